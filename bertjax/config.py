@@ -1,0 +1,163 @@
+"""`BertConfig`: the shape of a BERT, field for field the `config.json` of Hugging Face."""
+
+import dataclasses
+import difflib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bertjax.errors import UserError
+
+HIDDEN_ACTIVATIONS = ("gelu", "gelu_new", "relu", "silu")
+
+# layers, hidden size, heads; the intermediate size is 4 times the hidden size.
+# Source: Turc et al. 2019, table 1 (tiny, mini, small, medium); Devlin et al. 2019, section 3 (base, large).
+SIZES = {
+    "tiny": (2, 128, 2),
+    "mini": (4, 256, 4),
+    "small": (4, 512, 8),
+    "medium": (8, 512, 8),
+    "base": (12, 768, 12),
+    "large": (24, 1024, 16),
+}
+
+# What a config.json may say that this model does not do: (field, the only value that is accepted).
+_ONLY_VALUES = {
+    "model_type": "bert",
+    "is_decoder": False,
+    "add_cross_attention": False,
+    "position_embedding_type": "absolute",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class BertConfig:
+    """The shape and the constants of a BERT.
+
+    Every field has Hugging Face's name and default (those of bert-base-uncased), so that a `config.json` is read and
+    written as it stands.
+
+    Source: Devlin et al. 2019; `transformers.BertConfig`.
+
+    Raises:
+        UserError: a field is out of its range, or two fields do not fit together.
+    """
+
+    vocab_size: int = 30522
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    classifier_dropout: float | None = None
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-12
+    pad_token_id: int = 0
+    tie_word_embeddings: bool = True
+
+    def __post_init__(self) -> None:
+        for name in (
+            "vocab_size",
+            "hidden_size",
+            "num_hidden_layers",
+            "num_attention_heads",
+            "intermediate_size",
+            "max_position_embeddings",
+            "type_vocab_size",
+        ):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise UserError(f"{name}={value!r} must be a whole number of at least 1")
+        if self.hidden_size % self.num_attention_heads:
+            raise UserError(
+                f"hidden_size={self.hidden_size} must be a multiple of num_attention_heads={self.num_attention_heads}"
+            )
+        if self.hidden_act not in HIDDEN_ACTIVATIONS:
+            raise UserError(
+                f"hidden_act={self.hidden_act!r} is not one of {', '.join(HIDDEN_ACTIVATIONS)}"
+            )
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < 1:
+                raise UserError(f"{name}={value!r} must lie in [0, 1)")
+        for name in ("initializer_range", "layer_norm_eps"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"{name}={getattr(self, name)!r} must be above 0")
+        if not 0 <= self.pad_token_id < self.vocab_size:
+            raise UserError(
+                f"pad_token_id={self.pad_token_id} must be an id below vocab_size={self.vocab_size}"
+            )
+        if not self.tie_word_embeddings:
+            raise UserError(
+                "tie_word_embeddings=False is not supported: the masked-LM decoder is the token embedding (Devlin et al.)"
+            )
+
+    @property
+    def head_size(self) -> int:
+        """H, the width of one attention head."""
+        return self.hidden_size // self.num_attention_heads
+
+    @classmethod
+    def of_size(cls, size: str, **fields: Any) -> "BertConfig":
+        """The config of a published size (a key of `SIZES`), with any field overridden."""
+        if size not in SIZES:
+            raise UserError(f"model size {size!r} is not one of {', '.join(SIZES)}")
+        layers, width, heads = SIZES[size]
+        shape = {
+            "num_hidden_layers": layers,
+            "hidden_size": width,
+            "num_attention_heads": heads,
+            "intermediate_size": 4 * width,
+        }
+        return cls(**(shape | fields))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "BertConfig":
+        """Reads the object of a `config.json`; fields that concern other parts of transformers are passed over.
+
+        Raises:
+            UserError: the file asks for something that is not BERT as published (a decoder, relative positions), or a
+                value is out of its range.
+        """
+        for name, only in _ONLY_VALUES.items():
+            if name in values and values[name] != only:
+                raise UserError(
+                    f"{name}={values[name]!r} is not supported: bertjax computes {name}={only!r} only"
+                )
+        names = {field.name for field in dataclasses.fields(cls)}
+        return cls(**{name: value for name, value in values.items() if name in names})
+
+    @classmethod
+    def load(cls, path: Path | str) -> "BertConfig":
+        """Reads a `config.json`, or the one in a model directory."""
+        path = Path(path)
+        path = path / "config.json" if path.is_dir() else path
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UserError(
+                f"{path}: no such file; a model directory holds config.json and model.safetensors"
+            ) from None
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise UserError(f"{path}: not JSON ({error})") from None
+        if not isinstance(values, dict):
+            raise UserError(f"{path}: not a JSON object")
+        try:
+            return cls.from_dict(values)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The object of a `config.json` that transformers reads."""
+        return {"model_type": "bert", **dataclasses.asdict(self)}
+
+
+def nearest(name: str, names: list[str]) -> str:
+    """`; did you mean X?` for the name in `names` that looks most like `name`, or nothing when none does."""
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""

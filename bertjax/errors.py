@@ -1,0 +1,53 @@
+"""The user's mistakes, and how a program tells of them: one paragraph on stderr, exit code 2, no traceback."""
+
+import errno
+import functools
+import os
+import sys
+from collections.abc import Callable
+
+USER_ERROR_EXIT_CODE = 2
+
+
+class UserError(ValueError):
+    """Something the user can mend. The message names the file, line or field, the rule, and the way out."""
+
+
+def program(main: Callable[[], int | None]) -> Callable[[], None]:
+    """Makes a program's entry point of `main`: its result is the exit code, and a user's mistake is one paragraph.
+
+    A full disk, a file that may not be read and the like (`OSError`) are told the same way. Every other exception is
+    a bug of ours and keeps its traceback.
+    """
+
+    @functools.wraps(main)
+    def run() -> None:
+        try:
+            code = main() or 0
+        except UserError as error:
+            code = complain(str(error))
+        except BrokenPipeError:  # `... | head` closed our output: nothing is wrong
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = 0
+        except OSError as error:
+            code = complain(describe_os_error(error))
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            code = 130
+        sys.exit(code)
+
+    return run
+
+
+def complain(message: str) -> int:
+    """Prints the message to stderr and returns the exit code of a user's mistake."""
+    print(f"error: {message}", file=sys.stderr)
+    return USER_ERROR_EXIT_CODE
+
+
+def describe_os_error(error: OSError) -> str:
+    """An operating-system error in one sentence with the file it is about."""
+    where = f"{error.filename}: " if error.filename else ""
+    if error.errno == errno.ENOSPC:
+        return f"{where}the disk is full; free some space, or choose an --output on another disk, and start again"
+    return f"{where}{error.strerror or error}"
