@@ -1,0 +1,1 @@
+"""Raw text to rows: numpy and Arrow, never jax."""

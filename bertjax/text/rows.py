@@ -1,0 +1,411 @@
+"""Rows: the only thing that passes between text and model, on disk as memory-mapped Arrow.
+
+A prepared directory holds `train/ validation/ test/` (Arrow IPC files of rows),
+`train/token_counts.npy`, `tokenizer/` and `data_card.json`. One row of length T carries several
+examples:
+
+| column | shape | on disk | meaning |
+|---|---|---|---|
+| token_ids | [T] | uint16 or int32 | `[CLS] A [SEP] B [SEP] [CLS] A [SEP] B [SEP] ... [PAD]` |
+| token_type_ids | [T] | uint8 | 0 for A, 1 for B |
+| sequence_ids | [T] | uint8 | 0 = padding, k = the k-th example of the row |
+| position_ids | [T] | uint16 | starts at 0 for every example |
+| example_starts | [K] | uint16 | where each example's [CLS] is; 0 in an unused slot |
+| next_sentence_labels | [K] | int8 | 0 = B is next, 1 = random, -1 = unused slot or no pair |
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bertjax.errors import UserError
+from bertjax.text.output import whole_directory
+
+SPLITS = ("train", "validation", "test")
+CARD_NAME = "data_card.json"
+TOKENIZER_NAME = "tokenizer"
+TOKEN_COUNTS_NAME = "train/token_counts.npy"
+FORMAT = "bertjax rows"
+FORMAT_VERSION = 1
+
+# Rows in one Arrow record batch. It bounds the writer's memory (3 MB at T = 512) and makes the
+# place of a row a division.
+BLOCK_ROWS = 1024
+# Record batches in one file: at T = 128 a file is about 50 MB.
+FILE_BLOCKS = 64
+
+# column -> (is it [T] or [K], type on disk); the type of token_ids depends on the vocabulary.
+_COLUMNS = {
+    "token_ids": ("T", None),
+    "token_type_ids": ("T", np.uint8),
+    "sequence_ids": ("T", np.uint8),
+    "position_ids": ("T", np.uint16),
+    "example_starts": ("K", np.uint16),
+    "next_sentence_labels": ("K", np.int8),
+}
+COLUMNS = tuple(_COLUMNS)
+MOST_EXAMPLES = 255  # sequence_ids is uint8 and 0 is padding
+
+
+def token_id_type(vocab_size: int) -> np.dtype:
+    """The type of token ids on disk: uint16 where every id fits, else int32."""
+    return np.dtype(np.uint16 if vocab_size <= 1 << 16 else np.int32)
+
+
+class Rows:
+    """The rows of one split, read from the disk as they are asked for.
+
+    `rows[indices]` takes an integer array or a slice and returns `{column: array}`, R rows each:
+    `token_ids`, `token_type_ids`, `sequence_ids`, `position_ids` of shape [R, T] and
+    `example_starts`, `next_sentence_labels` of shape [R, K]. `token_ids` is always int32; the
+    others have their type on disk. Only the rows asked for are read.
+
+    Attributes:
+        max_length: T, tokens a row.
+        examples_per_row: K, slots for examples a row.
+    """
+
+    def __init__(self, files: Sequence[Path], max_length: int, examples_per_row: int) -> None:
+        self.max_length = max_length
+        self.examples_per_row = examples_per_row
+        self._blocks = [block for file in files for block in self._map(file)]
+        self._length = sum(len(block["token_ids"]) for block in self._blocks)
+        if any(len(block["token_ids"]) != BLOCK_ROWS for block in self._blocks[:-1]):
+            raise UserError(f"{files[0].parent}: damaged: a block before the last is not full")
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, indices: slice | Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
+        if isinstance(indices, slice):
+            start, stop, step = indices.indices(self._length)
+            if step == 1 and start < stop and start // BLOCK_ROWS == (stop - 1) // BLOCK_ROWS:
+                return self._view(start, stop)
+            indices = np.arange(start, stop, step)
+        indices = np.asarray(indices, dtype=np.int64)
+        if indices.ndim != 1:
+            raise IndexError(f"rows take a slice or a list of row numbers, not {indices!r}")
+        outside = (indices < -self._length) | (indices >= self._length)
+        if outside.any():
+            raise IndexError(f"row {indices[outside][0]} of {self._length} rows")
+        return self._gather(np.where(indices < 0, indices + self._length, indices))
+
+    def _view(self, start: int, stop: int) -> dict[str, np.ndarray]:
+        first = start // BLOCK_ROWS * BLOCK_ROWS
+        block = self._blocks[start // BLOCK_ROWS]
+        return {
+            name: _as_returned(name, block[name][start - first : stop - first]) for name in COLUMNS
+        }
+
+    def _gather(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        blocks, inside = np.divmod(indices, BLOCK_ROWS)
+        result = {}
+        for name, (axis, dtype) in _COLUMNS.items():
+            width = self.max_length if axis == "T" else self.examples_per_row
+            values = np.empty((len(indices), width), np.int32 if dtype is None else dtype)
+            for block in np.unique(blocks):
+                here = blocks == block
+                values[here] = self._blocks[block][name][inside[here]]
+            result[name] = values
+        return result
+
+    def _map(self, file: Path) -> list[dict[str, np.ndarray]]:
+        import pyarrow
+
+        try:
+            with pyarrow.memory_map(str(file)) as source, pyarrow.ipc.open_file(source) as reader:
+                batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]
+            blocks = [
+                {name: _flat(batch.column(name)).reshape(len(batch), -1) for name in COLUMNS}
+                for batch in batches
+            ]
+        except (pyarrow.ArrowInvalid, KeyError, ValueError) as error:
+            raise UserError(f"{file}: not a file of rows ({error}); prepare it again") from None
+        for block in blocks:
+            for name, (axis, _) in _COLUMNS.items():
+                width = self.max_length if axis == "T" else self.examples_per_row
+                if block[name].shape[1] != width:
+                    raise UserError(
+                        f"{file}: {name} is {block[name].shape[1]} wide, the data card says"
+                        f" {width}; prepare it again"
+                    )
+        return blocks
+
+
+class PreparedDirectory:
+    """An opened prepared directory. Open one with `open_prepared`.
+
+    Attributes:
+        path: where it lies.
+        card: the data card.
+        train, validation, test: the rows of each split.
+        tokenizer_path: the directory of the tokenizer that made the rows.
+        fingerprint: sha256 over what the rows are; two directories with the same rows have the
+            same one.
+        token_counts: [V] int64, how often each token id occurs in the train split, special tokens
+            left out (0).
+    """
+
+    def __init__(self, path: Path, card: Mapping[str, Any]) -> None:
+        self.path = path
+        self.card = card
+        self.fingerprint: str = card["fingerprint"]
+        self.tokenizer_path = path / TOKENIZER_NAME
+        self.train, self.validation, self.test = (
+            Rows(
+                [path / split / file["name"] for file in card["splits"][split]["files"]],
+                card["max_length"],
+                card["examples_per_row"],
+            )
+            for split in SPLITS
+        )
+        self.token_counts: np.ndarray = np.load(path / TOKEN_COUNTS_NAME)
+
+
+def open_prepared(path: Path | str) -> PreparedDirectory:
+    """Opens a prepared directory, after a check that it is whole.
+
+    Raises:
+        UserError: no such directory, a half-written or foreign one, or one with a file that is
+            missing, cut short or of another format.
+    """
+    path = Path(path)
+    again = "make it again with `python -m train.prepare`"
+    if not path.is_dir():
+        raise UserError(f"{path}: no such directory; {again}")
+    try:
+        card = json.loads((path / CARD_NAME).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(
+            f"{path}: no {CARD_NAME}, so this is no prepared directory, or one that was never"
+            f" finished; {again}"
+        ) from None
+    except ValueError as error:
+        raise UserError(f"{path / CARD_NAME}: damaged, not JSON ({error}); {again}") from None
+    if not isinstance(card, dict) or card.get("format") != FORMAT:
+        raise UserError(f"{path / CARD_NAME}: not the data card of a prepared directory; {again}")
+    if card.get("format_version") != FORMAT_VERSION:
+        raise UserError(
+            f"{path}: rows of format version {card.get('format_version')}, this program reads"
+            f" {FORMAT_VERSION}; {again}"
+        )
+    try:
+        for name, size in _sizes(card):
+            file = path / name
+            if not file.is_file():
+                raise UserError(f"{file}: missing, though the data card lists it; {again}")
+            if file.stat().st_size != size:
+                raise UserError(
+                    f"{file}: damaged: {file.stat().st_size} bytes, the data card says {size};"
+                    f" {again}"
+                )
+        prepared = PreparedDirectory(path, card)
+        for split in SPLITS:
+            if len(getattr(prepared, split)) != card["splits"][split]["rows"]:
+                raise UserError(
+                    f"{path / split}: {len(getattr(prepared, split))} rows, the data card says"
+                    f" {card['splits'][split]['rows']}; {again}"
+                )
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path / CARD_NAME}: damaged: no field {error}; {again}") from None
+    return prepared
+
+
+class RowWriter:
+    """Writes the rows of one split into Arrow files, a block at a time, so that memory is bounded.
+
+    Args:
+        directory: the split's directory; it is made.
+        max_length: T, at most 65535 (positions are uint16).
+        examples_per_row: K, 1 to 255 (sequence ids are uint8).
+        vocab_size: V; it chooses the type of the ids.
+    """
+
+    def __init__(
+        self, directory: Path, max_length: int, examples_per_row: int, vocab_size: int
+    ) -> None:
+        import pyarrow
+
+        directory.mkdir(parents=True)
+        self._directory = directory
+        self._types = {
+            name: token_id_type(vocab_size) if dtype is None else np.dtype(dtype)
+            for name, (_, dtype) in _COLUMNS.items()
+        }
+        self._widths = {
+            name: max_length if axis == "T" else examples_per_row
+            for name, (axis, _) in _COLUMNS.items()
+        }
+        self._schema = pyarrow.schema(
+            [
+                (name, pyarrow.list_(pyarrow.from_numpy_dtype(dtype), self._widths[name]))
+                for name, dtype in self._types.items()
+            ]
+        )
+        self._pending: list[dict[str, np.ndarray]] = []
+        self._pending_rows = 0
+        self._files: list[dict[str, Any]] = []
+        self._stream = self._ipc = None
+        self._vocab_size = vocab_size
+        self.token_counts = np.zeros(vocab_size, np.int64)  # special tokens included
+        self.rows = 0
+
+    def append(self, columns: Mapping[str, np.ndarray]) -> None:
+        """Adds rows: every column of `COLUMNS`, [R, T] or [R, K]."""
+        self._pending.append(
+            {name: np.asarray(columns[name], dtype) for name, dtype in self._types.items()}
+        )
+        self._pending_rows += len(self._pending[-1]["token_ids"])
+        while self._pending_rows >= BLOCK_ROWS:
+            self._write_block(BLOCK_ROWS)
+
+    def close(self) -> list[dict[str, Any]]:
+        """Writes what is left; returns `{name, rows, bytes, sha256}` of each file."""
+        if self._pending_rows:
+            self._write_block(self._pending_rows)
+        self._close_file()
+        return self._files
+
+    def _write_block(self, size: int) -> None:
+        import pyarrow
+
+        joined = {
+            name: np.concatenate([columns[name] for columns in self._pending])
+            for name in self._types
+        }
+        block = {name: values[:size] for name, values in joined.items()}
+        self._pending = [{name: values[size:].copy() for name, values in joined.items()}]
+        self._pending_rows -= size
+        real = block["token_ids"][block["sequence_ids"] > 0]
+        self.token_counts += np.bincount(real, minlength=self._vocab_size)
+        arrays = [
+            pyarrow.FixedSizeListArray.from_arrays(
+                pyarrow.array(np.ascontiguousarray(values).reshape(-1)), self._widths[name]
+            )
+            for name, values in block.items()
+        ]
+        if self._ipc is None:
+            name = f"rows-{len(self._files):05d}.arrow"
+            self._files.append({"name": name, "rows": 0})
+            self._stream = pyarrow.OSFile(str(self._directory / name), "wb")
+            self._ipc = pyarrow.ipc.new_file(self._stream, self._schema)
+        self._ipc.write_batch(pyarrow.record_batch(arrays, schema=self._schema))
+        self._files[-1]["rows"] += size
+        self.rows += size
+        if self._files[-1]["rows"] == BLOCK_ROWS * FILE_BLOCKS:
+            self._close_file()
+
+    def _close_file(self) -> None:
+        if self._ipc is None:
+            return
+        self._ipc.close()
+        self._stream.close()
+        self._ipc = self._stream = None
+        self._files[-1] |= describe_file(self._directory / self._files[-1]["name"])
+
+
+def write_card(
+    directory: Path, token_counts: np.ndarray, card: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Finishes a prepared directory: token counts, hashes and, last of all, the data card.
+
+    Args:
+        directory: where `train/ validation/ test/ tokenizer/` lie already.
+        token_counts: [V], of the train split.
+        card: at least `max_length`, `examples_per_row`, `vocab_size` and `splits` with `rows` and
+            `files` of each split.
+
+    Returns:
+        The card as written.
+    """
+    np.save(directory / TOKEN_COUNTS_NAME, token_counts)
+    files = [TOKEN_COUNTS_NAME]
+    files += sorted(
+        str(file.relative_to(directory)) for file in (directory / TOKENIZER_NAME).glob("*")
+    )
+    described = {name: describe_file(directory / name) for name in files}
+    rows = [card[name] for name in ("max_length", "examples_per_row", "vocab_size")]
+    rows += [[file["sha256"] for file in card["splits"][split]["files"]] for split in SPLITS]
+    rows += [[described[name]["sha256"] for name in files]]
+    card = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "fingerprint": hashlib.sha256(json.dumps(rows).encode()).hexdigest(),
+        **card,
+        "files": described,
+    }
+    text = json.dumps(card, indent=2, ensure_ascii=False) + "\n"
+    (directory / CARD_NAME).write_text(text, encoding="utf-8")
+    return card
+
+
+def write_rows(
+    path: Path | str,
+    splits: Mapping[str, Mapping[str, np.ndarray]],
+    vocab_size: int,
+    tokenizer: Path | str | None = None,
+    special_ids: Sequence[int] = (0, 1, 2, 3, 4),
+    overwrite: bool = False,
+) -> None:
+    """Writes a prepared directory from arrays in memory: for tests, and for rows made elsewhere.
+
+    Args:
+        path: the directory to make.
+        splits: the columns of `COLUMNS` for each split; a split that is left out has no rows.
+        vocab_size: V.
+        tokenizer: a tokenizer's directory, copied to `path/tokenizer`.
+        special_ids: ids that `token_counts` leaves out.
+        overwrite: replace what stands at `path`.
+    """
+    first = next(iter(splits.values()))
+    max_length = first["token_ids"].shape[1]
+    examples_per_row = first["example_starts"].shape[1]
+    card: dict[str, Any] = {
+        "max_length": max_length,
+        "examples_per_row": examples_per_row,
+        "vocab_size": vocab_size,
+        "splits": {},
+    }
+    with whole_directory(path, overwrite) as partial:
+        if tokenizer is not None:
+            shutil.copytree(tokenizer, partial / TOKENIZER_NAME)
+        counts = np.zeros(vocab_size, np.int64)
+        for split in SPLITS:
+            writer = RowWriter(partial / split, max_length, examples_per_row, vocab_size)
+            if split in splits:
+                writer.append(splits[split])
+            card["splits"][split] = {"files": writer.close(), "rows": writer.rows}
+            if split == "train":
+                counts = writer.token_counts
+        counts[[id for id in special_ids if id < vocab_size]] = 0
+        write_card(partial, counts, card)
+
+
+def describe_file(file: Path) -> dict[str, Any]:
+    """`bytes` and `sha256` of a file."""
+    with file.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return {"bytes": file.stat().st_size, "sha256": digest}
+
+
+def _sizes(card: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """(name, bytes) of every file that the card lists."""
+    sizes = [(name, file["bytes"]) for name, file in card["files"].items()]
+    for split in SPLITS:
+        sizes += [
+            (f"{split}/{file['name']}", file["bytes"]) for file in card["splits"][split]["files"]
+        ]
+    return sizes
+
+
+def _flat(column: Any) -> np.ndarray:
+    return column.values.to_numpy(zero_copy_only=True)
+
+
+def _as_returned(name: str, values: np.ndarray) -> np.ndarray:
+    return values.astype(np.int32, copy=False) if name == "token_ids" else values
