@@ -1,1 +1,1 @@
-"""Raw text to rows: numpy and Arrow, never jax."""
+"""Raw text to rows: read, clean, remove duplicates, split into sentences, tokenize, pair, pack. It never imports jax."""
