@@ -1,0 +1,1 @@
+"""The model, top to bottom the figure in the paper: embeddings, attention, encoder, heads, bert."""

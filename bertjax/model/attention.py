@@ -1,0 +1,110 @@
+"""Multi-head self-attention, explicit: scores -> probabilities -> context."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Integer, Key
+
+from bertjax.config import BertConfig
+from bertjax.model.layers import Linear, drop_out
+
+
+def see_own_sequence(sequence_ids: Integer[Array, "B T"]) -> Bool[Array, "B 1 T S"]:
+    """Who sees whom: a token sees the tokens of its own example, and padding sees and is seen by nobody.
+
+    For a row with two examples and one place of padding, `sequence_ids = [1 1 2 2 0]`:
+
+        query \\ key  1 1 2 2 0
+                  1  x x . . .
+                  1  x x . . .
+                  2  . . x x .
+                  2  . . x x .
+                  0  . . . . .
+    """
+    same = sequence_ids[:, :, None] == sequence_ids[:, None, :]
+    return (same & (sequence_ids != 0)[:, None, :])[:, None]
+
+
+def masked_softmax(
+    scores: Float[Array, "B N T S"], visible: Bool[Array, "B 1 T S"]
+) -> Float[Array, "B N T S"]:
+    """Attention probabilities over the keys.
+
+    Returns:
+        Rows in float32 or wider that sum to 1 over the visible keys; every other key is exactly 0.
+        A query that sees no key gets zeros, and no NaN in its gradient.
+
+    Source: Vaswani et al. 2017, eq. 1. Differs: hidden keys are `finfo.min`, then 0, not an added
+    -10000, so that a masked key cannot leak through a large score.
+    """
+    scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
+    scores = jnp.where(visible, scores, jnp.finfo(scores.dtype).min)
+    weights = jnp.where(visible, jnp.exp(scores - scores.max(axis=-1, keepdims=True)), 0)
+    total = weights.sum(axis=-1, keepdims=True)
+    return weights / jnp.where(total == 0, 1, total)
+
+
+def attend(
+    query: Float[Array, "B T N H"],
+    key: Float[Array, "B S N H"],
+    value: Float[Array, "B S N H"],
+    visible: Bool[Array, "B 1 T S"],
+    dropout_rate: float = 0.0,
+    dropout_key: Key[Array, ""] | None = None,
+    row_ids: Integer[Array, " B"] | None = None,
+) -> tuple[Float[Array, "B T N H"], Float[Array, "B N T S"]]:
+    """Scaled dot-product attention, every step in sight.
+
+    Args:
+        dropout_rate: share of the probabilities dropped; needs `dropout_key` and `row_ids` when above 0.
+
+    Returns:
+        The context, and the probabilities before dropout.
+
+    Source: Vaswani et al. 2017, section 3.2.1; google-research/bert `attention_layer`.
+    """
+    scores = jnp.einsum("btnh,bsnh->bnts", query, key) * query.shape[-1] ** -0.5
+    probs = masked_softmax(scores, visible)
+    kept = probs
+    if dropout_rate > 0:
+        kept = drop_out(probs, dropout_rate, dropout_key, row_ids)
+    return jnp.einsum("bnts,bsnh->btnh", kept.astype(value.dtype), value), probs
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention with its output projection; no residual, no normalisation.
+
+    The kernels keep the head axis, `query, key, value [D, N, H]` and `output [N, H, D]`: to ablate a
+    head is to index it.
+    """
+
+    config: BertConfig
+    dtype: jnp.dtype
+
+    def setup(self) -> None:
+        config = self.config
+        heads, width = (config.num_attention_heads, config.head_size), (config.hidden_size,)
+        spread, dtype = config.initializer_range, self.dtype
+        self.query = Linear(heads, width, spread, dtype)
+        self.key = Linear(heads, width, spread, dtype)
+        self.value = Linear(heads, width, spread, dtype)
+        self.output = Linear(width, heads, spread, dtype)
+
+    def __call__(
+        self,
+        hidden: Float[Array, "B*T D"],
+        visible: Bool[Array, "B 1 T S"],
+        head_gates: Float[Array, " N"],
+        row_ids: Integer[Array, " B"],
+        dropout: bool,
+    ) -> tuple[Float[Array, "B*T D"], Float[Array, "B N T S"], Float[Array, "B T N H"]]:
+        """The projected context, the probabilities, and the context of every head (gated)."""
+        rows, _, length, _ = visible.shape
+        by_head = (rows, length, self.config.num_attention_heads, self.config.head_size)
+        query, key, value = (
+            project(hidden).reshape(by_head) for project in (self.query, self.key, self.value)
+        )
+        rate = self.config.attention_probs_dropout_prob if dropout else 0.0
+        dropout_key = self.make_rng("dropout") if rate > 0 else None
+        context, probs = attend(query, key, value, visible, rate, dropout_key, row_ids)
+        context *= head_gates[:, None].astype(context.dtype)
+        return self.output(context.reshape(rows * length, *by_head[2:])), probs, context

@@ -1,0 +1,52 @@
+"""Token + position + token-type embeddings, summed, normalised, dropped out."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Integer
+
+from bertjax.config import BertConfig
+from bertjax.model.layers import LayerNorm, drop_out, initialize_weights
+
+
+class Embeddings(nn.Module):
+    """The sum of three learned embeddings of every token, normalised.
+
+    Source: Devlin et al. 2019, figure 2; google-research/bert `embedding_postprocessor`.
+    """
+
+    config: BertConfig
+    dtype: jnp.dtype = jnp.float32
+
+    def setup(self) -> None:
+        config = self.config
+        initialize = initialize_weights(config.initializer_range)
+        width = config.hidden_size
+        self.word_embeddings = self.param("word_embeddings", initialize, (config.vocab_size, width))
+        self.position_embeddings = self.param(
+            "position_embeddings", initialize, (config.max_position_embeddings, width)
+        )
+        self.token_type_embeddings = self.param(
+            "token_type_embeddings", initialize, (config.type_vocab_size, width)
+        )
+        self.layer_norm = LayerNorm(config.layer_norm_eps)
+
+    def __call__(
+        self,
+        token_ids: Integer[Array, "B T"],
+        token_type_ids: Integer[Array, "B T"],
+        position_ids: Integer[Array, "B T"],
+        row_ids: Integer[Array, " B"],
+        dropout: bool,
+    ) -> Float[Array, "B*T D"]:
+        """The hidden states that enter the first layer, flat over tokens."""
+        summed = self.word_embeddings[token_ids.reshape(-1)]
+        summed += self.position_embeddings[position_ids.reshape(-1)]
+        # A table of two rows: picking by comparison has a cheap gradient, a gather's is a scatter.
+        kinds = jnp.arange(self.config.type_vocab_size)
+        chosen = (token_type_ids.reshape(-1, 1) == kinds).astype(summed.dtype)
+        summed += chosen @ self.token_type_embeddings
+        hidden = self.layer_norm(summed).astype(self.dtype)
+        rate = self.config.hidden_dropout_prob
+        if dropout and rate > 0:
+            hidden = drop_out(hidden, rate, self.make_rng("dropout"), row_ids)
+        return hidden

@@ -1,0 +1,98 @@
+"""The encoder: self-attention and feed-forward, each with residual and *post*-normalisation, L times."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Integer
+
+from bertjax.config import BertConfig
+from bertjax.model.attention import SelfAttention
+from bertjax.model.layers import LayerNorm, Linear, activate, drop_out
+
+# What the backward pass keeps of a layer: everything, its matrix products, or only its input.
+REMAT_POLICIES = {
+    "none": None,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
+
+
+class EncoderLayer(nn.Module):
+    """One post-LN transformer layer. Called by the scan over layers, hence carry in, (carry, trace) out.
+
+    Source: Vaswani et al. 2017, section 3.1; google-research/bert `transformer_model`.
+    """
+
+    config: BertConfig
+    dtype: jnp.dtype
+    dropout: bool
+    trace: bool
+
+    def setup(self) -> None:
+        config = self.config
+        width, inner = (config.hidden_size,), (config.intermediate_size,)
+        spread, dtype = config.initializer_range, self.dtype
+        self.attention = SelfAttention(config, dtype)
+        self.attention_layer_norm = LayerNorm(config.layer_norm_eps)
+        self.intermediate = Linear(inner, width, spread, dtype)
+        self.output = Linear(width, inner, spread, dtype)
+        self.output_layer_norm = LayerNorm(config.layer_norm_eps)
+
+    def __call__(
+        self,
+        hidden: Float[Array, "B*T D"],
+        head_gates: Float[Array, " N"],
+        visible: Bool[Array, "B 1 T S"],
+        row_ids: Integer[Array, " B"],
+    ) -> tuple[Float[Array, "B*T D"], tuple[Array, Array, Array] | None]:
+        attended, probs, context = self.attention(
+            hidden, visible, head_gates, row_ids, self.dropout
+        )
+        hidden = self.attention_layer_norm(hidden + self._drop(attended, row_ids))
+        inner = activate(self.config.hidden_act, self.intermediate(hidden))
+        hidden = self.output_layer_norm(hidden + self._drop(self.output(inner), row_ids))
+        return hidden, (probs, context, hidden) if self.trace else None
+
+    def _drop(
+        self, values: Float[Array, "B*T D"], row_ids: Integer[Array, " B"]
+    ) -> Float[Array, "B*T D"]:
+        rate = self.config.hidden_dropout_prob
+        if not self.dropout or rate == 0:
+            return values
+        return drop_out(values, rate, self.make_rng("dropout"), row_ids)
+
+
+class Encoder(nn.Module):
+    """The stack of layers, scanned: every parameter leads with the axis L, and compile time does not grow with L.
+
+    Attributes:
+        remat: a key of `REMAT_POLICIES`: what is computed again in the backward pass to save memory.
+    """
+
+    config: BertConfig
+    dtype: jnp.dtype
+    remat: str = "none"
+
+    @nn.compact
+    def __call__(
+        self,
+        hidden: Float[Array, "B*T D"],
+        head_gates: Float[Array, "L N"],
+        visible: Bool[Array, "B 1 T S"],
+        row_ids: Integer[Array, " B"],
+        dropout: bool,
+        trace: bool,
+    ) -> tuple[Float[Array, "B*T D"], tuple[Array, Array, Array] | None]:
+        """The last hidden states, and with `trace` the (probs, context, hidden) of every layer."""
+        layer = EncoderLayer
+        if self.remat != "none":
+            layer = nn.remat(layer, policy=REMAT_POLICIES[self.remat], prevent_cse=False)
+        stack = nn.scan(
+            layer,
+            variable_axes={"params": 0},
+            split_rngs={"params": True, "dropout": True},
+            in_axes=(0, nn.broadcast, nn.broadcast),
+            length=self.config.num_hidden_layers,
+        )
+        layers = stack(self.config, self.dtype, dropout, trace, name="layers")
+        return layers(hidden, head_gates, visible, row_ids)

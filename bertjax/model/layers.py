@@ -1,0 +1,146 @@
+"""The maths every part of the model shares: pure functions, and the modules that own their parameters."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Integer, Key
+
+
+
+def initialize_weights(standard_deviation: float) -> nn.initializers.Initializer:
+    """The initializer of every kernel and embedding table: normal, cut at two standard deviations.
+
+    Source: google-research/bert `create_initializer`, tf.truncated_normal_initializer. Differs from
+    `jax.nn.initializers.truncated_normal`, which rescales so that the *cut* distribution has the
+    deviation asked for; TensorFlow's has 0.88 of it.
+    """
+
+    def initialize(key: Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> Array:
+        return standard_deviation * jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype)
+
+    return initialize
+
+
+def activate(name: str, pre_activation: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """The activation that `config.hidden_act` names.
+
+    gelu is the exact one (erf); jax's default is the tanh approximation, which is `gelu_new` here.
+
+    Source: `transformers.activations.ACT2FN`; Hendrycks & Gimpel 2016.
+    """
+    functions = {
+        "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+        "gelu_new": lambda x: jax.nn.gelu(x, approximate=True),
+        "relu": jax.nn.relu,
+        "silu": jax.nn.silu,
+    }
+    return functions[name](pre_activation)
+
+
+def normalize_layer(
+    hidden: Float[Array, "*rows D"], scale: Float[Array, " D"], bias: Float[Array, " D"], epsilon: float
+) -> Float[Array, "*rows D"]:
+    """Layer normalisation over the last axis; statistics in float32, result in the input's dtype.
+
+    Source: Ba et al. 2016, eq. 3-4; `torch.nn.LayerNorm`. BERT's epsilon is 1e-12 (flax: 1e-6).
+    """
+    wide = hidden.astype(jnp.promote_types(hidden.dtype, jnp.float32))
+    centred = wide - wide.mean(axis=-1, keepdims=True)
+    variance = jnp.square(centred).mean(axis=-1, keepdims=True)
+    return (centred * jax.lax.rsqrt(variance + epsilon) * scale + bias).astype(hidden.dtype)
+
+
+def draw_kept(
+    key: Key[Array, ""], row_ids: Integer[Array, " B"], shape: tuple[int, ...], rate: float
+) -> Bool[Array, "B *shape"]:
+    """Which elements dropout keeps: each with probability 1 - rate, a function of (key, row id, place).
+
+    A row's mask depends on nothing but its own id, so it is the same on one device or eight, alone or in
+    a microbatch. The bits come from a counter-based hash: two rounds of a 32-bit integer finaliser
+    over the element's index, keyed per row by threefry. threefry itself for every element took a fifth
+    of a training step of the base size on a CPU (docs/performance.md).
+
+    Args:
+        key: the key of this place in the network at this step.
+        row_ids: the rows' places in the global batch.
+        shape: a row's shape; at most 2^32 elements.
+        rate: the share to drop, in [0, 1).
+
+    Source: the finaliser is `lowbias32` (C. Wellons, hash-prospector).
+    """
+    row_keys = jax.vmap(lambda row: jax.random.bits(jax.random.fold_in(key, row), (2,)))(row_ids)
+    place = jax.lax.broadcasted_iota(jnp.uint32, (1, *shape), len(shape))
+    stride = 1
+    for axis in range(len(shape) - 1, 0, -1):
+        stride *= shape[axis]
+        place += jax.lax.broadcasted_iota(jnp.uint32, (1, *shape), axis) * jnp.uint32(stride)
+    first, second = (
+        row_keys[:, word].reshape(-1, *(1 for _ in shape)) for word in range(2)
+    )
+    bits = _mix_bits(_mix_bits(place + first) ^ second)
+    return bits >= jnp.uint32(round(rate * 2**32))
+
+
+def _mix_bits(bits: Integer[Array, "*shape"]) -> Integer[Array, "*shape"]:
+    bits = (bits ^ (bits >> 16)) * jnp.uint32(0x7FEB352D)
+    bits = (bits ^ (bits >> 15)) * jnp.uint32(0x846CA68B)
+    return bits ^ (bits >> 16)
+
+
+def drop_out(
+    values: Float[Array, "*shape"], rate: float, key: Key[Array, ""], row_ids: Integer[Array, " B"]
+) -> Float[Array, "*shape"]:
+    """Dropout: each element is 0 with probability `rate`, and 1 / (1 - rate) times itself otherwise.
+
+    Args:
+        values: `[B, ...]`, or flat over tokens `[B*T, D]`.
+        rate: the share to drop, in [0, 1).
+        key: the key of this place in the network at this step.
+        row_ids: the rows' places in the global batch (see `draw_kept`).
+
+    Source: Srivastava et al. 2014.
+    """
+    rows = row_ids.shape[0]
+    shape = (values.shape[0] // rows, *values.shape[1:])
+    kept = draw_kept(key, row_ids, shape, rate).reshape(values.shape)
+    return jnp.where(kept, values * (1 / (1 - rate)), 0).astype(values.dtype)
+
+
+class LayerNorm(nn.Module):
+    """`normalize_layer` with its parameters `scale [D]` and `bias [D]`, both float32."""
+
+    epsilon: float
+
+    @nn.compact
+    def __call__(self, hidden: Float[Array, "*rows D"]) -> Float[Array, "*rows D"]:
+        size = hidden.shape[-1]
+        scale = self.param("scale", nn.initializers.ones, (size,))
+        bias = self.param("bias", nn.initializers.zeros, (size,))
+        return normalize_layer(hidden, scale, bias, self.epsilon)
+
+
+class Linear(nn.Module):
+    """`inputs @ kernel + bias`, contracted over as many last axes of the input as `contract` names.
+
+    Attributes:
+        features: the output's last axes.
+        contract: the input's last axes, all summed over.
+        initializer_range: standard deviation of the kernel's initializer.
+        dtype: of the product; the parameters `kernel [*contract, *features]`, `bias [*features]`
+            are float32.
+    """
+
+    features: tuple[int, ...]
+    contract: tuple[int, ...]
+    initializer_range: float
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, inputs: Float[Array, "rows ..."]) -> Float[Array, "rows ..."]:
+        kernel = self.param(
+            "kernel", initialize_weights(self.initializer_range), (*self.contract, *self.features)
+        )
+        bias = self.param("bias", nn.initializers.zeros, self.features)
+        axes = len(self.contract)
+        product = jnp.tensordot(inputs.astype(self.dtype), kernel.astype(self.dtype), axes)
+        return product + bias.astype(self.dtype)

@@ -1,0 +1,102 @@
+"""The letters of every shape, and what passes between the parts.
+
+One letter, one meaning, in annotations, comments and (in lower case) einsums:
+
+    B  rows of a batch            T  query positions        S  key positions (T = S in an encoder)
+    D  hidden size                N  attention heads        H  head size (D = N * H)
+    F  intermediate size          V  vocabulary             L  layers
+    P  masked slots a row         K  examples a row         M  max positions
+    G  token types                C  classes                W  words
+
+Arrays over tokens are flat inside the encoder, `[B*T, D]`: on XLA:CPU a matrix product on the flat
+shape is about a quarter faster than on `[B, T, D]`, and elsewhere it costs nothing.
+"""
+
+from typing import NamedTuple
+
+from jaxtyping import Array, Float, Int, Integer
+
+
+class RowBatch(NamedTuple):
+    """Rows of a prepared directory, as the model takes them: several examples packed into each row.
+
+    `sequence_ids` is the one mask: a token attends to a token iff both carry the same id and it is
+    not 0 (padding).
+
+    Attributes:
+        token_ids: vocabulary ids.
+        token_type_ids: 0 for segment A, 1 for segment B.
+        sequence_ids: 0 = padding, k = the k-th example packed into the row.
+        position_ids: start at 0 for every example.
+        example_starts: where each example's [CLS] is; 0 in unused slots.
+        next_sentence_labels: 0 = B is the next sentence, 1 = B is random, -1 = unused slot.
+        row_numbers: which row of the split this is; with `epochs` it keys the masking.
+        epochs: how many times the whole split has been seen before.
+    """
+
+    token_ids: Integer[Array, "B T"]
+    token_type_ids: Integer[Array, "B T"]
+    sequence_ids: Integer[Array, "B T"]
+    position_ids: Integer[Array, "B T"]
+    example_starts: Integer[Array, "B K"]
+    next_sentence_labels: Integer[Array, "B K"]
+    row_numbers: Integer[Array, " B"]
+    epochs: Integer[Array, " B"]
+
+
+class MaskedTokens(NamedTuple):
+    """A batch after masking: what the model sees, and what it must restore.
+
+    Attributes:
+        token_ids: the ids with the chosen positions replaced (80 % [MASK], 10 % random, 10 % kept).
+        positions: the chosen positions; unused slots point at position 0 with weight 0.
+        labels: the original ids at `positions`.
+        weights: 1 for a used slot, 0 for an unused one.
+    """
+
+    token_ids: Int[Array, "B T"]
+    positions: Int[Array, "B P"]
+    labels: Int[Array, "B P"]
+    weights: Float[Array, "B P"]
+
+
+class Trace(NamedTuple):
+    """What the explicit path shows of its inside, layer by layer.
+
+    Attributes:
+        probs: attention probabilities before dropout; rows sum to 1 over the visible keys.
+        context: each head's weighted sum of values, before the output projection.
+        hidden: the embeddings' output, then every layer's.
+    """
+
+    probs: Float[Array, "L B N T S"]
+    context: Float[Array, "L B T N H"]
+    hidden: Float[Array, "L+1 B T D"]
+
+
+class EncoderOutput(NamedTuple):
+    """What a BERT body returns.
+
+    Attributes:
+        hidden: the last layer's output.
+        pooled: tanh(dense) of every example's [CLS].
+        trace: filled when asked for with `trace=True`.
+    """
+
+    hidden: Float[Array, "B T D"]
+    pooled: Float[Array, "B K D"]
+    trace: Trace | None
+
+
+class PreTrainingOutput(NamedTuple):
+    """What BertForPreTraining returns, in float32.
+
+    Attributes:
+        mlm_logits: over the vocabulary, at the masked positions asked for (P), or at all of them.
+        nsp_logits: [is next, is random] for every example.
+        encoder: the body's output.
+    """
+
+    mlm_logits: Float[Array, "B P V"]
+    nsp_logits: Float[Array, "B K 2"]
+    encoder: EncoderOutput
