@@ -1,0 +1,1 @@
+"""What the model learns from: masking on the device, and losses as (sum, count)."""

@@ -1,0 +1,119 @@
+"""Where everything lives on the devices: one mesh, one table."""
+
+import dataclasses
+import itertools
+import re
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from bertjax.errors import UserError
+
+AXES = ("data", "fsdp", "tensor")
+
+# Rows of a batch are divided over both axes that hold different rows.
+ROWS = PartitionSpec(("data", "fsdp"))
+REPLICATED = PartitionSpec()
+
+# End of a parameter's path -> how its axes are divided. The first pattern that matches counts.
+# Axes of the stack lead with L, which is never divided: the scan goes over it.
+PARAMETERS: tuple[tuple[str, PartitionSpec], ...] = (
+    (r"word_embeddings", PartitionSpec("tensor", "fsdp")),  # [V, D]
+    (r"(position|token_type)_embeddings", PartitionSpec(None, "fsdp")),  # [M, D], [G, D]
+    (r"attention/(query|key|value)/kernel", PartitionSpec(None, "fsdp", "tensor")),  # [L, D, N, H]
+    (r"attention/(query|key|value)/bias", PartitionSpec(None, "tensor")),  # [L, N, H]
+    (r"attention/output/kernel", PartitionSpec(None, "tensor", None, "fsdp")),  # [L, N, H, D]
+    (r"layers/intermediate/kernel", PartitionSpec(None, "fsdp", "tensor")),  # [L, D, F]
+    (r"layers/intermediate/bias", PartitionSpec(None, "tensor")),  # [L, F]
+    (r"layers/output/kernel", PartitionSpec(None, "tensor", "fsdp")),  # [L, F, D]
+    (r"layers/.*/(bias|scale)", REPLICATED),  # [L, D]
+    (r"(pooler|mlm_head)/dense/kernel", PartitionSpec("fsdp", "tensor")),  # [D, D]
+    (r"nsp_head/dense/kernel", PartitionSpec("fsdp")),  # [D, 2]
+    (r"mlm_head/bias", PartitionSpec("tensor")),  # [V]
+    (r"(bias|scale)", REPLICATED),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """How many devices each axis of the mesh has; their product is the number of devices used.
+
+    Attributes:
+        data: copies of the model that see different rows; -1 = all devices that the other axes leave
+        fsdp: devices that see different rows and share the parameters out among them
+        tensor: devices that split each layer's heads and inner features
+    """
+
+    data: int = -1
+    fsdp: int = 1
+    tensor: int = 1
+
+    def __post_init__(self) -> None:
+        for name in AXES:
+            size = getattr(self, name)
+            if size < 1 and not (name == "data" and size == -1):
+                raise UserError(f"mesh.{name}={size} must be at least 1")
+
+
+def make_mesh(config: MeshConfig) -> Mesh:
+    """The mesh of all devices that jax sees, one device being the simplest.
+
+    Raises:
+        UserError: the axes ask for another number of devices than there are.
+    """
+    devices = jax.devices()
+    fixed = config.fsdp * config.tensor
+    data = len(devices) // fixed if config.data == -1 else config.data
+    if data * fixed != len(devices):
+        raise UserError(
+            f"mesh.data={config.data} x mesh.fsdp={config.fsdp} x mesh.tensor={config.tensor} does not make "
+            f"the number of devices, {len(devices)}; set XLA_FLAGS=--xla_force_host_platform_device_count=N for N "
+            "CPU devices, or choose axes whose product is the number of devices"
+        )
+    return Mesh(np.array(devices).reshape(data, config.fsdp, config.tensor), AXES)
+
+
+def spec_of(path: str) -> PartitionSpec:
+    """How the parameter at `path` (keys joined by /) is divided.
+
+    Raises:
+        LookupError: no row of `PARAMETERS` covers it: a new parameter needs a row.
+    """
+    for pattern, spec in PARAMETERS:
+        if re.search(rf"(^|/){pattern}$", path):
+            return spec
+    raise LookupError(f"no row of sharding.PARAMETERS covers {path}")
+
+
+def shardings_of(tree: Any, mesh: Mesh) -> Any:
+    """The sharding of every leaf of a tree of parameters, or of an optimizer's state.
+
+    An optimizer's moments mirror the parameters, so their paths end in a parameter's; what has no such
+    path (a step count, a constant) is on every device.
+
+    Raises:
+        UserError: the mesh does not divide a parameter's axis.
+        LookupError: the table does not cover a parameter.
+    """
+
+    def place(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
+        last = itertools.takewhile(lambda key: isinstance(key, jax.tree_util.DictKey), path[::-1])
+        name = "/".join(key.key for key in reversed(list(last)))
+        spec = spec_of(name) if name else REPLICATED
+        for axis, mesh_axis in enumerate(spec):
+            parts = mesh.shape[mesh_axis] if mesh_axis else 1
+            if leaf.shape[axis] % parts:
+                raise UserError(
+                    f"mesh.{mesh_axis}={parts} does not divide axis {axis} of {name} "
+                    f"{tuple(leaf.shape)}; choose a mesh.{mesh_axis} that does"
+                )
+        return NamedSharding(mesh, spec)
+
+    return jax.tree_util.tree_map_with_path(place, tree)
+
+
+def place_rows(batch: Any, mesh: Mesh) -> Any:
+    """Puts a batch of numpy arrays on the mesh, rows divided over `data` and `fsdp`."""
+    return jax.device_put(batch, NamedSharding(mesh, ROWS))
