@@ -1,0 +1,330 @@
+"""Tokenizers: load an existing one, turn text into ids, and write a directory that transformers
+loads.
+
+`bertjax.text.tokenizer_training` makes new ones.
+"""
+
+import functools
+import hashlib
+import json
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bertjax.errors import UserError
+
+if TYPE_CHECKING:
+    import tokenizers
+
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+# Distinct words whose ids are remembered. English needs about 60,000 for 99 % of all running
+# words; the bound keeps a process that reads the whole web below about 20 MB.
+MOST_REMEMBERED_WORDS = 1 << 16
+# A longer run without a space is no word (a URL, Chinese text) and rarely comes again.
+LONGEST_REMEMBERED_WORD = 40
+
+# With these, the ids of a text are those of its space-separated words, one after the other.
+_NORMALIZERS_OF_WORDS = {"BertNormalizer", "NFC", "NFD", "NFKC", "NFKD", "Lowercase",
+"StripAccents"} _PRE_TOKENIZERS_OF_WORDS = {"BertPreTokenizer", "Whitespace", "WhitespaceSplit"}
+
+
+class Tokenizer:
+    """A tokenizer of the `tokenizers` library, with what the making of rows and the model need.
+
+    Attributes:
+        library: the `tokenizers.Tokenizer` itself, without padding and truncation.
+        vocab_size: V, the largest id + 1.
+        pad_id, unk_id, cls_id, sep_id, mask_id: the ids of the special tokens.
+    """
+
+    def __init__(self, library: "tokenizers.Tokenizer", name: str = "tokenizer") -> None:
+        """Takes a tokenizer of the library.
+
+        Args:
+            library: it is changed: padding and truncation go.
+            name: what an error calls it, a path for instance.
+
+        Raises:
+            UserError: special tokens are missing, or its way of marking words is unknown.
+        """
+        library.no_padding()
+        library.no_truncation()
+        self.library = library
+        self.name = name
+        missing = [token for token in SPECIAL_TOKENS if library.token_to_id(token) is None]
+        if missing:
+            raise UserError(
+                f"{name}: the tokenizer has no {', '.join(missing)}; BERT needs"
+                f" {' '.join(SPECIAL_TOKENS)} in the vocabulary: add them, or make a new tokenizer"
+                " with `python -m train.tokenizer`"
+            )
+        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = (
+            library.token_to_id(token) for token in SPECIAL_TOKENS
+        )
+        self.vocab_size: int = max(library.get_vocab(with_added_tokens=True).values()) + 1
+        self._json: dict[str, Any] = json.loads(library.to_str())
+        self._words_are_alone = _words_are_alone(self._json)
+        self._remembered: dict[str, bytes] = {"": b""}
+
+    @property
+    def special_ids(self) -> tuple[int, ...]:
+        """The ids of `SPECIAL_TOKENS`, in that order."""
+        return (self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id)
+
+    @property
+    def kind(self) -> str:
+        """The library's name of the model: WordPiece, BPE, Unigram or WordLevel."""
+        return self._json["model"]["type"]
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """sha256 of the tokenizer: two with the same one give the same ids for every text."""
+        text = json.dumps(self._json, sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @functools.cached_property
+    def continues_word(self) -> np.ndarray:
+        """[V] bool: the token continues the word before it. It is what whole-word masking needs.
+
+        WordPiece says so by the prefix `##`; byte-level BPE and Unigram mark the *beginning* of a
+        word, so that every other token continues one (punctuation that follows a word, too).
+        Special tokens continue nothing.
+        """
+        tokens = [self.token(id) or "" for id in range(self.vocab_size)]
+        model = self._json["model"]
+        if prefix := model.get("continuing_subword_prefix"):
+            continues = [token.startswith(prefix) for token in tokens]
+        elif model["type"] == "WordLevel":
+            continues = [False] * len(tokens)
+        else:
+            beginning = "Ġ" if _has_part(self._json, "ByteLevel") else "▁"
+            if not any(token.startswith(beginning) for token in tokens):
+                raise UserError(
+                    f"{self.name}: no token of this {model['type']} tokenizer begins with"
+                    f" {beginning!r}, so that it cannot be told where a word begins; take a"
+                    " WordPiece, byte-level BPE, Unigram or WordLevel tokenizer"
+                )
+            continues = [not token.startswith(beginning) for token in tokens]
+        result = np.array(continues)
+        result[list(self.special_ids)] = False
+        return result
+
+    def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """The ids of each text, int32, without special tokens.
+
+        They are the library's ids for the text (`encode_special_tokens = True`: a `[MASK]` that
+        stands in a raw text is four characters and a word, never the mask). Where the tokenizer
+        treats words separately, each distinct word goes through the library once and is
+        remembered: text repeats its words, and this is several times as fast.
+        """
+        if not self._words_are_alone:
+            return [np.frombuffer(ids, np.int32) for ids in self._ask_library(texts)]
+        remembered = self._remembered
+        parts = [text.split(" ") for text in texts]
+        # More than one space in a row is a token in some tokenizers: such a text goes as a whole.
+        parts = [
+            words if "" not in words else [text]
+            for words, text in zip(parts, texts, strict=True)
+        ]
+        new = list({word for words in parts for word in words if word not in remembered})
+        found = dict(zip(new, self._ask_library(new), strict=True))
+        if len(remembered) + len(found) > MOST_REMEMBERED_WORDS:
+            # To forget all is simple, and the frequent words are back after a few sentences.
+            found |= {word: remembered[word] for words in parts for word in words if word in
+            remembered} remembered.clear()
+            remembered[""] = b""
+        remembered.update(found)
+        result = [
+            np.frombuffer(b"".join([remembered[word] for word in words]), np.int32)
+            for words in parts
+        ]
+        for word in found:
+            if len(word) > LONGEST_REMEMBERED_WORD or len(remembered) > MOST_REMEMBERED_WORDS:
+                del remembered[word]
+        return result
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of the ids, special tokens left out."""
+        return self.library.decode([int(id) for id in ids], skip_special_tokens=True)
+
+    def token(self, id: int) -> str | None:
+        """The token of an id; None for an id that the vocabulary leaves free."""
+        return self.library.id_to_token(int(id))
+
+    def save(self, directory: Path | str) -> None:
+        """Writes `tokenizer.json`, `tokenizer_config.json` and `vocab.txt`, as transformers reads them."""
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        self.library.save(str(directory / "tokenizer.json"))
+        normalizer = _part(self._json, "normalizer", "BertNormalizer")
+        config: dict[str, Any] = {
+            "tokenizer_class": "BertTokenizer"
+            if self.kind == "WordPiece" and normalizer
+            else "PreTrainedTokenizerFast",
+            "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
+        }
+        names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
+        config |= dict(zip(names, SPECIAL_TOKENS, strict=True))
+        if normalizer:
+            config |= {
+                "do_lower_case": normalizer["lowercase"],
+                "strip_accents": normalizer["strip_accents"],
+                "tokenize_chinese_chars": normalizer["handle_chinese_chars"],
+            }
+        text = json.dumps(config, indent=2) + "\n"
+        (directory / "tokenizer_config.json").write_text(text, encoding="utf-8")
+        tokens = [self.token(id) or f"[unused{id}]" for id in range(self.vocab_size)]
+        (directory / "vocab.txt").write_text("\n".join(tokens) + "\n", encoding="utf-8")
+
+    def _ask_library(self, texts: Sequence[str]) -> list[bytes]:
+        self.library.encode_special_tokens = True
+        try:
+            encodings = self.library.encode_batch_fast(list(texts), add_special_tokens=False)
+        finally:
+            self.library.encode_special_tokens = False
+        return [np.array(encoding.ids, np.int32).tobytes() for encoding in encodings]
+
+
+def load_tokenizer(path: Path | str) -> Tokenizer:
+    """Loads `tokenizer.json` or `vocab.txt`, or a directory with either (`tokenizer.json` first).
+
+    A `vocab.txt` is read as BERT's WordPiece. Whether it is lowercase is said by the
+    `tokenizer_config.json` beside it, and otherwise by the vocabulary: lowercase where no token
+    has a capital letter.
+
+    Raises:
+        UserError: no such file, a damaged one, or one without BERT's special tokens.
+    """
+    path = Path(path)
+    way_out = "make one with `python -m train.tokenizer`"
+    if path.is_dir():
+        candidates = [path / "tokenizer.json", path / "vocab.txt"]
+        files = [file for file in candidates if file.is_file()]
+        if not files:
+            raise UserError(f"{path}: holds neither tokenizer.json nor vocab.txt; {way_out}")
+        path = files[0]
+    elif not path.is_file():
+        raise UserError(f"{path}: no such tokenizer file or directory; {way_out}")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not a tokenizer: not UTF-8 at byte {error.start}") from None
+    library = _read_json(path, text) if path.suffix == ".json" else _read_vocabulary(path, text)
+    return Tokenizer(library, str(path))
+
+
+def build(model: Any, normalizer: Any, pre_tokenizer: Any, decoder: Any) -> "tokenizers.Tokenizer":
+    """A library tokenizer of these parts, with BERT's special tokens and `[CLS] A [SEP] B [SEP]`."""
+    import tokenizers
+    from tokenizers import processors
+
+    library = tokenizers.Tokenizer(model)
+    library.normalizer = normalizer
+    library.pre_tokenizer = pre_tokenizer
+    library.decoder = decoder
+    library.add_special_tokens(list(SPECIAL_TOKENS))
+    ends = [(token, library.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
+    library.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=ends
+    )
+    return library
+
+
+def build_wordpiece(
+    tokens: Sequence[str], lowercase: bool, strip_accents: bool | None
+) -> "tokenizers.Tokenizer":
+    """BERT's WordPiece tokenizer of a vocabulary, tokens in the order of their ids."""
+    from tokenizers import decoders, models, normalizers, pre_tokenizers
+
+    model = models.WordPiece(
+        {token: id for id, token in enumerate(tokens)},
+        unk_token="[UNK]",
+        max_input_chars_per_word=100,
+    )
+    normalizer = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=strip_accents)
+    return build(model, normalizer, pre_tokenizers.BertPreTokenizer(), decoders.WordPiece("##"))
+
+
+def _read_json(path: Path, text: str) -> "tokenizers.Tokenizer":
+    import tokenizers
+
+    try:
+        json.loads(text)
+        return tokenizers.Tokenizer.from_str(text)
+    except Exception as error:  # the library raises bare Exception for every fault of the file
+        raise UserError(
+            f"{path}: damaged, or not a tokenizer.json ({' '.join(str(error).split())})"
+        ) from None
+
+
+def _read_vocabulary(path: Path, text: str) -> "tokenizers.Tokenizer":
+    tokens = text.removesuffix("\n").split("\n")
+    tokens = [token.removesuffix("\r") for token in tokens]
+    missing = [token for token in SPECIAL_TOKENS if token not in tokens]
+    if missing:
+        raise UserError(
+            f"{path}: the vocabulary has no {', '.join(missing)}; it is one token a line, and BERT"
+            f" needs {' '.join(SPECIAL_TOKENS)} among them"
+        )
+    if len(set(tokens)) < len(tokens):
+        twice = next(token for number, token in enumerate(tokens) if token in tokens[:number])
+        raise UserError(f"{path}: the token {twice!r} stands on two lines; ids must be unique")
+    lowercase, strip_accents = not any(map(_has_capital, tokens)), None
+    config = path.parent / "tokenizer_config.json"
+    if config.is_file():
+        try:
+            values = json.loads(config.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f"{config}: damaged, not JSON ({error})") from None
+        lowercase = values.get("do_lower_case", lowercase)
+        strip_accents = values.get("strip_accents")
+    return build_wordpiece(tokens, lowercase, strip_accents)
+
+
+def _has_capital(token: str) -> bool:
+    return token != token.lower() and not re.fullmatch(r"\[[A-Z]+\d*\]", token)
+
+
+def _words_are_alone(tokenizer: dict[str, Any]) -> bool:
+    """Whether the ids of a text are those of its space-separated words, one after the other.
+
+    It says yes only where the parts of the tokenizer are known to keep words apart.
+    """
+    if any(
+        " " in added["content"] or added["lstrip"] or added["rstrip"]
+        for added in tokenizer["added_tokens"]
+    ):
+        return False
+    normalizer = tokenizer["normalizer"]
+    steps = [] if normalizer is None else normalizer.get("normalizers", [normalizer])
+    if any(step["type"] not in _NORMALIZERS_OF_WORDS for step in steps):
+        return False
+    part = tokenizer["pre_tokenizer"] or {"type": None}
+    return (
+        part["type"] in _PRE_TOKENIZERS_OF_WORDS
+        or (part["type"] == "ByteLevel" and part["add_prefix_space"] and part["use_regex"])
+        or (part["type"] == "Metaspace" and part["prepend_scheme"] == "always" and part["split"])
+    )
+
+
+def _part(tokenizer: dict[str, Any], place: str, kind: str) -> dict[str, Any] | None:
+    """The normalizer, pre-tokenizer or decoder of that type, alone or within a sequence."""
+    part = tokenizer[place] or {}
+    parts = part.get("normalizers") or part.get("pretokenizers") or part.get("decoders") or [part]
+    return next((part for part in parts if part.get("type") == kind), None)
+
+
+def _has_part(tokenizer: dict[str, Any], kind: str) -> bool:
+    return any(_part(tokenizer, place, kind) for place in ("pre_tokenizer", "decoder"))
+
+
+# A forked worker would warn, or hang, if rayon's threads had run in its parent; one process a core
+# is our way of using the cores.
+def use_one_thread() -> None:
+    """Keeps the library from starting threads in this process; call it in each worker."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"

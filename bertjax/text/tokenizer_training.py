@@ -1,0 +1,321 @@
+"""New tokenizers from text: WordPiece, byte-level BPE, Unigram, whole words, characters.
+
+The words are counted first and the library's trainers see them sorted, because their result
+depends on the order of a hash table otherwise: the same text always gives the same tokenizer.
+"""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Literal
+
+from bertjax.errors import UserError
+from bertjax.text.tokenizer import SPECIAL_TOKENS, Tokenizer, build, build_wordpiece
+
+if TYPE_CHECKING:
+    import tokenizers
+
+Kind = Literal["wordpiece", "bpe", "unigram", "word", "character"]
+
+# Distinct words held while counting; beyond it, words seen once are forgotten.
+MOST_COUNTED_WORDS = 4_000_000
+# Words that go to the library's trainer at a time.
+_WORDS_AT_ONCE = 10_000
+
+
+@dataclasses.dataclass
+class VocabularyConfig:
+    """What kind of tokenizer is made.
+
+    Attributes:
+        kind: wordpiece (BERT's), bpe (byte-level, as in GPT-2), unigram (as in SentencePiece), word
+            (whole words), character.
+        vocab_size: Tokens in the vocabulary, special tokens included. Kinds word and character may
+            leave it out and take every word or character that is frequent enough.
+        lowercase: Turn all letters into small ones.
+        strip_accents: Remove accents from letters; null does so exactly when lowercase is true.
+        minimum_frequency: How often a word, character or pair of pieces must occur to be a token.
+    """
+
+    kind: Kind = "wordpiece"
+    vocab_size: int | None = None
+    lowercase: bool = True
+    strip_accents: bool | None = None
+    minimum_frequency: int = 2
+
+    def __post_init__(self) -> None:
+        if self.vocab_size is None and self.kind in ("wordpiece", "bpe", "unigram"):
+            raise UserError(
+                f"vocab_size is missing: a {self.kind} vocabulary has the size you choose; pass"
+                " --vocab-size 8192, say (BERT has 30522)"
+            )
+        if self.vocab_size is not None and self.vocab_size < len(SPECIAL_TOKENS) + 2:
+            raise UserError(
+                f"vocab_size={self.vocab_size} must be at least {len(SPECIAL_TOKENS) + 2}:"
+                f" {len(SPECIAL_TOKENS)} special tokens and something to say"
+            )
+        if self.minimum_frequency < 1:
+            raise UserError(f"minimum_frequency={self.minimum_frequency} must be at least 1")
+
+
+def train_tokenizer(texts: Iterable[str], config: VocabularyConfig) -> Tokenizer:
+    """Makes a tokenizer of the texts; the same texts give the same tokenizer.
+
+    Special tokens have the ids 0 to 4. `unigram` is exact up to ties: the library's trainer adds
+    floating-point numbers in no fixed order, so scores are rounded and equal ones sorted.
+
+    Args:
+        texts: read once, never held; memory holds the distinct words.
+        config: kind and size.
+
+    Raises:
+        UserError: no words at all, or fewer tokens than `vocab_size` in them.
+    """
+    template = _template(config)
+    words = count_words(texts, template)
+    if not words:
+        raise UserError("the input holds no words, so there is nothing to make a tokenizer of")
+    library = _TRAINERS[config.kind](words, template, config)
+    supported = library.get_vocab_size()
+    if config.vocab_size is not None and supported < config.vocab_size:
+        raise UserError(
+            f"vocab_size={config.vocab_size} is more than the text supports: its"
+            f" {len(words):,} distinct words give {supported} tokens that occur at least"
+            f" {config.minimum_frequency} times; pass --vocab-size {supported}, or give more text"
+        )
+    return Tokenizer(library)
+
+
+def count_words(texts: Iterable[str], template: "tokenizers.Tokenizer") -> Counter[str]:
+    """How often each word occurs, a word being what the template's pre-tokenizer makes of a text.
+
+    Space-separated words are counted first and go through the template once each, which is many
+    times as fast as the whole text.
+    """
+    words: Counter[str] = Counter()
+    raw: Counter[str] = Counter()
+    for text in texts:
+        raw.update(text.split())
+        if len(raw) > MOST_COUNTED_WORDS:
+            _fold(raw, words, template)
+    _fold(raw, words, template)
+    return words
+
+
+def _fold(raw: Counter[str], words: Counter[str], template: "tokenizers.Tokenizer") -> None:
+    for text, count in raw.items():
+        for word, _ in template.pre_tokenizer.pre_tokenize_str(
+            template.normalizer.normalize_str(text)
+        ):
+            words[word] += count
+    raw.clear()
+    if len(words) > MOST_COUNTED_WORDS:
+        for word in [word for word, count in words.items() if count == 1]:
+            del words[word]
+
+
+def _template(config: VocabularyConfig) -> "tokenizers.Tokenizer":
+    """An untrained tokenizer with the normalizer, pre-tokenizer and decoder of the kind."""
+    from tokenizers import decoders, models, normalizers, pre_tokenizers
+
+    if config.kind in ("wordpiece", "character"):
+        return build_wordpiece(SPECIAL_TOKENS, config.lowercase, config.strip_accents)
+    normalizer = normalizers.BertNormalizer(
+        lowercase=config.lowercase,
+        strip_accents=config.strip_accents,
+        handle_chinese_chars=config.kind == "word",
+    )
+    vocabulary = {token: id for id, token in enumerate(SPECIAL_TOKENS)}
+    if config.kind == "word":
+        model = models.WordLevel(vocabulary, unk_token="[UNK]")
+        pieces, decoder = pre_tokenizers.BertPreTokenizer(), decoders.WordPiece("##")
+    elif config.kind == "bpe":
+        model = models.BPE(vocabulary, [], unk_token="[UNK]")
+        pieces = pre_tokenizers.ByteLevel(add_prefix_space=True)
+        # The space before the first word is the pre-tokenizer's, not the text's.
+        decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Strip(" ", 1, 0)])
+    else:
+        model = models.Unigram([(token, 0.0) for token in SPECIAL_TOKENS], 1, False)
+        pieces = pre_tokenizers.Metaspace(prepend_scheme="always")
+        decoder = decoders.Metaspace(prepend_scheme="always")
+    return build(model, normalizer, pieces, decoder)
+
+
+def _with_model(template: "tokenizers.Tokenizer", model: Any) -> "tokenizers.Tokenizer":
+    return build(model, template.normalizer, template.pre_tokenizer, template.decoder)
+
+
+def _train_wordpiece(
+    words: Counter[str], template: "tokenizers.Tokenizer", config: VocabularyConfig
+) -> "tokenizers.Tokenizer":
+    from tokenizers import models, trainers
+
+    # Half of the vocabulary for single characters leaves room for words in any script.
+    symbols = _frequent_symbols(words, config.minimum_frequency, config.vocab_size // 2)
+    known = set(symbols)
+    spelled = Counter(
+        {
+            word: count
+            for word, count in words.items()
+            if len(word) <= 100 and all(symbol in known for symbol in _symbols(word))
+        }
+    )
+    # The trainer numbers the symbols as it meets them, in the order of a hash table, and breaks
+    # ties by those numbers. As "special tokens" they are numbered in our order beforehand.
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=config.vocab_size,
+        min_frequency=config.minimum_frequency,
+        show_progress=False,
+        special_tokens=[*SPECIAL_TOKENS, *symbols],
+        continuing_subword_prefix="##",
+    )
+    tokens = _run_trainer(spelled, models.WordPiece(unk_token="[UNK]"), trainer)
+    return build_wordpiece(tokens, config.lowercase, config.strip_accents)
+
+
+def _train_characters(
+    words: Counter[str], template: "tokenizers.Tokenizer", config: VocabularyConfig
+) -> "tokenizers.Tokenizer":
+    """WordPiece whose pieces are single characters: `c` begins a word, `##c` continues one."""
+    most = None if config.vocab_size is None else config.vocab_size - len(SPECIAL_TOKENS)
+    symbols = _frequent_symbols(words, config.minimum_frequency, most)
+    return build_wordpiece([*SPECIAL_TOKENS, *symbols], config.lowercase, config.strip_accents)
+
+
+def _train_words(
+    words: Counter[str], template: "tokenizers.Tokenizer", config: VocabularyConfig
+) -> "tokenizers.Tokenizer":
+    from tokenizers import models
+
+    for token in SPECIAL_TOKENS:
+        words.pop(token, None)
+    most = None if config.vocab_size is None else config.vocab_size - len(SPECIAL_TOKENS)
+    tokens = [*SPECIAL_TOKENS, *_most_frequent(words, config.minimum_frequency, most)]
+    vocabulary = {token: id for id, token in enumerate(tokens)}
+    return _with_model(template, models.WordLevel(vocabulary, unk_token="[UNK]"))
+
+
+def _train_bpe(
+    words: Counter[str], template: "tokenizers.Tokenizer", config: VocabularyConfig
+) -> "tokenizers.Tokenizer":
+    import json
+
+    from tokenizers import models, pre_tokenizers, trainers
+
+    trainer = trainers.BpeTrainer(
+        vocab_size=config.vocab_size,
+        min_frequency=config.minimum_frequency,
+        show_progress=False,
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+    )
+    least = len(SPECIAL_TOKENS) + len(pre_tokenizers.ByteLevel.alphabet())
+    if config.vocab_size < least:
+        raise UserError(
+            f"vocab_size={config.vocab_size} must be at least {least} for a byte-level BPE: 256"
+            f" bytes and {len(SPECIAL_TOKENS)} special tokens; pass --vocab-size {least} or more"
+        )
+    trained = _trained(words, models.BPE(unk_token="[UNK]"), trainer)
+    model = json.loads(trained.to_str())["model"]
+    merges = [tuple(merge) for merge in model["merges"]]
+    return _with_model(template, models.BPE(model["vocab"], merges, unk_token="[UNK]"))
+
+
+def _train_unigram(
+    words: Counter[str], template: "tokenizers.Tokenizer", config: VocabularyConfig
+) -> "tokenizers.Tokenizer":
+    import json
+
+    from tokenizers import models, trainers
+
+    frequent = Counter(
+        {word: count for word, count in words.items() if count >= config.minimum_frequency}
+    )
+    trainer = trainers.UnigramTrainer(
+        vocab_size=config.vocab_size,
+        show_progress=False,
+        special_tokens=list(SPECIAL_TOKENS),
+        unk_token="[UNK]",
+    )
+    trained = _trained(frequent, models.Unigram(), trainer)
+    pieces = json.loads(trained.to_str())["model"]["vocab"][len(SPECIAL_TOKENS) :]
+    # A special token that is spelled in a text must not be the best way to read it.
+    special = [(token, -1000.0) for token in SPECIAL_TOKENS]
+    return _with_model(
+        template, models.Unigram(special + _in_fixed_order(pieces), 1, byte_fallback=False)
+    )
+
+
+def _in_fixed_order(pieces: list[tuple[str, float]]) -> list[tuple[str, float]]:
+    """The pieces of a trained Unigram model, without the traces of the order of additions.
+
+    Scores differ from run to run in their last digits; and the characters that are kept only to
+    be able to spell every word get scores 0.0001 apart in the order of a hash table. Those get
+    one score, the lowest; the rest is rounded to 6 digits; equal scores are sorted by the piece.
+    """
+    lowest_of_longer = min((score for piece, score in pieces if len(piece) > 1), default=0.0)
+    lowest = min(score for _, score in pieces)
+    fixed = [
+        (piece, round(lowest if len(piece) == 1 and score < lowest_of_longer else score, 6))
+        for piece, score in pieces
+    ]
+    return sorted(fixed, key=lambda pair: (-pair[1], pair[0]))
+
+
+def _run_trainer(words: Counter[str], model: Any, trainer: Any) -> list[str]:
+    vocabulary = _trained(words, model, trainer).get_vocab()
+    return sorted(vocabulary, key=vocabulary.__getitem__)
+
+
+def _trained(words: Counter[str], model: Any, trainer: Any) -> "tokenizers.Tokenizer":
+    """Trains on counted words: each is given as often as it occurs, in sorted order."""
+    import tokenizers
+    from tokenizers import pre_tokenizers
+
+    library = tokenizers.Tokenizer(model)
+    library.pre_tokenizer = pre_tokenizers.Split("\n", "removed")
+    library.train_from_iterator(_repeated(words), trainer)
+    return library
+
+
+def _repeated(words: Counter[str]) -> Iterator[str]:
+    batch: list[str] = []
+    for word in sorted(words):
+        left = words[word]
+        while left:
+            some = min(left, _WORDS_AT_ONCE - len(batch))
+            batch += [word] * some
+            left -= some
+            if len(batch) == _WORDS_AT_ONCE:
+                yield "\n".join(batch)
+                batch = []
+    if batch:
+        yield "\n".join(batch)
+
+
+def _symbols(word: str) -> list[str]:
+    """The characters of a word as WordPiece spells them: `w ##o ##r ##d`."""
+    return [word[0], *("##" + character for character in word[1:])]
+
+
+def _frequent_symbols(words: Counter[str], minimum: int, most: int | None) -> list[str]:
+    counts: Counter[str] = Counter()
+    for word, count in words.items():
+        for symbol in _symbols(word):
+            counts[symbol] += count
+    return sorted(_most_frequent(counts, minimum, most))
+
+
+def _most_frequent(counts: Counter[str], minimum: int, most: int | None) -> list[str]:
+    frequent = [item for item in counts.items() if item[1] >= minimum]
+    frequent.sort(key=lambda item: (-item[1], item[0]))
+    return [name for name, _ in frequent[:most]]
+
+
+_TRAINERS = {
+    "wordpiece": _train_wordpiece,
+    "bpe": _train_bpe,
+    "unigram": _train_unigram,
+    "word": _train_words,
+    "character": _train_characters,
+}
