@@ -29,8 +29,9 @@ MOST_REMEMBERED_WORDS = 1 << 16
 LONGEST_REMEMBERED_WORD = 40
 
 # With these, the ids of a text are those of its space-separated words, one after the other.
-_NORMALIZERS_OF_WORDS = {"BertNormalizer", "NFC", "NFD", "NFKC", "NFKD", "Lowercase",
-"StripAccents"} _PRE_TOKENIZERS_OF_WORDS = {"BertPreTokenizer", "Whitespace", "WhitespaceSplit"}
+_NORMALIZERS_OF_WORDS = {"BertNormalizer", "NFC", "NFD", "NFKC", "NFKD", "Lowercase"}
+_NORMALIZERS_OF_WORDS |= {"StripAccents"}
+_PRE_TOKENIZERS_OF_WORDS = {"BertPreTokenizer", "Whitespace", "WhitespaceSplit"}
 
 
 class Tokenizer:
@@ -128,15 +129,15 @@ class Tokenizer:
         parts = [text.split(" ") for text in texts]
         # More than one space in a row is a token in some tokenizers: such a text goes as a whole.
         parts = [
-            words if "" not in words else [text]
-            for words, text in zip(parts, texts, strict=True)
+            words if "" not in words else [text] for words, text in zip(parts, texts, strict=True)
         ]
         new = list({word for words in parts for word in words if word not in remembered})
         found = dict(zip(new, self._ask_library(new), strict=True))
         if len(remembered) + len(found) > MOST_REMEMBERED_WORDS:
             # To forget all is simple, and the frequent words are back after a few sentences.
-            found |= {word: remembered[word] for words in parts for word in words if word in
-            remembered} remembered.clear()
+            old = {word for words in parts for word in words if word in remembered}
+            found |= {word: remembered[word] for word in old}
+            remembered.clear()
             remembered[""] = b""
         remembered.update(found)
         result = [
@@ -157,7 +158,7 @@ class Tokenizer:
         return self.library.id_to_token(int(id))
 
     def save(self, directory: Path | str) -> None:
-        """Writes `tokenizer.json`, `tokenizer_config.json` and `vocab.txt`, as transformers reads them."""
+        """Writes what transformers loads: tokenizer.json, tokenizer_config.json, vocab.txt."""
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         self.library.save(str(directory / "tokenizer.json"))
@@ -219,7 +220,7 @@ def load_tokenizer(path: Path | str) -> Tokenizer:
 
 
 def build(model: Any, normalizer: Any, pre_tokenizer: Any, decoder: Any) -> "tokenizers.Tokenizer":
-    """A library tokenizer of these parts, with BERT's special tokens and `[CLS] A [SEP] B [SEP]`."""
+    """A library tokenizer of these parts, with the frame `[CLS] A [SEP] B [SEP]`."""
     import tokenizers
     from tokenizers import processors
 
