@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 
+from bertjax.text.readers import Document
 
-def python_documentation(packages: Sequence[str] = ()) -> "Iterator[Document]":
+
+def python_documentation(packages: Sequence[str] = ()) -> Iterator[Document]:
     """Python's own documentation as documents."""
     from pydoc_data import topics
-
-    from bertjax.text.readers import Document
 
     for number, text in enumerate(topics.topics.values()):
         yield Document("corpus:python", number, text)

@@ -1,0 +1,151 @@
+"""A file's text in pieces and in lines, decompressed and decoded on the way, in bounded memory."""
+
+import codecs
+import gzip
+import io
+import shutil
+import tempfile
+import zlib
+from collections.abc import Iterator
+from typing import IO, TYPE_CHECKING
+
+from bertjax.config import nearest
+from bertjax.errors import UserError
+from bertjax.text.sources import Source
+
+if TYPE_CHECKING:
+    from bertjax.text.readers import ReaderConfig
+
+# Characters. A longer line is no paragraph but a mistake (minified data, a file without line ends): it is refused
+# before it is read to its end.
+MAXIMUM_LINE = 16 << 20
+
+_PIECE = 1 << 18  # bytes read at a time
+
+
+def check_encoding(encoding: str) -> None:
+    """Raises a UserError unless Python knows this encoding as one of text."""
+    try:
+        known = codecs.lookup(encoding)._is_text_encoding
+    except (LookupError, ValueError):
+        known = False
+    if not known:
+        names = sorted({*encodings_aliases().values(), "latin-1", "utf-8", "utf-16"})
+        raise UserError(
+            f"encoding={encoding!r} is not an encoding of text{nearest(encoding, names)}"
+        )
+
+
+def encodings_aliases() -> dict[str, str]:
+    """Python's names of encodings."""
+    from encodings.aliases import aliases
+
+    return aliases
+
+
+def open_bytes(source: Source) -> IO[bytes]:
+    """The bytes of a file, decompressed as they are read."""
+    return gzip.open(source.path, "rb") if source.compressed else source.path.open("rb")
+
+
+def open_seekable(source: Source) -> IO[bytes]:
+    """The bytes of a file for a reader that jumps about in it; compressed ones go to a temporary file first."""
+    if not source.compressed:
+        return source.path.open("rb")
+    whole = tempfile.TemporaryFile()
+    with open_bytes(source) as stream:
+        _guard(source, lambda: shutil.copyfileobj(stream, whole))
+    whole.seek(0)
+    return whole
+
+
+def _guard(source: Source, read):
+    """`read()`, with what is wrong with a gzip file told in our words."""
+    try:
+        return read()
+    except EOFError:
+        raise UserError(f"{source.name}: the gzip data is cut off; copy the file again") from None
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise UserError(
+            f"{source.name}: damaged gzip data ({error}); copy the file again"
+        ) from None
+
+
+def pieces(source: Source, config: "ReaderConfig") -> Iterator[str]:
+    """The text of a file in pieces of some 100,000 characters, every line end as "\\n", a byte order mark left out.
+
+    Raises:
+        UserError: with line and column, when the bytes are not of `config.encoding`; a NUL character; damaged gzip data.
+    """
+    encoding = "utf-8-sig" if codecs.lookup(config.encoding).name == "utf-8" else config.encoding
+    decoder = codecs.getincrementaldecoder(encoding)(config.errors)
+    newlines = io.IncrementalNewlineDecoder(None, translate=True)
+    line = 1
+    column = 0  # characters of the current line that went out in earlier pieces
+    with open_bytes(source) as stream:
+        while True:
+            data = _guard(source, lambda: stream.read(_PIECE))
+            try:
+                text = newlines.decode(decoder.decode(data, final=not data), final=not data)
+            except UnicodeDecodeError as error:
+                good = error.object[: error.start].decode(encoding, "replace")
+                raise _bad_byte(source, config, error, line, column, good) from None
+            if "\0" in text:
+                line += text.count("\n", 0, text.index("\0"))
+                raise UserError(
+                    f"{source.name}:{line}: a NUL character; this is not text, or not in {config.encoding}"
+                )
+            if text:
+                yield text
+            if not data:
+                return
+            line += text.count("\n")
+            column = len(text) - text.rfind("\n") - 1 + (0 if "\n" in text else column)
+
+
+def _bad_byte(
+    source: Source,
+    config: "ReaderConfig",
+    error: UnicodeDecodeError,
+    line: int,
+    column: int,
+    good: str,
+) -> UserError:
+    good = good.replace("\r\n", "\n").replace("\r", "\n")
+    line += good.count("\n")
+    column = len(good) - good.rfind("\n") if "\n" in good else column + len(good) + 1
+    byte = (
+        f"byte 0x{error.object[error.start]:02x}" if error.start < len(error.object) else "cut off"
+    )
+    other = "utf-8" if codecs.lookup(config.encoding).name != "utf-8" else "latin-1"
+    return UserError(
+        f"{source.name}:{line}: not {config.encoding.upper()} ({byte} at column {column}); "
+        f"pass --encoding {other} or --errors replace"
+    )
+
+
+def lines(source: Source, config: "ReaderConfig") -> Iterator[str]:
+    """The lines of a file without their ends.
+
+    Raises:
+        UserError: a line of more than MAXIMUM_LINE characters, before it is read to its end; what `pieces` raises.
+    """
+    parts: list[str] = []
+    size, number = 0, 1
+    for piece in pieces(source, config):
+        first, *rest = piece.split("\n")
+        parts.append(first)
+        size += len(first)
+        if size > MAXIMUM_LINE:
+            raise UserError(
+                f"{source.name}:{number}: a line of more than {MAXIMUM_LINE >> 20} million characters; "
+                "break it into lines of a paragraph or a sentence each"
+            )
+        if rest:
+            yield "".join(parts)
+            yield from rest[:-1]
+            number += len(rest)
+            parts = [rest[-1]]
+            size = len(parts[0])
+    if size:
+        yield "".join(parts)
