@@ -1,0 +1,137 @@
+"""What a directory is: a model, a run or a prepared directory, told from the files in it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from bertjax.errors import UserError
+
+
+def describe_directory(path: Path | str) -> dict[str, Any]:
+    """What lies at `path`, as an object of JSON; its `kind` is "model", "run" or "prepared".
+
+    Raises:
+        UserError: it is none of these, or one that is damaged.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise UserError(
+            f"{path}: {'is a file' if path.exists() else 'no such directory'}; name a directory"
+        )
+    if (path / "data_card.json").exists():
+        return describe_prepared(path)
+    if (path / "run.json").exists():
+        return describe_run(path)
+    if (path / "config.json").exists() or list(path.glob("*.safetensors")):
+        return describe_model(path)
+    raise UserError(
+        f"{path}: neither a model (config.json, model.safetensors), nor a run (run.json,"
+        " metrics.jsonl, checkpoints), nor a prepared directory (data_card.json); it holds"
+        f" {_list_names(path)}"
+    )
+
+
+def describe_model(path: Path) -> dict[str, Any]:
+    """A model directory: its size, its parts, its tokenizer."""
+    from bertjax.interop.huggingface import inspect_model_directory
+
+    contents = inspect_model_directory(path)
+    config = contents.config
+    return {
+        "kind": "model",
+        "path": str(path),
+        "architecture": contents.architecture,
+        "parameters": contents.parameters,
+        "stored_as": ", ".join(contents.dtypes),
+        "num_hidden_layers": config.num_hidden_layers,
+        "hidden_size": config.hidden_size,
+        "num_attention_heads": config.num_attention_heads,
+        "intermediate_size": config.intermediate_size,
+        "hidden_act": config.hidden_act,
+        "max_position_embeddings": config.max_position_embeddings,
+        "vocab_size": config.vocab_size,
+        "heads": contents.parts,
+        "tokenizer": _describe_tokenizer(path),
+    }
+
+
+def describe_run(path: Path) -> dict[str, Any]:
+    """A run directory: how far it came, its last and its best evaluation, what it left.
+
+    The best evaluation is the one with the lowest validation loss, as in the run itself.
+    """
+    from bertjax.training.metrics import read_metrics
+
+    try:
+        about = json.loads((path / "run.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path / 'run.json'}: damaged, not JSON ({error})") from None
+    metrics = path / "metrics.jsonl"
+    lines = read_metrics(metrics) if metrics.exists() else []
+    validations = [line for line in lines if line["split"] == "validation"]
+    measured = [line for line in validations if line["loss"] is not None]
+    tests = [line for line in lines if line["split"] == "test"]
+    checkpoints = path / "checkpoints"
+    saved = checkpoints.iterdir() if checkpoints.is_dir() else ()
+    model = path / "model"
+    return {
+        "kind": "run",
+        "path": str(path),
+        **about,
+        "last_step": max((line["step"] for line in lines), default=0),
+        "checkpoints": sorted(int(folder.name) for folder in saved if folder.name.isdigit()),
+        "finished": bool(tests),
+        "last_validation": _scores(validations[-1]) if validations else None,
+        "best_validation": _scores(min(measured, key=lambda line: line["loss"]))
+        if measured
+        else None,
+        "test": _scores(tests[-1]) if tests else None,
+        "model": describe_model(model) if model.is_dir() else None,
+    }
+
+
+def describe_prepared(path: Path) -> dict[str, Any]:
+    """A prepared directory: its splits, their tokens, and the tokenizer that made them."""
+    from bertjax.text.rows import SPLITS, open_prepared
+
+    prepared = open_prepared(path)
+    splits = {
+        split: {
+            name: value
+            for name, value in prepared.card["splits"][split].items()
+            if isinstance(value, (int, float, str))
+        }
+        for split in SPLITS
+    }
+    has_tokenizer = prepared.tokenizer_path.is_dir()
+    return {
+        "kind": "prepared",
+        "path": str(path),
+        "max_length": prepared.card["max_length"],
+        "examples_per_row": prepared.card["examples_per_row"],
+        "vocab_size": prepared.card["vocab_size"],
+        "training_tokens": int(prepared.token_counts.sum()),
+        "splits": splits,
+        "tokenizer": _describe_tokenizer(prepared.tokenizer_path) if has_tokenizer else None,
+        "fingerprint": prepared.fingerprint,
+    }
+
+
+def _describe_tokenizer(path: Path) -> dict[str, Any] | None:
+    if not any((path / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
+        return None
+    from bertjax.text.tokenizer import load_tokenizer
+
+    tokenizer = load_tokenizer(path)
+    return {"kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size}
+
+
+def _scores(line: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in line.items() if name not in ("split", "timing")}
+
+
+def _list_names(path: Path) -> str:
+    names = sorted(file.name for file in path.iterdir())
+    if not names:
+        return "nothing"
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -1,0 +1,251 @@
+"""The one table between Hugging Face's tensors and ours, read in both directions."""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bertjax.config import BertConfig, nearest
+from bertjax.errors import UserError
+
+# The nested dict that is the value of the flax collection "params" of `BertForPreTraining`.
+Parameters = dict[str, Any]
+
+# What a checkpoint may lack: the name in errors and arguments -> where its parameters are in ours.
+PARTS = {"pooler": "bert/pooler/", "mlm_head": "mlm_head/", "nsp_head": "nsp_head/"}
+
+
+class Row(NamedTuple):
+    """One parameter: its name and its axes on both sides.
+
+    Axes are the letters of `bertjax.types`. `theirs_axes` has a group of letters for each axis, as
+    `NH D` for a matrix of [N*H, D]; `D` on the output side of a square kernel is written `d`.
+    A name with `{layer}` stands for L tensors, which ours stacks: its axes lead with an L that is
+    not written.
+    """
+
+    theirs: str
+    ours: str
+    theirs_axes: str
+    ours_axes: str
+
+    @property
+    def is_stacked(self) -> bool:
+        """Whether there is one tensor a layer."""
+        return "{layer}" in self.theirs
+
+    @property
+    def part(self) -> str | None:
+        """The key of `PARTS` that this belongs to; None for embeddings and encoder."""
+        return next((part for part, path in PARTS.items() if self.ours.startswith(path)), None)
+
+
+def _layer_norm(theirs: str, ours: str) -> list[Row]:
+    return [
+        Row(f"{theirs}.weight", f"{ours}/scale", "D", "D"),
+        Row(f"{theirs}.bias", f"{ours}/bias", "D", "D"),
+    ]
+
+
+def _dense(theirs: str, ours: str, inputs: str, outputs: str) -> list[Row]:
+    """A linear layer: torch keeps [outputs, inputs], ours [*inputs, *outputs]."""
+    return [
+        Row(f"{theirs}.weight", f"{ours}/kernel", f"{outputs} {inputs}", inputs + outputs),
+        Row(f"{theirs}.bias", f"{ours}/bias", outputs, outputs),
+    ]
+
+
+_EMBEDDINGS, _LAYER = "bert.embeddings", "bert.encoder.layer.{layer}"
+_OUR_EMBEDDINGS, _OUR_LAYERS = "bert/embeddings", "bert/encoder/layers"
+_ATTENTION, _OUR_ATTENTION = f"{_LAYER}.attention", f"{_OUR_LAYERS}/attention"
+
+TABLE: tuple[Row, ...] = (
+    Row(f"{_EMBEDDINGS}.word_embeddings.weight", f"{_OUR_EMBEDDINGS}/word_embeddings", "V D", "VD"),
+    Row(
+        f"{_EMBEDDINGS}.position_embeddings.weight",
+        f"{_OUR_EMBEDDINGS}/position_embeddings",
+        "M D",
+        "MD",
+    ),
+    Row(
+        f"{_EMBEDDINGS}.token_type_embeddings.weight",
+        f"{_OUR_EMBEDDINGS}/token_type_embeddings",
+        "G D",
+        "GD",
+    ),
+    *_layer_norm(f"{_EMBEDDINGS}.LayerNorm", f"{_OUR_EMBEDDINGS}/layer_norm"),
+    *_dense(f"{_ATTENTION}.self.query", f"{_OUR_ATTENTION}/query", "D", "NH"),
+    *_dense(f"{_ATTENTION}.self.key", f"{_OUR_ATTENTION}/key", "D", "NH"),
+    *_dense(f"{_ATTENTION}.self.value", f"{_OUR_ATTENTION}/value", "D", "NH"),
+    *_dense(f"{_ATTENTION}.output.dense", f"{_OUR_ATTENTION}/output", "NH", "D"),
+    *_layer_norm(f"{_ATTENTION}.output.LayerNorm", f"{_OUR_LAYERS}/attention_layer_norm"),
+    *_dense(f"{_LAYER}.intermediate.dense", f"{_OUR_LAYERS}/intermediate", "D", "F"),
+    *_dense(f"{_LAYER}.output.dense", f"{_OUR_LAYERS}/output", "F", "D"),
+    *_layer_norm(f"{_LAYER}.output.LayerNorm", f"{_OUR_LAYERS}/output_layer_norm"),
+    *_dense("bert.pooler.dense", "bert/pooler/dense", "D", "d"),
+    *_dense("cls.predictions.transform.dense", "mlm_head/dense", "D", "d"),
+    *_layer_norm("cls.predictions.transform.LayerNorm", "mlm_head/layer_norm"),
+    Row("cls.predictions.bias", "mlm_head/bias", "V", "V"),
+    *_dense("cls.seq_relationship", "nsp_head/dense", "D", "C"),
+)
+
+# Copies that some checkpoints carry of a tensor in the table; they must be equal to it.
+TIED = {
+    "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+    "cls.predictions.decoder.bias": "cls.predictions.bias",
+}
+# A buffer 0, 1, 2, ... that transformers wrote until version 4.31.
+_STRAY = "bert.embeddings.position_ids"
+
+
+def sizes_of_axes(config: BertConfig) -> dict[str, int]:
+    """The size of every letter used in the table."""
+    return {
+        "V": config.vocab_size,
+        "M": config.max_position_embeddings,
+        "G": config.type_vocab_size,
+        "D": config.hidden_size,
+        "d": config.hidden_size,
+        "N": config.num_attention_heads,
+        "H": config.head_size,
+        "F": config.intermediate_size,
+        "C": 2,  # is next, is random
+    }
+
+
+def their_names(row: Row, config: BertConfig) -> list[str]:
+    """The names of the row's tensors, in the order of the layers."""
+    layers = range(config.num_hidden_layers) if row.is_stacked else [0]
+    return [row.theirs.format(layer=layer) for layer in layers]
+
+
+def their_shape(row: Row, config: BertConfig) -> tuple[int, ...]:
+    """The shape of each of the row's tensors."""
+    sizes = sizes_of_axes(config)
+    return tuple(math.prod(sizes[letter] for letter in group) for group in row.theirs_axes.split())
+
+
+def our_shape(row: Row, config: BertConfig) -> tuple[int, ...]:
+    """The shape of the row's parameter, the axis L included."""
+    sizes = sizes_of_axes(config)
+    layers = (config.num_hidden_layers,) if row.is_stacked else ()
+    return (*layers, *(sizes[letter] for letter in row.ours_axes))
+
+
+def current_name(name: str) -> str | None:
+    """The table's name of a tensor: with the prefix `bert.`, LayerNorm's weight and bias called so.
+
+    Returns:
+        None for a buffer that holds nothing learned.
+    """
+    if name.startswith(("embeddings.", "encoder.", "pooler.")):
+        name = f"bert.{name}"
+    for old, new in (
+        (".LayerNorm.gamma", ".LayerNorm.weight"),
+        (".LayerNorm.beta", ".LayerNorm.bias"),
+    ):
+        if name.endswith(old):
+            name = name.removesuffix(old) + new
+    return None if name == _STRAY else name
+
+
+def check_names(shapes: Mapping[str, tuple[int, ...]], config: BertConfig) -> set[str]:
+    """Checks a checkpoint's tensors (by their `current_name`) against the table.
+
+    Returns:
+        The keys of `PARTS` that it lacks as a whole.
+
+    Raises:
+        UserError: a tensor that the table does not know, a missing one, or one of another shape.
+    """
+    wanted = {
+        name: (row, their_shape(row, config)) for row in TABLE for name in their_names(row, config)
+    }
+    parts_there = {wanted[name][0].part for name in shapes if name in wanted}
+    for name, shape in shapes.items():
+        if name in TIED:
+            expected = wanted[TIED[name]][1]
+        elif name in wanted:
+            expected = wanted[name][1]
+        else:
+            raise UserError(
+                f"unexpected tensor {name} {list(shape)}: config.json describes a BERT without it"
+                f"{nearest(name, list(wanted))}; bertjax reads the body, the pooler, the masked-LM"
+                " and the next-sentence head"
+            )
+        if tuple(shape) != expected:
+            raise UserError(
+                f"tensor {name} has shape {list(shape)}, config.json asks for {list(expected)};"
+                " config and weights belong to different models"
+            )
+    absent = {part for part in PARTS if part not in parts_there}
+    for name, (row, shape) in wanted.items():
+        if name not in shapes and row.part not in absent:
+            raise UserError(f"missing tensor {name} {list(shape)}, which config.json asks for")
+    return absent
+
+
+def to_ours(tensors: Mapping[str, np.ndarray], config: BertConfig) -> Parameters:
+    """Our parameters of Hugging Face's tensors (checked, by their `current_name`), float32."""
+    sizes, parameters = sizes_of_axes(config), {}
+    for row in TABLE:
+        names = their_names(row, config)
+        if names[0] not in tensors:
+            continue
+        letters = row.theirs_axes.replace(" ", "")
+        order = [letters.index(letter) for letter in row.ours_axes]
+        value = np.empty(our_shape(row, config), np.float32)
+        for name, target in zip(names, value if row.is_stacked else [value], strict=True):
+            split = tensors[name].reshape([sizes[letter] for letter in letters])
+            target[...] = split.transpose(order)
+        put(parameters, row.ours, value)
+    return parameters
+
+
+def to_theirs(parameters: Mapping[str, Any], config: BertConfig) -> dict[str, np.ndarray]:
+    """Hugging Face's tensors of our parameters, float32: the inverse of `to_ours`.
+
+    Args:
+        parameters: of `BertForPreTraining`, numpy or jax arrays; whole parts (keys of `PARTS`)
+            may be absent.
+
+    Raises:
+        ValueError: a parameter is missing, unknown, or of another shape than the config says.
+    """
+    left = dict(flatten(parameters))
+    parts_there = {row.part for row in TABLE if row.ours in left}
+    tensors = {}
+    for row in TABLE:
+        if row.part is not None and row.part not in parts_there:
+            continue
+        if row.ours not in left:
+            raise ValueError(f"the parameters lack {row.ours}")
+        value, shape = np.asarray(left.pop(row.ours), np.float32), our_shape(row, config)
+        if value.shape != shape:
+            raise ValueError(f"{row.ours} has shape {value.shape}, the config says {shape}")
+        order = [row.ours_axes.index(letter) for letter in row.theirs_axes.replace(" ", "")]
+        layers = value if row.is_stacked else [value]
+        for name, layer in zip(their_names(row, config), layers, strict=True):
+            matrix = layer.transpose(order).reshape(their_shape(row, config))
+            tensors[name] = np.ascontiguousarray(matrix)
+    if left:
+        raise ValueError(f"no row of tensor_names.TABLE covers {', '.join(left)}")
+    return tensors
+
+
+def flatten(parameters: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(path with /, array) of every parameter."""
+    for name, value in parameters.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{name}/")
+        else:
+            yield prefix + name, value
+
+
+def put(parameters: Parameters, path: str, value: Any) -> None:
+    """Sets the parameter at the path."""
+    *parents, last = path.split("/")
+    for name in parents:
+        parameters = parameters.setdefault(name, {})
+    parameters[last] = value

@@ -1,0 +1,1 @@
+"""What a BERT is put to work at: one file a task."""
