@@ -1,1 +1,3 @@
-"""Raw text to rows: read, clean, remove duplicates, split into sentences, tokenize, pair, pack. It never imports jax."""
+"""Raw text to rows: read, clean, remove duplicates, split into sentences, tokenize, pair, pack. It
+never imports jax.
+"""

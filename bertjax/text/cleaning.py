@@ -1,12 +1,15 @@
-"""Clean text: broken Unicode mended, one normal form, no control characters, plain white space, no boilerplate lines.
+"""Clean text: broken Unicode mended, one normal form, no control characters, plain white space, no
+boilerplate lines.
 
-Almost every line of ordinary text is clean already. `clean` proves that cheaply (which characters occur, which of them
-stand side by side) and gives only the rest to ftfy, which would take a hundred times as long; the result is the same.
+Almost every line of ordinary text is clean already. `clean` proves that cheaply (which characters
+occur, which of them stand side by side) and gives only the rest to ftfy, which would take a hundred
+times as long; the result is the same.
 """
 
 import dataclasses
 import functools
 import hashlib
+import itertools
 import re
 import unicodedata
 from typing import Literal
@@ -21,10 +24,13 @@ class CleaningConfig:
     """How text is cleaned.
 
     Attributes:
-        fix_unicode: Mend mojibake, HTML entities, ligatures, full-width letters and the like by ftfy; curly quotation marks stay.
-        normalization: The Unicode normal form of the text: NFC, NFKC (which also turns 10³ into 103), or none.
+        fix_unicode: Mend mojibake, HTML entities, ligatures, full-width letters and the like by
+            ftfy; curly quotation marks stay.
+        normalization: The Unicode normal form of the text: NFC, NFKC (which also turns 10³ into
+            103), or none.
         minimum_characters: Documents with fewer characters than this after cleaning are left out.
-        boilerplate_documents: A line that occurs in at least this many documents is boilerplate and is removed everywhere; 0 keeps all lines.
+        boilerplate_documents: A line that occurs in at least this many documents is boilerplate and
+            is removed everywhere; 0 keeps all lines.
     """
 
     fix_unicode: bool = True
@@ -37,42 +43,45 @@ class CleaningConfig:
             raise UserError(f"minimum_characters={self.minimum_characters} must be at least 0")
         if self.boilerplate_documents < 0 or self.boilerplate_documents == 1:
             raise UserError(
-                f"boilerplate_documents={self.boilerplate_documents} must be 0 (off) or at least 2: "
-                "every line occurs in one document"
+                f"boilerplate_documents={self.boilerplate_documents} must be 0 (off) or "
+                "at least 2: every line occurs in one document"
             )
 
 
-# What one round of cleaning mends can bring something new to light (an escaped entity, say), so rounds follow until
-# nothing changes. A bound, since nothing proves that ftfy never goes round in circles.
+# Mending can bring something new to light (an escaped entity, say), so rounds follow until nothing
+# changes. A bound, since nothing proves that ftfy never goes round in circles.
 _MAXIMUM_ROUNDS = 8
 
 _PLAIN_ASCII = bytes(range(0x20, 0x7F)) + b"\n"
 
-# Characters beyond ASCII that no step changes in any company but each other's and ASCII's: ftfy's signs of mojibake
-# need an accented letter, a symbol or a control character beside them.
+# Characters beyond ASCII that no step changes in any company but each other's and ASCII's: ftfy's
+# signs of mojibake need an accented letter, a symbol or a control character beside them.
 _PLAIN_CHARACTERS = frozenset("‘’“”–—•")
 
 # What goes before ftfy sees the text, which takes no evidence of mojibake from it.
 _ASCII_SPACES = dict.fromkeys("\r\x0b\x0c\x1c\x1d\x1e", "\n") | dict.fromkeys("\t\x1f", " ")
 
-# Invisible characters without a place in text: soft hyphen, zero-width space, word joiner, marks of direction, byte order mark.
+# Invisible characters without a place in text: soft hyphen, zero-width space, word joiner, marks of
+# direction, byte order mark.
 _INVISIBLE = "\xad\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
 _REMOVED = re.compile(f"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f{_INVISIBLE}]")
 _LINE_ENDS = re.compile("[\x85\u2028\u2029]")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 _ENTITY = re.compile(r"&#?\w{1,24};")
-# ftfy takes these for mojibake beside ordinary letters or alone, so that only itself can judge them.
+# ftfy takes these for mojibake beside ordinary letters or alone, so that only itself can judge
+# them.
 _ONLY_FTFY_CAN_TELL = frozenset("ÂÃЂ")
 
 
 def clean(text: str, config: CleaningConfig) -> str:
-    """The text with broken Unicode mended, normalized, without control characters, and with plain white space.
+    """The text mended, normalized, without control characters, with plain white space.
 
-    Line by line: mended by ftfy, normalized; control characters and invisible format characters go (the joiners U+200C
-    and U+200D stay: Persian and the Indic scripts need them); runs of white space become one space, none is left at a
-    line's ends; empty lines go. A line stays a line, since it is a paragraph or a sentence. Curly quotation marks stay
-    as they are: they tell more than straight ones.
+    Line by line: mended by ftfy, normalized; control characters and invisible format characters go
+    (the joiners U+200C and U+200D stay: Persian and the Indic scripts need them); runs of white
+    space become one space, none is left at a line's ends; empty lines go. A line stays a line,
+    since it is a paragraph or a sentence. Curly quotation marks stay as they are: they tell more
+    than straight ones.
 
     Returns:
         The clean text; cleaning it again changes nothing.
@@ -103,7 +112,9 @@ def _clean_line(line: str, config: CleaningConfig) -> str:
 
 
 def _mend(line: str, fix_unicode: bool, normalization: str) -> str:
-    """What is done to a line, white space apart. Everything else here only finds the lines that this would not change."""
+    """What is done to a line, white space apart. Everything else here only finds the lines that
+    this would not change.
+    """
     form = None if normalization == "none" else normalization
     if fix_unicode:
         import ftfy
@@ -118,7 +129,8 @@ def _mend(line: str, fix_unicode: bool, normalization: str) -> str:
 def _join_spaces(text: str, characters: set[str]) -> str:
     """One space for every run of white space within a line, none at its ends, no empty line.
 
-    Replacing is many times as fast as splitting and joining every line, since there is mostly nothing to replace.
+    Replacing is many times as fast as splitting and joining every line, since there is mostly
+    nothing to replace.
 
     Args:
         text: Any number of lines.
@@ -133,7 +145,9 @@ def _join_spaces(text: str, characters: set[str]) -> str:
 
 
 def _characters(text: str) -> set[str]:
-    """The characters of a text that are not in `_PLAIN_ASCII`. Bytes, because `translate` drops a million in a millisecond."""
+    """The characters of a text that are not in `_PLAIN_ASCII`. Bytes, because `translate` drops a
+    million in a millisecond.
+    """
     rest = text.encode("utf-8", "surrogatepass").translate(None, _PLAIN_ASCII)
     return set(rest.decode("utf-8", "surrogatepass"))
 
@@ -165,10 +179,12 @@ def _is_harmless(character: str, fix_unicode: bool) -> bool:
 
 
 def _has_mojibake(text: str) -> bool:
-    """Whether ftfy sees signs of mojibake in a text without `_ONLY_FTFY_CAN_TELL` and control characters.
+    """Whether ftfy sees signs of mojibake in a text without `_ONLY_FTFY_CAN_TELL` and control
+    characters.
 
-    Each of its signs holds an accented letter, a symbol or a quotation mark beside another character beyond ASCII, or œ, and
-    is at most four characters long. So only the surroundings of such pairs are given to it, and they are few and repeat.
+    Each of its signs holds an accented letter, a symbol or a quotation mark beside another
+    character beyond ASCII, or œ, and is at most four characters long. So only the surroundings of
+    such pairs are given to it, and they are few and repeat.
     """
     code_points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
     suspects = _suspects()[np.minimum(code_points, 0xFFFF)]
@@ -199,3 +215,80 @@ def _looks_broken(surroundings: str) -> bool:
     from ftfy.badness import is_bad
 
     return is_bad(surroundings)
+
+
+def line_hashes(text: str) -> np.ndarray:
+    """uint64, the hash of each distinct line of a clean document, ascending: what `LineCounts.add`
+    counts.
+    """
+    return np.unique(_hash_lines(text.split("\n")))
+
+
+def _hash_lines(lines: list[str]) -> np.ndarray:
+    digests = [hashlib.blake2b(line.encode(), digest_size=8).digest() for line in lines]
+    return np.frombuffer(b"".join(digests), "<u8")
+
+
+class LineCounts:
+    """In how many documents each line occurs, in 32 MB whatever the number of lines: a count-min
+    sketch.
+
+    Counts only add up, so neither the order of the documents nor how they are shared out to workers
+    matters.
+
+    Source: Cormode and Muthukrishnan 2005. Differs: the count that chance collisions add on average
+        is taken off, so that
+    in a corpus of billions of lines rare ones do not look common.
+    """
+
+    _ROWS = 4
+    _WIDTH_BITS = 21
+    # Odd numbers without a pattern: each row sends a line elsewhere.
+    _FACTORS = np.array(
+        [[0x9E3779B97F4A7C15], [0xC2B2AE3D27D4EB4F], [0xD6E8FEB86659FD93], [0xFF51AFD7ED558CCD]],
+        np.uint64,
+    )
+
+    def __init__(self) -> None:
+        self._table = np.zeros((self._ROWS, 1 << self._WIDTH_BITS), np.uint32)
+        self._total = 0
+
+    def add(self, hashes: np.ndarray) -> None:
+        """Counts the `line_hashes` of a document, or those of several documents one behind the
+        other.
+        """
+        for row, slots in zip(self._table, self._slots(hashes), strict=True):
+            np.add.at(row, slots, 1)
+        self._total += len(hashes)
+
+    def merge(self, other: "LineCounts") -> None:
+        """Adds what another sketch has counted."""
+        self._table += other._table
+        self._total += other._total
+
+    def count(self, hashes: np.ndarray) -> np.ndarray:
+        """int64, in how many documents each of the lines occurs: exact, but for collisions, which
+        are rare and few.
+        """
+        slots = self._slots(hashes)
+        found = self._table[np.arange(self._ROWS)[:, None], slots].min(axis=0).astype(np.int64)
+        return np.maximum(found - (self._total >> self._WIDTH_BITS), 0)
+
+    def _slots(self, hashes: np.ndarray) -> np.ndarray:
+        return ((hashes * self._FACTORS) >> np.uint64(64 - self._WIDTH_BITS)).astype(np.int64)
+
+
+def remove_boilerplate(text: str, counts: LineCounts, config: CleaningConfig) -> tuple[str, int]:
+    """The clean text without the lines that occur in `config.boilerplate_documents` documents or
+    more.
+
+    Returns:
+        The text that is left, and how many lines were removed.
+    """
+    if not config.boilerplate_documents:
+        return text, 0
+    lines = text.split("\n")
+    kept = counts.count(_hash_lines(lines)) < config.boilerplate_documents
+    if kept.all():
+        return text, 0
+    return "\n".join(itertools.compress(lines, kept)), int((~kept).sum())

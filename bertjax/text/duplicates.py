@@ -1,9 +1,9 @@
-"""Exact and near duplicates, the split of a document by its hash, and what the splits have in common.
+"""Exact and near duplicates, a document's split by its hash, and what the splits have in common.
 
-signatures(texts, config)  -> in the workers: all that is needed to judge a document, small and pure
-DuplicateFilter.judge      -> in the main process, in the order of the documents: "new", "exact" or "near"
-document_split             -> train, validation or test, from the hash alone
-OverlapMeter               -> the share of held-out word runs that train has, too
+signatures(texts)      -> in the workers: all that is needed to judge a document, small and pure
+DuplicateFilter.judge  -> in the main process, document by document: "new", "exact" or "near"
+document_split         -> train, validation or test, from the hash alone
+OverlapMeter           -> the share of held-out word runs that train has, too
 """
 
 import dataclasses
@@ -20,30 +20,34 @@ from bertjax.text.shingles import fold, hash_runs, hash_words
 Split = Literal["train", "validation", "test"]
 Verdict = Literal["new", "exact", "near"]
 
-# Words in a shingle, the unit in which documents are compared; Lee et al. 2022 ("Deduplicating training data makes
-# language models better", section 4.2) take 5, too.
+# Words in a shingle, the unit in which documents are compared; Lee et al. 2022 ("Deduplicating
+# training data makes language models better", section 4.2) take 5, too.
 SHINGLE_WORDS = 5
-# Words in a run that counts as overlap between splits: long enough not to be a phrase of the language.
+# Words in a run that counts as overlap between splits: long enough not to be a phrase of the
+# language.
 OVERLAP_WORDS = 8
 
-# With 16 bands of 4 of the 64 minima, a pair with similarity 0.8 becomes a candidate with probability 0.9998, one with
-# 0.3 with 0.12; the estimate of a similarity of 0.8 has a standard error of 0.05.
+# With 16 bands of 4 of the 64 minima, a pair with similarity 0.8 becomes a candidate with
+# probability 0.9998, one with 0.3 with 0.12; the estimate of a similarity of 0.8 has a standard
+# error of 0.05.
 _MINIMA = 64
 _BANDS = 16
 _BAND_NUMBERS = np.arange(_BANDS, dtype=np.uint64)
 _SEED = 1
 
-# Of the overlap hashes a signature carries those that are 0 modulo this: what is measured is a share.
+# Of the overlap hashes a signature carries those that are 0 modulo this: what is measured is a
+# share.
 _OVERLAP_SAMPLING = np.uint64(4)
 
 
 @dataclasses.dataclass
 class DuplicateConfig:
-    """What counts as a duplicate. Exact duplicates (but for case and white space) are always removed.
+    """What counts as a duplicate.
 
     Attributes:
-        near_threshold: Documents with at least this estimated similarity (Jaccard, of their runs of 5 words) to an
-            earlier one are near duplicates and removed, in (0, 1]; 0 removes exact duplicates only.
+        near_threshold: Documents with at least this estimated similarity (Jaccard, of their runs of
+            5 words) to an earlier one are near duplicates and removed, in (0, 1]; 0 removes only
+            documents that are equal but for case and white space.
     """
 
     near_threshold: float = 0.8
@@ -58,7 +62,8 @@ class DocumentSignature(NamedTuple):
 
     exact: 16 bytes, the hash of the text without differences in case and white space.
     minima: uint16 [64], its MinHash.
-    overlap_hashes: uint64, a fixed quarter of the hashes of its runs of 8 words, for `OverlapMeter.add`.
+    overlap_hashes: uint64, a fixed quarter of the hashes of its runs of 8 words, for
+        `OverlapMeter.add`.
     """
 
     exact: bytes
@@ -67,7 +72,9 @@ class DocumentSignature(NamedTuple):
 
 
 def signature(text: str) -> DocumentSignature:
-    """The signature of one clean document; for many short ones `signatures` is ten times as fast."""
+    """The signature of one clean document; for many short ones `signatures` is ten times as
+    fast.
+    """
     return signatures([text])[0]
 
 
@@ -104,7 +111,8 @@ def signatures(texts: Sequence[str]) -> list[DocumentSignature]:
 class DuplicateFilter:
     """Judges documents in their order: of several that are alike, the first is new.
 
-    Memory: 272 bytes for a new document (16 exact hash, 128 minima, 128 index), none for a duplicate, and some
+    Memory: 272 bytes for a new document (16 exact hash, 128 minima, 128 index), none for a
+        duplicate, and some
     10 MB whatever the number.
     """
 
@@ -116,7 +124,9 @@ class DuplicateFilter:
         self._minima = np.empty((1024, _MINIMA), np.uint16)
 
     def judge(self, signature: DocumentSignature) -> Verdict:
-        """Whether a document is new, or an exact or near duplicate of one that was new; remembers it when it is new."""
+        """Whether a document is new, or an exact or near duplicate of one that was new; remembers
+        it when it is new.
+        """
         exact = np.frombuffer(signature.exact, np.uint64)
         keys = _band_keys(signature.minima)
         candidates = self._index.find(keys)
@@ -144,14 +154,17 @@ def _doubled(array: np.ndarray) -> np.ndarray:
 
 
 def _band_keys(minima: np.ndarray) -> np.ndarray:
-    """One key of 32 bits, as uint64, for each band of the minima; equal bands in equal places have equal keys."""
+    """One key of 32 bits, as uint64, for each band of the minima; equal bands in equal places have
+    equal keys.
+    """
     return ((minima.view(np.uint64) + _BAND_NUMBERS) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(
         32
     )
 
 
 class _BandIndex:
-    """Which documents have a key: sorted arrays of (key, document) in 8 bytes, and a small dictionary of the newest.
+    """Which documents have a key: sorted arrays of (key, document) in 8 bytes, and a small
+    dictionary of the newest.
 
     A dictionary of everything would need ten times the memory.
     """
@@ -193,13 +206,15 @@ class _BandIndex:
 
 
 def document_split(exact: bytes, fractions: tuple[float, float]) -> Split:
-    """The split of a document, by its hash alone: neither its place in the input nor other documents matter.
+    """The split of a document, by its hash alone: neither its place in the input nor other
+    documents matter.
 
     Args:
         exact: `DocumentSignature.exact`.
         fractions: The shares of validation and of test, in [0, 1) and together below 1.
     """
-    # Salted, so that the split has nothing to do with whatever else the bits of the hash are used for.
+    # Salted, so that the split has nothing to do with whatever else the bits of the hash are used
+    # for.
     place = (
         int.from_bytes(hashlib.blake2b(exact, digest_size=8, person=b"split").digest(), "little")
         / 2**64
@@ -211,8 +226,9 @@ def document_split(exact: bytes, fractions: tuple[float, float]) -> Split:
 class OverlapMeter:
     """The share of the runs of 8 words of validation and test that train has, too, in fixed memory.
 
-    Keeps the hashes below a bound; when there are more than `capacity` of them the bound is halved. So what is kept is a
-    fair sample of the distinct runs, the same one for all splits, whatever the order in which the documents come.
+    Keeps the hashes below a bound; when there are more than `capacity` of them the bound is halved.
+    So what is kept is a fair sample of the distinct runs, the same one for all splits, whatever the
+    order in which the documents come.
 
     Args:
         capacity: How many hashes to keep, of 8 bytes each; half as many again wait to be sorted in.
@@ -234,7 +250,9 @@ class OverlapMeter:
             self._compact()
 
     def report(self) -> dict[str, float | None]:
-        """For validation and test the share of their distinct runs that train has, in [0, 1]; None for one without runs."""
+        """For validation and test the share of their distinct runs that train has, in [0, 1]; None
+        for one without runs.
+        """
         self._compact()
         train = self._kept["train"]
         shares: dict[str, float | None] = {}
@@ -256,6 +274,8 @@ class OverlapMeter:
 
 
 def _distinct(hashes: np.ndarray) -> np.ndarray:
-    """The distinct hashes, ascending. By sorting, since `np.unique` is several times as slow on millions of numbers."""
+    """The distinct hashes, ascending. By sorting, since `np.unique` is several times as slow on
+    millions of numbers.
+    """
     hashes.sort()
     return hashes[np.concatenate([[True], hashes[1:] != hashes[:-1]])] if len(hashes) else hashes

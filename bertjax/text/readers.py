@@ -1,10 +1,11 @@
 """Documents out of files, folders, data sets and the embedded corpus, one at a time.
 
     list_sources(config)            -> what there is to read, checked before any work starts
-    read_documents(source, config)  -> its documents, streamed: memory does not grow with the size of the source
+    read_documents(source, config)  -> its documents, streamed, in bounded memory
 
-What a document is: in `.txt` what stands between two blank lines (or the whole file), in every other format one record.
-A document of more than `MAXIMUM_DOCUMENT` characters is cut at a line's end, so that no document fills the memory.
+What a document is: in `.txt` what stands between two blank lines (or the whole file), in every
+other format one record. A document of more than `MAXIMUM_DOCUMENT` characters is cut at a line's
+end, so that no document fills the memory.
 """
 
 import csv
@@ -20,7 +21,8 @@ from bertjax.errors import UserError
 from bertjax.text import streams
 from bertjax.text.sources import Source, find_sources
 
-# Characters. A longer document is cut at a line's end: nothing learned from text needs more context than this.
+# Characters. A longer document is cut at a line's end: nothing learned from text needs more context
+# than this.
 MAXIMUM_DOCUMENT = 1 << 20
 
 # Bytes. Without a buffer pyarrow reads a whole column of a row group at once.
@@ -34,18 +36,22 @@ class ReaderConfig:
     """Where the text comes from and how it is read.
 
     Attributes:
-        input: What to read: files (.txt .jsonl .json .csv .tsv .parquet, each also .gz), folders (their files of these
-            kinds, at any depth, in the order of their names), globs in quotes, dataset:ORG/NAME[/CONFIG][@SPLIT] for a data set of
-            the Hugging Face hub (split train unless named), corpus:python or corpus:python+numpy,jax for the documentation of Python
-            (and of installed packages).
+        input: What to read: files (.txt .jsonl .json .csv .tsv .parquet, each also .gz), folders
+            (their files of these kinds, at any depth, in the order of their names), globs in
+            quotes, dataset:ORG/NAME[/CONFIG][@SPLIT] for a data set of the Hugging Face hub (split
+            train unless named), corpus:python or corpus:python+numpy,jax for the documentation of
+            Python (and of installed packages).
         text_column: The field or column that holds the text, in every format but .txt.
-        encoding: The encoding of the text files, a name that Python knows (utf-8, latin-1, utf-16, ...).
-        errors: What to do with bytes that are not of that encoding: strict stops and names the place, replace puts a
-            replacement character, ignore leaves them out.
-        sentence_per_line: Every line of the .txt files is one sentence and a blank line ends a document, the format of Google's BERT.
-        document_separator: What ends a document in a .txt file: a blank-line, or only the end of the file (a document of more than
-            1048576 characters is cut at a line's end).
-        unwrap_lines: Join the lines of a .txt file up to the next blank line into one paragraph, for text wrapped at a fixed width.
+        encoding: The encoding of the text files, a name that Python knows (utf-8, latin-1, utf-16,
+            ...).
+        errors: What to do with bytes that are not of that encoding: strict stops and names the
+            place, replace puts a replacement character, ignore leaves them out.
+        sentence_per_line: Every line of the .txt files is one sentence and a blank line ends a
+            document, the format of Google's BERT.
+        document_separator: What ends a document in a .txt file: a blank-line, or only the end of
+            the file (a document of more than 1048576 characters is cut at a line's end).
+        unwrap_lines: Join the lines of a .txt file up to the next blank line into one paragraph,
+            for text wrapped at a fixed width.
     """
 
     input: list[str]
@@ -58,7 +64,12 @@ class ReaderConfig:
 
 
 class Document(NamedTuple):
-    """One document: where it comes from, its number in there (from 0), and its text, paragraphs or lines parted by "\\n"."""
+    """One document.
+
+    source: The name of the source it comes from.
+    number: Its number in there, from 0.
+    text: Its paragraphs or lines, parted by "\\n".
+    """
 
     source: str
     number: int
@@ -66,16 +77,19 @@ class Document(NamedTuple):
 
 
 def list_sources(config: ReaderConfig) -> list[Source]:
-    """Everything that `config.input` names, in a fixed order, each once, checked as far as that is possible without reading it.
+    """Everything that `config.input` names, in a fixed order, each once, checked as far as that is
+    possible without reading it.
 
     Raises:
-        UserError: no such file (with its nearest neighbour), a folder or a glob without text, an empty or binary file,
-            a suffix that no reader knows, an unknown encoding, options that do not fit together.
+        UserError: no such file (with its nearest neighbour), a folder or a glob without text, an
+            empty or binary file, a suffix that no reader knows, an unknown encoding, options that
+            do not fit together.
     """
     streams.check_encoding(config.encoding)
     if config.sentence_per_line and config.unwrap_lines:
         raise UserError(
-            "sentence_per_line and unwrap_lines exclude each other: a line is a sentence, or a piece of a paragraph"
+            "sentence_per_line and unwrap_lines exclude each other: "
+            "a line is a sentence, or a piece of a paragraph"
         )
     if not config.input:
         raise UserError(
@@ -86,17 +100,20 @@ def list_sources(config: ReaderConfig) -> list[Source]:
         for source in sources:
             if source.kind != "txt":
                 raise UserError(
-                    f"{source.name}: sentence_per_line is the format of .txt files, this is {source.kind}"
+                    f"{source.name}: sentence_per_line is a format of .txt files, "
+                    f"this is {source.kind}"
                 )
     return sources
 
 
 def read_documents(source: Source, config: ReaderConfig) -> Iterator[Document]:
-    """The documents of one source in its order; empty ones are left out. The same source always gives the same documents.
+    """The documents of one source in its order; empty ones are left out. The same source always
+    gives the same documents.
 
     Raises:
-        UserError: as soon as the bad place is reached, with file and line: bytes of another encoding, a line beyond
-            `streams.MAXIMUM_LINE`, a record without the text column, damaged JSON, CSV, Parquet or gzip data.
+        UserError: as soon as the bad place is reached, with file and line: bytes of another
+            encoding, a line beyond `streams.MAXIMUM_LINE`, a record without the text column,
+            damaged JSON, CSV, Parquet or gzip data.
     """
     texts = _READERS[source.kind](source, config)
     pieces = (piece for text in texts for piece in _cut(text) if piece and not piece.isspace())
@@ -105,7 +122,9 @@ def read_documents(source: Source, config: ReaderConfig) -> Iterator[Document]:
 
 
 def _cut(text: str) -> Iterator[str]:
-    """Pieces of at most MAXIMUM_DOCUMENT characters that end at a line's end; only a longer line stands alone."""
+    """Pieces of at most MAXIMUM_DOCUMENT characters that end at a line's end; only a longer line
+    stands alone.
+    """
     start = 0
     while len(text) - start > MAXIMUM_DOCUMENT:
         end = text.rfind("\n", start, start + MAXIMUM_DOCUMENT)
@@ -162,13 +181,16 @@ def _read_jsonl(source: Source, config: ReaderConfig) -> Iterator[str]:
 
 
 def _read_json(source: Source, config: ReaderConfig) -> Iterator[str]:
-    """The objects of an array, or one after the other, read piece by piece: only one object is in memory at a time."""
+    """The objects of an array, or one after the other, read piece by piece: only one object is in
+    memory at a time.
+    """
     decoder = json.JSONDecoder()
     buffer, line, wanted = "", 1, 0
     array: Literal["none", "open", "closed"] = "none"
     for piece in itertools.chain(streams.pieces(source, config), [None]):
         buffer += piece or ""
-        # An object that has not come to its end is tried again only when twice as much is there: linear time.
+        # An object that has not come to its end is tried again only when twice as much is there:
+        # linear time.
         if piece is not None and len(buffer) < wanted:
             continue
         position = 0
@@ -194,14 +216,14 @@ def _read_json(source: Source, config: ReaderConfig) -> Iterator[str]:
                 if piece is None or _is_malformed(error):
                     line += buffer.count("\n", position, error.pos)
                     raise UserError(
-                        f"{source.name}:{line}: not JSON ({error.msg}); .json holds an array of objects, "
-                        "or objects one after the other"
+                        f"{source.name}:{line}: not JSON ({error.msg}); "
+                        ".json holds an array of objects, or objects one after the other"
                     ) from None
                 wanted = 2 * (len(buffer) - position)
                 if wanted > 2 * streams.MAXIMUM_LINE:
                     raise UserError(
-                        f"{place}: an object of more than {streams.MAXIMUM_LINE >> 20} million characters; "
-                        "make several documents of it"
+                        f"{place}: an object of more than {streams.MAXIMUM_LINE >> 20} million "
+                        "characters; make several documents of it"
                     ) from None
                 break
             yield _text_of(record, config, place)
@@ -213,7 +235,9 @@ def _read_json(source: Source, config: ReaderConfig) -> Iterator[str]:
 
 
 def _is_malformed(error: json.JSONDecodeError) -> bool:
-    """Whether more text could not mend it: the decoder stopped well before the end of what it was given."""
+    """Whether more text could not mend it: the decoder stopped well before the end of what it was
+    given.
+    """
     return not error.msg.startswith("Unterminated") and error.pos < len(error.doc) - 16
 
 
@@ -221,7 +245,8 @@ def _text_of(record: Any, config: ReaderConfig, place: str) -> str:
     """The text of one JSON record; null is an empty document."""
     if not isinstance(record, dict):
         raise UserError(
-            f"{place}: a record is an object with the field {config.text_column!r}, this is {json.dumps(record):.60}"
+            f"{place}: a record is an object with the field {config.text_column!r}, "
+            f"this is {json.dumps(record):.60}"
         )
     if config.text_column not in record:
         raise _no_column(place, config.text_column, list(record), "field")
@@ -237,12 +262,15 @@ def _text_of(record: Any, config: ReaderConfig, place: str) -> str:
 def _no_column(place: str, wanted: str, present: list[str], what: str = "column") -> UserError:
     names = ", ".join(map(repr, present[:20])) or "none"
     return UserError(
-        f"{place}: no {what} {wanted!r}{nearest(wanted, present)}; there are: {names} (choose with --text-column)"
+        f"{place}: no {what} {wanted!r}{nearest(wanted, present)}; "
+        f"there are: {names} (choose with --text-column)"
     )
 
 
 def _read_table(source: Source, config: ReaderConfig) -> Iterator[str]:
-    """CSV as RFC 4180 has it; TSV as its media type has it: a tab always parts, a quotation mark is a character like any."""
+    """CSV as RFC 4180 has it; TSV as its media type has it: a tab always parts, a quotation mark is
+    a character like any.
+    """
     csv.field_size_limit(streams.MAXIMUM_LINE)
     lines = (line + "\n" for line in streams.lines(source, config))
     rows = csv.reader(
@@ -266,13 +294,14 @@ def _read_table(source: Source, config: ReaderConfig) -> Iterator[str]:
             elif len(row) != len(header):
                 raise UserError(
                     f"{place}: {len(row)} columns where the header has {len(header)}; "
-                    "a text that holds the delimiter must be quoted in .csv and cannot stand in .tsv"
+                    "a text that holds the delimiter is quoted in .csv and cannot stand in .tsv"
                 )
             else:
                 yield row[column]
     except csv.Error as error:
         raise UserError(
-            f"{source.name}:{start}: not {source.kind.upper()} ({error}); is a quotation mark left open?"
+            f"{source.name}:{start}: not {source.kind.upper()} ({error}); "
+            "is a quotation mark left open?"
         ) from None
 
 
@@ -316,7 +345,8 @@ def _read_dataset(source: Source, config: ReaderConfig) -> Iterator[str]:
         if isinstance(error, UserError):
             raise
         raise UserError(
-            f"{source.name}: the data set cannot be read ({type(error).__name__}: {_first_line(error)}); "
+            f"{source.name}: the data set cannot be read "
+            f"({type(error).__name__}: {_first_line(error)}); "
             "check its name and that the hub can be reached, or give files"
         ) from None
 

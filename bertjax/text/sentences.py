@@ -5,9 +5,14 @@ import re
 
 from bertjax.errors import UserError
 
-# The languages for which sentencex has rules of its own; for another it takes those of a related one, or of English.
+# The languages for which sentencex has rules of its own; for another it takes those of a related
+# one, or of English.
 LANGUAGES_WITH_RULES = frozenset(
-    "am ar bg bn ca da de el en es fi fr gu hi hy it ja kk kn ml mr my nl pa pl pt ru sk ta te uk".split()
+    [
+        *("am", "ar", "bg", "bn", "ca", "da", "de", "el", "en", "es", "fi", "fr", "gu", "hi", "hy"),
+        *("it", "ja", "kk", "kn", "ml", "mr", "my", "nl", "pa", "pl", "pt", "ru", "sk", "ta", "te"),
+        "uk",
+    ]
 )
 
 # A few names that people type for codes.
@@ -29,7 +34,8 @@ _CODES = {
 
 
 def split_sentences(text: str, language: str = "en") -> list[str]:
-    """The sentences of a text, in order, without the white space around them; a line's end always ends a sentence.
+    """The sentences of a text, in order, without the white space around them; a line's end always
+    ends a sentence.
 
     Args:
         text: Any text; its lines are paragraphs.
@@ -41,7 +47,8 @@ def split_sentences(text: str, language: str = "en") -> list[str]:
     import sentencex
 
     check_language(language)
-    # sentencex sees a paragraph between two line ends, each for itself, so that one call serves all lines.
+    # sentencex sees a paragraph between two line ends, each for itself, so that one call serves all
+    # lines.
     found = sentencex.segment(language, text.replace("\n", "\n\n"))
     return [sentence for part in found if (sentence := part.strip())]
 
@@ -51,7 +58,8 @@ def check_language(language: str) -> str:
     """Checks a language's code, and says by which rules its text is split.
 
     Returns:
-        An empty string when sentencex has rules for this language, else a sentence that says what it does, for the user to see.
+        An empty string when sentencex has rules for this language, else a sentence that says what
+        it does, for the user to see.
 
     Raises:
         UserError: not of the form of a code. (Which codes there are sentencex does not tell.)
@@ -60,11 +68,12 @@ def check_language(language: str) -> str:
         code = _CODES.get(language.lower()) or language.lower().replace("_", "-")
         hint = f"; did you mean {code!r}?" if re.fullmatch(r"[a-z]{2,3}(-[a-z0-9]+)*", code) else ""
         raise UserError(
-            f"language={language!r} is not a code of two or three small letters such as en, de or pt-br{hint}"
+            f"language={language!r} is not a code of two or three small letters, "
+            f"such as en, de or pt-br{hint}"
         )
     if language in LANGUAGES_WITH_RULES:
         return ""
     return (
-        f"sentencex has no rules of its own for {language!r}: sentences are split by those of a related language, "
-        "or of English"
+        f"sentencex has no rules of its own for {language!r}: "
+        "sentences are split by those of a related language, or of English"
     )

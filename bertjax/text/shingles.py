@@ -1,7 +1,8 @@
 """Hashes of words and of runs of words (shingles, n-grams), for many documents in one go.
 
-Documents are told apart, and compared, by the runs of words that they hold. All is arithmetic on whole arrays: a word
-is read as numbers of eight bytes each, a run of words is a weighted sum of its words' hashes, mixed.
+Documents are told apart, and compared, by the runs of words that they hold. All is arithmetic on
+whole arrays: a word is read as numbers of eight bytes each, a run of words is a weighted sum of its
+words' hashes, mixed.
 """
 
 import functools
@@ -12,7 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Scripts that put no spaces between words (Thai, Lao, Burmese, Khmer, kana, Han): each character counts as a word.
+# Scripts that put no spaces between words (Thai, Lao, Burmese, Khmer, kana, Han): each character
+# counts as a word.
 _UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 )
@@ -55,7 +57,9 @@ class Runs(NamedTuple):
 
 
 def fold(text: str) -> bytes:
-    """A clean text without its differences in case and in line ends: words with one space between them, as UTF-8."""
+    """A clean text without its differences in case and in line ends: words with one space between
+    them, as UTF-8.
+    """
     data = text.encode()
     if characters := set(data.translate(None, _ASCII).decode()):
         if any(map(_is_unspaced, characters)):
@@ -109,7 +113,9 @@ def hash_words(documents: Sequence[bytes]) -> Words:
 
 
 def hash_runs(words: Words, length: int) -> Runs:
-    """The hash of every run of `length` words, at most `LONGEST_RUN`. A run is of one document; a shorter document is one run."""
+    """The hash of every run of `length` words, at most `LONGEST_RUN`. A run is of one document; a
+    shorter document is one run.
+    """
     sums = words.padded[: len(words.padded) - length + 1] * _FACTORS[0]
     for offset in range(1, length):
         sums += words.padded[offset : offset + len(sums)] * _FACTORS[offset]
@@ -121,7 +127,8 @@ def hash_runs(words: Words, length: int) -> Runs:
 def _mix(values: np.ndarray) -> np.ndarray:
     """Every bit of the result depends on every bit of the value, one to one.
 
-    Source: Steele et al. 2014, "Fast splittable pseudorandom number generators", the finalizer of SplitMix64.
+    Source: Steele et al. 2014, "Fast splittable pseudorandom number generators", the finalizer of
+        SplitMix64.
     """
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
         values = (values ^ (values >> np.uint64(shift))) * np.uint64(factor)

@@ -1,10 +1,11 @@
-"""What there is to read: names on the command line become `Source`s, checked before any work starts."""
+"""What there is to read: names on the command line become `Source`s, checked before any work
+starts.
+"""
 
 import dataclasses
 import glob
 import hashlib
 import os
-import platform
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -38,13 +39,15 @@ class Source:
     """One file, data set or corpus to read.
 
     Attributes:
-        name: What messages and the data card call it: the path as the user gave it, or `dataset:...`, `corpus:...`.
+        name: What messages and the data card call it: the path as the user gave it, or
+            `dataset:...`, `corpus:...`.
         kind: Which reader it is for.
         path: The file; None for a data set or corpus.
         size: Bytes of the file (compressed ones when it is); None for a data set or corpus.
         compressed: Whether the file is gzip.
         location: Of a data set: NAME[/CONFIG]@SPLIT.
-        packages: Of the corpus: the installed packages whose documentation it holds beside Python's own.
+        packages: Of the corpus: the installed packages whose documentation it holds beside Python's
+            own.
     """
 
     name: str
@@ -56,17 +59,16 @@ class Source:
     packages: tuple[str, ...] = ()
 
     def fingerprint(self) -> str:
-        """sha256 in hex of the file's bytes, or of what the corpus was made of; for a data set only of its name."""
+        """sha256 in hex of the file's bytes, or of what the corpus was made of; for a data set only
+        of its name.
+        """
         if self.path:
             with self.path.open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
         if self.kind == "corpus":
-            from bertjax.text.corpora import python_documentation
+            from bertjax.text import corpora
 
-            digest = hashlib.sha256(platform.python_version().encode())
-            for document in python_documentation(self.packages):
-                digest.update(document.text.encode() + b"\0")
-            return digest.hexdigest()
+            return corpora.fingerprint(self.packages)
         return hashlib.sha256(f"{self.kind}:{self.location}".encode()).hexdigest()
 
 
@@ -170,7 +172,8 @@ def _file(path: Path, encoding: str) -> Source:
     kind = _kind(path)
     if kind is None:
         raise UserError(
-            f"{path}: what kind of file is this? The name must end in {_suffixes()}; plain text is .txt"
+            f"{path}: what kind of file is this? Its name must end in {_suffixes()}; "
+            "plain text is .txt"
         )
     if not path.is_file():
         raise UserError(f"{path}: not a regular file")

@@ -6,8 +6,8 @@ import io
 import shutil
 import tempfile
 import zlib
-from collections.abc import Iterator
-from typing import IO, TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import IO, TYPE_CHECKING, Any
 
 from bertjax.config import nearest
 from bertjax.errors import UserError
@@ -16,8 +16,8 @@ from bertjax.text.sources import Source
 if TYPE_CHECKING:
     from bertjax.text.readers import ReaderConfig
 
-# Characters. A longer line is no paragraph but a mistake (minified data, a file without line ends): it is refused
-# before it is read to its end.
+# Characters. A longer line is no paragraph but a mistake (minified data, a file without line ends):
+# it is refused before it is read to its end.
 MAXIMUM_LINE = 16 << 20
 
 _PIECE = 1 << 18  # bytes read at a time
@@ -30,17 +30,12 @@ def check_encoding(encoding: str) -> None:
     except (LookupError, ValueError):
         known = False
     if not known:
-        names = sorted({*encodings_aliases().values(), "latin-1", "utf-8", "utf-16"})
+        from encodings.aliases import aliases
+
+        names = sorted({*aliases.values(), "latin-1", "utf-8", "utf-16"})
         raise UserError(
             f"encoding={encoding!r} is not an encoding of text{nearest(encoding, names)}"
         )
-
-
-def encodings_aliases() -> dict[str, str]:
-    """Python's names of encodings."""
-    from encodings.aliases import aliases
-
-    return aliases
 
 
 def open_bytes(source: Source) -> IO[bytes]:
@@ -49,17 +44,19 @@ def open_bytes(source: Source) -> IO[bytes]:
 
 
 def open_seekable(source: Source) -> IO[bytes]:
-    """The bytes of a file for a reader that jumps about in it; compressed ones go to a temporary file first."""
+    """The bytes of a file for a reader that jumps about in it; compressed ones go to a temporary
+    file first.
+    """
     if not source.compressed:
         return source.path.open("rb")
-    whole = tempfile.TemporaryFile()
+    whole = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
     with open_bytes(source) as stream:
         _guard(source, lambda: shutil.copyfileobj(stream, whole))
     whole.seek(0)
     return whole
 
 
-def _guard(source: Source, read):
+def _guard(source: Source, read: Callable[[], Any]) -> Any:
     """`read()`, with what is wrong with a gzip file told in our words."""
     try:
         return read()
@@ -72,10 +69,12 @@ def _guard(source: Source, read):
 
 
 def pieces(source: Source, config: "ReaderConfig") -> Iterator[str]:
-    """The text of a file in pieces of some 100,000 characters, every line end as "\\n", a byte order mark left out.
+    """The text of a file in pieces of some 100,000 characters, every line end as "\\n", a byte
+    order mark left out.
 
     Raises:
-        UserError: with line and column, when the bytes are not of `config.encoding`; a NUL character; damaged gzip data.
+        UserError: with line and column, when the bytes are not of `config.encoding`; a NUL
+            character; damaged gzip data.
     """
     encoding = "utf-8-sig" if codecs.lookup(config.encoding).name == "utf-8" else config.encoding
     decoder = codecs.getincrementaldecoder(encoding)(config.errors)
@@ -93,7 +92,8 @@ def pieces(source: Source, config: "ReaderConfig") -> Iterator[str]:
             if "\0" in text:
                 line += text.count("\n", 0, text.index("\0"))
                 raise UserError(
-                    f"{source.name}:{line}: a NUL character; this is not text, or not in {config.encoding}"
+                    f"{source.name}:{line}: a NUL character; "
+                    f"this is not text, or not in {config.encoding}"
                 )
             if text:
                 yield text
@@ -128,7 +128,8 @@ def lines(source: Source, config: "ReaderConfig") -> Iterator[str]:
     """The lines of a file without their ends.
 
     Raises:
-        UserError: a line of more than MAXIMUM_LINE characters, before it is read to its end; what `pieces` raises.
+        UserError: a line of more than MAXIMUM_LINE characters, before it is read to its end; what
+            `pieces` raises.
     """
     parts: list[str] = []
     size, number = 0, 1
@@ -138,8 +139,8 @@ def lines(source: Source, config: "ReaderConfig") -> Iterator[str]:
         size += len(first)
         if size > MAXIMUM_LINE:
             raise UserError(
-                f"{source.name}:{number}: a line of more than {MAXIMUM_LINE >> 20} million characters; "
-                "break it into lines of a paragraph or a sentence each"
+                f"{source.name}:{number}: a line of more than {MAXIMUM_LINE >> 20} million "
+                "characters; break it into lines of a paragraph or a sentence each"
             )
         if rest:
             yield "".join(parts)
