@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
-# Distinct words whose ids are remembered. English needs about 60,000 for 99 % of all running
-# words; the bound keeps a process that reads the whole web below about 20 MB.
-MOST_REMEMBERED_WORDS = 1 << 16
+# Distinct words whose ids are remembered, punctuation attached. English needs about 80,000 for all
+# but rare ones; the bound keeps the memory of a process below about 30 MB.
+MOST_REMEMBERED_WORDS = 1 << 17
 # A longer run without a space is no word (a URL, Chinese text) and rarely comes again.
 LONGEST_REMEMBERED_WORD = 40
 

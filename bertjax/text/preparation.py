@@ -1,0 +1,428 @@
+"""Raw text to a prepared directory, in three passes over what is spooled to the disk.
+
+1. read -> clean -> count lines                        (workers clean, this process counts)
+2. remove boilerplate -> sentences -> ids -> duplicates, split -> spool
+3. spool -> pairs -> packing -> rows
+
+Memory holds a block of documents for each worker, and of the rest only hashes. Blocks have a fixed
+size, results are taken in their order, and what is random depends on the number of the block: the
+bytes on the disk are the same for every number of workers.
+"""
+
+import collections
+import dataclasses
+import importlib.metadata
+import pickle
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bertjax.errors import UserError
+from bertjax.text.cleaning import CleaningConfig
+from bertjax.text.duplicates import DuplicateConfig, DuplicateFilter, OverlapMeter, document_split
+from bertjax.text.output import whole_directory
+from bertjax.text.pairs import PairConfig, room_for_tokens
+from bertjax.text.preparation_steps import CleanBlock, StepConfig, Steps, TokenBlock, Unit
+from bertjax.text.readers import ReaderConfig, list_sources, read_documents
+from bertjax.text.rows import MOST_EXAMPLES, SPLITS, TOKENIZER_NAME, RowWriter, write_card
+from bertjax.text.sentences import check_language
+from bertjax.text.sources import Source
+from bertjax.text.spool import SpoolWriter
+from bertjax.text.tokenizer import Tokenizer, load_tokenizer
+from bertjax.text.workers import Workers, start_workers
+
+# A block of documents: at least so many characters, or so many documents.
+BLOCK_CHARACTERS = 1 << 17
+BLOCK_DOCUMENTS = 1024
+# A unit of examples, packed together: at T = 512 a row that is half empty is 0.1 % of it.
+UNIT_TOKENS = 1 << 18
+# As many slots for examples as there are runs of so many tokens in a row, unless said otherwise.
+TOKENS_PER_EXAMPLE = 8
+SHORTEST_ROW, LONGEST_ROW = 8, 1 << 15
+
+Report = Callable[[str, int, int | None], None]
+
+
+@dataclasses.dataclass
+class RowConfig:
+    """What the rows look like, and which documents go where.
+
+    Attributes:
+        max_length: Tokens in a row, T, special tokens included; 8 to 32768.
+        examples_per_row: Most examples in a row, K, 1 to 255; null for max_length / 8.
+        language: The language of the text, a code such as en, de, es; sentences are split by its
+            rules.
+        validation_fraction: The share of documents for validation, in [0, 1).
+        test_fraction: The share of documents for the test, in [0, 1).
+        seed: Of everything random; the same seed and input give the same bytes.
+    """
+
+    max_length: int = 128
+    examples_per_row: int | None = None
+    language: str = "en"
+    validation_fraction: float = 0.05
+    test_fraction: float = 0.05
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not SHORTEST_ROW <= self.max_length <= LONGEST_ROW:
+            raise UserError(
+                f"max_length={self.max_length} must be {SHORTEST_ROW} to {LONGEST_ROW} tokens: a"
+                " row holds [CLS] A [SEP] B [SEP]"
+            )
+        if self.examples_per_row is None:
+            self.examples_per_row = min(MOST_EXAMPLES, self.max_length // TOKENS_PER_EXAMPLE)
+        if not 1 <= self.examples_per_row <= MOST_EXAMPLES:
+            raise UserError(
+                f"examples_per_row={self.examples_per_row} must be 1 to {MOST_EXAMPLES}"
+            )
+        for name in ("validation_fraction", "test_fraction"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"{name}={getattr(self, name)!r} must lie in [0, 1)")
+        if self.validation_fraction + self.test_fraction >= 1:
+            raise UserError(
+                f"validation_fraction={self.validation_fraction!r} and test_fraction="
+                f"{self.test_fraction!r} leave nothing for train; their sum must be below 1"
+            )
+        if self.seed < 0:
+            raise UserError(f"seed={self.seed} must not be negative")
+        check_language(self.language)
+
+
+@dataclasses.dataclass
+class PreparationOptions:
+    """All that decides what the rows are."""
+
+    reader: ReaderConfig
+    cleaning: CleaningConfig
+    duplicates: DuplicateConfig
+    pairs: PairConfig
+    rows: RowConfig
+
+
+def prepare(
+    options: PreparationOptions,
+    tokenizer: Path | str,
+    output: Path | str,
+    workers: int = 1,
+    overwrite: bool = False,
+    report: Report = lambda stage, done, total: None,
+) -> dict[str, Any]:
+    """Makes a prepared directory of raw text.
+
+    Args:
+        options: what to read and what to make of it.
+        tokenizer: a tokenizer's directory or file.
+        output: the directory to make; until it is whole, what stood there stays.
+        workers: processes beside this one; 1 does all in this one. No effect on the result.
+        overwrite: replace what stands at `output`.
+        report: told now and then how far a stage is: (stage, done, total or None).
+
+    Returns:
+        The data card.
+
+    Raises:
+        UserError: something is wrong with the input, the tokenizer or the options, or nothing is
+            left after cleaning.
+    """
+    if workers < 1:
+        raise UserError(f"workers={workers} must be at least 1")
+    sources = list_sources(options.reader)
+    loaded = load_tokenizer(tokenizer)
+    with whole_directory(output, overwrite) as partial:
+        loaded.save(partial / TOKENIZER_NAME)
+        spool = partial / "spool"
+        spool.mkdir()
+        config = StepConfig(
+            tokenizer=partial / TOKENIZER_NAME,
+            spool=spool,
+            cleaning=options.cleaning,
+            pairs=options.pairs,
+            language=options.rows.language,
+            sentence_per_line=options.reader.sentence_per_line,
+            max_length=options.rows.max_length,
+            examples_per_row=options.rows.examples_per_row,
+            seed=options.rows.seed,
+        )
+        with start_workers(Steps, (config,), workers) as crew:
+            run = _Preparation(options, loaded, partial, crew, report)
+            run.read_and_tokenize(sources)
+            run.check_splits()
+            run.make_rows()
+        shutil.rmtree(spool)
+        return write_card(partial, run.token_counts(), run.card(sources))
+
+
+class _Preparation:
+    """The passes, and what they count."""
+
+    def __init__(
+        self,
+        options: PreparationOptions,
+        tokenizer: Tokenizer,
+        directory: Path,
+        workers: Workers,
+        report: Report,
+    ) -> None:
+        self.options = options
+        self.tokenizer = tokenizer
+        self.directory = directory
+        self.workers = workers
+        self.report = report
+        self.read: dict[str, int] = collections.Counter()
+        self.counts: dict[str, int] = collections.Counter()
+        self.splits: dict[str, dict[str, Any]] = {split: {} for split in SPLITS}
+        self.duplicate_filter = DuplicateFilter(options.duplicates)
+        self.overlap = OverlapMeter()
+        self.units: dict[str, list[tuple[int, int]]] = {}
+
+    def read_and_tokenize(self, sources: list[Source]) -> None:
+        """Passes 1 and 2: from the sources to the spools of the three splits."""
+        self.writers = {
+            split: SpoolWriter(self.directory / "spool" / split, UNIT_TOKENS) for split in SPLITS
+        }
+        blocks = _blocks(self._documents(sources))
+        if self.options.cleaning.boilerplate_documents:
+            self._tokenize_spooled(*self._clean(blocks))
+        else:
+            for clean, tokens in self.workers.run(Steps.clean_and_tokenize, blocks):
+                self._count_clean(clean)
+                self._spool(tokens)
+        for split, writer in self.writers.items():
+            self.units[split] = writer.close()
+            self.splits[split] |= {
+                "documents": writer.documents,
+                "sentences": writer.sentences,
+                "text_tokens": writer.tokens,
+            }
+
+    def _documents(self, sources: list[Source]) -> Iterator[str]:
+        sizes = [source.size for source in sources]
+        total = None if None in sizes or any(s.compressed for s in sources) else sum(sizes)
+        for source in sources:
+            for document in read_documents(source, self.options.reader):
+                self.counts["read_documents"] += 1
+                self.counts["read_characters"] += len(document.text)
+                self.read[source.name] += 1
+                yield document.text
+            self.report("reading", self.counts["read_characters"], total)
+
+    def _clean(self, blocks: Iterable[list[str]]) -> tuple[list[tuple[int, int]], str | None]:
+        """Pass 1. Returns where each block of clean text lies, and the file of line counts."""
+        from bertjax.text.boilerplate import LineCounts
+
+        counts = LineCounts()
+        places = []
+        with (self.directory / "spool" / "clean").open("wb") as spool:
+            for block in self.workers.run(Steps.clean_block, blocks):
+                self._count_clean(block)
+                counts.add(block.line_hashes)
+                places.append((spool.tell(), len(block.texts)))
+                spool.write(block.texts)
+                self.report("reading", self.counts["read_characters"], None)
+        path = self.directory / "spool" / "lines"
+        path.write_bytes(pickle.dumps(counts))
+        return places, str(path)
+
+    def _tokenize_spooled(self, places: list[tuple[int, int]], line_counts: str | None) -> None:
+        """Pass 2, when the clean text is on the disk."""
+        tasks = [(offset, size, line_counts) for offset, size in places]
+        total = sum(size for _, size in places)
+        done = 0
+        results = self.workers.run(Steps.tokenize_spooled, tasks)
+        for (_, size), block in zip(places, results, strict=True):
+            self._spool(block)
+            done += size
+            self.report("tokenizing", done, total)
+        (self.directory / "spool" / "clean").unlink()
+
+    def _count_clean(self, block: CleanBlock) -> None:
+        self.counts["clean_documents"] += block.documents
+        self.counts["clean_characters"] += block.characters
+        self.counts["too_short"] += block.too_short
+
+    def _spool(self, block: TokenBlock) -> None:
+        """Judges the documents of a block in their order and writes the new ones to their split."""
+        for name in ("boilerplate_lines", "too_short", "without_sentences", "unknown_tokens"):
+            self.counts[name] += getattr(block, name)
+        fractions = (self.options.rows.validation_fraction, self.options.rows.test_fraction)
+        token, sentence = 0, 0
+        for (tokens, sentences), signature in zip(
+            block.documents.tolist(), block.signatures, strict=True
+        ):
+            verdict = self.duplicate_filter.judge(signature)
+            self.counts[verdict] += 1
+            if verdict == "new":
+                split = document_split(signature.exact, fractions)
+                self.overlap.add(split, signature.overlap_hashes)
+                self.writers[split].append(
+                    block.token_ids[token : token + tokens],
+                    block.sentence_lengths[sentence : sentence + sentences],
+                )
+            token += tokens
+            sentence += sentences
+
+    def check_splits(self) -> None:
+        """Sees that each split has what pairs and rows need.
+
+        Raises:
+            UserError: there is too little text, with what to change.
+        """
+        if not self.counts["new"]:
+            raise UserError(
+                f"nothing is left of the {self.counts['read_documents']:,} documents after"
+                f" cleaning: {self.counts['too_short']:,} are shorter than minimum_characters="
+                f"{self.options.cleaning.minimum_characters}, {self.counts['without_sentences']:,}"
+                " hold no sentence; give other text, or pass --cleaning.minimum_characters 0"
+            )
+        rows = self.options.rows
+        fractions = {"validation": rows.validation_fraction, "test": rows.test_fraction}
+        pairs = self.options.pairs.pairing == "nsp"
+        for split in SPLITS:
+            found = self.splits[split]["documents"]
+            if not fractions.get(split, 1):
+                continue
+            name = f"{split}_fraction"
+            way_out = (
+                f"pass --{name} {min(0.3, 4 * fractions[split]):.2g} (or 0 for no {split} split)"
+                if split in fractions
+                else "lower the fractions of validation and test"
+            )
+            if found < (least := 2 if pairs else 1):
+                why = ", and a random next sentence comes from another one" if pairs else ""
+                raise UserError(
+                    f"the {split} split has {found} of the {self.counts['new']:,} documents, it"
+                    f" needs {least} at least{why}: {way_out}, give more documents"
+                    + (", or pass --pairing none" if pairs and found else "")
+                )
+        tokens = self.splits["train"]["text_tokens"]
+        if tokens < room_for_tokens(rows.max_length, pairs):
+            raise UserError(
+                f"the train split has {tokens} tokens, less than one row of max_length="
+                f"{rows.max_length}; give more text, or pass a smaller --max_length"
+            )
+
+    def make_rows(self) -> None:
+        """Pass 3: from the spools to the rows of the three splits."""
+        rows = self.options.rows
+        copies = {"train": self.options.pairs.duplicate_factor}
+        units = [
+            Unit(split, number, copy, first, last)
+            for split in SPLITS
+            for copy in range(copies.get(split, 1))
+            for number, (first, last) in enumerate(self.units[split])
+        ]
+        self.row_writers = {
+            split: RowWriter(
+                self.directory / split,
+                rows.max_length,
+                rows.examples_per_row,
+                self.tokenizer.vocab_size,
+            )
+            for split in SPLITS
+        }
+        totals: dict[str, dict[str, int]] = {split: collections.Counter() for split in SPLITS}
+        results = self.workers.run(Steps.make_rows, units)
+        for done, (unit, block) in enumerate(zip(units, results, strict=True), 1):
+            self.row_writers[unit.split].append(block.columns)
+            totals[unit.split].update(
+                tokens=block.tokens,
+                examples=block.examples,
+                next_pairs=block.pairs[0],
+                random_pairs=block.pairs[1],
+            )
+            self.report("packing", done, len(units))
+        for split, writer in self.row_writers.items():
+            files = writer.close()
+            places = writer.rows * rows.max_length
+            total = {
+                name: totals[split][name]
+                for name in ("tokens", "examples", "next_pairs", "random_pairs")
+            }
+            self.splits[split] |= {
+                "rows": writer.rows,
+                **total,
+                "efficiency": round(total["tokens"] / places, 6) if places else None,
+                "files": files,
+            }
+        train = self.splits["train"]
+        if self.options.pairs.pairing != "none" and not train["next_pairs"] + train["random_pairs"]:
+            raise UserError(
+                f"no document of the train split has two sentences in {rows.max_length} tokens, so"
+                f" that there are no pairs; pass --pairing none, or a larger --max_length"
+            )
+
+    def token_counts(self) -> np.ndarray:
+        """[V] how often each token occurs in the train rows, special tokens left out."""
+        counts = self.row_writers["train"].token_counts
+        counts[list(self.tokenizer.special_ids)] = 0
+        return counts
+
+    def card(self, sources: list[Source]) -> dict[str, Any]:
+        """The data card, without what `write_card` adds."""
+        options, counts = self.options, self.counts
+        reader = dataclasses.asdict(options.reader)
+        del reader["input"]  # the sources are listed, by name and hash and not by path
+        return {
+            "max_length": options.rows.max_length,
+            "examples_per_row": options.rows.examples_per_row,
+            "vocab_size": self.tokenizer.vocab_size,
+            "sources": [
+                {
+                    "name": source.path.name if source.path else source.name,
+                    "kind": source.kind,
+                    "bytes": source.size,
+                    "sha256": source.fingerprint(),
+                    "documents": self.read[source.name],
+                }
+                for source in sources
+            ],
+            "options": {
+                "reader": reader,
+                "cleaning": dataclasses.asdict(options.cleaning),
+                "duplicates": dataclasses.asdict(options.duplicates),
+                "pairs": dataclasses.asdict(options.pairs),
+                "rows": dataclasses.asdict(options.rows),
+            },
+            "tokenizer": {
+                "kind": self.tokenizer.kind,
+                "vocab_size": self.tokenizer.vocab_size,
+                "fingerprint": self.tokenizer.fingerprint,
+            },
+            "counts": {
+                "documents_read": counts["read_documents"],
+                "characters_read": counts["read_characters"],
+                "documents_too_short": counts["too_short"],
+                "documents_without_sentences": counts["without_sentences"],
+                "boilerplate_lines_removed": counts["boilerplate_lines"],
+                "characters_clean": counts["clean_characters"],
+                "exact_duplicates_removed": counts["exact"],
+                "near_duplicates_removed": counts["near"],
+                "documents_kept": counts["new"],
+                "unknown_tokens": counts["unknown_tokens"],
+            },
+            "splits": self.splits,
+            # The share of the word runs of a held-out split that the train split has, too.
+            "overlap_with_train": self.overlap.report(),
+            "versions": {
+                name: importlib.metadata.version(name)
+                for name in ("bertjax", "ftfy", "numpy", "rensa", "sentencex", "tokenizers")
+            },
+        }
+
+
+def _blocks(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Documents in blocks whose borders depend on the documents alone."""
+    block: list[str] = []
+    characters = 0
+    for text in texts:
+        block.append(text)
+        characters += len(text)
+        if characters >= BLOCK_CHARACTERS or len(block) == BLOCK_DOCUMENTS:
+            yield block
+            block, characters = [], 0
+    if block:
+        yield block

@@ -1,0 +1,120 @@
+"""Raw text to rows: `python -m train.prepare --input F... --tokenizer DIR --output DIR`."""
+
+import dataclasses
+import json
+import os
+import sys
+from typing import Any
+
+from bertjax.errors import program
+from bertjax.text.cleaning import CleaningConfig
+from bertjax.text.duplicates import DuplicateConfig
+from bertjax.text.pairs import PairConfig
+from bertjax.text.preparation import PreparationOptions, RowConfig, prepare
+from bertjax.text.readers import ReaderConfig
+from train.command_line import parse
+from train.progress_bars import progress_bars
+
+DESCRIPTION = """Makes a prepared directory of raw text: documents are read, cleaned, rid of
+duplicates, split into train, validation and test, cut into sentences, tokenized, made into next-sentence pairs
+and packed into rows of fixed length."""
+
+
+@dataclasses.dataclass(kw_only=True)
+class PrepareConfig(PairConfig, RowConfig, ReaderConfig):
+    """What to read, what to make of it, and where to put it.
+
+    Attributes:
+        tokenizer: The tokenizer: a directory with tokenizer.json or vocab.txt, or such a file.
+        output: The prepared directory to make.
+        cleaning: How text is cleaned.
+        duplicates: What counts as a duplicate.
+        workers: Processes; null for one for each core. The result does not depend on it.
+        overwrite: Replace what stands at output; until the new one is whole it stays.
+        json: Print the summary as JSON.
+    """
+
+    tokenizer: str
+    output: str
+    cleaning: CleaningConfig = dataclasses.field(default_factory=CleaningConfig)
+    duplicates: DuplicateConfig = dataclasses.field(default_factory=DuplicateConfig)
+    workers: int | None = None
+    overwrite: bool = False
+    json: bool = False
+
+    def __post_init__(self) -> None:
+        PairConfig.__post_init__(self)
+        RowConfig.__post_init__(self)
+        if self.workers is None:
+            self.workers = len(os.sched_getaffinity(0))
+
+
+def main() -> None:
+    """The program."""
+    config = parse(PrepareConfig, DESCRIPTION)
+    options = PreparationOptions(
+        reader=_part(config, ReaderConfig),
+        cleaning=config.cleaning,
+        duplicates=config.duplicates,
+        pairs=_part(config, PairConfig),
+        rows=_part(config, RowConfig),
+    )
+    with progress_bars() as report:
+        card = prepare(
+            options, config.tokenizer, config.output, config.workers, config.overwrite, report
+        )
+    summary = {"output": config.output, **_summary(card)}
+    sys.stdout.write(json.dumps(summary, indent=2) + "\n" if config.json else _describe(summary))
+
+
+def _part(config: PrepareConfig, kind: type) -> Any:
+    """The fields of the config that belong to one of its base classes, as that class."""
+    return kind(**{field.name: getattr(config, field.name) for field in dataclasses.fields(kind)})
+
+
+def _summary(card: dict[str, Any]) -> dict[str, Any]:
+    splits = {
+        name: {key: value for key, value in split.items() if key != "files"}
+        for name, split in card["splits"].items()
+    }
+    names = ("fingerprint", "max_length", "examples_per_row", "vocab_size")
+    return {
+        **{name: card[name] for name in names},
+        "counts": card["counts"],
+        "splits": splits,
+        "overlap_with_train": card["overlap_with_train"],
+    }
+
+
+def _describe(summary: dict[str, Any]) -> str:
+    """The summary for people."""
+    counts = summary["counts"]
+    lines = [
+        f"read         {counts['documents_read']:>12,} documents,"
+        f" {counts['characters_read']:,} characters",
+        f"left out     {counts['documents_too_short']:>12,} too short,"
+        f" {counts['documents_without_sentences']:,} without sentences,"
+        f" {counts['boilerplate_lines_removed']:,} lines of boilerplate",
+        f"duplicates   {counts['exact_duplicates_removed']:>12,} exact,"
+        f" {counts['near_duplicates_removed']:,} near",
+        f"kept         {counts['documents_kept']:>12,} documents",
+    ]
+    for name, split in summary["splits"].items():
+        if not split["rows"]:
+            continue
+        lines.append(
+            f"{name:<12} {split['rows']:>12,} rows of {summary['max_length']} tokens,"
+            f" {split['efficiency']:.1%} filled: {split['examples']:,} examples of"
+            f" {split['documents']:,} documents"
+        )
+        pairs = split["next_pairs"] + split["random_pairs"]
+        if pairs:
+            lines[-1] += f", {pairs:,} pairs ({split['random_pairs'] / pairs:.1%} random)"
+        overlap = summary["overlap_with_train"].get(name)
+        if overlap is not None:
+            lines[-1] += f"; {overlap:.1%} of its 8-word runs occur in train"
+    return "\n".join([*lines, f"It lies in   {summary['output']}"]) + "\n"
+
+
+if __name__ == "__main__":
+    program(main)()

@@ -1,0 +1,44 @@
+"""Live progress on stderr, one bar a stage."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+
+# Redraws a second; more costs time and shows nothing.
+_REDRAWS = 5
+
+
+@contextlib.contextmanager
+def progress_bars() -> Iterator[Callable[[str, int, int | None], None]]:
+    """Gives a function `report(stage, done, total)` that keeps a bar for each stage.
+
+    A stage without a total (None) shows that something happens, and how much has.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description:<11}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(
+        *columns, console=Console(stderr=True), refresh_per_second=_REDRAWS, transient=False
+    ) as progress:
+        stages: dict[str, int] = {}
+        drawn = 0.0
+
+        def report(stage: str, done: int, total: int | None) -> None:
+            nonlocal drawn
+            if stage not in stages:
+                for earlier in stages.values():
+                    progress.update(earlier, total=1, completed=1)
+                    progress.stop_task(earlier)
+                stages[stage] = progress.add_task(stage, total=total)
+            elif time.monotonic() - drawn < 1 / _REDRAWS and done != total:
+                return
+            drawn = time.monotonic()
+            progress.update(stages[stage], completed=done, total=total)
+
+        yield report

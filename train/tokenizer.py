@@ -1,0 +1,93 @@
+"""A new tokenizer from text: `python -m train.tokenizer --input F... --output DIR`."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Iterator
+
+from bertjax.errors import UserError, program
+from bertjax.text.cleaning import CleaningConfig, clean
+from bertjax.text.output import whole_directory
+from bertjax.text.readers import ReaderConfig, list_sources, read_documents
+from bertjax.text.tokenizer_training import VocabularyConfig, train_tokenizer
+from train.command_line import parse
+from train.progress_bars import progress_bars
+
+DESCRIPTION = """Makes a tokenizer of raw text: tokenizer.json, tokenizer_config.json and
+vocab.txt, which transformers loads, too."""
+
+
+@dataclasses.dataclass(kw_only=True)
+class TokenizerConfig(VocabularyConfig, ReaderConfig):
+    """What to read, which vocabulary to make of it, and where to put it.
+
+    Attributes:
+        output: The directory to make.
+        cleaning: How text is cleaned; boilerplate_documents has no effect here.
+        overwrite: Replace what stands at output; until the new one is whole it stays.
+        json: Print the summary as JSON.
+    """
+
+    output: str
+    cleaning: CleaningConfig = dataclasses.field(default_factory=CleaningConfig)
+    overwrite: bool = False
+    json: bool = False
+
+    def __post_init__(self) -> None:
+        VocabularyConfig.__post_init__(self)
+
+
+def main() -> None:
+    """The program."""
+    config = parse(TokenizerConfig, DESCRIPTION)
+    counts = {"documents": 0, "characters": 0}
+    # The output is claimed before the work: a name that is taken is said at once.
+    with whole_directory(config.output, config.overwrite) as partial, progress_bars() as report:
+        tokenizer = train_tokenizer(_clean_texts(config, counts, report), config)
+        tokenizer.save(partial)
+    summary = {
+        "output": config.output,
+        "kind": config.kind,
+        "vocab_size": tokenizer.vocab_size,
+        "fingerprint": tokenizer.fingerprint,
+        **counts,
+    }
+    sys.stdout.write(json.dumps(summary, indent=2) + "\n" if config.json else _describe(summary))
+
+
+def _clean_texts(
+    config: TokenizerConfig, counts: dict[str, int], report: Callable[[str, int, int | None], None]
+) -> Iterator[str]:
+    sources = list_sources(config)
+    whole = not any(source.size is None or source.compressed for source in sources)
+    total = sum(source.size for source in sources) if whole else None
+    done = 0
+    for source in sources:
+        for document in read_documents(source, config):
+            done += len(document.text)
+            text = clean(document.text, config.cleaning)
+            if len(text) < max(1, config.cleaning.minimum_characters):
+                continue
+            counts["documents"] += 1
+            counts["characters"] += len(text)
+            report("reading", done, total)
+            yield text
+    if not counts["documents"]:
+        raise UserError(
+            f"nothing is left of the input after cleaning: no document has minimum_characters="
+            f"{config.cleaning.minimum_characters}; give other text, or pass"
+            " --cleaning.minimum_characters 0"
+        )
+    report("training", 0, None)
+
+
+def _describe(summary: dict) -> str:
+    return (
+        f"A {summary['kind']} vocabulary of {summary['vocab_size']:,} tokens from"
+        f" {summary['documents']:,} documents, {summary['characters']:,} characters.\n"
+        f"It lies in {summary['output']}\n"
+    )
+
+
+if __name__ == "__main__":
+    program(main)()
