@@ -61,6 +61,8 @@ def show_filled_masks(options: argparse.Namespace) -> None:
     from bertjax.text.tokenizer import load_tokenizer
 
     texts = list(_read_texts()) if options.texts == ["-"] else options.texts
+    if not texts:
+        raise UserError("standard input: no text; give a text a line, or texts on the command line")
     config, params, notes = load_model_directory(options.model, may_lack=("pooler", "nsp_head"))
     tokenizer = load_tokenizer(options.model)
     for note in notes:

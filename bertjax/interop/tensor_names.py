@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bertjax.config import BertConfig, nearest
+from bertjax.config import BertConfig
 from bertjax.errors import UserError
 
 # The nested dict that is the value of the flax collection "params" of `BertForPreTraining`.
@@ -170,8 +170,8 @@ def check_names(shapes: Mapping[str, tuple[int, ...]], config: BertConfig) -> se
             expected = wanted[name][1]
         else:
             raise UserError(
-                f"unexpected tensor {name} {list(shape)}: config.json describes a BERT without it"
-                f"{nearest(name, list(wanted))}; bertjax reads the body, the pooler, the masked-LM"
+                f"unexpected tensor {name} {list(shape)}: config.json describes a BERT"
+                " without it; bertjax reads the body, the pooler, the masked-LM"
                 " and the next-sentence head"
             )
         if tuple(shape) != expected:

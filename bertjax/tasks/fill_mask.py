@@ -190,7 +190,7 @@ def _predict(
     return jax.lax.top_k(jax.nn.softmax(output.mlm_logits, axis=-1), top_k)
 
 
-def _complete(model: nn.Module, params: Mapping[str, Any]) -> dict[str, Any]:
+def _complete(model: nn.Module, params: Mapping[str, Any]) -> Mapping[str, Any]:
     """The parameters with zeros for pooler and next-sentence head where these are absent.
 
     The model asks for all its parameters; what these two make of the zeros is never looked at.
@@ -203,6 +203,8 @@ def _complete(model: nn.Module, params: Mapping[str, Any]) -> dict[str, Any]:
             "the parameters have no masked-LM head (mlm_head): this model cannot fill masks; take a"
             " checkpoint of BertForPreTraining or BertForMaskedLM"
         )
+    if "pooler" in params["bert"] and "nsp_head" in params:
+        return params
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
 
     def zeros(part: Any) -> Any:
