@@ -24,10 +24,10 @@ class CleaningConfig:
     """How text is cleaned.
 
     Attributes:
-        fix_unicode: Mend mojibake, HTML entities, ligatures, full-width letters and the like by
-            ftfy; curly quotation marks stay.
-        normalization: The Unicode normal form of the text: NFC, NFKC (which also turns 10³ into
-            103), or none.
+        fix_unicode: Mend mojibake, HTML entities, ligatures and the like by ftfy. Curly quotation
+            marks stay, and so does the full width of Chinese and Japanese punctuation.
+        normalization: The Unicode normal form of the text: NFC, NFKC (which also narrows full-width
+            characters and turns 10³ into 103), or none.
         minimum_characters: Documents with fewer characters than this after cleaning are left out.
         boilerplate_documents: A line that occurs in at least this many documents is boilerplate and
             is removed everywhere; 0 keeps all lines.
@@ -119,7 +119,13 @@ def _mend(line: str, fix_unicode: bool, normalization: str) -> str:
     if fix_unicode:
         import ftfy
 
-        line = ftfy.fix_text(line, uncurl_quotes=False, normalization=form, explain=False)
+        line = ftfy.fix_text(
+            line,
+            uncurl_quotes=False,
+            fix_character_width=False,
+            normalization=form,
+            explain=False,
+        )
     elif form:
         line = unicodedata.normalize(form, line)
     line = _LINE_ENDS.sub("\n", line)

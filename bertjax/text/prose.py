@@ -9,7 +9,7 @@ import re
 _UNDERLINE = re.compile(r"([=\-~^*#+`.\"'])\1{2,}")
 _BULLET = re.compile(r"(?:[*+•-]|\(?\d{1,2}[.)]|[a-z]\)) +(?=\S)")
 _FIELD = re.compile(r"[:@](?:\w+)(?: +[^:]*)?: *")
-_ARGUMENT = re.compile(r"`{0,2}\*{0,2}[a-z_]\w*`{0,2}(?: ?\([^)]*\))? *(?::|--) +(?=\S)")
+_ARGUMENT = re.compile(r"`{0,2}\*{0,2}[a-z_]\w*`{0,2}(?: ?\([^)]*\))?(?::| +--) +(?=\S)")
 _CODE_DIRECTIVE = re.compile(
     r"\.\. *(?:code|sourcecode|math|plot|doctest|testcode|parsed-literal|productionlist)"
 )

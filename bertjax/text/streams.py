@@ -22,6 +22,11 @@ MAXIMUM_LINE = 16 << 20
 
 _PIECE = 1 << 18  # bytes read at a time
 
+# What Python counts among its encodings although it makes no text of bytes.
+_NOT_OF_TEXT = frozenset(
+    f"{name}_codec" for name in ("base64", "bz2", "hex", "quopri", "uu", "zlib")
+)
+
 
 def check_encoding(encoding: str) -> None:
     """Raises a UserError unless Python knows this encoding as one of text."""
@@ -32,7 +37,7 @@ def check_encoding(encoding: str) -> None:
     if not known:
         from encodings.aliases import aliases
 
-        names = sorted({*aliases.values(), "latin-1", "utf-8", "utf-16"})
+        names = sorted({*aliases.values(), "latin-1", "utf-8", "utf-16"} - _NOT_OF_TEXT)
         raise UserError(
             f"encoding={encoding!r} is not an encoding of text{nearest(encoding, names)}"
         )
