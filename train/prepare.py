@@ -16,8 +16,8 @@ from train.command_line import parse
 from train.progress_bars import progress_bars
 
 DESCRIPTION = """Makes a prepared directory of raw text: documents are read, cleaned, rid of
-duplicates, split into train, validation and test, cut into sentences, tokenized, made into next-sentence pairs
-and packed into rows of fixed length."""
+duplicates, split into train, validation and test, cut into sentences, tokenized, made into
+next-sentence pairs and packed into rows of fixed length."""
 
 
 @dataclasses.dataclass(kw_only=True)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from bertjax.errors import UserError
-from bertjax.text.cleaning import CleaningConfig
+from bertjax.text.cleaning import CleaningConfig, LineCounts
 from bertjax.text.duplicates import DuplicateConfig, DuplicateFilter, OverlapMeter, document_split
 from bertjax.text.output import whole_directory
 from bertjax.text.pairs import PairConfig, room_for_tokens
@@ -41,6 +41,8 @@ BLOCK_DOCUMENTS = 1024
 UNIT_TOKENS = 1 << 18
 # As many slots for examples as there are runs of so many tokens in a row, unless said otherwise.
 TOKENS_PER_EXAMPLE = 8
+# Imported once for all workers.
+PRELOAD = ("ftfy", "rensa", "sentencex", "tokenizers")
 SHORTEST_ROW, LONGEST_ROW = 8, 1 << 15
 
 Report = Callable[[str, int, int | None], None]
@@ -147,7 +149,7 @@ def prepare(
             examples_per_row=options.rows.examples_per_row,
             seed=options.rows.seed,
         )
-        with start_workers(Steps, (config,), workers) as crew:
+        with start_workers(Steps, (config,), workers, PRELOAD) as crew:
             run = _Preparation(options, loaded, partial, crew, report)
             run.read_and_tokenize(sources)
             run.check_splits()
@@ -212,8 +214,6 @@ class _Preparation:
 
     def _clean(self, blocks: Iterable[list[str]]) -> tuple[list[tuple[int, int]], str | None]:
         """Pass 1. Returns where each block of clean text lies, and the file of line counts."""
-        from bertjax.text.boilerplate import LineCounts
-
         counts = LineCounts()
         places = []
         with (self.directory / "spool" / "clean").open("wb") as spool:

@@ -10,10 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bertjax.text.cleaning import CleaningConfig
+from bertjax.text.cleaning import CleaningConfig, clean, line_hashes, remove_boilerplate
+from bertjax.text.duplicates import signatures
 from bertjax.text.packing import make_rows
 from bertjax.text.pairs import PairConfig, make_examples
 from bertjax.text.rows import SPLITS, token_id_type
+from bertjax.text.sentences import split_sentences
 from bertjax.text.spool import SpoolReader
 from bertjax.text.tokenizer import Tokenizer, load_tokenizer, use_one_thread
 
@@ -105,15 +107,11 @@ class Steps:
 
     def clean_block(self, texts: Sequence[str]) -> CleanBlock:
         """Cleans documents; those that are too short go."""
-        from bertjax.text.cleaning import clean
-
         config = self.config.cleaning
         cleaned = [clean(text, config) for text in texts]
         long_enough = [text for text in cleaned if len(text) >= max(1, config.minimum_characters)]
         hashes = []
         if config.boilerplate_documents:
-            from bertjax.text.boilerplate import line_hashes
-
             hashes = [line_hashes(text) for text in long_enough]
         return CleanBlock(
             pickle.dumps(long_enough),
@@ -130,13 +128,9 @@ class Steps:
             texts: as `clean_block` made them.
             line_counts: file with the counts of lines, when there is boilerplate to remove.
         """
-        from bertjax.text.duplicates import signatures
-
         config = self.config.cleaning
         boilerplate_lines = 0
         if line_counts is not None:
-            from bertjax.text.boilerplate import remove_boilerplate
-
             counts = _load_counts(line_counts)
             kept = []
             for text in texts:
@@ -207,8 +201,6 @@ class Steps:
         )
 
     def _sentences(self, text: str) -> list[str]:
-        from bertjax.text.sentences import split_sentences
-
         if self.config.sentence_per_line:
             return [line for line in text.split("\n") if line]
         return split_sentences(text, self.config.language)

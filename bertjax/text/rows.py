@@ -229,8 +229,6 @@ class RowWriter:
     def __init__(
         self, directory: Path, max_length: int, examples_per_row: int, vocab_size: int
     ) -> None:
-        import pyarrow
-
         directory.mkdir(parents=True)
         self._directory = directory
         self._types = {
@@ -241,12 +239,6 @@ class RowWriter:
             name: max_length if axis == "T" else examples_per_row
             for name, (axis, _) in _COLUMNS.items()
         }
-        self._schema = pyarrow.schema(
-            [
-                (name, pyarrow.list_(pyarrow.from_numpy_dtype(dtype), self._widths[name]))
-                for name, dtype in self._types.items()
-            ]
-        )
         self._pending: list[dict[str, np.ndarray]] = []
         self._pending_rows = 0
         self._files: list[dict[str, Any]] = []
@@ -272,6 +264,7 @@ class RowWriter:
         return self._files
 
     def _write_block(self, size: int) -> None:
+        # Here and not before: while this takes its time, the workers make the first rows.
         import pyarrow
 
         joined = {
@@ -283,18 +276,22 @@ class RowWriter:
         self._pending_rows -= size
         real = block["token_ids"][block["sequence_ids"] > 0]
         self.token_counts += np.bincount(real, minlength=self._vocab_size)
+        schema = pyarrow.schema(
+            [
+                (name, pyarrow.list_(pyarrow.from_numpy_dtype(dtype), self._widths[name]))
+                for name, dtype in self._types.items()
+            ]
+        )
         arrays = [
-            pyarrow.FixedSizeListArray.from_arrays(
-                pyarrow.array(np.ascontiguousarray(values).reshape(-1)), self._widths[name]
-            )
+            _column(np.ascontiguousarray(values), schema.field(name).type)
             for name, values in block.items()
         ]
         if self._ipc is None:
             name = f"rows-{len(self._files):05d}.arrow"
             self._files.append({"name": name, "rows": 0})
             self._stream = pyarrow.OSFile(str(self._directory / name), "wb")
-            self._ipc = pyarrow.ipc.new_file(self._stream, self._schema)
-        self._ipc.write_batch(pyarrow.record_batch(arrays, schema=self._schema))
+            self._ipc = pyarrow.ipc.new_file(self._stream, schema)
+        self._ipc.write_batch(pyarrow.record_batch(arrays, schema=schema))
         self._files[-1]["rows"] += size
         self.rows += size
         if self._files[-1]["rows"] == BLOCK_ROWS * FILE_BLOCKS:
@@ -403,8 +400,20 @@ def _sizes(card: Mapping[str, Any]) -> list[tuple[str, int]]:
     return sizes
 
 
+# Through buffers: `pyarrow.array` and `to_numpy` import pandas where it is there, which takes 1 s.
+def _column(values: np.ndarray, list_type: Any) -> Any:
+    """[R, width] as a column of lists, without a copy."""
+    import pyarrow
+
+    buffers = [None, pyarrow.py_buffer(values)]
+    flat = pyarrow.Array.from_buffers(list_type.value_type, values.size, buffers)
+    return pyarrow.FixedSizeListArray.from_arrays(flat, type=list_type)
+
+
 def _flat(column: Any) -> np.ndarray:
-    return column.values.to_numpy(zero_copy_only=True)
+    """The values of a column of lists, without a copy."""
+    dtype = np.dtype(str(column.type.value_type))
+    return np.frombuffer(column.values.buffers()[1], dtype, len(column) * column.type.list_size)
 
 
 def _as_returned(name: str, values: np.ndarray) -> np.ndarray:

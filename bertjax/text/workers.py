@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
@@ -21,7 +21,7 @@ _steps: Any = None  # this worker's object, made once
 
 @contextlib.contextmanager
 def start_workers(
-    make_steps: Callable[..., Any], arguments: tuple, count: int
+    make_steps: Callable[..., Any], arguments: tuple, count: int, preload: Sequence[str] = ()
 ) -> Iterator["Workers"]:
     """Gives `count` processes that each hold `make_steps(*arguments)`; one means this process.
 
@@ -32,6 +32,7 @@ def start_workers(
         make_steps: a class or function at the top of a module.
         arguments: picklable.
         count: processes, at least 1.
+        preload: modules that the steps import when they need them.
 
     Raises:
         UserError: (from `Workers.run`) a process died; or whatever a step raised.
@@ -42,7 +43,7 @@ def start_workers(
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
     if method == "forkserver":
-        context.set_forkserver_preload([make_steps.__module__])
+        context.set_forkserver_preload([make_steps.__module__, *preload])
     executor = ProcessPoolExecutor(
         count, context, initializer=_start, initargs=(make_steps, arguments)
     )
