@@ -23,12 +23,12 @@ def parse(
 ) -> Config:
     """Reads `--config FILE.yaml` and then `--field.subfield value` into a `config_class`; flags win over the file.
 
-    Lists are given as separate words (`--input a.txt b.txt`). The docstring of each dataclass (its `Attributes:`) is the help text.
+    Lists are given as separate words (`--input a.txt b.txt`); in an option `-` and `_` are the same. The docstring of each dataclass (its `Attributes:`) is the help text.
 
     Raises:
         UserError: an unknown key (with its nearest neighbour), a value of the wrong type, no such file.
     """
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    arguments = [_underscore(word) for word in (sys.argv[1:] if arguments is None else arguments)]
     parser = jsonargparse.ArgumentParser(
         description=description, exit_on_error=False, allow_abbrev=False
     )
@@ -62,6 +62,16 @@ def flat_fields(config_class: type, prefix: str = "") -> Iterator[tuple[str, Any
             yield from flat_fields(hint, f"{prefix}{field.name}.")
         else:
             yield prefix + field.name, hint
+
+
+def _underscore(word: str) -> str:
+    """An option as its field is named: `--vocab-size=V` and `--vocab_size=V` are the same."""
+    name, equals, value = word.partition("=")
+    return (
+        name.replace("-", "_").replace("__", "--", 1) + equals + value
+        if name.startswith("--")
+        else word
+    )
 
 
 def _build(config_class: type, namespace: jsonargparse.Namespace) -> dict[str, Any]:

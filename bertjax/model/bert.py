@@ -83,7 +83,9 @@ class BertModel(nn.Module):
         probs, context, layer_hidden = layers
         all_hidden = jnp.concatenate([embedded[None], layer_hidden])
         return EncoderOutput(
-            hidden, pooled, Trace(probs, context, all_hidden.reshape(-1, rows, length, hidden.shape[-1]))
+            hidden,
+            pooled,
+            Trace(probs, context, all_hidden.reshape(-1, rows, length, hidden.shape[-1])),
         )
 
 

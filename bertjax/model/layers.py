@@ -6,7 +6,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Integer, Key
 
 
-
 def initialize_weights(standard_deviation: float) -> nn.initializers.Initializer:
     """The initializer of every kernel and embedding table: normal, cut at two standard deviations.
 
@@ -38,7 +37,10 @@ def activate(name: str, pre_activation: Float[Array, "*shape"]) -> Float[Array, 
 
 
 def normalize_layer(
-    hidden: Float[Array, "*rows D"], scale: Float[Array, " D"], bias: Float[Array, " D"], epsilon: float
+    hidden: Float[Array, "*rows D"],
+    scale: Float[Array, " D"],
+    bias: Float[Array, " D"],
+    epsilon: float,
 ) -> Float[Array, "*rows D"]:
     """Layer normalisation over the last axis; statistics in float32, result in the input's dtype.
 
@@ -52,7 +54,7 @@ def normalize_layer(
 
 def draw_kept(
     key: Key[Array, ""], row_ids: Integer[Array, " B"], shape: tuple[int, ...], rate: float
-) -> Bool[Array, "B *shape"]:
+) -> Bool[Array, "B ..."]:
     """Which elements dropout keeps: each with probability 1 - rate, a function of (key, row id, place).
 
     A row's mask depends on nothing but its own id, so it is the same on one device or eight, alone or in
@@ -74,9 +76,7 @@ def draw_kept(
     for axis in range(len(shape) - 1, 0, -1):
         stride *= shape[axis]
         place += jax.lax.broadcasted_iota(jnp.uint32, (1, *shape), axis) * jnp.uint32(stride)
-    first, second = (
-        row_keys[:, word].reshape(-1, *(1 for _ in shape)) for word in range(2)
-    )
+    first, second = (row_keys[:, word].reshape(-1, *(1 for _ in shape)) for word in range(2))
     bits = _mix_bits(_mix_bits(place + first) ^ second)
     return bits >= jnp.uint32(round(rate * 2**32))
 

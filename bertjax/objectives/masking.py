@@ -132,9 +132,7 @@ def mask_tokens(
         masked = token_ids.at[target].set(replacement, mode="drop")
         return MaskedTokens(masked, positions, labels, used.astype(jnp.float32))
 
-    return jax.vmap(mask_row)(
-        batch.token_ids, batch.sequence_ids, batch.row_numbers, batch.epochs
-    )
+    return jax.vmap(mask_row)(batch.token_ids, batch.sequence_ids, batch.row_numbers, batch.epochs)
 
 
 def _rank_groups(
@@ -164,8 +162,8 @@ def _rank_groups(
     words = 1 + jnp.floor(jnp.log(uniform) / math.log(1 - SPAN_PROBABILITY)).astype(jnp.int32)
     words = jnp.minimum(words, SPAN_MAX_WORDS)
     segment = jnp.cumsum(~candidates)
-    segment_of_word = jnp.full(length, -1).at[jnp.where(starts_word, word, length)].set(
-        segment, mode="drop"
+    segment_of_word = (
+        jnp.full(length, -1).at[jnp.where(starts_word, word, length)].set(segment, mode="drop")
     )
     numbers = jnp.arange(length)
     best = jnp.full(length, _LAST)

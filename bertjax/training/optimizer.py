@@ -66,7 +66,9 @@ class ScheduleConfig:
         decay: share of the budget in which warmup-stable-decay falls, in (0, 1]
     """
 
-    name: Literal["linear", "cosine", "polynomial", "inverse-sqrt", "warmup-stable-decay"] = "linear"
+    name: Literal["linear", "cosine", "polynomial", "inverse-sqrt", "warmup-stable-decay"] = (
+        "linear"
+    )
     warmup: float = 0.1
     end: float = 0.0
     power: float = 1.0
@@ -133,7 +135,12 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
     """
     if config.name == "adamw":
         return optax.adamw(
-            1.0, config.beta1, config.beta2, ADAM_EPSILON, weight_decay=config.weight_decay, mask=decayed
+            1.0,
+            config.beta1,
+            config.beta2,
+            ADAM_EPSILON,
+            weight_decay=config.weight_decay,
+            mask=decayed,
         )
     if config.name == "lamb":
         return optax.chain(
@@ -156,9 +163,7 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
 
 def decayed(params: Any) -> Any:
     """The weight-decay groups: True for what decays, which is all but biases and LayerNorm."""
-    return jax.tree_util.tree_map_with_path(
-        lambda path, _: path[-1].key not in NOT_DECAYED, params
-    )
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key not in NOT_DECAYED, params)
 
 
 def is_stacked(path: tuple[jax.tree_util.DictKey, ...]) -> bool:

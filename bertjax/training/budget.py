@@ -1,0 +1,85 @@
+"""How long a run lasts: in steps, in epochs, or in minutes on the wall clock."""
+
+import dataclasses
+import math
+import time
+
+from bertjax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class BudgetConfig:
+    """How long to train; exactly one of the three is given.
+
+    Attributes:
+        steps: optimizer steps
+        epochs: passes over the training rows; may be a fraction
+        minutes: of training on the wall clock, evaluations and checkpoints included, compilation not;
+            the schedule comes to its end with it
+    """
+
+    steps: int | None = None
+    epochs: float | None = None
+    minutes: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in dataclasses.asdict(self).items():
+            if value is not None and value <= 0:
+                raise UserError(f"budget.{name}={value} must be above 0")
+
+    def require_one(self) -> None:
+        """Raises a `UserError` unless exactly one of the three is given."""
+        given = {
+            name: value for name, value in dataclasses.asdict(self).items() if value is not None
+        }
+        if len(given) != 1:
+            said = ", ".join(f"budget.{name}={value}" for name, value in given.items()) or "none"
+            raise UserError(
+                f"give exactly one of budget.steps, budget.epochs, budget.minutes; given: {said}"
+            )
+
+
+class Clock:
+    """The clock that schedule and end of a run go by.
+
+    With a budget in steps or epochs it counts steps; with one in minutes it counts seconds of training
+    over all the sittings of a run.
+
+    Attributes:
+        total: the clock's value at the end.
+        in_seconds: whether it counts seconds.
+    """
+
+    def __init__(self, budget: BudgetConfig, rows: int, batch_size: int) -> None:
+        self.in_seconds = budget.minutes is not None
+        if budget.minutes is not None:
+            self.total = 60.0 * budget.minutes
+        elif budget.epochs is not None:
+            self.total = float(max(1, math.ceil(budget.epochs * rows / batch_size)))
+        else:
+            self.total = float(budget.steps)
+        self._before = 0.0
+        self._started = time.monotonic()
+
+    def start(self, seconds_before: float = 0.0) -> None:
+        """Starts the seconds, after those of earlier sittings."""
+        self._before = seconds_before
+        self._started = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far."""
+        return self._before + time.monotonic() - self._started
+
+    def now(self, step: int) -> float:
+        """The clock's value before `step`, at most `total`."""
+        return min(self.seconds if self.in_seconds else float(step), self.total)
+
+    def is_over(self, step: int) -> bool:
+        """Whether the run ends before `step`."""
+        return self.now(step) >= self.total
+
+    @property
+    def most_steps(self) -> int:
+        """The number of steps where the budget fixes it; else more than any run takes."""
+        return 2**40 if self.in_seconds else int(self.total)

@@ -1,0 +1,192 @@
+"""Checkpoints of a run: Orbax's, asynchronous and atomic, newest and best kept, verified when read."""
+
+import dataclasses
+import json
+import logging
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import orbax.checkpoint as ocp
+
+from bertjax.errors import UserError
+from bertjax.training.state import TrainState, fingerprint
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointConfig:
+    """When the state is saved, and which saves are kept.
+
+    Attributes:
+        every: steps between two checkpoints; one more is written at the end and at a signal
+        keep_newest: how many of the newest are kept, at least 2 so that a damaged one has a substitute
+        keep_best: how many of the best by validation loss are kept beside them
+    """
+
+    every: int = 500
+    keep_newest: int = 2
+    keep_best: int = 1
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise UserError(f"checkpoint.every={self.every} must be at least 1 step")
+        if self.keep_newest < 2:
+            raise UserError(f"checkpoint.keep_newest={self.keep_newest} must be at least 2")
+        if self.keep_best < 0:
+            raise UserError(f"checkpoint.keep_best={self.keep_best} must not be negative")
+
+
+class Restored(NamedTuple):
+    """A state read back, and what was saved beside it.
+
+    Attributes:
+        state: on the devices, as it was.
+        notes: the JSON object given to `save`.
+        damaged: what was passed over to get here: (step, reason), newest first.
+    """
+
+    state: TrainState
+    notes: Mapping[str, Any]
+    damaged: list[tuple[int, str]]
+
+
+class Checkpoints:
+    """The checkpoints in `directory`: `save` in the background, `restore` the newest that is whole.
+
+    A checkpoint is written under a temporary name and renamed, so a kill leaves the ones before. Each
+    holds a checksum of every array; a checkpoint that cannot be read, or reads differently, is moved
+    to `damaged/` beside the directory and the one before it is taken.
+    """
+
+    def __init__(self, directory: Path, config: CheckpointConfig) -> None:
+        policies = ocp.checkpoint_managers
+        keep = [policies.LatestN(config.keep_newest)]
+        if config.keep_best:
+            keep.append(
+                policies.BestN(
+                    get_metric_fn=lambda metrics: -metrics["validation_loss"],
+                    n=config.keep_best,
+                    keep_checkpoints_without_metrics=False,
+                )
+            )
+        self._directory = directory.absolute()
+        # Orbax tells of every file it touches, and of every directory that it finds half-written.
+        logging.getLogger("absl").setLevel(logging.ERROR)
+        self._manager = ocp.CheckpointManager(
+            self._directory,
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=policies.AnyPreservationPolicy(keep),
+                cleanup_tmp_directories=True,
+                create=True,
+            ),
+        )
+
+    def steps(self) -> list[int]:
+        """The steps of the checkpoints there are, oldest first."""
+        return sorted(self._manager.all_steps())
+
+    def save(
+        self, state: TrainState, notes: Mapping[str, Any], validation_loss: float | None = None
+    ) -> None:
+        """Starts saving the state; returns as soon as the state may change again.
+
+        Args:
+            state: to save, under its own step number.
+            notes: a JSON object kept beside it.
+            validation_loss: of this state where it was evaluated: decides which checkpoints are best.
+        """
+        step = int(state.step)
+        if step in self._manager.all_steps():
+            return
+        notes = {"notes": notes, "checksums": fingerprint(state)}
+        metrics = None if validation_loss is None else {"validation_loss": validation_loss}
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(state), notes=ocp.args.JsonSave(notes)
+            ),
+            metrics=metrics,
+        )
+
+    def finish(self) -> None:
+        """Waits until everything that was begun is on the disk; raises what went wrong there."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Finishes and frees the background threads."""
+        self._manager.close()
+
+    def newest_notes(self) -> Mapping[str, Any] | None:
+        """The notes of the newest checkpoint whose notes can be read, or None when there is none."""
+        for step in reversed(self.steps()):
+            try:
+                content = self._manager.restore(
+                    step, args=ocp.args.Composite(notes=ocp.args.JsonRestore())
+                )
+                return content["notes"]["notes"]
+            except (OSError, ValueError, KeyError, TypeError, json.JSONDecodeError):
+                continue  # `restore` judges this checkpoint and tells of it
+        return None
+
+    def restore(
+        self, like: TrainState, tell: Callable[[str], None] = lambda message: None
+    ) -> Restored | None:
+        """The newest checkpoint that is whole, placed on the devices as `like` is; None when there is none.
+
+        Args:
+            like: shapes, dtypes and shardings (arrays or `jax.ShapeDtypeStruct`s).
+            tell: is called with one sentence for every damaged checkpoint passed over.
+
+        Raises:
+            UserError: there are checkpoints, and all are damaged.
+        """
+        damaged: list[tuple[int, str]] = []
+        for step in reversed(self.steps()):
+            try:
+                return Restored(*self._read(step, like), damaged)
+            except Exception as error:  # whatever the reader of damaged bytes stumbles over
+                reason = " ".join(str(error).split())[:200] or type(error).__name__
+                damaged.append((step, reason))
+                aside = self._set_aside(step)
+                tell(
+                    f"checkpoint {step} is damaged ({reason}); moved it to {aside}, "
+                    "trying the one before it"
+                )
+        if damaged:
+            raise UserError(
+                f"{self._directory}: none of the checkpoints {[step for step, _ in damaged]} can be read; "
+                f"they lie in {self._directory.parent / 'damaged'}. Start again with another --run directory"
+            )
+        return None
+
+    def _read(self, step: int, like: TrainState) -> tuple[TrainState, Mapping[str, Any]]:
+        content = self._manager.restore(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardRestore(like), notes=ocp.args.JsonRestore()
+            ),
+        )
+        state, notes = content["state"], content["notes"]
+        found = fingerprint(state)
+        for name, checksum in notes["checksums"].items():
+            if found[name] != checksum:
+                raise ValueError(f"the checksum of {name} does not agree")
+        return state, notes["notes"]
+
+    def _set_aside(self, step: int) -> Path:
+        aside = self._directory.parent / "damaged" / str(step)
+        aside.parent.mkdir(exist_ok=True)
+        if aside.exists():
+            shutil.rmtree(aside)
+        (self._directory / str(step)).rename(aside)
+        self._manager.reload()
+        return aside
+
+
+def abstract(state: TrainState) -> TrainState:
+    """The shapes, dtypes and shardings of a state, without its arrays."""
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), state
+    )

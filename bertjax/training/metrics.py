@@ -1,0 +1,120 @@
+"""What a run tells of itself: metrics.jsonl, TensorBoard, the work of a step and the machine's rate."""
+
+import json
+import math
+import os
+import statistics
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from bertjax.config import BertConfig
+from bertjax.training.sharding import AXES
+
+
+class MetricsWriter:
+    """Appends to `metrics.jsonl` (one JSON object a line) and to TensorBoard's event files.
+
+    Everything in a line but its `timing` is a function of config, data and seed: a run that was killed and
+    resumed writes the same lines as one that was not.
+    """
+
+    def __init__(self, directory: Path, first_step: int) -> None:
+        """Opens the files; lines of steps after `first_step`, left by a run that was killed, go."""
+        from tensorboardX import SummaryWriter  # slow to import
+
+        self._path = directory / "metrics.jsonl"
+        if self._path.exists():
+            kept = [line for line in read_metrics(self._path) if line["step"] <= first_step]
+            aside = self._path.with_suffix(".partial")
+            aside.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+            os.replace(aside, self._path)
+        self._file = self._path.open("a", encoding="utf-8")
+        self._board = SummaryWriter(str(directory / "tensorboard"), purge_step=first_step + 1)
+
+    def write(
+        self, step: int, split: str, values: Mapping[str, float], timing: Mapping[str, float]
+    ) -> None:
+        """Writes one line: `{"step", "split", values..., "timing": {...}}`. Numbers that are not finite become null."""
+        line = {"step": step, "split": split, **_finite(values), "timing": _finite(timing)}
+        self._file.write(json.dumps(line, allow_nan=False) + "\n")
+        self._file.flush()
+        for name, value in {**values, **timing}.items():
+            self._board.add_scalar(f"{split}/{name}", value, step)
+
+    def close(self) -> None:
+        """Closes both."""
+        self._file.close()
+        self._board.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a `metrics.jsonl`; a last line that a kill cut short is left out."""
+    lines = []
+    for text in path.read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            break
+    return lines
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
+
+
+def count_matmul_flops(
+    config: BertConfig, rows: int, length: int, masked_slots: int, examples: int
+) -> int:
+    """Floating-point operations of the matrix products of one training step on `rows` rows.
+
+    A product of [a, b] and [b, c] is 2abc. The backward pass has two products for each of the forward
+    pass. Embedding look-ups, softmax, normalisation and the optimizer are not counted, and what remat
+    computes again is not either.
+
+    Args:
+        config: the model.
+        rows: B.
+        length: T.
+        masked_slots: P.
+        examples: K.
+    """
+    width, inner = config.hidden_size, config.intermediate_size
+    tokens = rows * length
+    projections = tokens * (4 * width * width + 2 * width * inner)
+    attention = 2 * tokens * length * width
+    encoder = config.num_hidden_layers * (projections + attention)
+    mlm_head = rows * masked_slots * (width * width + width * config.vocab_size)
+    pooler_and_nsp = rows * examples * (width * width + 2 * width)
+    return 3 * 2 * (encoder + mlm_head + pooler_and_nsp)
+
+
+def measure_matmul_rate(mesh: Mesh, dtype: Any, size: int = 2048, repeats: int = 5) -> float:
+    """The rate of square matrix products on all devices of the mesh together, in FLOP/s (about a second).
+
+    Virtual CPU devices share the cores, which the sum over devices takes into account by itself.
+
+    Args:
+        mesh: the devices; each multiplies matrices of its own.
+        dtype: of the matrices.
+        size: their side.
+        repeats: measurements; the median counts.
+    """
+    devices = mesh.devices.size
+    sharding = NamedSharding(mesh, PartitionSpec(AXES))
+    matrices = jax.device_put(jnp.ones((devices, size, size), dtype), sharding)
+    multiply = jax.jit(
+        lambda a: jnp.einsum("zij,zjk->zik", a, a), in_shardings=sharding, out_shardings=sharding
+    )
+    multiply(matrices).block_until_ready()
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        multiply(matrices).block_until_ready()
+        seconds.append(time.perf_counter() - start)
+    return devices * 2 * size**3 / statistics.median(seconds)

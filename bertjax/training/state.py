@@ -1,0 +1,100 @@
+"""The state of a run: everything that a step changes, and nothing else."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int, Key
+
+from bertjax.objectives.losses import Total
+from bertjax.training.sharding import shardings_of
+
+
+class Window(NamedTuple):
+    """Sums since the last line of the log. Part of the state, so that a resumed log is the same log."""
+
+    mlm: Total
+    nsp: Total
+    tokens: Float[Array, ""]
+    steps: Float[Array, ""]
+
+
+class TrainState(NamedTuple):
+    """What a checkpoint holds.
+
+    Attributes:
+        params: the model's parameters.
+        optimizer_state: optax's.
+        step: optimizer steps taken; with the seed it decides rows, masks and dropout.
+        skipped: steps whose loss or gradient was not finite and changed nothing.
+        skipped_in_a_row: how many of them just now, without a good one between.
+        window: sums for the log.
+    """
+
+    params: Any
+    optimizer_state: Any
+    step: Int[Array, ""]
+    skipped: Int[Array, ""]
+    skipped_in_a_row: Int[Array, ""]
+    window: Window
+
+
+def empty_window() -> Window:
+    """A window with nothing in it."""
+    zero = jnp.zeros(())
+    return Window(Total(zero, zero), Total(zero, zero), zero, zero)
+
+
+def new_state(
+    model: Any,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+    key: Key[Array, ""],
+    params: Any = None,
+) -> TrainState:
+    """A state at step 0, created where it will live: no device ever holds more than its share.
+
+    Args:
+        model: whose parameters are initialised with `key`.
+        optimizer: whose state is initialised.
+        mesh: of the devices.
+        key: of the initialisation.
+        params: existing parameters to start from instead.
+    """
+
+    def create(start: Any) -> TrainState:
+        if start is None:
+            start = model.init(key, jnp.zeros((1, 1), jnp.int32))["params"]
+        zero = jnp.zeros((), jnp.int32)
+        return TrainState(start, optimizer.init(start), zero, zero, zero, empty_window())
+
+    shardings = shardings_of(jax.eval_shape(create, params), mesh)
+    return jax.jit(create, out_shardings=shardings)(params)
+
+
+def count_parameters(params: Any) -> int:
+    """How many numbers the parameters are."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def fingerprint(tree: Any) -> dict[str, int]:
+    """A 32-bit checksum of every leaf, computed where the leaf lives.
+
+    Equal trees have equal fingerprints on any devices and any sharding; a changed bit changes the sum,
+    as each word is weighted by an odd number that depends on its place.
+    """
+    sums = jax.device_get(_checksums(tree))
+    named = jax.tree_util.tree_leaves_with_path(sums)
+    return {jax.tree_util.keystr(path): int(value) for path, value in named}
+
+
+@jax.jit
+def _checksums(tree: Any) -> Any:
+    def checksum(leaf: Array) -> Array:
+        words = jax.lax.bitcast_convert_type(leaf, jnp.uint32).reshape(-1)
+        weights = jax.lax.iota(jnp.uint32, words.size) * jnp.uint32(0x9E3779B2) | jnp.uint32(1)
+        return (words * weights).sum(dtype=jnp.uint32)
+
+    return jax.tree.map(checksum, tree)

@@ -1,0 +1,559 @@
+"""Pretrains a BERT on prepared rows with the masked language model and next-sentence prediction.
+
+    python -m train.pretrain --config configs/pretrain/textbooks.yaml --data DIR --run runs/mine
+
+The same command continues a run that was stopped or killed, to the same bits.
+"""
+
+import dataclasses
+import functools
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from bertjax.config import BertConfig
+from bertjax.errors import UserError, program
+from bertjax.interop.huggingface import load_model_directory, save_model_directory
+from bertjax.model.bert import BertForPreTraining
+from bertjax.objectives.masking import MaskingConfig, Vocabulary
+from bertjax.text.rows import PreparedDirectory, Rows, open_prepared
+from bertjax.text.tokenizer import Tokenizer, load_tokenizer
+from bertjax.training.batches import TrainingBatches, evaluation_batches
+from bertjax.training.budget import BudgetConfig, Clock
+from bertjax.training.checkpoint import CheckpointConfig, Checkpoints, abstract
+from bertjax.training.metrics import MetricsWriter, count_matmul_flops, measure_matmul_rate
+from bertjax.training.optimizer import (
+    OptimizerConfig,
+    ScheduleConfig,
+    make_optimizer,
+    make_schedule,
+)
+from bertjax.training.progress import RunProgress, describe_duration
+from bertjax.training.provenance import describe_environment
+from bertjax.training.sharding import MeshConfig, make_mesh, place_rows
+from bertjax.training.signals import STOPPED_EXIT_CODE, StopRequest
+from bertjax.training.state import TrainState, count_parameters, new_state
+from bertjax.training.steps import Scores, make_eval_step, make_train_step
+from train.command_line import parse, to_yaml
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """The model: a published size, or a model directory to continue from, and what differs from it.
+
+    Attributes:
+        size: tiny, mini, small, medium, base or large (Turc et al. 2019, Devlin et al. 2019)
+        init: a model directory (ours or Hugging Face's) whose weights and shape are taken
+        num_hidden_layers: layers, when not the size's
+        hidden_size: width, when not the size's
+        num_attention_heads: heads, when not the size's
+        intermediate_size: inner width of the feed-forward part, when not the size's
+        hidden_act: gelu, gelu_new, relu or silu
+        hidden_dropout_prob: dropout of hidden states, in [0, 1)
+        attention_probs_dropout_prob: dropout of attention probabilities, in [0, 1)
+        max_position_embeddings: longest example in tokens; the rows' length when not given
+    """
+
+    size: Literal["tiny", "mini", "small", "medium", "base", "large"] = "mini"
+    init: str | None = None
+    num_hidden_layers: int | None = None
+    hidden_size: int | None = None
+    num_attention_heads: int | None = None
+    intermediate_size: int | None = None
+    hidden_act: str | None = None
+    hidden_dropout_prob: float | None = None
+    attention_probs_dropout_prob: float | None = None
+    max_position_embeddings: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """Evaluation on held-out documents: 15 % of the tokens masked, the same ones every time.
+
+    Attributes:
+        every: steps between two evaluations; one more comes at the end
+        rows: how many rows of the validation split to use; 0 = all
+        batch_size: rows at a time
+    """
+
+    every: int = 500
+    rows: int = 2048
+    batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        for name, least in (("every", 1), ("rows", 0), ("batch_size", 1)):
+            if getattr(self, name) < least:
+                raise UserError(f"evaluation.{name}={getattr(self, name)} must be at least {least}")
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainConfig:
+    """A pretraining run.
+
+    Attributes:
+        data: prepared directory (`python -m train.prepare`)
+        run: run directory; when it holds a checkpoint, the run is continued from there
+        seed: of initialisation, order of the rows, masks and dropout
+        batch_size: rows a step, over all devices
+        accumulation: microbatches that a step's batch is worked through in
+        dtype: of the matrix products; auto = bfloat16 on GPU and TPU, float32 on CPU
+        remat: what the backward pass computes again to save memory: none, dots (all but matrix
+            products) or full
+        log_every: steps between two lines of the log, each the mean since the line before
+        most_skipped: so many steps in a row without a finite loss and gradient stop the run
+        resume: false = refuse to continue a run directory that has a checkpoint
+        dry_run: do everything but train: read, build, compile, evaluate nothing, write nothing
+        json: print the final scores as JSON on standard output
+    """
+
+    data: str = ""
+    run: str = ""
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    masking: MaskingConfig = dataclasses.field(default_factory=MaskingConfig)
+    budget: BudgetConfig = dataclasses.field(default_factory=BudgetConfig)
+    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = dataclasses.field(default_factory=ScheduleConfig)
+    evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
+    checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)
+    mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
+    seed: int = 0
+    batch_size: int = 32
+    accumulation: int = 1
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    remat: Literal["none", "dots", "full"] = "none"
+    log_every: int = 20
+    most_skipped: int = 10
+    resume: bool = True
+    dry_run: bool = False
+    json: bool = False
+
+    def __post_init__(self) -> None:
+        self.budget.require_one()
+        for name, what in (("data", "prepared"), ("run", "run")):
+            if not getattr(self, name):
+                raise UserError(f"--{name} DIR is missing: the {what} directory")
+        for name in ("batch_size", "accumulation", "log_every", "most_skipped"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name}={getattr(self, name)} must be at least 1")
+        if self.batch_size % self.accumulation:
+            raise UserError(
+                f"batch_size={self.batch_size} must be a multiple of accumulation={self.accumulation}"
+            )
+
+
+def main() -> int:
+    """Reads the command line and pretrains."""
+    return pretrain(parse(PretrainConfig, __doc__))
+
+
+def pretrain(config: PretrainConfig) -> int:
+    """One run from rows to model directory. Returns the exit code."""
+    # ---------------------------------------------------------------- rows and tokenizer
+    prepared = open_prepared(config.data)
+    tokenizer = load_tokenizer(prepared.tokenizer_path)
+    vocabulary = Vocabulary(
+        tokenizer.vocab_size,
+        tokenizer.mask_id,
+        list(tokenizer.special_ids),
+        tokenizer.continues_word,
+    )
+    _check_rows(prepared, config)
+
+    # ---------------------------------------------------------------- model and optimizer
+    bert_config, start_params = _resolve_model(config, prepared, tokenizer)
+    mesh = make_mesh(config.mesh)
+    _check_batches(config, mesh)
+    dtype = _compute_dtype(config.dtype)
+    model = BertForPreTraining(bert_config, dtype, config.remat)
+    optimizer = make_optimizer(config.optimizer)
+    clock = Clock(config.budget, len(prepared.train), config.batch_size)
+    schedule = make_schedule(config.schedule, clock.total)
+    train_step = make_train_step(
+        model,
+        optimizer,
+        lambda now: config.optimizer.learning_rate * schedule(now),
+        config.masking,
+        vocabulary,
+        config.seed,
+        microbatches=config.accumulation,
+        clip_norm=config.optimizer.clip_norm,
+        log_every=config.log_every,
+    )
+    state = new_state(model, optimizer, mesh, jax.random.key(config.seed), start_params)
+    del start_params
+
+    # ---------------------------------------------------------------- first line of the run
+    length, examples = prepared.train.max_length, prepared.train.examples_per_row
+    flops = count_matmul_flops(
+        bert_config, config.batch_size, length, config.masking.slots(length), examples
+    )
+    rate = measure_matmul_rate(mesh, dtype)
+    progress = RunProgress(clock.total)
+    progress.say(
+        f"{count_parameters(state.params):,} parameters, "
+        f"{int(prepared.token_counts.sum()):,} tokens in {len(prepared.train):,} rows of {length}, "
+        f"{f'{config.budget.minutes:g} minutes' if clock.in_seconds else f'{clock.most_steps:,} steps'} "
+        f"of {config.batch_size} rows on {mesh.devices.size} {jax.default_backend()} device(s), "
+        f"{flops:.3g} FLOP a step; matrix products run at {rate / 1e9:,.0f} GFLOP/s here"
+    )
+
+    # ---------------------------------------------------------------- compile
+    batches = TrainingBatches(prepared.train, config.batch_size, config.seed, clock.most_steps)
+    evaluate = _make_evaluation(config, model, vocabulary, prepared, mesh)
+    started = time.perf_counter()
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
+    take_step = (
+        jax.jit(train_step, donate_argnums=0, out_shardings=(shardings, None))
+        .lower(state, place_rows(batches[0], mesh), jnp.float32(0))
+        .compile()
+    )
+    progress.say(f"compiled in {time.perf_counter() - started:.1f} s")
+    if config.dry_run:
+        progress.say("dry run: everything is in place; nothing was trained or written")
+        return 0
+
+    # ---------------------------------------------------------------- run directory, resume
+    run = Path(config.run)
+    identity = _identity(config, bert_config, prepared)
+    checkpoints = _open_run(run, config, identity)
+    restored = checkpoints.restore(abstract(state), progress.say)
+    best = float("inf")
+    if restored:
+        state, best = restored.state, restored.notes["best"]
+        progress.say(f"continuing {run} from step {int(state.step)}")
+    _write_provenance(run, config, prepared)
+    step = int(state.step)
+    metrics = MetricsWriter(run, step)
+
+    def keep(scores: dict[str, float] | None = None) -> None:
+        notes = {"identity": identity, "best": best, "seconds": clock.seconds}
+        checkpoints.save(state, notes, scores and scores["loss"])
+
+    def validate() -> None:
+        nonlocal best
+        scores, seconds = evaluate(state.params, "validation")
+        metrics.write(step, "validation", scores, {"seconds": seconds})
+        progress.say(f"step {step}: validation {_describe(scores)}")
+        if scores["loss"] < best:
+            best = scores["loss"]
+            save_model_directory(run / "model", bert_config, state.params, prepared.tokenizer_path)
+            keep(scores)
+
+    # ---------------------------------------------------------------- the loop
+    with progress, StopRequest() as stop:
+        clock.start(restored.notes["seconds"] if restored else 0.0)
+        stopwatch = _Stopwatch()
+        last_validated = step if restored else -1
+        upcoming = batches.read_ahead(step)
+        while not clock.is_over(step) and stop.name is None:
+            now = jnp.float32(clock.now(step))
+            state, report = take_step(state, place_rows(next(upcoming), mesh), now)
+            step += 1
+            if int(report.skipped_in_a_row) >= config.most_skipped:
+                raise UserError(
+                    f"step {step}: loss or gradient was not finite {config.most_skipped} times in a "
+                    f"row; the state up to the last checkpoint is in {run / 'checkpoints'}. Lower "
+                    "optimizer.learning_rate, or set optimizer.clip_norm"
+                )
+            if step % config.log_every == 0:
+                values, timing = _read_window(state, report, stopwatch.lap(), flops / rate)
+                metrics.write(step, "train", values, timing)
+                left = _seconds_left(clock, step, timing["seconds_a_step"])
+                progress.report(clock.now(step), _describe_training(step, values, timing, left))
+            if step % config.evaluation.every == 0:
+                stopwatch.pause()
+                validate()
+                last_validated = step
+                stopwatch.go_on()
+            if step % config.checkpoint.every == 0:
+                keep()
+
+        # ------------------------------------------------------------ the end, or a stop
+        if stop.name is not None and not clock.is_over(step):
+            keep()
+            checkpoints.close()
+            metrics.close()
+            progress.say(
+                f"{stop.name}: saved step {step} in {run}; the same command goes on from there"
+            )
+            return STOPPED_EXIT_CODE
+        if last_validated != step:
+            validate()
+        keep()
+        checkpoints.close()
+
+    # ---------------------------------------------------------------- the test split, once
+    _, params, _ = load_model_directory(run / "model")
+    scores, seconds = evaluate(params, "test")
+    metrics.write(step, "test", scores, {"seconds": seconds})
+    metrics.close()
+    progress.say(f"test {_describe(scores)}")
+    progress.say(
+        f"model      {run / 'model'}\nmetrics    {run / 'metrics.jsonl'}\n"
+        f'try it     bertjax fill-mask --model {run / "model"} "... [MASK] ..."'
+    )
+    if config.json:
+        print(json.dumps({"step": step, "model": str(run / "model"), "test": scores}))
+    return 0
+
+
+# -------------------------------------------------------------------- what the run is made of
+
+
+def _check_rows(prepared: PreparedDirectory, config: PretrainConfig) -> None:
+    for split in ("train", "validation", "test"):
+        if not len(getattr(prepared, split)):
+            raise UserError(f"{config.data}: its {split} split has no rows; prepare more text")
+    if len(prepared.train) < config.batch_size:
+        raise UserError(
+            f"{config.data} has {len(prepared.train)} training rows, less than one batch of "
+            f"batch_size={config.batch_size}; lower it, or prepare more text"
+        )
+
+
+def _check_batches(config: PretrainConfig, mesh: Mesh) -> None:
+    places = mesh.shape["data"] * mesh.shape["fsdp"]
+    for name, size in (
+        ("batch_size / accumulation", config.batch_size // config.accumulation),
+        ("evaluation.batch_size", config.evaluation.batch_size),
+    ):
+        if size % places:
+            raise UserError(
+                f"{name}={size} must be a multiple of the {places} devices that share the rows out "
+                "(mesh.data x mesh.fsdp)"
+            )
+
+
+def _compute_dtype(name: str) -> Any:
+    if name == "auto":
+        return jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
+    return jnp.dtype(name)
+
+
+def _resolve_model(
+    config: PretrainConfig, prepared: PreparedDirectory, tokenizer: Tokenizer
+) -> tuple[BertConfig, Any]:
+    """The model's config, and its parameters where it continues from a model directory."""
+    chosen = {
+        name: value
+        for name, value in dataclasses.asdict(config.model).items()
+        if value is not None and name not in ("size", "init")
+    }
+    length = prepared.train.max_length
+    if config.model.init is None:
+        fields = {
+            "vocab_size": tokenizer.vocab_size,
+            "pad_token_id": tokenizer.pad_id,
+            "max_position_embeddings": length,
+        }
+        bert_config, params = BertConfig.of_size(config.model.size, **(fields | chosen)), None
+    else:
+        key = jax.random.key(config.seed)
+        loaded, params, notes = load_model_directory(config.model.init, initialize_missing=key)
+        for note in notes:
+            print(f"model.init={config.model.init}: {note}", file=sys.stderr)
+        rates = ("hidden_dropout_prob", "attention_probs_dropout_prob")
+        for name, value in chosen.items():
+            if name not in rates and value != getattr(loaded, name):
+                raise UserError(
+                    f"model.{name}={value} does not fit model.init={config.model.init}, where it is "
+                    f"{getattr(loaded, name)}; only {' and '.join(rates)} may differ"
+                )
+        bert_config = dataclasses.replace(loaded, **chosen)
+        theirs = load_tokenizer(config.model.init)
+        if theirs.fingerprint != tokenizer.fingerprint:
+            raise UserError(
+                f"the rows in {config.data} were made with another tokenizer than the one in "
+                f"{config.model.init}; prepare them again with --tokenizer {config.model.init}"
+            )
+    if length > bert_config.max_position_embeddings:
+        raise UserError(
+            f"the rows in {config.data} are {length} tokens long, the model has "
+            f"max_position_embeddings={bert_config.max_position_embeddings}; prepare with "
+            f"--max-length {bert_config.max_position_embeddings}, or raise model.max_position_embeddings"
+        )
+    return bert_config, params
+
+
+def _make_evaluation(
+    config: PretrainConfig,
+    model: Any,
+    vocabulary: Vocabulary,
+    prepared: PreparedDirectory,
+    mesh: Mesh,
+) -> Any:
+    """A function of (params, split) that returns the scores and the seconds they took."""
+    counts = (
+        prepared.token_counts + 1.0
+    )  # every token gets a chance: no held-out token is impossible
+    counts[np.asarray(vocabulary.special)] = 0
+    with np.errstate(divide="ignore"):
+        log_probs = np.log(counts / counts.sum())
+    score = jax.jit(make_eval_step(model, vocabulary, jnp.asarray(log_probs, jnp.float32)))
+    add = functools.partial(jax.tree.map, np.add)
+
+    def evaluate(params: Any, split: str) -> tuple[dict[str, float], float]:
+        started = time.perf_counter()
+        rows: Rows = getattr(prepared, split)
+        total: Scores | None = None
+        options = config.evaluation
+        for batch in evaluation_batches(rows, options.batch_size, options.rows):
+            scores = jax.device_get(score(params, place_rows(batch, mesh)))
+            total = add(total, scores) if total else scores
+        mlm, mlm_correct, nsp, nsp_correct, unigram, unigram_correct = (
+            float(part.mean()) for part in total
+        )
+        return {
+            "loss": mlm + nsp,
+            "mlm_loss": mlm,
+            "mlm_accuracy": mlm_correct,
+            "nsp_loss": nsp,
+            "nsp_accuracy": nsp_correct,
+            "unigram_loss": unigram,
+            "unigram_accuracy": unigram_correct,
+            "masked_tokens": float(total.mlm.count),
+            "examples": float(total.nsp.count),
+        }, time.perf_counter() - started
+
+    return evaluate
+
+
+# -------------------------------------------------------------------- the run directory
+
+
+def _identity(
+    config: PretrainConfig, bert_config: BertConfig, prepared: PreparedDirectory
+) -> dict[str, Any]:
+    """What must be the same for a checkpoint to be continued."""
+    return {
+        "data": prepared.fingerprint,
+        "model": bert_config.to_dict(),
+        "seed": config.seed,
+        "batch_size": config.batch_size,
+        "masking": dataclasses.asdict(config.masking),
+        "optimizer": config.optimizer.name,
+    }
+
+
+def _open_run(run: Path, config: PretrainConfig, identity: dict[str, Any]) -> Checkpoints:
+    """Opens the run's checkpoints; refuses a directory that is no run, or a run of something else."""
+    if run.exists() and not run.is_dir():
+        raise UserError(f"--run {run}: is a file; name a directory")
+    if run.exists() and any(run.iterdir()) and not (run / "run.json").exists():
+        raise UserError(f"--run {run}: holds something that is not a run; name a new directory")
+    run.mkdir(parents=True, exist_ok=True)
+    checkpoints = Checkpoints(run / "checkpoints", config.checkpoint)
+    notes = checkpoints.newest_notes()
+    if notes is None:
+        return checkpoints
+    if not config.resume:
+        raise UserError(
+            f"--run {run}: has checkpoints and --resume is false; name a new directory or remove it"
+        )
+    then = notes["identity"]
+    changed = [name for name in identity if identity[name] != then.get(name)]
+    if changed:
+        details = "; ".join(
+            f"{name}: {then.get(name)} then, {identity[name]} now" for name in changed
+        )
+        raise UserError(
+            f"--run {run}: was begun with other settings and can not be continued with these ({details}). "
+            "Put them back, or name a new --run directory"
+        )
+    return checkpoints
+
+
+def _write_provenance(run: Path, config: PretrainConfig, prepared: PreparedDirectory) -> None:
+    about = {
+        "program": "train.pretrain",
+        "seed": config.seed,
+        "data": str(Path(config.data).absolute()),
+        "data_fingerprint": prepared.fingerprint,
+        **describe_environment(),
+    }
+    for name, text in (
+        ("config.yaml", to_yaml(config)),
+        ("run.json", json.dumps(about, indent=2) + "\n"),
+    ):
+        aside = run / f"{name}.partial"
+        aside.write_text(text, encoding="utf-8")
+        os.replace(aside, run / name)
+
+
+# -------------------------------------------------------------------- figures
+
+
+class _Stopwatch:
+    """Seconds of training between two reports, pauses left out."""
+
+    def __init__(self) -> None:
+        self._since = self._paused_at = time.perf_counter()
+
+    def lap(self) -> float:
+        now = time.perf_counter()
+        seconds, self._since = now - self._since, now
+        return seconds
+
+    def pause(self) -> None:
+        self._paused_at = time.perf_counter()
+
+    def go_on(self) -> None:
+        self._since += time.perf_counter() - self._paused_at
+
+
+def _read_window(
+    state: TrainState, report: Any, seconds: float, ideal_seconds_a_step: float
+) -> tuple[dict[str, float], dict[str, float]]:
+    """The values and the timing of one line of the log."""
+    window, report, skipped = jax.device_get((state.window, report, state.skipped))
+    mlm, nsp = float(window.mlm.mean()), float(window.nsp.mean())
+    values = {
+        "loss": mlm + nsp,
+        "mlm_loss": mlm,
+        "nsp_loss": nsp,
+        "gradient_norm": float(report.gradient_norm),
+        "learning_rate": float(report.learning_rate),
+        "tokens": float(window.tokens),
+        "skipped": int(skipped),
+    }
+    timing = {
+        "tokens_per_second": float(window.tokens) / seconds,
+        "share_of_matmul_rate": ideal_seconds_a_step * float(window.steps) / seconds,
+        "seconds_a_step": seconds / float(window.steps),
+    }
+    return values, timing
+
+
+def _seconds_left(clock: Clock, step: int, seconds_a_step: float) -> float:
+    rest = clock.total - clock.now(step)
+    return rest if clock.in_seconds else rest * seconds_a_step
+
+
+def _describe_training(
+    step: int, values: dict[str, float], timing: dict[str, float], seconds_left: float
+) -> str:
+    return (
+        f"step {step}  loss {values['loss']:.3f} (mlm {values['mlm_loss']:.3f}, nsp {values['nsp_loss']:.3f})  "
+        f"{timing['tokens_per_second']:,.0f} tokens/s  {timing['share_of_matmul_rate']:.0%} of matmul rate  "
+        f"{describe_duration(seconds_left)} left"
+    )
+
+
+def _describe(scores: dict[str, float]) -> str:
+    return (
+        f"loss {scores['mlm_loss']:.3f} (unigram baseline {scores['unigram_loss']:.3f}), "
+        f"masked accuracy {scores['mlm_accuracy']:.1%} (baseline {scores['unigram_accuracy']:.1%}), "
+        f"NSP accuracy {scores['nsp_accuracy']:.1%}"
+    )
+
+
+if __name__ == "__main__":
+    program(main)()
