@@ -91,7 +91,7 @@ def test_prose_leaves_out_code_and_keeps_sentences():
 
     Use *this* for numbers::
 
-        mean([1, 2])   # This is code and not a sentence.
+        This literal text is not wanted.
 
     If ``data`` is empty, a :exc:`StatisticsError` will be raised.
 

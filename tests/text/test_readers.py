@@ -98,6 +98,18 @@ def test_long_document_is_cut_at_the_end_of_a_line(tmp_path, monkeypatch, kind):
     assert len(found) >= 5
 
 
+@pytest.mark.parametrize("separator", ["blank-line", "file"])
+def test_file_without_blank_lines_is_not_read_whole(tmp_path, monkeypatch, separator):
+    monkeypatch.setattr(readers, "MAXIMUM_DOCUMENT", 1000)
+    read_lines = []
+    monkeypatch.setattr(
+        streams, "lines", lambda *_: (read_lines.append(1) or "x" * 10 for _ in range(10_000))
+    )
+    config = ReaderConfig([str(write(tmp_path / "a.txt", "x"))], document_separator=separator)
+    next(read_documents(list_sources(config)[0], config))
+    assert len(read_lines) < 200
+
+
 def test_folder_gives_its_text_files_sorted_and_each_file_once(tmp_path):
     for name in ("b.txt", "a/z.txt", "a/y.jsonl", "readme.md", ".hidden/c.txt", ".c.txt"):
         write(tmp_path / name, '{"text": "x"}')
