@@ -1,0 +1,163 @@
+"""bertjax against torch and transformers themselves.
+
+    .venv-parity/bin/python -m pytest tests/parity
+
+Skipped where torch is not installed.
+"""
+
+import logging
+import warnings
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed (make test-parity)")
+transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+
+from bertjax.config import BertConfig  # noqa: E402
+from bertjax.interop.huggingface import load_model_directory, save_model_directory  # noqa: E402
+from bertjax.interop.tensor_names import TABLE, our_shape, put  # noqa: E402
+from bertjax.model.bert import BertForPreTraining  # noqa: E402
+from bertjax.tasks.fill_mask import fill_mask  # noqa: E402
+from bertjax.text.tokenizer import load_tokenizer  # noqa: E402
+
+GOLDEN = Path(__file__).parent / "golden"
+TRAINED = Path(__file__).parents[3] / "shared" / "data" / "weights" / "bert_tiny_mlm"
+SENTENCES = ["The capital of France is [MASK].", "I [MASK] a cup of [MASK] every morning, don't I?"]
+
+
+@pytest.fixture
+def trained():
+    if not TRAINED.is_dir():
+        pytest.skip(f"no {TRAINED.relative_to(TRAINED.parents[3])} beside the checkout")
+    return TRAINED
+
+
+def load_without_complaint(model_class, path, caplog):
+    """The model; missing or unexpected keys, warnings and logged complaints fail the test."""
+    transformers.logging.enable_propagation()
+    with warnings.catch_warnings(), caplog.at_level(logging.WARNING):
+        warnings.simplefilter("error")
+        model, info = model_class.from_pretrained(path, output_loading_info=True)
+    assert not any(info.values()), info
+    assert caplog.text == ""
+    return model.eval()
+
+
+def random_model(act, **fields):
+    config = BertConfig(
+        vocab_size=99,
+        hidden_size=24,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        intermediate_size=37,
+        max_position_embeddings=17,
+        hidden_act=act,
+        **fields,
+    )
+    random, params = np.random.default_rng(6), {}
+    for row in TABLE:
+        values = random.normal(row.ours.endswith("/scale"), 0.2, our_shape(row, config))
+        put(params, row.ours, values.astype(np.float32))
+    return config, params
+
+
+@pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu", "silu"])
+def test_saved_model_gives_the_same_logits_in_transformers(tmp_path, caplog, activation):
+    config, params = random_model(activation)
+    save_model_directory(tmp_path / "model", config, params, GOLDEN / "tiny_bert")
+    theirs = load_without_complaint(transformers.BertForPreTraining, tmp_path / "model", caplog)
+
+    random = np.random.default_rng(0)
+    token_ids = random.integers(1, 99, (3, 13)).astype(np.int32)
+    token_type_ids = random.integers(0, 2, (3, 13)).astype(np.int32)
+    real = (np.arange(13) < np.array([[13], [9], [5]])).astype(np.int32)
+    with torch.no_grad():
+        expected = theirs(
+            input_ids=torch.tensor(token_ids).long(),
+            token_type_ids=torch.tensor(token_type_ids).long(),
+            attention_mask=torch.tensor(real).long(),
+        )
+    actual = jax.jit(BertForPreTraining(config).apply)(
+        {"params": params}, token_ids, token_type_ids, real
+    )
+    np.testing.assert_allclose(
+        actual.mlm_logits[real == 1],
+        expected.prediction_logits.numpy()[real == 1],
+        atol=1e-5,
+        rtol=1e-5,
+    )
+    np.testing.assert_allclose(
+        actual.nsp_logits[:, 0], expected.seq_relationship_logits.numpy(), atol=1e-5, rtol=1e-5
+    )
+
+
+def test_saved_tokenizer_gives_the_same_ids_in_transformers(tmp_path, caplog):
+    config, params = random_model("gelu")
+    save_model_directory(tmp_path / "model", config, params, GOLDEN / "tiny_bert")
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "model")
+    ours = load_tokenizer(tmp_path / "model")
+    text = "This is what they had: a cat."
+    expected = theirs(text, add_special_tokens=False)["input_ids"]
+    assert ours.encode_batch([text])[0].tolist() == expected
+    assert theirs.mask_token_id == ours.mask_id
+    assert caplog.text == ""
+
+
+def test_masked_lm_only_model_loads_as_its_architecture(tmp_path, caplog):
+    config, params = random_model("gelu")
+    del params["nsp_head"], params["bert"]["pooler"]
+    save_model_directory(
+        tmp_path / "model", config, params, GOLDEN / "tiny_bert", "BertForMaskedLM"
+    )
+    load_without_complaint(transformers.BertForMaskedLM, tmp_path / "model", caplog)
+
+
+def test_weights_saved_by_transformers_come_back_as_they_were(tmp_path):
+    config, params = random_model("gelu")
+    save_model_directory(tmp_path / "ours", config, params, GOLDEN / "tiny_bert")
+    model = transformers.BertForPreTraining.from_pretrained(tmp_path / "ours")
+    model.save_pretrained(tmp_path / "theirs", max_shard_size="20KB")
+    assert len(list((tmp_path / "theirs").glob("*.safetensors"))) > 1
+    again, params_again, notes = load_model_directory(tmp_path / "theirs")
+    assert notes == []
+    assert again == config
+    jax.tree.map(np.testing.assert_array_equal, params_again, params)
+
+
+def test_trained_checkpoint_gives_the_same_masked_lm_logits(trained):
+    theirs = transformers.BertForMaskedLM.from_pretrained(trained).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(trained)
+    batch = tokenizer(SENTENCES, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        expected = theirs(**batch).logits.numpy()
+
+    config, params, _ = load_model_directory(trained, initialize_missing=jax.random.key(0))
+    inputs = [
+        batch[name].numpy().astype(np.int32)
+        for name in ("input_ids", "token_type_ids", "attention_mask")
+    ]
+    output = jax.jit(BertForPreTraining(config).apply)({"params": params}, *inputs)
+    real = inputs[2] == 1
+    assert not real.all()
+    np.testing.assert_allclose(output.mlm_logits[real], expected[real], atol=1e-5, rtol=1e-5)
+
+
+def test_fill_mask_gives_what_the_pipeline_of_transformers_gives(trained):
+    config, params, _ = load_model_directory(trained, may_lack=("pooler", "nsp_head"))
+    ours = fill_mask(BertForPreTraining(config), params, load_tokenizer(trained), SENTENCES)
+    pipeline = transformers.pipeline("fill-mask", model=str(trained), top_k=5)
+    for result in ours:
+        theirs = pipeline(result.text)
+        theirs = theirs if len(result.masks) > 1 else [theirs]
+        for mask, expected in zip(result.masks, theirs, strict=True):
+            assert [candidate.token_id for candidate in mask.candidates] == [
+                candidate["token"] for candidate in expected
+            ]
+            np.testing.assert_allclose(
+                [candidate.probability for candidate in mask.candidates],
+                [candidate["score"] for candidate in expected],
+                atol=1e-5,
+            )

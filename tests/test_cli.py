@@ -1,0 +1,275 @@
+"""The `bertjax` command as a user meets it."""
+
+import io
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import bertjax
+from bertjax import cli
+from bertjax.errors import UserError
+from bertjax.text.rows import write_rows
+
+TINY = Path(__file__).parent / "parity" / "golden" / "tiny_bert"
+
+
+@pytest.fixture
+def bertjax_command(monkeypatch, capfd):
+    """Runs a command line in this process; gives (exit code, stdout, stderr)."""
+
+    def run(*arguments, stdin=b""):
+        monkeypatch.setattr(sys, "argv", ["bertjax", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        return stopped.value.code, *capfd.readouterr()
+
+    return run
+
+
+def write_run(path, lines, checkpoints=()):
+    path.mkdir()
+    (path / "run.json").write_text(json.dumps({"program": "train.pretrain", "seed": 3}))
+    (path / "config.yaml").write_text("seed: 3\n")
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (path / "metrics.jsonl").write_text(text + '{"step": 4')  # cut short by a kill
+    for name in checkpoints:
+        (path / "checkpoints" / name).mkdir(parents=True)
+
+
+def test_help_is_quick_and_lists_the_commands():
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-m", "bertjax", "--help"], capture_output=True, text=True, check=True
+        )
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 0.5
+    for word in ("fill-mask", "info", "--version", "train.pretrain"):
+        assert word in done.stdout
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys, bertjax.cli as cli; cli.make_parser().format_help();"
+        "print([name for name in ('jax', 'flax', 'numpy', 'rich', 'tokenizers')"
+        " if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_version_is_the_packages(bertjax_command):
+    assert bertjax_command("--version")[:2] == (0, f"bertjax {bertjax.__version__}\n")
+
+
+def test_help_of_a_command_shows_its_defaults(bertjax_command):
+    _, out, _ = bertjax_command("fill-mask", "--help")
+    assert "(default: 5)" in out
+    assert "(default: -)" in out
+    assert "(required)" in out
+
+
+@pytest.mark.parametrize("arguments", [(), ("fill",), ("info",), ("fill-mask", "a [MASK]")])
+def test_incomplete_command_line_is_the_users_mistake(bertjax_command, arguments):
+    code, out, err = bertjax_command(*arguments)
+    assert code == 2
+    assert out == ""
+    assert "usage: bertjax" in err
+
+
+def test_fill_mask_prints_json_as_documented(bertjax_command):
+    texts = ["this is [MASK].", "[MASK] they are [MASK]"]
+    code, out, err = bertjax_command("fill-mask", "--model", TINY, "--json", "--top-k", 2, *texts)
+    assert (code, err) == (0, "")
+    results = json.loads(out)
+    assert [result["text"] for result in results] == texts
+    assert [result.keys() for result in results] == [{"text", "masks"}] * 2
+    assert [[mask["position"] for mask in result["masks"]] for result in results] == [[3], [1, 6]]
+    for result in results:
+        for mask in result["masks"]:
+            assert mask.keys() == {"position", "candidates"}
+            first, second = mask["candidates"]
+            assert first.keys() == {"token", "token_id", "probability"}
+            assert 1 > first["probability"] > second["probability"] > 0
+
+
+def test_fill_mask_prints_texts_and_candidates(bertjax_command):
+    code, out, _ = bertjax_command(
+        "fill-mask", "--model", TINY, "--top-k", 2, "this is [MASK].", "[MASK] they are [MASK]"
+    )
+    _, as_json, _ = bertjax_command(
+        "fill-mask", "--json", "--model", TINY, "--top-k", 2, "this is [MASK]."
+    )
+    [mask] = json.loads(as_json)[0]["masks"]
+    lines = out.splitlines()
+    assert code == 0
+    assert lines[0] == "this is [MASK]."
+    for line, candidate in zip(lines[2:4], mask["candidates"], strict=True):
+        assert line == f"  {candidate['probability']:7.2%}  {candidate['token']}"
+    assert lines[4:6] == ["", "[MASK] they are [MASK]"]
+    assert [line for line in lines if line.startswith("  mask")] == ["  mask 1", "  mask 2"]
+
+
+@pytest.mark.parametrize("dash", [(), ("-",)])
+def test_fill_mask_reads_standard_input(bertjax_command, dash):
+    stdin = b"this is [MASK].\n\n  [MASK] they are [MASK]  \n"
+    code, out, _ = bertjax_command(
+        "fill-mask", "--model", TINY, "--json", "--top-k", 2, *dash, stdin=stdin
+    )
+    assert code == 0
+    texts = [result["text"] for result in json.loads(out)]
+    assert texts == ["this is [MASK].", "[MASK] they are [MASK]"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "message"),
+    [
+        (["here is none"], b"", "text 1, 'here is none': there is no [MASK] in it"),
+        (["x " * 20 + "[MASK]"], b"", "23 tokens, the model has positions for 17"),
+        (["--top-k", "100", "a [MASK]"], b"", "top_k=100 must lie between 1 and"),
+        (
+            [],
+            b"a [MASK]\ncaf\xe9 [MASK]\n",
+            "standard input, line 2: not UTF-8 (byte 0xe9 at column 4)",
+        ),
+        ([], b"\n \n", "standard input: no text"),
+    ],
+)
+def test_fill_mask_tells_of_the_users_mistake(bertjax_command, arguments, stdin, message):
+    code, out, err = bertjax_command("fill-mask", "--model", TINY, *arguments, stdin=stdin)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+    assert message in err
+    assert len(err.splitlines()) == 1
+
+
+def test_fill_mask_refuses_a_model_without_the_head(bertjax_command, tmp_path):
+    from bertjax.interop.huggingface import load_model_directory, save_model_directory
+
+    config, params, _ = load_model_directory(TINY)
+    save_model_directory(tmp_path / "body", config, {"bert": params["bert"]}, TINY, "BertModel")
+    code, out, err = bertjax_command("fill-mask", "--model", tmp_path / "body", "a [MASK]")
+    assert (code, out) == (2, "")
+    assert "this checkpoint has no mlm_head" in err
+
+
+def test_info_of_a_model(bertjax_command):
+    code, out, _ = bertjax_command("info", TINY, "--json")
+    about = json.loads(out)
+    assert code == 0
+    assert about["kind"] == "model"
+    assert about["architecture"] == "BertForPreTraining"
+    assert about["heads"] == ["pooler", "mlm_head", "nsp_head"]
+    assert about["tokenizer"] == {"kind": "WordPiece", "vocab_size": 99}
+    assert (about["hidden_size"], about["num_hidden_layers"]) == (24, 5)
+
+    _, out, _ = bertjax_command("info", TINY)
+    shown = dict(line.split(maxsplit=1) for line in out.splitlines() if len(line.split()) > 1)
+    assert shown["parameters"] == f"{about['parameters']:,}"
+    assert shown["heads"] == "pooler, mlm_head, nsp_head"
+
+
+def test_info_of_a_run(bertjax_command, tmp_path):
+    def line(step, split, loss):
+        return {"step": step, "split": split, "loss": loss, "timing": {"seconds": 1.5}}
+
+    run = tmp_path / "run"
+    lines = [
+        line(1, "validation", 4.5),
+        line(2, "validation", 2.5),
+        line(2, "train", 1.0),
+        line(3, "validation", None),
+        line(3, "validation", 3.5),
+    ]
+    write_run(run, lines, checkpoints=["10", "2", "3.orbax-checkpoint-tmp"])
+    code, out, _ = bertjax_command("info", run, "--json")
+    about = json.loads(out)
+    assert code == 0
+    assert about["kind"] == "run"
+    assert about["seed"] == 3
+    assert about["last_step"] == 3
+    assert about["checkpoints"] == [2, 10]
+    assert about["last_validation"] == {"step": 3, "loss": 3.5}
+    assert about["best_validation"] == {"step": 2, "loss": 2.5}
+    assert about["finished"] is False
+    assert about["test"] is about["model"] is None
+
+    shutil.copytree(TINY, run / "model")
+    (run / "metrics.jsonl").write_text(json.dumps(line(3, "test", 2.75)) + "\n")
+    about = json.loads(bertjax_command("info", run, "--json")[1])
+    assert about["finished"] is True
+    assert about["test"] == {"step": 3, "loss": 2.75}
+    assert about["model"]["hidden_size"] == 24
+    _, out, _ = bertjax_command("info", run)
+    assert "finished         yes" in out
+
+
+def test_info_of_a_run_that_has_only_begun(bertjax_command, tmp_path):
+    write_run(tmp_path / "run", [])
+    (tmp_path / "run" / "metrics.jsonl").unlink()
+    code, out, _ = bertjax_command("info", tmp_path / "run", "--json")
+    about = json.loads(out)
+    assert code == 0
+    assert about["last_step"] == 0
+    assert about["last_validation"] is about["best_validation"] is None
+
+
+def test_info_of_a_prepared_directory(bertjax_command, tmp_path):
+    rows = {
+        "token_ids": np.array([[2, 40, 41, 3, 0, 0, 0], [2, 42, 3, 0, 0, 0, 0]]),
+        "token_type_ids": np.zeros((2, 7)),
+        "sequence_ids": np.array([[1, 1, 1, 1, 0, 0, 0], [1, 1, 1, 0, 0, 0, 0]]),
+        "position_ids": np.tile(np.arange(7), (2, 1)),
+        "example_starts": np.zeros((2, 1)),
+        "next_sentence_labels": np.full((2, 1), -1),
+    }
+    prepared = tmp_path / "rows"
+    write_rows(prepared, {"train": rows}, 99, TINY)
+    code, out, _ = bertjax_command("info", prepared, "--json")
+    about = json.loads(out)
+    assert code == 0
+    assert about["kind"] == "prepared"
+    assert about["max_length"] == 7
+    assert about["training_tokens"] == 3
+    assert [about["splits"][split]["rows"] for split in ("train", "validation", "test")] == [
+        2,
+        0,
+        0,
+    ]
+    assert about["tokenizer"] == {"kind": "WordPiece", "vocab_size": 99}
+    assert bertjax_command("info", prepared)[0] == 0
+
+    (prepared / "data_card.json").write_text("{")
+    code, _, err = bertjax_command("info", prepared)
+    assert code == 2
+    assert "data_card.json: damaged" in err
+
+
+def test_info_says_what_it_looked_for(bertjax_command, tmp_path):
+    (tmp_path / "letters").touch()
+    code, out, err = bertjax_command("info", tmp_path)
+    assert (code, out) == (2, "")
+    assert "data_card.json" in err
+    assert "run.json" in err
+    assert "config.json" in err
+    assert err.endswith("it holds letters\n")
+    assert "no such directory" in bertjax_command("info", tmp_path / "nowhere")[2]
+    assert "is a file" in bertjax_command("info", tmp_path / "letters")[2]
+    (tmp_path / "run.json").write_text("{")
+    assert "run.json: damaged" in bertjax_command("info", tmp_path)[2]
+
+
+def test_user_error_leaves_no_traceback(bertjax_command, monkeypatch):
+    def fail(options):
+        raise UserError("the field x=3 must be 4")
+
+    monkeypatch.setattr(cli, "show_directory", fail)
+    assert bertjax_command("info", TINY) == (2, "", "error: the field x=3 must be 4\n")
