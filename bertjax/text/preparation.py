@@ -224,7 +224,8 @@ class _Preparation:
                 spool.write(block.texts)
                 self.report("reading", self.counts["read_characters"], None)
         path = self.directory / "spool" / "lines"
-        path.write_bytes(pickle.dumps(counts))
+        with path.open("wb") as file:
+            pickle.dump(counts, file, protocol=5)  # which writes the table without a copy
         return places, str(path)
 
     def _tokenize_spooled(self, places: list[tuple[int, int]], line_counts: str | None) -> None:
@@ -264,6 +265,8 @@ class _Preparation:
                 )
             token += tokens
             sentence += sentences
+        for writer in self.writers.values():
+            writer.flush()
 
     def check_splits(self) -> None:
         """Sees that each split has what pairs and rows need.

@@ -175,6 +175,8 @@ class Steps:
     def make_rows(self, unit: Unit) -> RowBlock:
         """The examples of a unit, packed into rows. Randomness comes from (seed, unit) alone."""
         config = self.config
+        self.tokenizer.forget_words()
+        _load_counts.cache_clear()
         key = (config.seed, SPLITS.index(unit.split), unit.number, unit.copy)
         generator = np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
         corpus = self._spools(unit.split)

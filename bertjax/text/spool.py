@@ -7,7 +7,6 @@ of a mapped file count as memory of every process that touched them.
 
 import itertools
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,34 +36,48 @@ class SpoolWriter:
         self._unit_tokens = unit_tokens
         self._unit_starts = [0]
         self._unit_size = 0
+        self._pending: list[tuple[np.ndarray, np.ndarray]] = []
         self.documents = self.sentences = self.tokens = 0
-        self._write(1, [0])
-        self._write(2, [0])
+        for file in self._files[1:]:
+            file.write(np.zeros(1, _OFFSET).tobytes())
 
     def append(self, token_ids: np.ndarray, sentence_lengths: np.ndarray) -> None:
-        """Adds one document: its ids, and the number of tokens in each of its sentences."""
-        self._files[0].write(token_ids.tobytes())
-        self._write(1, self.tokens + np.cumsum(sentence_lengths))
+        """Adds one document: its ids, and the number of tokens in each of its sentences.
+
+        The arrays may be kept until the next `flush`.
+        """
+        self._pending.append((token_ids, sentence_lengths))
         self.documents += 1
-        self.sentences += len(sentence_lengths)
-        self.tokens += len(token_ids)
-        self._write(2, [self.sentences])
         self._unit_size += len(token_ids)
         if self._unit_size >= self._unit_tokens:
             self._unit_starts.append(self.documents)
             self._unit_size = 0
 
+    def flush(self) -> None:
+        """Writes what was appended; many documents at once are several times as fast as each."""
+        if not self._pending:
+            return
+        lengths = np.concatenate([lengths for _, lengths in self._pending])
+        sentences = np.array([len(lengths) for _, lengths in self._pending])
+        ends = self.tokens + np.cumsum(lengths, dtype=_OFFSET)
+        self._files[0].write(
+            np.concatenate([token_ids for token_ids, _ in self._pending]).tobytes()
+        )
+        self._files[1].write(ends.tobytes())
+        self._files[2].write((self.sentences + np.cumsum(sentences, dtype=_OFFSET)).tobytes())
+        self.tokens = int(ends[-1])
+        self.sentences += len(lengths)
+        self._pending.clear()
+
     def close(self) -> list[tuple[int, int]]:
         """Ends writing; returns the units: (first document, last document + 1)."""
+        self.flush()
         for file in self._files:
             file.close()
         starts = self._unit_starts
         if starts[-1] < self.documents:
             starts.append(self.documents)
         return list(itertools.pairwise(starts))
-
-    def _write(self, part: int, offsets: Sequence[int] | np.ndarray) -> None:
-        self._files[part].write(np.asarray(offsets, _OFFSET).tobytes())
 
 
 class SpoolReader:

@@ -137,8 +137,7 @@ class Tokenizer:
             # To forget all is simple, and the frequent words are back after a few sentences.
             old = {word for words in parts for word in words if word in remembered}
             found |= {word: remembered[word] for word in old}
-            remembered.clear()
-            remembered[""] = b""
+            self.forget_words()
         remembered.update(found)
         result = [
             np.frombuffer(b"".join([remembered[word] for word in words]), np.int32)
@@ -148,6 +147,11 @@ class Tokenizer:
             if len(word) > LONGEST_REMEMBERED_WORD or len(remembered) > MOST_REMEMBERED_WORDS:
                 del remembered[word]
         return result
+
+    def forget_words(self) -> None:
+        """Frees the memory that `encode_batch` keeps; it fills again."""
+        self._remembered.clear()
+        self._remembered[""] = b""
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of the ids, special tokens left out."""
