@@ -16,7 +16,7 @@ from bertjax.text.tokenizer import Tokenizer, build, load_tokenizer
 TINY = Path(__file__).parents[1] / "parity" / "golden" / "tiny_bert"  # V=99, M=17
 TEXTS = [
     "this is [MASK] cat.",
-    "they were all [MASK] by the [MASK] of what one had not [MASK].",
+    "they were [MASK] by the [MASK] of all [MASK].",
     "a b c d e f g h i j k l m n [MASK]",  # 17 tokens: the longest there can be
     "[MASK]",
 ]
@@ -43,6 +43,7 @@ def prefer(params, token_id):
 def test_candidates_are_the_models_own_probabilities(parts, results):
     model, params, tokenizer = parts
     ids = fill_mask_module.encode_masked(tokenizer, TEXTS, 17)[1]
+    assert len(ids) < fill_mask_module.SHORTEST_BUCKET  # else there is no padding to look past
     output = jax.jit(model.apply)({"params": params}, ids[None])
     probs = np.asarray(jax.nn.softmax(output.mlm_logits[0], axis=-1))
     positions = np.flatnonzero(ids == tokenizer.mask_id)
