@@ -12,7 +12,8 @@ from bertjax.errors import UserError
 HIDDEN_ACTIVATIONS = ("gelu", "gelu_new", "relu", "silu")
 
 # layers, hidden size, heads; the intermediate size is 4 times the hidden size.
-# Source: Turc et al. 2019, table 1 (tiny, mini, small, medium); Devlin et al. 2019, section 3 (base, large).
+# Source: Turc et al. 2019, table 1 (tiny, mini, small, medium); Devlin et al. 2019, section 3
+# (base, large).
 SIZES = {
     "tiny": (2, 128, 2),
     "mini": (4, 256, 4),
@@ -35,8 +36,8 @@ _ONLY_VALUES = {
 class BertConfig:
     """The shape and the constants of a BERT.
 
-    Every field has Hugging Face's name and default (those of bert-base-uncased), so that a `config.json` is read and
-    written as it stands.
+    Every field has Hugging Face's name and default (those of bert-base-uncased), so that a
+    `config.json` is read and written as it stands.
 
     Source: Devlin et al. 2019; `transformers.BertConfig`.
 
@@ -75,7 +76,8 @@ class BertConfig:
                 raise UserError(f"{name}={value!r} must be a whole number of at least 1")
         if self.hidden_size % self.num_attention_heads:
             raise UserError(
-                f"hidden_size={self.hidden_size} must be a multiple of num_attention_heads={self.num_attention_heads}"
+                f"hidden_size={self.hidden_size} must be a multiple of"
+                f" num_attention_heads={self.num_attention_heads}"
             )
         if self.hidden_act not in HIDDEN_ACTIVATIONS:
             raise UserError(
@@ -94,7 +96,8 @@ class BertConfig:
             )
         if not self.tie_word_embeddings:
             raise UserError(
-                "tie_word_embeddings=False is not supported: the masked-LM decoder is the token embedding (Devlin et al.)"
+                "tie_word_embeddings=False is not supported: the masked-LM decoder is the token"
+                " embedding (Devlin et al.)"
             )
 
     @property
@@ -118,16 +121,17 @@ class BertConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "BertConfig":
-        """Reads the object of a `config.json`; fields that concern other parts of transformers are passed over.
+        """Reads the object of a `config.json`; fields of transformers' other parts are passed over.
 
         Raises:
-            UserError: the file asks for something that is not BERT as published (a decoder, relative positions), or a
-                value is out of its range.
+            UserError: the file asks for something that is not BERT as published (a decoder,
+                relative positions), or a value is out of its range.
         """
         for name, only in _ONLY_VALUES.items():
             if name in values and values[name] != only:
                 raise UserError(
-                    f"{name}={values[name]!r} is not supported: bertjax computes {name}={only!r} only"
+                    f"{name}={values[name]!r} is not supported: bertjax computes"
+                    f" {name}={only!r} only"
                 )
         names = {field.name for field in dataclasses.fields(cls)}
         return cls(**{name: value for name, value in values.items() if name in names})
@@ -158,6 +162,6 @@ class BertConfig:
 
 
 def nearest(name: str, names: list[str]) -> str:
-    """`; did you mean X?` for the name in `names` that looks most like `name`, or nothing when none does."""
+    """`; did you mean X?` for the one of `names` that looks most like `name`; else nothing."""
     close = difflib.get_close_matches(name, names, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""

@@ -1,4 +1,4 @@
-"""The user's mistakes, and how a program tells of them: one paragraph on stderr, exit code 2, no traceback."""
+"""The user's mistakes, and how a program tells of them: a paragraph on stderr, exit code 2."""
 
 import errno
 import functools
@@ -10,14 +10,15 @@ USER_ERROR_EXIT_CODE = 2
 
 
 class UserError(ValueError):
-    """Something the user can mend. The message names the file, line or field, the rule, and the way out."""
+    """Something the user can mend: the message names the file, line or field, rule and way out."""
 
 
 def program(main: Callable[[], int | None]) -> Callable[[], None]:
-    """Makes a program's entry point of `main`: its result is the exit code, and a user's mistake is one paragraph.
+    """Makes a program's entry point of `main`, whose result is the exit code.
 
-    A full disk, a file that may not be read and the like (`OSError`) are told the same way. Every other exception is
-    a bug of ours and keeps its traceback.
+    A user's mistake is one paragraph on stderr and exit code 2, never a traceback. A full disk, a
+    file that may not be read and the like (`OSError`) are told the same way. Every other exception
+    is a bug of ours and keeps its traceback.
     """
 
     @functools.wraps(main)
@@ -49,5 +50,8 @@ def describe_os_error(error: OSError) -> str:
     """An operating-system error in one sentence with the file it is about."""
     where = f"{error.filename}: " if error.filename else ""
     if error.errno == errno.ENOSPC:
-        return f"{where}the disk is full; free some space, or choose an --output on another disk, and start again"
+        return (
+            f"{where}the disk is full; free some space, or choose an --output on another disk,"
+            " and start again"
+        )
     return f"{where}{error.strerror or error}"

@@ -1,1 +1,1 @@
-"""The programs that make models. Each is one readable `main(config)`; run them as `python -m train.NAME`."""
+"""The programs that make models, each one readable `main(config)`: `python -m train.NAME`."""

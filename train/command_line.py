@@ -1,4 +1,4 @@
-"""The command line of the programs in `train/`: a dataclass is the config, from YAML and from flags."""
+"""The command line of the programs in `train/`: a dataclass is the config, from YAML and flags."""
 
 import dataclasses
 import json
@@ -21,12 +21,14 @@ Config = TypeVar("Config")
 def parse(
     config_class: type[Config], description: str, arguments: Sequence[str] | None = None
 ) -> Config:
-    """Reads `--config FILE.yaml` and then `--field.subfield value` into a `config_class`; flags win over the file.
+    """Reads `--config FILE.yaml`, then `--field.subfield value`, into a `config_class`.
 
-    Lists are given as separate words (`--input a.txt b.txt`); in an option `-` and `_` are the same. The docstring of each dataclass (its `Attributes:`) is the help text.
+    Flags win over the file. Lists are given as separate words (`--input a.txt b.txt`); in an option
+    `-` and `_` are the same. The docstring of each dataclass (its `Attributes:`) is the help text.
 
     Raises:
-        UserError: an unknown key (with its nearest neighbour), a value of the wrong type, no such file.
+        UserError: an unknown key (with its nearest neighbour), a value of the wrong type, no such
+            file.
     """
     arguments = [_underscore(word) for word in (sys.argv[1:] if arguments is None else arguments)]
     parser = jsonargparse.ArgumentParser(
@@ -87,7 +89,7 @@ def _build(config_class: type, namespace: jsonargparse.Namespace) -> dict[str, A
 
 
 def _join_lists(arguments: list[str], fields: dict[str, Any]) -> list[str]:
-    """Turns `--input a b` into the one word `--input=["a", "b"]` that jsonargparse takes for a list."""
+    """Turns `--input a b` into the word `--input=["a", "b"]` that jsonargparse takes for a list."""
     joined: list[str] = []
     words = iter(enumerate(arguments))
     for index, word in words:
@@ -127,7 +129,8 @@ def _require_config_file(arguments: list[str]) -> None:
             raise UserError(f"--config {path}: not YAML: {' '.join(str(error).split())}") from None
         if not isinstance(content, dict):
             raise UserError(
-                f"--config {path}: a config is a mapping of field names to values, this file holds {content!r:.60}"
+                f"--config {path}: a config is a mapping of field names to values, this file holds"
+                f" {content!r:.60}"
             )
 
 

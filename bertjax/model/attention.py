@@ -9,7 +9,7 @@ from bertjax.model.layers import Linear, drop_out
 
 
 def see_own_sequence(sequence_ids: Integer[Array, "B T"]) -> Bool[Array, "B 1 T S"]:
-    """Who sees whom: a token sees the tokens of its own example, and padding sees and is seen by nobody.
+    """Who sees whom: a token sees its own example; padding sees nobody and is seen by nobody.
 
     For a row with two examples and one place of padding, `sequence_ids = [1 1 2 2 0]`:
 
@@ -55,7 +55,8 @@ def attend(
     """Scaled dot-product attention, every step in sight.
 
     Args:
-        dropout_rate: share of the probabilities dropped; needs `dropout_key` and `row_ids` when above 0.
+        dropout_rate: share of the probabilities dropped; needs `dropout_key` and `row_ids` when
+            above 0.
 
     Returns:
         The context, and the probabilities before dropout.
@@ -73,8 +74,8 @@ def attend(
 class SelfAttention(nn.Module):
     """Multi-head self-attention with its output projection; no residual, no normalisation.
 
-    The kernels keep the head axis, `query, key, value [D, N, H]` and `output [N, H, D]`: to ablate a
-    head is to index it.
+    The kernels keep the head axis, `query, key, value [D, N, H]` and `output [N, H, D]`: to ablate
+    a head is to index it.
     """
 
     config: BertConfig

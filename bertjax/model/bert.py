@@ -17,7 +17,8 @@ class BertModel(nn.Module):
 
     Attributes:
         config: the shape.
-        dtype: of the matrix products; parameters, softmax and statistics are float32 whatever it is.
+        dtype: of the matrix products; parameters, softmax and statistics are float32 whatever it
+            is.
         remat: a key of `encoder.REMAT_POLICIES`.
 
     Source: Devlin et al. 2019; google-research/bert `BertModel`.
@@ -53,7 +54,8 @@ class BertModel(nn.Module):
             sequence_ids: 0 = padding, k = k-th example of the row (see `types.RowBatch`); when left
                 out, every token that is not `config.pad_token_id` belongs to one example.
             position_ids: when left out, 0, 1, 2, ...
-            example_starts: where each example's [CLS] is; when left out, one example that starts at 0.
+            example_starts: where each example's [CLS] is; when left out, one example that starts at
+                0.
             row_ids: places in the global batch, which key the dropout; 0, 1, 2, ... when left out.
             head_gates: each head's output is multiplied by its gate; ones when left out.
             dropout: static; needs `rngs={"dropout": key}`.

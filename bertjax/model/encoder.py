@@ -1,4 +1,4 @@
-"""The encoder: self-attention and feed-forward, each with residual and *post*-normalisation, L times."""
+"""The encoder: L times self-attention and feed-forward, each with residual, *post*-normalised."""
 
 import flax.linen as nn
 import jax
@@ -12,13 +12,15 @@ from bertjax.model.layers import LayerNorm, Linear, activate, drop_out
 # What the backward pass keeps of a layer: everything, its matrix products, or only its input.
 REMAT_POLICIES = {
     "none": None,
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "dots": jax.checkpoint_policies.dots_saveable,
     "full": jax.checkpoint_policies.nothing_saveable,
 }
 
 
 class EncoderLayer(nn.Module):
-    """One post-LN transformer layer. Called by the scan over layers, hence carry in, (carry, trace) out.
+    """One post-LN transformer layer.
+
+    Called by the scan over layers, hence carry in, (carry, trace) out.
 
     Source: Vaswani et al. 2017, section 3.1; google-research/bert `transformer_model`.
     """
@@ -63,10 +65,13 @@ class EncoderLayer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """The stack of layers, scanned: every parameter leads with the axis L, and compile time does not grow with L.
+    """The stack of layers, scanned: every parameter leads with the axis L.
+
+    Compile time does not grow with L.
 
     Attributes:
-        remat: a key of `REMAT_POLICIES`: what is computed again in the backward pass to save memory.
+        remat: a key of `REMAT_POLICIES`: what is computed again in the backward pass to save
+            memory.
     """
 
     config: BertConfig

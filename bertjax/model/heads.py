@@ -25,7 +25,7 @@ class Pooler(nn.Module):
 
 
 class MaskedLanguageModelHead(nn.Module):
-    """dense, activation, LayerNorm, then the token embedding as decoder (tied) with a bias per token.
+    """dense, activation, LayerNorm, then the token embedding as decoder (tied), a bias per token.
 
     Source: google-research/bert `get_masked_lm_output`.
     """

@@ -1,4 +1,6 @@
-"""The maths every part of the model shares: pure functions, and the modules that own their parameters."""
+"""The maths every part of the model shares: pure functions, and modules that own parameters."""
+
+import math
 
 import flax.linen as nn
 import jax
@@ -23,12 +25,14 @@ def initialize_weights(standard_deviation: float) -> nn.initializers.Initializer
 def activate(name: str, pre_activation: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """The activation that `config.hidden_act` names.
 
-    gelu is the exact one (erf); jax's default is the tanh approximation, which is `gelu_new` here.
+    gelu is the exact one; jax's default is the tanh approximation, which is `gelu_new` here. It is
+    written with erf, as torch's is: `jax.nn.gelu` takes erfc, which costs a CPU several times as
+    much.
 
     Source: `transformers.activations.ACT2FN`; Hendrycks & Gimpel 2016.
     """
     functions = {
-        "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+        "gelu": lambda x: x * 0.5 * (1 + jax.lax.erf(x * math.sqrt(0.5))),
         "gelu_new": lambda x: jax.nn.gelu(x, approximate=True),
         "relu": jax.nn.relu,
         "silu": jax.nn.silu,
@@ -55,12 +59,12 @@ def normalize_layer(
 def draw_kept(
     key: Key[Array, ""], row_ids: Integer[Array, " B"], shape: tuple[int, ...], rate: float
 ) -> Bool[Array, "B ..."]:
-    """Which elements dropout keeps: each with probability 1 - rate, a function of (key, row id, place).
+    """Which elements dropout keeps: each with probability 1 - rate, by (key, row id, place).
 
-    A row's mask depends on nothing but its own id, so it is the same on one device or eight, alone or in
-    a microbatch. The bits come from a counter-based hash: two rounds of a 32-bit integer finaliser
-    over the element's index, keyed per row by threefry. threefry itself for every element took a fifth
-    of a training step of the base size on a CPU (docs/performance.md).
+    A row's mask depends on nothing but its own id, so it is the same on one device or eight, alone
+    or in a microbatch. The bits come from a counter-based hash: two rounds of a 32-bit integer
+    finaliser over the element's index, keyed per row by threefry. threefry itself for every element
+    took a fifth of a training step of the base size on a CPU (docs/performance.md).
 
     Args:
         key: the key of this place in the network at this step.
@@ -90,7 +94,7 @@ def _mix_bits(bits: Integer[Array, "*shape"]) -> Integer[Array, "*shape"]:
 def drop_out(
     values: Float[Array, "*shape"], rate: float, key: Key[Array, ""], row_ids: Integer[Array, " B"]
 ) -> Float[Array, "*shape"]:
-    """Dropout: each element is 0 with probability `rate`, and 1 / (1 - rate) times itself otherwise.
+    """Dropout: each element is 0 with probability `rate`, else 1 / (1 - rate) times itself.
 
     Args:
         values: `[B, ...]`, or flat over tokens `[B*T, D]`.

@@ -1,4 +1,4 @@
-"""Losses as (sum, count), so that sums over devices and microbatches divide once, to a true mean."""
+"""Losses as (sum, count): those of devices and microbatches add up and divide once, a true mean."""
 
 from typing import NamedTuple
 

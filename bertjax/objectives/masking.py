@@ -1,8 +1,8 @@
 """Masking for the masked language model, on the device, a pure function of (seed, epoch, row).
 
-Three ways to choose what is masked, one mechanism: every token gets the rank of its group (the token
-itself, its word, or the first span that covers it) in a random order, and the first tokens in rank
-order are masked until the row's budget is spent.
+Three ways to choose what is masked, one mechanism: every token gets the rank of its group (the
+token itself, its word, or the first span that covers it) in a random order, and the first tokens in
+rank order are masked until the row's budget is spent.
 """
 
 import dataclasses
@@ -73,7 +73,7 @@ class Vocabulary:
 def mask_tokens(
     key: Key[Array, ""], batch: RowBatch, config: MaskingConfig, vocabulary: Vocabulary
 ) -> MaskedTokens:
-    """Chooses tokens, remembers them, and replaces them: 80 % [MASK], 10 % a random token, 10 % itself.
+    """Chooses tokens, remembers them and replaces them: 80 % [MASK], 10 % random, 10 % kept.
 
     Each row's randomness is keyed by its epoch and its number, so the same tokens are masked on any
     number of devices, in any order, after any restart. Special tokens and padding are never masked,
@@ -87,7 +87,8 @@ def mask_tokens(
 
     Returns:
         As many masked slots as the rate asks for, at least 1 where a row has an ordinary token;
-        with whole words and spans the last group that does not fit is left out (words) or cut (spans).
+        with whole words and spans the last group that does not fit is left out (words) or cut
+        (spans).
 
     Source: Devlin et al. 2019, section 3.1 and appendix A.1; google-research/bert
         `create_masked_lm_predictions`. Differs: the original draws once, at preparation; this is

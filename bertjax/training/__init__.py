@@ -1,1 +1,4 @@
-"""The engine of training: optimizer, steps, sharding, batches, checkpoints, metrics. Loops live in `train/`."""
+"""The engine of training: optimizer, steps, sharding, batches, checkpoints, metrics.
+
+The loops live in `train/`.
+"""

@@ -23,8 +23,9 @@ class RowSource(Protocol):
 class TrainingBatches:
     """The batch of every step, by random access: `batches[step]`.
 
-    Each epoch is a permutation of all rows, keyed by (seed, epoch) and computed place by place, so that
-    nothing is kept and nothing is to be restored. A batch may span two epochs: no row is dropped.
+    Each epoch is a permutation of all rows, keyed by (seed, epoch) and computed place by place, so
+    that nothing is kept and nothing is to be restored. A batch may span two epochs: no row is
+    dropped.
     """
 
     def __init__(self, rows: RowSource, batch_size: int, seed: int, steps: int) -> None:

@@ -14,8 +14,8 @@ class BudgetConfig:
     Attributes:
         steps: optimizer steps
         epochs: passes over the training rows; may be a fraction
-        minutes: of training on the wall clock, evaluations and checkpoints included, compilation not;
-            the schedule comes to its end with it
+        minutes: of training on the wall clock, evaluations and checkpoints included, compilation
+            not; the schedule comes to its end with it
     """
 
     steps: int | None = None
@@ -42,8 +42,8 @@ class BudgetConfig:
 class Clock:
     """The clock that schedule and end of a run go by.
 
-    With a budget in steps or epochs it counts steps; with one in minutes it counts seconds of training
-    over all the sittings of a run.
+    With a budget in steps or epochs it counts steps; with one in minutes it counts seconds of
+    training over all the sittings of a run.
 
     Attributes:
         total: the clock's value at the end.

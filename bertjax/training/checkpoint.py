@@ -1,4 +1,4 @@
-"""Checkpoints of a run: Orbax's, asynchronous and atomic, newest and best kept, verified when read."""
+"""Checkpoints of a run: Orbax's, asynchronous, atomic, newest and best kept, verified when read."""
 
 import dataclasses
 import json
@@ -21,7 +21,8 @@ class CheckpointConfig:
 
     Attributes:
         every: steps between two checkpoints; one more is written at the end and at a signal
-        keep_newest: how many of the newest are kept, at least 2 so that a damaged one has a substitute
+        keep_newest: how many of the newest are kept, at least 2 so that a damaged one has a
+            substitute
         keep_best: how many of the best by validation loss are kept beside them
     """
 
@@ -55,9 +56,9 @@ class Restored(NamedTuple):
 class Checkpoints:
     """The checkpoints in `directory`: `save` in the background, `restore` the newest that is whole.
 
-    A checkpoint is written under a temporary name and renamed, so a kill leaves the ones before. Each
-    holds a checksum of every array; a checkpoint that cannot be read, or reads differently, is moved
-    to `damaged/` beside the directory and the one before it is taken.
+    A checkpoint is written under a temporary name and renamed, so a kill leaves the ones before.
+    Each holds a checksum of every array; a checkpoint that cannot be read, or reads differently, is
+    moved to `damaged/` beside the directory and the one before it is taken.
     """
 
     def __init__(self, directory: Path, config: CheckpointConfig) -> None:
@@ -95,7 +96,8 @@ class Checkpoints:
         Args:
             state: to save, under its own step number.
             notes: a JSON object kept beside it.
-            validation_loss: of this state where it was evaluated: decides which checkpoints are best.
+            validation_loss: of this state where it was evaluated: decides which checkpoints are
+                best.
         """
         step = int(state.step)
         if step in self._manager.all_steps():
@@ -119,7 +121,7 @@ class Checkpoints:
         self._manager.close()
 
     def newest_notes(self) -> Mapping[str, Any] | None:
-        """The notes of the newest checkpoint whose notes can be read, or None when there is none."""
+        """The notes of the newest checkpoint whose notes can be read; None when there is none."""
         for step in reversed(self.steps()):
             try:
                 content = self._manager.restore(
@@ -133,7 +135,7 @@ class Checkpoints:
     def restore(
         self, like: TrainState, tell: Callable[[str], None] = lambda message: None
     ) -> Restored | None:
-        """The newest checkpoint that is whole, placed on the devices as `like` is; None when there is none.
+        """The newest whole checkpoint, placed on the devices as `like` is; None when there is none.
 
         Args:
             like: shapes, dtypes and shardings (arrays or `jax.ShapeDtypeStruct`s).
@@ -156,8 +158,9 @@ class Checkpoints:
                 )
         if damaged:
             raise UserError(
-                f"{self._directory}: none of the checkpoints {[step for step, _ in damaged]} can be read; "
-                f"they lie in {self._directory.parent / 'damaged'}. Start again with another --run directory"
+                f"{self._directory}: none of the checkpoints {[step for step, _ in damaged]} can"
+                f" be read; they lie in {self._directory.parent / 'damaged'}. Start again with"
+                " another --run directory"
             )
         return None
 

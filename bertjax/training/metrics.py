@@ -1,4 +1,4 @@
-"""What a run tells of itself: metrics.jsonl, TensorBoard, the work of a step and the machine's rate."""
+"""What a run tells of itself: metrics.jsonl, TensorBoard, a step's work, the machine's rate."""
 
 import json
 import math
@@ -20,8 +20,8 @@ from bertjax.training.sharding import AXES
 class MetricsWriter:
     """Appends to `metrics.jsonl` (one JSON object a line) and to TensorBoard's event files.
 
-    Everything in a line but its `timing` is a function of config, data and seed: a run that was killed and
-    resumed writes the same lines as one that was not.
+    Everything in a line but its `timing` is a function of config, data and seed: a run that was
+    killed and resumed writes the same lines as one that was not.
     """
 
     def __init__(self, directory: Path, first_step: int) -> None:
@@ -40,7 +40,10 @@ class MetricsWriter:
     def write(
         self, step: int, split: str, values: Mapping[str, float], timing: Mapping[str, float]
     ) -> None:
-        """Writes one line: `{"step", "split", values..., "timing": {...}}`. Numbers that are not finite become null."""
+        """Writes one line: `{"step", "split", values..., "timing": {...}}`.
+
+        Numbers that are not finite become null.
+        """
         line = {"step": step, "split": split, **_finite(values), "timing": _finite(timing)}
         self._file.write(json.dumps(line, allow_nan=False) + "\n")
         self._file.flush()
@@ -73,9 +76,9 @@ def count_matmul_flops(
 ) -> int:
     """Floating-point operations of the matrix products of one training step on `rows` rows.
 
-    A product of [a, b] and [b, c] is 2abc. The backward pass has two products for each of the forward
-    pass. Embedding look-ups, softmax, normalisation and the optimizer are not counted, and what remat
-    computes again is not either.
+    A product of [a, b] and [b, c] is 2abc. The backward pass has two products for each of the
+    forward pass. Embedding look-ups, softmax, normalisation and the optimizer are not counted, and
+    what remat computes again is not either.
 
     Args:
         config: the model.
@@ -95,9 +98,10 @@ def count_matmul_flops(
 
 
 def measure_matmul_rate(mesh: Mesh, dtype: Any, size: int = 2048, repeats: int = 5) -> float:
-    """The rate of square matrix products on all devices of the mesh together, in FLOP/s (about a second).
+    """The rate of square matrix products on all devices of the mesh together, in FLOP/s.
 
-    Virtual CPU devices share the cores, which the sum over devices takes into account by itself.
+    It takes about a second. Virtual CPU devices share the cores, which the sum over devices takes
+    into account by itself.
 
     Args:
         mesh: the devices; each multiplies matrices of its own.

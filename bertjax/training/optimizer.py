@@ -124,11 +124,11 @@ def make_schedule(config: ScheduleConfig, total: float) -> optax.Schedule:
 
 
 def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
-    """The optimizer at learning rate 1: the training step multiplies the update by the schedule's rate.
+    """The optimizer at learning rate 1: the step multiplies the update by the schedule's rate.
 
     The learning rate is an argument of the step, not a part of the optimizer's state, so that the
-    state of a run is the same whatever clock drives the schedule. Clipping is done by the step, too,
-    which wants the norm for its metrics.
+    state of a run is the same whatever clock drives the schedule. Clipping is done by the step,
+    too, which wants the norm for its metrics.
 
     Source: google-research/bert `AdamWeightDecayOptimizer`. Differs: the moments are bias-corrected
         (Kingma & Ba 2015), as in torch's AdamW and in every later reimplementation.
@@ -174,7 +174,8 @@ def is_stacked(path: tuple[jax.tree_util.DictKey, ...]) -> bool:
 def scale_by_layer_trust_ratio() -> optax.GradientTransformation:
     """LAMB's trust ratio |parameter| / |update|, one for each layer of a stacked parameter.
 
-    `optax.scale_by_trust_ratio` takes a leaf for a layer; here a leaf of the stack holds all L of them.
+    `optax.scale_by_trust_ratio` takes a leaf for a layer; here a leaf of the stack holds all L of
+    them.
 
     Source: You et al. 2020, algorithm 2. A ratio is 1 where either norm is 0.
     """

@@ -8,7 +8,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 
 class RunProgress:
-    """Tells of a run on stderr: a bar with the newest figures when it is a terminal, else a line a report."""
+    """Tells of a run on stderr: a bar with the newest figures on a terminal, else plain lines."""
 
     def __init__(self, total: float) -> None:
         self.console = Console(stderr=True, highlight=False, soft_wrap=True)

@@ -41,7 +41,8 @@ class MeshConfig:
     """How many devices each axis of the mesh has; their product is the number of devices used.
 
     Attributes:
-        data: copies of the model that see different rows; -1 = all devices that the other axes leave
+        data: copies of the model that see different rows; -1 = all devices that the other axes
+            leave
         fsdp: devices that see different rows and share the parameters out among them
         tensor: devices that split each layer's heads and inner features
     """
@@ -68,9 +69,10 @@ def make_mesh(config: MeshConfig) -> Mesh:
     data = len(devices) // fixed if config.data == -1 else config.data
     if data * fixed != len(devices):
         raise UserError(
-            f"mesh.data={config.data} x mesh.fsdp={config.fsdp} x mesh.tensor={config.tensor} does not make "
-            f"the number of devices, {len(devices)}; set XLA_FLAGS=--xla_force_host_platform_device_count=N for N "
-            "CPU devices, or choose axes whose product is the number of devices"
+            f"mesh.data={config.data} x mesh.fsdp={config.fsdp} x mesh.tensor={config.tensor} does"
+            f" not make the number of devices, {len(devices)}; set"
+            " XLA_FLAGS=--xla_force_host_platform_device_count=N for N CPU devices, or choose axes"
+            " whose product is the number of devices"
         )
     return Mesh(np.array(devices).reshape(data, config.fsdp, config.tensor), AXES)
 
@@ -90,8 +92,8 @@ def spec_of(path: str) -> PartitionSpec:
 def shardings_of(tree: Any, mesh: Mesh) -> Any:
     """The sharding of every leaf of a tree of parameters, or of an optimizer's state.
 
-    An optimizer's moments mirror the parameters, so their paths end in a parameter's; what has no such
-    path (a step count, a constant) is on every device.
+    An optimizer's moments mirror the parameters, so their paths end in a parameter's; what has no
+    such path (a step count, a constant) is on every device.
 
     Raises:
         UserError: the mesh does not divide a parameter's axis.

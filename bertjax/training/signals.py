@@ -1,4 +1,4 @@
-"""A polite end: SIGTERM and SIGINT let the step finish, the state is saved, and the exit code says so."""
+"""A polite end: SIGTERM and SIGINT let the step finish and the state be saved; an own exit code."""
 
 import signal
 from types import FrameType, TracebackType
@@ -8,7 +8,7 @@ STOPPED_EXIT_CODE = 75
 
 
 class StopRequest:
-    """While entered, notes SIGTERM and the first SIGINT in `.name`; a second SIGINT interrupts at once."""
+    """While entered, notes SIGTERM and the first SIGINT in `.name`; a second SIGINT interrupts."""
 
     def __init__(self) -> None:
         self.name: str | None = None

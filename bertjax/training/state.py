@@ -13,7 +13,7 @@ from bertjax.training.sharding import shardings_of
 
 
 class Window(NamedTuple):
-    """Sums since the last line of the log. Part of the state, so that a resumed log is the same log."""
+    """Sums since the last line of the log; part of the state: a resumed log is the same log."""
 
     mlm: Total
     nsp: Total
@@ -82,8 +82,8 @@ def count_parameters(params: Any) -> int:
 def fingerprint(tree: Any) -> dict[str, int]:
     """A 32-bit checksum of every leaf, computed where the leaf lives.
 
-    Equal trees have equal fingerprints on any devices and any sharding; a changed bit changes the sum,
-    as each word is weighted by an odd number that depends on its place.
+    Equal trees have equal fingerprints on any devices and any sharding; a changed bit changes the
+    sum, as each word is weighted by an odd number that depends on its place.
     """
     sums = jax.device_get(_checksums(tree))
     named = jax.tree_util.tree_leaves_with_path(sums)

@@ -68,7 +68,8 @@ def make_train_step(
         masking_config: which tokens are masked.
         vocabulary: of the rows' tokenizer.
         seed: of masks and dropout.
-        microbatches: the batch is worked through in so many parts, one after the other; must divide it.
+        microbatches: the batch is worked through in so many parts, one after the other; must divide
+            it.
         clip_norm: global norm that gradients are scaled down to; 0 = off.
         log_every: the state's window starts anew after so many steps.
         dropout: False turns it off, whatever the rates in the config.
@@ -164,11 +165,11 @@ def make_train_step(
 def make_eval_step(
     model: Any, vocabulary: Vocabulary, unigram_log_probs: Float[Array, " V"]
 ) -> Callable[[Any, RowBatch], Scores]:
-    """The function that `jax.jit` compiles for evaluation: 15 % of the tokens, always the same ones.
+    """The function that `jax.jit` compiles for evaluation: 15 % of the tokens, always the same.
 
-    Beside the model's scores stand those of the unigram baseline on the same masked tokens: the loss
-    of a model that knows only how frequent each token is, and the accuracy of always naming the most
-    frequent one.
+    Beside the model's scores stand those of the unigram baseline on the same masked tokens: the
+    loss of a model that knows only how frequent each token is, and the accuracy of always naming
+    the most frequent one.
     """
     key = jax.random.key(masking.EVALUATION_SEED)
     config = MaskingConfig("token", masking.EVALUATION_RATE)
