@@ -28,10 +28,12 @@ MOST_REMEMBERED_WORDS = 1 << 17
 # A longer run without a space is no word (a URL, Chinese text) and rarely comes again.
 LONGEST_REMEMBERED_WORD = 40
 
-# With these, the ids of a text are those of its space-separated words, one after the other.
-_NORMALIZERS_OF_WORDS = {"BertNormalizer", "NFC", "NFD", "NFKC", "NFKD", "Lowercase"}
-_NORMALIZERS_OF_WORDS |= {"StripAccents"}
-_PRE_TOKENIZERS_OF_WORDS = {"BertPreTokenizer", "Whitespace", "WhitespaceSplit"}
+# With these, the ids of a text are those of its space-separated words, one after the other: the
+# pre-tokenizers drop white space. Where a space becomes part of a token (byte-level BPE, Unigram),
+# the normalizer must not make new ones.
+_PRE_TOKENIZERS_WITHOUT_SPACES = {"BertPreTokenizer", "Whitespace", "WhitespaceSplit"}
+_NORMALIZERS_WITHOUT_NEW_SPACES = {"NFC", "NFD", "Lowercase", "StripAccents"}
+_NORMALIZERS_OF_WORDS = _NORMALIZERS_WITHOUT_NEW_SPACES | {"BertNormalizer", "NFKC", "NFKD"}
 
 
 class Tokenizer:
@@ -70,7 +72,8 @@ class Tokenizer:
         self.vocab_size: int = max(library.get_vocab(with_added_tokens=True).values()) + 1
         self._json: dict[str, Any] = json.loads(library.to_str())
         self._words_are_alone = _words_are_alone(self._json)
-        self._remembered: dict[str, bytes] = {"": b""}
+        self._remembered: dict[str, bytes] = {}
+        self._vanishing: set[str] = set()  # those of them without ids
 
     @property
     def special_ids(self) -> tuple[int, ...]:
@@ -126,10 +129,12 @@ class Tokenizer:
         if not self._words_are_alone:
             return [np.frombuffer(ids, np.int32) for ids in self._ask_library(texts)]
         remembered = self._remembered
-        parts = [text.split(" ") for text in texts]
-        # More than one space in a row is a token in some tokenizers: such a text goes as a whole.
+        # More than one space in a row, or another white space, is a token in some tokenizers: such
+        # a text goes to the library as a whole.
+        split = [text.split() for text in texts]
         parts = [
-            words if "" not in words else [text] for words, text in zip(parts, texts, strict=True)
+            words if " ".join(words) == text else [text]
+            for words, text in zip(split, texts, strict=True)
         ]
         new = list({word for words in parts for word in words if word not in remembered})
         found = dict(zip(new, self._ask_library(new), strict=True))
@@ -143,6 +148,13 @@ class Tokenizer:
             np.frombuffer(b"".join([remembered[word] for word in words]), np.int32)
             for words in parts
         ]
+        # A word without ids (a lone accent) may leave its space behind, which counts in some.
+        self._vanishing |= {word for word, ids in found.items() if not ids}
+        if self._vanishing:
+            for number, words in enumerate(parts):
+                if not self._vanishing.isdisjoint(words):
+                    [ids] = self._ask_library(texts[number : number + 1])
+                    result[number] = np.frombuffer(ids, np.int32)
         for word in found:
             if len(word) > LONGEST_REMEMBERED_WORD or len(remembered) > MOST_REMEMBERED_WORDS:
                 del remembered[word]
@@ -151,7 +163,7 @@ class Tokenizer:
     def forget_words(self) -> None:
         """Frees the memory that `encode_batch` keeps; it fills again."""
         self._remembered.clear()
-        self._remembered[""] = b""
+        self._vanishing.clear()
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of the ids, special tokens left out."""
@@ -307,12 +319,15 @@ def _words_are_alone(tokenizer: dict[str, Any]) -> bool:
         return False
     normalizer = tokenizer["normalizer"]
     steps = [] if normalizer is None else normalizer.get("normalizers", [normalizer])
-    if any(step["type"] not in _NORMALIZERS_OF_WORDS for step in steps):
-        return False
     part = tokenizer["pre_tokenizer"] or {"type": None}
-    return (
-        part["type"] in _PRE_TOKENIZERS_OF_WORDS
-        or (part["type"] == "ByteLevel" and part["add_prefix_space"] and part["use_regex"])
+    if part["type"] in _PRE_TOKENIZERS_WITHOUT_SPACES:
+        return all(step["type"] in _NORMALIZERS_OF_WORDS for step in steps)
+    return all(
+        step["type"] in _NORMALIZERS_WITHOUT_NEW_SPACES
+        or (step["type"] == "BertNormalizer" and not step["handle_chinese_chars"])
+        for step in steps
+    ) and (
+        (part["type"] == "ByteLevel" and part["add_prefix_space"] and part["use_regex"])
         or (part["type"] == "Metaspace" and part["prepend_scheme"] == "always" and part["split"])
     )
 

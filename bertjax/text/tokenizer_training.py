@@ -250,13 +250,15 @@ def _in_fixed_order(pieces: list[tuple[str, float]]) -> list[tuple[str, float]]:
     """The pieces of a trained Unigram model, without the traces of the order of additions.
 
     Scores differ from run to run in their last digits; and the characters that are kept only to
-    be able to spell every word get scores 0.0001 apart in the order of a hash table. Those get
-    one score, the lowest; the rest is rounded to 6 digits; equal scores are sorted by the piece.
+    be able to spell every word get scores from the lowest upwards, 0.0001 apart, in the order of a
+    hash table. Those all get the lowest; the rest is rounded to 6 digits; equal scores are sorted
+    by the piece.
     """
-    lowest_of_longer = min((score for piece, score in pieces if len(piece) > 1), default=0.0)
     lowest = min(score for _, score in pieces)
+    characters = sum(len(piece) == 1 for piece, _ in pieces)
+    highest_kept = lowest + 0.0001 * (characters + 1)
     fixed = [
-        (piece, round(lowest if len(piece) == 1 and score < lowest_of_longer else score, 6))
+        (piece, round(lowest if len(piece) == 1 and score < highest_kept else score, 6))
         for piece, score in pieces
     ]
     return sorted(fixed, key=lambda pair: (-pair[1], pair[0]))

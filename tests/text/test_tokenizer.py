@@ -1,0 +1,243 @@
+"""Tokenizers: made, saved, loaded, and as fast words give the same ids as the library."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bertjax.errors import UserError
+from bertjax.text import tokenizer as tokenizer_module
+from bertjax.text.tokenizer import SPECIAL_TOKENS, Tokenizer, build_wordpiece, load_tokenizer
+from bertjax.text.tokenizer_training import VocabularyConfig, train_tokenizer
+
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
+KINDS = {"wordpiece": 112, "bpe": 300, "unigram": 60, "word": None, "character": None}
+TEXTS = [
+    "The unbelievable cat believes in unlikely, likeable things; the cat isn't able to unlike it.",
+    "Café owners believe that a likely story is able to be told. It's 1984, and 84 are left!",
+    "a b c d e f g h i j k l m n o p q r s t u v w x y z a b c d e f g h i j k l m n o p q r s t",
+] * 3
+
+
+def make(kind: str, **fields) -> Tokenizer:
+    return train_tokenizer(TEXTS, VocabularyConfig(kind=kind, vocab_size=KINDS[kind], **fields))
+
+
+@pytest.fixture(scope="module")
+def made() -> dict[str, Tokenizer]:
+    return {kind: make(kind) for kind in KINDS}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_special_tokens_are_the_first_five_ids(made, kind):
+    assert [made[kind].token(id) for id in range(5)] == list(SPECIAL_TOKENS)
+    assert made[kind].special_ids == (0, 1, 2, 3, 4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_vocabulary_has_the_size_asked_for(made, kind):
+    if KINDS[kind]:
+        assert made[kind].vocab_size == KINDS[kind]
+
+
+TRAIN_ALL = """
+import sys, pydoc_data.topics
+from bertjax.text.tokenizer_training import VocabularyConfig, train_tokenizer
+texts = [text for _, text in sorted(pydoc_data.topics.topics.items())][:25]
+for kind, size in dict(wordpiece=900, bpe=600, unigram=500, word=None, character=None).items():
+    print(train_tokenizer(texts, VocabularyConfig(kind=kind, vocab_size=size)).fingerprint)
+"""
+
+
+def test_training_gives_the_same_tokenizer_with_any_number_of_threads():
+    """In processes of their own, because the library's hash tables have a new order in each."""
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-c", TRAIN_ALL],
+            env=os.environ | {"RAYON_NUM_THREADS": threads, "PYTHONHASHSEED": threads},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for threads in ("1", "2", "3")
+    ]
+    outputs = [run.communicate()[0] for run in runs]
+    assert len(outputs[0].split()) == 5
+    assert outputs[0] == outputs[1] == outputs[2]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_saved_tokenizer_is_the_same_when_loaded(made, kind, tmp_path):
+    made[kind].save(tmp_path)
+    loaded = load_tokenizer(tmp_path)
+    assert loaded.fingerprint == made[kind].fingerprint
+    assert load_tokenizer(tmp_path / "tokenizer.json").fingerprint == loaded.fingerprint
+    assert len((tmp_path / "vocab.txt").read_text().splitlines()) == loaded.vocab_size
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    expected = "BertTokenizer" if kind in ("wordpiece", "character") else "PreTrainedTokenizerFast"
+    assert config["tokenizer_class"] == expected
+
+
+@pytest.mark.parametrize("lowercase", [True, False])
+def test_vocabulary_file_alone_gives_the_same_ids(tmp_path, lowercase):
+    made = make("wordpiece", lowercase=lowercase)
+    made.save(tmp_path)
+    (tmp_path / "tokenizer.json").unlink()
+    (tmp_path / "tokenizer_config.json").unlink()
+    ids = made.encode_batch(TEXTS)[1]
+    assert (load_tokenizer(tmp_path / "vocab.txt").encode_batch(TEXTS)[1] == ids).all()
+    assert made.unk_id not in ids
+
+
+def test_lowercase_and_accents_follow_the_options():
+    cased = make("character", lowercase=False)
+    assert cased.decode(cased.encode_batch(["The"])[0]) == "The"
+    accents = make("character", strip_accents=False)
+    assert accents.decode(accents.encode_batch(["Café"])[0]) == "café"
+    assert make("character").decode(make("character").encode_batch(["Café"])[0]) == "cafe"
+
+
+def test_continues_word_says_where_words_go_on(made):
+    def continued(kind: str, text: str) -> str:
+        tokenizer = made[kind]
+        ids = tokenizer.encode_batch([text])[0]
+        return "".join("+" if tokenizer.continues_word[id] else "." for id in ids)
+
+    assert continued("character", "the cat") == ".++.++"
+    assert continued("word", "the cat") == ".."
+    for kind in ("wordpiece", "bpe", "unigram"):
+        marks = continued(kind, "unlikeable zzz unlikeable")
+        assert marks.count(".") == 3, kind
+        assert marks[0] == ".", kind
+    for tokenizer in made.values():
+        assert not tokenizer.continues_word[:5].any()
+        assert tokenizer.continues_word.shape == (tokenizer.vocab_size,)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=60, deadline=None)
+@given(
+    texts=st.lists(
+        st.text(st.sampled_from("abtheCÉé\u0301 \t\n.,'-[]MASKß中ﬁ1\u00a0\u200d"), max_size=30),
+        max_size=4,
+    )
+)
+def test_remembered_words_give_the_ids_of_the_library(made, kind, texts):
+    tokenizer = made[kind]
+    tokenizer.library.encode_special_tokens = True
+    expected = tokenizer.library.encode_batch(texts, add_special_tokens=False)
+    tokenizer.library.encode_special_tokens = False
+    assert tokenizer._words_are_alone
+    for _ in range(2):  # new words, and then remembered ones
+        found = tokenizer.encode_batch(texts)
+        assert [ids.tolist() for ids in found] == [encoding.ids for encoding in expected]
+
+
+def test_forgotten_words_change_nothing_and_memory_is_bounded(made, monkeypatch):
+    monkeypatch.setattr(tokenizer_module, "MOST_REMEMBERED_WORDS", 7)
+    tokenizer = Tokenizer(made["wordpiece"].library)
+    for _ in range(3):
+        for text in TEXTS:
+            expected = tokenizer.library.encode(text, add_special_tokens=False).ids
+            assert tokenizer.encode_batch([text, text])[1].tolist() == expected
+            assert len(tokenizer._remembered) <= 8
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_special_tokens_in_a_text_are_text(made, kind):
+    ids = made[kind].encode_batch(["the [MASK] [SEP] cat [PAD]"])[0]
+    assert not set(ids.tolist()) & {0, 2, 3, 4}
+
+
+def test_vocabulary_larger_than_the_text_says_what_it_supports():
+    with pytest.raises(UserError, match=r"vocab_size=5000 .* pass --vocab-size (\d+)") as caught:
+        train_tokenizer(TEXTS, VocabularyConfig(vocab_size=5000))
+    supported = int(str(caught.value).split("--vocab-size ")[1].split(",")[0])
+    made = train_tokenizer(TEXTS, VocabularyConfig(vocab_size=supported))
+    assert made.vocab_size == supported
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"kind": "wordpiece"}, "vocab_size is missing"),
+        ({"vocab_size": 6}, "vocab_size=6 must be at least 7"),
+        ({"vocab_size": 99, "minimum_frequency": 0}, "minimum_frequency=0"),
+    ],
+)
+def test_wrong_options_are_refused(fields, message):
+    with pytest.raises(UserError, match=message):
+        VocabularyConfig(**fields)
+
+
+def test_byte_level_vocabulary_needs_all_bytes():
+    with pytest.raises(UserError, match="at least 261"):
+        train_tokenizer(TEXTS, VocabularyConfig(kind="bpe", vocab_size=100))
+
+
+def test_no_words_at_all_are_refused():
+    with pytest.raises(UserError, match="no words"):
+        train_tokenizer(["  ", "\n"], VocabularyConfig(vocab_size=99))
+
+
+def test_tokenizer_without_special_tokens_names_them(tmp_path):
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\nword\n")
+    with pytest.raises(UserError, match=r"vocab.txt: .* no \[SEP\], \[MASK\]"):
+        load_tokenizer(tmp_path)
+    import tokenizers
+
+    library = tokenizers.Tokenizer(tokenizers.models.WordLevel({"[UNK]": 0}, "[UNK]"))
+    library.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(UserError, match=r"no \[PAD\], \[CLS\], \[SEP\], \[MASK\]"):
+        load_tokenizer(tmp_path)
+
+
+def test_unusable_files_are_refused_with_their_name(tmp_path):
+    with pytest.raises(UserError, match="nowhere: no such tokenizer"):
+        load_tokenizer(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="neither tokenizer"):
+        load_tokenizer(tmp_path)
+    (tmp_path / "tokenizer.json").write_text('{"model": 1')
+    with pytest.raises(UserError, match=r"tokenizer.json: damaged"):
+        load_tokenizer(tmp_path)
+    (tmp_path / "tokenizer.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="not UTF-8"):
+        load_tokenizer(tmp_path)
+    twice = tmp_path / "vocab.txt"
+    twice.write_text("\n".join([*SPECIAL_TOKENS, "word", "word"]))
+    with pytest.raises(UserError, match="'word' stands on two lines"):
+        load_tokenizer(twice)
+
+
+def test_vocabulary_with_gaps_counts_to_the_largest_id(tmp_path):
+    import tokenizers
+
+    vocabulary = {token: id for id, token in enumerate(SPECIAL_TOKENS)} | {"word": 11}
+    library = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, "[UNK]"))
+    tokenizer = Tokenizer(library)
+    assert tokenizer.vocab_size == 12
+    assert tokenizer.continues_word.shape == (12,)
+
+
+def test_published_checkpoint_and_vocabulary_agree():
+    checkpoint, vocabulary = SHARED / "weights/bert_tiny_mlm", SHARED / "vocab"
+    if not (checkpoint.is_dir() and vocabulary.is_dir()):
+        pytest.skip("no shared data beside the checkout")
+    ours = load_tokenizer(vocabulary / "bert-base-uncased-vocab.txt")
+    theirs = load_tokenizer(checkpoint)
+    text = (SHARED / "text/sample_text.txt").read_text(encoding="utf-8")
+    np.testing.assert_array_equal(ours.encode_batch([text])[0], theirs.encode_batch([text])[0])
+    assert ours.vocab_size == theirs.vocab_size == 30522
+    assert ours.special_ids == (0, 100, 101, 102, 103)
+    np.testing.assert_array_equal(ours.continues_word, theirs.continues_word)
+    assert 5000 < ours.continues_word.sum() < 6000  # BERT's vocabulary has 5828 pieces with ##
+
+
+def test_wordpiece_splits_the_longest_piece_first():
+    tokenizer = Tokenizer(build_wordpiece([*SPECIAL_TOKENS, "un", "##able", "##a"], True, None))
+    assert [tokenizer.token(id) for id in tokenizer.encode_batch(["Unable"])[0]] == ["un", "##able"]
