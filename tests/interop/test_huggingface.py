@@ -284,9 +284,7 @@ def test_directory_without_its_files_is_refused(directory):
     with pytest.raises(UserError, match=r"is a file"):
         load_model_directory(directory / WEIGHTS)
     (directory / WEIGHTS).rename(directory / "elsewhere")
-    with pytest.raises(
-        UserError, match=r"no model.safetensors; the directory is not a whole"
-    ):
+    with pytest.raises(UserError, match=r"no model.safetensors; the directory is not a whole"):
         load_model_directory(directory)
     (directory / "elsewhere").rename(directory / "pytorch_model.bin")
     with pytest.raises(UserError, match=r"pytorch_model.bin, which is not read because unpickling"):

@@ -24,15 +24,12 @@ from bertjax.tasks.fill_mask import fill_mask  # noqa: E402
 from bertjax.text.tokenizer import load_tokenizer  # noqa: E402
 
 GOLDEN = Path(__file__).parent / "golden"
-TRAINED = Path(__file__).parents[3] / "shared" / "data" / "weights" / "bert_tiny_mlm"
 SENTENCES = ["The capital of France is [MASK].", "I [MASK] a cup of [MASK] every morning, don't I?"]
 
 
 @pytest.fixture
-def trained():
-    if not TRAINED.is_dir():
-        pytest.skip(f"no {TRAINED.relative_to(TRAINED.parents[3])} beside the checkout")
-    return TRAINED
+def trained(shared_data):
+    return shared_data / "weights" / "bert_tiny_mlm"
 
 
 def load_without_complaint(model_class, path, caplog):
