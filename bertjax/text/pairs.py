@@ -180,7 +180,7 @@ def _other_passage(
 
 def _word_start(token_ids: np.ndarray, start: int, end: int, continues_word: np.ndarray) -> int:
     """The nearest place to cut at or before `end` that is not within a word, or `end`."""
-    for place in range(end, max(end - _LONGEST_WAY_BACK, start + 1), -1):
+    for place in range(end, max(end - _LONGEST_WAY_BACK, start), -1):
         if not continues_word[token_ids[place]]:
             return place
     return end
