@@ -8,8 +8,9 @@ One letter, one meaning, in annotations, comments and (in lower case) einsums:
     P  masked slots a row         K  examples a row         M  max positions
     G  token types                C  classes                W  words
 
-Arrays over tokens are flat inside the encoder, `[B*T, D]`: on XLA:CPU a matrix product on the flat
-shape is about a quarter faster than on `[B, T, D]`, and elsewhere it costs nothing.
+Arrays over tokens are flat inside the encoder, `[tokens, D]` with tokens = B*T: on XLA:CPU a matrix
+product on the flat shape is about a quarter faster than on `[B, T, D]`, and elsewhere it costs
+nothing.
 """
 
 from typing import NamedTuple

@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Integer, Key
 
 from bertjax.config import BertConfig
@@ -79,7 +80,7 @@ class SelfAttention(nn.Module):
     """
 
     config: BertConfig
-    dtype: jnp.dtype
+    dtype: DTypeLike
 
     def setup(self) -> None:
         config = self.config
@@ -92,7 +93,7 @@ class SelfAttention(nn.Module):
 
     def __call__(
         self,
-        hidden: Float[Array, "B*T D"],
+        hidden: Float[Array, "tokens D"],
         visible: Bool[Array, "B 1 T S"],
         head_gates: Float[Array, " N"],
         row_ids: Integer[Array, " B"],

@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Integer
 
 from bertjax.config import BertConfig
@@ -25,7 +26,7 @@ class BertModel(nn.Module):
     """
 
     config: BertConfig
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
     remat: str = "none"
 
     def setup(self) -> None:
@@ -95,7 +96,7 @@ class BertForPreTraining(nn.Module):
     """The body with both heads of pretraining: masked language model and next sentence."""
 
     config: BertConfig
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
     remat: str = "none"
 
     def setup(self) -> None:
@@ -106,7 +107,7 @@ class BertForPreTraining(nn.Module):
     def __call__(
         self,
         token_ids: Integer[Array, "B T"],
-        *model_inputs: Integer[Array, "B ?columns"] | None,
+        *model_inputs: Integer[Array, "B _"] | None,
         masked_positions: Int[Array, "B P"] | None = None,
         **options: object,
     ) -> PreTrainingOutput:

@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Integer
 
 from bertjax.config import BertConfig
@@ -15,7 +16,7 @@ class Embeddings(nn.Module):
     """
 
     config: BertConfig
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     def setup(self) -> None:
         config = self.config

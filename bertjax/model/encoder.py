@@ -2,7 +2,7 @@
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Integer
 
 from bertjax.config import BertConfig
@@ -26,7 +26,7 @@ class EncoderLayer(nn.Module):
     """
 
     config: BertConfig
-    dtype: jnp.dtype
+    dtype: DTypeLike
     dropout: bool
     trace: bool
 
@@ -42,7 +42,7 @@ class EncoderLayer(nn.Module):
 
     def __call__(
         self,
-        hidden: Float[Array, "B*T D"],
+        hidden: Float[Array, "tokens D"],
         head_gates: Float[Array, " N"],
         visible: Bool[Array, "B 1 T S"],
         row_ids: Integer[Array, " B"],
@@ -56,8 +56,8 @@ class EncoderLayer(nn.Module):
         return hidden, (probs, context, hidden) if self.trace else None
 
     def _drop(
-        self, values: Float[Array, "B*T D"], row_ids: Integer[Array, " B"]
-    ) -> Float[Array, "B*T D"]:
+        self, values: Float[Array, "tokens D"], row_ids: Integer[Array, " B"]
+    ) -> Float[Array, "tokens D"]:
         rate = self.config.hidden_dropout_prob
         if not self.dropout or rate == 0:
             return values
@@ -75,13 +75,13 @@ class Encoder(nn.Module):
     """
 
     config: BertConfig
-    dtype: jnp.dtype
+    dtype: DTypeLike
     remat: str = "none"
 
     @nn.compact
     def __call__(
         self,
-        hidden: Float[Array, "B*T D"],
+        hidden: Float[Array, "tokens D"],
         head_gates: Float[Array, "L N"],
         visible: Bool[Array, "B 1 T S"],
         row_ids: Integer[Array, " B"],

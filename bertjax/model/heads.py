@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from bertjax.config import BertConfig
@@ -15,7 +16,7 @@ class Pooler(nn.Module):
     """
 
     config: BertConfig
-    dtype: jnp.dtype
+    dtype: DTypeLike
 
     @nn.compact
     def __call__(self, first_hidden: Float[Array, "B K D"]) -> Float[Array, "B K D"]:
@@ -31,7 +32,7 @@ class MaskedLanguageModelHead(nn.Module):
     """
 
     config: BertConfig
-    dtype: jnp.dtype
+    dtype: DTypeLike
 
     @nn.compact
     def __call__(
@@ -54,7 +55,7 @@ class NextSentenceHead(nn.Module):
     """
 
     config: BertConfig
-    dtype: jnp.dtype
+    dtype: DTypeLike
 
     @nn.compact
     def __call__(self, pooled: Float[Array, "B K D"]) -> Float[Array, "B K 2"]:

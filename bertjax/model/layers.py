@@ -5,6 +5,7 @@ import math
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Integer, Key
 
 
@@ -16,7 +17,7 @@ def initialize_weights(standard_deviation: float) -> nn.initializers.Initializer
     deviation asked for; TensorFlow's has 0.88 of it.
     """
 
-    def initialize(key: Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> Array:
+    def initialize(key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Array:
         return standard_deviation * jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype)
 
     return initialize
@@ -137,7 +138,7 @@ class Linear(nn.Module):
     features: tuple[int, ...]
     contract: tuple[int, ...]
     initializer_range: float
-    dtype: jnp.dtype
+    dtype: DTypeLike
 
     @nn.compact
     def __call__(self, inputs: Float[Array, "rows ..."]) -> Float[Array, "rows ..."]:

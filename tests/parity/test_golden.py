@@ -32,7 +32,7 @@ def computed(request, golden):
         model = BertForPreTraining(config, jnp.dtype(dtype))
         params = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), params)
         whole_numbers = [name for name, value in golden.items() if value.dtype == np.int64]
-        inputs = {name: golden[name].astype(np.int32) for name in whole_numbers}
+        inputs = {name: jnp.asarray(golden[name], jnp.int32) for name in whole_numbers}
 
         def loss(params):
             output = model.apply(
