@@ -1,0 +1,326 @@
+"""Raw text to a prepared directory, end to end, on Python's own documentation."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bertjax.errors import UserError
+from bertjax.text import preparation
+from bertjax.text.cleaning import CleaningConfig
+from bertjax.text.duplicates import DuplicateConfig
+from bertjax.text.pairs import PairConfig
+from bertjax.text.preparation import PreparationOptions, RowConfig, prepare
+from bertjax.text.preparation_steps import Steps
+from bertjax.text.readers import ReaderConfig
+from bertjax.text.rows import SPLITS, open_prepared
+from bertjax.text.tokenizer import load_tokenizer
+from bertjax.text.tokenizer_training import VocabularyConfig, train_tokenizer
+from bertjax.text.workers import start_workers
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> Path:
+    """60 documents of Python's documentation, a line that is in all of them, and duplicates."""
+    from pydoc_data.topics import topics
+
+    texts = [" ".join(topics[name].split())[:3000] for name in sorted(topics)]
+    texts = list(dict.fromkeys(texts))[:60]
+    documents = [f"Skip to the main content\n{text}" for text in texts]
+    documents += [documents[3], documents[5] + " And so on and on.", "short"]
+    path = tmp_path_factory.mktemp("text") / "documents.txt"
+    path.write_text("\n\n".join(documents), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def tokenizer(corpus) -> Path:
+    directory = corpus.parent / "tokenizer"
+    made = train_tokenizer(corpus.read_text().split("\n"), VocabularyConfig(vocab_size=700))
+    made.save(directory)
+    return directory
+
+
+def options(corpus: Path, **fields) -> PreparationOptions:
+    """Options for a small corpus; `fields` go to the config that has them."""
+    values = {"max_length": 64, "validation_fraction": 0.15, "test_fraction": 0.15} | fields
+    kinds = (ReaderConfig, CleaningConfig, DuplicateConfig, PairConfig, RowConfig)
+    values["input"] = [str(corpus)]
+    configs = []
+    for kind in kinds:
+        names = {field.name for field in dataclasses.fields(kind)} & values.keys()
+        configs.append(kind(**{name: values.pop(name) for name in names}))
+    assert not values
+    return PreparationOptions(*configs)
+
+
+@pytest.fixture(scope="module")
+def prepared(corpus, tokenizer):
+    output = corpus.parent / "prepared"
+    card = prepare(options(corpus), tokenizer, output)
+    return open_prepared(output), card
+
+
+def sha256_of_files(directory: Path) -> dict[str, str]:
+    return {
+        str(file.relative_to(directory)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(directory.rglob("*"))
+        if file.is_file()
+    }
+
+
+def test_card_counts_every_document_and_line(prepared):
+    directory, card = prepared
+    counts = card["counts"]
+    assert counts["documents_read"] == 63
+    assert counts["documents_too_short"] == 1
+    assert counts["exact_duplicates_removed"] == 1
+    assert counts["near_duplicates_removed"] == 1
+    assert counts["documents_kept"] == 60
+    assert counts["boilerplate_lines_removed"] == 62
+    assert sum(card["splits"][split]["documents"] for split in SPLITS) == 60
+    assert card["sources"][0]["documents"] == 63
+    assert card["sources"][0]["name"] == "documents.txt"
+    for split in SPLITS:
+        assert card["splits"][split]["rows"] == len(getattr(directory, split)) > 0
+    assert json.loads((directory.path / "data_card.json").read_text()) == card
+
+
+def test_rows_hold_the_text_of_their_split_and_no_boilerplate(prepared, corpus):
+    directory, _ = prepared
+    tokenizer = load_tokenizer(directory.tokenizer_path)
+    original = "".join(corpus.read_text().lower().split())
+    seen = {}
+    for split in SPLITS:
+        rows = getattr(directory, split)[:]
+        passages = []
+        for row in range(len(rows["token_ids"])):
+            for slot in range(1, rows["sequence_ids"][row].max() + 1):
+                ids = rows["token_ids"][row][rows["sequence_ids"][row] == slot]
+                for part in np.split(ids, np.flatnonzero(ids == tokenizer.sep_id)):
+                    text = "".join(tokenizer.decode(part).split()).removeprefix("##")
+                    if len(text) > 60 and tokenizer.unk_id not in part:
+                        passages.append(text)
+        assert passages
+        assert all(text in original for text in passages)
+        assert not any("skiptothemaincontent" in text for text in passages)
+        seen[split] = set(passages)
+    assert not seen["train"] & seen["test"]
+
+
+def test_packing_is_efficient_and_half_of_the_pairs_are_random(prepared):
+    _, card = prepared
+    train = card["splits"]["train"]
+    assert train["efficiency"] > 0.97
+    pairs = train["next_pairs"] + train["random_pairs"]
+    assert abs(train["random_pairs"] / pairs - 0.5) < 4 * 0.5 / np.sqrt(pairs)
+    assert pairs > 0.5 * train["examples"]  # many sentences here are longer than a row
+
+
+def test_bytes_are_the_same_for_every_number_of_workers(corpus, tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setattr(preparation, "BLOCK_CHARACTERS", 1 << 13)
+    monkeypatch.setattr(preparation, "UNIT_TOKENS", 1 << 11)
+    sums = []
+    for workers in (1, 2, 4):
+        output = tmp_path / str(workers)
+        card = prepare(options(corpus, duplicate_factor=2), tokenizer, output, workers)
+        sums.append(sha256_of_files(output))
+    assert sums[0] == sums[1] == sums[2]
+    assert "train/rows-00000.arrow" in sums[0]
+    text = json.dumps(card)
+    assert str(tmp_path) not in text
+    assert str(corpus.parent) not in text
+
+
+def test_seed_and_copies_change_the_rows(corpus, tokenizer, tmp_path):
+    def make(name: str, **fields):
+        prepare(options(corpus, **fields), tokenizer, tmp_path / name)
+        return open_prepared(tmp_path / name)
+
+    one, other = make("one"), make("other", seed=1)
+    assert one.fingerprint != other.fingerprint
+    twice = make("twice", duplicate_factor=2)
+    assert len(twice.train) > 1.9 * len(one.train)
+    assert len(twice.test) == len(one.test)
+    half = len(one.train)
+    first, second = twice.train[:half]["token_ids"], twice.train[half : 2 * half]["token_ids"]
+    assert (first != second[: len(first)]).any(axis=1).mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    ("pairing", "labels"), [("sop", {-1, 0, 1}), ("none", {-1}), ("nsp", {-1, 0, 1})]
+)
+def test_pairing_decides_the_labels(corpus, tokenizer, tmp_path, pairing, labels):
+    prepare(options(corpus, pairing=pairing), tokenizer, tmp_path / "rows")
+    rows = open_prepared(tmp_path / "rows").train[:]
+    assert set(np.unique(rows["next_sentence_labels"])) == labels
+    assert rows["token_type_ids"].any() == (pairing != "none")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"max_length": 7}, "max_length=7 must be 8 to 32768"),
+        ({"examples_per_row": 256}, "examples_per_row=256 must be 1 to 255"),
+        ({"examples_per_row": 0}, "examples_per_row=0"),
+        ({"validation_fraction": 1.0}, "validation_fraction=1.0"),
+        ({"validation_fraction": 0.5, "test_fraction": 0.5}, "leave nothing for train"),
+        ({"seed": -1}, "seed=-1"),
+        ({"language": "Englisch!"}, "language="),
+    ],
+)
+def test_options_out_of_range_are_refused(fields, message):
+    with pytest.raises(UserError, match=message):
+        RowConfig(**fields)
+
+
+@pytest.mark.parametrize(
+    ("text", "fields", "message"),
+    [
+        ("a\n\nb\n\nc", {}, "nothing is left of the 3 documents .* 3 are shorter"),
+        ("\x01\u200b\n\n\x02", {"minimum_characters": 0}, "nothing is left"),
+        (
+            "\n\n".join(f"Sentence {n} is short. Another one, {n}, follows." for n in range(4)),
+            {"validation_fraction": 1e-4, "test_fraction": 0.0, "near_threshold": 0.0},
+            "the validation split has 0 of the 4 documents, .* --validation_fraction 0.0004 .or 0",
+        ),
+        (
+            "One sentence here. Another one there.",
+            {"validation_fraction": 0.0, "test_fraction": 0.0},
+            "the train split has 1 of the 1 documents, it needs 2 .* comes from another one",
+        ),
+        (
+            "One sentence here. Another one there.\n\nSome more of it. And so on.",
+            {"validation_fraction": 0.0, "test_fraction": 0.0, "max_length": 512},
+            r"the train split has \d+ tokens, less than one row of max_length=512",
+        ),
+        (
+            "\n\n".join(f"One sentence of the number {n} alone" for n in range(30)),
+            {"validation_fraction": 0.0, "test_fraction": 0.0, "near_threshold": 0.0},
+            "no document of the train split has two sentences .* --pairing none",
+        ),
+    ],
+)
+def test_too_little_text_is_refused_and_leaves_nothing(tmp_path, tokenizer, text, fields, message):
+    path = tmp_path / "text" / "input.txt"
+    path.parent.mkdir()
+    path.write_text(text)
+    with pytest.raises(UserError, match=message):
+        prepare(options(path, **fields), tokenizer, tmp_path / "rows")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["text"]
+
+
+def test_error_of_a_reader_reaches_the_user_with_workers_running(tmp_path, tokenizer, corpus):
+    path = tmp_path / "bad.txt"
+    path.write_bytes(corpus.read_bytes() * 4 + b"caf\xe9\n")
+    with pytest.raises(UserError, match=r"bad.txt:\d+.*UTF-8"):
+        prepare(options(path), tokenizer, tmp_path / "rows", workers=2)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["bad.txt"]
+
+
+def kill_the_worker(steps: Steps, task: int) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_worker_that_dies_is_an_error_and_no_hang():
+    with pytest.raises(UserError, match="worker processes died"):  # noqa: SIM117
+        with start_workers(dict, (), 2) as workers:
+            list(workers.run(kill_the_worker, range(3)))
+
+
+def run_program(*arguments: str | Path, **fields) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", *map(str, arguments)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **fields,
+    )
+
+
+def test_both_programs_make_rows_from_the_command_line(corpus, tmp_path):
+    made, rows = tmp_path / "tokenizer", tmp_path / "rows"
+    arguments = ["train.tokenizer", "--input", corpus, "--output", made, "--vocab-size", 500]
+    first = run_program(*arguments, "--json", "true")
+    output, errors = first.communicate()
+    assert first.returncode == 0, errors
+    assert json.loads(output)["vocab_size"] == 500
+    config = tmp_path / "prepare.yaml"
+    config.write_text("max_length: 32\nvalidation_fraction: 0.2\ncleaning: {normalization: NFKC}\n")
+    second = run_program(
+        *("train.prepare", "--config", config, "--input", corpus, "--tokenizer", made),
+        *("--output", rows, "--workers", 1),
+    )
+    output, errors = second.communicate()
+    assert second.returncode == 0, errors
+    assert f"It lies in   {rows}" in output
+    assert " 1 exact, 1 near" in output
+    card = open_prepared(rows).card
+    assert card["max_length"] == 32
+    assert card["options"]["cleaning"]["normalization"] == "NFKC"
+    again = run_program(*arguments)
+    _, errors = again.communicate()
+    assert again.returncode == 2
+    assert "exists; pass --overwrite" in errors
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_stopped_program_leaves_no_directory(corpus, tokenizer, tmp_path, how):
+    """Stopped in the middle: nothing that looks whole, no process left, and the next run works."""
+    large = tmp_path / "large.txt"
+    words = corpus.read_text().split()
+    generator = random.Random(0)
+    with large.open("w") as file:
+        for _ in range(800):
+            file.write(" ".join(generator.choices(words, k=400)) + ".\n\n")
+    arguments = ["train.prepare", "--input", large, "--tokenizer", tokenizer, "--max-length", 64]
+    arguments += ["--output", tmp_path / "rows", "--workers", 2]
+    program = run_program(*arguments, start_new_session=True)
+    spool = tmp_path / "rows.partial" / "spool" / "train.tokens"
+    deadline = time.monotonic() + 60
+    while not spool.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(program.pid, how)
+    _, errors = program.communicate(timeout=60)
+    assert program.returncode == (-9 if how == signal.SIGKILL else 130)
+    assert "Traceback" not in errors
+    assert not (tmp_path / "rows").exists()
+    assert (tmp_path / "rows.partial").exists() == (how == signal.SIGKILL)
+    while time.monotonic() < deadline:  # workers see that their parent is gone
+        try:
+            os.killpg(program.pid, 0)
+        except ProcessLookupError:
+            break
+        time.sleep(0.05)
+    else:
+        pytest.fail("a process is left")
+    prepare(options(corpus), tokenizer, tmp_path / "rows")
+    assert len(open_prepared(tmp_path / "rows").train) > 0
+    assert not (tmp_path / "rows.partial").exists()
+
+
+def test_full_disk_leaves_what_was_there(corpus, tokenizer, tmp_path, monkeypatch):
+    prepare(options(corpus), tokenizer, tmp_path / "rows")
+    before = sha256_of_files(tmp_path / "rows")
+
+    def no_space(*arguments, **fields):
+        raise OSError(28, "No space left on device", str(tmp_path / "rows.partial"))
+
+    monkeypatch.setattr(preparation, "write_card", no_space)
+    with pytest.raises(OSError, match="No space left"):
+        prepare(options(corpus, seed=5), tokenizer, tmp_path / "rows", overwrite=True)
+    assert sha256_of_files(tmp_path / "rows") == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["rows"]
