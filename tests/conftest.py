@@ -1,4 +1,4 @@
-"""For every test: eight CPU devices, every shape annotation a check, the real data where it is."""
+"""For every test: eight CPU devices, shape annotations as checks, a tiny model, the real data."""
 
 import os
 from pathlib import Path
@@ -7,11 +7,18 @@ from pathlib import Path
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from jaxtyping import install_import_hook
 
 # Not by XLA_FLAGS, which the programs that tests start as processes would inherit.
 jax.config.update("jax_num_cpu_devices", 8)
+
+# XLA takes seconds to optimize what a test runs once, for milliseconds. The programs that tests
+# start are optimized as ever; JAX_DISABLE_MOST_OPTIMIZATIONS=0 has the tests themselves be so, too.
+if "JAX_DISABLE_MOST_OPTIMIZATIONS" not in os.environ:
+    jax.config.update("jax_disable_most_optimizations", True)
 
 # Before the first import of any of them: shape annotations of these packages are checked at calls.
 install_import_hook(
@@ -22,8 +29,88 @@ install_import_hook(
 
 @pytest.fixture(scope="session")
 def shared_data():
-    """The folder of real data that lies beside the checkout; tests that need it are skipped without."""
+    """The real data beside the checkout; tests that need it are skipped where it is not there."""
     folder = Path(__file__).resolve().parents[2] / "shared" / "data"
     if not folder.is_dir():
         pytest.skip(f"no real data: {folder} is not there")
     return folder
+
+
+@pytest.fixture(scope="session")
+def config():
+    """N=4, H=8, F=37, V=99, L=2, M=11, G=6: all different, so that a transposed shape shows."""
+    from bertjax.config import BertConfig
+
+    return BertConfig(
+        vocab_size=99,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=37,
+        max_position_embeddings=11,
+        type_vocab_size=6,
+    )
+
+
+@pytest.fixture(scope="session")
+def model(config):
+    from bertjax.model.bert import BertForPreTraining
+
+    return BertForPreTraining(config)
+
+
+@pytest.fixture(scope="session")
+def new_params(model):
+    """Parameters as a new model has them."""
+    return jax.jit(model.init)(jax.random.key(1), jnp.zeros((1, 1), jnp.int32))["params"]
+
+
+@pytest.fixture(scope="session")
+def params(new_params):
+    """Parameters whose biases and scales are no zeros and ones, so that none goes unnoticed."""
+    rng = np.random.default_rng(1)
+    return jax.tree.map(
+        lambda x: x + jnp.asarray(0.1 * rng.normal(size=x.shape), x.dtype), new_params
+    )
+
+
+@pytest.fixture(scope="session")
+def batch():
+    """B=3, T=7, K=2: two examples in a row, one with padding behind it, one that fills its row."""
+    from bertjax.types import RowBatch
+
+    return RowBatch(
+        token_ids=jnp.array(
+            [[2, 11, 12, 3, 2, 13, 3], [2, 21, 22, 23, 3, 0, 0], [2, 31, 3, 32, 33, 34, 3]]
+        ),
+        token_type_ids=jnp.array(
+            [[0, 0, 1, 1, 0, 1, 1], [0, 0, 0, 1, 1, 0, 0], [0, 0, 0, 1, 1, 1, 1]]
+        ),
+        sequence_ids=jnp.array(
+            [[1, 1, 1, 1, 2, 2, 2], [1, 1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 1, 1]]
+        ),
+        position_ids=jnp.array(
+            [[0, 1, 2, 3, 0, 1, 2], [0, 1, 2, 3, 4, 0, 0], [0, 1, 2, 3, 4, 5, 6]]
+        ),
+        example_starts=jnp.array([[0, 4], [0, 0], [0, 0]]),
+        next_sentence_labels=jnp.array([[1, 0], [0, -1], [1, -1]]),
+        row_numbers=jnp.array([5, 8, 2], jnp.uint32),
+        epochs=jnp.zeros(3, jnp.uint32),
+    )
+
+
+@pytest.fixture(scope="session")
+def forward(model):
+    """`forward(params, token_ids, ..., trace=, dropout=)`: the model, compiled once for all."""
+
+    def apply(params, *inputs, dropout_key=None, **options):
+        rngs = None if dropout_key is None else {"dropout": dropout_key}
+        return model.apply({"params": params}, *inputs, rngs=rngs, **options)
+
+    return jax.jit(apply, static_argnames=("dropout", "trace"))
+
+
+@pytest.fixture(scope="session")
+def output(forward, params, batch):
+    """What the model makes of the batch, with its trace."""
+    return forward(params, *batch[:5], trace=True)

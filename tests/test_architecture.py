@@ -1,0 +1,106 @@
+"""The house as it is meant to stand: who imports whom, and what an import costs."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Part of bertjax -> the parts it may import; `errors` and itself always.
+MAY_IMPORT = {
+    "errors": set(),
+    "config": set(),
+    "types": {"config"},
+    "model": {"config", "types", "kernels"},
+    "kernels": {"config", "types"},
+    "objectives": {"config", "types", "model"},
+    "training": {"config", "types", "model", "objectives"},
+    "text": {"config"},
+    "tasks": {"config", "types", "text", "objectives"},
+    "interop": {"config", "types", "text", "model"},
+    "analysis": {"config", "types", "model", "interop", "text"},
+    "serving": {"config", "types", "model", "interop", "text", "tasks"},
+    "directories": {"config", "interop", "text", "training"},
+    "cli": {"config", "types", "model", "interop", "text", "tasks", "directories"},
+    "__main__": {"cli"},
+    "__init__": set(),
+}
+
+
+def imported_modules(path):
+    """The dotted names that a file imports, anywhere in it, with the line of each."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: imports are absolute here"
+            # `from bertjax import cli` and `from bertjax.text import rows` import modules, too.
+            yield from ((f"{node.module}.{alias.name}", node.lineno) for alias in node.names)
+
+
+def part_of(path):
+    return path.relative_to(ROOT / "bertjax").parts[0].removesuffix(".py")
+
+
+SOURCES = sorted((ROOT / "bertjax").rglob("*.py"))
+PROGRAMS = sorted((ROOT / "train").rglob("*.py"))
+
+
+def test_every_part_has_its_place_in_the_order():
+    assert len(SOURCES) > 30
+    assert {part_of(path) for path in SOURCES} <= MAY_IMPORT.keys()
+
+
+def test_imports_point_one_way():
+    wrong = []
+    for path in SOURCES:
+        part = part_of(path)
+        allowed = MAY_IMPORT[part] | {part, "errors"}
+        for name, line in imported_modules(path):
+            package, inner = (*name.split("."), "")[:2]
+            if package == "train" or (inner in MAY_IMPORT and inner not in allowed):
+                wrong.append(f"{path.relative_to(ROOT)}:{line}: {part} must not import {name}")
+    assert wrong == []
+
+
+def test_text_and_command_never_name_jax():
+    free_of_jax = ("text", "config", "errors", "cli", "__init__")
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line}: {name}"
+        for path in SOURCES
+        if part_of(path) in free_of_jax
+        for name, line in imported_modules(path)
+        if name.split(".")[0] in ("jax", "flax", "optax", "orbax", "grain")
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("modules", ["bertjax", "bertjax.cli", "every module of bertjax.text"])
+def test_import_loads_no_jax(modules):
+    if modules.startswith("every"):
+        names = [path.stem for path in (ROOT / "bertjax" / "text").glob("[a-z]*.py")]
+        assert len(names) > 5
+        modules = ", ".join(f"bertjax.text.{name}" for name in names)
+    heavy = "{'jax', 'jaxlib', 'flax', 'optax', 'torch'}"
+    code = f"import sys, {modules}; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_import_of_the_model_touches_no_device_and_prints_nothing():
+    code = (
+        "import bertjax.model.bert, bertjax.training.steps, bertjax.objectives.masking\n"
+        "from jax._src import xla_bridge\n"
+        "print(xla_bridge.backends_are_initialized())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert (done.stdout, done.stderr) == ("False\n", "")
+
+
+def test_files_are_named_after_an_idea():
+    banned = {"utils", "util", "common", "helpers", "helper", "misc"}
+    paths = [path.relative_to(ROOT).with_suffix("") for path in SOURCES + PROGRAMS]
+    assert [str(path) for path in paths if banned & set(path.parts)] == []

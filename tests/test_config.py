@@ -1,0 +1,120 @@
+"""The config: published sizes, refusals that name the field, and the way to and from config.json."""
+
+import dataclasses
+import json
+
+import pytest
+
+from bertjax.config import BertConfig, nearest
+from bertjax.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("size", "layers", "width", "heads"),
+    [
+        ("tiny", 2, 128, 2),
+        ("mini", 4, 256, 4),
+        ("small", 4, 512, 8),
+        ("medium", 8, 512, 8),
+        ("base", 12, 768, 12),
+        ("large", 24, 1024, 16),
+    ],
+)
+def test_size_has_the_shape_its_paper_gives(size, layers, width, heads):
+    config = BertConfig.of_size(size)
+    assert config.num_hidden_layers == layers
+    assert config.hidden_size == width
+    assert config.num_attention_heads == heads
+    assert config.intermediate_size == 4 * width
+    assert config.head_size == 64
+
+
+def test_size_takes_overrides():
+    config = BertConfig.of_size("tiny", vocab_size=99, intermediate_size=37)
+    assert (config.vocab_size, config.intermediate_size, config.hidden_size) == (99, 37, 128)
+
+
+def test_unknown_size_lists_the_known_ones():
+    with pytest.raises(UserError, match=r"'huge' is not one of tiny, mini, small"):
+        BertConfig.of_size("huge")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"hidden_size": 770}, r"hidden_size=770 must be a multiple of num_attention_heads=12"),
+        ({"vocab_size": 0}, r"vocab_size=0 must be a whole number of at least 1"),
+        ({"num_hidden_layers": 2.0}, r"num_hidden_layers=2.0 must be a whole number"),
+        ({"num_attention_heads": True}, r"num_attention_heads=True must be a whole number"),
+        ({"type_vocab_size": "2"}, r"type_vocab_size='2' must be a whole number"),
+        ({"hidden_act": "tanh"}, r"hidden_act='tanh' is not one of gelu, gelu_new, relu, silu"),
+        ({"hidden_dropout_prob": 1.0}, r"hidden_dropout_prob=1.0 must lie in \[0, 1\)"),
+        ({"attention_probs_dropout_prob": -0.1}, r"attention_probs_dropout_prob=-0.1 must lie"),
+        ({"classifier_dropout": 2}, r"classifier_dropout=2 must lie"),
+        ({"initializer_range": 0.0}, r"initializer_range=0.0 must be above 0"),
+        ({"layer_norm_eps": float("nan")}, r"layer_norm_eps=nan must be above 0"),
+        ({"pad_token_id": 30522}, r"pad_token_id=30522 must be an id below vocab_size=30522"),
+        ({"pad_token_id": -1}, r"pad_token_id=-1 must be an id"),
+        ({"tie_word_embeddings": False}, r"tie_word_embeddings=False is not supported"),
+    ],
+)
+def test_bad_field_is_refused_by_name(fields, message):
+    with pytest.raises(UserError, match=message):
+        BertConfig(**fields)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("model_type", "roberta"),
+        ("is_decoder", True),
+        ("add_cross_attention", True),
+        ("position_embedding_type", "relative_key"),
+    ],
+)
+def test_what_is_no_bert_is_refused(name, value):
+    with pytest.raises(UserError, match=rf"{name}={value!r} is not supported: bertjax computes"):
+        BertConfig.from_dict({name: value})
+
+
+def test_fields_of_other_parts_of_transformers_are_passed_over():
+    values = {"model_type": "bert", "architectures": ["BertForPreTraining"], "hidden_size": 24}
+    assert BertConfig.from_dict(values).hidden_size == 24
+
+
+def test_config_goes_through_json_unchanged(tmp_path):
+    config = BertConfig.of_size("mini", vocab_size=99, classifier_dropout=0.3, hidden_act="relu")
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config.to_dict()), encoding="utf-8")
+    assert BertConfig.load(path) == config
+    assert BertConfig.load(tmp_path) == config
+    assert config.to_dict()["model_type"] == "bert"
+    assert config.to_dict().keys() - {"model_type"} == {
+        field.name for field in dataclasses.fields(BertConfig)
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"{", r"config.json: not JSON"),
+        (b"\xff\xfe", r"config.json: not JSON"),
+        (b"[1]", r"config.json: not a JSON object"),
+        (b'{"hidden_size": 7}', r"config.json: hidden_size=7 must be a multiple"),
+        (b'{"model_type": "gpt2"}', r"config.json: model_type='gpt2' is not supported"),
+    ],
+)
+def test_bad_file_is_named(tmp_path, content, message):
+    (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        BertConfig.load(tmp_path)
+
+
+def test_missing_file_says_what_a_model_directory_holds(tmp_path):
+    with pytest.raises(UserError, match=r"no such file; a model directory holds config.json and"):
+        BertConfig.load(tmp_path)
+
+
+def test_nearest_names_what_looks_alike_or_nothing():
+    assert nearest("hiden_size", ["hidden_size", "vocab_size"]) == "; did you mean 'hidden_size'?"
+    assert nearest("zzz", ["hidden_size", "vocab_size"]) == ""

@@ -1,0 +1,56 @@
+"""A program's end: the user's mistakes in a paragraph, bugs of ours with their traceback."""
+
+import errno
+import os
+
+import pytest
+
+from bertjax.errors import UserError, program
+
+
+def end_of(main, capsys):
+    """The exit code and what stands on stderr."""
+    with pytest.raises(SystemExit) as end:
+        program(main)()
+    return end.value.code, capsys.readouterr().err
+
+
+def test_result_is_the_exit_code(capsys):
+    assert end_of(lambda: 75, capsys) == (75, "")
+    assert end_of(lambda: None, capsys) == (0, "")
+
+
+def test_users_mistake_is_one_paragraph_and_code_2(capsys):
+    def main():
+        raise UserError("corpus.txt:3: empty")
+
+    assert end_of(main, capsys) == (2, "error: corpus.txt:3: empty\n")
+
+
+def test_missing_file_is_a_users_mistake(capsys):
+    code, told = end_of(lambda: open("/no/such/file"), capsys)
+    assert (code, told) == (2, "error: /no/such/file: No such file or directory\n")
+
+
+def test_full_disk_names_the_file_and_the_way_out(capsys):
+    def main():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "rows.arrow")
+
+    code, told = end_of(main, capsys)
+    assert code == 2
+    assert told.startswith("error: rows.arrow: the disk is full; free some space, or choose an")
+
+
+def test_interrupt_has_the_shells_code(capsys):
+    def main():
+        raise KeyboardInterrupt
+
+    assert end_of(main, capsys) == (130, "interrupted\n")
+
+
+def test_bug_keeps_its_traceback():
+    def main():
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        program(main)()
