@@ -289,11 +289,12 @@ def test_stopped_program_leaves_no_directory(corpus, tokenizer, tmp_path, how):
     arguments = ["train.prepare", "--input", large, "--tokenizer", tokenizer, "--max-length", 64]
     arguments += ["--output", tmp_path / "rows", "--workers", 2]
     program = run_program(*arguments, start_new_session=True)
-    spool = tmp_path / "rows.partial" / "spool" / "train.tokens"
+    spool = tmp_path / "rows.partial" / "spool" / "clean"
     deadline = time.monotonic() + 60
-    while not spool.exists() and time.monotonic() < deadline:
+    while not (spool.exists() and spool.stat().st_size) and time.monotonic() < deadline:
         time.sleep(0.01)
-    os.kill(program.pid, how)
+    # Ctrl-C goes to all processes of a terminal.
+    (os.killpg if how == signal.SIGINT else os.kill)(program.pid, how)
     _, errors = program.communicate(timeout=60)
     assert program.returncode == (-9 if how == signal.SIGKILL else 130)
     assert "Traceback" not in errors
