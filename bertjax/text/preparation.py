@@ -288,7 +288,7 @@ class _Preparation:
             found = self.splits[split]["documents"]
             if not fractions.get(split, 1):
                 continue
-            name = f"{split}_fraction"
+            name = f"{split}-fraction"
             way_out = (
                 f"pass --{name} {min(0.3, 4 * fractions[split]):.2g} (or 0 for no {split} split)"
                 if split in fractions
@@ -298,14 +298,14 @@ class _Preparation:
                 why = ", and a random next sentence comes from another one" if pairs else ""
                 raise UserError(
                     f"the {split} split has {found} of the {self.counts['new']:,} documents, it"
-                    f" needs {least} at least{why}: {way_out}, give more documents"
+                    f" needs {least} at least{why}; {way_out}, or give more documents"
                     + (", or pass --pairing none" if pairs and found else "")
                 )
         tokens = self.splits["train"]["text_tokens"]
         if tokens < room_for_tokens(rows.max_length, pairs):
             raise UserError(
                 f"the train split has {tokens} tokens, less than one row of max_length="
-                f"{rows.max_length}; give more text, or pass a smaller --max_length"
+                f"{rows.max_length}; give more text, or pass a smaller --max-length"
             )
 
     def make_rows(self) -> None:
@@ -355,7 +355,7 @@ class _Preparation:
         if self.options.pairs.pairing != "none" and not train["next_pairs"] + train["random_pairs"]:
             raise UserError(
                 f"no document of the train split has two sentences in {rows.max_length} tokens, so"
-                f" that there are no pairs; pass --pairing none, or a larger --max_length"
+                f" that there are no pairs; pass --pairing none, or a larger --max-length"
             )
 
     def token_counts(self) -> np.ndarray:

@@ -150,14 +150,21 @@ def _train_wordpiece(
 ) -> "tokenizers.Tokenizer":
     from tokenizers import models, trainers
 
-    # Half of the vocabulary for single characters leaves room for words in any script.
-    symbols = _frequent_symbols(words, config.minimum_frequency, config.vocab_size // 2)
-    known = set(symbols)
+    # Every character may begin a word and continue one. The most frequent are kept where the
+    # vocabulary has not room for all (Chinese).
+    counts: Counter[str] = Counter()
+    for word, count in words.items():
+        for character in word:
+            counts[character] += count
+    most = (config.vocab_size - len(SPECIAL_TOKENS)) // 2
+    characters = sorted(_most_frequent(counts, config.minimum_frequency, most))
+    symbols = [*characters, *("##" + character for character in characters)]
+    known = set(characters)
     spelled = Counter(
         {
             word: count
             for word, count in words.items()
-            if len(word) <= 100 and all(symbol in known for symbol in _symbols(word))
+            if len(word) <= 100 and known.issuperset(word)
         }
     )
     # The trainer numbers the symbols as it meets them, in the order of a hash table, and breaks

@@ -162,6 +162,21 @@ def test_vocabulary_larger_than_the_text_says_what_it_supports():
     assert made.vocab_size == supported
 
 
+def test_advised_size_works_for_text_that_is_mostly_characters():
+    texts = ["ab cd ef gh ij kl mn ab cd ef gh ij kl mn"]
+    with pytest.raises(UserError, match="--vocab-size 40,"):
+        train_tokenizer(texts, VocabularyConfig(vocab_size=99))
+    assert train_tokenizer(texts, VocabularyConfig(vocab_size=40)).vocab_size == 40
+
+
+def test_most_frequent_characters_are_kept_where_there_is_no_room_for_all():
+    texts = [" ".join(chr(0x4E00 + n) for n in range(90)) + " the the the them them"] * 2
+    made = train_tokenizer(texts, VocabularyConfig(vocab_size=25))
+    assert made.vocab_size == 25
+    assert made.unk_id not in made.encode_batch(["them"])[0]
+    assert made.unk_id in made.encode_batch([chr(0x4E00 + 89)])[0]
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

@@ -193,7 +193,7 @@ def test_options_out_of_range_are_refused(fields, message):
         (
             "\n\n".join(f"Sentence {n} is short. Another one, {n}, follows." for n in range(4)),
             {"validation_fraction": 1e-4, "test_fraction": 0.0, "near_threshold": 0.0},
-            "the validation split has 0 of the 4 documents, .* --validation_fraction 0.0004 .or 0",
+            "the validation split has 0 of the 4 documents, .* --validation-fraction 0.0004 .or 0",
         ),
         (
             "One sentence here. Another one there.",
