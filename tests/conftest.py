@@ -12,13 +12,18 @@ import numpy as np
 import pytest
 from jaxtyping import install_import_hook
 
-# Not by XLA_FLAGS, which the programs that tests start as processes would inherit.
+# XLA takes seconds to optimize what a test runs once, for milliseconds. The settings are this
+# process's own: the programs that tests start are optimized as ever, and choose their devices.
+FAST_COMPILATION = "--xla_cpu_use_fusion_emitters=false"
+jax.config.update("jax_disable_most_optimizations", True)
 jax.config.update("jax_num_cpu_devices", 8)
-
-# XLA takes seconds to optimize what a test runs once, for milliseconds. The programs that tests
-# start are optimized as ever; JAX_DISABLE_MOST_OPTIMIZATIONS=0 has the tests themselves be so, too.
-if "JAX_DISABLE_MOST_OPTIMIZATIONS" not in os.environ:
-    jax.config.update("jax_disable_most_optimizations", True)
+flags = os.environ.get("XLA_FLAGS")
+os.environ["XLA_FLAGS"] = f"{flags or ''} {FAST_COMPILATION}"
+jax.devices()  # reads the flags
+if flags is None:
+    del os.environ["XLA_FLAGS"]
+else:
+    os.environ["XLA_FLAGS"] = flags
 
 # Before the first import of any of them: shape annotations of these packages are checked at calls.
 install_import_hook(

@@ -227,43 +227,41 @@ def test_gates_of_1_change_nothing(forward, params, batch):
 # ------------------------------------------------------------------ dropout
 
 
-def test_dropout_is_a_function_of_key_and_row(forward, params, batch):
-    def dropped(key, row_ids, inputs=batch[:5]):
-        row_ids = jnp.array(row_ids)
-        return np.asarray(
-            forward(
-                params, *inputs, dropout=True, dropout_key=jax.random.key(key), row_ids=row_ids
-            ).mlm_logits
-        )
+@pytest.fixture(scope="module")
+def drop(forward, batch):
+    """The model with dropout on: `drop(params, key, row_ids)`."""
+
+    def apply(params, key, row_ids, inputs=batch[:5]):
+        options = {"dropout_key": jax.random.key(key), "row_ids": jnp.array(row_ids)}
+        return forward(params, *inputs, dropout=True, trace=True, **options)
+
+    return apply
+
+
+def test_dropout_is_a_function_of_key_and_row(drop, params, batch):
+    def logits(*arguments):
+        return np.asarray(drop(params, *arguments).mlm_logits)
 
     real = np.asarray(batch.sequence_ids) > 0
-    first = dropped(0, [4, 5, 6])
-    np.testing.assert_array_equal(dropped(0, [4, 5, 6]), first)
-    assert not np.allclose(dropped(1, [4, 5, 6])[real], first[real])
-    assert not np.allclose(dropped(0, [4, 9, 6])[1], first[1])
-    turned = dropped(0, [6, 5, 4], tuple(x[::-1] for x in batch[:5]))
+    first = logits(0, [4, 5, 6])
+    np.testing.assert_array_equal(logits(0, [4, 5, 6]), first)
+    assert not np.allclose(logits(1, [4, 5, 6])[real], first[real])
+    assert not np.allclose(logits(0, [4, 9, 6])[1], first[1])
+    turned = logits(0, [6, 5, 4], tuple(x[::-1] for x in batch[:5]))
     np.testing.assert_allclose(turned[::-1][real], first[real], rtol=1e-5, atol=1e-5)
 
 
-def test_dropout_differs_from_layer_to_layer(config, params, batch):
-    """With weights that are the same in both layers, so that only the masks can differ."""
-    same = jax.tree.map(
-        lambda x: jnp.stack([jnp.zeros_like(x[0])] * 2), params["bert"]["encoder"]["layers"]
-    )
-    changed = {**params, "bert": {**params["bert"], "encoder": {"layers": same}}}
-    # Only the bias of the second product is left: what dropout leaves of it is the mask.
-    changed["bert"]["encoder"]["layers"]["output"]["bias"] = jnp.ones((2, 32))
-    changed["bert"]["encoder"]["layers"]["output_layer_norm"]["scale"] = jnp.ones((2, 32))
-    changed["bert"]["encoder"]["layers"]["attention_layer_norm"]["scale"] = jnp.ones((2, 32))
-    model = BertForPreTraining(dataclasses.replace(config, hidden_dropout_prob=0.5))
-    apply = jax.jit(
-        lambda key: model.apply(
-            {"params": changed}, *batch[:5], dropout=True, trace=True, rngs={"dropout": key}
-        )
-    )
-    hidden = np.asarray(apply(jax.random.key(0)).encoder.trace.hidden)
-    first, second = (np.sign(hidden[i + 1] - hidden[i]) for i in range(2))
-    assert (first != second).mean() > 0.1
+def test_dropout_differs_from_layer_to_layer(drop, params):
+    """Of a layer whose only output is a bias of ones, dropout shows its mask."""
+    silent = jax.tree.map(jnp.zeros_like, params["bert"]["encoder"]["layers"])
+    silent["output"]["bias"] = jnp.ones((2, 32))
+    for norm in ("attention_layer_norm", "output_layer_norm"):
+        silent[norm]["scale"] = jnp.ones((2, 32))
+    changed = {**params, "bert": {**params["bert"], "encoder": {"layers": silent}}}
+    hidden = np.asarray(drop(changed, 0, [4, 5, 6]).encoder.trace.hidden)
+    dropped = np.diff(hidden, axis=0) < -0.5  # a kept 1 / 0.9 rises the others only a little
+    assert dropped.mean((1, 2, 3)) == pytest.approx(0.1, abs=0.05)
+    assert (dropped[0] & dropped[1]).mean() < 0.5 * dropped.mean()
 
 
 def test_dropout_off_needs_no_key_and_ignores_the_rates(config, forward, params, batch):
@@ -311,9 +309,9 @@ def test_remat_changes_no_gradient(config, params, batch, gradients, remat):
     for (path, one), other in zip(
         jax.tree_util.tree_leaves_with_path(gradients), jax.tree.leaves(others), strict=True
     ):
-        scale = float(jnp.abs(one).max())
-        assert scale > 0, path
-        np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-5 * scale, err_msg=str(path))
+        # The biases of the keys have no influence: their gradient is 0 but for rounding.
+        tolerance = 1e-5 * float(jnp.abs(one).max()) + 1e-8
+        np.testing.assert_allclose(other, one, rtol=1e-4, atol=tolerance, err_msg=str(path))
 
 
 def equations(jaxpr):
