@@ -11,7 +11,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Integer, Key
+from jaxtyping import Array, Bool, Int, Integer, Key
 
 from bertjax.errors import UserError
 from bertjax.types import MaskedTokens, RowBatch
@@ -188,8 +188,3 @@ def _drop_cut_word(
     cut = pieces_chosen < (ranks == last).sum()
     kept = used & ~(cut & (chosen == last))
     return jnp.where(kept.any(), kept, used)
-
-
-def count_masked(masked: MaskedTokens) -> Float[Array, ""]:
-    """How many slots of the batch are used."""
-    return masked.weights.sum()
