@@ -133,15 +133,16 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
     Source: google-research/bert `AdamWeightDecayOptimizer`. Differs: the moments are bias-corrected
         (Kingma & Ba 2015), as in torch's AdamW and in every later reimplementation.
     """
+    adamw = optax.adamw(
+        1.0,
+        config.beta1,
+        config.beta2,
+        ADAM_EPSILON,
+        weight_decay=config.weight_decay,
+        mask=decayed,
+    )
     if config.name == "adamw":
-        return optax.adamw(
-            1.0,
-            config.beta1,
-            config.beta2,
-            ADAM_EPSILON,
-            weight_decay=config.weight_decay,
-            mask=decayed,
-        )
+        return adamw
     if config.name == "lamb":
         return optax.chain(
             optax.scale_by_adam(config.beta1, config.beta2, ADAM_EPSILON),
@@ -149,16 +150,15 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
             scale_by_layer_trust_ratio(),
             optax.scale(-1.0),
         )
-    return optax.contrib.muon(
+    # `optax.contrib.muon` has an Adam of its own for what is no matrix; that one knows no exemption
+    # from weight decay. It is given matrices only.
+    muon = optax.contrib.muon(
         1.0,
         weight_decay=config.weight_decay,
-        weight_decay_mask=decayed,
-        adam_b1=config.beta1,
-        adam_b2=config.beta2,
-        adam_weight_decay=config.weight_decay,
         muon_weight_dimension_numbers=_muon_axes,
         consistent_rms=MUON_CONSISTENT_RMS,
     )
+    return optax.partition({"muon": muon, "adamw": adamw}, _muon_or_adamw)
 
 
 def decayed(params: Any) -> Any:
@@ -196,13 +196,18 @@ def scale_by_layer_trust_ratio() -> optax.GradientTransformation:
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
+def _muon_or_adamw(params: optax.Params) -> Any:
+    """Which of the two updates each parameter."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: "muon" if is_stacked(path) and path[-1].key == "kernel" else "adamw", params
+    )
+
+
 def _muon_axes(params: optax.Params) -> Any:
-    """Which axes of a parameter are a matrix's rows and columns; None for what Adam updates."""
+    """Which axes of the encoder's kernels are a matrix's rows and columns."""
     axes = optax.contrib.MuonDimensionNumbers
 
-    def choose(path: tuple[Any, ...], param: Array) -> Any:
-        if not is_stacked(path) or path[-1].key != "kernel":
-            return None
+    def choose(path: tuple[Any, ...], _: Array) -> optax.contrib.MuonDimensionNumbers:
         attention = any(key.key == "attention" for key in path)
         if attention and path[-2].key == "output":  # [L, N, H, D]
             return axes(reduction_axis=(1, 2), output_axis=3)
