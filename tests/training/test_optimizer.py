@@ -111,9 +111,9 @@ def test_muon_updates_are_orthogonal_for_the_encoders_matrices(params):
         for kernel in layers[f"{name}/kernel"].reshape(2, width, -1):
             values = np.linalg.svd(kernel, compute_uv=False)
             values /= MUON_CONSISTENT_RMS * np.sqrt(max(kernel.shape))
-                # Newton-Schulz brings the singular values near 1, but for the smallest few.
-                assert values.max() < 1.4, name
-                assert np.quantile(values, 0.2) > 0.6, name
+            # Newton-Schulz brings the singular values near 1, but for the smallest few.
+            assert values.max() < 1.4, name
+            assert np.quantile(values, 0.2) > 0.6, name
     drawn = np.linalg.svd(np.random.default_rng(0).normal(size=(32, 32)), compute_uv=False)
     assert np.quantile(drawn, 0.2) < 0.2 * drawn.max()  # of a gradient as it comes
 
