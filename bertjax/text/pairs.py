@@ -1,5 +1,6 @@
 """Examples from documents: next-sentence pairs, sentence-order pairs, or single passages."""
 
+import bisect
 import dataclasses
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
@@ -162,16 +163,18 @@ def _other_passage(
     """
     other = int(generator.random() * (len(corpus) - 1))
     starts = corpus.sentence_starts(other + (other >= number))
+    last = int(starts[-1])
     # Only sentences with enough text after them, where there are any.
-    candidates = max(1, int(np.searchsorted(starts[:-1], starts[-1] - length, "right")))
+    candidates = max(1, bisect.bisect_right(starts, last - length, hi=len(starts) - 1))
     begin = int(generator.random() * candidates)
-    start, last = int(starts[begin]), int(starts[-1])
+    start = int(starts[begin])
     if whole:
-        ends = starts[begin + 1 :]
-        ends = ends[ends <= start + most]
-        if len(ends):
-            end = int(ends[np.argmin(np.abs(ends - start - length))])
-            return corpus.tokens(start, end)
+        after = bisect.bisect_left(starts, start + length, begin + 1, len(starts) - 1)
+        near = [int(end) - start for end in starts[max(after - 1, begin + 1) : after + 1]]
+        fitting = [size for size in near if size <= most]
+        if fitting:
+            size = min(fitting, key=lambda size: abs(size - length))
+            return corpus.tokens(start, start + size)
     token_ids = corpus.tokens(start, min(start + length + 1, last))
     if len(token_ids) <= length:
         return token_ids

@@ -25,7 +25,14 @@ from bertjax.text.cleaning import CleaningConfig, LineCounts
 from bertjax.text.duplicates import DuplicateConfig, DuplicateFilter, OverlapMeter, document_split
 from bertjax.text.output import whole_directory
 from bertjax.text.pairs import PairConfig, room_for_tokens
-from bertjax.text.preparation_steps import CleanBlock, StepConfig, Steps, TokenBlock, Unit
+from bertjax.text.preparation_steps import (
+    CleanBlock,
+    SpooledTexts,
+    StepConfig,
+    Steps,
+    TokenBlock,
+    Unit,
+)
 from bertjax.text.readers import ReaderConfig, list_sources, read_documents
 from bertjax.text.rows import MOST_EXAMPLES, SPLITS, TOKENIZER_NAME, RowWriter, write_card
 from bertjax.text.sentences import check_language
@@ -188,7 +195,7 @@ class _Preparation:
         }
         blocks = _blocks(self._documents(sources))
         if self.options.cleaning.boilerplate_documents:
-            self._tokenize_spooled(*self._clean(blocks))
+            self._tokenize_spooled(self._clean(blocks))
         else:
             for clean, tokens in self.workers.run(Steps.clean_and_tokenize, blocks):
                 self._count_clean(clean)
@@ -209,35 +216,32 @@ class _Preparation:
                 self.counts["read_documents"] += 1
                 self.counts["read_characters"] += len(document.text)
                 self.read[source.name] += 1
+                self.report("reading", self.counts["read_characters"], total)
                 yield document.text
-            self.report("reading", self.counts["read_characters"], total)
 
-    def _clean(self, blocks: Iterable[list[str]]) -> tuple[list[tuple[int, int]], str | None]:
-        """Pass 1. Returns where each block of clean text lies, and the file of line counts."""
+    def _clean(self, blocks: Iterable[list[str]]) -> list[SpooledTexts]:
+        """Pass 1. Returns where each block of clean text lies."""
         counts = LineCounts()
+        path = self.directory / "spool" / "lines"
         places = []
         with (self.directory / "spool" / "clean").open("wb") as spool:
             for block in self.workers.run(Steps.clean_block, blocks):
                 self._count_clean(block)
                 counts.add(block.line_hashes)
-                places.append((spool.tell(), len(block.texts)))
-                spool.write(block.texts)
-                self.report("reading", self.counts["read_characters"], None)
-        path = self.directory / "spool" / "lines"
+                hashes = block.line_hashes.tobytes()
+                place = SpooledTexts(spool.tell(), len(block.texts), len(hashes), str(path))
+                places.append(place)
+                spool.write(block.texts + hashes)
         with path.open("wb") as file:
             pickle.dump(counts, file, protocol=5)  # which writes the table without a copy
-        return places, str(path)
+        return places
 
-    def _tokenize_spooled(self, places: list[tuple[int, int]], line_counts: str | None) -> None:
+    def _tokenize_spooled(self, places: list[SpooledTexts]) -> None:
         """Pass 2, when the clean text is on the disk."""
-        tasks = [(offset, size, line_counts) for offset, size in places]
-        total = sum(size for _, size in places)
-        done = 0
-        results = self.workers.run(Steps.tokenize_spooled, tasks)
-        for (_, size), block in zip(places, results, strict=True):
+        blocks = self.workers.run(Steps.tokenize_spooled, places)
+        for done, block in enumerate(blocks, 1):
             self._spool(block)
-            done += size
-            self.report("tokenizing", done, total)
+            self.report("tokenizing", done, len(places))
         (self.directory / "spool" / "clean").unlink()
 
     def _count_clean(self, block: CleanBlock) -> None:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bertjax.text.cleaning import CleaningConfig, clean, line_hashes, remove_boilerplate
+from bertjax.text.cleaning import CleaningConfig, LineCounts, clean, line_hashes, remove_boilerplate
 from bertjax.text.duplicates import signatures
 from bertjax.text.packing import make_rows
 from bertjax.text.pairs import PairConfig, make_examples
@@ -55,6 +55,18 @@ class CleanBlock(NamedTuple):
     documents: int
     characters: int
     too_short: int
+
+
+class SpooledTexts(NamedTuple):
+    """Where a `CleanBlock` lies in the spool: its texts, and behind them its line hashes.
+
+    `line_counts` is the file with the counts of all lines.
+    """
+
+    offset: int
+    size: int
+    hashes_size: int
+    line_counts: str
 
 
 class TokenBlock(NamedTuple):
@@ -121,51 +133,50 @@ class Steps:
             len(texts) - len(long_enough),
         )
 
-    def tokenize_block(self, texts: Sequence[str], line_counts: "str | None" = None) -> TokenBlock:
+    def tokenize_block(
+        self, texts: Sequence[str], line_counts: LineCounts | None = None
+    ) -> TokenBlock:
         """Signatures, sentences and token ids of clean documents.
 
         Args:
             texts: as `clean_block` made them.
-            line_counts: file with the counts of lines, when there is boilerplate to remove.
+            line_counts: the counts of all lines, when there is boilerplate to remove.
         """
         config = self.config.cleaning
-        boilerplate_lines = 0
+        removed = 0
         if line_counts is not None:
-            counts = _load_counts(line_counts)
-            kept = []
-            for text in texts:
-                text, removed = remove_boilerplate(text, counts, config)
-                boilerplate_lines += removed
-                kept.append(text)
-            texts = kept
+            results = [remove_boilerplate(text, line_counts, config) for text in texts]
+            texts = [text for text, _ in results]
+            removed = sum(lines for _, lines in results)
         long_enough = [text for text in texts if len(text) >= max(1, config.minimum_characters)]
         sentences = [self._sentences(text) for text in long_enough]
-        token_ids = self.tokenizer.encode_batch([part for parts in sentences for part in parts])
-        lengths = np.array([len(ids) for ids in token_ids], np.int64)
-        ends = np.cumsum([len(parts) for parts in sentences], dtype=np.int64)
-        filled = [
-            lengths[end - len(parts) : end] for parts, end in zip(sentences, ends, strict=True)
-        ]
+        token_ids, lengths = self.tokenizer.encode_joined(
+            [sentence for document in sentences for sentence in document]
+        )
         # A sentence of control characters only has no tokens; a document of such ones has none.
-        documents = [(int(part.sum()), int((part > 0).sum())) for part in filled]
-        whole = [number for number, (tokens, _) in enumerate(documents) if tokens]
-        joined = np.concatenate(token_ids) if token_ids else np.empty(0, np.int32)
+        ends = np.cumsum([len(document) for document in sentences], dtype=np.int64)
+        documents = np.stack([_sums_up_to(lengths, ends), _sums_up_to(lengths > 0, ends)], axis=1)
+        whole = np.flatnonzero(documents[:, 0]).tolist()
         return TokenBlock(
-            joined.astype(token_id_type(self.tokenizer.vocab_size)),
+            token_ids.astype(token_id_type(self.tokenizer.vocab_size)),
             lengths[lengths > 0],
-            np.array([documents[number] for number in whole], np.int64).reshape(-1, 2),
+            documents[whole],
             signatures([long_enough[number] for number in whole]),
-            boilerplate_lines,
+            removed,
             len(texts) - len(long_enough),
             len(long_enough) - len(whole),
-            int((joined == self.tokenizer.unk_id).sum()),
+            int((token_ids == self.tokenizer.unk_id).sum()),
         )
 
-    def tokenize_spooled(self, task: tuple[int, int, "str | None"]) -> TokenBlock:
-        """`tokenize_block` of the clean documents that lie at (offset, size) in the spool."""
-        offset, size, line_counts = task
-        texts = pickle.loads(os.pread(self._clean_texts, size, offset))
-        return self.tokenize_block(texts, line_counts)
+    def tokenize_spooled(self, place: SpooledTexts) -> TokenBlock:
+        """`tokenize_block` of clean documents that lie in the spool."""
+        texts = pickle.loads(os.pread(self._clean_texts, place.size, place.offset))
+        data = os.pread(self._clean_texts, place.hashes_size, place.offset + place.size)
+        counts = _load_counts(place.line_counts)
+        # Most blocks hold no boilerplate, and their lines are judged all at once.
+        most = counts.count(np.frombuffer(data, np.uint64)).max(initial=0)
+        frequent = most >= self.config.cleaning.boilerplate_documents
+        return self.tokenize_block(texts, counts if frequent else None)
 
     def clean_and_tokenize(self, texts: Sequence[str]) -> tuple[CleanBlock, TokenBlock]:
         """Both steps at once, for when no boilerplate is looked for."""
@@ -217,7 +228,12 @@ class Steps:
         return SpoolReader(self.config.spool / split, dtype)
 
 
+def _sums_up_to(values: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """The sum of each run of values, given where the runs end."""
+    return np.diff(np.concatenate([[0], np.cumsum(values, dtype=np.int64)])[ends], prepend=0)
+
+
 @functools.cache
-def _load_counts(path: str):
+def _load_counts(path: str) -> LineCounts:
     with open(path, "rb") as file:
         return pickle.load(file)
