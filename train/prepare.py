@@ -46,7 +46,9 @@ class PrepareConfig(PairConfig, RowConfig, ReaderConfig):
         PairConfig.__post_init__(self)
         RowConfig.__post_init__(self)
         if self.workers is None:
-            self.workers = len(os.sched_getaffinity(0))
+            # The cores that this process may use; not every system tells.
+            affinity = getattr(os, "sched_getaffinity", None)
+            self.workers = len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def main() -> None:

@@ -4,12 +4,14 @@ loads.
 `bertjax.text.tokenizer_training` makes new ones.
 """
 
+import contextlib
 import functools
 import hashlib
+import itertools
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +29,9 @@ SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 MOST_REMEMBERED_WORDS = 1 << 17
 # A longer run without a space is no word (a URL, Chinese text) and rarely comes again.
 LONGEST_REMEMBERED_WORD = 40
+
+# New words that go to the library as one text.
+WORDS_AT_ONCE = 100
 
 # With these, the ids of a text are those of its space-separated words, one after the other: the
 # pre-tokenizers drop white space. Where a space becomes part of a token (byte-level BPE, Unigram),
@@ -147,7 +152,7 @@ class Tokenizer:
             for words, text in zip(split, texts, strict=True)
         ]
         new = list(set().union(*parts).difference(remembered))
-        found = dict(zip(new, self._ask_library(new), strict=True))
+        found = dict(zip(new, self._encode_words(new), strict=True))
         if len(remembered) + len(found) > MOST_REMEMBERED_WORDS:
             # To forget all is simple, and the frequent words are back after a few sentences.
             old = {word for words in parts for word in words if word in remembered}
@@ -204,13 +209,41 @@ class Tokenizer:
         tokens = [self.token(id) or f"[unused{id}]" for id in range(self.vocab_size)]
         (directory / "vocab.txt").write_text("\n".join(tokens) + "\n", encoding="utf-8")
 
+    def _encode_words(self, words: list[str]) -> list[bytes]:
+        """The ids of each word. The library takes half the time for words in one text, and tells
+        by the offsets where the tokens come from; not so where spaces are tokens themselves.
+        """
+        part = self._json["pre_tokenizer"] or {"type": None}
+        if part["type"] not in _PRE_TOKENIZERS_WITHOUT_SPACES:
+            return self._ask_library(words)
+        groups = [
+            words[start : start + WORDS_AT_ONCE] for start in range(0, len(words), WORDS_AT_ONCE)
+        ]
+        with self._special_tokens_as_text():
+            encodings = self.library.encode_batch(
+                [" ".join(group) for group in groups], add_special_tokens=False
+            )
+        found = []
+        for group, encoding in zip(groups, encodings, strict=True):
+            ends = np.cumsum([len(word) + 1 for word in group])
+            starts = np.array([start for start, _ in encoding.offsets], np.int64)
+            bounds = np.searchsorted(starts, ends) * np.dtype(np.int32).itemsize
+            ids = np.array(encoding.ids, np.int32).tobytes()
+            found += [ids[i:j] for i, j in itertools.pairwise([0, *bounds.tolist()])]
+        return found
+
     def _ask_library(self, texts: Sequence[str]) -> list[bytes]:
+        with self._special_tokens_as_text():
+            encodings = self.library.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [np.array(encoding.ids, np.int32).tobytes() for encoding in encodings]
+
+    @contextlib.contextmanager
+    def _special_tokens_as_text(self) -> Iterator[None]:
         self.library.encode_special_tokens = True
         try:
-            encodings = self.library.encode_batch_fast(list(texts), add_special_tokens=False)
+            yield
         finally:
             self.library.encode_special_tokens = False
-        return [np.array(encoding.ids, np.int32).tobytes() for encoding in encodings]
 
 
 def load_tokenizer(path: Path | str) -> Tokenizer:

@@ -43,7 +43,10 @@ def start_workers(
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
     if method == "forkserver":
+        from multiprocessing import forkserver
+
         context.set_forkserver_preload([make_steps.__module__, *preload])
+        forkserver.ensure_running()  # its imports run beside what we do next
     executor = ProcessPoolExecutor(
         count, context, initializer=_start, initargs=(make_steps, arguments)
     )
