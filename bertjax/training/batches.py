@@ -1,7 +1,7 @@
 """Which rows a step sees: a pure function of (seed, step), read ahead of need."""
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import grain
 import numpy as np
@@ -12,6 +12,7 @@ from bertjax.types import RowBatch
 PREFETCH = 4
 
 
+@runtime_checkable
 class RowSource(Protocol):
     """Rows by number, as `bertjax.text.rows.Rows` gives them."""
 
@@ -37,7 +38,7 @@ class TrainingBatches:
     def __getitem__(self, step: int) -> RowBatch:
         places = step * self._batch_size + np.arange(self._batch_size)
         epochs, places = np.divmod(places, len(self._rows))
-        seeds = {epoch: self._epoch_seed(epoch) for epoch in np.unique(epochs)}
+        seeds = {epoch: self._epoch_seed(int(epoch)) for epoch in np.unique(epochs)}
         last = len(self._rows) - 1
         numbers = np.array(
             [
@@ -48,7 +49,7 @@ class TrainingBatches:
         return _batch_of(self._rows[numbers], numbers, epochs)
 
     def _epoch_seed(self, epoch: int) -> int:
-        return int(np.random.SeedSequence((self._seed, int(epoch))).generate_state(1)[0])
+        return int(np.random.SeedSequence((self._seed, epoch)).generate_state(1)[0])
 
     def read_ahead(self, first_step: int) -> Iterator[RowBatch]:
         """The batches from `first_step` on, a few of them read in the background."""

@@ -130,7 +130,7 @@ def make_train_step(
             zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
             ((loss, totals), gradients), _ = jax.lax.scan(add_part, zeros, parts)
 
-        norm = optax.global_norm(gradients)
+        norm = optax.tree.norm(gradients)
         if clip_norm:
             scale = jnp.minimum(1, clip_norm / jnp.maximum(norm, jnp.finfo(norm.dtype).tiny))
             gradients = jax.tree.map(lambda g: g * scale, gradients)

@@ -1,0 +1,135 @@
+"""What a run writes of itself, and the work it counts."""
+
+import dataclasses
+import json
+import math
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from bertjax.model.bert import BertForPreTraining
+from bertjax.training.metrics import (
+    MetricsWriter,
+    count_matmul_flops,
+    measure_matmul_rate,
+    read_metrics,
+)
+
+
+def write_lines(directory, steps, first_step=0):
+    writer = MetricsWriter(directory, first_step)
+    for step in steps:
+        writer.write(step, "train", {"loss": 1 / step}, {"seconds": 0.5})
+    writer.close()
+
+
+def test_lines_come_back_as_they_were_written(tmp_path):
+    writer = MetricsWriter(tmp_path, 0)
+    writer.write(20, "train", {"loss": 2.5, "skipped": 0}, {"seconds_a_step": 0.25})
+    writer.write(20, "validation", {"loss": 2.75}, {"seconds": 1.5})
+    # Every line is on the disk when it is written: a kill loses none.
+    assert read_metrics(tmp_path / "metrics.jsonl") == [
+        {
+            "step": 20,
+            "split": "train",
+            "loss": 2.5,
+            "skipped": 0,
+            "timing": {"seconds_a_step": 0.25},
+        },
+        {"step": 20, "split": "validation", "loss": 2.75, "timing": {"seconds": 1.5}},
+    ]
+    writer.close()
+    assert list((tmp_path / "tensorboard").glob("events.out.tfevents.*"))
+
+
+def test_resumed_run_drops_the_lines_of_later_steps(tmp_path):
+    write_lines(tmp_path, [10, 20, 30, 40])
+    write_lines(tmp_path, [30, 50], first_step=20)
+    assert [line["step"] for line in read_metrics(tmp_path / "metrics.jsonl")] == [10, 20, 30, 50]
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_last_line_that_a_kill_cut_short_goes(tmp_path):
+    write_lines(tmp_path, [10, 20])
+    path = tmp_path / "metrics.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole + whole.splitlines()[0][:17])
+    assert [line["step"] for line in read_metrics(path)] == [10, 20]
+    write_lines(tmp_path, [30], first_step=20)
+    assert path.read_bytes().startswith(whole)
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [10, 20, 30]
+
+
+def test_no_file_has_no_lines(tmp_path):
+    assert read_metrics(tmp_path / "metrics.jsonl") == []
+
+
+def test_numbers_that_are_not_finite_become_null(tmp_path):
+    writer = MetricsWriter(tmp_path, 0)
+    writer.write(1, "train", {"loss": math.nan, "norm": math.inf, "rate": 0.5}, {"s": -math.inf})
+    writer.close()
+    text = (tmp_path / "metrics.jsonl").read_text()
+    line = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert (line["loss"], line["norm"], line["rate"]) == (None, None, 0.5)
+    assert line["timing"] == {"s": None}
+
+
+# ------------------------------------------------------------------ the work of a step
+
+
+def products_of(jaxpr, times=1):
+    """FLOPs of all matrix products of a program; those inside a scan as often as it turns."""
+    total = 0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            ((contracted, _), _) = equation.params["dimension_numbers"]
+            left = equation.invars[0].aval.shape
+            inner = math.prod(left[axis] for axis in contracted)
+            total += times * 2 * inner * math.prod(equation.outvars[0].aval.shape)
+        turns = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
+        for value in equation.params.values():
+            for inner in value if isinstance(value, (tuple, list)) else [value]:
+                inner = getattr(inner, "jaxpr", inner)
+                if hasattr(inner, "eqns"):
+                    total += products_of(inner, times * turns)
+    return total
+
+
+def test_counted_work_is_that_of_the_programs_products(config):
+    """B=3, T=7, P=5, K=2; the product with the token-type table is a look-up and not counted."""
+    model = BertForPreTraining(dataclasses.replace(config, num_hidden_layers=5))
+    ids = jnp.ones((3, 7), jnp.int32)
+    params = jax.eval_shape(model.init, jax.random.key(0), ids)["params"]
+
+    def loss(params):
+        output = model.apply(
+            {"params": params},
+            ids,
+            example_starts=jnp.zeros((3, 2), jnp.int32),
+            masked_positions=jnp.zeros((3, 5), jnp.int32),
+        )
+        return output.mlm_logits.sum() + output.nsp_logits.sum()
+
+    look_up = 2 * 21 * 6 * 32  # tokens x G x D
+    forward = products_of(jax.make_jaxpr(loss)(params).jaxpr) - look_up
+    both = products_of(jax.make_jaxpr(jax.grad(loss))(params).jaxpr) - 2 * look_up
+    counted = count_matmul_flops(model.config, rows=3, length=7, masked_slots=5, examples=2)
+    assert counted == 3 * forward
+    assert counted == both
+
+
+def test_counted_work_equals_a_hand_count():
+    """bert-base, 8 x 128 tokens, 20 slots, one example a row."""
+    from bertjax.config import BertConfig
+
+    layer = 4 * 768**2 + 2 * 768 * 3072 + 2 * 128 * 768
+    encoder = 8 * 128 * 12 * layer
+    heads = 8 * 20 * (768**2 + 768 * 30522) + 8 * (768**2 + 2 * 768)
+    assert count_matmul_flops(BertConfig(), 8, 128, 20, 1) == 6 * (encoder + heads)
+
+
+def test_rate_of_the_machine_is_measured_on_every_device(one_device, eight_devices):
+    for mesh in (one_device, eight_devices):
+        rate = measure_matmul_rate(mesh, jnp.float32, size=64, repeats=3)
+        assert 1e6 < rate < 1e16

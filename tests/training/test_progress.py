@@ -1,0 +1,88 @@
+"""What a person sees of a run."""
+
+import pytest
+
+from bertjax.training.progress import (
+    RunProgress,
+    Stopwatch,
+    describe_duration,
+    describe_scores,
+    describe_training,
+    read_window,
+)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (-3.0, "0 s"),
+        (0.4, "0 s"),
+        (42.0, "42 s"),
+        (59.6, "1 min 0 s"),
+        (200.0, "3 min 20 s"),
+        (3599.7, "1 h 0 min"),
+        (18720.0, "5 h 12 min"),
+    ],
+)
+def test_duration_is_said_in_two_units(seconds, words):
+    assert describe_duration(seconds) == words
+
+
+def test_without_a_terminal_every_report_is_a_plain_line(capsys):
+    with RunProgress(100.0) as progress:
+        progress.report(20.0, "step 20  loss 3.1")
+        progress.say("saved")
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err == "step 20  loss 3.1\nsaved\n"
+
+
+def test_figures_of_a_step_stand_in_one_line():
+    values = {"loss": 3.0, "mlm_loss": 2.25, "nsp_loss": 0.75}
+    timing = {"tokens_per_second": 12345.6, "share_of_matmul_rate": 0.514}
+    assert describe_training(20, values, timing, 200.0) == (
+        "step 20  loss 3.000 (mlm 2.250, nsp 0.750)  12,346 tokens/s  51% of matmul rate  "
+        "3 min 20 s left"
+    )
+
+
+def test_scores_stand_beside_their_baseline():
+    scores = {
+        "mlm_loss": 2.5,
+        "unigram_loss": 6.25,
+        "mlm_accuracy": 0.5,
+        "unigram_accuracy": 0.0625,
+        "nsp_accuracy": 0.875,
+    }
+    assert describe_scores(scores) == (
+        "loss 2.500 (unigram baseline 6.250), masked accuracy 50.0% (baseline 6.2%), "
+        "NSP accuracy 87.5%"
+    )
+
+
+def test_window_is_read_as_means_and_rates(step, start, rows):
+    state, report = step(start, rows, 1.0)
+    state, report = step(state, rows, 1.0)
+    values, timing = read_window(state, report, seconds=4.0, ideal_seconds_a_step=0.5)
+    assert values["mlm_loss"] == pytest.approx(float(state.window.mlm.sum) / 14)
+    assert values["nsp_loss"] == pytest.approx(float(state.window.nsp.sum) / 8)
+    assert values["loss"] == values["mlm_loss"] + values["nsp_loss"]
+    assert (values["tokens"], values["skipped"]) == (44, 0)
+    assert values["learning_rate"] == pytest.approx(0.1)
+    assert timing == {"tokens_per_second": 11, "share_of_matmul_rate": 0.25, "seconds_a_step": 2}
+
+
+def test_pauses_do_not_count(monkeypatch):
+    import bertjax.training.progress as progress
+
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: now[0])
+    watch = Stopwatch()
+    now[0] += 3
+    watch.pause()
+    now[0] += 50
+    watch.go_on()
+    now[0] += 4
+    assert watch.lap() == 7
+    now[0] += 2
+    assert watch.lap() == 2

@@ -1,0 +1,80 @@
+"""Opening a run: begun anew, continued, or refused."""
+
+import json
+
+import jax.numpy as jnp
+import pytest
+
+from bertjax.errors import UserError
+from bertjax.training.checkpoint import CheckpointConfig
+from bertjax.training.run_directory import open_run, write_provenance
+from bertjax.training.state import TrainState, empty_window
+
+IDENTITY = {"data": "abc", "seed": 0, "model": {"hidden_size": 32}}
+
+
+@pytest.fixture
+def begun(tmp_path):
+    """A run directory with one checkpoint."""
+    run = tmp_path / "run"
+    checkpoints = open_run(run, CheckpointConfig(), IDENTITY, resume=True)
+    step = jnp.asarray(3, jnp.int32)
+    state = TrainState({"bias": jnp.ones(5)}, (), step, step, step, empty_window())
+    checkpoints.save(state, {"identity": IDENTITY})
+    checkpoints.close()
+    return run
+
+
+def test_new_directory_is_made(tmp_path):
+    run = tmp_path / "deep" / "run"
+    checkpoints = open_run(run, CheckpointConfig(), IDENTITY, resume=False)
+    assert checkpoints.steps() == []
+    assert run.is_dir()
+
+
+def test_run_goes_on_with_the_same_settings(begun):
+    assert open_run(begun, CheckpointConfig(), IDENTITY, resume=True).steps() == [3]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"seed": 1}, r"seed: 0 then, 1 now"),
+        ({"data": "xyz"}, r"data: abc then, xyz now"),
+        ({"model": {"hidden_size": 64}}, r"model: .*32.* then, .*64.* now"),
+        ({"optimizer": "lamb"}, r"optimizer: None then, lamb now"),
+    ],
+)
+def test_run_of_something_else_is_not_continued(begun, change, said):
+    with pytest.raises(UserError, match=rf"was begun with other settings.*{said}"):
+        open_run(begun, CheckpointConfig(), IDENTITY | change, resume=True)
+    assert (begun / "checkpoints" / "3").is_dir()
+
+
+def test_run_is_not_continued_when_that_is_forbidden(begun):
+    with pytest.raises(UserError, match=r"has checkpoints and --resume is false"):
+        open_run(begun, CheckpointConfig(), IDENTITY, resume=False)
+
+
+def test_file_is_no_run(tmp_path):
+    (tmp_path / "run").write_text("")
+    with pytest.raises(UserError, match=r"run: is a file; name a directory"):
+        open_run(tmp_path / "run", CheckpointConfig(), IDENTITY, resume=True)
+
+
+def test_directory_of_something_else_is_left_alone(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"holds something that is not a run; name a new directory"):
+        open_run(tmp_path, CheckpointConfig(), IDENTITY, resume=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_run_tells_where_it_comes_from(tmp_path):
+    write_provenance(tmp_path, "seed: 3\n", {"program": "train.pretrain"})
+    assert (tmp_path / "config.yaml").read_text() == "seed: 3\n"
+    about = json.loads((tmp_path / "run.json").read_text())
+    assert about["program"] == "train.pretrain"
+    assert about["devices"] == 8
+    assert about["packages"]["jax"].startswith("0.10")
+    assert about["git_commit"] is None or len(about["git_commit"]) >= 40
+    assert {path.name for path in tmp_path.iterdir()} == {"config.yaml", "run.json"}
