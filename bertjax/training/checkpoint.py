@@ -1,10 +1,12 @@
 """Checkpoints of a run: Orbax's, asynchronous, atomic, newest and best kept, verified when read."""
 
+import contextlib
 import dataclasses
 import json
 import logging
 import shutil
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -145,17 +147,18 @@ class Checkpoints:
             UserError: there are checkpoints, and all are damaged.
         """
         damaged: list[tuple[int, str]] = []
-        for step in reversed(self.steps()):
-            try:
-                return Restored(*self._read(step, like), damaged)
-            except Exception as error:  # whatever the reader of damaged bytes stumbles over
-                reason = " ".join(str(error).split())[:200] or type(error).__name__
-                damaged.append((step, reason))
-                aside = self._set_aside(step)
-                tell(
-                    f"checkpoint {step} is damaged ({reason}); moved it to {aside}, "
-                    "trying the one before it"
-                )
+        with _without_late_readers():
+            for step in reversed(self.steps()):
+                try:
+                    return Restored(*self._read(step, like), damaged)
+                except Exception as error:  # whatever the reader of damaged bytes stumbles over
+                    reason = " ".join(str(error).split())[:200] or type(error).__name__
+                    damaged.append((step, reason))
+                    aside = self._set_aside(step)
+                    tell(
+                        f"checkpoint {step} is damaged ({reason}); moved it to {aside}, "
+                        "trying the one before it"
+                    )
         if damaged:
             raise UserError(
                 f"{self._directory}: none of the checkpoints {[step for step, _ in damaged]} can"
@@ -186,6 +189,25 @@ class Checkpoints:
         (self._directory / str(step)).rename(aside)
         self._manager.reload()
         return aside
+
+
+@contextlib.contextmanager
+def _without_late_readers() -> Iterator[None]:
+    """Passes over what Orbax's readers of other arrays still tell when one has found damage.
+
+    The event loop they tell it to is closed by then, for each of which Python prints a traceback.
+    """
+    before = sys.unraisablehook
+
+    def tell(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            before(unraisable)
+
+    sys.unraisablehook = tell
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 def abstract(state: TrainState) -> TrainState:

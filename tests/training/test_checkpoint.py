@@ -184,6 +184,7 @@ def spoil_notes(directory, step):
         path.write_text("{")
 
 
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("damage", [cut, flip, swap, lose, spoil_notes])
 def test_damaged_newest_is_set_aside_and_the_one_before_taken(
     three, open_checkpoints, tmp_path, damage
