@@ -1,4 +1,4 @@
-"""The config: published sizes, refusals that name the field, and the way to and from config.json."""
+"""The config: published sizes, refusals that name the field, the way to config.json and back."""
 
 import dataclasses
 import json

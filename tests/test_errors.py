@@ -2,6 +2,7 @@
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
@@ -28,7 +29,7 @@ def test_users_mistake_is_one_paragraph_and_code_2(capsys):
 
 
 def test_missing_file_is_a_users_mistake(capsys):
-    code, told = end_of(lambda: open("/no/such/file"), capsys)
+    code, told = end_of(Path("/no/such/file").read_text, capsys)
     assert (code, told) == (2, "error: /no/such/file: No such file or directory\n")
 
 

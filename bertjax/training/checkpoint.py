@@ -1,12 +1,12 @@
 """Checkpoints of a run: Orbax's, asynchronous, atomic, newest and best kept, verified when read."""
 
-import contextlib
 import dataclasses
+import functools
 import json
 import logging
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -77,6 +77,7 @@ class Checkpoints:
         self._directory = directory.absolute()
         # Orbax tells of every file it touches, and of every directory that it finds half-written.
         logging.getLogger("absl").setLevel(logging.ERROR)
+        _ignore_late_readers()
         self._manager = ocp.CheckpointManager(
             self._directory,
             options=ocp.CheckpointManagerOptions(
@@ -147,18 +148,17 @@ class Checkpoints:
             UserError: there are checkpoints, and all are damaged.
         """
         damaged: list[tuple[int, str]] = []
-        with _without_late_readers():
-            for step in reversed(self.steps()):
-                try:
-                    return Restored(*self._read(step, like), damaged)
-                except Exception as error:  # whatever the reader of damaged bytes stumbles over
-                    reason = " ".join(str(error).split())[:200] or type(error).__name__
-                    damaged.append((step, reason))
-                    aside = self._set_aside(step)
-                    tell(
-                        f"checkpoint {step} is damaged ({reason}); moved it to {aside}, "
-                        "trying the one before it"
-                    )
+        for step in reversed(self.steps()):
+            try:
+                return Restored(*self._read(step, like), damaged)
+            except Exception as error:  # whatever the reader of damaged bytes stumbles over
+                reason = " ".join(str(error).split())[:200] or type(error).__name__
+                damaged.append((step, reason))
+                aside = self._set_aside(step)
+                tell(
+                    f"checkpoint {step} is damaged ({reason}); moved it to {aside}, "
+                    "trying the one before it"
+                )
         if damaged:
             raise UserError(
                 f"{self._directory}: none of the checkpoints {[step for step, _ in damaged]} can"
@@ -191,8 +191,8 @@ class Checkpoints:
         return aside
 
 
-@contextlib.contextmanager
-def _without_late_readers() -> Iterator[None]:
+@functools.cache  # once a process
+def _ignore_late_readers() -> None:
     """Passes over what Orbax's readers of other arrays still tell when one has found damage.
 
     The event loop they tell it to is closed by then, for each of which Python prints a traceback.
@@ -204,10 +204,6 @@ def _without_late_readers() -> Iterator[None]:
             before(unraisable)
 
     sys.unraisablehook = tell
-    try:
-        yield
-    finally:
-        sys.unraisablehook = before
 
 
 def abstract(state: TrainState) -> TrainState:
