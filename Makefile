@@ -1,8 +1,11 @@
 # `make demo` makes a BERT, `make test` tests the code; both make .venv first when it is not there.
 PYTHON ?= python3
 BIN := .venv/bin
+# Huge pages for the large buffers that XLA asks of glibc at every step: a fifth of a small model's step
+# on a CPU goes into page faults without them (docs/performance.md). Other systems ignore it.
+export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: install demo test test-all lint format clean
+.PHONY: install demo test test-all test-parity lint format clean
 .DELETE_ON_ERROR:
 
 install: .venv/.installed
@@ -14,11 +17,33 @@ install: .venv/.installed
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
+# The main job on the embedded corpus, about five minutes on two cores. Everything lies in runs/demo.
+DEMO := runs/demo
+demo: install
+	rm -rf $(DEMO)
+	$(BIN)/python -m train.tokenizer --config configs/demo/tokenizer.yaml --output $(DEMO)/tokenizer
+	$(BIN)/python -m train.prepare --config configs/demo/prepare.yaml --tokenizer $(DEMO)/tokenizer --output $(DEMO)/rows
+	$(BIN)/python -m train.pretrain --config configs/pretrain/demo.yaml --data $(DEMO)/rows --run $(DEMO)/run
+	$(BIN)/bertjax fill-mask --model $(DEMO)/run/model --top-k 3 \
+	  "Return the [MASK] of the list." \
+	  "Raise an [MASK] if the argument is not a string." \
+	  "If the file does not [MASK], it is created."
+
 test: install
 	$(BIN)/python -m pytest -m 'not slow'
 
 test-all: install
 	$(BIN)/python -m pytest
+
+# torch comes from pip: uv would take the CUDA build.
+test-parity: .venv-parity/.installed
+	.venv-parity/bin/python -m pytest tests/parity
+
+.venv-parity/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-parity
+	.venv-parity/bin/python -m pip install --quiet torch==2.13.0
+	.venv-parity/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,parity]'
+	touch $@
 
 lint: install
 	$(BIN)/ruff format --check .
@@ -29,4 +54,4 @@ format: install
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv runs build
+	rm -rf .venv .venv-parity build

@@ -8,7 +8,6 @@ The same command continues a run that was stopped or killed, to the same bits.
 import dataclasses
 import functools
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -28,19 +27,30 @@ from bertjax.text.rows import PreparedDirectory, Rows, open_prepared
 from bertjax.text.tokenizer import Tokenizer, load_tokenizer
 from bertjax.training.batches import TrainingBatches, evaluation_batches
 from bertjax.training.budget import BudgetConfig, Clock
-from bertjax.training.checkpoint import CheckpointConfig, Checkpoints, abstract
-from bertjax.training.metrics import MetricsWriter, count_matmul_flops, measure_matmul_rate
+from bertjax.training.checkpoint import CheckpointConfig, abstract
+from bertjax.training.metrics import (
+    MetricsWriter,
+    count_matmul_flops,
+    measure_matmul_rate,
+    read_metrics,
+)
 from bertjax.training.optimizer import (
     OptimizerConfig,
     ScheduleConfig,
     make_optimizer,
     make_schedule,
 )
-from bertjax.training.progress import RunProgress, describe_duration
-from bertjax.training.provenance import describe_environment
+from bertjax.training.progress import (
+    RunProgress,
+    Stopwatch,
+    describe_scores,
+    describe_training,
+    read_window,
+)
+from bertjax.training.run_directory import open_run, write_provenance
 from bertjax.training.sharding import MeshConfig, make_mesh, place_rows
 from bertjax.training.signals import STOPPED_EXIT_CODE, StopRequest
-from bertjax.training.state import TrainState, count_parameters, new_state
+from bertjax.training.state import count_parameters, new_state
 from bertjax.training.steps import Scores, make_eval_step, make_train_step
 from train.command_line import parse, to_yaml
 
@@ -59,6 +69,8 @@ class ModelConfig:
         hidden_act: gelu, gelu_new, relu or silu
         hidden_dropout_prob: dropout of hidden states, in [0, 1)
         attention_probs_dropout_prob: dropout of attention probabilities, in [0, 1)
+        initializer_range: standard deviation of new weights; 0.02 is for wide models, a narrow one
+            learns sooner from about 0.05
         max_position_embeddings: longest example in tokens; the rows' length when not given
     """
 
@@ -71,6 +83,7 @@ class ModelConfig:
     hidden_act: str | None = None
     hidden_dropout_prob: float | None = None
     attention_probs_dropout_prob: float | None = None
+    initializer_range: float | None = None
     max_position_embeddings: int | None = None
 
 
@@ -145,7 +158,8 @@ class PretrainConfig:
                 raise UserError(f"{name}={getattr(self, name)} must be at least 1")
         if self.batch_size % self.accumulation:
             raise UserError(
-                f"batch_size={self.batch_size} must be a multiple of accumulation={self.accumulation}"
+                f"batch_size={self.batch_size} must be a multiple of "
+                f"accumulation={self.accumulation}"
             )
 
 
@@ -187,6 +201,10 @@ def pretrain(config: PretrainConfig) -> int:
         clip_norm=config.optimizer.clip_norm,
         log_every=config.log_every,
     )
+    identity = _identity(config, bert_config, prepared)
+    run = Path(config.run)
+    if not config.dry_run:
+        checkpoints = open_run(run, config.checkpoint, identity, config.resume)
     state = new_state(model, optimizer, mesh, jax.random.key(config.seed), start_params)
     del start_params
 
@@ -200,7 +218,7 @@ def pretrain(config: PretrainConfig) -> int:
     progress.say(
         f"{count_parameters(state.params):,} parameters, "
         f"{int(prepared.token_counts.sum()):,} tokens in {len(prepared.train):,} rows of {length}, "
-        f"{f'{config.budget.minutes:g} minutes' if clock.in_seconds else f'{clock.most_steps:,} steps'} "
+        f"{clock.describe()} "
         f"of {config.batch_size} rows on {mesh.devices.size} {jax.default_backend()} device(s), "
         f"{flops:.3g} FLOP a step; matrix products run at {rate / 1e9:,.0f} GFLOP/s here"
     )
@@ -221,81 +239,74 @@ def pretrain(config: PretrainConfig) -> int:
         return 0
 
     # ---------------------------------------------------------------- run directory, resume
-    run = Path(config.run)
-    identity = _identity(config, bert_config, prepared)
-    checkpoints = _open_run(run, config, identity)
     restored = checkpoints.restore(abstract(state), progress.say)
     best = float("inf")
     if restored:
         state, best = restored.state, restored.notes["best"]
-        progress.say(f"continuing {run} from step {int(state.step)}")
-    _write_provenance(run, config, prepared)
     step = int(state.step)
-    metrics = MetricsWriter(run, step)
-
-    def keep(scores: dict[str, float] | None = None) -> None:
-        notes = {"identity": identity, "best": best, "seconds": clock.seconds}
-        checkpoints.save(state, notes, scores and scores["loss"])
-
-    def validate() -> None:
-        nonlocal best
-        scores, seconds = evaluate(state.params, "validation")
-        metrics.write(step, "validation", scores, {"seconds": seconds})
-        progress.say(f"step {step}: validation {_describe(scores)}")
-        if scores["loss"] < best:
-            best = scores["loss"]
-            save_model_directory(run / "model", bert_config, state.params, prepared.tokenizer_path)
-            keep(scores)
-
-    # ---------------------------------------------------------------- the loop
+    if clock.is_over(step, restored.notes["seconds"] if restored else 0.0):
+        if any(line["split"] == "test" for line in read_metrics(run / "metrics.jsonl")):
+            progress.say(f"{run} is finished: {step} steps; its model is in {run / 'model'}")
+            return 0
+    elif restored:
+        progress.say(f"continuing {run} from step {step}")
     with progress, StopRequest() as stop:
+        write_provenance(run, to_yaml(config), _origin(config, prepared))
+        metrics = MetricsWriter(run, step)
+
+        def keep(scores: dict[str, float] | None = None) -> None:
+            notes = {"identity": identity, "best": best, "seconds": clock.seconds}
+            checkpoints.save(state, notes, scores and scores["loss"])
+
+        def validate() -> None:
+            nonlocal best
+            scores, seconds = evaluate(state.params, "validation")
+            metrics.write(step, "validation", scores, {"seconds": seconds})
+            progress.say(f"step {step}: validation {describe_scores(scores)}")
+            if scores["loss"] < best:
+                best = scores["loss"]
+                save_model_directory(
+                    run / "model", bert_config, state.params, prepared.tokenizer_path
+                )
+                keep(scores)
+
+        # ------------------------------------------------------------ the loop
         clock.start(restored.notes["seconds"] if restored else 0.0)
-        stopwatch = _Stopwatch()
-        last_validated = step if restored else -1
+        stopwatch = Stopwatch()
         upcoming = batches.read_ahead(step)
-        while not clock.is_over(step) and stop.name is None:
+        over = clock.is_over(step)
+        while not over and stop.name is None:
             now = jnp.float32(clock.now(step))
             state, report = take_step(state, place_rows(next(upcoming), mesh), now)
             step += 1
-            if int(report.skipped_in_a_row) >= config.most_skipped:
-                raise UserError(
-                    f"step {step}: loss or gradient was not finite {config.most_skipped} times in a "
-                    f"row; the state up to the last checkpoint is in {run / 'checkpoints'}. Lower "
-                    "optimizer.learning_rate, or set optimizer.clip_norm"
-                )
             if step % config.log_every == 0:
-                values, timing = _read_window(state, report, stopwatch.lap(), flops / rate)
+                _stop_when_not_finite(step, int(report.skipped_in_a_row), config)
+                values, timing = read_window(state, report, stopwatch.lap(), flops / rate)
                 metrics.write(step, "train", values, timing)
-                left = _seconds_left(clock, step, timing["seconds_a_step"])
-                progress.report(clock.now(step), _describe_training(step, values, timing, left))
-            if step % config.evaluation.every == 0:
+                left = clock.seconds_left(step, timing["seconds_a_step"])
+                progress.report(clock.now(step), describe_training(step, values, timing, left))
+            over = clock.is_over(step)
+            if over or step % config.evaluation.every == 0:
                 stopwatch.pause()
                 validate()
-                last_validated = step
                 stopwatch.go_on()
-            if step % config.checkpoint.every == 0:
+            if over or step % config.checkpoint.every == 0:
                 keep()
-
-        # ------------------------------------------------------------ the end, or a stop
-        if stop.name is not None and not clock.is_over(step):
-            keep()
-            checkpoints.close()
-            metrics.close()
-            progress.say(
-                f"{stop.name}: saved step {step} in {run}; the same command goes on from there"
-            )
-            return STOPPED_EXIT_CODE
-        if last_validated != step:
-            validate()
         keep()
         checkpoints.close()
+    if not over:
+        metrics.close()
+        progress.say(
+            f"{stop.name}: saved step {step} in {run}; the same command goes on from there"
+        )
+        return STOPPED_EXIT_CODE
 
     # ---------------------------------------------------------------- the test split, once
     _, params, _ = load_model_directory(run / "model")
     scores, seconds = evaluate(params, "test")
     metrics.write(step, "test", scores, {"seconds": seconds})
     metrics.close()
-    progress.say(f"test {_describe(scores)}")
+    progress.say(f"test {describe_scores(scores)}")
     progress.say(
         f"model      {run / 'model'}\nmetrics    {run / 'metrics.jsonl'}\n"
         f'try it     bertjax fill-mask --model {run / "model"} "... [MASK] ..."'
@@ -364,8 +375,8 @@ def _resolve_model(
         for name, value in chosen.items():
             if name not in rates and value != getattr(loaded, name):
                 raise UserError(
-                    f"model.{name}={value} does not fit model.init={config.model.init}, where it is "
-                    f"{getattr(loaded, name)}; only {' and '.join(rates)} may differ"
+                    f"model.{name}={value} does not fit model.init={config.model.init}, where it "
+                    f"is {getattr(loaded, name)}; only {' and '.join(rates)} may differ"
                 )
         bert_config = dataclasses.replace(loaded, **chosen)
         theirs = load_tokenizer(config.model.init)
@@ -378,9 +389,43 @@ def _resolve_model(
         raise UserError(
             f"the rows in {config.data} are {length} tokens long, the model has "
             f"max_position_embeddings={bert_config.max_position_embeddings}; prepare with "
-            f"--max-length {bert_config.max_position_embeddings}, or raise model.max_position_embeddings"
+            f"--max-length {bert_config.max_position_embeddings}, or raise "
+            "model.max_position_embeddings"
         )
     return bert_config, params
+
+
+def _identity(
+    config: PretrainConfig, bert_config: BertConfig, prepared: PreparedDirectory
+) -> dict[str, Any]:
+    """What must be the same for a checkpoint to be continued."""
+    return {
+        "data": prepared.fingerprint,
+        "model": bert_config.to_dict(),
+        "seed": config.seed,
+        "batch_size": config.batch_size,
+        "masking": dataclasses.asdict(config.masking),
+        "optimizer": config.optimizer.name,
+    }
+
+
+def _origin(config: PretrainConfig, prepared: PreparedDirectory) -> dict[str, Any]:
+    """What stands in run.json beside the versions."""
+    return {
+        "program": "train.pretrain",
+        "seed": config.seed,
+        "data": str(Path(config.data).absolute()),
+        "data_fingerprint": prepared.fingerprint,
+    }
+
+
+def _stop_when_not_finite(step: int, skipped_in_a_row: int, config: PretrainConfig) -> None:
+    if skipped_in_a_row >= config.most_skipped:
+        raise UserError(
+            f"step {step}: loss or gradient was not finite in the last {skipped_in_a_row} steps; "
+            f"the last checkpoint is in {config.run}/checkpoints. Lower optimizer.learning_rate, "
+            "or set optimizer.clip_norm, and start in a new --run directory"
+        )
 
 
 def _make_evaluation(
@@ -424,135 +469,6 @@ def _make_evaluation(
         }, time.perf_counter() - started
 
     return evaluate
-
-
-# -------------------------------------------------------------------- the run directory
-
-
-def _identity(
-    config: PretrainConfig, bert_config: BertConfig, prepared: PreparedDirectory
-) -> dict[str, Any]:
-    """What must be the same for a checkpoint to be continued."""
-    return {
-        "data": prepared.fingerprint,
-        "model": bert_config.to_dict(),
-        "seed": config.seed,
-        "batch_size": config.batch_size,
-        "masking": dataclasses.asdict(config.masking),
-        "optimizer": config.optimizer.name,
-    }
-
-
-def _open_run(run: Path, config: PretrainConfig, identity: dict[str, Any]) -> Checkpoints:
-    """Opens the run's checkpoints; refuses a directory that is no run, or a run of something else."""
-    if run.exists() and not run.is_dir():
-        raise UserError(f"--run {run}: is a file; name a directory")
-    if run.exists() and any(run.iterdir()) and not (run / "run.json").exists():
-        raise UserError(f"--run {run}: holds something that is not a run; name a new directory")
-    run.mkdir(parents=True, exist_ok=True)
-    checkpoints = Checkpoints(run / "checkpoints", config.checkpoint)
-    notes = checkpoints.newest_notes()
-    if notes is None:
-        return checkpoints
-    if not config.resume:
-        raise UserError(
-            f"--run {run}: has checkpoints and --resume is false; name a new directory or remove it"
-        )
-    then = notes["identity"]
-    changed = [name for name in identity if identity[name] != then.get(name)]
-    if changed:
-        details = "; ".join(
-            f"{name}: {then.get(name)} then, {identity[name]} now" for name in changed
-        )
-        raise UserError(
-            f"--run {run}: was begun with other settings and can not be continued with these ({details}). "
-            "Put them back, or name a new --run directory"
-        )
-    return checkpoints
-
-
-def _write_provenance(run: Path, config: PretrainConfig, prepared: PreparedDirectory) -> None:
-    about = {
-        "program": "train.pretrain",
-        "seed": config.seed,
-        "data": str(Path(config.data).absolute()),
-        "data_fingerprint": prepared.fingerprint,
-        **describe_environment(),
-    }
-    for name, text in (
-        ("config.yaml", to_yaml(config)),
-        ("run.json", json.dumps(about, indent=2) + "\n"),
-    ):
-        aside = run / f"{name}.partial"
-        aside.write_text(text, encoding="utf-8")
-        os.replace(aside, run / name)
-
-
-# -------------------------------------------------------------------- figures
-
-
-class _Stopwatch:
-    """Seconds of training between two reports, pauses left out."""
-
-    def __init__(self) -> None:
-        self._since = self._paused_at = time.perf_counter()
-
-    def lap(self) -> float:
-        now = time.perf_counter()
-        seconds, self._since = now - self._since, now
-        return seconds
-
-    def pause(self) -> None:
-        self._paused_at = time.perf_counter()
-
-    def go_on(self) -> None:
-        self._since += time.perf_counter() - self._paused_at
-
-
-def _read_window(
-    state: TrainState, report: Any, seconds: float, ideal_seconds_a_step: float
-) -> tuple[dict[str, float], dict[str, float]]:
-    """The values and the timing of one line of the log."""
-    window, report, skipped = jax.device_get((state.window, report, state.skipped))
-    mlm, nsp = float(window.mlm.mean()), float(window.nsp.mean())
-    values = {
-        "loss": mlm + nsp,
-        "mlm_loss": mlm,
-        "nsp_loss": nsp,
-        "gradient_norm": float(report.gradient_norm),
-        "learning_rate": float(report.learning_rate),
-        "tokens": float(window.tokens),
-        "skipped": int(skipped),
-    }
-    timing = {
-        "tokens_per_second": float(window.tokens) / seconds,
-        "share_of_matmul_rate": ideal_seconds_a_step * float(window.steps) / seconds,
-        "seconds_a_step": seconds / float(window.steps),
-    }
-    return values, timing
-
-
-def _seconds_left(clock: Clock, step: int, seconds_a_step: float) -> float:
-    rest = clock.total - clock.now(step)
-    return rest if clock.in_seconds else rest * seconds_a_step
-
-
-def _describe_training(
-    step: int, values: dict[str, float], timing: dict[str, float], seconds_left: float
-) -> str:
-    return (
-        f"step {step}  loss {values['loss']:.3f} (mlm {values['mlm_loss']:.3f}, nsp {values['nsp_loss']:.3f})  "
-        f"{timing['tokens_per_second']:,.0f} tokens/s  {timing['share_of_matmul_rate']:.0%} of matmul rate  "
-        f"{describe_duration(seconds_left)} left"
-    )
-
-
-def _describe(scores: dict[str, float]) -> str:
-    return (
-        f"loss {scores['mlm_loss']:.3f} (unigram baseline {scores['unigram_loss']:.3f}), "
-        f"masked accuracy {scores['mlm_accuracy']:.1%} (baseline {scores['unigram_accuracy']:.1%}), "
-        f"NSP accuracy {scores['nsp_accuracy']:.1%}"
-    )
 
 
 if __name__ == "__main__":

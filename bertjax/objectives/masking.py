@@ -11,6 +11,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Int, Integer, Key
 
 from bertjax.errors import UserError
@@ -62,7 +63,11 @@ class Vocabulary:
     """
 
     def __init__(
-        self, size: int, mask_id: int, special_ids: list[int], continues_word: Bool[Array, " V"]
+        self,
+        size: int,
+        mask_id: int,
+        special_ids: list[int],
+        continues_word: Bool[Array | np.ndarray, " V"],
     ) -> None:
         self.size, self.mask_id = size, mask_id
         self.special = jnp.zeros(size, bool).at[jnp.array(special_ids)].set(True)

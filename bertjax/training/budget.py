@@ -75,9 +75,20 @@ class Clock:
         """The clock's value before `step`, at most `total`."""
         return min(self.seconds if self.in_seconds else float(step), self.total)
 
-    def is_over(self, step: int) -> bool:
-        """Whether the run ends before `step`."""
-        return self.now(step) >= self.total
+    def is_over(self, step: int, seconds: float | None = None) -> bool:
+        """Whether the run ends before `step`, after so many seconds (so far, when left out)."""
+        if self.in_seconds:
+            return (self.seconds if seconds is None else seconds) >= self.total
+        return step >= self.total
+
+    def seconds_left(self, step: int, seconds_a_step: float) -> float:
+        """How long the rest of the run takes at `seconds_a_step`."""
+        rest = self.total - self.now(step)
+        return rest if self.in_seconds else rest * seconds_a_step
+
+    def describe(self) -> str:
+        """The budget in words."""
+        return f"{self.total / 60:g} minutes" if self.in_seconds else f"{self.most_steps:,} steps"
 
     @property
     def most_steps(self) -> int:

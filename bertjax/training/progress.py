@@ -1,10 +1,15 @@
 """What a person sees of a run: one live line on a terminal, plain lines anywhere else."""
 
 import sys
+import time
 from types import TracebackType
 
+import jax
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
+
+from bertjax.training.state import TrainState
+from bertjax.training.steps import StepReport
 
 
 class RunProgress:
@@ -53,3 +58,70 @@ def describe_duration(seconds: float) -> str:
     if seconds < 3600:
         return f"{seconds // 60} min {seconds % 60} s"
     return f"{seconds // 3600} h {seconds % 3600 // 60} min"
+
+
+class Stopwatch:
+    """Seconds of training between two reports, pauses left out."""
+
+    def __init__(self) -> None:
+        self._since = self._paused_at = time.perf_counter()
+
+    def lap(self) -> float:
+        """Seconds since the last lap."""
+        now = time.perf_counter()
+        seconds, self._since = now - self._since, now
+        return seconds
+
+    def pause(self) -> None:
+        """What follows does not count."""
+        self._paused_at = time.perf_counter()
+
+    def go_on(self) -> None:
+        """What follows counts again."""
+        self._since += time.perf_counter() - self._paused_at
+
+
+def read_window(
+    state: TrainState, report: StepReport, seconds: float, ideal_seconds_a_step: float
+) -> tuple[dict[str, float], dict[str, float]]:
+    """The values and the timing of one line of the log."""
+    window, report, skipped = jax.device_get((state.window, report, state.skipped))
+    mlm, nsp = float(window.mlm.mean()), float(window.nsp.mean())
+    values = {
+        "loss": mlm + nsp,
+        "mlm_loss": mlm,
+        "nsp_loss": nsp,
+        "gradient_norm": float(report.gradient_norm),
+        "learning_rate": float(report.learning_rate),
+        "tokens": float(window.tokens),
+        "skipped": int(skipped),
+    }
+    timing = {
+        "tokens_per_second": float(window.tokens) / seconds,
+        "share_of_matmul_rate": ideal_seconds_a_step * float(window.steps) / seconds,
+        "seconds_a_step": seconds / float(window.steps),
+    }
+    return values, timing
+
+
+def describe_training(
+    step: int, values: dict[str, float], timing: dict[str, float], seconds_left: float
+) -> str:
+    """The figures of a step in one line."""
+    return (
+        f"step {step}  loss {values['loss']:.3f} "
+        f"(mlm {values['mlm_loss']:.3f}, nsp {values['nsp_loss']:.3f})  "
+        f"{timing['tokens_per_second']:,.0f} tokens/s  "
+        f"{timing['share_of_matmul_rate']:.0%} of matmul rate  "
+        f"{describe_duration(seconds_left)} left"
+    )
+
+
+def describe_scores(scores: dict[str, float]) -> str:
+    """The figures of an evaluation in one line, each beside its baseline."""
+    return (
+        f"loss {scores['mlm_loss']:.3f} (unigram baseline {scores['unigram_loss']:.3f}), "
+        f"masked accuracy {scores['mlm_accuracy']:.1%} "
+        f"(baseline {scores['unigram_accuracy']:.1%}), "
+        f"NSP accuracy {scores['nsp_accuracy']:.1%}"
+    )

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -58,13 +59,13 @@ class MeshConfig:
                 raise UserError(f"mesh.{name}={size} must be at least 1")
 
 
-def make_mesh(config: MeshConfig) -> Mesh:
-    """The mesh of all devices that jax sees, one device being the simplest.
+def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """The mesh of the devices (all that jax sees, when left out), one being the simplest.
 
     Raises:
         UserError: the axes ask for another number of devices than there are.
     """
-    devices = jax.devices()
+    devices = list(jax.devices() if devices is None else devices)
     fixed = config.fsdp * config.tensor
     data = len(devices) // fixed if config.data == -1 else config.data
     if data * fixed != len(devices):

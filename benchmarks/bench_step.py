@@ -1,0 +1,162 @@
+"""What one training step costs beside its matrix products alone.
+
+    python benchmarks/bench_step.py                 # base size, 8 rows of 128 tokens, dropout on
+    python benchmarks/bench_step.py --compile       # compile time of 4 and of 24 layers
+
+Conformance first: the step must bring the loss down on its one batch. Then rounds of one
+measurement of the machine's matrix-product rate and one of the step, alternating, so that a noisy
+machine disturbs both; the ratio is the median over the rounds.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bertjax.config import SIZES, BertConfig
+from bertjax.errors import UserError, program
+from bertjax.model.bert import BertForPreTraining
+from bertjax.model.encoder import REMAT_POLICIES
+from bertjax.objectives.masking import MaskingConfig, Vocabulary
+from bertjax.training.metrics import count_matmul_flops, measure_matmul_rate
+from bertjax.training.optimizer import OptimizerConfig, make_optimizer
+from bertjax.training.sharding import MeshConfig, make_mesh, place_rows
+from bertjax.training.state import new_state
+from bertjax.training.steps import make_train_step
+from bertjax.types import RowBatch
+
+EXAMPLES_A_ROW = 2
+LEARNING_RATE = 1e-4
+
+
+def main() -> int:
+    """Prints the table, or JSON."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--size", choices=SIZES, default="base", help="model (default: base)")
+    parser.add_argument("--rows", type=int, default=8, help="rows a step (default: 8)")
+    parser.add_argument("--length", type=int, default=128, help="tokens a row (default: 128)")
+    parser.add_argument("--vocab-size", type=int, default=30522, help="tokens (default: 30522)")
+    parser.add_argument("--rounds", type=int, default=5, help="measurements (default: 5)")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--remat", choices=list(REMAT_POLICIES), default="none")
+    parser.add_argument("--compile", action="store_true", help="measure compilation instead")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    options = parser.parse_args()
+    if min(options.rows, options.length // 8, options.rounds) < 1:
+        raise UserError("--rows and --rounds must be at least 1, --length at least 8")
+    figures = measure_compilation(options) if options.compile else measure_step(options)
+    if options.json:
+        print(json.dumps(figures))
+    else:
+        for name, value in figures.items():
+            print(f"{name:38} {value:.4g}" if isinstance(value, float) else f"{name:38} {value}")
+    return 0
+
+
+def measure_step(options: argparse.Namespace) -> dict[str, Any]:
+    """Seconds of a step, seconds of its matrix products at the measured rate, and their ratio."""
+    config = BertConfig.of_size(
+        options.size, vocab_size=options.vocab_size, max_position_embeddings=options.length
+    )
+    mesh = make_mesh(MeshConfig())
+    dtype = jnp.dtype(options.dtype)
+    masking = MaskingConfig()
+    flops = count_matmul_flops(
+        config, options.rows, options.length, masking.slots(options.length), EXAMPLES_A_ROW
+    )
+    take_step, state, batch = _compile_step(config, options, mesh, dtype)
+
+    losses, steps, products = [], [], []
+    for _ in range(options.rounds):
+        products.append(flops / measure_matmul_rate(mesh, dtype))
+        started = time.perf_counter()
+        state, report = take_step(state, batch, jnp.float32(1))
+        losses.append(float(report.loss))
+        steps.append(time.perf_counter() - started)
+    if not losses[-1] < losses[0]:
+        raise SystemExit(f"conformance: the loss did not fall on one batch: {losses}")
+    ratios = [step / product for step, product in zip(steps, products, strict=True)]
+    return {
+        "model": f"{options.size}, {options.rows} x {options.length} tokens, {options.dtype}",
+        "remat": options.remat,
+        "device": jax.devices()[0].device_kind,
+        "matrix-product FLOP a step": float(flops),
+        "matrix-product rate, GFLOP/s": flops / statistics.median(products) / 1e9,
+        "matrix products alone, s": statistics.median(products),
+        "training step, s": statistics.median(steps),
+        "step / matrix products, median": statistics.median(ratios),
+        "step / matrix products, least": min(ratios),
+        "tokens a second": options.rows * options.length / statistics.median(steps),
+    }
+
+
+def measure_compilation(options: argparse.Namespace) -> dict[str, Any]:
+    """Seconds of compilation of the same step with 4 and with 24 layers, alternating."""
+    mesh = make_mesh(MeshConfig())
+    seconds: dict[int, list[float]] = {4: [], 24: []}
+    for _ in range(options.rounds):
+        for layers, times in seconds.items():
+            config = BertConfig(
+                vocab_size=999,
+                hidden_size=64,
+                num_hidden_layers=layers,
+                num_attention_heads=2,
+                intermediate_size=256,
+                max_position_embeddings=options.length,
+            )
+            jax.clear_caches()
+            started = time.perf_counter()
+            _compile_step(config, options, mesh, jnp.dtype(options.dtype), create=False)
+            times.append(time.perf_counter() - started)
+    few, many = statistics.median(seconds[4]), statistics.median(seconds[24])
+    return {"4 layers, s": few, "24 layers, s": many, "24 layers / 4 layers": many / few}
+
+
+def _compile_step(
+    config: BertConfig, options: argparse.Namespace, mesh: Any, dtype: Any, create: bool = True
+) -> tuple[Any, Any, RowBatch]:
+    model = BertForPreTraining(config, dtype, options.remat)
+    optimizer = make_optimizer(OptimizerConfig())
+    vocabulary = Vocabulary(
+        config.vocab_size, 4, [0, 1, 2, 3, 4], np.zeros(config.vocab_size, bool)
+    )
+    step = make_train_step(
+        model, optimizer, lambda clock: LEARNING_RATE * clock, MaskingConfig(), vocabulary, seed=0,
+        clip_norm=1.0,
+    )  # fmt: skip
+    batch = place_rows(_random_batch(config, options.rows, options.length), mesh)
+
+    def make_state() -> Any:
+        return new_state(model, optimizer, mesh, jax.random.key(0))
+
+    state = make_state() if create else jax.eval_shape(make_state)
+    compiled = jax.jit(step, donate_argnums=0).lower(state, batch, jnp.float32(0)).compile()
+    return compiled, state, batch
+
+
+def _random_batch(config: BertConfig, rows: int, length: int) -> RowBatch:
+    """Full rows of two examples each, of random tokens."""
+    random = np.random.default_rng(0)
+    second = length // 2
+    shape = (rows, length)
+    return RowBatch(
+        token_ids=random.integers(5, config.vocab_size, shape).astype(np.int32),
+        token_type_ids=np.zeros(shape, np.uint8),
+        sequence_ids=np.broadcast_to(1 + (np.arange(length) >= second), shape).astype(np.uint8),
+        position_ids=np.broadcast_to(np.arange(length) % second, shape).astype(np.uint16),
+        example_starts=np.broadcast_to([0, second], (rows, 2)).astype(np.uint16),
+        next_sentence_labels=random.integers(0, 2, (rows, 2)).astype(np.int8),
+        row_numbers=np.arange(rows, dtype=np.uint32),
+        epochs=np.zeros(rows, np.uint32),
+    )
+
+
+if __name__ == "__main__":
+    program(main)()

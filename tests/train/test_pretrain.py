@@ -1,0 +1,290 @@
+"""`train.pretrain` as a user runs it: real processes, killed, stopped, damaged, resumed."""
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from bertjax.errors import UserError
+from bertjax.text.rows import write_rows
+from bertjax.text.tokenizer import Tokenizer, build_wordpiece
+from bertjax.training.metrics import read_metrics
+from bertjax.training.signals import STOPPED_EXIT_CODE
+from train.command_line import parse
+from train.pretrain import PretrainConfig, pretrain
+
+T, K, ROWS, STEPS = 16, 2, 24, 12
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+WORDS = [f"w{number}" for number in range(30)]
+V = len(SPECIAL) + len(WORDS)
+WAY = Path(__file__).resolve().parents[2]
+
+
+def make_columns(rows, seed):
+    """Rows of two examples, `[CLS] a a a [SEP] b b [SEP]`; B follows A when its words do."""
+    draw = np.random.default_rng(seed)
+    ids = np.zeros((rows, T), np.int32)
+    labels = draw.integers(0, 2, (rows, K))
+    for row in range(rows):
+        for example in range(K):
+            first = draw.integers(5, V - 6)
+            second = first + 3 if labels[row, example] == 0 else draw.integers(5, V - 2)
+            words = [2, first, first + 1, first + 2, 3, second, second + 1, 3]
+            ids[row, example * 8 : example * 8 + 8] = words
+    whole = np.broadcast_to(np.arange(T), (rows, T))
+    return {
+        "token_ids": ids,
+        "token_type_ids": (whole % 8 > 4).astype(np.uint8),
+        "sequence_ids": (whole // 8 + 1).astype(np.uint8),
+        "position_ids": whole % 8,
+        "example_starts": np.broadcast_to([0, 8], (rows, K)),
+        "next_sentence_labels": labels,
+    }
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pretrain")
+    Tokenizer(build_wordpiece(SPECIAL + WORDS, True, None)).save(folder / "tokenizer")
+    splits = {
+        name: make_columns(rows, seed)
+        for seed, (name, rows) in enumerate({"train": ROWS, "validation": 5, "test": 3}.items())
+    }
+    write_rows(folder / "rows", splits, V, folder / "tokenizer")
+    return folder / "rows"
+
+
+def make_arguments(data, run, *options):
+    arguments = [
+        *("--data", data, "--run", run),
+        *("--model.num_hidden_layers", 2, "--model.hidden_size", 32),
+        *("--model.num_attention_heads", 4, "--model.intermediate_size", 37),
+        *("--batch-size", 8, "--budget.steps", STEPS, "--log-every", 3),
+        *("--evaluation.every", 4, "--evaluation.batch_size", 8, "--checkpoint.every", 2),
+        *("--optimizer.learning_rate", 0.01),
+        *options,
+    ]
+    return [str(word) for word in arguments]
+
+
+def read_config(data, run, *options):
+    return parse(PretrainConfig, "", make_arguments(data, run, *options))
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("compiled")
+
+
+@pytest.fixture
+def launch(prepared, cache):
+    """Starts the program on the prepared rows; the processes share the compiled step."""
+
+    def start(run, *options, data=prepared, devices=1):
+        environment = os.environ | {
+            "JAX_PLATFORMS": "cpu",
+            "JAX_COMPILATION_CACHE_DIR": str(cache),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        }
+        return subprocess.Popen(
+            [sys.executable, "-m", "train.pretrain", *make_arguments(data, run, *options)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            cwd=WAY,
+        )
+
+    return start
+
+
+def finish(process):
+    output, errors = process.communicate(timeout=300)
+    return process.returncode, output, errors
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(tmp_path_factory):
+    """Where the run that nothing happened to lies; filled by the first test that asks."""
+    return tmp_path_factory.mktemp("uninterrupted") / "run"
+
+
+@pytest.fixture
+def whole_run(uninterrupted, launch):
+    if not uninterrupted.exists():
+        code, _, errors = finish(launch(uninterrupted))
+        assert code == 0, errors
+    return uninterrupted
+
+
+def read_state(run):
+    """Every array of the newest checkpoint, as bytes."""
+    newest = max(int(path.name) for path in (run / "checkpoints").iterdir() if path.name.isdigit())
+    with ocp.StandardCheckpointer() as checkpointer:
+        tree = checkpointer.restore((run / "checkpoints" / str(newest) / "state").absolute())
+    leaves = ocp.tree.to_flat_dict(tree)
+    return newest, {name: np.asarray(leaf).tobytes() for name, leaf in leaves.items()}
+
+
+def assert_same_run(one, other):
+    step, state = read_state(one)
+    other_step, other_state = read_state(other)
+    assert step == other_step == STEPS
+    assert state.keys() == other_state.keys()
+    assert [name for name in state if state[name] != other_state[name]] == []
+    weights = [(run / "model" / "model.safetensors").read_bytes() for run in (one, other)]
+    assert weights[0] == weights[1]
+    lines = [read_metrics(run / "metrics.jsonl") for run in (one, other)]
+    for line in lines[0] + lines[1]:
+        del line["timing"]
+    assert lines[0] == lines[1]
+
+
+def kill_at_random(launch, run, draw, kills):
+    """Starts, kills -9 at a random moment of training or in the middle of a save, starts again."""
+    for _ in range(kills):
+        process = launch(run)
+        during_save = draw.random() < 0.5
+        delay = draw.random() * 1.5
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and process.poll() is None:
+            names = [path.name for path in (run / "checkpoints").glob("*")]
+            if during_save and any("tmp" in name for name in names):
+                break
+            if not during_save and (run / "run.json").exists():
+                time.sleep(delay)
+                break
+            time.sleep(0.002)
+        process.kill()
+        finish(process)
+    code, _, errors = finish(launch(run))
+    assert code == 0, errors
+    return errors
+
+
+def test_killed_run_resumed_equals_uninterrupted(launch, whole_run, tmp_path):
+    kill_at_random(launch, tmp_path / "run", random.Random(3), kills=2)
+    assert_same_run(whole_run, tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_ten_kills_resumed_equal_uninterrupted(launch, whole_run, tmp_path):
+    kill_at_random(launch, tmp_path / "run", random.Random(5), kills=10)
+    assert_same_run(whole_run, tmp_path / "run")
+
+
+def test_sigterm_saves_exits_with_its_own_code_and_resumes_the_same(launch, whole_run, tmp_path):
+    process = launch(tmp_path / "run")
+    while not (tmp_path / "run" / "run.json").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    code, _, errors = finish(process)
+    assert code == STOPPED_EXIT_CODE, errors
+    assert re.search(r"SIGTERM: saved step \d+ in .*; the same command goes on", errors)
+    code, _, errors = finish(launch(tmp_path / "run"))
+    assert code == 0, errors
+    assert "continuing" in errors
+    assert_same_run(whole_run, tmp_path / "run")
+
+
+def test_damaged_newest_checkpoint_falls_back_to_the_one_before(launch, whole_run, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(whole_run, run)
+    for file in (run / "checkpoints" / str(STEPS) / "state").rglob("*"):
+        if file.is_file() and file.parent.name == "d":
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    code, _, errors = finish(launch(run))
+    assert code == 0, errors
+    assert f"checkpoint {STEPS} is damaged" in errors
+    assert (run / "damaged" / str(STEPS)).is_dir()
+    assert_same_run(whole_run, run)
+
+
+def test_finished_run_started_again_changes_nothing(launch, whole_run):
+    before = (whole_run / "metrics.jsonl").read_bytes()
+    code, _, errors = finish(launch(whole_run))
+    assert code == 0
+    assert "finished" in errors
+    assert (whole_run / "metrics.jsonl").read_bytes() == before
+
+
+def test_dry_run_writes_nothing(launch, tmp_path):
+    code, _, errors = finish(launch(tmp_path / "run", "--dry-run", "true"))
+    assert code == 0, errors
+    assert "dry run" in errors
+    assert not (tmp_path / "run").exists()
+
+
+def test_wall_clock_budget_anneals_to_its_end(launch, prepared, tmp_path):
+    options = ("--budget.steps", "null", "--budget.minutes", 0.05, "--log-every", 1)
+    options += ("--evaluation.every", 9999, "--checkpoint.every", 9999)
+    code, output, errors = finish(launch(tmp_path / "run", *options, "--json", "true"))
+    assert code == 0, errors
+    lines = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    rates = [line["learning_rate"] for line in lines if line["split"] == "train"]
+    assert max(rates) > 0.005
+    assert rates[-1] < 0.3 * max(rates)
+    assert json.loads(output)["step"] == lines[-1]["step"]
+
+
+def test_run_directory_says_where_it_comes_from(whole_run):
+    about = json.loads((whole_run / "run.json").read_text())
+    assert about["seed"] == 0
+    assert about["packages"]["jax"]
+    assert re.fullmatch(r"[0-9a-f]{64}", about["data_fingerprint"])
+    assert "batch_size: 8" in (whole_run / "config.yaml").read_text()
+    assert list((whole_run / "tensorboard").glob("events*"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--seed", 7), "was begun with other settings.*seed: 0 then, 7 now"),
+        (("--model.num_hidden_layers", 3), "was begun with other settings.*model"),
+        (("--resume", "false"), "has checkpoints and --resume is false"),
+    ],
+)
+def test_resume_with_other_settings_is_refused(prepared, whole_run, options, message):
+    with pytest.raises(UserError, match=message):
+        pretrain(read_config(prepared, whole_run, *options))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--batch-size", 64), "24 training rows, less than one batch of batch_size=64"),
+        (("--batch-size", 6, "--accumulation", 4), "batch_size=6 must be a multiple of"),
+        (("--budget.minutes", 3), "exactly one of budget.steps, budget.epochs, budget.minutes"),
+        (("--model.num_attention_heads", 5), "hidden_size=32 must be a multiple of"),
+        (("--model.max_position_embeddings", 9), "rows in .* are 16 tokens long"),
+        (("--optimizer.learning_rat", 1), "did you mean 'optimizer.learning_rate'"),
+        (("--model.init", "nowhere"), "nowhere: no such directory"),
+        (("--mesh.fsdp", 3), "does not make the number of devices"),
+        (("--batch-size", 12), "must be a multiple of the 8 devices"),
+        (("--data", "nowhere"), "nowhere: no such directory"),
+    ],
+)
+def test_mistake_names_field_and_way_out(prepared, tmp_path, options, message):
+    with pytest.raises(UserError, match=message):
+        pretrain(read_config(prepared, tmp_path / "run", *options))
+    assert not (tmp_path / "run").exists()
+
+
+def test_mistake_ends_program_with_one_paragraph_and_code_2(launch, tmp_path):
+    code, output, errors = finish(launch(tmp_path / "run", data=tmp_path))
+    assert code == 2
+    assert output == ""
+    assert errors.startswith("error: ")
+    assert errors.count("\n") == 1
