@@ -48,6 +48,8 @@ BLOCK_DOCUMENTS = 1024
 UNIT_TOKENS = 1 << 18
 # As many slots for examples as there are runs of so many tokens in a row, unless said otherwise.
 TOKENS_PER_EXAMPLE = 8
+# Word runs that are kept to measure the overlap of splits: enough for a tenth of a percent.
+OVERLAP_SAMPLE = 1 << 18
 # Imported once for all workers.
 PRELOAD = ("ftfy", "rensa", "sentencex", "tokenizers")
 SHORTEST_ROW, LONGEST_ROW = 8, 1 << 15
@@ -185,7 +187,7 @@ class _Preparation:
         self.counts: dict[str, int] = collections.Counter()
         self.splits: dict[str, dict[str, Any]] = {split: {} for split in SPLITS}
         self.duplicate_filter = DuplicateFilter(options.duplicates)
-        self.overlap = OverlapMeter()
+        self.overlap = OverlapMeter(OVERLAP_SAMPLE)
         self.units: dict[str, list[tuple[int, int]]] = {}
 
     def read_and_tokenize(self, sources: list[Source]) -> None:
