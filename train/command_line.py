@@ -41,9 +41,13 @@ def parse(
     )
     parser.add_class_arguments(config_class)
     fields = dict(flat_fields(config_class))
-    _require_config_file(arguments)
+    paths, flags = _split_config_files(arguments)
+    for path in paths:
+        _require_config(path)
+    # What comes later wins, so the files come first.
+    files = [f"--config={path}" for path in paths]
     try:
-        namespace = parser.parse_args(_join_lists(arguments, fields))
+        namespace = parser.parse_args(files + _join_lists(flags, fields))
         namespace.pop("config")
         return config_class(**_build(config_class, namespace))
     except jsonargparse.ArgumentError as error:
@@ -110,28 +114,32 @@ def _join_lists(arguments: list[str], fields: dict[str, Any]) -> list[str]:
     return joined
 
 
-def _require_config_file(arguments: list[str]) -> None:
-    for word, value in zip(arguments, [*arguments[1:], ""], strict=True):
-        path = (
-            value
-            if word == "--config"
-            else word.removeprefix("--config=")
-            if word.startswith("--config=")
-            else None
+def _split_config_files(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """The files that `--config` names, and the other words."""
+    paths, others = [], []
+    words = iter(arguments)
+    for word in words:
+        if word == "--config":
+            paths.append(next(words, ""))
+        elif word.startswith("--config="):
+            paths.append(word.removeprefix("--config="))
+        else:
+            others.append(word)
+    return paths, others
+
+
+def _require_config(path: str) -> None:
+    if not Path(path).is_file():
+        raise UserError(f"--config {path}: no such file")
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"--config {path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise UserError(
+            f"--config {path}: a config is a mapping of field names to values, this file holds"
+            f" {content!r:.60}"
         )
-        if path is None:
-            continue
-        if not Path(path).is_file():
-            raise UserError(f"--config {path}: no such file")
-        try:
-            content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError(f"--config {path}: not YAML: {' '.join(str(error).split())}") from None
-        if not isinstance(content, dict):
-            raise UserError(
-                f"--config {path}: a config is a mapping of field names to values, this file holds"
-                f" {content!r:.60}"
-            )
 
 
 def _explain(message: str, names: list[str]) -> str:

@@ -1,0 +1,248 @@
+"""A dataclass as the config: from YAML, from flags, and what is said of what does not fit."""
+
+import dataclasses
+from typing import Literal
+
+import pytest
+import yaml
+
+from bertjax.errors import UserError
+from train.command_line import flat_fields, parse, to_yaml
+
+
+@dataclasses.dataclass(frozen=True)
+class ScheduleConfig:
+    """How the rate runs.
+
+    Attributes:
+        name: shape after the warm-up
+        warm_up: share of the budget, in [0, 1)
+    """
+
+    name: Literal["linear", "cosine"] = "linear"
+    warm_up: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.warm_up < 1:
+            raise UserError(f"schedule.warm_up={self.warm_up} must lie in [0, 1)")
+
+
+@dataclasses.dataclass
+class Config:
+    """A program's config.
+
+    Attributes:
+        input: files to read
+        output: where it goes, a directory
+        vocab_size: tokens in the vocabulary
+        rate: a number
+        lower_case: whether letters are lowered
+        limit: at most so many; null = all
+        ids: whole numbers
+        schedule: how the rate runs
+    """
+
+    output: str
+    input: list[str] = dataclasses.field(default_factory=list)
+    vocab_size: int = 99
+    rate: float = 0.5
+    lower_case: bool = True
+    limit: int | None = None
+    ids: list[int] = dataclasses.field(default_factory=lambda: [1, 2])
+    schedule: ScheduleConfig = dataclasses.field(default_factory=ScheduleConfig)
+
+
+def read(*arguments):
+    return parse(Config, "A program.", arguments)
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes a YAML file and returns its path."""
+
+    def write_file(content):
+        path = tmp_path / "config.yaml"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return str(path)
+
+    return write_file
+
+
+# ------------------------------------------------------------------ what fits
+
+
+def test_defaults_are_the_dataclasses_own():
+    assert read("--output", "out") == Config(output="out")
+
+
+def test_flags_reach_nested_fields_with_their_types():
+    config = read(
+        *("--output", "out", "--vocab_size", "30522", "--rate", "1e-4", "--lower_case", "false"),
+        *("--limit=7", "--schedule.name", "cosine", "--schedule.warm_up", "0"),
+    )
+    assert config == Config("out", [], 30522, 1e-4, False, 7, [1, 2], ScheduleConfig("cosine", 0.0))
+    assert isinstance(config.schedule, ScheduleConfig)
+    assert isinstance(config.schedule.warm_up, float)
+
+
+def test_hyphen_and_underscore_are_the_same_in_an_option():
+    words = ["--output", "out", "--vocab-size", "5", "--schedule.warm-up=0.5", "--lower-case=false"]
+    config = read(*words)
+    assert (config.vocab_size, config.schedule.warm_up, config.lower_case) == (5, 0.5, False)
+
+
+def test_hyphens_in_values_stay():
+    config = read("--output=my-dir/a=b--c", "--input", "a-b.txt", "c_d.txt")
+    assert config.output == "my-dir/a=b--c"
+    assert config.input == ["a-b.txt", "c_d.txt"]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--input", "a.txt"], ["a.txt"]),
+        (["--input", "a.txt", "b c.txt", 'quo"te.txt'], ["a.txt", "b c.txt", 'quo"te.txt']),
+        (["--input=a.txt"], ["a.txt"]),
+        (["--input", '["a.txt", "b.txt"]'], ["a.txt", "b.txt"]),
+        (["--input", "1", "true", "null"], ["1", "true", "null"]),
+        (["--input"], []),
+    ],
+)
+def test_lists_are_given_as_separate_words(words, expected):
+    assert read(*words, "--output", "out").input == expected
+    assert read("--output", "out", *words).input == expected
+
+
+def test_lists_of_numbers_are_numbers():
+    assert read("--output", "out", "--ids", "3", "5").ids == [3, 5]
+
+
+def test_flags_win_over_the_file_wherever_they_stand(write):
+    path = write("output: from_file\nvocab_size: 7\nschedule: {name: cosine, warm_up: 0.3}\n")
+    expected = Config("flag", vocab_size=7, schedule=ScheduleConfig("cosine", 0.2))
+    flags = ["--output", "flag", "--schedule.warm_up", "0.2"]
+    assert read("--config", path, *flags) == expected
+    assert read(*flags, f"--config={path}") == expected
+
+
+def test_resolved_config_reads_back_as_itself(write):
+    config = Config(
+        "räume", ["a.txt", "1"], 7, 2.5e-5, False, None, [], ScheduleConfig("cosine", 0.25)
+    )
+    text = to_yaml(config)
+    assert "räume" in text
+    assert list(yaml.safe_load(text)) == [field.name for field in dataclasses.fields(Config)]
+    assert read("--config", write(text)) == config
+
+
+def test_fields_are_named_with_their_dots():
+    names = [name for name, _ in flat_fields(Config)]
+    assert names[-2:] == ["schedule.name", "schedule.warm_up"]
+    assert "schedule" not in names
+
+
+def test_help_is_the_docstring(capsys):
+    with pytest.raises(SystemExit) as end:
+        read("--help")
+    assert end.value.code == 0
+    text = capsys.readouterr().out
+    assert "A program." in text
+    assert "--schedule.warm_up" in text
+    assert "share of the budget, in [0, 1)" in " ".join(text.split())
+    assert "tokens in the vocabulary" in text
+
+
+# ------------------------------------------------------------------ what does not
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--vocab_sise", "5"], r"unknown key vocab_sise; did you mean 'vocab_size'\? \(--help"),
+        (["--vocab-sise=5"], r"unknown key vocab_sise; did you mean 'vocab_size'\?"),
+        (["--schedule.warmup", "0"], r"unknown key schedule.warmup; did you mean 'schedule.warm"),
+        (["--qqq", "5"], r"unknown key qqq \(--help lists them all\)"),
+        (["--vocab", "5"], r"unknown key vocab"),  # no abbreviations
+    ],
+)
+def test_unknown_flag_names_its_nearest_neighbour(words, message):
+    with pytest.raises(UserError, match=message):
+        read("--output", "out", *words)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("vocab_sise: 5", r"unknown key vocab_sise; did you mean 'vocab_size'\?"),
+        ("schedule: {warmup: 0}", r"unknown key schedule.warmup; did you mean 'schedule.warm_up'"),
+        ("qqq: 5", r"unknown key qqq \(--help lists them all\)"),
+    ],
+)
+def test_unknown_key_of_a_file_names_its_nearest_neighbour(write, content, message):
+    with pytest.raises(UserError, match=message):
+        read("--output", "out", "--config", write(content))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--vocab_size", "many"], r"^vocab_size: .*[Ee]xpected.* int.*many"),
+        (["--vocab_size", "1.5"], r"^vocab_size: .*[Ee]xpected.* int.*1.5"),
+        (["--rate", "fast"], r"^rate: .*[Ee]xpected.* float.*fast"),
+        (["--lower_case", "maybe"], r"^lower_case: .*[Ee]xpected.* bool.*maybe"),
+        (["--limit", "many"], r"^limit: .*[Ee]xpected an? int.*many"),
+        (["--schedule.name", "circle"], r"^schedule.name: .*one of.*linear.*cosine.*circle"),
+        (["--ids", "1", "x"], r"^ids: .*x"),
+    ],
+)
+def test_wrong_type_is_told_with_field_rule_and_value(words, message):
+    with pytest.raises(UserError, match=message) as caught:
+        read("--output", "out", *words)
+    assert "\n" not in str(caught.value)
+    assert "<class" not in str(caught.value)
+
+
+def test_wrong_type_in_a_file_is_told_like_a_flags(write):
+    with pytest.raises(UserError, match=r"^vocab_size: .*[Ee]xpected.* int.*many"):
+        read("--output", "out", "--config", write("vocab_size: many"))
+
+
+def test_rule_of_a_nested_config_comes_through_as_it_is(write):
+    message = r"^schedule.warm_up=1.5 must lie in \[0, 1\)$"
+    with pytest.raises(UserError, match=message):
+        read("--output", "out", "--schedule.warm_up", "1.5")
+    with pytest.raises(UserError, match=message):
+        read("--output", "out", "--config", write("schedule: {warm_up: 1.5}"))
+
+
+def test_missing_value_that_has_no_default_is_named():
+    with pytest.raises(UserError, match=r"output"):
+        read("--vocab_size", "5")
+
+
+@pytest.mark.parametrize("form", [["--config", "no.yaml"], ["--config=no.yaml"]])
+def test_missing_file_is_named(form):
+    with pytest.raises(UserError, match=r"^--config no.yaml: no such file$"):
+        read("--output", "out", *form)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a: [1, 2", r"--config .*config.yaml: not YAML: .*line 1"),
+        (b"\xff\xfe\x00", r"--config .*config.yaml: not YAML: "),
+        (b"output: \xff", r"--config .*config.yaml: not YAML: "),
+        ("- a\n- b", r"--config .*: a config is a mapping of field names to values, .*\['a', 'b'"),
+        ("just words", r"a config is a mapping.* this file holds 'just words'"),
+        ("", r"a config is a mapping.* this file holds None"),
+    ],
+)
+def test_broken_file_is_told_in_one_paragraph(write, content, message):
+    with pytest.raises(UserError, match=message) as caught:
+        read("--output", "out", "--config", write(content))
+    assert "\n" not in str(caught.value)
+
+
+def test_word_without_an_option_is_refused():
+    with pytest.raises(UserError, match=r"stray"):
+        read("--output", "out", "stray")
