@@ -10,7 +10,8 @@ from bertjax.errors import program
 from bertjax.text.cleaning import CleaningConfig
 from bertjax.text.duplicates import DuplicateConfig
 from bertjax.text.pairs import PairConfig
-from bertjax.text.preparation import PreparationOptions, RowConfig, prepare
+from bertjax.text.preparation import prepare
+from bertjax.text.preparation_options import PreparationOptions, RowConfig
 from bertjax.text.readers import ReaderConfig
 from train.command_line import parse
 from train.progress_bars import progress_bars

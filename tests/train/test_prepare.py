@@ -19,7 +19,8 @@ from bertjax.text import preparation
 from bertjax.text.cleaning import CleaningConfig
 from bertjax.text.duplicates import DuplicateConfig
 from bertjax.text.pairs import PairConfig
-from bertjax.text.preparation import PreparationOptions, RowConfig, prepare
+from bertjax.text.preparation import prepare
+from bertjax.text.preparation_options import PreparationOptions, RowConfig
 from bertjax.text.preparation_steps import Steps
 from bertjax.text.readers import ReaderConfig
 from bertjax.text.rows import SPLITS, open_prepared
