@@ -19,11 +19,14 @@ install: .venv/.installed
 
 # The main job on the embedded corpus, about five minutes on two cores. Everything lies in runs/demo.
 DEMO := runs/demo
+CORPUS := corpus:python+numpy,scipy,pandas
 demo: install
 	rm -rf $(DEMO)
-	$(BIN)/python -m train.tokenizer --config configs/demo/tokenizer.yaml --output $(DEMO)/tokenizer
-	$(BIN)/python -m train.prepare --config configs/demo/prepare.yaml --tokenizer $(DEMO)/tokenizer --output $(DEMO)/rows
-	$(BIN)/python -m train.pretrain --config configs/pretrain/demo.yaml --data $(DEMO)/rows --run $(DEMO)/run
+	$(BIN)/python -m train.tokenizer --input $(CORPUS) --output $(DEMO)/tokenizer --vocab-size 4096
+	$(BIN)/python -m train.prepare --input $(CORPUS) --output $(DEMO)/rows --max-length 64 \
+	  --tokenizer $(DEMO)/tokenizer --duplicate-factor 4
+	$(BIN)/python -m train.pretrain --config configs/pretrain/demo.yaml --data $(DEMO)/rows \
+	  --run $(DEMO)/run
 	$(BIN)/bertjax fill-mask --model $(DEMO)/run/model --top-k 3 \
 	  "Return the [MASK] of the list." \
 	  "Raise an [MASK] if the argument is not a string." \
@@ -41,8 +44,11 @@ test-parity: .venv-parity/.installed
 
 .venv-parity/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-parity
-	.venv-parity/bin/python -m pip install --quiet torch==2.13.0
-	.venv-parity/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,parity]'
+	.venv-parity/bin/python -m pip install --quiet --constraint constraints.txt uv
+	.venv-parity/bin/uv pip install --quiet --python .venv-parity/bin/python \
+	  --constraint constraints.txt --editable '.[dev]'
+	.venv-parity/bin/python -m pip install --quiet --constraint constraints.txt \
+	  torch==2.13.0 'transformers>=5,<6'
 	touch $@
 
 lint: install

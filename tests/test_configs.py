@@ -1,0 +1,39 @@
+"""Every YAML in configs/ is read and its model's shapes are traced, so that none can rot."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from bertjax.config import BertConfig
+from bertjax.model.bert import BertForPreTraining
+from bertjax.training.optimizer import make_optimizer, make_schedule
+from train.command_line import parse
+from train.pretrain import PretrainConfig
+
+CONFIGS = sorted((Path(__file__).resolve().parents[1] / "configs" / "pretrain").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_pretraining_config_is_read_and_traced(path):
+    config = parse(PretrainConfig, "", ["--config", str(path), "--data", "rows", "--run", "run"])
+    model = BertForPreTraining(BertConfig.of_size(config.model.size), remat=config.remat)
+    optimizer = make_optimizer(config.optimizer)
+    tokens = jnp.zeros((2, 7), jnp.int32)
+    params = jax.eval_shape(model.init, jax.random.key(0), tokens)["params"]
+    jax.eval_shape(optimizer.init, params)
+    output = jax.eval_shape(model.apply, {"params": params}, tokens)
+    assert output.mlm_logits.shape == (2, 7, 30522)
+    assert make_schedule(config.schedule, 100.0)(jnp.float32(50)) > 0
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_pretraining_config_says_command_hardware_and_time(path):
+    head = path.read_text().split("\nmodel:")[0]
+    assert "Hardware:" in head
+    assert "make demo" in head or "python -m train.pretrain --config" in head
+
+
+def test_there_are_configs():
+    assert len(CONFIGS) >= 3
