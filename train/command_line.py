@@ -24,7 +24,8 @@ def parse(
     """Reads `--config FILE.yaml`, then `--field.subfield value`, into a `config_class`.
 
     Flags win over the file. Lists are given as separate words (`--input a.txt b.txt`); in an option
-    `-` and `_` are the same. The docstring of each dataclass (its `Attributes:`) is the help text.
+    `-` and `_` are the same, and a switch needs no `true` after it. The docstring of each dataclass
+    (its `Attributes:`) is the help text.
 
     Raises:
         UserError: an unknown key (with its nearest neighbour), a value of the wrong type, no such
@@ -47,7 +48,7 @@ def parse(
     # What comes later wins, so the files come first.
     files = [f"--config={path}" for path in paths]
     try:
-        namespace = parser.parse_args(files + _join_lists(flags, fields))
+        namespace = parser.parse_args(files + _join_values(flags, fields))
         namespace.pop("config")
         return config_class(**_build(config_class, namespace))
     except jsonargparse.ArgumentError as error:
@@ -92,12 +93,16 @@ def _build(config_class: type, namespace: jsonargparse.Namespace) -> dict[str, A
     return values
 
 
-def _join_lists(arguments: list[str], fields: dict[str, Any]) -> list[str]:
-    """Turns `--input a b` into the word `--input=["a", "b"]` that jsonargparse takes for a list."""
+def _join_values(arguments: list[str], fields: dict[str, Any]) -> list[str]:
+    """Turns `--input a b` into `--input=["a", "b"]`, and `--overwrite` alone into `=true`."""
     joined: list[str] = []
     words = iter(enumerate(arguments))
     for index, word in words:
         name, equals, value = word.partition("=")
+        if fields.get(name[2:]) is bool and not equals:
+            alone = index + 1 == len(arguments) or arguments[index + 1].startswith("--")
+            joined.append(f"{word}=true" if alone else word)
+            continue
         if not name.startswith("--") or typing.get_origin(fields.get(name[2:])) is not list:
             joined.append(word)
             continue

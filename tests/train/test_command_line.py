@@ -40,6 +40,7 @@ class Config:
         limit: at most so many; null = all
         ids: whole numbers
         schedule: how the rate runs
+        urgent: whether to hurry
     """
 
     output: str
@@ -50,6 +51,7 @@ class Config:
     limit: int | None = None
     ids: list[int] = dataclasses.field(default_factory=lambda: [1, 2])
     schedule: ScheduleConfig = dataclasses.field(default_factory=ScheduleConfig)
+    urgent: bool = False
 
 
 def read(*arguments):
@@ -89,6 +91,19 @@ def test_hyphen_and_underscore_are_the_same_in_an_option():
     words = ["--output", "out", "--vocab-size", "5", "--schedule.warm-up=0.5", "--lower-case=false"]
     config = read(*words)
     assert (config.vocab_size, config.schedule.warm_up, config.lower_case) == (5, 0.5, False)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--urgent"], True),
+        (["--urgent", "--rate", "1"], True),
+        (["--urgent", "false"], False),
+        (["--urgent=true"], True),
+    ],
+)
+def test_switch_needs_no_value(words, expected):
+    assert read("--output", "out", *words).urgent is expected
 
 
 def test_hyphens_in_values_stay():
