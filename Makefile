@@ -4,6 +4,8 @@ BIN := .venv/bin
 # Huge pages for the large buffers that XLA asks of glibc at every step: a fifth of a small model's step
 # on a CPU goes into page faults without them (docs/performance.md). Other systems ignore it.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
+# jax takes seconds to import where Python may not keep what it compiled.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: install demo test test-all test-parity lint format clean
 .DELETE_ON_ERROR:
@@ -14,7 +16,7 @@ install: .venv/.installed
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt uv
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 # The main job on the embedded corpus, about five minutes on two cores. Everything lies in runs/demo.

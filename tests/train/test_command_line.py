@@ -152,7 +152,7 @@ def test_resolved_config_reads_back_as_itself(write):
 
 def test_fields_are_named_with_their_dots():
     names = [name for name, _ in flat_fields(Config)]
-    assert names[-2:] == ["schedule.name", "schedule.warm_up"]
+    assert names[-3:] == ["schedule.name", "schedule.warm_up", "urgent"]
     assert "schedule" not in names
 
 
