@@ -323,6 +323,11 @@ def test_masks_are_a_function_of_key_epoch_and_row(batch, mask, strategy):
     assert same(first, mask(batch, strategy, key=jax.random.key(4))) < 0.05
     assert same(first, mask(batch._replace(epochs=batch.epochs + 1), strategy)) < 0.05
     assert same(first, mask(batch._replace(row_numbers=batch.row_numbers + 1), strategy)) < 0.05
+    # Neither do a later epoch of an earlier row, or the two exchanged, come to the same.
+    later = batch._replace(epochs=batch.epochs + 1, row_numbers=batch.row_numbers - 1)
+    assert same(first, mask(later, strategy)) < 0.05
+    turned = batch._replace(epochs=batch.row_numbers, row_numbers=batch.epochs)
+    assert same(first, mask(turned, strategy)) < 0.05
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

@@ -14,25 +14,26 @@ from bertjax.training.optimizer import OptimizerConfig, make_optimizer
 from bertjax.training.sharding import MeshConfig, make_mesh, place_rows, shardings_of, spec_of
 from bertjax.training.state import count_parameters, fingerprint, new_state
 
-# What each of the 2 x 2 parts of a parameter is, with V=98, D=32, N=4, H=8, F=38, L=2, M=11, G=6.
+# What a device holds of a parameter where fsdp=4 and tensor=2, with V=98, D=32, N=4, H=8, F=38,
+# L=2, M=11, G=6.
 SHARES = {
-    "bert/embeddings/position_embeddings": (11, 16),
-    "bert/embeddings/token_type_embeddings": (6, 16),
-    "bert/embeddings/word_embeddings": (49, 16),
+    "bert/embeddings/position_embeddings": (11, 8),
+    "bert/embeddings/token_type_embeddings": (6, 8),
+    "bert/embeddings/word_embeddings": (49, 8),
     "bert/encoder/layers/attention/key/bias": (2, 2, 8),
-    "bert/encoder/layers/attention/key/kernel": (2, 16, 2, 8),
-    "bert/encoder/layers/attention/output/kernel": (2, 2, 8, 16),
+    "bert/encoder/layers/attention/key/kernel": (2, 8, 2, 8),
+    "bert/encoder/layers/attention/output/kernel": (2, 2, 8, 8),
     "bert/encoder/layers/attention/query/bias": (2, 2, 8),
-    "bert/encoder/layers/attention/query/kernel": (2, 16, 2, 8),
+    "bert/encoder/layers/attention/query/kernel": (2, 8, 2, 8),
     "bert/encoder/layers/attention/value/bias": (2, 2, 8),
-    "bert/encoder/layers/attention/value/kernel": (2, 16, 2, 8),
+    "bert/encoder/layers/attention/value/kernel": (2, 8, 2, 8),
     "bert/encoder/layers/intermediate/bias": (2, 19),
-    "bert/encoder/layers/intermediate/kernel": (2, 16, 19),
-    "bert/encoder/layers/output/kernel": (2, 19, 16),
-    "bert/pooler/dense/kernel": (16, 16),
+    "bert/encoder/layers/intermediate/kernel": (2, 8, 19),
+    "bert/encoder/layers/output/kernel": (2, 19, 8),
+    "bert/pooler/dense/kernel": (8, 16),
     "mlm_head/bias": (49,),
-    "mlm_head/dense/kernel": (16, 16),
-    "nsp_head/dense/kernel": (16, 2),
+    "mlm_head/dense/kernel": (8, 16),
+    "nsp_head/dense/kernel": (8, 2),
 }
 
 
@@ -47,8 +48,13 @@ def shares_of(tree, mesh):
     }
 
 
-def test_every_parameter_is_divided_as_the_table_says(even_params, eight_devices):
-    shares = shares_of(even_params, eight_devices)
+@pytest.fixture(scope="module")
+def four_by_two():
+    return make_mesh(MeshConfig(fsdp=4, tensor=2))
+
+
+def test_every_parameter_is_divided_as_the_table_says(even_params, four_by_two):
+    shares = shares_of(even_params, four_by_two)
     divided = {name: share for name, share in shares.items() if name in SHARES}
     assert divided == SHARES
     for path, leaf in jax.tree_util.tree_leaves_with_path(even_params):
@@ -74,9 +80,9 @@ def test_parameter_without_a_row_is_an_error(eight_devices):
 
 
 @pytest.mark.parametrize("name", ["adamw", "lamb", "muon"])
-def test_moments_of_an_optimizer_live_where_their_parameters_live(even_params, eight_devices, name):
+def test_moments_of_an_optimizer_live_where_their_parameters_live(even_params, four_by_two, name):
     state = jax.eval_shape(make_optimizer(OptimizerConfig(name)).init, even_params)
-    shares = shares_of(state, eight_devices)
+    shares = shares_of(state, four_by_two)
     moments = 0
     for path, share in shares.items():
         for parameter, expected in SHARES.items():

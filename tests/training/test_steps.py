@@ -112,6 +112,22 @@ def test_parts_of_a_batch_add_up_to_the_whole(clipping_step, start, rows, taken)
     assert_trees_close(change_of(state, start), expected, 1e-5)
 
 
+def test_small_gradient_is_not_scaled_up(clipping_step, step, start, rows):
+    """Of a model that is nearly sure, and right."""
+    sure = jax.tree.map(lambda x: x, start.params)
+    sure["mlm_head"]["bias"] = sure["mlm_head"]["bias"].at[31].set(10)
+    sure["nsp_head"]["dense"]["bias"] = jnp.array([5.0, 0])
+    easy = rows._replace(
+        token_ids=np.where(rows.token_ids > 4, 31, rows.token_ids),
+        next_sentence_labels=np.minimum(rows.next_sentence_labels, 0),
+    )
+    before = start._replace(params=sure)
+    state, report = clipping_step(before, easy, RATE_1)
+    assert 1e-3 < float(report.gradient_norm) < 0.2
+    expected = change_of(step(before, easy, RATE_1)[0], before)
+    assert_trees_close(change_of(state, before), expected, 1e-4)
+
+
 def test_eight_devices_give_what_one_gives(step, start, rows, taken, eight_devices):
     placed = jax.device_put(start, shardings_of(start, eight_devices))
     state, report = step(placed, place_rows(rows, eight_devices), RATE_1)
