@@ -102,10 +102,20 @@ def test_lamb_on_the_stack_equals_optax_on_single_layers(params):
     assert np.linalg.norm(one["second/kernel"]) > 2 * np.linalg.norm(one["first/kernel"])
 
 
-def test_muon_updates_are_orthogonal_for_the_encoders_matrices(params):
-    optimizer = make_optimizer(OptimizerConfig("muon", weight_decay=0.0))
-    (update,) = updates_of(optimizer, params, [draw_like(params, 0, 1e-3)])
-    layers = flatten(update["bert"]["encoder"]["layers"])
+@pytest.fixture(scope="module")
+def muon(params):
+    """Updates of Muon over two steps, by weight decay."""
+    gradients = [draw_like(params, seed, 1e-5) for seed in range(2)]
+    return {
+        decay: updates_of(
+            make_optimizer(OptimizerConfig("muon", weight_decay=decay)), params, gradients
+        )
+        for decay in (0.0, 0.1)
+    }
+
+
+def test_muon_updates_are_orthogonal_for_the_encoders_matrices(muon):
+    layers = flatten(muon[0.0][0]["bert"]["encoder"]["layers"])
     rows = {"attention/query": 32, "attention/output": 32, "intermediate": 32, "output": 37}
     for name, width in rows.items():
         for kernel in layers[f"{name}/kernel"].reshape(2, width, -1):
@@ -118,14 +128,11 @@ def test_muon_updates_are_orthogonal_for_the_encoders_matrices(params):
     assert np.quantile(drawn, 0.2) < 0.2 * drawn.max()  # of a gradient as it comes
 
 
-def test_muon_leaves_the_rest_to_adamw(params):
+def test_muon_leaves_the_rest_to_adamw(muon, params):
     """To the same AdamW as by itself: its epsilon, its exemptions from weight decay."""
     gradients = [draw_like(params, seed, 1e-5) for seed in range(2)]
-    muon, adamw = (
-        updates_of(make_optimizer(OptimizerConfig(name, weight_decay=0.1)), params, gradients)
-        for name in ("muon", "adamw")
-    )
-    for one, other in zip(muon, adamw, strict=True):
+    adamw = make_optimizer(OptimizerConfig("adamw", weight_decay=0.1))
+    for one, other in zip(muon[0.1], updates_of(adamw, params, gradients), strict=True):
         one, other = flatten(one), flatten(other)
         kernels = {name for name in DECAYED if "/layers/" in name}
         assert len(kernels) == 6
@@ -135,14 +142,9 @@ def test_muon_leaves_the_rest_to_adamw(params):
             assert not np.allclose(one[name], other[name], rtol=0.1), name
 
 
-def test_muon_decays_the_encoders_matrices(params):
-    gradients = [draw_like(params, 0, 1e-3)]
-    with_decay, without = (
-        updates_of(make_optimizer(OptimizerConfig("muon", weight_decay=decay)), params, gradients)
-        for decay in (0.1, 0.0)
-    )
+def test_muon_decays_the_encoders_matrices(muon, params):
     name = "bert/encoder/layers/output/kernel"
-    difference = flatten(with_decay[0])[name] - flatten(without[0])[name]
+    difference = flatten(muon[0.1][0])[name] - flatten(muon[0.0][0])[name]
     np.testing.assert_allclose(difference, -0.1 * flatten(params)[name], 1e-4, 1e-6)
 
 

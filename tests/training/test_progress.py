@@ -1,5 +1,6 @@
 """What a person sees of a run."""
 
+import jax.numpy as jnp
 import pytest
 
 from bertjax.training.progress import (
@@ -61,8 +62,9 @@ def test_scores_stand_beside_their_baseline():
 
 
 def test_window_is_read_as_means_and_rates(step, start, rows):
-    state, report = step(start, rows, 1.0)
-    state, report = step(state, rows, 1.0)
+    clock = jnp.float32(1)
+    state, _ = step(start, rows, clock)
+    state, report = step(state, rows, clock)
     values, timing = read_window(state, report, seconds=4.0, ideal_seconds_a_step=0.5)
     assert values["mlm_loss"] == pytest.approx(float(state.window.mlm.sum) / 14)
     assert values["nsp_loss"] == pytest.approx(float(state.window.nsp.sum) / 8)
