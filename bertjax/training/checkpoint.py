@@ -47,20 +47,18 @@ class Restored(NamedTuple):
     Attributes:
         state: on the devices, as it was.
         notes: the JSON object given to `save`.
-        damaged: what was passed over to get here: (step, reason), newest first.
     """
 
     state: TrainState
     notes: Mapping[str, Any]
-    damaged: list[tuple[int, str]]
 
 
 class Checkpoints:
     """The checkpoints in `directory`: `save` in the background, `restore` the newest that is whole.
 
     A checkpoint is written under a temporary name and renamed, so a kill leaves the ones before.
-    Each holds a checksum of every array; a checkpoint that cannot be read, or reads differently, is
-    moved to `damaged/` beside the directory and the one before it is taken.
+    Each holds a checksum of every array. A checkpoint that cannot be read, or reads differently,
+    while one before it can, is damaged: it is moved to `damaged/` beside the directory.
     """
 
     def __init__(self, directory: Path, config: CheckpointConfig) -> None:
@@ -145,29 +143,33 @@ class Checkpoints:
             tell: is called with one sentence for every damaged checkpoint passed over.
 
         Raises:
-            UserError: there are checkpoints, and all are damaged.
+            UserError: there are checkpoints, and none can be read. Nothing is moved then: what
+                keeps all of them from being read (no memory, no permission, another model) may lie
+                elsewhere.
         """
-        damaged: list[tuple[int, str]] = []
+        unread: dict[int, str] = {}
         for step in reversed(self.steps()):
             try:
-                return Restored(*self._read(step, like), damaged)
+                restored = self._read(step, like)
             except Exception as error:  # whatever the reader of damaged bytes stumbles over
-                reason = " ".join(str(error).split())[:200] or type(error).__name__
-                damaged.append((step, reason))
-                aside = self._set_aside(step)
+                unread[step] = " ".join(str(error).split())[:200] or type(error).__name__
+                continue
+            for damaged, reason in unread.items():
+                aside = self._set_aside(damaged)
                 tell(
-                    f"checkpoint {step} is damaged ({reason}); moved it to {aside}, "
-                    "trying the one before it"
+                    f"checkpoint {damaged} is damaged ({reason}); moved it to {aside} and took"
+                    f" checkpoint {step}"
                 )
-        if damaged:
+            return restored
+        if unread:
+            reasons = "; ".join(f"{step}: {reason}" for step, reason in unread.items())
             raise UserError(
-                f"{self._directory}: none of the checkpoints {[step for step, _ in damaged]} can"
-                f" be read; they lie in {self._directory.parent / 'damaged'}. Start again with"
-                " another --run directory"
+                f"{self._directory}: none of the checkpoints can be read ({reasons}). They stay"
+                " where they are; begin anew with another --run directory"
             )
         return None
 
-    def _read(self, step: int, like: TrainState) -> tuple[TrainState, Mapping[str, Any]]:
+    def _read(self, step: int, like: TrainState) -> Restored:
         content = self._manager.restore(
             step,
             args=ocp.args.Composite(
@@ -179,7 +181,7 @@ class Checkpoints:
         for name, checksum in notes["checksums"].items():
             if found[name] != checksum:
                 raise ValueError(f"the checksum of {name} does not agree")
-        return state, notes["notes"]
+        return Restored(state, notes["notes"])
 
     def _set_aside(self, step: int) -> Path:
         aside = self._directory.parent / "damaged" / str(step)
