@@ -24,7 +24,7 @@ class BudgetConfig:
 
     def __post_init__(self) -> None:
         for name, value in dataclasses.asdict(self).items():
-            if value is not None and value <= 0:
+            if value is not None and not 0 < value < math.inf:
                 raise UserError(f"budget.{name}={value} must be above 0")
 
     def require_one(self) -> None:

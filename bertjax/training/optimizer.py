@@ -1,6 +1,7 @@
 """Optimizers and learning-rate schedules: optax's, with BERT's constants and rules."""
 
 import dataclasses
+import math
 from typing import Any, Literal
 
 import jax
@@ -43,13 +44,13 @@ class OptimizerConfig:
     clip_norm: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.learning_rate <= 0:
+        if not 0 < self.learning_rate < math.inf:
             raise UserError(f"optimizer.learning_rate={self.learning_rate} must be above 0")
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"optimizer.{name}={getattr(self, name)} must lie in [0, 1)")
         for name in ("weight_decay", "clip_norm"):
-            if getattr(self, name) < 0:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"optimizer.{name}={getattr(self, name)} must not be negative")
 
 

@@ -93,7 +93,7 @@ def test_one_is_enough():
     BudgetConfig(epochs=1.0).require_one()
 
 
-@pytest.mark.parametrize("given", [{"steps": 0}, {"epochs": -1.0}, {"minutes": 0.0}])
+@pytest.mark.parametrize("given", [{"steps": 0}, {"epochs": -1.0}, {"minutes": float("nan")}])
 def test_nothing_is_no_budget(given):
     (name,) = given
     with pytest.raises(UserError, match=rf"budget.{name}={given[name]} must be above 0"):

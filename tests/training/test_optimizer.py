@@ -152,6 +152,8 @@ def test_muon_decays_the_encoders_matrices(muon, params):
     ("fields", "message"),
     [
         ({"learning_rate": 0.0}, r"optimizer.learning_rate=0.0 must be above 0"),
+        ({"learning_rate": float("nan")}, r"optimizer.learning_rate=nan must be above 0"),
+        ({"clip_norm": float("nan")}, r"optimizer.clip_norm=nan must not be negative"),
         ({"beta1": 1.0}, r"optimizer.beta1=1.0 must lie in \[0, 1\)"),
         ({"beta2": -0.1}, r"optimizer.beta2=-0.1 must lie"),
         ({"weight_decay": -0.1}, r"optimizer.weight_decay=-0.1 must not be negative"),
