@@ -6,7 +6,6 @@ The same command continues a run that was stopped or killed, to the same bits.
 """
 
 import dataclasses
-import functools
 import json
 import sys
 import time
@@ -15,7 +14,6 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh
 
 from bertjax.config import BertConfig
@@ -23,11 +21,12 @@ from bertjax.errors import UserError, program
 from bertjax.interop.huggingface import load_model_directory, save_model_directory
 from bertjax.model.bert import BertForPreTraining
 from bertjax.objectives.masking import MaskingConfig, Vocabulary
-from bertjax.text.rows import PreparedDirectory, Rows, open_prepared
+from bertjax.text.rows import PreparedDirectory, open_prepared
 from bertjax.text.tokenizer import Tokenizer, load_tokenizer
-from bertjax.training.batches import TrainingBatches, evaluation_batches
+from bertjax.training.batches import TrainingBatches
 from bertjax.training.budget import BudgetConfig, Clock
 from bertjax.training.checkpoint import CheckpointConfig, abstract
+from bertjax.training.evaluation import EvaluationConfig, make_evaluation
 from bertjax.training.metrics import (
     MetricsWriter,
     count_matmul_flops,
@@ -51,7 +50,7 @@ from bertjax.training.run_directory import open_run, write_provenance
 from bertjax.training.sharding import MeshConfig, make_mesh, place_rows
 from bertjax.training.signals import STOPPED_EXIT_CODE, StopRequest
 from bertjax.training.state import count_parameters, new_state
-from bertjax.training.steps import Scores, make_eval_step, make_train_step
+from bertjax.training.steps import make_train_step
 from train.command_line import parse, to_yaml
 
 
@@ -69,8 +68,7 @@ class ModelConfig:
         hidden_act: gelu, gelu_new, relu or silu
         hidden_dropout_prob: dropout of hidden states, in [0, 1)
         attention_probs_dropout_prob: dropout of attention probabilities, in [0, 1)
-        initializer_range: standard deviation of new weights; 0.02 is for wide models, a narrow one
-            learns sooner from about 0.05
+        initializer_range: standard deviation of new weights; 0.02 when not given
         max_position_embeddings: longest example in tokens; the rows' length when not given
     """
 
@@ -85,26 +83,6 @@ class ModelConfig:
     attention_probs_dropout_prob: float | None = None
     initializer_range: float | None = None
     max_position_embeddings: int | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class EvaluationConfig:
-    """Evaluation on held-out documents: 15 % of the tokens masked, the same ones every time.
-
-    Attributes:
-        every: steps between two evaluations; one more comes at the end
-        rows: how many rows of the validation split to use; 0 = all
-        batch_size: rows at a time
-    """
-
-    every: int = 500
-    rows: int = 2048
-    batch_size: int = 64
-
-    def __post_init__(self) -> None:
-        for name, least in (("every", 1), ("rows", 0), ("batch_size", 1)):
-            if getattr(self, name) < least:
-                raise UserError(f"evaluation.{name}={getattr(self, name)} must be at least {least}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,7 +203,7 @@ def pretrain(config: PretrainConfig) -> int:
 
     # ---------------------------------------------------------------- compile
     batches = TrainingBatches(prepared.train, config.batch_size, config.seed, clock.most_steps)
-    evaluate = _make_evaluation(config, model, vocabulary, prepared, mesh)
+    evaluate = make_evaluation(config.evaluation, model, vocabulary, prepared.token_counts, mesh)
     started = time.perf_counter()
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
     take_step = (
@@ -260,7 +238,7 @@ def pretrain(config: PretrainConfig) -> int:
 
         def validate() -> None:
             nonlocal best
-            scores, seconds = evaluate(state.params, "validation")
+            scores, seconds = evaluate(state.params, prepared.validation)
             metrics.write(step, "validation", scores, {"seconds": seconds})
             progress.say(f"step {step}: validation {describe_scores(scores)}")
             if scores["loss"] < best:
@@ -303,7 +281,7 @@ def pretrain(config: PretrainConfig) -> int:
 
     # ---------------------------------------------------------------- the test split, once
     _, params, _ = load_model_directory(run / "model")
-    scores, seconds = evaluate(params, "test")
+    scores, seconds = evaluate(params, prepared.test)
     metrics.write(step, "test", scores, {"seconds": seconds})
     metrics.close()
     progress.say(f"test {describe_scores(scores)}")
@@ -426,49 +404,6 @@ def _stop_when_not_finite(step: int, skipped_in_a_row: int, config: PretrainConf
             f"the last checkpoint is in {config.run}/checkpoints. Lower optimizer.learning_rate, "
             "or set optimizer.clip_norm, and start in a new --run directory"
         )
-
-
-def _make_evaluation(
-    config: PretrainConfig,
-    model: Any,
-    vocabulary: Vocabulary,
-    prepared: PreparedDirectory,
-    mesh: Mesh,
-) -> Any:
-    """A function of (params, split) that returns the scores and the seconds they took."""
-    counts = (
-        prepared.token_counts + 1.0
-    )  # every token gets a chance: no held-out token is impossible
-    counts[np.asarray(vocabulary.special)] = 0
-    with np.errstate(divide="ignore"):
-        log_probs = np.log(counts / counts.sum())
-    score = jax.jit(make_eval_step(model, vocabulary, jnp.asarray(log_probs, jnp.float32)))
-    add = functools.partial(jax.tree.map, np.add)
-
-    def evaluate(params: Any, split: str) -> tuple[dict[str, float], float]:
-        started = time.perf_counter()
-        rows: Rows = getattr(prepared, split)
-        total: Scores | None = None
-        options = config.evaluation
-        for batch in evaluation_batches(rows, options.batch_size, options.rows):
-            scores = jax.device_get(score(params, place_rows(batch, mesh)))
-            total = add(total, scores) if total else scores
-        mlm, mlm_correct, nsp, nsp_correct, unigram, unigram_correct = (
-            float(part.mean()) for part in total
-        )
-        return {
-            "loss": mlm + nsp,
-            "mlm_loss": mlm,
-            "mlm_accuracy": mlm_correct,
-            "nsp_loss": nsp,
-            "nsp_accuracy": nsp_correct,
-            "unigram_loss": unigram,
-            "unigram_accuracy": unigram_correct,
-            "masked_tokens": float(total.mlm.count),
-            "examples": float(total.nsp.count),
-        }, time.perf_counter() - started
-
-    return evaluate
 
 
 if __name__ == "__main__":

@@ -27,8 +27,8 @@ def activate(name: str, pre_activation: Float[Array, "*shape"]) -> Float[Array, 
     """The activation that `config.hidden_act` names.
 
     gelu is the exact one; jax's default is the tanh approximation, which is `gelu_new` here. It is
-    written with erf, as torch's is: `jax.nn.gelu` takes erfc, which costs a CPU several times as
-    much.
+    written with erf, as torch's is: `jax.nn.gelu` takes erfc, which costs a CPU
+    nearly twice as much.
 
     Source: `transformers.activations.ACT2FN`; Hendrycks & Gimpel 2016.
     """
@@ -65,7 +65,7 @@ def draw_kept(
     A row's mask depends on nothing but its own id, so it is the same on one device or eight, alone
     or in a microbatch. The bits come from a counter-based hash: two rounds of a 32-bit integer
     finaliser over the element's index, keyed per row by threefry. threefry itself for every element
-    took a fifth of a training step of the base size on a CPU (docs/performance.md).
+    would be a tenth of a training step of the base size on a CPU (docs/performance.md).
 
     Args:
         key: the key of this place in the network at this step.

@@ -118,10 +118,10 @@ def describe_training(
 
 
 def describe_scores(scores: dict[str, float]) -> str:
-    """The figures of an evaluation in one line, each beside its baseline."""
-    return (
+    """The figures of an evaluation in one line, each beside its baseline; no NSP without pairs."""
+    said = (
         f"loss {scores['mlm_loss']:.3f} (unigram baseline {scores['unigram_loss']:.3f}), "
         f"masked accuracy {scores['mlm_accuracy']:.1%} "
-        f"(baseline {scores['unigram_accuracy']:.1%}), "
-        f"NSP accuracy {scores['nsp_accuracy']:.1%}"
+        f"(baseline {scores['unigram_accuracy']:.1%})"
     )
+    return f"{said}, NSP accuracy {scores['nsp_accuracy']:.1%}" if scores["examples"] else said

@@ -12,7 +12,7 @@ from bertjax.objectives import losses, masking
 from bertjax.objectives.losses import Total
 from bertjax.objectives.masking import MaskedTokens, MaskingConfig, Vocabulary
 from bertjax.training.state import TrainState, Window, empty_window
-from bertjax.types import RowBatch
+from bertjax.types import PreTrainingOutput, RowBatch
 
 
 class StepReport(NamedTuple):
@@ -83,20 +83,11 @@ def make_train_step(
         key: Array,
     ) -> tuple[Array, tuple[Total, Total]]:
         batch, masked, row_ids = part
-        output = model.apply(
-            {"params": params},
-            masked.token_ids,
-            batch.token_type_ids,
-            batch.sequence_ids,
-            batch.position_ids,
-            batch.example_starts,
-            masked_positions=masked.positions,
-            row_ids=row_ids,
-            dropout=dropout,
-            rngs={"dropout": key},
+        output = _apply(
+            model, params, batch, masked, row_ids=row_ids, dropout=dropout, rngs={"dropout": key}
         )
         mlm = losses.cross_entropy(output.mlm_logits, masked.labels, masked.weights)
-        nsp = _next_sentence_loss(output.nsp_logits, batch)
+        nsp = losses.cross_entropy(output.nsp_logits, *_next_sentence_labels(batch))
         mlm_count, nsp_count = counts
         loss = mlm.sum / jnp.maximum(mlm_count, 1) + nsp.sum / jnp.maximum(nsp_count, 1)
         return loss, (mlm, nsp)
@@ -177,23 +168,15 @@ def make_eval_step(
 
     def step(params: Any, batch: RowBatch) -> Scores:
         masked = masking.mask_tokens(key, batch, config, vocabulary)
-        output = model.apply(
-            {"params": params},
-            masked.token_ids,
-            batch.token_type_ids,
-            batch.sequence_ids,
-            batch.position_ids,
-            batch.example_starts,
-            masked_positions=masked.positions,
-        )
-        is_example = (batch.next_sentence_labels >= 0).astype(jnp.float32)
+        output = _apply(model, params, batch, masked)
+        next_sentence = output.nsp_logits, *_next_sentence_labels(batch)
         labels, weights = masked.labels, masked.weights
         guessed = (labels == most_frequent) * weights
         return Scores(
             losses.cross_entropy(output.mlm_logits, labels, weights),
             losses.accuracy(output.mlm_logits, labels, weights),
-            _next_sentence_loss(output.nsp_logits, batch),
-            losses.accuracy(output.nsp_logits, batch.next_sentence_labels, is_example),
+            losses.cross_entropy(*next_sentence),
+            losses.accuracy(*next_sentence),
             Total(-(unigram_log_probs[labels] * weights).sum(), weights.sum()),
             Total(guessed.sum(), weights.sum()),
         )
@@ -201,6 +184,22 @@ def make_eval_step(
     return step
 
 
-def _next_sentence_loss(logits: Float[Array, "B K 2"], batch: RowBatch) -> Total:
-    is_example = (batch.next_sentence_labels >= 0).astype(jnp.float32)
-    return losses.cross_entropy(logits, batch.next_sentence_labels, is_example)
+def _apply(
+    model: Any, params: Any, batch: RowBatch, masked: MaskedTokens, **options: Any
+) -> PreTrainingOutput:
+    return model.apply(
+        {"params": params},
+        masked.token_ids,
+        batch.token_type_ids,
+        batch.sequence_ids,
+        batch.position_ids,
+        batch.example_starts,
+        masked_positions=masked.positions,
+        **options,
+    )
+
+
+def _next_sentence_labels(batch: RowBatch) -> tuple[Array, Array]:
+    """The labels, and the weights that leave out slots without a pair."""
+    labels = batch.next_sentence_labels
+    return labels, (labels >= 0).astype(jnp.float32)

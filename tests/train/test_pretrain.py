@@ -130,17 +130,17 @@ def whole_run(uninterrupted, launch):
 
 def read_state(run):
     """Every array of the newest checkpoint, as bytes."""
-    newest = max(int(path.name) for path in (run / "checkpoints").iterdir() if path.name.isdigit())
+    newest = max(find_checkpoints(run))
     with ocp.StandardCheckpointer() as checkpointer:
         tree = checkpointer.restore((run / "checkpoints" / str(newest) / "state").absolute())
     leaves = ocp.tree.to_flat_dict(tree)
     return newest, {name: np.asarray(leaf).tobytes() for name, leaf in leaves.items()}
 
 
-def assert_same_run(one, other):
+def assert_same_run(one, other, steps=STEPS):
     step, state = read_state(one)
     other_step, other_state = read_state(other)
-    assert step == other_step == STEPS
+    assert step == other_step == steps
     assert state.keys() == other_state.keys()
     assert [name for name in state if state[name] != other_state[name]] == []
     weights = [(run / "model" / "model.safetensors").read_bytes() for run in (one, other)]
@@ -151,26 +151,47 @@ def assert_same_run(one, other):
     assert lines[0] == lines[1]
 
 
-def kill_at_random(launch, run, draw, kills):
-    """Starts, kills -9 at a random moment of training or in the middle of a save, starts again."""
-    for _ in range(kills):
-        process = launch(run)
-        during_save = draw.random() < 0.5
-        delay = draw.random() * 1.5
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline and process.poll() is None:
-            names = [path.name for path in (run / "checkpoints").glob("*")]
-            if during_save and any("tmp" in name for name in names):
-                break
-            if not during_save and (run / "run.json").exists():
-                time.sleep(delay)
-                break
-            time.sleep(0.002)
+def kill_at_random(launch, run, draw, kills, *options):
+    """Starts, kills -9, starts again, until it is through; a kill counts when it hits training.
+
+    One kill in two comes while a checkpoint is half-written, the others up to a third of a second
+    after the run directory says that this process trains.
+
+    Returns:
+        The step of the newest checkpoint after each kill that counts (0 without one).
+    """
+    reached = []
+    while len(reached) < kills:
+        process, told = launch(run, *options), last_told(run)
+        wait_for(process, lambda told=told: last_told(run) != told)
+        if draw.random() < 0.5:
+            wait_for(process, lambda: any(run.glob("checkpoints/*tmp*")))
+        else:
+            time.sleep(draw.random() / 3)
+        alive = process.poll() is None
         process.kill()
-        finish(process)
-    code, _, errors = finish(launch(run))
+        _, _, errors = finish(process)
+        assert alive, f"through after {len(reached)} kills: {errors}"
+        reached.append(max([0, *find_checkpoints(run)]))
+    code, _, errors = finish(launch(run, *options))
     assert code == 0, errors
-    return errors
+    return reached
+
+
+def last_told(run):
+    """When a process last said in the run directory that it trains."""
+    return (run / "run.json").stat().st_mtime_ns if (run / "run.json").exists() else None
+
+
+def wait_for(process, is_so):
+    deadline = time.monotonic() + 120
+    while process.poll() is None and not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def find_checkpoints(run):
+    return [int(path.name) for path in (run / "checkpoints").glob("*") if path.name.isdigit()]
 
 
 def test_killed_run_resumed_equals_uninterrupted(launch, whole_run, tmp_path):
@@ -179,9 +200,15 @@ def test_killed_run_resumed_equals_uninterrupted(launch, whole_run, tmp_path):
 
 
 @pytest.mark.slow
-def test_ten_kills_resumed_equal_uninterrupted(launch, whole_run, tmp_path):
-    kill_at_random(launch, tmp_path / "run", random.Random(5), kills=10)
-    assert_same_run(whole_run, tmp_path / "run")
+def test_ten_kills_resumed_equal_uninterrupted(launch, tmp_path):
+    steps = 200
+    options = ("--budget.steps", steps)
+    reached = kill_at_random(launch, tmp_path / "killed", random.Random(5), 10, *options)
+    print(f"newest checkpoint at each kill: {reached}")
+    assert sorted(reached) == reached
+    assert len(set(reached)) > 3
+    assert finish(launch(tmp_path / "whole", *options))[0] == 0
+    assert_same_run(tmp_path / "whole", tmp_path / "killed", steps)
 
 
 def test_sigterm_saves_exits_with_its_own_code_and_resumes_the_same(launch, whole_run, tmp_path):

@@ -54,11 +54,13 @@ def test_scores_stand_beside_their_baseline():
         "mlm_accuracy": 0.5,
         "unigram_accuracy": 0.0625,
         "nsp_accuracy": 0.875,
+        "examples": 8.0,
     }
     assert describe_scores(scores) == (
         "loss 2.500 (unigram baseline 6.250), masked accuracy 50.0% (baseline 6.2%), "
         "NSP accuracy 87.5%"
     )
+    assert describe_scores(scores | {"examples": 0.0}).endswith("(baseline 6.2%)")
 
 
 def test_window_is_read_as_means_and_rates(step, start, rows):

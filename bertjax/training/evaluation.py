@@ -1,0 +1,83 @@
+"""Evaluation on held-out rows: the scores of a model, and the unigram baseline beside them."""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Integer
+
+from bertjax.errors import UserError
+from bertjax.objectives.masking import Vocabulary
+from bertjax.training.batches import RowSource, evaluation_batches
+from bertjax.training.sharding import place_rows
+from bertjax.training.steps import Scores, make_eval_step
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """Evaluation on held-out documents: 15 % of the tokens masked, the same ones every time.
+
+    Attributes:
+        every: steps between two evaluations; one more comes at the end
+        rows: how many rows of the validation split to use; 0 = all
+        batch_size: rows at a time
+    """
+
+    every: int = 500
+    rows: int = 2048
+    batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        for name, least in (("every", 1), ("rows", 0), ("batch_size", 1)):
+            if getattr(self, name) < least:
+                raise UserError(f"evaluation.{name}={getattr(self, name)} must be at least {least}")
+
+
+def make_evaluation(
+    config: EvaluationConfig,
+    model: Any,
+    vocabulary: Vocabulary,
+    token_counts: Integer[np.ndarray, " V"],
+    mesh: Mesh,
+) -> Callable[[Any, RowSource], tuple[dict[str, float], float]]:
+    """A function of (params, rows) that returns the scores and the seconds they took.
+
+    Args:
+        config: how many rows, how many at a time.
+        model: a `BertForPreTraining`.
+        vocabulary: of the rows' tokenizer.
+        token_counts: how often each token occurs in the training rows, for the unigram baseline.
+        mesh: the devices.
+    """
+    # One more than counted: a token that training never saw is not impossible.
+    counts = np.where(np.asarray(vocabulary.special), 0, token_counts + 1.0)
+    with np.errstate(divide="ignore"):
+        log_probs = np.log(counts / counts.sum())
+    score = jax.jit(make_eval_step(model, vocabulary, jnp.asarray(log_probs, jnp.float32)))
+    add = functools.partial(jax.tree.map, np.add)
+
+    def evaluate(params: Any, rows: RowSource) -> tuple[dict[str, float], float]:
+        started = time.perf_counter()
+        batches = evaluation_batches(rows, config.batch_size, config.rows)
+        parts = (jax.device_get(score(params, place_rows(batch, mesh))) for batch in batches)
+        total: Scores = functools.reduce(add, parts)
+        means = {name: float(part.mean()) for name, part in total._asdict().items()}
+        return {
+            "loss": means["mlm"] + means["nsp"],
+            "mlm_loss": means["mlm"],
+            "mlm_accuracy": means["mlm_correct"],
+            "nsp_loss": means["nsp"],
+            "nsp_accuracy": means["nsp_correct"],
+            "unigram_loss": means["unigram"],
+            "unigram_accuracy": means["unigram_correct"],
+            "masked_tokens": float(total.mlm.count),
+            "examples": float(total.nsp.count),
+        }, time.perf_counter() - started
+
+    return evaluate
