@@ -20,13 +20,14 @@ from bertjax.config import BertConfig
 from bertjax.errors import UserError, program
 from bertjax.interop.huggingface import load_model_directory, save_model_directory
 from bertjax.model.bert import BertForPreTraining
+from bertjax.model.pattern_start import start_with_patterns
 from bertjax.objectives.masking import MaskingConfig, Vocabulary
 from bertjax.text.rows import PreparedDirectory, open_prepared
 from bertjax.text.tokenizer import Tokenizer, load_tokenizer
 from bertjax.training.batches import TrainingBatches
 from bertjax.training.budget import BudgetConfig, Clock
 from bertjax.training.checkpoint import CheckpointConfig, abstract
-from bertjax.training.evaluation import EvaluationConfig, make_evaluation
+from bertjax.training.evaluation import EvaluationConfig, make_evaluation, unigram_log_probs
 from bertjax.training.metrics import (
     MetricsWriter,
     count_matmul_flops,
@@ -61,6 +62,8 @@ class ModelConfig:
     Attributes:
         size: tiny, mini, small, medium, base or large (Turc et al. 2019, Devlin et al. 2019)
         init: a model directory (ours or Hugging Face's) whose weights and shape are taken
+        start: of a new model: random (Devlin et al. 2019), or patterns, for runs of minutes: the
+            first layer's heads begin by looking at the neighbours and at the same word
         num_hidden_layers: layers, when not the size's
         hidden_size: width, when not the size's
         num_attention_heads: heads, when not the size's
@@ -74,6 +77,7 @@ class ModelConfig:
 
     size: Literal["tiny", "mini", "small", "medium", "base", "large"] = "mini"
     init: str | None = None
+    start: Literal["random", "patterns"] = "random"
     num_hidden_layers: int | None = None
     hidden_size: int | None = None
     num_attention_heads: int | None = None
@@ -160,7 +164,7 @@ def pretrain(config: PretrainConfig) -> int:
     _check_rows(prepared, config)
 
     # ---------------------------------------------------------------- model and optimizer
-    bert_config, start_params = _resolve_model(config, prepared, tokenizer)
+    bert_config, start_params = _resolve_model(config, prepared, tokenizer, vocabulary)
     mesh = make_mesh(config.mesh)
     _check_batches(config, mesh)
     dtype = _compute_dtype(config.dtype)
@@ -328,13 +332,16 @@ def _compute_dtype(name: str) -> Any:
 
 
 def _resolve_model(
-    config: PretrainConfig, prepared: PreparedDirectory, tokenizer: Tokenizer
+    config: PretrainConfig,
+    prepared: PreparedDirectory,
+    tokenizer: Tokenizer,
+    vocabulary: Vocabulary,
 ) -> tuple[BertConfig, Any]:
-    """The model's config, and its parameters where it continues from a model directory."""
+    """The model's config, and its parameters where they are not simply drawn."""
     chosen = {
         name: value
         for name, value in dataclasses.asdict(config.model).items()
-        if value is not None and name not in ("size", "init")
+        if value is not None and name not in ("size", "init", "start")
     }
     length = prepared.train.max_length
     if config.model.init is None:
@@ -344,6 +351,15 @@ def _resolve_model(
             "max_position_embeddings": length,
         }
         bert_config, params = BertConfig.of_size(config.model.size, **(fields | chosen)), None
+        if config.model.start == "patterns":
+            log_frequencies = unigram_log_probs(prepared.token_counts, vocabulary)
+            key = jax.random.key(config.seed)
+            params = start_with_patterns(bert_config, log_frequencies, tokenizer.sep_id, key)
+    elif config.model.start != "random":
+        raise UserError(
+            f"model.start={config.model.start} is for new models; model.init={config.model.init}"
+            " has weights of its own: leave one of the two out"
+        )
     else:
         key = jax.random.key(config.seed)
         loaded, params, notes = load_model_directory(config.model.init, initialize_missing=key)
@@ -380,6 +396,7 @@ def _identity(
     return {
         "data": prepared.fingerprint,
         "model": bert_config.to_dict(),
+        "start": config.model.start,
         "seed": config.seed,
         "batch_size": config.batch_size,
         "masking": dataclasses.asdict(config.masking),

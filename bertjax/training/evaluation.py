@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Integer
+from jaxtyping import Array, Float, Integer
 
 from bertjax.errors import UserError
 from bertjax.objectives.masking import Vocabulary
@@ -39,6 +39,18 @@ class EvaluationConfig:
                 raise UserError(f"evaluation.{name}={getattr(self, name)} must be at least {least}")
 
 
+def unigram_log_probs(
+    token_counts: Integer[np.ndarray, " V"], vocabulary: Vocabulary
+) -> Float[Array, " V"]:
+    """log of each token's share in the training rows; special tokens get next to nothing.
+
+    Every token counts as seen once more than it was: what training never saw is not impossible.
+    """
+    special = np.asarray(vocabulary.special)
+    counts = np.where(special, 1e-3, token_counts + 1.0)
+    return jnp.asarray(np.log(counts / counts[~special].sum()), jnp.float32)
+
+
 def make_evaluation(
     config: EvaluationConfig,
     model: Any,
@@ -55,11 +67,8 @@ def make_evaluation(
         token_counts: how often each token occurs in the training rows, for the unigram baseline.
         mesh: the devices.
     """
-    # One more than counted: a token that training never saw is not impossible.
-    counts = np.where(np.asarray(vocabulary.special), 0, token_counts + 1.0)
-    with np.errstate(divide="ignore"):
-        log_probs = np.log(counts / counts.sum())
-    score = jax.jit(make_eval_step(model, vocabulary, jnp.asarray(log_probs, jnp.float32)))
+    log_probs = unigram_log_probs(token_counts, vocabulary)
+    score = jax.jit(make_eval_step(model, vocabulary, log_probs))
     add = functools.partial(jax.tree.map, np.add)
 
     def evaluate(params: Any, rows: RowSource) -> tuple[dict[str, float], float]:
