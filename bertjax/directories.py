@@ -71,6 +71,7 @@ def describe_run(path: Path) -> dict[str, Any]:
     validations = [line for line in lines if line["split"] == "validation"]
     measured = [line for line in validations if line["loss"] is not None]
     tests = [line for line in lines if line["split"] == "test"]
+    last_step = max((line["step"] for line in lines), default=0)
     checkpoints = path / "checkpoints"
     saved = checkpoints.iterdir() if checkpoints.is_dir() else ()
     model = path / "model"
@@ -78,9 +79,9 @@ def describe_run(path: Path) -> dict[str, Any]:
         "kind": "run",
         "path": str(path),
         **about,
-        "last_step": max((line["step"] for line in lines), default=0),
+        "last_step": last_step,
         "checkpoints": sorted(int(folder.name) for folder in saved if folder.name.isdigit()),
-        "finished": bool(tests),
+        "finished": bool(tests) and tests[-1]["step"] == last_step,
         "last_validation": _scores(validations[-1]) if validations else None,
         "best_validation": _scores(min(measured, key=lambda line: line["loss"]))
         if measured

@@ -1,5 +1,6 @@
 """Every YAML in configs/ is read and its model's shapes are traced, so that none can rot."""
 
+import dataclasses
 from pathlib import Path
 
 import jax
@@ -8,6 +9,7 @@ import pytest
 
 from bertjax.config import BertConfig
 from bertjax.model.bert import BertForPreTraining
+from bertjax.model.pattern_start import start_with_patterns
 from bertjax.training.optimizer import make_optimizer, make_schedule
 from train.command_line import parse
 from train.pretrain import PretrainConfig
@@ -18,13 +20,17 @@ CONFIGS = sorted((Path(__file__).resolve().parents[1] / "configs" / "pretrain").
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_pretraining_config_is_read_and_traced(path):
     config = parse(PretrainConfig, "", ["--config", str(path), "--data", "rows", "--run", "run"])
-    model = BertForPreTraining(BertConfig.of_size(config.model.size), remat=config.remat)
+    bert_config = BertConfig.of_size(config.model.size, **config.model.differing_fields())
+    model = BertForPreTraining(bert_config, remat=config.remat)
     optimizer = make_optimizer(config.optimizer)
     tokens = jnp.zeros((2, 7), jnp.int32)
     params = jax.eval_shape(model.init, jax.random.key(0), tokens)["params"]
     jax.eval_shape(optimizer.init, params)
     output = jax.eval_shape(model.apply, {"params": params}, tokens)
     assert output.mlm_logits.shape == (2, 7, 30522)
+    if config.model.start == "patterns":
+        small = dataclasses.replace(bert_config, vocab_size=99)
+        start_with_patterns(small, jnp.zeros(99), 3, jax.random.key(0))
     assert make_schedule(config.schedule, 100.0)(jnp.float32(50)) > 0
 
 

@@ -60,7 +60,8 @@ class ModelConfig:
     """The model: a published size, or a model directory to continue from, and what differs from it.
 
     Attributes:
-        size: tiny, mini, small, medium, base or large (Turc et al. 2019, Devlin et al. 2019)
+        size: tiny, mini, small, medium, base or large (Turc et al. 2019, Devlin et al. 2019); mini
+            when neither size nor init is given
         init: a model directory (ours or Hugging Face's) whose weights and shape are taken
         start: of a new model: random (Devlin et al. 2019), or patterns, for runs of minutes: the
             first layer's heads begin by looking at the neighbours and at the same word
@@ -75,7 +76,7 @@ class ModelConfig:
         max_position_embeddings: longest example in tokens; the rows' length when not given
     """
 
-    size: Literal["tiny", "mini", "small", "medium", "base", "large"] = "mini"
+    size: Literal["tiny", "mini", "small", "medium", "base", "large"] | None = None
     init: str | None = None
     start: Literal["random", "patterns"] = "random"
     num_hidden_layers: int | None = None
@@ -87,6 +88,11 @@ class ModelConfig:
     attention_probs_dropout_prob: float | None = None
     initializer_range: float | None = None
     max_position_embeddings: int | None = None
+
+    def differing_fields(self) -> dict[str, Any]:
+        """The fields of `BertConfig` that are given here."""
+        named = {name: value for name, value in vars(self).items() if value is not None}
+        return {name: named[name] for name in named if name not in ("size", "init", "start")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,9 +109,10 @@ class PretrainConfig:
         remat: what the backward pass computes again to save memory: none, dots (all but matrix
             products) or full
         log_every: steps between two lines of the log, each the mean since the line before
-        most_skipped: so many steps in a row without a finite loss and gradient stop the run
+        most_skipped: so many steps in a row without a finite loss and gradient stop the run, at
+            the next line of the log
         resume: false = refuse to continue a run directory that has a checkpoint
-        dry_run: do everything but train: read, build, compile, evaluate nothing, write nothing
+        dry_run: do everything but train: read, build, compile, evaluate a batch, write nothing
         json: print the final scores as JSON on standard output
     """
 
@@ -182,6 +189,7 @@ def pretrain(config: PretrainConfig) -> int:
         microbatches=config.accumulation,
         clip_norm=config.optimizer.clip_norm,
         log_every=config.log_every,
+        most_skipped=config.most_skipped,
     )
     identity = _identity(config, bert_config, prepared)
     run = Path(config.run)
@@ -215,6 +223,7 @@ def pretrain(config: PretrainConfig) -> int:
         .lower(state, place_rows(batches[0], mesh), jnp.float32(0))
         .compile()
     )
+    evaluate(state.params, prepared.validation, 1)
     progress.say(f"compiled in {time.perf_counter() - started:.1f} s")
     if config.dry_run:
         progress.say("dry run: everything is in place; nothing was trained or written")
@@ -226,8 +235,9 @@ def pretrain(config: PretrainConfig) -> int:
     if restored:
         state, best = restored.state, restored.notes["best"]
     step = int(state.step)
+    done = {line["split"] for line in read_metrics(run / "metrics.jsonl") if line["step"] == step}
     if clock.is_over(step, restored.notes["seconds"] if restored else 0.0):
-        if any(line["split"] == "test" for line in read_metrics(run / "metrics.jsonl")):
+        if "test" in done:
             progress.say(f"{run} is finished: {step} steps; its model is in {run / 'model'}")
             return 0
     elif restored:
@@ -242,7 +252,7 @@ def pretrain(config: PretrainConfig) -> int:
 
         def validate() -> None:
             nonlocal best
-            scores, seconds = evaluate(state.params, prepared.validation)
+            scores, seconds = evaluate(state.params, prepared.validation, config.evaluation.rows)
             metrics.write(step, "validation", scores, {"seconds": seconds})
             progress.say(f"step {step}: validation {describe_scores(scores)}")
             if scores["loss"] < best:
@@ -255,20 +265,26 @@ def pretrain(config: PretrainConfig) -> int:
         # ------------------------------------------------------------ the loop
         clock.start(restored.notes["seconds"] if restored else 0.0)
         stopwatch = Stopwatch()
+        first_step = step
         upcoming = batches.read_ahead(step)
         over = clock.is_over(step)
+        if over and "validation" not in done:
+            validate()
         while not over and stop.name is None:
             now = jnp.float32(clock.now(step))
             state, report = take_step(state, place_rows(next(upcoming), mesh), now)
             step += 1
             if step % config.log_every == 0:
                 _stop_when_not_finite(step, int(report.skipped_in_a_row), config)
-                values, timing = read_window(state, report, stopwatch.lap(), flops / rate)
+                steps = min(config.log_every, step - first_step)
+                values, timing = read_window(state, report, stopwatch.lap(), steps, flops / rate)
                 metrics.write(step, "train", values, timing)
                 left = clock.seconds_left(step, timing["seconds_a_step"])
                 progress.report(clock.now(step), describe_training(step, values, timing, left))
             over = clock.is_over(step)
             if over or step % config.evaluation.every == 0:
+                _stop_when_not_finite(step, int(report.skipped_in_a_row), config)
+                jax.block_until_ready(state)
                 stopwatch.pause()
                 validate()
                 stopwatch.go_on()
@@ -285,7 +301,7 @@ def pretrain(config: PretrainConfig) -> int:
 
     # ---------------------------------------------------------------- the test split, once
     _, params, _ = load_model_directory(run / "model")
-    scores, seconds = evaluate(params, prepared.test)
+    scores, seconds = evaluate(params, prepared.test, 0)
     metrics.write(step, "test", scores, {"seconds": seconds})
     metrics.close()
     progress.say(f"test {describe_scores(scores)}")
@@ -338,11 +354,7 @@ def _resolve_model(
     vocabulary: Vocabulary,
 ) -> tuple[BertConfig, Any]:
     """The model's config, and its parameters where they are not simply drawn."""
-    chosen = {
-        name: value
-        for name, value in dataclasses.asdict(config.model).items()
-        if value is not None and name not in ("size", "init", "start")
-    }
+    chosen = config.model.differing_fields()
     length = prepared.train.max_length
     if config.model.init is None:
         fields = {
@@ -350,21 +362,24 @@ def _resolve_model(
             "pad_token_id": tokenizer.pad_id,
             "max_position_embeddings": length,
         }
-        bert_config, params = BertConfig.of_size(config.model.size, **(fields | chosen)), None
+        bert_config, params = (
+            BertConfig.of_size(config.model.size or "mini", **(fields | chosen)),
+            None,
+        )
         if config.model.start == "patterns":
             log_frequencies = unigram_log_probs(prepared.token_counts, vocabulary)
             key = jax.random.key(config.seed)
             params = start_with_patterns(bert_config, log_frequencies, tokenizer.sep_id, key)
-    elif config.model.start != "random":
+    elif config.model.start != "random" or config.model.size is not None:
         raise UserError(
-            f"model.start={config.model.start} is for new models; model.init={config.model.init}"
-            " has weights of its own: leave one of the two out"
+            "model.start and model.size are for new models; model.init="
+            f"{config.model.init} has a shape and weights of its own: leave them out, or it"
         )
     else:
         key = jax.random.key(config.seed)
         loaded, params, notes = load_model_directory(config.model.init, initialize_missing=key)
         for note in notes:
-            print(f"model.init={config.model.init}: {note}", file=sys.stderr)
+            print(f"model.init: {note}", file=sys.stderr)
         rates = ("hidden_dropout_prob", "attention_probs_dropout_prob")
         for name, value in chosen.items():
             if name not in rates and value != getattr(loaded, name):
@@ -383,8 +398,8 @@ def _resolve_model(
         raise UserError(
             f"the rows in {config.data} are {length} tokens long, the model has "
             f"max_position_embeddings={bert_config.max_position_embeddings}; prepare with "
-            f"--max-length {bert_config.max_position_embeddings}, or raise "
-            "model.max_position_embeddings"
+            f"--max-length {bert_config.max_position_embeddings}"
+            + ("" if config.model.init else ", or raise model.max_position_embeddings")
         )
     return bert_config, params
 
@@ -393,14 +408,18 @@ def _identity(
     config: PretrainConfig, bert_config: BertConfig, prepared: PreparedDirectory
 ) -> dict[str, Any]:
     """What must be the same for a checkpoint to be continued."""
+    optimizer = dataclasses.asdict(config.optimizer)
+    del optimizer["learning_rate"]
     return {
         "data": prepared.fingerprint,
         "model": bert_config.to_dict(),
+        "init": config.model.init,
         "start": config.model.start,
         "seed": config.seed,
         "batch_size": config.batch_size,
         "masking": dataclasses.asdict(config.masking),
-        "optimizer": config.optimizer.name,
+        "optimizer": optimizer,
+        "dtype": config.dtype,
     }
 
 
@@ -417,7 +436,7 @@ def _origin(config: PretrainConfig, prepared: PreparedDirectory) -> dict[str, An
 def _stop_when_not_finite(step: int, skipped_in_a_row: int, config: PretrainConfig) -> None:
     if skipped_in_a_row >= config.most_skipped:
         raise UserError(
-            f"step {step}: loss or gradient was not finite in the last {skipped_in_a_row} steps; "
+            f"step {step}: loss or gradient was not finite in {skipped_in_a_row} steps in a row; "
             f"the last checkpoint is in {config.run}/checkpoints. Lower optimizer.learning_rate, "
             "or set optimizer.clip_norm, and start in a new --run directory"
         )

@@ -60,13 +60,13 @@ def start_with_patterns(
     carries to [CLS] how much was not found. The masked-LM head begins with the token frequencies.
 
     Args:
-        config: at least 2 layers, 3 heads of an even size of at least 4, and 2 token types.
+        config: at least 2 layers, 3 heads of an even size of at least 4.
         log_frequencies: log of each token's share in the training rows, finite.
         separator_id: the id of [SEP].
         key: of all that is drawn.
 
     Raises:
-        UserError: the config has not the layers, heads or token types for it.
+        UserError: the config has not the layers or heads for it.
 
     Source: the idea of Trockman & Kolter 2023 (mimetic initialization); the patterns of Clark et
         al. 2019. Differs from BERT's own start (Devlin et al. 2019: all weights random), which it
@@ -103,7 +103,7 @@ def start_with_patterns(
 
 
 def _check_shape(config: BertConfig) -> None:
-    least = {"num_hidden_layers": 2, "num_attention_heads": 3, "type_vocab_size": 2}
+    least = {"num_hidden_layers": 2, "num_attention_heads": 3}
     for name, number in least.items():
         if getattr(config, name) < number:
             raise UserError(

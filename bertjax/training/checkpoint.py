@@ -2,11 +2,12 @@
 
 import dataclasses
 import functools
+import gc
 import json
 import logging
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -64,22 +65,28 @@ class Checkpoints:
     def __init__(self, directory: Path, config: CheckpointConfig) -> None:
         policies = ocp.checkpoint_managers
         keep = [policies.LatestN(config.keep_newest)]
+
+        def goodness(metrics: Mapping[str, float]) -> float:
+            return -metrics["validation_loss"]
+
         if config.keep_best:
             keep.append(
                 policies.BestN(
-                    get_metric_fn=lambda metrics: -metrics["validation_loss"],
+                    get_metric_fn=goodness,
                     n=config.keep_best,
                     keep_checkpoints_without_metrics=False,
                 )
             )
         self._directory = directory.absolute()
         # Orbax tells of every file it touches, and of every directory that it finds half-written.
-        logging.getLogger("absl").setLevel(logging.ERROR)
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
         _ignore_late_readers()
         self._manager = ocp.CheckpointManager(
             self._directory,
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=policies.AnyPreservationPolicy(keep),
+                # Without it Orbax keeps the loss in memory alone, and a restart forgets the best.
+                best_fn=goodness,
                 cleanup_tmp_directories=True,
                 create=True,
             ),
@@ -105,21 +112,34 @@ class Checkpoints:
             return
         notes = {"notes": notes, "checksums": fingerprint(state)}
         metrics = None if validation_loss is None else {"validation_loss": validation_loss}
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state), notes=ocp.args.JsonSave(notes)
-            ),
-            metrics=metrics,
+        arguments = ocp.args.Composite(
+            state=ocp.args.StandardSave(state), notes=ocp.args.JsonSave(notes)
         )
+        self._write(lambda: self._manager.save(step, args=arguments, metrics=metrics))
 
     def finish(self) -> None:
         """Waits until everything that was begun is on the disk; raises what went wrong there."""
-        self._manager.wait_until_finished()
+        self._write(self._manager.wait_until_finished)
 
     def close(self) -> None:
         """Finishes and frees the background threads."""
-        self._manager.close()
+        self._write(self._manager.close)
+
+    def _write(self, act: Callable[[], Any]) -> None:
+        """Acts; a full disk, which Orbax reports in many ways, is told as the user's to mend."""
+        full = False
+        try:
+            act()
+        except Exception as error:
+            full = any("No space left on device" in str(one) for one in _causes(error))
+            if not full:
+                raise
+        if full:  # told after the frames of the failed writers are gone: they write at their end
+            gc.collect()
+            raise UserError(
+                f"{self._directory}: the disk is full; what was saved before stays whole. Free some"
+                " space, and give the same command again"
+            )
 
     def newest_notes(self) -> Mapping[str, Any] | None:
         """The notes of the newest checkpoint whose notes can be read; None when there is none."""
@@ -194,6 +214,13 @@ class Checkpoints:
 
 
 @functools.cache  # once a process
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, what it came from, and so on."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
 def _ignore_late_readers() -> None:
     """Passes over what Orbax's readers of other arrays still tell when one has found damage.
 

@@ -25,7 +25,7 @@ class EvaluationConfig:
 
     Attributes:
         every: steps between two evaluations; one more comes at the end
-        rows: how many rows of the validation split to use; 0 = all
+        rows: how many rows of the validation split to use; 0 = all. The test uses all of its split
         batch_size: rows at a time
     """
 
@@ -57,11 +57,13 @@ def make_evaluation(
     vocabulary: Vocabulary,
     token_counts: Integer[np.ndarray, " V"],
     mesh: Mesh,
-) -> Callable[[Any, RowSource], tuple[dict[str, float], float]]:
-    """A function of (params, rows) that returns the scores and the seconds they took.
+) -> Callable[[Any, RowSource, int], tuple[dict[str, float], float]]:
+    """A function of (params, rows, limit) that returns the scores and the seconds they took.
+
+    It looks at the first `limit` rows, at all of them where that is 0.
 
     Args:
-        config: how many rows, how many at a time.
+        config: how many rows at a time.
         model: a `BertForPreTraining`.
         vocabulary: of the rows' tokenizer.
         token_counts: how often each token occurs in the training rows, for the unigram baseline.
@@ -71,9 +73,9 @@ def make_evaluation(
     score = jax.jit(make_eval_step(model, vocabulary, log_probs))
     add = functools.partial(jax.tree.map, np.add)
 
-    def evaluate(params: Any, rows: RowSource) -> tuple[dict[str, float], float]:
+    def evaluate(params: Any, rows: RowSource, limit: int) -> tuple[dict[str, float], float]:
         started = time.perf_counter()
-        batches = evaluation_batches(rows, config.batch_size, config.rows)
+        batches = evaluation_batches(rows, config.batch_size, limit)
         parts = (jax.device_get(score(params, place_rows(batch, mesh))) for batch in batches)
         total: Scores = functools.reduce(add, parts)
         means = {name: float(part.mean()) for name, part in total._asdict().items()}

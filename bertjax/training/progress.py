@@ -82,9 +82,21 @@ class Stopwatch:
 
 
 def read_window(
-    state: TrainState, report: StepReport, seconds: float, ideal_seconds_a_step: float
+    state: TrainState,
+    report: StepReport,
+    seconds: float,
+    steps: int,
+    ideal_seconds_a_step: float,
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """The values and the timing of one line of the log."""
+    """The values and the timing of one line of the log.
+
+    Args:
+        state: whose window the values are of; it may have begun before the process did.
+        report: of the last step.
+        seconds: since the last line, or since the process began to train.
+        steps: taken in those seconds.
+        ideal_seconds_a_step: what its matrix products alone would take.
+    """
     window, report, skipped = jax.device_get((state.window, report, state.skipped))
     mlm, nsp = float(window.mlm.mean()), float(window.nsp.mean())
     values = {
@@ -97,9 +109,9 @@ def read_window(
         "skipped": int(skipped),
     }
     timing = {
-        "tokens_per_second": float(window.tokens) / seconds,
-        "share_of_matmul_rate": ideal_seconds_a_step * float(window.steps) / seconds,
-        "seconds_a_step": seconds / float(window.steps),
+        "tokens_per_second": float(window.tokens / window.steps) * steps / seconds,
+        "share_of_matmul_rate": ideal_seconds_a_step * steps / seconds,
+        "seconds_a_step": seconds / steps,
     }
     return values, timing
 

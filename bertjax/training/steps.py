@@ -53,6 +53,7 @@ def make_train_step(
     microbatches: int = 1,
     clip_norm: float = 0.0,
     log_every: int = 1,
+    most_skipped: int = 2**31 - 1,
     dropout: bool = True,
 ) -> Callable[[TrainState, RowBatch, Array], tuple[TrainState, StepReport]]:
     """The function that `jax.jit` compiles for training.
@@ -72,6 +73,8 @@ def make_train_step(
             it.
         clip_norm: global norm that gradients are scaled down to; 0 = off.
         log_every: the state's window starts anew after so many steps.
+        most_skipped: `skipped_in_a_row` stays where it is once it has come so far, so that it need
+            not be looked at after every step.
         dropout: False turns it off, whatever the rates in the config.
     """
     mask_key, dropout_key = jax.random.split(jax.random.key(seed))
@@ -144,7 +147,8 @@ def make_train_step(
         )
         window = jax.tree.map(jnp.add, window, Window(mlm, nsp, tokens, jnp.ones(())))
         bad = ~finite
-        in_a_row = jnp.where(bad, state.skipped_in_a_row + 1, 0)
+        going_on = bad | (state.skipped_in_a_row >= most_skipped)
+        in_a_row = jnp.where(going_on, state.skipped_in_a_row + bad, 0)
         new_state = TrainState(
             params, optimizer_state, state.step + 1, state.skipped + bad, in_a_row, window
         )

@@ -114,7 +114,6 @@ def test_another_key_draws_other_weights(config, log_frequencies, params):
     [
         ({"num_hidden_layers": 1}, "needs num_hidden_layers of at least 2, not 1"),
         ({"num_attention_heads": 2}, "needs num_attention_heads of at least 3, not 2"),
-        ({"type_vocab_size": 1}, "needs type_vocab_size of at least 2, not 1"),
         ({"num_attention_heads": 32}, "even size of at least 4, not .* = 2"),
     ],
 )

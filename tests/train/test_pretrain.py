@@ -211,6 +211,32 @@ def test_ten_kills_resumed_equal_uninterrupted(launch, tmp_path):
     assert_same_run(tmp_path / "whole", tmp_path / "killed", steps)
 
 
+@pytest.mark.slow
+def test_loss_curve_is_the_same_on_any_devices_and_accumulation(launch, prepared, tmp_path):
+    rows = tmp_path / "rows"
+    splits = {name: make_columns(64, seed) for seed, name in enumerate(("train", "validation"))}
+    splits["test"] = splits["validation"]
+    write_rows(rows, splits, V, prepared / "tokenizer")
+    options = ("--batch-size", 32, "--budget.steps", 20, "--log-every", 1)
+    options += ("--evaluation.every", 20, "--checkpoint.every", 20)
+    curves = {}
+    for devices in (1, 2, 4, 8):
+        for accumulation in (1, 4):
+            run = tmp_path / f"{devices}x{accumulation}"
+            given = (*options, "--accumulation", accumulation)
+            code, _, errors = finish(launch(run, *given, data=rows, devices=devices))
+            assert code == 0, errors
+            lines = read_metrics(run / "metrics.jsonl")
+            losses = [line["loss"] for line in lines if line["split"] == "train"]
+            assert len(losses) == 20
+            curves[devices, accumulation] = np.array(losses)
+    reference = curves[1, 1]
+    assert reference[-1] < 0.95 * reference[0]
+    worst = {key: np.abs(curve / reference - 1).max() for key, curve in curves.items()}
+    print(f"largest relative difference by (devices, accumulation): {worst}")
+    assert max(worst.values()) < 1e-5
+
+
 def test_sigterm_saves_exits_with_its_own_code_and_resumes_the_same(launch, whole_run, tmp_path):
     process = launch(tmp_path / "run")
     while not (tmp_path / "run" / "run.json").exists():
@@ -224,6 +250,31 @@ def test_sigterm_saves_exits_with_its_own_code_and_resumes_the_same(launch, whol
     assert code == 0, errors
     assert "continuing" in errors
     assert_same_run(whole_run, tmp_path / "run")
+
+
+def test_run_ended_where_it_was_stopped_is_validated_and_tested(launch, tmp_path):
+    run = tmp_path / "run"
+    process = launch(run, "--evaluation.every", 9999, "--budget.steps", 9999)
+    wait_for(process, lambda: run.exists() and find_checkpoints(run))
+    process.send_signal(signal.SIGTERM)
+    code, _, errors = finish(process)
+    assert code == STOPPED_EXIT_CODE, errors
+    (step,) = {*find_checkpoints(run)} & {int(re.search(r"saved step (\d+)", errors)[1])}
+    code, _, errors = finish(launch(run, "--evaluation.every", 9999, "--budget.steps", step))
+    assert code == 0, errors
+    lines = read_metrics(run / "metrics.jsonl")
+    assert [line["step"] for line in lines if line["split"] == "validation"] == [step]
+    assert [line["step"] for line in lines if line["split"] == "test"] == [step]
+    assert (run / "model" / "model.safetensors").is_file()
+
+
+def test_finished_run_given_more_steps_is_tested_again(launch, whole_run, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(whole_run, run)
+    code, _, errors = finish(launch(run, "--budget.steps", STEPS + 2))
+    assert code == 0, errors
+    lines = read_metrics(run / "metrics.jsonl")
+    assert [line["step"] for line in lines if line["split"] == "test"] == [STEPS, STEPS + 2]
 
 
 def test_damaged_newest_checkpoint_falls_back_to_the_one_before(launch, whole_run, tmp_path):
@@ -247,8 +298,9 @@ def test_finished_run_started_again_changes_nothing(launch, whole_run):
     assert (whole_run / "metrics.jsonl").read_bytes() == before
 
 
-def test_dry_run_writes_nothing(launch, tmp_path):
-    code, _, errors = finish(launch(tmp_path / "run", "--dry-run", "true"))
+@pytest.mark.parametrize("start", ["random", "patterns"])
+def test_dry_run_writes_nothing(launch, tmp_path, start):
+    code, _, errors = finish(launch(tmp_path / "run", "--dry-run", "true", "--model.start", start))
     assert code == 0, errors
     assert "dry run" in errors
     assert not (tmp_path / "run").exists()
@@ -280,6 +332,9 @@ def test_run_directory_says_where_it_comes_from(whole_run):
     [
         (("--seed", 7), "was begun with other settings.*seed: 0 then, 7 now"),
         (("--model.num_hidden_layers", 3), "was begun with other settings.*model"),
+        (("--optimizer.beta2", 0.9), "was begun with other settings.*optimizer: "),
+        (("--dtype", "bfloat16"), "was begun with other settings.*dtype: auto then, bfloat16 now"),
+        (("--model.start", "patterns"), "was begun with other settings.*start: random then"),
         (("--resume", "false"), "has checkpoints and --resume is false"),
     ],
 )
@@ -298,6 +353,8 @@ def test_resume_with_other_settings_is_refused(prepared, whole_run, options, mes
         (("--model.max_position_embeddings", 9), "rows in .* are 16 tokens long"),
         (("--optimizer.learning_rat", 1), "did you mean 'optimizer.learning_rate'"),
         (("--model.init", "nowhere"), "nowhere: no such directory"),
+        (("--model.init", "nowhere", "--model.start", "patterns"), "leave them out, or it"),
+        (("--model.num_attention_heads", 2, "--model.start", "patterns"), "of at least 3, not 2"),
         (("--mesh.fsdp", 3), "does not make the number of devices"),
         (("--batch-size", 12), "must be a multiple of the 8 devices"),
         (("--data", "nowhere"), "nowhere: no such directory"),

@@ -123,6 +123,7 @@ def make_step(even_model, half, vocabulary, seed):
                 vocabulary,
                 seed,
                 log_every=3,
+                most_skipped=3,
                 **options,
             )
         )

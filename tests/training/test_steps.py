@@ -172,6 +172,12 @@ def test_good_step_ends_the_row_of_bad_ones(step, start, rows):
     assert (int(state.skipped), int(state.skipped_in_a_row)) == (6, 0)
 
 
+def test_row_of_bad_steps_that_is_too_long_stays_to_be_seen(step, start, rows):
+    state, report = step(start._replace(skipped_in_a_row=jnp.int32(3)), rows, RATE_1)
+    assert np.isfinite(report.loss)
+    assert int(state.skipped_in_a_row) == int(report.skipped_in_a_row) == 3
+
+
 # ------------------------------------------------------------------ the window of the log
 
 
