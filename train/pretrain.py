@@ -7,7 +7,6 @@ The same command continues a run that was stopped or killed, to the same bits.
 
 import dataclasses
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Any, Literal
@@ -20,14 +19,13 @@ from bertjax.config import BertConfig
 from bertjax.errors import UserError, program
 from bertjax.interop.huggingface import load_model_directory, save_model_directory
 from bertjax.model.bert import BertForPreTraining
-from bertjax.model.pattern_start import start_with_patterns
 from bertjax.objectives.masking import MaskingConfig, Vocabulary
 from bertjax.text.rows import PreparedDirectory, open_prepared
-from bertjax.text.tokenizer import Tokenizer, load_tokenizer
+from bertjax.text.tokenizer import load_tokenizer
 from bertjax.training.batches import TrainingBatches
 from bertjax.training.budget import BudgetConfig, Clock
 from bertjax.training.checkpoint import CheckpointConfig, abstract
-from bertjax.training.evaluation import EvaluationConfig, make_evaluation, unigram_log_probs
+from bertjax.training.evaluation import EvaluationConfig, make_evaluation
 from bertjax.training.metrics import (
     MetricsWriter,
     count_matmul_flops,
@@ -53,46 +51,7 @@ from bertjax.training.signals import STOPPED_EXIT_CODE, StopRequest
 from bertjax.training.state import count_parameters, new_state
 from bertjax.training.steps import make_train_step
 from train.command_line import parse, to_yaml
-
-
-@dataclasses.dataclass(frozen=True)
-class ModelConfig:
-    """The model: a published size, or a model directory to continue from, and what differs from it.
-
-    Attributes:
-        size: tiny, mini, small, medium, base or large (Turc et al. 2019, Devlin et al. 2019); mini
-            when neither size nor init is given
-        init: a model directory (ours or Hugging Face's) whose weights and shape are taken
-        start: of a new model: random (Devlin et al. 2019), or patterns, for runs of minutes: the
-            first layer's heads begin by looking at the neighbours and at the same word
-        num_hidden_layers: layers, when not the size's
-        hidden_size: width, when not the size's
-        num_attention_heads: heads, when not the size's
-        intermediate_size: inner width of the feed-forward part, when not the size's
-        hidden_act: gelu, gelu_new, relu or silu
-        hidden_dropout_prob: dropout of hidden states, in [0, 1)
-        attention_probs_dropout_prob: dropout of attention probabilities, in [0, 1)
-        initializer_range: standard deviation of new weights; 0.02 when not given
-        max_position_embeddings: longest example in tokens; the rows' length when not given
-    """
-
-    size: Literal["tiny", "mini", "small", "medium", "base", "large"] | None = None
-    init: str | None = None
-    start: Literal["random", "patterns"] = "random"
-    num_hidden_layers: int | None = None
-    hidden_size: int | None = None
-    num_attention_heads: int | None = None
-    intermediate_size: int | None = None
-    hidden_act: str | None = None
-    hidden_dropout_prob: float | None = None
-    attention_probs_dropout_prob: float | None = None
-    initializer_range: float | None = None
-    max_position_embeddings: int | None = None
-
-    def differing_fields(self) -> dict[str, Any]:
-        """The fields of `BertConfig` that are given here."""
-        named = {name: value for name, value in vars(self).items() if value is not None}
-        return {name: named[name] for name in named if name not in ("size", "init", "start")}
+from train.starting_model import ModelConfig, resolve_model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,7 +130,9 @@ def pretrain(config: PretrainConfig) -> int:
     _check_rows(prepared, config)
 
     # ---------------------------------------------------------------- model and optimizer
-    bert_config, start_params = _resolve_model(config, prepared, tokenizer, vocabulary)
+    bert_config, start_params = resolve_model(
+        config.model, config.seed, prepared, tokenizer, vocabulary
+    )
     mesh = make_mesh(config.mesh)
     _check_batches(config, mesh)
     dtype = _compute_dtype(config.dtype)
@@ -347,63 +308,6 @@ def _compute_dtype(name: str) -> Any:
     return jnp.dtype(name)
 
 
-def _resolve_model(
-    config: PretrainConfig,
-    prepared: PreparedDirectory,
-    tokenizer: Tokenizer,
-    vocabulary: Vocabulary,
-) -> tuple[BertConfig, Any]:
-    """The model's config, and its parameters where they are not simply drawn."""
-    chosen = config.model.differing_fields()
-    length = prepared.train.max_length
-    if config.model.init is None:
-        fields = {
-            "vocab_size": tokenizer.vocab_size,
-            "pad_token_id": tokenizer.pad_id,
-            "max_position_embeddings": length,
-        }
-        bert_config, params = (
-            BertConfig.of_size(config.model.size or "mini", **(fields | chosen)),
-            None,
-        )
-        if config.model.start == "patterns":
-            log_frequencies = unigram_log_probs(prepared.token_counts, vocabulary)
-            key = jax.random.key(config.seed)
-            params = start_with_patterns(bert_config, log_frequencies, tokenizer.sep_id, key)
-    elif config.model.start != "random" or config.model.size is not None:
-        raise UserError(
-            "model.start and model.size are for new models; model.init="
-            f"{config.model.init} has a shape and weights of its own: leave them out, or it"
-        )
-    else:
-        key = jax.random.key(config.seed)
-        loaded, params, notes = load_model_directory(config.model.init, initialize_missing=key)
-        for note in notes:
-            print(f"model.init: {note}", file=sys.stderr)
-        rates = ("hidden_dropout_prob", "attention_probs_dropout_prob")
-        for name, value in chosen.items():
-            if name not in rates and value != getattr(loaded, name):
-                raise UserError(
-                    f"model.{name}={value} does not fit model.init={config.model.init}, where it "
-                    f"is {getattr(loaded, name)}; only {' and '.join(rates)} may differ"
-                )
-        bert_config = dataclasses.replace(loaded, **chosen)
-        theirs = load_tokenizer(config.model.init)
-        if theirs.fingerprint != tokenizer.fingerprint:
-            raise UserError(
-                f"the rows in {config.data} were made with another tokenizer than the one in "
-                f"{config.model.init}; prepare them again with --tokenizer {config.model.init}"
-            )
-    if length > bert_config.max_position_embeddings:
-        raise UserError(
-            f"the rows in {config.data} are {length} tokens long, the model has "
-            f"max_position_embeddings={bert_config.max_position_embeddings}; prepare with "
-            f"--max-length {bert_config.max_position_embeddings}"
-            + ("" if config.model.init else ", or raise model.max_position_embeddings")
-        )
-    return bert_config, params
-
-
 def _identity(
     config: PretrainConfig, bert_config: BertConfig, prepared: PreparedDirectory
 ) -> dict[str, Any]:
@@ -419,7 +323,7 @@ def _identity(
         "batch_size": config.batch_size,
         "masking": dataclasses.asdict(config.masking),
         "optimizer": optimizer,
-        "dtype": config.dtype,
+        "dtype": jnp.dtype(_compute_dtype(config.dtype)).name,
     }
 
 

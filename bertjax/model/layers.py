@@ -27,8 +27,8 @@ def activate(name: str, pre_activation: Float[Array, "*shape"]) -> Float[Array, 
     """The activation that `config.hidden_act` names.
 
     gelu is the exact one; jax's default is the tanh approximation, which is `gelu_new` here. It is
-    written with erf, as torch's is: `jax.nn.gelu` takes erfc, which costs a CPU
-    nearly twice as much.
+    written with erf, as torch's is: `jax.nn.gelu` takes erfc, which costs a CPU nearly
+    twice as much.
 
     Source: `transformers.activations.ACT2FN`; Hendrycks & Gimpel 2016.
     """

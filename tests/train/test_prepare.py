@@ -285,7 +285,7 @@ def test_stopped_program_leaves_no_directory(corpus, tokenizer, tmp_path, how):
     words = corpus.read_text().split()
     generator = random.Random(0)
     with large.open("w") as file:
-        for _ in range(800):
+        for _ in range(2400):
             file.write(" ".join(generator.choices(words, k=400)) + ".\n\n")
     arguments = ["train.prepare", "--input", large, "--tokenizer", tokenizer, "--max-length", 64]
     arguments += ["--output", tmp_path / "rows", "--workers", 2]

@@ -151,11 +151,14 @@ def assert_same_run(one, other, steps=STEPS):
     assert lines[0] == lines[1]
 
 
-def kill_at_random(launch, run, draw, kills, *options):
+def kill_at_random(launch, run, draw, kills, *options, later=0.0):
     """Starts, kills -9, starts again, until it is through; a kill counts when it hits training.
 
     One kill in two comes while a checkpoint is half-written, the others up to a third of a second
     after the run directory says that this process trains.
+
+    Args:
+        later: the share of kills that come after this process has saved a checkpoint.
 
     Returns:
         The step of the newest checkpoint after each kill that counts (0 without one).
@@ -164,6 +167,9 @@ def kill_at_random(launch, run, draw, kills, *options):
     while len(reached) < kills:
         process, told = launch(run, *options), last_told(run)
         wait_for(process, lambda told=told: last_told(run) != told)
+        newest = max([0, *find_checkpoints(run)])
+        if draw.random() < later:
+            wait_for(process, lambda newest=newest: max([0, *find_checkpoints(run)]) > newest)
         if draw.random() < 0.5:
             wait_for(process, lambda: any(run.glob("checkpoints/*tmp*")))
         else:
@@ -203,7 +209,7 @@ def test_killed_run_resumed_equals_uninterrupted(launch, whole_run, tmp_path):
 def test_ten_kills_resumed_equal_uninterrupted(launch, tmp_path):
     steps = 200
     options = ("--budget.steps", steps)
-    reached = kill_at_random(launch, tmp_path / "killed", random.Random(5), 10, *options)
+    reached = kill_at_random(launch, tmp_path / "killed", random.Random(5), 10, *options, later=0.7)
     print(f"newest checkpoint at each kill: {reached}")
     assert sorted(reached) == reached
     assert len(set(reached)) > 3
@@ -333,7 +339,10 @@ def test_run_directory_says_where_it_comes_from(whole_run):
         (("--seed", 7), "was begun with other settings.*seed: 0 then, 7 now"),
         (("--model.num_hidden_layers", 3), "was begun with other settings.*model"),
         (("--optimizer.beta2", 0.9), "was begun with other settings.*optimizer: "),
-        (("--dtype", "bfloat16"), "was begun with other settings.*dtype: auto then, bfloat16 now"),
+        (
+            ("--dtype", "bfloat16"),
+            "was begun with other settings.*dtype: float32 then, bfloat16 now",
+        ),
         (("--model.start", "patterns"), "was begun with other settings.*start: random then"),
         (("--resume", "false"), "has checkpoints and --resume is false"),
     ],
@@ -364,6 +373,14 @@ def test_mistake_names_field_and_way_out(prepared, tmp_path, options, message):
     with pytest.raises(UserError, match=message):
         pretrain(read_config(prepared, tmp_path / "run", *options))
     assert not (tmp_path / "run").exists()
+
+
+def test_steps_that_are_never_finite_stop_the_run(launch, tmp_path):
+    options = ("--optimizer.learning_rate", 1e38, "--most-skipped", 3)
+    code, _, errors = finish(launch(tmp_path / "run", *options))
+    assert code == 2
+    assert re.search(r"error: step \d+: loss or gradient was not finite in \d+ steps in", errors)
+    assert not (tmp_path / "run" / "model").exists()
 
 
 def test_mistake_ends_program_with_one_paragraph_and_code_2(launch, tmp_path):

@@ -1,0 +1,123 @@
+"""The model a pretraining run starts with: a new one of some shape, or one from a directory."""
+
+import dataclasses
+import sys
+from typing import Any, Literal
+
+import jax
+
+from bertjax.config import BertConfig
+from bertjax.errors import UserError
+from bertjax.interop.huggingface import load_model_directory
+from bertjax.model.pattern_start import start_with_patterns
+from bertjax.objectives.masking import Vocabulary
+from bertjax.text.rows import PreparedDirectory
+from bertjax.text.tokenizer import Tokenizer, load_tokenizer
+from bertjax.training.evaluation import unigram_log_probs
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """The model: a published size, or a model directory to continue from, and what differs from it.
+
+    Attributes:
+        size: tiny, mini, small, medium, base or large (Turc et al. 2019, Devlin et al. 2019); mini
+            when neither size nor init is given
+        init: a model directory (ours or Hugging Face's) whose weights and shape are taken
+        start: of a new model: random (Devlin et al. 2019), or patterns, for runs of minutes: the
+            first layer's heads begin by looking at the neighbours and at the same word
+        num_hidden_layers: layers, when not the size's
+        hidden_size: width, when not the size's
+        num_attention_heads: heads, when not the size's
+        intermediate_size: inner width of the feed-forward part, when not the size's
+        hidden_act: gelu, gelu_new, relu or silu
+        hidden_dropout_prob: dropout of hidden states, in [0, 1)
+        attention_probs_dropout_prob: dropout of attention probabilities, in [0, 1)
+        initializer_range: standard deviation of new weights; 0.02 when not given
+        max_position_embeddings: longest example in tokens; the rows' length when not given
+    """
+
+    size: Literal["tiny", "mini", "small", "medium", "base", "large"] | None = None
+    init: str | None = None
+    start: Literal["random", "patterns"] = "random"
+    num_hidden_layers: int | None = None
+    hidden_size: int | None = None
+    num_attention_heads: int | None = None
+    intermediate_size: int | None = None
+    hidden_act: str | None = None
+    hidden_dropout_prob: float | None = None
+    attention_probs_dropout_prob: float | None = None
+    initializer_range: float | None = None
+    max_position_embeddings: int | None = None
+
+    def differing_fields(self) -> dict[str, Any]:
+        """The fields of `BertConfig` that are given here."""
+        named = {name: value for name, value in vars(self).items() if value is not None}
+        return {name: named[name] for name in named if name not in ("size", "init", "start")}
+
+
+def resolve_model(
+    config: ModelConfig,
+    seed: int,
+    prepared: PreparedDirectory,
+    tokenizer: Tokenizer,
+    vocabulary: Vocabulary,
+) -> tuple[BertConfig, Any]:
+    """The model's config, and its parameters where they are not simply drawn (else None).
+
+    Args:
+        config: what was asked for.
+        seed: of what is drawn.
+        prepared: the rows, which the model must fit.
+        tokenizer: of the rows.
+        vocabulary: of the rows.
+
+    Raises:
+        UserError: the model does not fit the rows, or what was asked for contradicts itself.
+    """
+    chosen = config.differing_fields()
+    length = prepared.train.max_length
+    if config.init is None:
+        fields = {
+            "vocab_size": tokenizer.vocab_size,
+            "pad_token_id": tokenizer.pad_id,
+            "max_position_embeddings": length,
+        }
+        bert_config = BertConfig.of_size(config.size or "mini", **(fields | chosen))
+        params = None
+        if config.start == "patterns":
+            log_frequencies = unigram_log_probs(prepared.token_counts, vocabulary)
+            key = jax.random.key(seed)
+            params = start_with_patterns(bert_config, log_frequencies, tokenizer.sep_id, key)
+    elif config.start != "random" or config.size is not None:
+        raise UserError(
+            "model.start and model.size are for new models; model.init="
+            f"{config.init} has a shape and weights of its own: leave them out, or it"
+        )
+    else:
+        key = jax.random.key(seed)
+        loaded, params, notes = load_model_directory(config.init, initialize_missing=key)
+        for note in notes:
+            print(f"model.init: {note}", file=sys.stderr)
+        rates = ("hidden_dropout_prob", "attention_probs_dropout_prob")
+        for name, value in chosen.items():
+            if name not in rates and value != getattr(loaded, name):
+                raise UserError(
+                    f"model.{name}={value} does not fit model.init={config.init}, where it "
+                    f"is {getattr(loaded, name)}; only {' and '.join(rates)} may differ"
+                )
+        bert_config = dataclasses.replace(loaded, **chosen)
+        theirs = load_tokenizer(config.init)
+        if theirs.fingerprint != tokenizer.fingerprint:
+            raise UserError(
+                f"the rows in {prepared.path} were made with another tokenizer than the one in "
+                f"{config.init}; prepare them again with --tokenizer {config.init}"
+            )
+    if length > bert_config.max_position_embeddings:
+        raise UserError(
+            f"the rows in {prepared.path} are {length} tokens long, the model has "
+            f"max_position_embeddings={bert_config.max_position_embeddings}; prepare with "
+            f"--max-length {bert_config.max_position_embeddings}"
+            + ("" if config.init else ", or raise model.max_position_embeddings")
+        )
+    return bert_config, params
