@@ -285,11 +285,14 @@ def test_stopped_program_leaves_no_directory(corpus, tokenizer, tmp_path, how):
     words = corpus.read_text().split()
     generator = random.Random(0)
     with large.open("w") as file:
-        for _ in range(2400):
+        for _ in range(800):
             file.write(" ".join(generator.choices(words, k=400)) + ".\n\n")
     arguments = ["train.prepare", "--input", large, "--tokenizer", tokenizer, "--max-length", 64]
     arguments += ["--output", tmp_path / "rows", "--workers", 2]
+    # What a shell starts in the background ignores SIGINT, and hands that down to the program.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     program = run_program(*arguments, start_new_session=True)
+    signal.signal(signal.SIGINT, before)
     spool = tmp_path / "rows.partial" / "spool" / "clean"
     deadline = time.monotonic() + 60
     while not (spool.exists() and spool.stat().st_size) and time.monotonic() < deadline:
