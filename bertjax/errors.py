@@ -51,7 +51,6 @@ def describe_os_error(error: OSError) -> str:
     where = f"{error.filename}: " if error.filename else ""
     if error.errno == errno.ENOSPC:
         return (
-            f"{where}the disk is full; free some space, or choose an --output on another disk,"
-            " and start again"
+            f"{where}the disk is full; free some space, or write to another disk, and start again"
         )
     return f"{where}{error.strerror or error}"
