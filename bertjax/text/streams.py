@@ -7,14 +7,11 @@ import shutil
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any, Protocol
 
 from bertjax.config import nearest
 from bertjax.errors import UserError
 from bertjax.text.sources import Source
-
-if TYPE_CHECKING:
-    from bertjax.text.readers import ReaderConfig
 
 # Characters. A longer line is no paragraph but a mistake (minified data, a file without line ends):
 # it is refused before it is read to its end.
@@ -26,6 +23,17 @@ _PIECE = 1 << 18  # bytes read at a time
 _NOT_OF_TEXT = frozenset(
     f"{name}_codec" for name in ("base64", "bz2", "hex", "quopri", "uu", "zlib")
 )
+
+
+class Decoding(Protocol):
+    """Any config that says how bytes become text.
+
+    encoding: A name that Python knows.
+    errors: strict, replace or ignore.
+    """
+
+    encoding: str
+    errors: str
 
 
 def check_encoding(encoding: str) -> None:
@@ -73,7 +81,7 @@ def _guard(source: Source, read: Callable[[], Any]) -> Any:
         ) from None
 
 
-def pieces(source: Source, config: "ReaderConfig") -> Iterator[str]:
+def pieces(source: Source, config: Decoding) -> Iterator[str]:
     """The text of a file in pieces of some 100,000 characters, every line end as "\\n", a byte
     order mark left out.
 
@@ -110,7 +118,7 @@ def pieces(source: Source, config: "ReaderConfig") -> Iterator[str]:
 
 def _bad_byte(
     source: Source,
-    config: "ReaderConfig",
+    config: Decoding,
     error: UnicodeDecodeError,
     line: int,
     column: int,
@@ -129,7 +137,7 @@ def _bad_byte(
     )
 
 
-def lines(source: Source, config: "ReaderConfig") -> Iterator[str]:
+def lines(source: Source, config: Decoding) -> Iterator[str]:
     """The lines of a file without their ends.
 
     Raises:

@@ -1,0 +1,307 @@
+"""Records out of .jsonl, .json, .csv, .tsv, .parquet and data sets of the hub, one at a time.
+
+    read_records(source, config)  -> its records with their places, streamed, in bounded memory
+
+A record is what one row of a table or one JSON object holds: names to values. The documents of
+pretraining (`readers`) and the labelled examples of every task come out of the same records.
+"""
+
+import csv
+import dataclasses
+import itertools
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, NamedTuple
+
+from bertjax.config import nearest
+from bertjax.errors import UserError
+from bertjax.text import streams
+from bertjax.text.sources import Source
+
+# Bytes. Without a buffer pyarrow reads a whole column of a row group at once.
+_PARQUET_BUFFER = 1 << 20
+
+_JSON_BETWEEN = re.compile(r"[\s,]*")
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordConfig:
+    """How files of records are read.
+
+    Attributes:
+        encoding: The encoding of the text files, a name that Python knows (utf-8, latin-1, utf-16,
+            ...).
+        errors: What to do with bytes that are not of that encoding: strict stops and names the
+            place, replace puts a replacement character, ignore leaves them out.
+        columns: The names of the columns of .csv and .tsv files that have no header line, in their
+            order; empty: the first line names them.
+        quoting: What a quotation mark is in .csv and .tsv: none, a character like any; double, the
+            bound of a cell that may hold delimiters and line ends (RFC 4180); null, none in .tsv
+            and double in .csv.
+    """
+
+    encoding: str = "utf-8"
+    errors: Literal["strict", "replace", "ignore"] = "strict"
+    columns: list[str] = dataclasses.field(default_factory=list)
+    quoting: Literal["none", "double"] | None = None
+
+
+class Record(NamedTuple):
+    """One record.
+
+    place: Where it stands, for messages: `file:line`, or `file record N` where there are no lines.
+    values: What it holds, by name; of .csv and .tsv always text.
+    """
+
+    place: str
+    values: Mapping[str, Any]
+
+
+def read_records(
+    source: Source, config: RecordConfig, fields: Mapping[str, str] | None = None
+) -> Iterator[Record]:
+    """The records of one source in its order.
+
+    Args:
+        source: Of any kind but plain text and corpus.
+        config: How it is read.
+        fields: The fields that every record must have, each with the option that chooses it; of
+            Parquet nothing else is read. None: whatever there is.
+
+    Raises:
+        UserError: as soon as the bad place is reached: a record without one of the fields, damaged
+            JSON, CSV, Parquet or gzip data, a row of another number of columns than the header,
+            bytes of another encoding, a line beyond `streams.MAXIMUM_LINE`; columns for a format
+            that names its fields itself.
+    """
+    if source.kind not in _READERS:
+        raise UserError(
+            f"{source.name}: plain text has no fields; "
+            "records come as .jsonl, .json, .csv, .tsv or .parquet"
+        )
+    if config.columns and source.kind not in ("csv", "tsv"):
+        raise UserError(
+            f"{source.name}: columns={config.columns} names the columns of .csv and .tsv files "
+            f"without a header line; {source.kind} names its fields itself"
+        )
+    return _READERS[source.kind](source, config, fields)
+
+
+def shown(value: Any) -> str:
+    """A value as messages show it: on one line, not too long."""
+    text = json.dumps(value, ensure_ascii=False, default=repr)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _read_jsonl(
+    source: Source, config: RecordConfig, fields: Mapping[str, str] | None
+) -> Iterator[Record]:
+    for number, line in enumerate(streams.lines(source, config), 1):
+        if line and not line.isspace():
+            place = f"{source.name}:{number}"
+            try:
+                value = json.loads(line)
+            except (json.JSONDecodeError, RecursionError) as error:
+                raise UserError(
+                    f"{place}: not JSON ({error}); .jsonl holds one object a line"
+                ) from None
+            yield _record(place, value, fields)
+
+
+def _read_json(
+    source: Source, config: RecordConfig, fields: Mapping[str, str] | None
+) -> Iterator[Record]:
+    """The objects of an array, or one after the other, read piece by piece: only one object is in
+    memory at a time.
+    """
+    decoder = json.JSONDecoder()
+    buffer, line, wanted = "", 1, 0
+    array: Literal["none", "open", "closed"] = "none"
+    for piece in itertools.chain(streams.pieces(source, config), [None]):
+        buffer += piece or ""
+        # An object that has not come to its end is tried again only when twice as much is there:
+        # linear time.
+        if piece is not None and len(buffer) < wanted:
+            continue
+        position = 0
+        while True:
+            gap = _JSON_BETWEEN.match(buffer, position)
+            line += gap[0].count("\n")
+            position = gap.end()
+            if position == len(buffer):
+                wanted = 0
+                break
+            place = f"{source.name}:{line}"
+            if array == "closed":
+                raise UserError(f"{place}: text after the end of the array")
+            if (buffer[position], array) in (("[", "none"), ("]", "open")):
+                array = "open" if array == "none" else "closed"
+                position += 1
+                continue
+            try:
+                value, end = decoder.raw_decode(buffer, position)
+            except RecursionError:
+                raise UserError(f"{place}: not a record (JSON nested too deeply)") from None
+            except json.JSONDecodeError as error:
+                if piece is None or _is_malformed(error):
+                    line += buffer.count("\n", position, error.pos)
+                    raise UserError(
+                        f"{source.name}:{line}: not JSON ({error.msg}); "
+                        ".json holds an array of objects, or objects one after the other"
+                    ) from None
+                wanted = 2 * (len(buffer) - position)
+                if wanted > 2 * streams.MAXIMUM_LINE:
+                    raise UserError(
+                        f"{place}: an object of more than {streams.MAXIMUM_LINE >> 20} million "
+                        "characters; make several documents of it"
+                    ) from None
+                break
+            yield _record(place, value, fields)
+            line += buffer.count("\n", position, end)
+            position = end
+        buffer = buffer[position:]
+    if array == "open":
+        raise UserError(f"{source.name}:{line}: the array does not end; the file is cut off")
+
+
+def _is_malformed(error: json.JSONDecodeError) -> bool:
+    """Whether more text could not mend it: the decoder stopped well before the end of what it was
+    given.
+    """
+    return not error.msg.startswith("Unterminated") and error.pos < len(error.doc) - 16
+
+
+def _record(place: str, value: Any, fields: Mapping[str, str] | None) -> Record:
+    """A JSON value as a record, which is an object with all the fields."""
+    if not isinstance(value, dict):
+        wanted = "".join(f" with the field {name!r}" for name in list(fields or ())[:1])
+        raise UserError(f"{place}: a record is an object{wanted}, this is {shown(value)}")
+    _check_names(place, list(value), fields, "field")
+    return Record(place, value)
+
+
+def _check_names(
+    place: str, present: list[str], fields: Mapping[str, str] | None, what: str = "column"
+) -> None:
+    for wanted, option in (fields or {}).items():
+        if wanted not in present:
+            names = ", ".join(map(repr, present[:20])) or "none"
+            raise UserError(
+                f"{place}: no {what} {wanted!r}{nearest(wanted, present)}; "
+                f"there are: {names} (choose with {option})"
+            )
+
+
+def _read_table(
+    source: Source, config: RecordConfig, fields: Mapping[str, str] | None
+) -> Iterator[Record]:
+    """CSV as RFC 4180 has it; TSV as its media type has it: a tab always parts, a quotation mark is
+    a character like any.
+    """
+    csv.field_size_limit(streams.MAXIMUM_LINE)
+    quoting = config.quoting or ("none" if source.kind == "tsv" else "double")
+    rows = csv.reader(
+        (line + "\n" for line in streams.lines(source, config)),
+        delimiter="\t" if source.kind == "tsv" else ",",
+        quoting=csv.QUOTE_NONE if quoting == "none" else csv.QUOTE_MINIMAL,
+        strict=True,
+    )
+    names = list(config.columns)
+    if names:
+        _check_header(source.name, names, fields)
+    start = 1
+    try:
+        for row in rows:
+            place, start = f"{source.name}:{start}", rows.line_num + 1
+            if not row:
+                continue
+            if not names:
+                names = [name.strip() for name in row]
+                _check_header(place, names, fields)
+            elif len(row) != len(names):
+                raise UserError(_wrong_columns(place, len(row), names, source, config, quoting))
+            else:
+                yield Record(place, dict(zip(names, row, strict=True)))
+    except csv.Error as error:
+        raise UserError(
+            f"{source.name}:{start}: not {source.kind.upper()} ({error}); "
+            "is a quotation mark left open?"
+        ) from None
+
+
+def _check_header(place: str, names: list[str], fields: Mapping[str, str] | None) -> None:
+    twice = [name for name in names if name and names.count(name) > 1]
+    if twice:
+        raise UserError(f"{place}: two columns have the name {twice[0]!r}; rename one of them")
+    _check_names(place, names, fields)
+
+
+def _wrong_columns(
+    place: str, count: int, names: list[str], source: Source, config: RecordConfig, quoting: str
+) -> str:
+    expected = "columns names" if config.columns else "the header has"
+    way_out = (
+        "put a text that holds the delimiter in quotation marks"
+        if quoting == "double"
+        else "a tab inside a text cannot stand in .tsv, take it out or write the file as .csv"
+        if source.kind == "tsv"
+        else "a comma inside a text asks for quotation marks around it"
+    )
+    return f"{place}: {count} columns where {expected} {len(names)}; {way_out}"
+
+
+def _read_parquet(
+    source: Source, config: RecordConfig, fields: Mapping[str, str] | None
+) -> Iterator[Record]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with streams.open_seekable(source) as stream:
+        try:
+            table = pq.ParquetFile(stream, buffer_size=_PARQUET_BUFFER)
+            _check_names(source.name, table.schema_arrow.names, fields)
+            columns = None if fields is None else list(fields)
+            number = itertools.count(1)
+            # Small batches: a column of long documents must not come into memory whole.
+            for batch in table.iter_batches(batch_size=256, columns=columns):
+                for values in batch.to_pylist():
+                    yield Record(f"{source.name} record {next(number)}", values)
+        except (pa.ArrowException, OSError) as error:
+            raise UserError(f"{source.name}: damaged Parquet file ({_first_line(error)})") from None
+
+
+def _read_dataset(
+    source: Source, config: RecordConfig, fields: Mapping[str, str] | None
+) -> Iterator[Record]:
+    """Streamed from the hub: nothing is kept on the disk."""
+    import datasets
+
+    path, split = source.location.split("@")
+    name, *configs = re.fullmatch(r"([^/]+/[^/]+|[^/]+)(?:/(.+))?", path).groups()
+    try:
+        records = datasets.load_dataset(name, *filter(None, configs), split=split, streaming=True)
+        for number, values in enumerate(records, 1):
+            yield _record(f"{source.name} record {number}", values, fields)
+    except (OSError, ValueError, RuntimeError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(
+            f"{source.name}: the data set cannot be read "
+            f"({type(error).__name__}: {_first_line(error)}); "
+            "check its name and that the hub can be reached, or give files"
+        ) from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or "no reason given").splitlines()[0][:200]
+
+
+_READERS = {
+    "jsonl": _read_jsonl,
+    "json": _read_json,
+    "csv": _read_table,
+    "tsv": _read_table,
+    "parquet": _read_parquet,
+    "dataset": _read_dataset,
+}

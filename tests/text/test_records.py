@@ -1,0 +1,138 @@
+"""Records: what a row is in each format, where it stands, and what a wrong row is told."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from bertjax.errors import UserError
+from bertjax.text.records import Record, RecordConfig, read_records
+from bertjax.text.sources import find_sources
+
+
+def read(path: Path, fields: dict[str, str] | None = None, **options: object) -> list[Record]:
+    (source,) = find_sources([str(path)], "utf-8")
+    return [
+        record._replace(place=record.place.removeprefix(f"{path.parent}/"))
+        for record in read_records(source, RecordConfig(**options), fields)
+    ]
+
+
+def write(path: Path, content: str) -> Path:
+    data = content.encode()
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    return path
+
+
+VALUES = [{"a": "x, y", "b": '"1"'}, {"a": "two\nlines", "b": "2"}]
+CONTENTS = {
+    "jsonl": "\n".join(map(json.dumps, VALUES)),
+    "json": json.dumps(VALUES, indent=1),
+    "csv": 'a,b\n"x, y","""1"""\n"two\nlines",2\n',
+}
+PLACES = {"jsonl": [1, 2], "json": [2, 6], "csv": [2, 3]}
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize("kind", CONTENTS)
+def test_record_is_whole_and_has_its_line(tmp_path, kind, suffix):
+    found = read(write(tmp_path / f"f.{kind}{suffix}", CONTENTS[kind]))
+    assert [record.values for record in found] == VALUES
+    assert [record.place for record in found] == [
+        f"f.{kind}{suffix}:{line}" for line in PLACES[kind]
+    ]
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_parquet_record_is_whole_and_has_its_number(tmp_path, suffix):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    values = [{"a": str(n), "b": n, "c": ["x"] * n} for n in range(300)]
+    pq.write_table(pa.Table.from_pylist(values), tmp_path / "raw.parquet")
+    data = (tmp_path / "raw.parquet").read_bytes()
+    path = tmp_path / f"f.parquet{suffix}"
+    path.write_bytes(gzip.compress(data) if suffix else data)
+    found = read(path)
+    assert [record.values for record in found] == values
+    assert found[299].place == f"f.parquet{suffix} record 300"
+
+
+def test_parquet_columns_that_nobody_asks_for_are_not_read(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "f.parquet"
+    pq.write_table(pa.table({"a": ["x"], "large": ["y" * 1000]}), path)
+    assert [record.values for record in read(path, {"a": "--text-column"})] == [{"a": "x"}]
+
+
+def test_tsv_without_a_header_takes_its_names_from_columns(tmp_path):
+    path = write(tmp_path / "f.tsv", 'ham\tsay "hi"\nspam\tbuy\n')
+    assert read(path, columns=["label", "text"]) == [
+        ("f.tsv:1", {"label": "ham", "text": 'say "hi"'}),
+        ("f.tsv:2", {"label": "spam", "text": "buy"}),
+    ]
+
+
+def test_quotation_marks_are_as_quoting_says(tmp_path):
+    content = 'a{0}b\n"x"{0}y\n'
+    tsv = write(tmp_path / "f.tsv", content.format("\t"))
+    csv = write(tmp_path / "f.csv", content.format(","))
+    assert [read(tsv)[0].values["a"], read(csv)[0].values["a"]] == ['"x"', "x"]
+    assert read(tsv, quoting="double")[0].values["a"] == "x"
+    assert read(csv, quoting="none")[0].values["a"] == '"x"'
+
+
+def test_column_may_have_an_empty_name(tmp_path):
+    path = write(tmp_path / "f.tsv", "\ta\t\n0\tx\ty\n")
+    assert read(path, {"a": "--text-column"})[0].values["a"] == "x"
+
+
+WRONG = {
+    "few.tsv": (
+        "a\tb\nx\ty\nz\n",
+        {},
+        r"few\.tsv:3: 1 columns where the header has 2; a tab inside a text cannot stand in \.tsv",
+    ),
+    "many.csv": (
+        "a,b\nx,y,z\n",
+        {},
+        r"many\.csv:2: 3 columns where the header has 2; put a text that .* in quotation marks",
+    ),
+    "none.csv": (
+        "a,b\nx,y,z\n",
+        {"quoting": "none"},
+        r"none\.csv:2: 3 columns .*; a comma inside a text asks for quotation marks around it",
+    ),
+    "named.tsv": (
+        "x\ty\tz\n",
+        {"columns": ["a", "b"]},
+        r"named\.tsv:1: 3 columns where columns names 2",
+    ),
+    "twice.csv": ("a,b,a\n1,2,3\n", {}, r"twice\.csv:1: two columns have the name 'a'; rename"),
+    "a.jsonl": (
+        '{"a": 1}',
+        {"columns": ["a"]},
+        r"a\.jsonl: columns=\['a'\] names the columns of \.csv and \.tsv files without a header",
+    ),
+    "b.jsonl": ('{"a": 1}\n3', {}, r"b\.jsonl:2: a record is an object, this is 3"),
+    "a.txt": ("a", {}, r"a\.txt: plain text has no fields; records come as \.jsonl"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_row_is_told_with_its_place_and_way_out(tmp_path, name):
+    content, options, message = WRONG[name]
+    with pytest.raises(UserError, match=message):
+        read(write(tmp_path / name, content), **options)
+
+
+@pytest.mark.parametrize("name", ["f.jsonl", "f.csv"])
+def test_missing_field_is_told_with_its_option(tmp_path, name):
+    path = write(tmp_path / name, '{"labels": 1}' if name == "f.jsonl" else "labels\n1\n")
+    with pytest.raises(
+        UserError, match=r"no (field|column) 'label'; did you mean 'labels'\?.*with --label-column"
+    ):
+        read(path, {"label": "--label-column"})
