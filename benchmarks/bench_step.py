@@ -23,6 +23,7 @@ from bertjax.errors import UserError, program
 from bertjax.model.bert import BertForPreTraining
 from bertjax.model.encoder import REMAT_POLICIES
 from bertjax.objectives.masking import MaskingConfig, Vocabulary
+from bertjax.objectives.pretraining import PretrainingObjective
 from bertjax.training.metrics import count_matmul_flops, measure_matmul_rate
 from bertjax.training.optimizer import OptimizerConfig, make_optimizer
 from bertjax.training.sharding import MeshConfig, make_mesh, place_rows
@@ -127,14 +128,14 @@ def _compile_step(
     vocabulary = Vocabulary(
         config.vocab_size, 4, [0, 1, 2, 3, 4], np.zeros(config.vocab_size, bool)
     )
+    objective = PretrainingObjective(model, MaskingConfig(), vocabulary, seed=0)
     step = make_train_step(
-        model, optimizer, lambda clock: LEARNING_RATE * clock, MaskingConfig(), vocabulary, seed=0,
-        clip_norm=1.0,
-    )  # fmt: skip
+        objective, optimizer, lambda clock: LEARNING_RATE * clock, seed=0, clip_norm=1.0
+    )
     batch = place_rows(_random_batch(config, options.rows, options.length), mesh)
 
     def make_state() -> Any:
-        return new_state(model, optimizer, mesh, jax.random.key(0))
+        return new_state(model, optimizer, mesh, jax.random.key(0), objective.terms)
 
     state = make_state() if create else jax.eval_shape(make_state)
     compiled = jax.jit(step, donate_argnums=0).lower(state, batch, jnp.float32(0)).compile()

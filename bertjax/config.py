@@ -23,6 +23,11 @@ SIZES = {
     "large": (24, 1024, 16),
 }
 
+# What stands before a classifier's linear layer.
+CLASSIFIER_NORMS = ("none", "layer", "batch")
+# What the numbers of a classifier's labels mean to its loss. Source: `transformers`.
+PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
+
 # What a config.json may say that this model does not do: (field, the only value that is accepted).
 _ONLY_VALUES = {
     "model_type": "bert",
@@ -37,7 +42,9 @@ class BertConfig:
     """The shape and the constants of a BERT.
 
     Every field has Hugging Face's name and default (those of bert-base-uncased), so that a
-    `config.json` is read and written as it stands.
+    `config.json` is read and written as it stands. Two differ: `id2label` is the labels in the
+    order of their numbers (in the file an object), and `classifier_norm` is ours: none, layer or
+    batch, what stands before a classifier's linear layer.
 
     Source: Devlin et al. 2019; `transformers.BertConfig`.
 
@@ -60,6 +67,9 @@ class BertConfig:
     layer_norm_eps: float = 1e-12
     pad_token_id: int = 0
     tie_word_embeddings: bool = True
+    id2label: tuple[str, ...] = ("LABEL_0", "LABEL_1")
+    problem_type: str | None = None
+    classifier_norm: str = "none"
 
     def __post_init__(self) -> None:
         for name in (
@@ -90,6 +100,17 @@ class BertConfig:
         for name in ("initializer_range", "layer_norm_eps"):
             if not getattr(self, name) > 0:
                 raise UserError(f"{name}={getattr(self, name)!r} must be above 0")
+        for name, choices in (
+            ("problem_type", (None, *PROBLEM_TYPES)),
+            ("classifier_norm", CLASSIFIER_NORMS),
+        ):
+            if getattr(self, name) not in choices:
+                raise UserError(
+                    f"{name}={getattr(self, name)!r} is not one of"
+                    f" {', '.join(choice for choice in choices if choice)}"
+                )
+        if not self.id2label or len(set(self.id2label)) < len(self.id2label):
+            raise UserError(f"id2label={list(self.id2label)} must be labels, each once")
         if not 0 <= self.pad_token_id < self.vocab_size:
             raise UserError(
                 f"pad_token_id={self.pad_token_id} must be an id below vocab_size={self.vocab_size}"
@@ -104,6 +125,23 @@ class BertConfig:
     def head_size(self) -> int:
         """H, the width of one attention head."""
         return self.hidden_size // self.num_attention_heads
+
+    @property
+    def num_labels(self) -> int:
+        """C of a sequence or token classifier."""
+        return len(self.id2label)
+
+    @property
+    def label_meaning(self) -> str:
+        """`problem_type`, or without it what `transformers` takes whole-numbered labels for."""
+        inferred = "regression" if self.num_labels == 1 else "single_label_classification"
+        return self.problem_type or inferred
+
+    @property
+    def classifier_dropout_rate(self) -> float:
+        """Dropout before a classifier: `classifier_dropout`, or `hidden_dropout_prob` without."""
+        rate = self.classifier_dropout
+        return self.hidden_dropout_prob if rate is None else rate
 
     @classmethod
     def of_size(cls, size: str, **fields: Any) -> "BertConfig":
@@ -134,7 +172,11 @@ class BertConfig:
                     f" {name}={only!r} only"
                 )
         names = {field.name for field in dataclasses.fields(cls)}
-        return cls(**{name: value for name, value in values.items() if name in names})
+        fields = {name: value for name, value in values.items() if name in names}
+        fields.pop("id2label", None)
+        if values.get("id2label") is not None or values.get("num_labels") is not None:
+            fields["id2label"] = _read_labels(values)
+        return cls(**fields)
 
     @classmethod
     def load(cls, path: Path | str) -> "BertConfig":
@@ -158,7 +200,29 @@ class BertConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """The object of a `config.json` that transformers reads."""
-        return {"model_type": "bert", **dataclasses.asdict(self)}
+        fields = dataclasses.asdict(self)
+        fields["id2label"] = {str(number): name for number, name in enumerate(self.id2label)}
+        fields["label2id"] = {name: number for number, name in enumerate(self.id2label)}
+        return {"model_type": "bert", **fields}
+
+
+def _read_labels(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """The labels in the order of their numbers, from `id2label` or `num_labels`."""
+    labels = values.get("id2label")
+    if labels is None:
+        number = values["num_labels"]
+        if not isinstance(number, int) or number < 1:
+            raise UserError(f"num_labels={number!r} must be a whole number of at least 1")
+        return tuple(f"LABEL_{label}" for label in range(number))
+    if not isinstance(labels, Mapping):
+        raise UserError(f"id2label={labels!r} must be an object from numbers to labels")
+    numbers = [str(number) for number in range(len(labels))]
+    if sorted(labels) != sorted(numbers) or not all(isinstance(x, str) for x in labels.values()):
+        raise UserError(
+            f"id2label={dict(labels)!r} must have the numbers 0 ... {len(labels) - 1} as its keys,"
+            " each with a label"
+        )
+    return tuple(labels[number] for number in numbers)
 
 
 def nearest(name: str, names: list[str]) -> str:

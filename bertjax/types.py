@@ -15,7 +15,7 @@ nothing.
 
 from typing import NamedTuple
 
-from jaxtyping import Array, Float, Int, Integer
+from jaxtyping import Array, Float, Int, Integer, Shaped
 
 
 class RowBatch(NamedTuple):
@@ -43,6 +43,25 @@ class RowBatch(NamedTuple):
     next_sentence_labels: Integer[Array, "B K"]
     row_numbers: Integer[Array, " B"]
     epochs: Integer[Array, " B"]
+
+
+class TaskBatch(NamedTuple):
+    """Rows of a supervised task: several examples packed into each, with what is asked of them.
+
+    The first five are as in `RowBatch`.
+
+    Attributes:
+        labels: of every slot, or of every token, as the task has them (see `bertjax.tasks`).
+        weights: of every slot or token in the loss; 0 where nothing is asked.
+    """
+
+    token_ids: Integer[Array, "B T"]
+    token_type_ids: Integer[Array, "B T"]
+    sequence_ids: Integer[Array, "B T"]
+    position_ids: Integer[Array, "B T"]
+    example_starts: Integer[Array, "B K"]
+    labels: Shaped[Array, "B places ..."]
+    weights: Float[Array, "B places"]
 
 
 class MaskedTokens(NamedTuple):
@@ -80,12 +99,12 @@ class EncoderOutput(NamedTuple):
 
     Attributes:
         hidden: the last layer's output.
-        pooled: tanh(dense) of every example's [CLS].
+        pooled: tanh(dense) of every example's [CLS]; None of a body without a pooler.
         trace: filled when asked for with `trace=True`.
     """
 
     hidden: Float[Array, "B T D"]
-    pooled: Float[Array, "B K D"]
+    pooled: Float[Array, "B K D"] | None
     trace: Trace | None
 
 
@@ -100,4 +119,18 @@ class PreTrainingOutput(NamedTuple):
 
     mlm_logits: Float[Array, "B P V"]
     nsp_logits: Float[Array, "B K 2"]
+    encoder: EncoderOutput
+
+
+class HeadOutput(NamedTuple):
+    """What a model with one head returns, in float32.
+
+    Attributes:
+        logits: the head's: `[B, P, V]` masked LM, `[B, K, 2]` next sentence, `[B, K, C]` sequence
+            classification, `[B, T, C]` token classification, `[B, T, 2]` spans (start, end),
+            `[B, K]` multiple choice (one score a sequence).
+        encoder: the body's output.
+    """
+
+    logits: Float[Array, "B places ..."]
     encoder: EncoderOutput

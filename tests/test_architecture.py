@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "types": {"config"},
     "model": {"config", "types", "kernels"},
     "kernels": {"config", "types"},
-    "objectives": {"config", "types", "model"},
+    "objectives": {"config", "types"},
     "training": {"config", "types", "model", "objectives"},
     "text": {"config"},
     "tasks": {"config", "types", "text", "objectives"},
@@ -24,7 +24,8 @@ MAY_IMPORT = {
     "analysis": {"config", "types", "model", "interop", "text"},
     "serving": {"config", "types", "model", "interop", "text", "tasks"},
     "directories": {"config", "interop", "text", "training"},
-    "cli": {"config", "types", "model", "interop", "text", "tasks", "directories"},
+    "commands": {"config", "types", "model", "interop", "text", "tasks", "directories", "training"},
+    "cli": {"commands"},
     "__main__": {"cli"},
     "__init__": set(),
 }
@@ -67,7 +68,7 @@ def test_imports_point_one_way():
 
 
 def test_text_and_command_never_name_jax():
-    free_of_jax = ("text", "config", "errors", "cli", "__init__")
+    free_of_jax = ("text", "config", "errors", "cli", "commands", "__init__")
     wrong = [
         f"{path.relative_to(ROOT)}:{line}: {name}"
         for path in SOURCES

@@ -13,6 +13,7 @@ import pytest
 
 import bertjax
 from bertjax import cli
+from bertjax.commands import info
 from bertjax.errors import UserError
 from bertjax.text.rows import write_rows
 
@@ -154,11 +155,11 @@ def test_fill_mask_tells_of_the_users_mistake(bertjax_command, arguments, stdin,
 def test_fill_mask_refuses_a_model_without_the_head(bertjax_command, tmp_path):
     from bertjax.interop.huggingface import load_model_directory, save_model_directory
 
-    config, params, _ = load_model_directory(TINY)
-    save_model_directory(tmp_path / "body", config, {"bert": params["bert"]}, TINY, "BertModel")
+    config, params, *_ = load_model_directory(TINY, "BertModel")
+    save_model_directory(tmp_path / "body", config, params, TINY, "BertModel")
     code, out, err = bertjax_command("fill-mask", "--model", tmp_path / "body", "a [MASK]")
     assert (code, out) == (2, "")
-    assert "this checkpoint has no mlm_head" in err
+    assert "is a BertModel and has no mlm_head (missing tensor cls.predictions" in err
 
 
 def test_info_of_a_model(bertjax_command):
@@ -271,5 +272,5 @@ def test_user_error_leaves_no_traceback(bertjax_command, monkeypatch):
     def fail(options):
         raise UserError("the field x=3 must be 4")
 
-    monkeypatch.setattr(cli, "show_directory", fail)
+    monkeypatch.setattr(info, "run", fail)
     assert bertjax_command("info", TINY) == (2, "", "error: the field x=3 must be 4\n")

@@ -89,9 +89,66 @@ def test_config_goes_through_json_unchanged(tmp_path):
     assert BertConfig.load(path) == config
     assert BertConfig.load(tmp_path) == config
     assert config.to_dict()["model_type"] == "bert"
-    assert config.to_dict().keys() - {"model_type"} == {
+    assert config.to_dict().keys() - {"model_type", "label2id"} == {
         field.name for field in dataclasses.fields(BertConfig)
     }
+
+
+def test_labels_go_through_json_in_the_order_of_their_numbers(tmp_path):
+    labels = tuple(f"B-{number}" for number in range(11))  # as strings, 10 sorts before 2
+    config = BertConfig(id2label=labels, problem_type="multi_label_classification")
+    values = config.to_dict()
+    assert values["id2label"]["2"] == "B-2"
+    assert values["label2id"]["B-10"] == 10
+    shuffled = {**values, "id2label": dict(sorted(values["id2label"].items()))}
+    assert list(shuffled["id2label"])[:3] == ["0", "1", "10"]
+    (tmp_path / "config.json").write_text(json.dumps(shuffled), encoding="utf-8")
+    assert BertConfig.load(tmp_path) == config
+    assert config.num_labels == 11
+
+
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        ({}, ("LABEL_0", "LABEL_1")),
+        ({"id2label": None}, ("LABEL_0", "LABEL_1")),
+        ({"num_labels": 3}, ("LABEL_0", "LABEL_1", "LABEL_2")),
+        ({"num_labels": 1, "id2label": None}, ("LABEL_0",)),
+        ({"num_labels": 7, "id2label": {"0": "yes", "1": "no"}}, ("yes", "no")),
+    ],
+)
+def test_labels_are_read_from_either_field(values, labels):
+    assert BertConfig.from_dict(values).id2label == labels
+
+
+@pytest.mark.parametrize(
+    ("labels", "problem_type", "meaning"),
+    [
+        (("a", "b"), None, "single_label_classification"),
+        (("a",), None, "regression"),
+        (("a",), "multi_label_classification", "multi_label_classification"),
+    ],
+)
+def test_meaning_of_labels_is_inferred_where_it_is_not_said(labels, problem_type, meaning):
+    assert BertConfig(id2label=labels, problem_type=problem_type).label_meaning == meaning
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"id2label": {"0": "a", "2": "b"}}, r"must have the numbers 0 ... 1 as its keys"),
+        ({"id2label": {"0": "a", "1": None}}, r"must have the numbers"),
+        ({"id2label": ["a", "b"]}, r"must be an object from numbers to labels"),
+        ({"id2label": {"0": "a", "1": "a"}}, r"id2label=\['a', 'a'\] must be labels, each once"),
+        ({"num_labels": 0}, r"num_labels=0 must be a whole number of at least 1"),
+        ({"num_labels": "2"}, r"num_labels='2' must be"),
+        ({"problem_type": "ranking"}, r"problem_type='ranking' is not one of single_label"),
+        ({"classifier_norm": "group"}, r"classifier_norm='group' is not one of none, layer, batch"),
+    ],
+)
+def test_bad_labels_are_refused_by_name(values, message):
+    with pytest.raises(UserError, match=message):
+        BertConfig.from_dict(values)
 
 
 @pytest.mark.parametrize(

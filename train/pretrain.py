@@ -20,6 +20,7 @@ from bertjax.errors import UserError, program
 from bertjax.interop.huggingface import load_model_directory, save_model_directory
 from bertjax.model.bert import BertForPreTraining
 from bertjax.objectives.masking import MaskingConfig, Vocabulary
+from bertjax.objectives.pretraining import PretrainingObjective
 from bertjax.text.rows import PreparedDirectory, open_prepared
 from bertjax.text.tokenizer import load_tokenizer
 from bertjax.training.batches import TrainingBatches
@@ -140,12 +141,11 @@ def pretrain(config: PretrainConfig) -> int:
     optimizer = make_optimizer(config.optimizer)
     clock = Clock(config.budget, len(prepared.train), config.batch_size)
     schedule = make_schedule(config.schedule, clock.total)
+    objective = PretrainingObjective(model, config.masking, vocabulary, config.seed)
     train_step = make_train_step(
-        model,
+        objective,
         optimizer,
         lambda now: config.optimizer.learning_rate * schedule(now),
-        config.masking,
-        vocabulary,
         config.seed,
         microbatches=config.accumulation,
         clip_norm=config.optimizer.clip_norm,
@@ -156,7 +156,8 @@ def pretrain(config: PretrainConfig) -> int:
     run = Path(config.run)
     if not config.dry_run:
         checkpoints = open_run(run, config.checkpoint, identity, config.resume)
-    state = new_state(model, optimizer, mesh, jax.random.key(config.seed), start_params)
+    key = jax.random.key(config.seed)
+    state = new_state(model, optimizer, mesh, key, objective.terms, start_params)
     del start_params
 
     # ---------------------------------------------------------------- first line of the run
@@ -261,7 +262,7 @@ def pretrain(config: PretrainConfig) -> int:
         return STOPPED_EXIT_CODE
 
     # ---------------------------------------------------------------- the test split, once
-    _, params, _ = load_model_directory(run / "model")
+    params = load_model_directory(run / "model").params
     scores, seconds = evaluate(params, prepared.test, 0)
     metrics.write(step, "test", scores, {"seconds": seconds})
     metrics.close()

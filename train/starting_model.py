@@ -96,7 +96,9 @@ def resolve_model(
         )
     else:
         key = jax.random.key(seed)
-        loaded, params, notes = load_model_directory(config.init, initialize_missing=key)
+        loaded, params, _, notes = load_model_directory(
+            config.init, "BertForPreTraining", initialize_missing=key
+        )
         for note in notes:
             print(f"model.init: {note}", file=sys.stderr)
         rates = ("hidden_dropout_prob", "attention_probs_dropout_prob")

@@ -1,11 +1,12 @@
 """A model directory as Hugging Face lays it out, read and written: numpy and safetensors only."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,22 +15,22 @@ from jaxtyping import Key
 
 from bertjax.config import BertConfig
 from bertjax.errors import UserError
+from bertjax.interop.checkpoint_files import WEIGHTS_NAME, Tensor, find_tensors, read_arrays
 from bertjax.interop.tensor_names import (
+    ARCHITECTURES,
+    CLASSIFIERS,
     PARTS,
     TABLE,
     TIED,
     Parameters,
     check_names,
     current_name,
-    our_shape,
-    put,
+    find_parts,
     to_ours,
     to_theirs,
 )
 
 CONFIG_NAME = "config.json"
-WEIGHTS_NAME = "model.safetensors"
-INDEX_NAME = "model.safetensors.index.json"
 TOKENIZER_NAMES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
 
 # What a tensor may be stored as; everything is float32 once loaded.
@@ -43,12 +44,15 @@ class ModelDirectory(NamedTuple):
 
     Attributes:
         config: the shape of the model.
-        params: the flax collection "params" of `BertForPreTraining`, numpy float32.
+        params: the flax collection "params" of the class asked for, numpy float32; that of
+            `BertModel` stands under "bert", as in the other classes.
+        architecture: the name of that class.
         notes: a sentence for everything that is not as the files have it, for the caller to tell.
     """
 
     config: BertConfig
     params: Parameters
+    architecture: str
     notes: list[str]
 
 
@@ -57,77 +61,95 @@ class Contents(NamedTuple):
 
     Attributes:
         config: the shape of the model.
-        architecture: the class that config.json names, for instance BertForMaskedLM.
+        architecture: the class that config.json names, for instance BertForMaskedLM; where it
+            names none, the smallest one that has all the parts.
         parts: the keys of `PARTS` that it has.
         parameters: how many numbers are learned, tied copies counted once.
         dtypes: how they are stored, in safetensors' words (F32, BF16, ...).
     """
 
     config: BertConfig
-    architecture: str | None
+    architecture: str
     parts: list[str]
     parameters: int
     dtypes: list[str]
 
 
-class _Tensor(NamedTuple):
-    """Where a tensor lies and what it is, from the header."""
+class _Opened(NamedTuple):
+    """A model directory whose headers are read and checked; tensors by their `current_name`."""
 
-    file: Path
-    stored_name: str
-    shape: tuple[int, ...]
-    dtype: str
+    config: BertConfig
+    architecture: str
+    parts: set[str]
+    tensors: dict[str, Tensor]
 
 
 def load_model_directory(
     path: Path | str,
+    architecture: str | None = None,
     *,
     may_lack: Collection[str] = (),
     initialize_missing: Key[Any, ""] | None = None,
+    changes: Mapping[str, Any] | None = None,
 ) -> ModelDirectory:
     """Reads a model directory, ours or Hugging Face's.
 
-    It takes one `model.safetensors` or several by `model.safetensors.index.json`, names with and
-    without the prefix `bert.`, the older `LayerNorm.gamma` and `.beta`, a decoder that is written
-    out beside the token embedding it equals, and float16 or bfloat16 (converted to float32).
-    Nothing is ever unpickled.
+    It takes one `model.safetensors`, several by `model.safetensors.index.json`, or
+    `flax_model.msgpack`; names with and without the prefix `bert.`, the older `LayerNorm.gamma` and
+    `.beta`, a decoder that is written out beside the token embedding it equals, and float16 or
+    bfloat16 (converted to float32). Nothing is ever unpickled.
 
     Args:
         path: the directory.
+        architecture: a key of `ARCHITECTURES`, the class whose parameters are wanted; that of the
+            checkpoint when left out. What else the checkpoint has is left out of the result.
         may_lack: the parts (keys of `PARTS`) that may be absent, and then are absent from
             the result.
         initialize_missing: a key to draw every other absent part with, as for a new model; when
             left out, an absent part is an error.
+        changes: fields of the config that are to be otherwise (`id2label`, dropout), those that
+            shape the body excepted; a classifier whose labels or normalisation they change counts
+            as absent.
 
     Returns:
-        Config, parameters and notes. A part is in the parameters whole or not at all.
+        Config, parameters, class and notes. A part is in the parameters whole or not at all.
 
     Raises:
         UserError: no such directory, a damaged file, another kind of model, an unexpected or
             missing tensor, or one of another shape than config.json asks for.
     """
     path = Path(path)
-    config, tensors = _open(path)
-    absent = _check(path, config, tensors)
-    lacking = sorted(absent - set(may_lack))
+    opened = _open(path, architecture)
+    architecture = architecture or opened.architecture
+    wanted = set(ARCHITECTURES[architecture])
+    config = dataclasses.replace(opened.config, **(changes or {}))
+    there = opened.parts & wanted
+    if _classifier_of(config) != _classifier_of(opened.config):
+        there -= set(CLASSIFIERS)
+    lacking = sorted(wanted - there - set(may_lack))
     if lacking and initialize_missing is None:
-        first = next(row.theirs for row in TABLE if row.part == lacking[0])
-        raise UserError(
-            f"{path}: this checkpoint has no {' and no '.join(lacking)} (missing tensor {first}"
-            " among others), which is needed here; take a checkpoint of BertForPreTraining,"
-            " or train it with `python -m train.pretrain --model.init`"
-        )
-    arrays = _read_arrays(tensors)
+        raise _lacks(path, opened, architecture, lacking)
+    arrays = read_arrays(opened.tensors)
     _check_tied(path, arrays)
-    params = to_ours(arrays, config)
+    params = to_ours(arrays, opened.config, there)
     notes = [
         f"{path}: {dtype} weights are converted to float32"
-        for dtype in sorted({tensor.dtype for tensor in tensors.values()} - {"F32"})
+        for dtype in sorted({tensor.dtype for tensor in opened.tensors.values()} - {"F32"})
     ]
+    if initialize_missing is not None:
+        notes += [
+            f"{path}: its {part} is left out, {architecture} has none"
+            for part in sorted(opened.parts - wanted)
+        ]
     for part in lacking:
-        _initialize(part, config, initialize_missing, params)
-        notes.append(f"{path}: has no {part}; it is initialised freshly and must be trained")
-    return ModelDirectory(config, params, notes)
+        drawn = _initialize(part, architecture, config, initialize_missing)
+        (params["bert"] if part == "pooler" else params)[part] = drawn
+        if part in opened.parts:
+            what = f"its {part} has other labels or another normalisation than are wanted here"
+        else:
+            what = f"it has no {part}"
+        notes.append(f"{path}: {what}; one is initialised freshly and must be trained")
+    return ModelDirectory(config, params, architecture, notes)
 
 
 def inspect_model_directory(path: Path | str) -> Contents:
@@ -136,17 +158,12 @@ def inspect_model_directory(path: Path | str) -> Contents:
     Raises:
         UserError: as `load_model_directory`.
     """
-    path = Path(path)
-    config, tensors = _open(path)
-    absent = _check(path, config, tensors)
-    architectures = json.loads((path / CONFIG_NAME).read_text(encoding="utf-8")).get(
-        "architectures"
-    )
-    learned = [tensor for name, tensor in tensors.items() if name not in TIED]
+    opened = _open(Path(path))
+    learned = [tensor for name, tensor in opened.tensors.items() if name not in TIED]
     return Contents(
-        config,
-        architectures[0] if architectures else None,
-        [part for part in PARTS if part not in absent],
+        opened.config,
+        opened.architecture,
+        [part for part in PARTS if part in opened.parts],
         sum(int(np.prod(tensor.shape)) for tensor in learned),
         sorted({tensor.dtype for tensor in learned}),
     )
@@ -166,16 +183,17 @@ def save_model_directory(
 
     Args:
         path: the directory.
-        config: the shape of the model.
-        params: the flax collection "params" of `BertForPreTraining`; whole parts may be absent.
+        config: the shape of the model. A `classifier_norm` other than none makes a directory that
+            only bertjax reads; batch cannot be saved: see `model.classifier_norms`.
+        params: the flax collection "params" of the class; that of `BertModel` under "bert".
         tokenizer_path: a directory with the tokenizer, whose files are taken as they are; what it
             lacks of `TOKENIZER_NAMES` is made.
-        architecture: the class of transformers that the weights are those of.
+        architecture: a key of `ARCHITECTURES`.
 
     Raises:
         UserError: `path` is a file, or the tokenizer has ids that the model has no embedding for.
         OSError: the disk is full, and the like; what stood at `path` is as it was.
-        ValueError: the parameters are not those of the config.
+        ValueError: the parameters are not those of the config and the class.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
@@ -183,7 +201,11 @@ def save_model_directory(
     path, tokenizer_path = Path(path), Path(tokenizer_path)
     if path.exists() and not path.is_dir():
         raise UserError(f"{path}: is a file; a model is a directory")
-    tensors = to_theirs(params, config)
+    if config.classifier_norm == "batch":
+        raise ValueError("running statistics have no place in a model directory; fold them first")
+    tensors = to_theirs(params, config, ARCHITECTURES[architecture])
+    if architecture == "BertModel":
+        tensors = {name.removeprefix("bert."): value for name, value in tensors.items()}
     with _replace_whole(path) as partial:
         _write_tokenizer(partial, tokenizer_path, config)
         values = {"architectures": [architecture], **config.to_dict(), "dtype": "float32"}
@@ -236,8 +258,8 @@ def _write_tokenizer(directory: Path, tokenizer_path: Path, config: BertConfig) 
             shutil.copyfile(folder / name, directory / name)
 
 
-def _open(path: Path) -> tuple[BertConfig, dict[str, _Tensor]]:
-    """The config, and every tensor by its `current_name`."""
+def _open(path: Path, asked: str | None = None) -> _Opened:
+    """Reads the headers and checks them; `asked` is the class where config.json names none."""
     if not path.is_dir():
         kind = "is a file" if path.exists() else "no such directory"
         raise UserError(
@@ -245,21 +267,8 @@ def _open(path: Path) -> tuple[BertConfig, dict[str, _Tensor]]:
             f" {WEIGHTS_NAME} and the tokenizer's files"
         )
     config = _load_config(path)
-    if (path / WEIGHTS_NAME).is_file():
-        tensors = _read_header(path / WEIGHTS_NAME)
-    elif (path / INDEX_NAME).is_file():
-        tensors = _read_shards(path)
-    else:
-        pickled = sorted(file.name for file in path.glob("pytorch_model*.bin"))
-        way_out = (
-            f"it has {pickled[0]}, which is not read because unpickling runs code: load it in"
-            " transformers and save it with `save_pretrained`"
-            if pickled
-            else "the directory is not a whole model: fetch or save it again"
-        )
-        raise UserError(f"{path}: no {WEIGHTS_NAME}; {way_out}")
-    named: dict[str, _Tensor] = {}
-    for stored, tensor in tensors.items():
+    named: dict[str, Tensor] = {}
+    for stored, tensor in find_tensors(path).items():
         name = current_name(stored)
         if name is None:
             continue
@@ -268,8 +277,49 @@ def _open(path: Path) -> tuple[BertConfig, dict[str, _Tensor]]:
                 f"{path}: {stored} and {named[name].stored_name} are two names of the same tensor;"
                 " keep one"
             )
+        if tensor.dtype not in _FLOAT_TYPES:
+            raise UserError(
+                f"{tensor.file}: tensor {name} is stored as {tensor.dtype}; bertjax reads"
+                f" {', '.join(_FLOAT_TYPES)}, so take the checkpoint before it was quantised"
+            )
         named[name] = tensor
-    return config, named
+    said = json.loads((path / CONFIG_NAME).read_text(encoding="utf-8")).get("architectures")
+    architecture = said[0] if isinstance(said, list) and said else None
+    parts = find_parts(named, architecture if architecture in ARCHITECTURES else asked)
+    if "classifier.weight" in named and not parts & set(CLASSIFIERS):
+        kinds = [name for name, its in ARCHITECTURES.items() if set(its) & set(CLASSIFIERS)]
+        raise UserError(
+            f"{path}: has a classifier, and {CONFIG_NAME} does not say of what"
+            f" (architectures={json.dumps(said)}); name its class there: {', '.join(kinds)}"
+        )
+    if config.classifier_norm == "batch":
+        raise UserError(
+            f"{path / CONFIG_NAME}: classifier_norm='batch' is for training only: a model directory"
+            " has no place for running statistics; `python -m train.finetune` folds them into the"
+            " classifier when it saves"
+        )
+    try:
+        check_names({name: tensor.shape for name, tensor in named.items()}, config, parts)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    if architecture not in ARCHITECTURES:
+        enough = [name for name, its in ARCHITECTURES.items() if parts <= {"pooler", *its}]
+        architecture = min(enough, key=lambda name: len(ARCHITECTURES[name]), default="BertModel")
+    return _Opened(config, architecture, parts, named)
+
+
+def _classifier_of(config: BertConfig) -> tuple[Any, ...]:
+    """What makes a trained classifier the one that is wanted."""
+    return config.id2label, config.label_meaning, config.classifier_norm
+
+
+def _lacks(path: Path, opened: _Opened, architecture: str, lacking: list[str]) -> UserError:
+    first = next(row.theirs for row in TABLE if row.part == lacking[0])
+    return UserError(
+        f"{path}: is a {opened.architecture} and has no {' and no '.join(lacking)} (missing tensor"
+        f" {first} among others), which {architecture} needs; take a checkpoint of that class, or"
+        " train it (`python -m train.finetune`, `python -m train.pretrain`, with --model.init)"
+    )
 
 
 def _load_config(path: Path) -> BertConfig:
@@ -281,81 +331,6 @@ def _load_config(path: Path) -> BertConfig:
         ) from None
 
 
-def _read_header(file: Path) -> dict[str, _Tensor]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(file, "np") as opened:
-            tensors = {}
-            for name in opened.keys():  # noqa: SIM118 - not a mapping
-                entry = opened.get_slice(name)
-                shape = tuple(entry.get_shape())
-                tensors[name] = _Tensor(file, name, shape, entry.get_dtype())
-            return tensors
-    except FileNotFoundError:
-        raise UserError(
-            f"{file}: missing, though {INDEX_NAME} lists it; fetch the directory again"
-        ) from None
-    except SafetensorError as error:
-        raise UserError(
-            f"{file}: damaged or cut short, or not safetensors ({error}); fetch or save it again"
-        ) from None
-
-
-def _read_shards(path: Path) -> dict[str, _Tensor]:
-    index = path / INDEX_NAME
-    try:
-        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        files = sorted(set(places.values()))
-        if any(Path(name).name != name for name in files):
-            raise ValueError("a file outside the directory")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{index}: damaged, its weight_map cannot be read ({error}); fetch the directory again"
-        ) from None
-    headers = {name: _read_header(path / name) for name in files}
-    for tensor, file in places.items():
-        if tensor not in headers[file]:
-            raise UserError(
-                f"{path / file}: no tensor {tensor}, though {INDEX_NAME} says so; fetch the"
-                " directory again"
-            )
-    return {tensor: headers[file][tensor] for tensor, file in places.items()}
-
-
-def _check(path: Path, config: BertConfig, tensors: dict[str, _Tensor]) -> set[str]:
-    """The parts that are absent; everything else must be as config.json says."""
-    try:
-        absent = check_names({name: tensor.shape for name, tensor in tensors.items()}, config)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-    for name, tensor in tensors.items():
-        if tensor.dtype not in _FLOAT_TYPES:
-            raise UserError(
-                f"{tensor.file}: tensor {name} is stored as {tensor.dtype}; bertjax reads"
-                f" {', '.join(_FLOAT_TYPES)}, so take the checkpoint before it was quantised"
-            )
-    return absent
-
-
-def _read_arrays(tensors: dict[str, _Tensor]) -> dict[str, np.ndarray]:
-    from safetensors import safe_open
-
-    arrays = {}
-    for file in sorted({tensor.file for tensor in tensors.values()}):
-        with safe_open(file, "np") as opened:
-            for name, tensor in tensors.items():
-                if tensor.file != file:
-                    continue
-                arrays[name] = opened.get_tensor(tensor.stored_name).astype(np.float32, copy=False)
-                if not np.isfinite(arrays[name]).all():
-                    raise UserError(
-                        f"{file}: tensor {name} holds NaN or infinity: the file is damaged, or the"
-                        " training that made it diverged"
-                    )
-    return arrays
-
-
 def _check_tied(path: Path, arrays: dict[str, np.ndarray]) -> None:
     for copy, original in TIED.items():
         if copy in arrays and not np.array_equal(arrays[copy], arrays[original]):
@@ -365,19 +340,18 @@ def _check_tied(path: Path, arrays: dict[str, np.ndarray]) -> None:
             )
 
 
-def _initialize(part: str, config: BertConfig, key: Key[Any, ""], params: Parameters) -> None:
-    """Adds a part as a new model has it: kernels drawn, biases 0, scales 1."""
+def _initialize(part: str, architecture: str, config: BertConfig, key: Key[Any, ""]) -> Parameters:
+    """The parameters of a part as a new model has them."""
     import jax
+    import jax.numpy as jnp
 
-    from bertjax.model.layers import initialize_weights
+    from bertjax.model import bert
 
-    draw = initialize_weights(config.initializer_range)
-    for number, row in enumerate(TABLE):
-        if row.part != part:
-            continue
-        shape = our_shape(row, config)
-        if row.ours.endswith("/kernel"):
-            value = np.asarray(draw(jax.random.fold_in(key, number), shape))
-        else:
-            value = np.full(shape, row.ours.endswith("/scale"), np.float32)
-        put(params, row.ours, value)
+    module = getattr(bert, architecture)(config)
+
+    def draw(key: Key[Any, ""]) -> Any:
+        params = module.init(key, jnp.zeros((1, 1), jnp.int32))["params"]
+        body = params if architecture == "BertModel" else params.get("bert", {})
+        return body["pooler"] if part == "pooler" else params[part]
+
+    return jax.tree.map(np.asarray, jax.jit(draw)(key))

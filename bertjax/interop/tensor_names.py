@@ -1,19 +1,43 @@
 """The one table between Hugging Face's tensors and ours, read in both directions."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from bertjax.config import BertConfig
 from bertjax.errors import UserError
 
-# The nested dict that is the value of the flax collection "params" of `BertForPreTraining`.
+# The nested dict that is the value of the flax collection "params" of a class of `model.bert`; that
+# of `BertModel` stands under "bert", as in the others.
 Parameters = dict[str, Any]
 
-# What a checkpoint may lack: the name in errors and arguments -> where its parameters are in ours.
-PARTS = {"pooler": "bert/pooler/", "mlm_head": "mlm_head/", "nsp_head": "nsp_head/"}
+# What stands on the encoder: the name in errors and arguments -> where its parameters are in ours.
+PARTS = {
+    "pooler": "bert/pooler/",
+    "mlm_head": "mlm_head/",
+    "nsp_head": "nsp_head/",
+    "sequence_head": "sequence_head/",
+    "token_head": "token_head/",
+    "span_head": "span_head/",
+    "choice_head": "choice_head/",
+}
+
+# Class -> its parts. Source: transformers' modeling_bert.py.
+ARCHITECTURES = {
+    "BertModel": ("pooler",),
+    "BertForPreTraining": ("pooler", "mlm_head", "nsp_head"),
+    "BertForMaskedLM": ("mlm_head",),
+    "BertForNextSentencePrediction": ("pooler", "nsp_head"),
+    "BertForSequenceClassification": ("pooler", "sequence_head"),
+    "BertForTokenClassification": ("token_head",),
+    "BertForQuestionAnswering": ("span_head",),
+    "BertForMultipleChoice": ("pooler", "choice_head"),
+}
+# The tensors `classifier.*` are any of these, which only the class can tell.
+CLASSIFIERS = ("sequence_head", "token_head", "choice_head")
 
 
 class Row(NamedTuple):
@@ -39,6 +63,14 @@ class Row(NamedTuple):
     def part(self) -> str | None:
         """The key of `PARTS` that this belongs to; None for embeddings and encoder."""
         return next((part for part, path in PARTS.items() if self.ours.startswith(path)), None)
+
+
+def _classifier(part: str, outputs: str) -> list[Row]:
+    """A `ClassifierHead`; its normalisation is ours, transformers has none."""
+    return [
+        *_layer_norm("classifier_norm", f"{part}/norm"),
+        *_dense("classifier", f"{part}/dense", "D", outputs),
+    ]
 
 
 def _layer_norm(theirs: str, ours: str) -> list[Row]:
@@ -87,7 +119,11 @@ TABLE: tuple[Row, ...] = (
     *_dense("cls.predictions.transform.dense", "mlm_head/dense", "D", "d"),
     *_layer_norm("cls.predictions.transform.LayerNorm", "mlm_head/layer_norm"),
     Row("cls.predictions.bias", "mlm_head/bias", "V", "V"),
-    *_dense("cls.seq_relationship", "nsp_head/dense", "D", "C"),
+    *_dense("cls.seq_relationship", "nsp_head/dense", "D", "2"),
+    *_classifier("sequence_head", "C"),
+    *_classifier("token_head", "C"),
+    *_dense("qa_outputs", "span_head/dense", "D", "2"),
+    *_classifier("choice_head", "1"),
 )
 
 # Copies that some checkpoints carry of a tensor in the table; they must be equal to it.
@@ -110,8 +146,20 @@ def sizes_of_axes(config: BertConfig) -> dict[str, int]:
         "N": config.num_attention_heads,
         "H": config.head_size,
         "F": config.intermediate_size,
-        "C": 2,  # is next, is random
+        "C": config.num_labels,
+        "1": 1,
+        "2": 2,
     }
+
+
+def rows_of(config: BertConfig, parts: Collection[str]) -> list[Row]:
+    """The rows of embeddings, encoder and these parts."""
+    normed = config.classifier_norm == "layer"
+    return [
+        row
+        for row in TABLE
+        if (row.part is None or row.part in parts) and (normed or "_head/norm/" not in row.ours)
+    ]
 
 
 def their_names(row: Row, config: BertConfig) -> list[str]:
@@ -150,78 +198,97 @@ def current_name(name: str) -> str | None:
     return None if name == _STRAY else name
 
 
-def check_names(shapes: Mapping[str, tuple[int, ...]], config: BertConfig) -> set[str]:
+def find_parts(names: Collection[str], architecture: str | None) -> set[str]:
+    """The keys of `PARTS` that a checkpoint has anything of, by the `current_name` of its tensors.
+
+    Args:
+        names: of its tensors.
+        architecture: the class that its config.json names, or that is asked of it; it tells what
+            `classifier.*` is.
+    """
+    of_class = ARCHITECTURES.get(architecture, ())
+    return {
+        row.part
+        for row in TABLE
+        if row.part
+        and row.theirs in names
+        and (row.part not in CLASSIFIERS or row.part in of_class)
+    }
+
+
+def check_names(
+    shapes: Mapping[str, tuple[int, ...]], config: BertConfig, parts: Collection[str]
+) -> None:
     """Checks a checkpoint's tensors (by their `current_name`) against the table.
 
-    Returns:
-        The keys of `PARTS` that it lacks as a whole.
-
     Raises:
-        UserError: a tensor that the table does not know, a missing one, or one of another shape.
+        UserError: a tensor that is not of these parts, a missing one, or one of another shape.
     """
     wanted = {
-        name: (row, their_shape(row, config)) for row in TABLE for name in their_names(row, config)
+        name: their_shape(row, config)
+        for row in rows_of(config, parts)
+        for name in their_names(row, config)
     }
-    parts_there = {wanted[name][0].part for name in shapes if name in wanted}
     for name, shape in shapes.items():
-        if name in TIED:
-            expected = wanted[TIED[name]][1]
-        elif name in wanted:
-            expected = wanted[name][1]
-        else:
+        expected = wanted.get(TIED.get(name, name))
+        if expected is None:
             raise UserError(
                 f"unexpected tensor {name} {list(shape)}: config.json describes a BERT"
-                " without it; bertjax reads the body, the pooler, the masked-LM"
-                " and the next-sentence head"
+                f" without it; bertjax reads the body and these: {', '.join(PARTS)}"
             )
         if tuple(shape) != expected:
             raise UserError(
                 f"tensor {name} has shape {list(shape)}, config.json asks for {list(expected)};"
                 " config and weights belong to different models"
             )
-    absent = {part for part in PARTS if part not in parts_there}
-    for name, (row, shape) in wanted.items():
-        if name not in shapes and row.part not in absent:
+    for name, shape in wanted.items():
+        if name not in shapes:
             raise UserError(f"missing tensor {name} {list(shape)}, which config.json asks for")
-    return absent
 
 
-def to_ours(tensors: Mapping[str, np.ndarray], config: BertConfig) -> Parameters:
-    """Our parameters of Hugging Face's tensors (checked, by their `current_name`), float32."""
+def to_ours(
+    tensors: Mapping[str, np.ndarray],
+    config: BertConfig,
+    parts: Collection[str],
+    dtype: DTypeLike = np.float32,
+) -> Parameters:
+    """Our parameters of Hugging Face's tensors (checked, by their `current_name`)."""
     sizes, parameters = sizes_of_axes(config), {}
-    for row in TABLE:
-        names = their_names(row, config)
-        if names[0] not in tensors:
-            continue
+    for row in rows_of(config, parts):
         letters = row.theirs_axes.replace(" ", "")
         order = [letters.index(letter) for letter in row.ours_axes]
-        value = np.empty(our_shape(row, config), np.float32)
-        for name, target in zip(names, value if row.is_stacked else [value], strict=True):
+        value = np.empty(our_shape(row, config), dtype)
+        layers = value if row.is_stacked else [value]
+        for name, target in zip(their_names(row, config), layers, strict=True):
             split = tensors[name].reshape([sizes[letter] for letter in letters])
             target[...] = split.transpose(order)
         put(parameters, row.ours, value)
     return parameters
 
 
-def to_theirs(parameters: Mapping[str, Any], config: BertConfig) -> dict[str, np.ndarray]:
-    """Hugging Face's tensors of our parameters, float32: the inverse of `to_ours`.
+def to_theirs(
+    parameters: Mapping[str, Any],
+    config: BertConfig,
+    parts: Collection[str],
+    dtype: DTypeLike = np.float32,
+) -> dict[str, np.ndarray]:
+    """Hugging Face's tensors of our parameters: the inverse of `to_ours`.
 
     Args:
-        parameters: of `BertForPreTraining`, numpy or jax arrays; whole parts (keys of `PARTS`)
-            may be absent.
+        parameters: numpy or jax arrays.
+        config: the shape of the model.
+        parts: keys of `PARTS`, those that it has.
+        dtype: of the tensors.
 
     Raises:
         ValueError: a parameter is missing, unknown, or of another shape than the config says.
     """
     left = dict(flatten(parameters))
-    parts_there = {row.part for row in TABLE if row.ours in left}
     tensors = {}
-    for row in TABLE:
-        if row.part is not None and row.part not in parts_there:
-            continue
+    for row in rows_of(config, parts):
         if row.ours not in left:
             raise ValueError(f"the parameters lack {row.ours}")
-        value, shape = np.asarray(left.pop(row.ours), np.float32), our_shape(row, config)
+        value, shape = np.asarray(left.pop(row.ours), dtype), our_shape(row, config)
         if value.shape != shape:
             raise ValueError(f"{row.ours} has shape {value.shape}, the config says {shape}")
         order = [row.ours_axes.index(letter) for letter in row.theirs_axes.replace(" ", "")]

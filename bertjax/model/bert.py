@@ -1,16 +1,60 @@
 """The model classes: composition only."""
 
+from typing import NamedTuple
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int, Integer
+from jaxtyping import Array, Bool, Float, Int, Integer
 
 from bertjax.config import BertConfig
 from bertjax.model.attention import see_own_sequence
 from bertjax.model.embeddings import Embeddings
 from bertjax.model.encoder import Encoder
-from bertjax.model.heads import MaskedLanguageModelHead, NextSentenceHead, Pooler
-from bertjax.types import EncoderOutput, PreTrainingOutput, Trace
+from bertjax.model.heads import ClassifierHead, LinearHead, MaskedLanguageModelHead, Pooler
+from bertjax.types import EncoderOutput, HeadOutput, PreTrainingOutput, Trace
+
+
+class ModelInputs(NamedTuple):
+    """The inputs of `BertModel`, none left out."""
+
+    token_ids: Integer[Array, "B T"]
+    token_type_ids: Integer[Array, "B T"]
+    sequence_ids: Integer[Array, "B T"]
+    position_ids: Integer[Array, "B T"]
+    example_starts: Integer[Array, "B K"]
+    row_ids: Integer[Array, " B"]
+
+    def slots_in_use(self) -> Bool[Array, "B K"]:
+        """Whether there is a k-th example in the row."""
+        slots = jnp.arange(1, self.example_starts.shape[1] + 1)
+        return (self.sequence_ids[:, :, None] == slots).any(axis=1)
+
+
+def complete_inputs(
+    config: BertConfig,
+    token_ids: Integer[Array, "B T"],
+    token_type_ids: Integer[Array, "B T"] | None = None,
+    sequence_ids: Integer[Array, "B T"] | None = None,
+    position_ids: Integer[Array, "B T"] | None = None,
+    example_starts: Integer[Array, "B K"] | None = None,
+    row_ids: Integer[Array, " B"] | None = None,
+) -> ModelInputs:
+    """What stands for an input that is left out: see `BertModel`."""
+    rows, length = token_ids.shape
+    if sequence_ids is None:
+        sequence_ids = (token_ids != config.pad_token_id).astype(jnp.int32)
+    if token_type_ids is None:
+        token_type_ids = jnp.zeros_like(token_ids)
+    if position_ids is None:
+        position_ids = jnp.broadcast_to(jnp.arange(length), (rows, length))
+    if example_starts is None:
+        example_starts = jnp.zeros((rows, 1), jnp.int32)
+    if row_ids is None:
+        row_ids = jnp.arange(rows)
+    return ModelInputs(
+        token_ids, token_type_ids, sequence_ids, position_ids, example_starts, row_ids
+    )
 
 
 class BertModel(nn.Module):
@@ -21,6 +65,7 @@ class BertModel(nn.Module):
         dtype: of the matrix products; parameters, softmax and statistics are float32 whatever it
             is.
         remat: a key of `encoder.REMAT_POLICIES`.
+        pooling: whether there is a pooler.
 
     Source: Devlin et al. 2019; google-research/bert `BertModel`.
     """
@@ -28,11 +73,13 @@ class BertModel(nn.Module):
     config: BertConfig
     dtype: DTypeLike = jnp.float32
     remat: str = "none"
+    pooling: bool = True
 
     def setup(self) -> None:
         self.embeddings = Embeddings(self.config, self.dtype)
         self.encoder = Encoder(self.config, self.dtype, self.remat)
-        self.pooler = Pooler(self.config, self.dtype)
+        if self.pooling:
+            self.pooler = Pooler(self.config, self.dtype)
 
     def __call__(
         self,
@@ -63,24 +110,23 @@ class BertModel(nn.Module):
             trace: static; fills `EncoderOutput.trace`.
         """
         config, (rows, length) = self.config, token_ids.shape
-        if sequence_ids is None:
-            sequence_ids = (token_ids != config.pad_token_id).astype(jnp.int32)
-        if token_type_ids is None:
-            token_type_ids = jnp.zeros_like(token_ids)
-        if position_ids is None:
-            position_ids = jnp.broadcast_to(jnp.arange(length), (rows, length))
-        if example_starts is None:
-            example_starts = jnp.zeros((rows, 1), jnp.int32)
-        if row_ids is None:
-            row_ids = jnp.arange(rows)
+        inputs = complete_inputs(
+            config, token_ids, token_type_ids, sequence_ids, position_ids, example_starts, row_ids
+        )
+        row_ids = inputs.row_ids
         if head_gates is None:
             head_gates = jnp.ones((config.num_hidden_layers, config.num_attention_heads))
 
-        embedded = self.embeddings(token_ids, token_type_ids, position_ids, row_ids, dropout)
-        visible = see_own_sequence(sequence_ids)
+        embedded = self.embeddings(
+            token_ids, inputs.token_type_ids, inputs.position_ids, row_ids, dropout
+        )
+        visible = see_own_sequence(inputs.sequence_ids)
         hidden, layers = self.encoder(embedded, head_gates, visible, row_ids, dropout, trace)
         hidden = hidden.reshape(rows, length, -1)
-        pooled = self.pooler(jnp.take_along_axis(hidden, example_starts[:, :, None], axis=1))
+        pooled = None
+        if self.pooling:
+            starts = inputs.example_starts[:, :, None]
+            pooled = self.pooler(jnp.take_along_axis(hidden, starts, axis=1))
         if layers is None:
             return EncoderOutput(hidden, pooled, None)
         probs, context, layer_hidden = layers
@@ -102,7 +148,7 @@ class BertForPreTraining(nn.Module):
     def setup(self) -> None:
         self.bert = BertModel(self.config, self.dtype, self.remat)
         self.mlm_head = MaskedLanguageModelHead(self.config, self.dtype)
-        self.nsp_head = NextSentenceHead(self.config, self.dtype)
+        self.nsp_head = LinearHead(self.config, 2, self.dtype)
 
     def __call__(
         self,
@@ -120,10 +166,185 @@ class BertForPreTraining(nn.Module):
             options: the keyword arguments of `BertModel`.
         """
         body = self.bert(token_ids, *model_inputs, **options)
-        hidden = body.hidden
-        if masked_positions is not None:
-            hidden = jnp.take_along_axis(hidden, masked_positions[:, :, None], axis=1)
-        flat = hidden.reshape(-1, hidden.shape[-1])
-        logits = self.mlm_head(flat, self.bert.embeddings.word_embeddings)
-        mlm_logits = logits.reshape(*hidden.shape[:2], -1)
+        mlm_logits = _restore_words(self.mlm_head, self.bert, body, masked_positions)
         return PreTrainingOutput(mlm_logits, self.nsp_head(body.pooled), body)
+
+
+class BertForMaskedLM(nn.Module):
+    """The body with the masked-LM head; no pooler."""
+
+    config: BertConfig
+    dtype: DTypeLike = jnp.float32
+    remat: str = "none"
+
+    def setup(self) -> None:
+        self.bert = BertModel(self.config, self.dtype, self.remat, pooling=False)
+        self.mlm_head = MaskedLanguageModelHead(self.config, self.dtype)
+
+    def __call__(
+        self,
+        token_ids: Integer[Array, "B T"],
+        *model_inputs: Integer[Array, "B _"] | None,
+        masked_positions: Int[Array, "B P"] | None = None,
+        **options: object,
+    ) -> HeadOutput:
+        """Logits `[B, P, V]`; arguments as `BertForPreTraining`."""
+        body = self.bert(token_ids, *model_inputs, **options)
+        return HeadOutput(_restore_words(self.mlm_head, self.bert, body, masked_positions), body)
+
+
+class BertForNextSentencePrediction(nn.Module):
+    """The body with the next-sentence head."""
+
+    config: BertConfig
+    dtype: DTypeLike = jnp.float32
+    remat: str = "none"
+
+    def setup(self) -> None:
+        self.bert = BertModel(self.config, self.dtype, self.remat)
+        self.nsp_head = LinearHead(self.config, 2, self.dtype)
+
+    def __call__(
+        self, *model_inputs: Integer[Array, "B _"] | None, **options: object
+    ) -> HeadOutput:
+        """Logits `[B, K, 2]` (is next, is random); arguments as `BertModel`."""
+        body = self.bert(*model_inputs, **options)
+        return HeadOutput(self.nsp_head(body.pooled), body)
+
+
+class BertForSequenceClassification(nn.Module):
+    """The body with a classifier of every example, on its pooled [CLS]; C=1 is a regression.
+
+    Source: Devlin et al. 2019, section 4.1; google-research/bert `run_classifier.create_model`.
+    """
+
+    config: BertConfig
+    dtype: DTypeLike = jnp.float32
+    remat: str = "none"
+
+    def setup(self) -> None:
+        self.bert = BertModel(self.config, self.dtype, self.remat)
+        self.sequence_head = ClassifierHead(self.config, self.config.num_labels, self.dtype)
+
+    def __call__(
+        self,
+        *model_inputs: Integer[Array, "B _"] | None,
+        row_ids: Integer[Array, " B"] | None = None,
+        dropout: bool = False,
+        **options: object,
+    ) -> HeadOutput:
+        """Logits `[B, K, C]`; arguments as `BertModel`."""
+        inputs = complete_inputs(self.config, *model_inputs, row_ids=row_ids)
+        body = self.bert(*inputs[:5], row_ids=inputs.row_ids, dropout=dropout, **options)
+        logits = self.sequence_head(body.pooled, inputs.slots_in_use(), inputs.row_ids, dropout)
+        return HeadOutput(logits, body)
+
+
+class BertForMultipleChoice(nn.Module):
+    """The body with a score for every sequence, on its pooled [CLS]: the choices of a question.
+
+    Source: Devlin et al. 2019, section 4.4 (SWAG); `transformers.BertForMultipleChoice`.
+    """
+
+    config: BertConfig
+    dtype: DTypeLike = jnp.float32
+    remat: str = "none"
+
+    def setup(self) -> None:
+        self.bert = BertModel(self.config, self.dtype, self.remat)
+        self.choice_head = ClassifierHead(self.config, 1, self.dtype)
+
+    def __call__(
+        self,
+        *model_inputs: Integer[Array, "B _"] | None,
+        row_ids: Integer[Array, " B"] | None = None,
+        dropout: bool = False,
+        **options: object,
+    ) -> HeadOutput:
+        """Scores `[B, K]`, to be compared among the choices of a question; as `BertModel`."""
+        inputs = complete_inputs(self.config, *model_inputs, row_ids=row_ids)
+        body = self.bert(*inputs[:5], row_ids=inputs.row_ids, dropout=dropout, **options)
+        scores = self.choice_head(body.pooled, inputs.slots_in_use(), inputs.row_ids, dropout)
+        return HeadOutput(scores[..., 0], body)
+
+
+class BertForTokenClassification(nn.Module):
+    """The body with a classifier of every token; no pooler.
+
+    Source: Devlin et al. 2019, section 5.3.
+    """
+
+    config: BertConfig
+    dtype: DTypeLike = jnp.float32
+    remat: str = "none"
+
+    def setup(self) -> None:
+        self.bert = BertModel(self.config, self.dtype, self.remat, pooling=False)
+        self.token_head = ClassifierHead(self.config, self.config.num_labels, self.dtype)
+
+    def __call__(
+        self,
+        *model_inputs: Integer[Array, "B _"] | None,
+        row_ids: Integer[Array, " B"] | None = None,
+        dropout: bool = False,
+        **options: object,
+    ) -> HeadOutput:
+        """Logits `[B, T, C]`; arguments as `BertModel`."""
+        inputs = complete_inputs(self.config, *model_inputs, row_ids=row_ids)
+        body = self.bert(*inputs[:5], row_ids=inputs.row_ids, dropout=dropout, **options)
+        real = inputs.sequence_ids != 0
+        logits = self.token_head(body.hidden, real, inputs.row_ids, dropout)
+        return HeadOutput(logits, body)
+
+
+class BertForQuestionAnswering(nn.Module):
+    """The body with two logits a token, start and end of the answer; no pooler.
+
+    Source: Devlin et al. 2019, section 4.2; google-research/bert `run_squad.create_model`.
+    """
+
+    config: BertConfig
+    dtype: DTypeLike = jnp.float32
+    remat: str = "none"
+
+    def setup(self) -> None:
+        self.bert = BertModel(self.config, self.dtype, self.remat, pooling=False)
+        self.span_head = LinearHead(self.config, 2, self.dtype)
+
+    def __call__(
+        self, *model_inputs: Integer[Array, "B _"] | None, **options: object
+    ) -> HeadOutput:
+        """Logits `[B, T, 2]` (start, end); arguments as `BertModel`."""
+        body = self.bert(*model_inputs, **options)
+        return HeadOutput(self.span_head(body.hidden), body)
+
+
+# By the names that config.json has under "architectures".
+ARCHITECTURES: dict[str, type[nn.Module]] = {
+    architecture.__name__: architecture
+    for architecture in (
+        BertModel,
+        BertForPreTraining,
+        BertForMaskedLM,
+        BertForNextSentencePrediction,
+        BertForSequenceClassification,
+        BertForTokenClassification,
+        BertForQuestionAnswering,
+        BertForMultipleChoice,
+    )
+}
+
+
+def _restore_words(
+    head: MaskedLanguageModelHead,
+    bert: BertModel,
+    body: EncoderOutput,
+    masked_positions: Int[Array, "B P"] | None,
+) -> Float[Array, "B P V"]:
+    """Masked-LM logits at the positions asked for, at all of them without."""
+    hidden = body.hidden
+    if masked_positions is not None:
+        hidden = jnp.take_along_axis(hidden, masked_positions[:, :, None], axis=1)
+    flat = hidden.reshape(-1, hidden.shape[-1])
+    logits = head(flat, bert.embeddings.word_embeddings)
+    return logits.reshape(*hidden.shape[:2], -1)

@@ -1,12 +1,15 @@
-"""What stands on top of the encoder: pooler, masked-LM head, next-sentence head."""
+"""What stands on top of the encoder: pooler, masked-LM and next-sentence head, heads of tasks."""
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Integer
 
 from bertjax.config import BertConfig
-from bertjax.model.layers import LayerNorm, Linear, activate
+from bertjax.model.layers import LayerNorm, Linear, activate, drop_out
+
+# Source: torch.nn.BatchNorm1d (a tenth of the new, flax: a hundredth; epsilon as flax).
+BATCH_NORM_MOMENTUM, BATCH_NORM_EPSILON = 0.9, 1e-5
 
 
 class Pooler(nn.Module):
@@ -44,22 +47,68 @@ class MaskedLanguageModelHead(nn.Module):
         transformed = activate(config.hidden_act, dense(hidden))
         transformed = LayerNorm(config.layer_norm_eps, name="layer_norm")(transformed)
         bias = self.param("bias", nn.initializers.zeros, (config.vocab_size,))
-        logits = transformed @ word_embeddings.astype(self.dtype).T
-        return logits.astype(jnp.promote_types(logits.dtype, jnp.float32)) + bias
+        return _widen(transformed @ word_embeddings.astype(self.dtype).T) + bias
 
 
-class NextSentenceHead(nn.Module):
-    """Two logits from the pooled [CLS]: B is the next sentence (0), B is random (1).
+class LinearHead(nn.Module):
+    """One linear layer to logits in float32: the next-sentence head (C=2), the span head (C=2).
 
-    Source: google-research/bert `get_next_sentence_output`.
+    Source: google-research/bert `get_next_sentence_output`; `run_squad.create_model`.
     """
 
     config: BertConfig
+    classes: int
     dtype: DTypeLike
 
     @nn.compact
-    def __call__(self, pooled: Float[Array, "B K D"]) -> Float[Array, "B K 2"]:
-        width = (self.config.hidden_size,)
-        dense = Linear((2,), width, self.config.initializer_range, self.dtype, name="dense")
-        logits = dense(pooled)
-        return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    def __call__(self, hidden: Float[Array, "B places D"]) -> Float[Array, "B places C"]:
+        config, width = self.config, (self.config.hidden_size,)
+        dense = Linear((self.classes,), width, config.initializer_range, self.dtype, name="dense")
+        return _widen(dense(hidden))
+
+
+class ClassifierHead(nn.Module):
+    """Normalisation where the config asks for it, dropout, and a linear layer to float32 logits.
+
+    `config.classifier_norm` says which: none, as in the paper; layer; or batch, in training over
+    all places in use of the batch (flax's `BatchNorm`, running statistics in the collection
+    "batch_stats"), otherwise by the running statistics. It comes before the dropout: behind it the
+    running variance would count the noise of the dropout, which evaluation has not (Li et al. 2018,
+    "Understanding the disharmony between dropout and batch normalization").
+
+    Source: google-research/bert `run_classifier.create_model`; `transformers`
+    `BertForSequenceClassification`.
+    """
+
+    config: BertConfig
+    classes: int
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(
+        self,
+        hidden: Float[Array, "B places D"],
+        in_use: Bool[Array, "B places"],
+        row_ids: Integer[Array, " B"],
+        training: bool,
+    ) -> Float[Array, "B places C"]:
+        config, width = self.config, (self.config.hidden_size,)
+        rate = config.classifier_dropout_rate
+        if config.classifier_norm == "layer":
+            hidden = LayerNorm(config.layer_norm_eps, name="norm")(hidden)
+        elif config.classifier_norm == "batch":
+            norm = nn.BatchNorm(
+                use_running_average=not training,
+                momentum=BATCH_NORM_MOMENTUM,
+                epsilon=BATCH_NORM_EPSILON,
+                name="norm",
+            )
+            hidden = norm(hidden, mask=in_use[..., None])
+        if training and rate > 0:
+            hidden = drop_out(hidden, rate, self.make_rng("dropout"), row_ids)
+        dense = Linear((self.classes,), width, config.initializer_range, self.dtype, name="dense")
+        return _widen(dense(hidden))
+
+
+def _widen(logits: Float[Array, "*places C"]) -> Float[Array, "*places C"]:
+    return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))

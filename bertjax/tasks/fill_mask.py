@@ -6,13 +6,12 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Integer
 
 from bertjax.errors import UserError
 from bertjax.text.tokenizer import Tokenizer
-from bertjax.types import PreTrainingOutput
+from bertjax.types import HeadOutput
 
 MASK = "[MASK]"
 
@@ -77,8 +76,8 @@ def fill_mask(
     no result. One compilation serves each padded length.
 
     Args:
-        model: a `BertForPreTraining`.
-        params: its parameters; pooler and next-sentence head may be absent, nothing here asks them.
+        model: a `BertForMaskedLM`.
+        params: its parameters.
         tokenizer: the model's.
         texts: each with at least one `[MASK]`.
         top_k: candidates a mask, 1 to V.
@@ -89,7 +88,7 @@ def fill_mask(
 
     Raises:
         UserError: a text without a mask or longer than the model's positions, `top_k` out of range,
-            no masked-LM head in the parameters, or a tokenizer that is not the model's.
+            or a tokenizer that is not the model's.
 
     Source: Devlin et al. 2019, section 3.1, task 1.
     """
@@ -104,7 +103,6 @@ def fill_mask(
             f" vocab_size={config.vocab_size}; it is not the tokenizer of this model"
         )
     encoded = encode_masked(tokenizer, texts, config.max_position_embeddings)
-    params = _complete(model, params)
     buckets: dict[int, list[int]] = {}
     for number, ids in enumerate(encoded):
         buckets.setdefault(_padded_length(len(ids), config.max_position_embeddings), []).append(
@@ -184,34 +182,10 @@ def _predict(
     sequence_ids: Integer[Array, "B T"],
     masked_positions: Integer[Array, "B P"],
 ) -> tuple[Float[Array, "B P top_k"], Int[Array, "B P top_k"]]:
-    output: PreTrainingOutput = model.apply(
+    output: HeadOutput = model.apply(
         {"params": params}, token_ids, None, sequence_ids, masked_positions=masked_positions
     )
-    return jax.lax.top_k(jax.nn.softmax(output.mlm_logits, axis=-1), top_k)
-
-
-def _complete(model: nn.Module, params: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The parameters with zeros for pooler and next-sentence head where these are absent.
-
-    The model asks for all its parameters; what these two make of the zeros is never looked at.
-
-    Raises:
-        UserError: there is no masked-LM head.
-    """
-    if "mlm_head" not in params:
-        raise UserError(
-            "the parameters have no masked-LM head (mlm_head): this model cannot fill masks; take a"
-            " checkpoint of BertForPreTraining or BertForMaskedLM"
-        )
-    if "pooler" in params["bert"] and "nsp_head" in params:
-        return params
-    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
-
-    def zeros(part: Any) -> Any:
-        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), part)
-
-    body = {"pooler": zeros(shapes["bert"]["pooler"]), **params["bert"]}
-    return {"nsp_head": zeros(shapes["nsp_head"]), **params, "bert": body}
+    return jax.lax.top_k(jax.nn.softmax(output.logits, axis=-1), top_k)
 
 
 def _name(

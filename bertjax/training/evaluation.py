@@ -14,9 +14,9 @@ from jaxtyping import Array, Float, Integer
 
 from bertjax.errors import UserError
 from bertjax.objectives.masking import Vocabulary
+from bertjax.objectives.pretraining import Scores, make_eval_step
 from bertjax.training.batches import RowSource, evaluation_batches
 from bertjax.training.sharding import place_rows
-from bertjax.training.steps import Scores, make_eval_step
 
 
 @dataclasses.dataclass(frozen=True)

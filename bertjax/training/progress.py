@@ -98,11 +98,10 @@ def read_window(
         ideal_seconds_a_step: what its matrix products alone would take.
     """
     window, report, skipped = jax.device_get((state.window, report, state.skipped))
-    mlm, nsp = float(window.mlm.mean()), float(window.nsp.mean())
+    means = {f"{name}_loss": float(total.mean()) for name, total in window.totals.items()}
     values = {
-        "loss": mlm + nsp,
-        "mlm_loss": mlm,
-        "nsp_loss": nsp,
+        "loss": sum(means.values()),
+        **(means if len(means) > 1 else {}),
         "gradient_norm": float(report.gradient_norm),
         "learning_rate": float(report.learning_rate),
         "tokens": float(window.tokens),
@@ -120,9 +119,13 @@ def describe_training(
     step: int, values: dict[str, float], timing: dict[str, float], seconds_left: float
 ) -> str:
     """The figures of a step in one line."""
+    terms = ", ".join(
+        f"{name.removesuffix('_loss')} {value:.3f}"
+        for name, value in values.items()
+        if name.endswith("_loss")
+    )
     return (
-        f"step {step}  loss {values['loss']:.3f} "
-        f"(mlm {values['mlm_loss']:.3f}, nsp {values['nsp_loss']:.3f})  "
+        f"step {step}  loss {values['loss']:.3f} {f'({terms})' if terms else ''}  "
         f"{timing['tokens_per_second']:,.0f} tokens/s  "
         f"{timing['share_of_matmul_rate']:.0%} of matmul rate  "
         f"{describe_duration(seconds_left)} left"

@@ -31,9 +31,9 @@ PARAMETERS: tuple[tuple[str, PartitionSpec], ...] = (
     (r"layers/output/kernel", PartitionSpec(None, "tensor", "fsdp")),  # [L, F, D]
     (r"layers/.*/(bias|scale)", REPLICATED),  # [L, D]
     (r"(pooler|mlm_head)/dense/kernel", PartitionSpec("fsdp", "tensor")),  # [D, D]
-    (r"nsp_head/dense/kernel", PartitionSpec("fsdp")),  # [D, 2]
+    (r"(nsp|sequence|token|span|choice)_head/dense/kernel", PartitionSpec("fsdp")),  # [D, C]
     (r"mlm_head/bias", PartitionSpec("tensor")),  # [V]
-    (r"(bias|scale)", REPLICATED),
+    (r"(bias|scale|mean|var)", REPLICATED),
 )
 
 

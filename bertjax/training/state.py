@@ -1,5 +1,6 @@
 """The state of a run: everything that a step changes, and nothing else."""
 
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import jax
@@ -13,10 +14,15 @@ from bertjax.training.sharding import shardings_of
 
 
 class Window(NamedTuple):
-    """Sums since the last line of the log; part of the state: a resumed log is the same log."""
+    """Sums since the last line of the log; part of the state: a resumed log is the same log.
 
-    mlm: Total
-    nsp: Total
+    Attributes:
+        totals: of every term of the objective.
+        tokens: real ones, padding left out.
+        steps: taken.
+    """
+
+    totals: dict[str, Total]
     tokens: Float[Array, ""]
     steps: Float[Array, ""]
 
@@ -26,6 +32,8 @@ class TrainState(NamedTuple):
 
     Attributes:
         params: the model's parameters.
+        statistics: the flax collections that the model updates as it trains ("batch_stats"); {}
+            for most.
         optimizer_state: optax's.
         step: optimizer steps taken; with the seed it decides rows, masks and dropout.
         skipped: steps whose loss or gradient was not finite and changed nothing.
@@ -34,6 +42,7 @@ class TrainState(NamedTuple):
     """
 
     params: Any
+    statistics: Any
     optimizer_state: Any
     step: Int[Array, ""]
     skipped: Int[Array, ""]
@@ -41,10 +50,10 @@ class TrainState(NamedTuple):
     window: Window
 
 
-def empty_window() -> Window:
-    """A window with nothing in it."""
+def empty_window(terms: Collection[str]) -> Window:
+    """A window with nothing in it, for an objective of these terms."""
     zero = jnp.zeros(())
-    return Window(Total(zero, zero), Total(zero, zero), zero, zero)
+    return Window({name: Total(zero, zero) for name in terms}, zero, zero)
 
 
 def new_state(
@@ -52,6 +61,7 @@ def new_state(
     optimizer: optax.GradientTransformation,
     mesh: Mesh,
     key: Key[Array, ""],
+    terms: Collection[str],
     params: Any = None,
 ) -> TrainState:
     """A state at step 0, created where it will live: no device ever holds more than its share.
@@ -61,14 +71,16 @@ def new_state(
         optimizer: whose state is initialised.
         mesh: of the devices.
         key: of the initialisation.
+        terms: of the objective.
         params: existing parameters to start from instead.
     """
 
     def create(start: Any) -> TrainState:
-        if start is None:
-            start = model.init(key, jnp.zeros((1, 1), jnp.int32))["params"]
-        zero = jnp.zeros((), jnp.int32)
-        return TrainState(start, optimizer.init(start), zero, zero, zero, empty_window())
+        statistics = model.init(key, jnp.zeros((1, 1), jnp.int32))
+        drawn = statistics.pop("params")
+        start = drawn if start is None else start
+        zero, window = jnp.zeros((), jnp.int32), empty_window(terms)
+        return TrainState(start, statistics, optimizer.init(start), zero, zero, zero, window)
 
     shardings = shardings_of(jax.eval_shape(create, params), mesh)
     return jax.jit(create, out_shardings=shardings)(params)

@@ -9,7 +9,7 @@ import pytest
 import bertjax.tasks.fill_mask as fill_mask_module
 from bertjax.errors import UserError
 from bertjax.interop.huggingface import load_model_directory
-from bertjax.model.bert import BertForPreTraining
+from bertjax.model.bert import BertForMaskedLM
 from bertjax.tasks.fill_mask import fill_mask
 from bertjax.text.tokenizer import Tokenizer, build, load_tokenizer
 
@@ -24,8 +24,8 @@ TEXTS = [
 
 @pytest.fixture(scope="module")
 def parts():
-    config, params, _ = load_model_directory(TINY)
-    return BertForPreTraining(config), params, load_tokenizer(TINY)
+    config, params, *_ = load_model_directory(TINY, "BertForMaskedLM")
+    return BertForMaskedLM(config), params, load_tokenizer(TINY)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def test_candidates_are_the_models_own_probabilities(parts, results):
     ids = fill_mask_module.encode_masked(tokenizer, TEXTS, 17)[1]
     assert len(ids) < fill_mask_module.SHORTEST_BUCKET  # else there is no padding to look past
     output = jax.jit(model.apply)({"params": params}, ids[None])
-    probs = np.asarray(jax.nn.softmax(output.mlm_logits[0], axis=-1))
+    probs = np.asarray(jax.nn.softmax(output.logits[0], axis=-1))
     positions = np.flatnonzero(ids == tokenizer.mask_id)
     assert [mask.position for mask in results[1].masks] == positions.tolist()
     assert len(positions) == 3
@@ -129,13 +129,6 @@ def test_one_compilation_serves_a_padded_length(parts, monkeypatch):
     assert fill_mask_module._predict._cache_size() == before + 1
 
 
-def test_pooler_and_nsp_head_may_be_absent(parts, results):
-    model, params, tokenizer = parts
-    body = {name: value for name, value in params["bert"].items() if name != "pooler"}
-    masked_lm_only = {"bert": body, "mlm_head": params["mlm_head"]}
-    assert fill_mask(model, masked_lm_only, tokenizer, TEXTS) == results
-
-
 def test_no_texts_give_no_results(parts):
     assert fill_mask(*parts, []) == []
 
@@ -165,12 +158,6 @@ def test_all_tokens_of_the_vocabulary_make_one(parts):
     probabilities = [candidate.probability for candidate in result.masks[0].candidates]
     assert sum(probabilities) == pytest.approx(1, abs=1e-5)
     assert probabilities == sorted(probabilities, reverse=True)
-
-
-def test_model_without_masked_lm_head_is_refused(parts):
-    model, params, tokenizer = parts
-    with pytest.raises(UserError, match="no masked-LM head"):
-        fill_mask(model, {"bert": params["bert"]}, tokenizer, ["a [MASK]"])
 
 
 def test_tokenizer_of_another_model_is_refused(parts):

@@ -10,6 +10,7 @@ import pytest
 
 from bertjax.model.bert import BertForPreTraining
 from bertjax.objectives.masking import MaskingConfig, Vocabulary
+from bertjax.objectives.pretraining import PretrainingObjective
 from bertjax.training.sharding import MeshConfig, make_mesh
 from bertjax.training.state import TrainState, empty_window
 from bertjax.training.steps import make_train_step
@@ -106,7 +107,8 @@ def start(even_params):
     """A state at step 0 for `optax.scale(-1)`, which moves the parameters against the gradient."""
     zero = jnp.zeros((), jnp.int32)
     optimizer_state = optax.scale(-1.0).init(even_params)
-    return TrainState(even_params, optimizer_state, zero, zero, zero, empty_window())
+    window = empty_window(("mlm", "nsp"))
+    return TrainState(even_params, {}, optimizer_state, zero, zero, zero, window)
 
 
 @pytest.fixture(scope="session")
@@ -116,11 +118,9 @@ def make_step(even_model, half, vocabulary, seed):
     def make(**options):
         return jax.jit(
             make_train_step(
-                even_model,
+                PretrainingObjective(even_model, half, vocabulary, seed),
                 optax.scale(-1.0),
                 lambda clock: 0.1 * clock,
-                half,
-                vocabulary,
                 seed,
                 log_every=3,
                 most_skipped=3,

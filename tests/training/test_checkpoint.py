@@ -24,7 +24,7 @@ def make_state(step, size=7):
     number = jnp.asarray(step, jnp.int32)
     optimizer_state = optax.adam(1.0).init(params)
     moments = jax.tree.map(lambda x: x + 0.5 * step, optimizer_state)
-    return TrainState(params, moments, number, number * 0, number * 0, empty_window())
+    return TrainState(params, {}, moments, number, number * 0, number * 0, empty_window(()))
 
 
 def assert_same(actual, expected):

@@ -19,7 +19,7 @@ def begun(tmp_path):
     run = tmp_path / "run"
     checkpoints = open_run(run, CheckpointConfig(), IDENTITY, resume=True)
     step = jnp.asarray(3, jnp.int32)
-    state = TrainState({"bias": jnp.ones(5)}, (), step, step, step, empty_window())
+    state = TrainState({"bias": jnp.ones(5)}, {}, (), step, step, step, empty_window(()))
     checkpoints.save(state, {"identity": IDENTITY})
     checkpoints.close()
     return run

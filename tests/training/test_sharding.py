@@ -148,7 +148,10 @@ def states(even_model, one_device, eight_devices):
     """A new state on one device and on eight."""
     optimizer = make_optimizer(OptimizerConfig())
     key = jax.random.key(3)
-    return [new_state(even_model, optimizer, mesh, key) for mesh in (one_device, eight_devices)]
+    return [
+        new_state(even_model, optimizer, mesh, key, ("mlm",))
+        for mesh in (one_device, eight_devices)
+    ]
 
 
 def test_new_state_is_the_same_on_any_mesh(states, eight_devices):
@@ -163,7 +166,12 @@ def test_new_state_is_the_same_on_any_mesh(states, eight_devices):
 
 def test_new_state_takes_given_parameters(even_model, even_params, one_device):
     state = new_state(
-        even_model, make_optimizer(OptimizerConfig()), one_device, jax.random.key(0), even_params
+        even_model,
+        make_optimizer(OptimizerConfig()),
+        one_device,
+        jax.random.key(0),
+        ("mlm",),
+        even_params,
     )
     for one, other in zip(jax.tree.leaves(state.params), jax.tree.leaves(even_params), strict=True):
         np.testing.assert_array_equal(one, other)

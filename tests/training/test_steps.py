@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from bertjax.objectives.masking import EVALUATION_SEED, MaskingConfig, mask_tokens
+from bertjax.objectives.pretraining import make_eval_step
 from bertjax.training.batches import evaluation_batches
 from bertjax.training.sharding import place_rows, shardings_of
-from bertjax.training.steps import make_eval_step
 
 RATE_1 = jnp.float32(10)  # the clock at which the steps of these tests have a rate of 1
 
@@ -161,7 +161,11 @@ def test_step_that_is_not_finite_changes_only_counts(which, spoilt, rows, reques
     assert (int(state.step), int(state.skipped), int(state.skipped_in_a_row)) == (1, 7, 3)
     assert int(report.skipped_in_a_row) == 3
     window = state.window
-    assert (window.mlm.sum, window.mlm.count, window.nsp.count) == (0, 0, 0)
+    assert (window.totals["mlm"].sum, window.totals["mlm"].count, window.totals["nsp"].count) == (
+        0,
+        0,
+        0,
+    )
     assert (window.steps, window.tokens) == (1, 22)
 
 
@@ -189,8 +193,8 @@ def test_window_sums_up_and_starts_anew(step, start, rows):
         window, steps = state.window, [1, 2, 3, 1, 2][number]
         assert int(state.step) == number + 1
         assert (window.steps, window.tokens) == (steps, 22 * steps)
-        assert (window.mlm.count, window.nsp.count) == (7 * steps, 4 * steps)
-        mean = float(window.mlm.mean() + window.nsp.mean())
+        assert (window.totals["mlm"].count, window.totals["nsp"].count) == (7 * steps, 4 * steps)
+        mean = float(window.totals["mlm"].mean() + window.totals["nsp"].mean())
         assert mean == pytest.approx(np.mean(losses[-steps:]), rel=1e-5)
 
 

@@ -1,0 +1,1 @@
+"""The commands of `bertjax`, one file each: SUMMARY, add_arguments(parser), run(options)."""

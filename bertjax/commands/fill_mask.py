@@ -1,0 +1,107 @@
+"""`bertjax fill-mask`: the likeliest words at every [MASK] of a text."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from bertjax.commands.screen import add_json, console, print_json, read_lines
+from bertjax.errors import UserError
+
+if TYPE_CHECKING:
+    from bertjax.tasks.fill_mask import FilledText
+
+SUMMARY = "the likeliest words at every [MASK] of a text"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options."""
+    parser.add_argument(
+        "texts",
+        metavar="TEXT",
+        nargs="*",
+        default=["-"],
+        help="a text with one or several [MASK]; - reads standard input, a text a line, empty lines"
+        " passed over (default: -)",
+    )
+    parser.add_argument(
+        "--model", metavar="DIR", required=True, help="a model directory (required)"
+    )
+    parser.add_argument(
+        "--top-k",
+        metavar="K",
+        type=int,
+        default=5,
+        help="words to show for each mask (default: %(default)s)",
+    )
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Prints every text with its masks filled."""
+    from bertjax.interop.huggingface import load_model_directory
+    from bertjax.text.tokenizer import load_tokenizer
+
+    texts = (
+        list(read_lines("a text a line, with [MASK] in it"))
+        if options.texts == ["-"]
+        else options.texts
+    )
+    if not texts:
+        raise UserError("standard input: no text; give a text a line, or texts on the command line")
+    config, params, _, notes = load_model_directory(options.model, "BertForMaskedLM")
+    tokenizer = load_tokenizer(options.model)
+    for note in notes:
+        print(note, file=sys.stderr)
+
+    from rich.progress import Progress
+
+    from bertjax.model.bert import BertForMaskedLM
+    from bertjax.tasks.fill_mask import fill_mask
+
+    with Progress(
+        console=console(stderr=True), transient=True, disable=not sys.stderr.isatty()
+    ) as bar:
+        task = bar.add_task("filling masks", total=len(texts))
+        results = fill_mask(
+            BertForMaskedLM(config),
+            params,
+            tokenizer,
+            texts,
+            options.top_k,
+            lambda done: bar.advance(task, done),
+        )
+    if options.json:
+        print_json([_to_json(result) for result in results])
+    else:
+        _print_filled(results)
+
+
+def _to_json(result: "FilledText") -> dict[str, Any]:
+    return {
+        "text": result.text,
+        "masks": [
+            {
+                "position": mask.position,
+                "candidates": [candidate._asdict() for candidate in mask.candidates],
+            }
+            for mask in result.masks
+        ],
+    }
+
+
+def _print_filled(results: Sequence["FilledText"]) -> None:
+    from rich.text import Text
+
+    out = console()
+    for number, result in enumerate(results):
+        if number:
+            out.print()
+        out.print(Text(result.text, "dim"))
+        out.print(Text(result.filled, "bold"))
+        for index, mask in enumerate(result.masks, start=1):
+            if len(result.masks) > 1:
+                out.print(Text(f"  mask {index}"))
+            for rank, candidate in enumerate(mask.candidates):
+                style = "green" if rank == 0 else ""
+                out.print(Text(f"  {candidate.probability:7.2%}  {candidate.token}", style))

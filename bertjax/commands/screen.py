@@ -1,0 +1,76 @@
+"""What the commands share of reading and printing: JSON, tables of fields, standard input."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from bertjax.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Adds `--json`."""
+    parser.add_argument(
+        "--json", action="store_true", help="print JSON, for programs to read (default: no)"
+    )
+
+
+def read_lines(prompt: str) -> Iterator[str]:
+    """The lines of standard input that are not empty; a terminal is shown the prompt."""
+    if sys.stdin.isatty():
+        print(f"{prompt}; end with Ctrl-D", file=sys.stderr)
+    for number, line in enumerate(sys.stdin.buffer, start=1):
+        try:
+            text = line.decode("utf-8").strip()
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"standard input, line {number}: not UTF-8 (byte 0x{line[error.start]:02x} at"
+                f" column {error.start + 1}); convert it, for instance with"
+                " `iconv -f latin1 -t utf8`"
+            ) from None
+        if text:
+            yield text
+
+
+def console(stderr: bool = False) -> "Console":
+    """rich's console for standard output, or for standard error."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """Prints it indented, letters of all alphabets as they are."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_fields(fields: Mapping[str, Any], indent: str = "") -> None:
+    """Prints an object, a field a line, objects within it indented."""
+    from rich.text import Text
+
+    out = console()
+    width = max(map(len, fields), default=0)
+    for name, value in fields.items():
+        if isinstance(value, Mapping):
+            out.print(Text(f"{indent}{name}", "cyan"))
+            print_fields(value, f"{indent}  ")
+        else:
+            out.print(Text.assemble((f"{indent}{name:<{width}}  ", "cyan"), _show(value)))
+
+
+def _show(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(_show, value)) or "none"
+    if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
+        return f"{int(value):,}"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(value)

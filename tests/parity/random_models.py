@@ -1,0 +1,17 @@
+"""Parameters that leave no bias at 0 and no scale at 1, so that a mistake in any of them shows."""
+
+import numpy as np
+
+from bertjax.config import BertConfig
+from bertjax.interop.tensor_names import ARCHITECTURES, Parameters, our_shape, put, rows_of
+
+
+def draw_parameters(
+    config: BertConfig, architecture: str, seed: int = 6, spread: float = 0.2
+) -> Parameters:
+    """Parameters of a class, normally distributed, float32; those of BertModel under "bert"."""
+    random, params = np.random.default_rng(seed), {}
+    for row in rows_of(config, ARCHITECTURES[architecture]):
+        values = random.normal(row.ours.endswith("/scale"), spread, our_shape(row, config))
+        put(params, row.ours, values.astype(np.float32))
+    return params
