@@ -1,0 +1,279 @@
+"""Labelled tables: which column is what, what a label is, splits by hash, and labels that fail."""
+
+import json
+import random
+from collections import Counter
+
+import pytest
+
+from bertjax.errors import UserError
+from bertjax.tasks import labelled
+from bertjax.tasks.labelled import (
+    ColumnsConfig,
+    TextExample,
+    check_labels,
+    read_examples,
+    split_by_hash,
+)
+
+
+@pytest.fixture
+def read(tmp_path):
+    """`read(content, kind, labelled=, name=, **columns)`: the examples of a small file."""
+
+    def read(content, kind="class", labelled=True, name="f.jsonl", **columns):
+        if not isinstance(content, str):
+            content = "\n".join(map(json.dumps, content))
+        (tmp_path / name).write_text(content, encoding="utf-8")
+        return read_examples([str(tmp_path / name)], ColumnsConfig(**columns), kind, labelled)
+
+    return read
+
+
+def example(first, label, second=None, place="f:1"):
+    return TextExample(place, first, second, label)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "first", "second"),
+    [
+        ("MED.tsv", 5382, "An Irishman won the nobel prize for", "An Irishman won a nobel prize."),
+        ("leskexppmb_and.tsv", 6076, "I bought a few eggs and a little", "I bought a few eggs"),
+        ("leskexppmb_or.tsv", 438, "Maybe he is Italian or Spanish .", "Maybe he is Italian"),
+    ],
+)
+def test_pairs_are_read_with_nothing_but_defaults(shared_data, name, size, first, second):
+    path = str(shared_data / "pairs" / name)
+    examples = read_examples([path], ColumnsConfig(), "class")
+    assert len(examples) == size
+    assert examples[0].first.startswith(first)
+    assert examples[0][2:] == (second, "entailment")
+    assert examples[0].place == f"{path}:2"
+    assert check_labels(examples) == ("entailment", "neutral")
+
+
+def test_tsv_without_header_whose_texts_hold_quotation_marks(shared_data):
+    path = str(shared_data / "classification" / "sms_spam.tsv")
+    examples = read_examples([path], ColumnsConfig(columns=["label", "text"]), "class")
+    assert len(examples) == 5574
+    assert Counter(e.label for e in examples) == {"ham": 4827, "spam": 747}
+    assert sum(e.first.count('"') for e in examples) == 347
+    with pytest.raises(
+        UserError, match=r"sms_spam\.tsv: which column holds the text\? .*'ham'.*with --columns"
+    ):
+        read_examples([path], ColumnsConfig(), "class")
+
+
+def test_tsv_with_numbers_and_windows_line_ends(shared_data):
+    path = str(shared_data / "classification" / "vader_tweets.tsv")
+    examples = read_examples([path], ColumnsConfig(columns=["id", "score", "text"]), "number")
+    assert len(examples) == 4200
+    assert examples[0].label == 2.726315789
+    assert examples[0].first.endswith("feeling awesome. So lucky.")
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"text": "a", "label": "x"}, ("a", None, "x")),
+        ({"Review": "a", "Class": "x"}, ("a", None, "x")),
+        ({"premise": "a", "hypothesis": "b", "gold_label": "x"}, ("a", "b", "x")),
+        ({"question": "a", "sentence": "b", "label_name": "x"}, ("a", "b", "x")),
+        ({"text_b": "b", "text_a": "a", "target": "x", "label1": "y"}, ("a", "b", "x")),
+    ],
+)
+def test_columns_are_recognised_by_their_names(read, fields, expected):
+    assert read([fields])[0][1:] == expected
+
+
+def test_named_columns_go_before_recognised_ones(read):
+    record = {"text": "a", "sentence1": "b", "sentence2": "c", "label": "x", "score": "y"}
+    columns = {"text_column": "sentence2", "label_column": "score"}
+    assert read([record], **columns)[0][1:] == ("c", None, "y")
+    assert read([record], **columns, pair_column="text")[0][1:] == ("c", "a", "y")
+
+
+AMBIGUOUS = {
+    "text": ({"text": "a", "review": "b", "label": "x"}, "text or review may be it; .*text-column"),
+    "pair": (
+        {"text": "a", "sentence1": "b", "sentence2": "c", "label": "x"},
+        r"holds the text\? .*sentence1 and sentence2 or text may be it",
+    ),
+    "label": ({"text": "a", "label": 1, "score": 2}, "label or score may be it; .*--label-column"),
+    "none": (
+        {"text": "a", "grade": 1},
+        "which column holds the label.*'text', 'grade'; none of them is called as usual",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", AMBIGUOUS)
+def test_ambiguous_columns_are_asked_for(read, case):
+    record, message = AMBIGUOUS[case]
+    with pytest.raises(UserError, match=message):
+        read([record])
+
+
+def test_file_without_labels_is_read_when_none_are_asked_for(read):
+    assert read([{"text": "a"}], labelled=False)[0][1:] == ("a", None, None)
+    assert read([{"text": None, "label": ""}], labelled=False)[0][1:] == ("", None, None)
+
+
+def test_labels_of_json_become_their_names(read):
+    values = [3, True, 2.0, " x ", "4"]
+    labels = [e.label for e in read([{"text": "a", "label": value} for value in values])]
+    assert labels == ["3", "true", "2", "x", "4"]
+
+
+@pytest.mark.parametrize(
+    ("content", "options"),
+    [
+        ('{"text": "a", "labels": ["x", 2, "x"]}\n{"text": "b", "labels": []}', {}),
+        ("text\tlabel\na\tx, 2\nb\t\n", {"name": "f.tsv", "label_separator": ","}),
+        (
+            "text,x,y,2\na,1,0,1.0\nb,0,False,0\n",
+            {"name": "f.csv", "label_columns": ["x", "y", "2"]},
+        ),
+    ],
+)
+def test_set_of_labels_is_a_list_a_separated_cell_or_columns(read, content, options):
+    assert [e.label for e in read(content, "set", **options)] == [("x", "2"), ()]
+
+
+WRONG = {
+    "empty": ("class", {"label": " "}, {}, r"f\.jsonl:2: the label \('label'\) is empty"),
+    "null": ("number", {"label": None}, {}, r"f\.jsonl:2: the label \('label'\) is empty"),
+    "fraction": ("class", {"label": 2.5}, {}, r"f\.jsonl:2: .*is 2\.5; .*numbers is regression"),
+    "list": ("class", {"label": ["x"]}, {}, r"is \[\"x\"\]; .*a multi-label task"),
+    "word": ("number", {"label": "good"}, {}, r"is \"good\", not a finite number"),
+    "nan": ("number", {"label": "nan"}, {}, r"is \"nan\", not a finite number"),
+    "infinite": ("number", {"label": 1e999}, {}, r"is Infinity, not a finite number"),
+    "flag": ("number", {"label": True}, {}, r"is true, not a finite number"),
+    "text": ("set", {"label": "x,y"}, {}, r"are the text \"x,y\"; .*--label-separator"),
+    "dict": ("set", {"label": {"x": 1}}, {}, r"not a list or a text"),
+    "cell": ("set", {"label": 2}, {"label_columns": ["label"]}, "'label' holds 2, not 0 or 1"),
+    "columns": ("class", {"label": 1}, {"label_columns": ["label"]}, r"any number of labels"),
+    "missing": ("class", {"labels": 1}, {}, r"f\.jsonl:2: no field 'label'.*--label-column"),
+    "number": ("class", {"text": 3, "label": 1}, {}, r"f\.jsonl:2: the field 'text' holds 3"),
+    "lost": ("class", {"label": 1}, {"pair_column": "b"}, r"second text .*--text-column"),
+    "absent": (
+        "class",
+        {"label": 1},
+        {"text_column": "txt"},
+        r"no field 'txt'; did you mean 'text",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_label_or_column_is_told_with_its_place(read, case):
+    kind, record, options, message = WRONG[case]
+    good = {"class": "x", "number": 1, "set": []}[kind]
+    good = 1 if "label_columns" in options else good
+    with pytest.raises(UserError, match=message):
+        read([{"text": "a", "label": good}, {"text": "b", **record}], kind, **options)
+
+
+def test_csv_with_a_missing_column_is_told_at_its_header(read):
+    with pytest.raises(UserError, match=r"f\.csv: which column holds the label"):
+        read("text,n\na,1\n", name="f.csv")
+    with pytest.raises(UserError, match=r"f\.csv:1: no column 'grade'; there are: 'text', 'n'"):
+        read("text,n\na,1\n", name="f.csv", label_column="grade")
+
+
+def test_file_of_nothing_but_a_header_is_told(read):
+    with pytest.raises(UserError, match=r"f\.csv: no examples"):
+        read("text,label\n", name="f.csv")
+
+
+def test_split_keeps_equal_texts_together_in_any_order():
+    examples = [example(f"Text {n % 400}", "x", place=f"f:{n}") for n in range(2000)]
+    splits = split_by_hash(examples, (0.6, 0.2, 0.2))
+    found = [{e.first for e in split} for split in splits]
+    assert not found[0] & found[1] | found[0] & found[2] | found[1] & found[2]
+    assert sum(map(len, splits)) == 2000
+    # Of 400 texts; five standard deviations of a binomial count.
+    for texts, share in zip(found, (0.6, 0.2, 0.2), strict=True):
+        assert abs(len(texts) - 400 * share) < 5 * (400 * share * (1 - share)) ** 0.5
+    shuffled = random.Random(1).sample(examples, len(examples))
+    again = split_by_hash(shuffled, (0.6, 0.2, 0.2))
+    assert [sorted(split) for split in again] == [sorted(split) for split in splits]
+    other = split_by_hash(examples, (0.6, 0.2, 0.2), seed=1)
+    assert {e.first for e in other.test} != found[2]
+
+
+def test_split_takes_variants_and_reversed_pairs_for_one_text():
+    words = [str(n) for n in range(200)]
+    variants = [
+        *(example(f"one {word}", "x", "Two") for word in words),
+        *(example("two", "x", f"ONE\n  {word} ") for word in words),
+    ]
+    splits = split_by_hash(variants, (0.5, 0.25, 0.25))
+    for split in splits:
+        assert sum(e.second == "Two" for e in split) * 2 == len(split)
+
+
+@pytest.mark.parametrize(
+    ("shares", "message"),
+    [
+        ((0.5, 0.5, 0.5), r"shares=\(0\.5, 0\.5, 0\.5\) must be .* the sum 1"),
+        ((1.1, -0.1, 0), "must be those of train"),
+        ((0.8, 0, 0.2), "test got none of the 1 examples"),
+    ],
+)
+def test_wrong_shares_are_told(shares, message):
+    with pytest.raises(UserError, match=message):
+        split_by_hash([example("a", "x")], shares)
+
+
+def test_split_without_a_share_stays_empty():
+    splits = split_by_hash([example(str(n), "x") for n in range(50)], (0.5, 0.0, 0.5))
+    assert splits.validation == []
+
+
+def test_labels_are_sorted_and_numbers_by_size():
+    assert check_labels([example("a", x) for x in ("b", "a", "c")]) == ("a", "b", "c")
+    assert check_labels([example("a", x) for x in ("10", "9", "-1")]) == ("-1", "9", "10")
+    assert check_labels([example("a", ("b", "a")), example("a", ())]) == ("a", "b")
+    assert check_labels([example("a", x) for x in ("b", "a")], labels=["b", "a"]) == ("b", "a")
+
+
+TWO = [example("a", "ham"), example("b", "spam")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        (
+            (TWO, [example("c", "spem", place="v.csv:7")]),
+            {},
+            r"v\.csv:7: the label 'spem' is in validation but in no training example; "
+            r"did you mean 'spam'\?; add examples of it to train",
+        ),
+        ((TWO, [], [example("c", "egg", place="t:3")]), {}, "t:3: the label 'egg' is in test but"),
+        ((TWO[:1],), {}, "a single class, 'ham': there is nothing to tell apart"),
+        ((TWO,), {"labels": ["ham", "spam", "egg"]}, "empty class: .* the label 'egg' of labels"),
+        (
+            (TWO,),
+            {"labels": ["ham", "spams"]},
+            r"f:1: the label 'spam' is not among .*did you mean",
+        ),
+        (([example("a", ()), example("b", ())],), {}, "no training example has a label"),
+    ],
+)
+def test_wrong_labels_are_told_with_a_way_out(arguments, options, message):
+    with pytest.raises(UserError, match=message):
+        check_labels(*arguments, **options)
+
+
+def test_label_that_is_not_named_is_shown_where_it_stands_first():
+    examples = [example("a", "x"), example("b", "y", place="f:5"), example("c", "y", place="f:9")]
+    with pytest.raises(UserError, match="f:5: the label 'y' is not among"):
+        check_labels(examples, labels=["x"])
+
+
+def test_split_rounds_what_is_left_of_the_shares_to_train(monkeypatch):
+    monkeypatch.setattr(labelled, "_place_by_text", lambda example, seed: float(example.first))
+    examples = [example("0.1", "x"), example("0.8", "x"), example("0.99999999", "x")]
+    splits = split_by_hash(examples, (0.7, 0.3 - 1e-7, 0.0))
+    assert list(map(len, splits)) == [2, 1, 0]
