@@ -23,10 +23,11 @@ from bertjax.objectives.masking import MaskingConfig, Vocabulary
 from bertjax.objectives.pretraining import PretrainingObjective
 from bertjax.text.rows import PreparedDirectory, open_prepared
 from bertjax.text.tokenizer import load_tokenizer
-from bertjax.training.batches import TrainingBatches
+from bertjax.training.batches import TrainingBatches, read_ahead
 from bertjax.training.budget import BudgetConfig, Clock
 from bertjax.training.checkpoint import CheckpointConfig, abstract
 from bertjax.training.evaluation import EvaluationConfig, make_evaluation
+from bertjax.training.loop import Intervals, Loop
 from bertjax.training.metrics import (
     MetricsWriter,
     count_matmul_flops,
@@ -39,17 +40,11 @@ from bertjax.training.optimizer import (
     make_optimizer,
     make_schedule,
 )
-from bertjax.training.progress import (
-    RunProgress,
-    Stopwatch,
-    describe_scores,
-    describe_training,
-    read_window,
-)
+from bertjax.training.progress import RunProgress, describe_scores
 from bertjax.training.run_directory import open_run, write_provenance
 from bertjax.training.sharding import MeshConfig, make_mesh, place_rows
 from bertjax.training.signals import STOPPED_EXIT_CODE, StopRequest
-from bertjax.training.state import count_parameters, new_state
+from bertjax.training.state import TrainState, count_parameters, new_state
 from bertjax.training.steps import make_train_step
 from train.command_line import parse, to_yaml
 from train.starting_model import ModelConfig, resolve_model
@@ -208,12 +203,13 @@ def pretrain(config: PretrainConfig) -> int:
         write_provenance(run, to_yaml(config), _origin(config, prepared))
         metrics = MetricsWriter(run, step)
 
-        def keep(scores: dict[str, float] | None = None) -> None:
+        def keep(state: TrainState, scores: dict[str, float] | None = None) -> None:
             notes = {"identity": identity, "best": best, "seconds": clock.seconds}
             checkpoints.save(state, notes, scores and scores["loss"])
 
-        def validate() -> None:
+        def validate(state: TrainState) -> bool:
             nonlocal best
+            step = int(state.step)
             scores, seconds = evaluate(state.params, prepared.validation, config.evaluation.rows)
             metrics.write(step, "validation", scores, {"seconds": seconds})
             progress.say(f"step {step}: validation {describe_scores(scores)}")
@@ -222,37 +218,32 @@ def pretrain(config: PretrainConfig) -> int:
                 save_model_directory(
                     run / "model", bert_config, state.params, prepared.tokenizer_path
                 )
-                keep(scores)
+                keep(state, scores)
+            return False
 
-        # ------------------------------------------------------------ the loop
+        # ------------------------------------------------------------ the loop (training/loop.py)
         clock.start(restored.notes["seconds"] if restored else 0.0)
-        stopwatch = Stopwatch()
-        first_step = step
-        upcoming = batches.read_ahead(step)
-        over = clock.is_over(step)
-        if over and "validation" not in done:
-            validate()
-        while not over and stop.name is None:
-            now = jnp.float32(clock.now(step))
-            state, report = take_step(state, place_rows(next(upcoming), mesh), now)
-            step += 1
-            if step % config.log_every == 0:
-                _stop_when_not_finite(step, int(report.skipped_in_a_row), config)
-                steps = min(config.log_every, step - first_step)
-                values, timing = read_window(state, report, stopwatch.lap(), steps, flops / rate)
-                metrics.write(step, "train", values, timing)
-                left = clock.seconds_left(step, timing["seconds_a_step"])
-                progress.report(clock.now(step), describe_training(step, values, timing, left))
-            over = clock.is_over(step)
-            if over or step % config.evaluation.every == 0:
-                _stop_when_not_finite(step, int(report.skipped_in_a_row), config)
-                jax.block_until_ready(state)
-                stopwatch.pause()
-                validate()
-                stopwatch.go_on()
-            if over or step % config.checkpoint.every == 0:
-                keep()
-        keep()
+        if clock.is_over(step) and "validation" not in done:
+            validate(state)
+        loop = Loop(
+            take_step,
+            (place_rows(batch, mesh) for batch in read_ahead(batches, step)),
+            clock,
+            Intervals(
+                config.log_every,
+                config.evaluation.every,
+                config.checkpoint.every,
+                config.most_skipped,
+            ),
+            flops / rate,
+            validate,
+            keep,
+            progress,
+            metrics,
+        )
+        state, over = loop.run(state, stop)
+        step = int(state.step)
+        keep(state)
         checkpoints.close()
     if not over:
         metrics.close()
@@ -336,15 +327,6 @@ def _origin(config: PretrainConfig, prepared: PreparedDirectory) -> dict[str, An
         "data": str(Path(config.data).absolute()),
         "data_fingerprint": prepared.fingerprint,
     }
-
-
-def _stop_when_not_finite(step: int, skipped_in_a_row: int, config: PretrainConfig) -> None:
-    if skipped_in_a_row >= config.most_skipped:
-        raise UserError(
-            f"step {step}: loss or gradient was not finite in {skipped_in_a_row} steps in a row; "
-            f"the last checkpoint is in {config.run}/checkpoints. Lower optimizer.learning_rate, "
-            "or set optimizer.clip_norm, and start in a new --run directory"
-        )
 
 
 if __name__ == "__main__":

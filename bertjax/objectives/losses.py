@@ -22,16 +22,112 @@ def cross_entropy(
     logits: Float[Array, "*places C"],
     labels: Integer[Array, "*places"],
     weights: Float[Array, "*places"],
+    smoothing: float = 0.0,
 ) -> Total:
     """Weighted sum of -log softmax(logits)[label], in nats, and the sum of weights.
 
     A label out of range is permitted where its weight is 0.
+
+    Args:
+        logits: of the classes.
+        labels: the right class.
+        weights: of each place.
+        smoothing: the share of the target that is spread evenly over all classes (Szegedy et al.
+            2016, section 7; `torch.nn.CrossEntropyLoss(label_smoothing)`).
     """
     classes = logits.shape[-1]
     labels = jnp.clip(labels, 0, classes - 1).astype(jnp.int32)
     picked = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
+    if smoothing:
+        picked = (1 - smoothing) * picked + smoothing * logits.mean(axis=-1)
     losses = jax.nn.logsumexp(logits, axis=-1) - picked
     return Total((losses * weights).sum(), weights.sum())
+
+
+def binary_cross_entropy(
+    logits: Float[Array, "*places C"],
+    labels: Float[Array, "*places C"],
+    weights: Float[Array, "*places"],
+    smoothing: float = 0.0,
+) -> Total:
+    """Each class by itself: the weighted sum of the mean over the classes, and the sum of weights.
+
+    Args:
+        logits: of the classes.
+        labels: 1 where the class applies, else 0.
+        weights: of each place.
+        smoothing: labels are drawn towards 1/2 by this share.
+
+    Source: `torch.nn.BCEWithLogitsLoss`, which takes the mean over places and classes.
+    """
+    labels = labels * (1 - smoothing) + smoothing / 2
+    losses = jax.nn.softplus(logits) - logits * labels
+    return Total((losses.mean(axis=-1) * weights).sum(), weights.sum())
+
+
+def squared_error(
+    values: Float[Array, "*places"],
+    targets: Float[Array, "*places"],
+    weights: Float[Array, "*places"],
+) -> Total:
+    """Weighted sum of (value - target)^2, and the sum of weights."""
+    return Total((jnp.square(values - targets) * weights).sum(), weights.sum())
+
+
+def span_cross_entropy(
+    logits: Float[Array, "B T 2"],
+    spans: Integer[Array, "B K 2"],
+    sequence_ids: Integer[Array, "B T"],
+    example_starts: Integer[Array, "B K"],
+    weights: Float[Array, "B K"],
+) -> Total:
+    """Mean of the cross-entropies of first and last token, over each example's own tokens.
+
+    Args:
+        logits: of the token being the first, the last one.
+        spans: first and last token of the answer, counted from the example's [CLS] (0 0 = none).
+        sequence_ids: which example a token is of.
+        example_starts: where each example's [CLS] is.
+        weights: of each example.
+
+    Source: google-research/bert `run_squad.compute_loss`. Differs: padding and other examples get
+        no probability; there the softmax goes over the whole padded row.
+    """
+    slots = jnp.arange(1, spans.shape[1] + 1)
+    own = sequence_ids[:, None, :] == slots[:, None]  # [B, K, T]
+    # [B, K, T, 2]
+    scores = jnp.where(own[..., None], logits[:, None], jnp.finfo(logits.dtype).min)
+    places = jnp.clip(example_starts[..., None] + spans, 0, logits.shape[1] - 1)
+    picked = jnp.take_along_axis(scores, places[:, :, None, :], axis=2)[:, :, 0]
+    losses = (jax.nn.logsumexp(scores, axis=2) - picked).mean(axis=-1)
+    losses = jnp.where(weights > 0, losses, 0)  # a slot without tokens has no softmax
+    return Total((losses * weights).sum(), weights.sum())
+
+
+def choice_cross_entropy(
+    scores: Float[Array, "B K"],
+    questions: Integer[Array, "B K"],
+    right: Float[Array, "B K"],
+    smoothing: float = 0.0,
+) -> Total:
+    """-log of the right choice's share among the choices of its question, summed; questions.
+
+    Args:
+        scores: of every choice.
+        questions: which question of the row a choice is of, from 0; -1 = unused slot.
+        right: 1 at the right choice of each question, else 0.
+        smoothing: as in `cross_entropy`.
+
+    Source: `transformers.BertForMultipleChoice`.
+    """
+    together = (questions[:, :, None] == questions[:, None, :]) & (questions >= 0)[:, None, :]
+    rivals = jnp.where(together, scores[:, None, :], jnp.finfo(scores.dtype).min)
+    losses = jax.nn.logsumexp(rivals, axis=-1) - scores
+    if smoothing:
+        number = jnp.maximum(together.sum(axis=-1), 1)
+        mean = jnp.where(together, scores[:, None, :], 0).sum(axis=-1) / number
+        losses += smoothing * (scores - mean)
+    return Total(jnp.where(right > 0, losses, 0).sum(), (right > 0).sum().astype(scores.dtype))
 
 
 def accuracy(

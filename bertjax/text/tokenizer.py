@@ -133,6 +133,19 @@ class Tokenizer:
         """
         return [np.frombuffer(ids, np.int32) for ids in self._encode(texts)]
 
+    def encode_with_offsets(self, texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The ids of each text as `encode_batch` gives them, and each one's characters there.
+
+        Returns:
+            (ids [t] int32, offsets [t, 2] int64: from the first to past the last character).
+        """
+        with self._special_tokens_as_text():
+            encodings = self.library.encode_batch(list(texts), add_special_tokens=False)
+        return [
+            (np.array(encoding.ids, np.int32), np.array(encoding.offsets, np.int64).reshape(-1, 2))
+            for encoding in encodings
+        ]
+
     def encode_joined(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """The ids of all texts one after the other, and how many each has; see `encode_batch`."""
         encoded = self._encode(texts)

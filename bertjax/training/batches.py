@@ -1,7 +1,7 @@
 """Which rows a step sees: a pure function of (seed, step), read ahead of need."""
 
 from collections.abc import Iterator
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import grain
 import numpy as np
@@ -19,6 +19,15 @@ class RowSource(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, indices: np.ndarray) -> dict[str, np.ndarray]: ...
+
+
+@runtime_checkable
+class Batches(Protocol):
+    """The batch of every step, by random access; the length is that of the run, or more."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, step: int) -> Any: ...
 
 
 class TrainingBatches:
@@ -51,11 +60,12 @@ class TrainingBatches:
     def _epoch_seed(self, epoch: int) -> int:
         return int(np.random.SeedSequence((self._seed, epoch)).generate_state(1)[0])
 
-    def read_ahead(self, first_step: int) -> Iterator[RowBatch]:
-        """The batches from `first_step` on, a few of them read in the background."""
-        source = grain.MapDataset.source(self).slice(slice(first_step, None))
-        options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=PREFETCH)
-        return iter(source.to_iter_dataset(options))
+
+def read_ahead(batches: Batches, first_step: int) -> Iterator[Any]:
+    """The batches from `first_step` on, a few of them made in the background."""
+    source = grain.MapDataset.source(batches).slice(slice(first_step, None))
+    options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=PREFETCH)
+    return iter(source.to_iter_dataset(options))
 
 
 def evaluation_batches(rows: RowSource, batch_size: int, limit: int = 0) -> Iterator[RowBatch]:

@@ -26,7 +26,7 @@ class CheckpointConfig:
         every: steps between two checkpoints; one more is written at the end and at a signal
         keep_newest: how many of the newest are kept, at least 2 so that a damaged one has a
             substitute
-        keep_best: how many of the best by validation loss are kept beside them
+        keep_best: how many of the best on the validation split are kept beside them
     """
 
     every: int = 500
@@ -67,7 +67,7 @@ class Checkpoints:
         keep = [policies.LatestN(config.keep_newest)]
 
         def goodness(metrics: Mapping[str, float]) -> float:
-            return -metrics["validation_loss"]
+            return -metrics["cost"]
 
         if config.keep_best:
             keep.append(
@@ -96,22 +96,20 @@ class Checkpoints:
         """The steps of the checkpoints there are, oldest first."""
         return sorted(self._manager.all_steps())
 
-    def save(
-        self, state: TrainState, notes: Mapping[str, Any], validation_loss: float | None = None
-    ) -> None:
+    def save(self, state: TrainState, notes: Mapping[str, Any], cost: float | None = None) -> None:
         """Starts saving the state; returns as soon as the state may change again.
 
         Args:
             state: to save, under its own step number.
             notes: a JSON object kept beside it.
-            validation_loss: of this state where it was evaluated: decides which checkpoints are
-                best.
+            cost: of this state where it was evaluated, lower is better (the validation loss):
+                decides which checkpoints are best.
         """
         step = int(state.step)
         if step in self._manager.all_steps():
             return
         notes = {"notes": notes, "checksums": fingerprint(state)}
-        metrics = None if validation_loss is None else {"validation_loss": validation_loss}
+        metrics = None if cost is None else {"cost": cost}
         arguments = ocp.args.Composite(
             state=ocp.args.StandardSave(state), notes=ocp.args.JsonSave(notes)
         )

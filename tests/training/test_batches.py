@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from bertjax.training.batches import TrainingBatches, evaluation_batches
+from bertjax.training.batches import TrainingBatches, evaluation_batches, read_ahead
 
 
 class NumberedRows:
@@ -89,7 +89,7 @@ def test_types_are_those_that_key_the_masks():
 @pytest.mark.parametrize("first", [0, 3, 11])
 def test_reading_ahead_begins_at_the_step_asked_for(first):
     batches = TrainingBatches(NumberedRows(97), 5, seed=0, steps=12)
-    ahead = list(itertools.islice(batches.read_ahead(first), 20))
+    ahead = list(itertools.islice(read_ahead(batches, first), 20))
     assert len(ahead) == 12 - first
     for step, batch in enumerate(ahead, start=first):
         np.testing.assert_array_equal(batch.row_numbers, batches[step].row_numbers)
@@ -98,7 +98,7 @@ def test_reading_ahead_begins_at_the_step_asked_for(first):
 
 def test_reading_ahead_does_not_read_a_budget_without_end():
     rows = NumberedRows(97)
-    ahead = TrainingBatches(rows, 5, seed=0, steps=2**40).read_ahead(2**30)
+    ahead = read_ahead(TrainingBatches(rows, 5, seed=0, steps=2**40), 2**30)
     next(ahead)
     assert len(rows.asked) < 20
 

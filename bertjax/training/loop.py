@@ -1,0 +1,99 @@
+"""The loop that pretraining and fine-tuning share: step, log, evaluate, save, until it is over."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from bertjax.errors import UserError
+from bertjax.training.budget import Clock
+from bertjax.training.metrics import MetricsWriter
+from bertjax.training.progress import RunProgress, Stopwatch, describe_training, read_window
+from bertjax.training.signals import StopRequest
+from bertjax.training.state import TrainState
+from bertjax.training.steps import StepReport
+
+
+class Intervals(NamedTuple):
+    """After how many steps each thing is done, and how many bad steps in a row are too many."""
+
+    log: int
+    evaluate: int
+    checkpoint: int
+    most_skipped: int
+
+
+class Loop(NamedTuple):
+    """One sitting of a run.
+
+    Attributes:
+        take_step: (state, batch, clock) -> (state, report), compiled.
+        batches: from the state's step on, on the devices.
+        clock: of the run; it has been started.
+        intervals: see there.
+        ideal_seconds: what a step's matrix products alone take.
+        validate: is called with the state after every so many steps and at the end; returns whether
+            to stop early.
+        keep: is called with the state to save it.
+        progress: shows each line of the log.
+        metrics: writes it.
+    """
+
+    take_step: Callable[[TrainState, Any, Any], tuple[TrainState, StepReport]]
+    batches: Iterator[Any]
+    clock: Clock
+    intervals: Intervals
+    ideal_seconds: float
+    validate: Callable[[TrainState], bool]
+    keep: Callable[[TrainState], None]
+    progress: RunProgress
+    metrics: MetricsWriter
+
+    def run(self, state: TrainState, stop: StopRequest) -> tuple[TrainState, bool]:
+        """Trains until the clock or `validate` ends it, or a signal comes.
+
+        Returns:
+            The last state, and whether the run is over (not merely stopped).
+
+        Raises:
+            UserError: loss or gradient were not finite in too many steps in a row.
+        """
+        every, step = self.intervals, int(state.step)
+        first_step, stopwatch = step, Stopwatch()
+        over = self.clock.is_over(step)
+        while not over and stop.name is None:
+            now = jnp.float32(self.clock.now(step))
+            state, report = self.take_step(state, next(self.batches), now)
+            step += 1
+            if step % every.log == 0:
+                self._check(step, report)
+                steps = min(every.log, step - first_step)
+                values, timing = read_window(
+                    state, report, stopwatch.lap(), steps, self.ideal_seconds
+                )
+                self.metrics.write(step, "train", values, timing)
+                left = self.clock.seconds_left(step, timing["seconds_a_step"])
+                self.progress.report(
+                    self.clock.now(step), describe_training(step, values, timing, left)
+                )
+            over = self.clock.is_over(step)
+            if over or step % every.evaluate == 0:
+                self._check(step, report)
+                jax.block_until_ready(state)
+                stopwatch.pause()
+                over |= self.validate(state)
+                stopwatch.go_on()
+            if over or step % every.checkpoint == 0:
+                self.keep(state)
+        return state, over
+
+    def _check(self, step: int, report: StepReport) -> None:
+        skipped = int(report.skipped_in_a_row)
+        if skipped >= self.intervals.most_skipped:
+            raise UserError(
+                f"step {step}: loss or gradient was not finite in {skipped} steps in a row; the"
+                " last checkpoint is in checkpoints/ of the run directory. Lower"
+                " optimizer.learning_rate, or set optimizer.clip_norm, and start in a new --run"
+                " directory"
+            )
