@@ -47,7 +47,7 @@ from bertjax.training.signals import STOPPED_EXIT_CODE, StopRequest
 from bertjax.training.state import TrainState, count_parameters, new_state
 from bertjax.training.steps import make_train_step
 from train.command_line import parse, to_yaml
-from train.starting_model import ModelConfig, resolve_model
+from train.starting_model import ModelConfig, compute_dtype, resolve_model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +131,7 @@ def pretrain(config: PretrainConfig) -> int:
     )
     mesh = make_mesh(config.mesh)
     _check_batches(config, mesh)
-    dtype = _compute_dtype(config.dtype)
+    dtype = compute_dtype(config.dtype)
     model = BertForPreTraining(bert_config, dtype, config.remat)
     optimizer = make_optimizer(config.optimizer)
     clock = Clock(config.budget, len(prepared.train), config.batch_size)
@@ -294,12 +294,6 @@ def _check_batches(config: PretrainConfig, mesh: Mesh) -> None:
             )
 
 
-def _compute_dtype(name: str) -> Any:
-    if name == "auto":
-        return jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
-    return jnp.dtype(name)
-
-
 def _identity(
     config: PretrainConfig, bert_config: BertConfig, prepared: PreparedDirectory
 ) -> dict[str, Any]:
@@ -315,7 +309,7 @@ def _identity(
         "batch_size": config.batch_size,
         "masking": dataclasses.asdict(config.masking),
         "optimizer": optimizer,
-        "dtype": jnp.dtype(_compute_dtype(config.dtype)).name,
+        "dtype": jnp.dtype(compute_dtype(config.dtype)).name,
     }
 
 

@@ -1,16 +1,18 @@
-"""The model a pretraining run starts with: a new one of some shape, or one from a directory."""
+"""The model a run starts with: a new one of some shape, or one from a directory."""
 
 import dataclasses
 import sys
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from bertjax.config import BertConfig
 from bertjax.errors import UserError
 from bertjax.interop.huggingface import load_model_directory
 from bertjax.model.pattern_start import start_with_patterns
 from bertjax.objectives.masking import Vocabulary
+from bertjax.tasks.task import Task
 from bertjax.text.rows import PreparedDirectory
 from bertjax.text.tokenizer import Tokenizer, load_tokenizer
 from bertjax.training.evaluation import unigram_log_probs
@@ -123,3 +125,81 @@ def resolve_model(
             + ("" if config.init else ", or raise model.max_position_embeddings")
         )
     return bert_config, params
+
+
+@dataclasses.dataclass(frozen=True)
+class FinetunedModelConfig:
+    """The pretrained model, and what of it is to be otherwise.
+
+    Attributes:
+        init: the model directory to begin with (ours or Hugging Face's)
+        num_hidden_layers: keep only the lowest so many layers; none = all
+        hidden_dropout_prob: dropout of hidden states, in [0, 1); none = the model's
+        attention_probs_dropout_prob: dropout of attention probabilities; none = the model's
+        classifier_dropout: dropout before the classifier; none = the model's
+        classifier_norm: what stands before the classifier: none as in the paper, layer, or batch
+            (folded into the classifier when the model is saved)
+    """
+
+    init: str = ""
+    num_hidden_layers: int | None = None
+    hidden_dropout_prob: float | None = None
+    attention_probs_dropout_prob: float | None = None
+    classifier_dropout: float | None = None
+    classifier_norm: Literal["none", "layer", "batch"] = "none"
+
+
+class FinetunedStart(NamedTuple):
+    """Shape and parameters at step 0, and a sentence for all that is not as in the checkpoint."""
+
+    config: BertConfig
+    params: Any
+    notes: list[str]
+
+
+def resolve_finetuned_model(config: FinetunedModelConfig, task: Task, seed: int) -> FinetunedStart:
+    """The pretrained model with the head that the task needs.
+
+    Raises:
+        UserError: no model directory, or one that is not a BERT; more layers than it has.
+    """
+    if not config.init:
+        raise UserError(
+            "model.init is missing: name the pretrained model with --model.init DIR, ours or one of"
+            " Hugging Face"
+        )
+    changes = {
+        name: value
+        for name, value in vars(config).items()
+        if value is not None and name not in ("init", "num_hidden_layers")
+    }
+    loaded = load_model_directory(
+        config.init,
+        task.architecture,
+        initialize_missing=jax.random.key(seed),
+        changes={**changes, **task.model_fields()},
+    )
+    bert_config, params, notes = loaded.config, loaded.params, loaded.notes
+    layers = config.num_hidden_layers
+    if layers is not None:
+        if not 1 <= layers <= bert_config.num_hidden_layers:
+            raise UserError(
+                f"model.num_hidden_layers={layers} must lie between 1 and the"
+                f" {bert_config.num_hidden_layers} layers of {config.init}"
+            )
+        encoder = params["bert"]["encoder"]
+        encoder["layers"] = jax.tree.map(lambda leaf: leaf[:layers], encoder["layers"])
+        bert_config = dataclasses.replace(bert_config, num_hidden_layers=layers)
+    if load_tokenizer(config.init).vocab_size > bert_config.vocab_size:
+        raise UserError(
+            f"{config.init}: its tokenizer has more tokens than the model's"
+            f" vocab_size={bert_config.vocab_size}; it is the tokenizer of another model"
+        )
+    return FinetunedStart(bert_config, params, notes)
+
+
+def compute_dtype(name: str) -> Any:
+    """The dtype of matrix products: auto = bfloat16 on GPU and TPU, float32 on CPU."""
+    if name == "auto":
+        return jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
+    return jnp.dtype(name)

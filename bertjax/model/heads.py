@@ -1,7 +1,12 @@
 """What stands on top of the encoder: pooler, masked-LM and next-sentence head, heads of tasks."""
 
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Integer
 
@@ -108,6 +113,34 @@ class ClassifierHead(nn.Module):
             hidden = drop_out(hidden, rate, self.make_rng("dropout"), row_ids)
         dense = Linear((self.classes,), width, config.initializer_range, self.dtype, name="dense")
         return _widen(dense(hidden))
+
+
+def fold_batch_norm(
+    config: BertConfig, params: Mapping[str, Any], statistics: Mapping[str, Any]
+) -> tuple[BertConfig, Mapping[str, Any]]:
+    """The same classifier without its batch normalisation, which goes into the linear layer.
+
+    By the running statistics the normalisation is (x - mean) / sqrt(var + epsilon) * scale + bias,
+    itself linear. A model that has none is returned as it is.
+
+    Args:
+        config: of the model.
+        params: the collection "params".
+        statistics: the other collections ("batch_stats").
+    """
+    if config.classifier_norm != "batch":
+        return config, params
+    [name] = statistics["batch_stats"]
+    running = statistics["batch_stats"][name]["norm"]
+    norm, dense = params[name]["norm"], params[name]["dense"]
+    slope = norm["scale"] / np.sqrt(np.asarray(running["var"]) + BATCH_NORM_EPSILON)
+    shift = norm["bias"] - np.asarray(running["mean"]) * slope
+    folded = {
+        "kernel": np.asarray(dense["kernel"] * slope[:, None]),
+        "bias": np.asarray(dense["bias"] + shift @ dense["kernel"]),
+    }
+    config = dataclasses.replace(config, classifier_norm="none")
+    return config, {**params, name: {"dense": folded}}
 
 
 def _widen(logits: Float[Array, "*places C"]) -> Float[Array, "*places C"]:

@@ -1,0 +1,268 @@
+"""Classification of a text or a pair of texts: one label each, or any number of labels each."""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from bertjax.objectives import losses
+from bertjax.objectives.losses import Total
+from bertjax.tasks import scores
+from bertjax.tasks.labelled import TextExample
+from bertjax.tasks.task import Encoded, Prediction, frame_texts, tell_cut
+from bertjax.tasks.units import Layout, Unit
+from bertjax.text.tokenizer import Tokenizer
+from bertjax.types import TaskBatch
+
+
+class Classification:
+    """One label for every text or pair of texts (`tasks.task.Task`).
+
+    Args:
+        labels: their names in the order of their numbers.
+        class_weights: weight of each label's examples in the loss; all 1 when left out.
+        smoothing: share of the target that is spread evenly over the labels.
+
+    Source: Devlin et al. 2019, section 4.1; google-research/bert `run_classifier`.
+    """
+
+    name = "classification"
+    architecture = "BertForSequenceClassification"
+    per_token = False
+    main_score = "accuracy"
+
+    def __init__(
+        self,
+        labels: Sequence[str],
+        class_weights: Float[np.ndarray, " C"] | None = None,
+        smoothing: float = 0.0,
+    ) -> None:
+        self.labels = tuple(labels)
+        self._weights = np.ones(len(labels)) if class_weights is None else class_weights
+        self._smoothing = smoothing
+        self._numbers = {label: number for number, label in enumerate(labels)}
+
+    def model_fields(self) -> Mapping[str, Any]:
+        """The labels."""
+        return {"id2label": self.labels, "problem_type": "single_label_classification"}
+
+    def encode(
+        self,
+        examples: Sequence[TextExample],
+        tokenizer: Tokenizer,
+        max_length: int,
+        *,
+        training: bool,
+    ) -> Encoded:
+        """A unit an example; its label is the number of the class, int32 [1]."""
+        texts = [(example.first, example.second) for example in examples]
+        sequences, cut = frame_texts(tokenizer, texts, max_length)
+        numbers = [self._numbers.get(example.label, -1) for example in examples]
+        weights = [
+            0.0 if number < 0 else self._weights[number] if training else 1.0 for number in numbers
+        ]
+        units = [
+            Unit(place, (sequence,), np.array([number], np.int32), np.array([weight], np.float32))
+            for place, (sequence, number, weight) in enumerate(
+                zip(sequences, numbers, weights, strict=True)
+            )
+        ]
+        return Encoded(units, tell_cut(cut, len(units), max_length))
+
+    def loss(self, logits: Float[Array, "B K C"], batch: TaskBatch, layout: Layout) -> Total:
+        """Cross-entropy in nats."""
+        return losses.cross_entropy(logits, batch.labels, batch.weights, self._smoothing)
+
+    def decode(
+        self,
+        examples: Sequence[TextExample],
+        units: Sequence[Unit],
+        outputs: Sequence[Float[np.ndarray, "1 C"]],
+    ) -> list[Prediction]:
+        """`{"label", "probability", "probabilities": {label: probability}}` of every example."""
+        predictions = []
+        for output in outputs:
+            probabilities = softmax(output[0])
+            best = int(probabilities.argmax())
+            predictions.append(
+                {
+                    "label": self.labels[best],
+                    "probability": float(probabilities[best]),
+                    "probabilities": _by_label(self.labels, probabilities),
+                }
+            )
+        return predictions
+
+    def score(
+        self, examples: Sequence[TextExample], predictions: Sequence[Prediction]
+    ) -> dict[str, Any]:
+        """Accuracy, F1, MCC, ROC-AUC, confusion matrix, calibration error."""
+        gold, probabilities = self._known(examples), _probabilities(self.labels, predictions)
+        return {
+            **scores.classification_scores(gold, probabilities, self.labels),
+            "calibration_error": scores.calibration_error(gold, probabilities),
+        }
+
+    def outcomes(
+        self, examples: Sequence[TextExample], predictions: Sequence[Prediction]
+    ) -> Float[np.ndarray, " examples"]:
+        """1 where the label is right, else 0."""
+        return np.array(
+            [
+                float(example.label == prediction["label"])
+                for example, prediction in zip(examples, predictions, strict=True)
+            ]
+        )
+
+    def write_predictions(
+        self,
+        directory: Path,
+        examples: Sequence[TextExample],
+        predictions: Sequence[Prediction],
+    ) -> None:
+        """`predictions.jsonl`, and `predictions.tsv` as GLUE takes them (index, prediction)."""
+        write_text_predictions(directory, examples, predictions)
+
+    def _known(self, examples: Sequence[TextExample]) -> Int[np.ndarray, " examples"]:
+        return np.array([self._numbers[example.label] for example in examples], np.int64)
+
+
+class MultiLabelClassification:
+    """Any number of labels for every text or pair of texts (`tasks.task.Task`).
+
+    Args:
+        labels: their names in the order of their numbers.
+        smoothing: labels are drawn towards 1/2 by this share.
+    """
+
+    name = "multi-label"
+    architecture = "BertForSequenceClassification"
+    per_token = False
+    main_score = "micro_f1"
+
+    def __init__(self, labels: Sequence[str], smoothing: float = 0.0) -> None:
+        self.labels = tuple(labels)
+        self._smoothing = smoothing
+
+    def model_fields(self) -> Mapping[str, Any]:
+        """The labels."""
+        return {"id2label": self.labels, "problem_type": "multi_label_classification"}
+
+    def encode(
+        self,
+        examples: Sequence[TextExample],
+        tokenizer: Tokenizer,
+        max_length: int,
+        *,
+        training: bool,
+    ) -> Encoded:
+        """A unit an example; its label is 1 for every label that applies, float32 [1, C]."""
+        texts = [(example.first, example.second) for example in examples]
+        sequences, cut = frame_texts(tokenizer, texts, max_length)
+        units = [
+            Unit(
+                place,
+                (sequence,),
+                self._applies(example)[None],
+                np.array([example.label is not None], np.float32),
+            )
+            for place, (sequence, example) in enumerate(zip(sequences, examples, strict=True))
+        ]
+        return Encoded(units, tell_cut(cut, len(units), max_length))
+
+    def loss(self, logits: Float[Array, "B K C"], batch: TaskBatch, layout: Layout) -> Total:
+        """Binary cross-entropy in nats, its mean over the labels."""
+        return losses.binary_cross_entropy(logits, batch.labels, batch.weights, self._smoothing)
+
+    def decode(
+        self,
+        examples: Sequence[TextExample],
+        units: Sequence[Unit],
+        outputs: Sequence[Float[np.ndarray, "1 C"]],
+    ) -> list[Prediction]:
+        """`{"labels": those of at least 1/2, "probabilities": {...}}` of every example."""
+        predictions = []
+        for output in outputs:
+            probabilities = 1 / (1 + np.exp(-output[0].astype(np.float64)))
+            chosen = [
+                label
+                for label, probability in zip(self.labels, probabilities, strict=True)
+                if probability >= 0.5
+            ]
+            predictions.append(
+                {"labels": chosen, "probabilities": _by_label(self.labels, probabilities)}
+            )
+        return predictions
+
+    def score(
+        self, examples: Sequence[TextExample], predictions: Sequence[Prediction]
+    ) -> dict[str, Any]:
+        """Exact matches, F1, ROC-AUC."""
+        gold = np.array([self._applies(example) for example in examples], bool)
+        probabilities = _probabilities(self.labels, predictions)
+        return scores.multilabel_scores(gold, probabilities, self.labels)
+
+    def outcomes(
+        self, examples: Sequence[TextExample], predictions: Sequence[Prediction]
+    ) -> Float[np.ndarray, " examples"]:
+        """1 where the set of labels is right, else 0."""
+        return np.array(
+            [
+                float(set(example.label) == set(prediction["labels"]))
+                for example, prediction in zip(examples, predictions, strict=True)
+            ]
+        )
+
+    def write_predictions(
+        self,
+        directory: Path,
+        examples: Sequence[TextExample],
+        predictions: Sequence[Prediction],
+    ) -> None:
+        """`predictions.jsonl` and `predictions.tsv`."""
+        write_text_predictions(directory, examples, predictions)
+
+    def _applies(self, example: TextExample) -> Float[np.ndarray, " C"]:
+        return np.array([label in (example.label or ()) for label in self.labels], np.float32)
+
+
+def softmax(logits: Float[np.ndarray, "*places C"]) -> Float[np.ndarray, "*places C"]:
+    """Probabilities in float64."""
+    weights = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+    return weights / weights.sum(axis=-1, keepdims=True)
+
+
+def write_text_predictions(
+    directory: Path, examples: Sequence[TextExample], predictions: Sequence[Prediction]
+) -> None:
+    """`predictions.jsonl` with texts and labels beside the predictions, and `predictions.tsv`."""
+    with (directory / "predictions.jsonl").open("w", encoding="utf-8") as lines:
+        for example, prediction in zip(examples, predictions, strict=True):
+            texts = {"text": example.first}
+            if example.second is not None:
+                texts = {"sentence1": example.first, "sentence2": example.second}
+            record = {**texts, "gold": example.label, **prediction}
+            lines.write(json.dumps(record, ensure_ascii=False) + "\n")
+    with (directory / "predictions.tsv").open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, delimiter="\t", lineterminator="\n")
+        table.writerow(["index", "prediction"])
+        for number, prediction in enumerate(predictions):
+            answer = prediction.get("label", prediction.get("labels", prediction.get("value")))
+            table.writerow([number, ",".join(answer) if isinstance(answer, list) else answer])
+
+
+def _by_label(labels: Sequence[str], probabilities: Float[np.ndarray, " C"]) -> dict[str, float]:
+    return {
+        label: float(probability) for label, probability in zip(labels, probabilities, strict=True)
+    }
+
+
+def _probabilities(
+    labels: Sequence[str], predictions: Sequence[Prediction]
+) -> Float[np.ndarray, "examples C"]:
+    rows = [[prediction["probabilities"][label] for label in labels] for prediction in predictions]
+    return np.array(rows).reshape(len(predictions), len(labels))

@@ -1,0 +1,110 @@
+"""A model's outputs for any number of units, packed into batches of one shape."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from bertjax.objectives.losses import Total
+from bertjax.tasks.task import Task
+from bertjax.tasks.units import LENGTH_STEP, Layout, Unit, make_task_batch, places_of
+from bertjax.text.packing import Places
+from bertjax.types import TaskBatch
+
+# Places of a batch, padding included, and the shortest row: attention is cheap up to there.
+BATCH_TOKENS, SHORTEST_ROW = 4096, 128
+
+
+class Outputs(NamedTuple):
+    """What a model makes of units.
+
+    Attributes:
+        logits: of every unit in their order: for each of its sequences, or for each of its tokens.
+        loss: of all of them.
+    """
+
+    logits: list[Float[np.ndarray, "places ..."]]
+    loss: Total
+
+
+class Inference:
+    """Runs a model on units. One object compiles once for each layout it meets.
+
+    Args:
+        model: the class that the task names.
+        task: whose loss and kind of output are wanted.
+        pad_id: of [PAD].
+        place: puts a batch on the devices.
+        multiple: the number of rows is a multiple of it (devices).
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        task: Task,
+        pad_id: int,
+        *,
+        place: Callable[[TaskBatch], TaskBatch] = lambda batch: batch,
+        multiple: int = 1,
+    ) -> None:
+        self._task, self._pad_id, self._multiple = task, pad_id, multiple
+        self.place = place
+
+        def forward(variables: Any, batch: TaskBatch, layout: Layout) -> tuple[Any, Total]:
+            logits = model.apply(variables, *batch[:5]).logits
+            return logits, task.loss(logits, batch, layout)
+
+        self._forward = jax.jit(forward, static_argnums=2)
+
+    def run(
+        self,
+        variables: Any,
+        units: Sequence[Unit],
+        progress: Callable[[int], None] = lambda done: None,
+    ) -> Outputs:
+        """The outputs of all units.
+
+        Args:
+            variables: the model's collections ("params", and "batch_stats" where it has them).
+            units: any number.
+            progress: is called with the number of units done since the call before.
+        """
+        if not units:
+            return Outputs([], Total(np.float32(0), np.float32(0)))
+        layout = self._layout(units)
+        places = places_of(units, layout)
+        order = np.argsort(places.row, kind="stable")
+        chunks = places.row[order] // layout.rows
+        logits: list[Any] = [None] * len(units)
+        loss = Total(np.float64(0), np.float64(0))
+        for chunk in range(int(chunks.max()) + 1):
+            numbers = order[chunks == chunk]
+            here = Places(*(values[numbers] for values in places))
+            here = here._replace(row=here.row - chunk * layout.rows)
+            batch = make_task_batch(
+                [units[number] for number in numbers], here, layout, self._pad_id
+            )
+            output, part = jax.device_get(self._forward(variables, self.place(batch), layout))
+            loss = Total(loss.sum + part.sum, loss.count + part.count)
+            slots = here.slot * layout.slots_per_unit
+            for number, row, start, slot in zip(numbers, here.row, here.start, slots, strict=True):
+                unit = units[number]
+                if self._task.per_token:
+                    logits[number] = output[row, start : start + unit.length]
+                else:
+                    logits[number] = output[row, slot : slot + len(unit.sequences)]
+            progress(len(numbers))
+        return Outputs(logits, loss)
+
+    def _layout(self, units: Sequence[Unit]) -> Layout:
+        lengths = [unit.length for unit in units]
+        total, longest = sum(lengths), max(lengths)
+        length = max(longest, min(SHORTEST_ROW, total))
+        length = -(-length // LENGTH_STEP) * LENGTH_STEP
+        per_unit = max(len(unit.sequences) for unit in units)
+        slots = length // min(lengths) * per_unit
+        rows = max(1, min(BATCH_TOKENS // length, -(-total // length)))
+        rows = -(-rows // self._multiple) * self._multiple
+        return Layout(rows, length, slots, per_unit)

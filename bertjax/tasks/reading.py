@@ -1,0 +1,176 @@
+"""Labelled data of any task: from the options of a program to examples in three splits."""
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from bertjax.config import BertConfig
+from bertjax.errors import UserError
+from bertjax.tasks import labelled
+from bertjax.tasks.classification import Classification, MultiLabelClassification
+from bertjax.tasks.labelled import ColumnsConfig
+from bertjax.tasks.regression import Regression
+from bertjax.tasks.task import Task
+
+TaskName = Literal[
+    "classification", "multi-label", "regression", "tokens", "question-answering", "multiple-choice"
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig(ColumnsConfig):
+    """Labelled files, and which of their columns hold what.
+
+    Attributes:
+        train: files, folders or globs to learn from
+        validation: those that choose the best checkpoint; none = a share of train
+        test: those for the scores at the end; none = a share of train
+        validation_share: of train, by the hash of its texts, where there are no validation files
+        test_share: of train, where there are no test files
+        labels: the names of the classes in their order; none = those of train
+    """
+
+    train: list[str] = dataclasses.field(default_factory=list)
+    validation: list[str] = dataclasses.field(default_factory=list)
+    test: list[str] = dataclasses.field(default_factory=list)
+    validation_share: float = 0.1
+    test_share: float = 0.1
+    labels: list[str] = dataclasses.field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for name in ("validation_share", "test_share"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"data.{name}={getattr(self, name)} must lie in [0, 1)")
+
+
+class TaskData(NamedTuple):
+    """A task and its examples.
+
+    Attributes:
+        task: with the labels of the examples.
+        train, validation, test: the examples; validation and test may be empty.
+        notes: a sentence for everything that is not as the files have it.
+    """
+
+    task: Task
+    train: list[Any]
+    validation: list[Any]
+    test: list[Any]
+    notes: list[str]
+
+    def fingerprint(self) -> str:
+        """sha256 over all examples and where they are."""
+        content = repr((self.task.name, self.task.model_fields(), *self[1:4]))
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    def describe(self, config: DataConfig) -> list[str]:
+        """A line for each split: where it comes from, how many examples."""
+        lines = []
+        for split in ("train", "validation", "test"):
+            files = getattr(config, split)
+            where = ", ".join(files) if files else f"a share of {', '.join(config.train)}, by hash"
+            lines.append(f"{split}: {len(getattr(self, split)):,} examples ({where})")
+        return lines
+
+
+def read_task_data(
+    name: TaskName,
+    config: DataConfig,
+    *,
+    smoothing: float = 0.0,
+    class_weights: Literal["none", "balanced"] = "none",
+    seed: int = 0,
+) -> TaskData:
+    """Reads the files of all splits and makes the task that they ask for.
+
+    Args:
+        name: of the task.
+        config: the files.
+        smoothing: label smoothing.
+        class_weights: balanced = inversely proportional to the number of a class's examples.
+        seed: of the split by hash.
+
+    Raises:
+        UserError: what the readers raise; labels that do not fit together.
+    """
+    if not config.train:
+        raise UserError("data.train is empty; name the file to learn from with --data.train FILE")
+    train, notes = read_task_examples(name, config.train, config)
+    others: dict[str, list[Any]] = {}
+    for split in ("validation", "test"):
+        files = getattr(config, split)
+        others[split], more = read_task_examples(name, files, config) if files else ([], [])
+        notes += more
+    shares = [
+        0.0 if getattr(config, split) else getattr(config, f"{split}_share")
+        for split in ("validation", "test")
+    ]
+    if sum(shares) >= 1:
+        raise UserError(
+            f"data.validation_share={shares[0]} and data.test_share={shares[1]} leave nothing to"
+            " learn from; their sum must be below 1"
+        )
+    if any(shares):
+        splits = labelled.split_by_hash(train, (1 - sum(shares), *shares), seed)
+        train = splits.train
+        others["validation"] = others["validation"] or splits.validation
+        others["test"] = others["test"] or splits.test
+    task = _make_task(name, train, others, config, smoothing, class_weights)
+    return TaskData(task, train, others["validation"], others["test"], notes)
+
+
+def read_task_examples(
+    name: TaskName, files: Sequence[str], config: DataConfig, *, with_labels: bool = True
+) -> tuple[list[Any], list[str]]:
+    """The examples of some files, and a sentence for everything in them that was mended."""
+    kinds = {"classification": "class", "multi-label": "set", "regression": "number"}
+    return labelled.read_examples(files, config, kinds[name], with_labels), []
+
+
+def task_of_model(config: BertConfig, architecture: str) -> Task:
+    """The task that a fine-tuned model is for.
+
+    Raises:
+        UserError: it is for none.
+    """
+    if architecture == "BertForSequenceClassification":
+        if config.problem_type == "multi_label_classification":
+            return MultiLabelClassification(config.id2label)
+        if config.problem_type == "regression" or config.num_labels == 1:
+            return Regression(config.id2label[0])
+        return Classification(config.id2label)
+    raise UserError(
+        f"a {architecture} has no head of a supervised task; fit one with `python -m"
+        " train.finetune --model.init DIR`"
+    )
+
+
+def _make_task(
+    name: TaskName,
+    train: Sequence[Any],
+    others: dict[str, list[Any]],
+    config: DataConfig,
+    smoothing: float,
+    class_weights: str,
+) -> Task:
+    labels = config.labels or None
+    if name == "regression":
+        return Regression()
+    labels = labelled.check_labels(train, others["validation"], others["test"], labels)
+    if name == "multi-label":
+        return MultiLabelClassification(labels, smoothing)
+    weights = balanced_weights([example.label for example in train], labels)
+    return Classification(labels, weights if class_weights == "balanced" else None, smoothing)
+
+
+def balanced_weights(found: Sequence[str], labels: Sequence[str]) -> Float[np.ndarray, " C"]:
+    """examples / (classes x examples of the class): each class weighs the same in the loss.
+
+    Source: `sklearn.utils.class_weight.compute_class_weight("balanced")`.
+    """
+    counts = np.array([sum(label == one for one in found) for label in labels])
+    return len(found) / (len(labels) * np.maximum(counts, 1))

@@ -1,0 +1,105 @@
+"""Regression: a number for every text or pair of texts."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Array, Float
+
+from bertjax.objectives import losses
+from bertjax.objectives.losses import Total
+from bertjax.tasks import scores
+from bertjax.tasks.classification import write_text_predictions
+from bertjax.tasks.labelled import TextExample
+from bertjax.tasks.task import Encoded, Prediction, frame_texts, tell_cut
+from bertjax.tasks.units import Layout, Unit
+from bertjax.text.tokenizer import Tokenizer
+from bertjax.types import TaskBatch
+
+
+class Regression:
+    """A number for every text or pair of texts (`tasks.task.Task`).
+
+    Args:
+        label: the name of the number.
+
+    Source: google-research/bert `run_classifier` (STS-B); `transformers` problem_type "regression".
+    """
+
+    name = "regression"
+    architecture = "BertForSequenceClassification"
+    per_token = False
+    main_score = "pearson"
+
+    def __init__(self, label: str = "score") -> None:
+        self._label = label
+
+    def model_fields(self) -> Mapping[str, Any]:
+        """One label, the name of the number."""
+        return {"id2label": (self._label,), "problem_type": "regression"}
+
+    def encode(
+        self,
+        examples: Sequence[TextExample],
+        tokenizer: Tokenizer,
+        max_length: int,
+        *,
+        training: bool,
+    ) -> Encoded:
+        """A unit an example; its label is the number, float32 [1]."""
+        texts = [(example.first, example.second) for example in examples]
+        sequences, cut = frame_texts(tokenizer, texts, max_length)
+        units = [
+            Unit(
+                place,
+                (sequence,),
+                np.array([0.0 if example.label is None else example.label], np.float32),
+                np.array([example.label is not None], np.float32),
+            )
+            for place, (sequence, example) in enumerate(zip(sequences, examples, strict=True))
+        ]
+        return Encoded(units, tell_cut(cut, len(units), max_length))
+
+    def loss(self, logits: Float[Array, "B K 1"], batch: TaskBatch, layout: Layout) -> Total:
+        """Squared error."""
+        return losses.squared_error(logits[..., 0], batch.labels, batch.weights)
+
+    def decode(
+        self,
+        examples: Sequence[TextExample],
+        units: Sequence[Unit],
+        outputs: Sequence[Float[np.ndarray, "1 1"]],
+    ) -> list[Prediction]:
+        """`{"value": number}` of every example."""
+        return [{"value": float(output[0, 0])} for output in outputs]
+
+    def score(
+        self, examples: Sequence[TextExample], predictions: Sequence[Prediction]
+    ) -> dict[str, Any]:
+        """Pearson's and Spearman's correlation, mean squared error."""
+        known, said = self._both(examples, predictions)
+        return scores.regression_scores(known, said)
+
+    def outcomes(
+        self, examples: Sequence[TextExample], predictions: Sequence[Prediction]
+    ) -> Float[np.ndarray, " examples"]:
+        """Minus the squared error."""
+        known, said = self._both(examples, predictions)
+        return -np.square(known - said)
+
+    def write_predictions(
+        self,
+        directory: Path,
+        examples: Sequence[TextExample],
+        predictions: Sequence[Prediction],
+    ) -> None:
+        """`predictions.jsonl` and `predictions.tsv`."""
+        write_text_predictions(directory, examples, predictions)
+
+    @staticmethod
+    def _both(
+        examples: Sequence[TextExample], predictions: Sequence[Prediction]
+    ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+        known = np.array([float(example.label) for example in examples])
+        return known, np.array([prediction["value"] for prediction in predictions])

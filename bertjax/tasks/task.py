@@ -1,0 +1,136 @@
+"""What every supervised task is to the programs that train, use and score it."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from bertjax.objectives.losses import Total
+from bertjax.tasks.units import Layout, TokenSequence, Unit
+from bertjax.text.tokenizer import Tokenizer
+from bertjax.types import TaskBatch
+
+# What the model made of one example, as a line of predictions.jsonl has it.
+Prediction = dict[str, Any]
+
+
+class Encoded(NamedTuple):
+    """Examples as units, and a sentence for everything that was cut or left out."""
+
+    units: list[Unit]
+    notes: list[str]
+
+
+class Task(Protocol):
+    """A supervised task: read -> encode -> loss -> decode -> score.
+
+    Attributes:
+        name: as the option `task` has it.
+        architecture: the class of the model.
+        per_token: whether the model's output is wanted for every token, not for every sequence.
+        main_score: the score that says which checkpoint is best; higher is better.
+    """
+
+    name: ClassVar[str]
+    architecture: ClassVar[str]
+    per_token: ClassVar[bool]
+    main_score: ClassVar[str]
+
+    def model_fields(self) -> Mapping[str, Any]:
+        """The fields of `BertConfig` that the task decides (its labels)."""
+        ...
+
+    def encode(
+        self, examples: Sequence[Any], tokenizer: Tokenizer, max_length: int, *, training: bool
+    ) -> Encoded:
+        """The examples as units of at most `max_length` tokens a sequence.
+
+        Args:
+            examples: as the task's reader gives them; those without a label are encoded, too, with
+                weight 0.
+            tokenizer: of the model.
+            max_length: longest sequence in tokens.
+            training: whether they are learned from: examples that cannot be are left out, and class
+                weights apply.
+        """
+        ...
+
+    def loss(self, logits: Float[Array, "B ..."], batch: TaskBatch, layout: Layout) -> Total:
+        """The sum over what is asked in the batch, and its weight `batch.weights.sum()`."""
+        ...
+
+    def decode(
+        self,
+        examples: Sequence[Any],
+        units: Sequence[Unit],
+        outputs: Sequence[Float[np.ndarray, "places ..."]],
+    ) -> list[Prediction]:
+        """What the model says of every example, from the logits of its units."""
+        ...
+
+    def score(self, examples: Sequence[Any], predictions: Sequence[Prediction]) -> dict[str, Any]:
+        """The scores of the field; `main_score` is among them."""
+        ...
+
+    def outcomes(
+        self, examples: Sequence[Any], predictions: Sequence[Prediction]
+    ) -> Float[np.ndarray, " examples"]:
+        """How good each prediction is, for paired comparisons; higher is better."""
+        ...
+
+    def write_predictions(
+        self, directory: Path, examples: Sequence[Any], predictions: Sequence[Prediction]
+    ) -> None:
+        """Writes them in the formats of the field, `predictions.*`."""
+        ...
+
+
+def frame(
+    tokenizer: Tokenizer,
+    first: Int[np.ndarray, " a"],
+    second: Int[np.ndarray, " b"] | None,
+    max_length: int,
+) -> tuple[TokenSequence, bool]:
+    """`[CLS] A [SEP]` or `[CLS] A [SEP] B [SEP]`, and whether something had to be cut.
+
+    Tokens are cut from the end of the longer one until both fit.
+
+    Source: google-research/bert `_truncate_seq_pair`.
+    """
+    room = max_length - (2 if second is None else 3)
+    both = len(first) + (0 if second is None else len(second))
+    if both > room and second is None:
+        first = first[:room]
+    elif both > room:
+        shorter = min(len(first), len(second))
+        kept = min(shorter, room // 2)
+        if len(first) <= len(second):
+            first, second = first[:kept], second[: room - kept]
+        else:
+            first, second = first[: room - kept], second[:kept]
+    cls, sep = [tokenizer.cls_id], [tokenizer.sep_id]
+    pieces = [cls, first, sep] if second is None else [cls, first, sep, second, sep]
+    ids = np.concatenate(pieces).astype(np.int32)
+    return TokenSequence(ids, len(first) + 2), both > room
+
+
+def frame_texts(
+    tokenizer: Tokenizer, texts: Sequence[tuple[str, str | None]], max_length: int
+) -> tuple[list[TokenSequence], int]:
+    """`frame` of every text or pair of texts, and how many had to be cut."""
+    firsts = tokenizer.encode_batch([first for first, _ in texts])
+    seconds = tokenizer.encode_batch([second or "" for _, second in texts])
+    framed = [
+        frame(tokenizer, first, None if pair[1] is None else second, max_length)
+        for pair, first, second in zip(texts, firsts, seconds, strict=True)
+    ]
+    return [sequence for sequence, _ in framed], sum(cut for _, cut in framed)
+
+
+def tell_cut(cut: int, total: int, max_length: int) -> list[str]:
+    """The note about cut texts; none where nothing was cut."""
+    if not cut:
+        return []
+    return [f"{cut:,} of {total:,} texts are longer than {max_length} tokens and were cut"]

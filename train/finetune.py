@@ -1,0 +1,487 @@
+"""Fits a pretrained BERT to a labelled task: classification, regression, tags, answers, choices.
+
+    python -m train.finetune --data.train FILE --model.init DIR --run runs/mine
+
+The same command continues a run that was stopped or killed, to the same bits.
+"""
+
+import dataclasses
+import json
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from bertjax.errors import UserError, program
+from bertjax.interop.huggingface import load_model_directory, save_model_directory
+from bertjax.model import bert
+from bertjax.model.heads import fold_batch_norm
+from bertjax.objectives.supervised import SupervisedObjective
+from bertjax.tasks.batches import TaskBatches
+from bertjax.tasks.inference import Inference
+from bertjax.tasks.reading import DataConfig, TaskData, TaskName, read_task_data
+from bertjax.tasks.results import (
+    draw_confusion_matrix,
+    draw_curves,
+    make_model_card,
+    write_json,
+    write_predictions,
+)
+from bertjax.tasks.scoring import describe_task_scores, predict_examples, single_scores
+from bertjax.text.tokenizer import load_tokenizer
+from bertjax.training.batches import read_ahead
+from bertjax.training.budget import BudgetConfig, Clock
+from bertjax.training.checkpoint import CheckpointConfig, abstract
+from bertjax.training.compilations import count_compilations
+from bertjax.training.loop import Intervals, Loop
+from bertjax.training.metrics import (
+    MetricsWriter,
+    count_matmul_flops,
+    measure_matmul_rate,
+    read_metrics,
+)
+from bertjax.training.optimizer import (
+    OptimizerConfig,
+    ScheduleConfig,
+    make_optimizer,
+    make_schedule,
+)
+from bertjax.training.progress import RunProgress
+from bertjax.training.run_directory import open_run, write_provenance
+from bertjax.training.sharding import MeshConfig, make_mesh, place_rows
+from bertjax.training.signals import STOPPED_EXIT_CODE, StopRequest
+from bertjax.training.state import TrainState, count_parameters, new_state
+from bertjax.training.steps import make_train_step
+from bertjax.training.transfer import TransferConfig, freeze, learning_rate_scales, scale_updates
+from train.command_line import parse, to_yaml
+from train.starting_model import FinetunedModelConfig, compute_dtype, resolve_finetuned_model
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoringConfig:
+    """When the validation split is scored, and when that ends the run.
+
+    Attributes:
+        every_epochs: epochs between two evaluations (a fraction is possible); one more comes at the
+            end
+        score: the score that decides which checkpoint is best, higher is better; none = the task's
+            main one
+        patience: stop after so many evaluations in a row without a better score; 0 = never
+    """
+
+    every_epochs: float = 1.0
+    score: str | None = None
+    patience: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.every_epochs > 0:
+            raise UserError(f"scoring.every_epochs={self.every_epochs} must be above 0")
+        if self.patience < 0:
+            raise UserError(f"scoring.patience={self.patience} must not be negative")
+
+
+@dataclasses.dataclass(frozen=True)
+class FinetuneConfig:
+    """A fine-tuning run.
+
+    Attributes:
+        task: what is learned
+        run: run directory; when it holds a checkpoint, the run is continued from there
+        seed: of the new head, the order of the examples, dropout
+        seeds: number of runs with the seeds seed, seed + 1, ...; mean and deviation are reported
+        max_length: longest sequence in tokens; longer texts are cut (contexts of questions: read in
+            windows; tagged sentences: in parts)
+        batch_size: examples a step, over all devices (contexts of questions: windows)
+        accumulation: microbatches that a step's batch is worked through in
+        packing: put several examples into one row, so that short ones cost no padding
+        label_smoothing: share of the target that is spread evenly over the labels, in [0, 1)
+        class_weights: balanced = each class weighs the same in the loss, however many its examples
+        dtype: of the matrix products; auto = bfloat16 on GPU and TPU, float32 on CPU
+        remat: what the backward pass computes again to save memory: none, dots or full
+        log_every: steps between two lines of the log
+        most_skipped: so many steps in a row without a finite loss and gradient stop the run
+        resume: false = refuse to continue a run directory that has a checkpoint
+        dry_run: do everything but train: read, build, compile, write nothing
+        json: print the final scores as JSON on standard output
+    """
+
+    task: TaskName = "classification"
+    run: str = ""
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    model: FinetunedModelConfig = dataclasses.field(default_factory=FinetunedModelConfig)
+    transfer: TransferConfig = dataclasses.field(default_factory=TransferConfig)
+    budget: BudgetConfig = dataclasses.field(default_factory=lambda: BudgetConfig(epochs=3.0))
+    optimizer: OptimizerConfig = dataclasses.field(
+        default_factory=lambda: OptimizerConfig(learning_rate=5e-5)
+    )
+    schedule: ScheduleConfig = dataclasses.field(default_factory=ScheduleConfig)
+    scoring: ScoringConfig = dataclasses.field(default_factory=ScoringConfig)
+    checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)
+    mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
+    seed: int = 0
+    seeds: int = 1
+    max_length: int = 128
+    batch_size: int = 32
+    accumulation: int = 1
+    packing: bool = True
+    label_smoothing: float = 0.0
+    class_weights: Literal["none", "balanced"] = "none"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    remat: Literal["none", "dots", "full"] = "none"
+    log_every: int = 20
+    most_skipped: int = 10
+    resume: bool = True
+    dry_run: bool = False
+    json: bool = False
+
+    def __post_init__(self) -> None:
+        self.budget.require_one()
+        if not self.run:
+            raise UserError("--run DIR is missing: the run directory")
+        for name, least in (
+            ("seeds", 1),
+            ("max_length", 8),
+            ("batch_size", 1),
+            ("accumulation", 1),
+            ("log_every", 1),
+            ("most_skipped", 1),
+        ):
+            if getattr(self, name) < least:
+                raise UserError(f"{name}={getattr(self, name)} must be at least {least}")
+        if not 0 <= self.label_smoothing < 1:
+            raise UserError(f"label_smoothing={self.label_smoothing} must lie in [0, 1)")
+
+
+def main() -> int:
+    """Reads the command line and fine-tunes, once or with several seeds."""
+    config = parse(FinetuneConfig, __doc__)
+    data = read_task_data(
+        config.task,
+        config.data,
+        smoothing=config.label_smoothing,
+        class_weights=config.class_weights,
+    )
+    if config.seeds == 1:
+        return finetune(config, data)
+    seeds = range(config.seed, config.seed + config.seeds)
+    for seed in seeds:
+        one = dataclasses.replace(
+            config, seed=seed, seeds=1, run=str(Path(config.run) / f"seed-{seed}"), json=False
+        )
+        code = finetune(one, data)
+        if code:
+            return code
+    if config.dry_run:
+        return 0
+    summary = _summarize_seeds(Path(config.run), seeds)
+    write_json(Path(config.run) / "eval_results.json", summary)
+    for split in ("validation", "test"):
+        for name, score in summary.get(split, {}).items():
+            print(
+                f"{split} {name} {score['mean']:.4f} +- {score['standard_deviation']:.4f}",
+                file=sys.stderr,
+            )
+    if config.json:
+        print(json.dumps(summary, ensure_ascii=False))
+    return 0
+
+
+def finetune(config: FinetuneConfig, data: TaskData) -> int:
+    """One run from labelled examples to model directory. Returns the exit code."""
+    # ---------------------------------------------------------------- model and examples
+    task = data.task
+    start = resolve_finetuned_model(config.model, task, config.seed)
+    bert_config, tokenizer = start.config, load_tokenizer(config.model.init)
+    if config.max_length > bert_config.max_position_embeddings:
+        raise UserError(
+            f"max_length={config.max_length} is more than the positions of {config.model.init},"
+            f" max_position_embeddings={bert_config.max_position_embeddings}; lower it"
+        )
+    encoded = task.encode(data.train, tokenizer, config.max_length, training=True)
+    validation = task.encode(data.validation, tokenizer, config.max_length, training=False)
+    if not encoded.units:
+        raise UserError("data.train: none of its examples can be learned from")
+
+    # ---------------------------------------------------------------- how it is trained
+    mesh = make_mesh(config.mesh)
+    places = mesh.shape["data"] * mesh.shape["fsdp"]
+    dtype = compute_dtype(config.dtype)
+    model = getattr(bert, task.architecture)(bert_config, dtype, config.remat)
+    steps_per_epoch = -(-len(encoded.units) // config.batch_size)
+    clock = Clock(config.budget, steps_per_epoch * config.batch_size, config.batch_size)
+    batches = TaskBatches(
+        encoded.units,
+        config.batch_size,
+        config.seed,
+        clock.most_steps,
+        hidden_size=bert_config.hidden_size,
+        pad_id=tokenizer.pad_id,
+        packing=config.packing,
+        multiple=places * config.accumulation,
+    )
+    layout = batches.layout
+    scales = learning_rate_scales(start.params, config.transfer)
+    optimizer = optax.chain(make_optimizer(config.optimizer), scale_updates(scales))
+    schedule = make_schedule(config.schedule, clock.total)
+    objective = SupervisedObjective(
+        model,
+        lambda logits, batch: task.loss(logits, batch, layout),
+        lambda params: freeze(params, scales),
+    )
+    train_step = make_train_step(
+        objective,
+        optimizer,
+        lambda now: config.optimizer.learning_rate * schedule(now),
+        config.seed,
+        microbatches=config.accumulation,
+        clip_norm=config.optimizer.clip_norm,
+        log_every=config.log_every,
+        most_skipped=config.most_skipped,
+    )
+    identity = _identity(config, bert_config.to_dict(), data)
+    run = Path(config.run)
+    if not config.dry_run:
+        checkpoints = open_run(run, config.checkpoint, identity, config.resume)
+    key = jax.random.key(config.seed)
+    state = new_state(model, optimizer, mesh, key, objective.terms, start.params)
+
+    # ---------------------------------------------------------------- first line of the run
+    flops = count_matmul_flops(bert_config, layout.rows, layout.length, 0, layout.slots)
+    rate = measure_matmul_rate(mesh, dtype)
+    progress = RunProgress(clock.total)
+    for note in [*data.notes, *start.notes, *encoded.notes]:
+        progress.say(note)
+    progress.say(
+        f"{task.name}: {len(data.train):,} training examples, {len(data.validation):,} for"
+        f" validation, {len(data.test):,} for the test; {count_parameters(state.params):,}"
+        f" parameters, {clock.describe()} of {config.batch_size} examples in {layout.rows} rows of"
+        f" {layout.length} tokens ({batches.efficiency:.0%} full) on {mesh.devices.size}"
+        f" {jax.default_backend()} device(s), {flops:.3g} FLOP a step; matrix products run at"
+        f" {rate / 1e9:,.0f} GFLOP/s here"
+    )
+
+    # ---------------------------------------------------------------- compile
+    inference = Inference(
+        model, task, tokenizer.pad_id, place=lambda batch: place_rows(batch, mesh), multiple=places
+    )
+    started = time.perf_counter()
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
+    take_step = (
+        jax.jit(train_step, donate_argnums=0, out_shardings=(shardings, None))
+        .lower(state, place_rows(batches[0], mesh), jnp.float32(0))
+        .compile()
+    )
+    progress.say(f"compiled in {time.perf_counter() - started:.1f} s")
+    if config.dry_run:
+        progress.say("dry run: everything is in place; nothing was trained or written")
+        return 0
+
+    # ---------------------------------------------------------------- run directory, resume
+    restored = checkpoints.restore(abstract(state), progress.say)
+    best, unimproved = float("-inf"), 0
+    if restored:
+        state = restored.state
+        best, unimproved = restored.notes["best"], restored.notes["unimproved"]
+    step = int(state.step)
+    done = {line["split"] for line in read_metrics(run / "metrics.jsonl") if line["step"] == step}
+    if (run / "eval_results.json").exists():
+        progress.say(f"{run} is finished; its model is in {run / 'model'}")
+        return 0
+    if restored:
+        progress.say(f"continuing {run} from step {step}")
+    with progress, StopRequest() as stop, count_compilations() as compilations:
+        write_provenance(run, to_yaml(config), _origin(config, data))
+        metrics = MetricsWriter(run, step)
+        score_name = config.scoring.score or task.main_score
+
+        def keep(state: TrainState, cost: float | None = None) -> None:
+            notes = {
+                "identity": identity,
+                "best": best,
+                "unimproved": unimproved,
+                "seconds": clock.seconds,
+            }
+            checkpoints.save(state, notes, cost)
+
+        def save(state: TrainState) -> None:
+            saved = fold_batch_norm(bert_config, jax.device_get(state.params), state.statistics)
+            save_model_directory(run / "model", *saved, config.model.init, task.architecture)
+
+        def validate(state: TrainState) -> bool:
+            nonlocal best, unimproved
+            step, started = int(state.step), time.perf_counter()
+            variables = {"params": state.params, **state.statistics}
+            outputs = inference.run(variables, validation.units)
+            predictions = task.decode(data.validation, validation.units, outputs.logits)
+            scores = task.score(data.validation, predictions)
+            if score_name not in scores:
+                known = ", ".join(single_scores(scores))
+                raise UserError(f"scoring.score={score_name!r} is not one of: {known}")
+            single = {"loss": float(outputs.loss.mean()), **single_scores(scores)}
+            metrics.write(step, "validation", single, {"seconds": time.perf_counter() - started})
+            progress.say(f"step {step}: validation {describe_task_scores(single)}")
+            # A score that is not defined (a constant prediction) is worse than any other.
+            score = single.get(score_name, -sys.float_info.max)
+            better = score > best
+            best, unimproved = (score, 0) if better else (best, unimproved + 1)
+            if better:
+                save(state)
+                keep(state, -best)
+            compilations.mark(step)
+            return 0 < config.scoring.patience <= unimproved
+
+        # ------------------------------------------------------------ the loop (training/loop.py)
+        clock.start(restored.notes["seconds"] if restored else 0.0)
+        every = max(1, round(config.scoring.every_epochs * steps_per_epoch))
+        over = clock.is_over(step)
+        loop = Loop(
+            take_step,
+            (place_rows(batch, mesh) for batch in read_ahead(batches, step)),
+            clock,
+            Intervals(config.log_every, every, config.checkpoint.every, config.most_skipped),
+            flops / rate,
+            validate if data.validation else lambda state: False,
+            keep,
+            progress,
+            metrics,
+        )
+        if over and data.validation and "validation" not in done:
+            validate(state)
+        if not (restored and 0 < config.scoring.patience <= unimproved):
+            state, over = loop.run(state, stop)
+        keep(state)
+        checkpoints.close()
+        if over and not data.validation:
+            save(state)
+    if not over:
+        metrics.close()
+        progress.say(
+            f"{stop.name}: saved step {int(state.step)} in {run}; the same command goes on there"
+        )
+        return STOPPED_EXIT_CODE
+
+    # ---------------------------------------------------------------- the test split, once
+    saved = load_model_directory(run / "model")
+    best_model = getattr(bert, saved.architecture)(saved.config, dtype)
+    inference = Inference(
+        best_model, task, tokenizer.pad_id, place=inference.place, multiple=places
+    )
+    results: dict[str, Any] = {
+        "task": task.name,
+        "seed": config.seed,
+        "score": score_name,
+        "steps": int(state.step),
+        "compilations_after_first_epoch": compilations.since_first_mark(),
+        "examples_per_second": _rate(run, config.batch_size),
+        "packing_efficiency": batches.efficiency,
+    }
+    for split in ("validation", "test"):
+        examples = getattr(data, split)
+        if not examples:
+            continue
+        predicted = predict_examples(
+            inference, {"params": saved.params}, task, examples, tokenizer, config.max_length
+        )
+        scores = {"loss": predicted.loss, **task.score(examples, predicted.predictions)}
+        results[split] = scores
+        if split == "test":
+            single = single_scores(scores)
+            metrics.write(int(state.step), "test", single, {"seconds": predicted.seconds})
+            progress.say(f"test {describe_task_scores(single)}")
+            write_predictions(run / "predictions", task, examples, predicted.predictions)
+    metrics.close()
+    draw_curves(run / "curves.png", read_metrics(run / "metrics.jsonl"), score_name)
+    if "confusion_matrix" in results.get("test", {}):
+        matrix = results["test"]["confusion_matrix"]
+        draw_confusion_matrix(run / "confusion_matrix.png", matrix, saved.config.id2label)
+    card = make_model_card(
+        task, results, to_yaml(config), data.describe(config.data), config.model.init
+    )
+    (run / "model" / "README.md").write_text(card, encoding="utf-8")
+    write_json(run / "eval_results.json", results)
+    progress.say(
+        f"{results['compilations_after_first_epoch']} compilations after the first epoch,"
+        f" {results['examples_per_second']:,.0f} examples/s\n"
+        f"model      {run / 'model'}\nscores     {run / 'eval_results.json'}\n"
+        f"try it     bertjax predict --model {run / 'model'} --input FILE"
+    )
+    if config.json:
+        print(json.dumps(results, ensure_ascii=False))
+    return 0
+
+
+# -------------------------------------------------------------------- what the run is made of
+
+
+def _identity(
+    config: FinetuneConfig, bert_config: dict[str, Any], data: TaskData
+) -> dict[str, Any]:
+    """What must be the same for a checkpoint to be continued."""
+    optimizer = dataclasses.asdict(config.optimizer)
+    del optimizer["learning_rate"]
+    return {
+        "task": config.task,
+        "data": data.fingerprint(),
+        "model": bert_config,
+        "init": config.model.init,
+        "seed": config.seed,
+        "batch_size": config.batch_size,
+        "max_length": config.max_length,
+        "packing": config.packing,
+        "label_smoothing": config.label_smoothing,
+        "class_weights": config.class_weights,
+        "transfer": dataclasses.asdict(config.transfer),
+        "optimizer": optimizer,
+        "dtype": jnp.dtype(compute_dtype(config.dtype)).name,
+    }
+
+
+def _origin(config: FinetuneConfig, data: TaskData) -> dict[str, Any]:
+    """What stands in run.json beside the versions."""
+    return {
+        "program": "train.finetune",
+        "task": config.task,
+        "seed": config.seed,
+        "data": {name: getattr(config.data, name) for name in ("train", "validation", "test")},
+        "data_fingerprint": data.fingerprint(),
+    }
+
+
+def _rate(run: Path, batch_size: int) -> float:
+    """Training examples a second: the median over the lines of the log."""
+    lines = [line for line in read_metrics(run / "metrics.jsonl") if line["split"] == "train"]
+    seconds = [line["timing"]["seconds_a_step"] for line in lines]
+    return batch_size / statistics.median(seconds) if seconds else float("nan")
+
+
+def _summarize_seeds(run: Path, seeds: Sequence[int]) -> dict[str, Any]:
+    """Mean and standard deviation of every score over the seeds."""
+    found = [
+        json.loads((run / f"seed-{seed}" / "eval_results.json").read_text(encoding="utf-8"))
+        for seed in seeds
+    ]
+    summary: dict[str, Any] = {"task": found[0]["task"], "seeds": list(seeds)}
+    for split in ("validation", "test"):
+        of_seeds = [single_scores(results[split]) for results in found if split in results]
+        if not of_seeds:
+            continue
+        summary[split] = {
+            name: {
+                "mean": statistics.fmean(values),
+                "standard_deviation": statistics.stdev(values),
+                "values": values,
+            }
+            for name in of_seeds[0]
+            if len(values := [scores[name] for scores in of_seeds if name in scores]) > 1
+        }
+    return summary
+
+
+if __name__ == "__main__":
+    program(main)()
