@@ -107,7 +107,7 @@ def read_examples(
     if config.label_columns and kind != "set":
         raise UserError(
             f"label_columns={config.label_columns} give an example any number of labels; "
-            f"name the one column that holds the {kind} with --label-column"
+            f"name the one column that holds the {kind} with label_column"
         )
     sources = find_sources(names, config.encoding)
     examples = [example for source in sources for example in _read(source, config, kind, labelled)]
@@ -123,18 +123,18 @@ def _read(
     if first_record is None:
         return
     fields = _recognise(source.name, list(first_record.values), config, labelled)
-    options = {fields.first: "--text-column"}
+    options = {fields.first: "text_column"}
     if fields.second is not None:
-        options[fields.second] = "--pair-column"
+        options[fields.second] = "pair_column"
     if fields.label is not None:
-        options[fields.label] = "--label-column"
+        options[fields.label] = "label_column"
     elif labelled:
-        options |= dict.fromkeys(config.label_columns, "--label-columns")
+        options |= dict.fromkeys(config.label_columns, "label_columns")
     for place, values in read_records(source, config, options):
         yield TextExample(
             place,
-            _text(place, values, fields.first, "--text-column"),
-            None if fields.second is None else _text(place, values, fields.second, "--pair-column"),
+            _text(place, values, fields.first, "text_column"),
+            None if fields.second is None else _text(place, values, fields.second, "pair_column"),
             _label(place, values, fields.label, config, kind) if labelled else None,
         )
 
@@ -146,7 +146,7 @@ def _recognise(name: str, present: list[str], config: ColumnsConfig, labelled: b
     if first is None and second is not None:
         raise UserError(
             f"{name}: pair_column={second!r} is the second text of a pair; "
-            "name the first with --text-column"
+            "name the first with text_column"
         )
     if first is None:
         pairs = [pair for pair in PAIRS if by_name.keys() >= {*pair}]
@@ -171,13 +171,14 @@ def _only(
 ) -> tuple[str | None, ...]:
     if len(found) == 1:
         return found[0]
-    options = "--text-column (and --pair-column)" if what == "text" else "--label-column"
+    options = "text_column (and pair_column)" if what == "text" else "label_column"
     several = " or ".join(" and ".join(filter(None, fields)) for fields in found)
     known = f"{several} may be it" if found else "none of them is called as usual"
     columns = ", ".join(repr(f"{field:.40}") for field in present[:20])
     raise UserError(
         f"{name}: which column holds the {what}? There are: {columns}; {known}; choose with "
-        f"{options}" + ("" if found else "; where the first line is no header, name with --columns")
+        f"{options}"
+        + ("" if found else "; a file without a header line takes its names from columns")
     )
 
 
@@ -232,7 +233,7 @@ def _number(place: str, field: str, value: Any) -> float:
     if not math.isfinite(number):
         raise UserError(
             f"{place}: the label ({field!r}) is {shown(value)}, not a finite number; "
-            "name another column with --label-column"
+            "name another column with label_column"
         )
     return number
 
@@ -246,8 +247,8 @@ def _set(place: str, field: str, value: Any, separator: str | None) -> tuple[str
         elif value.strip():
             raise UserError(
                 f"{place}: the labels ({field!r}) are the text {shown(value)}; say what parts them "
-                "with --label-separator, or give a list, or name columns of 0 and 1 with "
-                "--label-columns"
+                "with label_separator, or give a list, or name columns of 0 and 1 with "
+                "label_columns"
             )
         else:
             value = []

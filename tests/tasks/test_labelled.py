@@ -59,7 +59,8 @@ def test_tsv_without_header_whose_texts_hold_quotation_marks(shared_data):
     assert Counter(e.label for e in examples) == {"ham": 4827, "spam": 747}
     assert sum(e.first.count('"') for e in examples) == 347
     with pytest.raises(
-        UserError, match=r"sms_spam\.tsv: which column holds the text\? .*'ham'.*with --columns"
+        UserError,
+        match=r"sms_spam\.tsv: which column holds the text\? .*'ham'.*takes its names from columns",
     ):
         read_examples([path], ColumnsConfig(), "class")
 
@@ -94,12 +95,12 @@ def test_named_columns_go_before_recognised_ones(read):
 
 
 AMBIGUOUS = {
-    "text": ({"text": "a", "review": "b", "label": "x"}, "text or review may be it; .*text-column"),
+    "text": ({"text": "a", "review": "b", "label": "x"}, "text or review may be it; .*text_column"),
     "pair": (
         {"text": "a", "sentence1": "b", "sentence2": "c", "label": "x"},
         r"holds the text\? .*sentence1 and sentence2 or text may be it",
     ),
-    "label": ({"text": "a", "label": 1, "score": 2}, "label or score may be it; .*--label-column"),
+    "label": ({"text": "a", "label": 1, "score": 2}, "label or score may be it; .*label_column"),
     "none": (
         {"text": "a", "grade": 1},
         "which column holds the label.*'text', 'grade'; none of them is called as usual",
@@ -149,13 +150,13 @@ WRONG = {
     "nan": ("number", {"label": "nan"}, {}, r"is \"nan\", not a finite number"),
     "infinite": ("number", {"label": 1e999}, {}, r"is Infinity, not a finite number"),
     "flag": ("number", {"label": True}, {}, r"is true, not a finite number"),
-    "text": ("set", {"label": "x,y"}, {}, r"are the text \"x,y\"; .*--label-separator"),
+    "text": ("set", {"label": "x,y"}, {}, r"are the text \"x,y\"; .*label_separator"),
     "dict": ("set", {"label": {"x": 1}}, {}, r"not a list or a text"),
     "cell": ("set", {"label": 2}, {"label_columns": ["label"]}, "'label' holds 2, not 0 or 1"),
     "columns": ("class", {"label": 1}, {"label_columns": ["label"]}, r"any number of labels"),
-    "missing": ("class", {"labels": 1}, {}, r"f\.jsonl:2: no field 'label'.*--label-column"),
+    "missing": ("class", {"labels": 1}, {}, r"f\.jsonl:2: no field 'label'.*label_column"),
     "number": ("class", {"text": 3, "label": 1}, {}, r"f\.jsonl:2: the field 'text' holds 3"),
-    "lost": ("class", {"label": 1}, {"pair_column": "b"}, r"second text .*--text-column"),
+    "lost": ("class", {"label": 1}, {"pair_column": "b"}, r"second text .*text_column"),
     "absent": (
         "class",
         {"label": 1},
