@@ -1,0 +1,269 @@
+"""How good predictions are: from arrays to the scores that the field reports.
+
+    classification_scores, multilabel_scores   one class an example, or any number of labels
+    regression_scores                          numbers
+    entity_scores, tag_scores                  named entities (seqeval), parts of speech
+    choice_scores                              multiple choice
+    calibration_error                          whether probabilities mean what they say
+
+Every function returns plain numbers, lists and dicts that JSON can hold. A precision, recall or F1
+of 0 / 0 is 0, as everywhere; any other score that is not defined is None.
+"""
+
+import importlib
+import warnings
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from bertjax.errors import UserError
+
+
+def scoring_library(name: str) -> ModuleType:
+    """A module of scikit-learn, scipy or seqeval, imported when a score needs it.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise UserError(
+            f"scores need {name.partition('.')[0]}, which is not installed ({error}); "
+            "pip install 'bertjax[tasks]'"
+        ) from None
+
+
+def classification_scores(
+    gold: Int[np.ndarray, " N"], probabilities: Float[np.ndarray, "N C"], labels: Sequence[str]
+) -> dict[str, Any]:
+    """The scores of one class an example; predicted is the most probable.
+
+    Args:
+        gold: numbers of the classes.
+        probabilities: of the classes.
+        labels: names of the C classes.
+
+    Returns:
+        `accuracy`; `macro_f1`, the mean over the classes that occur in gold or predictions;
+        `micro_f1`; `mcc`, Matthews' correlation coefficient, None where all examples are of one
+        class; `roc_auc`, of the second class when there are two, else the mean of each class
+        against the rest, None where a class has no example (or all of them); `per_label`,
+        precision, recall, f1 and support of each; `confusion_matrix`, a row for each gold class, a
+        column for each predicted one.
+    """
+    metrics = scoring_library("sklearn.metrics")
+    gold = np.asarray(gold)
+    predicted = probabilities.argmax(axis=-1)
+    numbers = np.arange(len(labels))
+    areas = [_roc_auc(gold == number, probabilities[:, number]) for number in numbers]
+    return {
+        "accuracy": float(metrics.accuracy_score(gold, predicted)),
+        "macro_f1": float(metrics.f1_score(gold, predicted, average="macro", zero_division=0)),
+        "micro_f1": float(metrics.f1_score(gold, predicted, average="micro", zero_division=0)),
+        "mcc": float(metrics.matthews_corrcoef(gold, predicted)) if np.ptp(gold) else None,
+        "roc_auc": areas[1] if len(labels) == 2 else _mean(areas),
+        "per_label": _per_label(gold, predicted, numbers, labels),
+        "confusion_matrix": metrics.confusion_matrix(gold, predicted, labels=numbers).tolist(),
+    }
+
+
+def multilabel_scores(
+    gold: Bool[np.ndarray, "N C"],
+    probabilities: Float[np.ndarray, "N C"],
+    labels: Sequence[str],
+    threshold: float = 0.5,
+) -> dict[str, Any]:
+    """The scores of any number of labels an example; predicted are those over the threshold.
+
+    Returns:
+        `accuracy`, the share of examples whose labels are all right; `macro_f1`, the mean over all
+        labels; `micro_f1`, over all pairs of example and label; `roc_auc`, the mean over labels,
+        None where one has no example (or all of them); `per_label`; `confusion_matrix`, for each
+        label `[[true negatives, false positives], [false negatives, true positives]]`.
+    """
+    metrics = scoring_library("sklearn.metrics")
+    gold = np.asarray(gold).astype(int)
+    predicted = (probabilities > threshold).astype(int)
+    columns = range(len(labels))
+    areas = [_roc_auc(gold[:, column], probabilities[:, column]) for column in columns]
+    per_label = {
+        label: _per_label(gold[:, column], predicted[:, column], [1], [label])[label]
+        for column, label in enumerate(labels)
+    }
+    return {
+        "accuracy": float((gold == predicted).all(axis=1).mean()),
+        "macro_f1": _mean([scores["f1"] for scores in per_label.values()]),
+        "micro_f1": float(metrics.f1_score(gold.ravel(), predicted.ravel(), zero_division=0)),
+        "roc_auc": _mean(areas),
+        "per_label": per_label,
+        "confusion_matrix": {
+            label: metrics.confusion_matrix(
+                gold[:, column], predicted[:, column], labels=[0, 1]
+            ).tolist()
+            for column, label in enumerate(labels)
+        },
+    }
+
+
+def regression_scores(
+    gold: Float[np.ndarray, " N"], predicted: Float[np.ndarray, " N"]
+) -> dict[str, float | None]:
+    """`pearson` and `spearman` correlation, None where either side is constant; `mse`, the mean
+    squared error.
+    """
+    stats = scoring_library("scipy.stats")
+    metrics = scoring_library("sklearn.metrics")
+    varied = len(gold) > 1 and np.ptp(gold) > 0 and np.ptp(predicted) > 0
+    return {
+        "pearson": float(stats.pearsonr(gold, predicted).statistic) if varied else None,
+        "spearman": float(stats.spearmanr(gold, predicted).statistic) if varied else None,
+        "mse": float(metrics.mean_squared_error(gold, predicted)),
+    }
+
+
+def entity_scores(
+    gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]
+) -> dict[str, Any]:
+    """The scores of whole entities, as CoNLL counts them: right is what agrees in type, start and
+    end.
+
+    Args:
+        gold: IOB2 tags of each sentence.
+        predicted: as many tags for each; an I- that nothing begins counts as a B-.
+
+    Returns:
+        `precision`, `recall` and `f1` over all entities, and `macro_f1`, the mean over types, each
+        None where there is neither a gold nor a predicted entity; `per_type`, precision, recall,
+        f1 and support of each.
+
+    Source: Tjong Kim Sang & De Meulder 2003 (conlleval), by seqeval in its default mode.
+    """
+    metrics = scoring_library("seqeval.metrics")
+    with warnings.catch_warnings():
+        # Of means over no types, which nothing below takes.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        report = metrics.classification_report(
+            list(map(list, gold)), list(map(list, predicted)), output_dict=True, zero_division=0
+        )
+    rows = {
+        name: {
+            "precision": float(row["precision"]),
+            "recall": float(row["recall"]),
+            "f1": float(row["f1-score"]),
+            "support": int(row["support"]),
+        }
+        for name, row in report.items()
+    }
+    total = rows.pop("micro avg")
+    del rows["macro avg"], rows["weighted avg"]
+    return {
+        **{name: total[name] if rows else None for name in ("precision", "recall", "f1")},
+        "macro_f1": _mean([row["f1"] for row in rows.values()]),
+        "per_type": rows,
+    }
+
+
+def entity_counts(
+    gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]
+) -> Int[np.ndarray, "N 3"]:
+    """Right, predicted and gold entities of each sentence: what resampling needs of an F1."""
+    sequence_labeling = scoring_library("seqeval.metrics.sequence_labeling")
+    counts = np.zeros((len(gold), 3), int)
+    for row, (right, found) in enumerate(zip(gold, predicted, strict=True)):
+        wanted = set(sequence_labeling.get_entities(list(right)))
+        entities = set(sequence_labeling.get_entities(list(found)))
+        counts[row] = len(wanted & entities), len(entities), len(wanted)
+    return counts
+
+
+def f1_of_counts(counts: Int[np.ndarray, "... 3"]) -> Float[np.ndarray, "..."]:
+    """F1 of counts as `entity_counts` gives them, summed over sentences; NaN where there is neither
+    a gold nor a predicted entity.
+    """
+    right, found, wanted = np.moveaxis(np.asarray(counts, float), -1, 0)
+    with np.errstate(invalid="ignore"):
+        return 2 * right / (found + wanted)
+
+
+def tag_scores(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """The scores of tags that stand for themselves, such as parts of speech: `accuracy` over all
+    tokens, `macro_f1` over the tags that occur, `per_label`.
+    """
+    metrics = scoring_library("sklearn.metrics")
+    for right, found in zip(gold, predicted, strict=True):
+        assert len(right) == len(found), (len(right), len(found))
+    wanted = [tag for tags in gold for tag in tags]
+    given = [tag for tags in predicted for tag in tags]
+    labels = sorted({*wanted, *given})
+    per_label = _per_label(wanted, given, labels, labels)
+    return {
+        "accuracy": float(metrics.accuracy_score(wanted, given)),
+        "macro_f1": _mean([scores["f1"] for scores in per_label.values()]),
+        "per_label": per_label,
+    }
+
+
+def choice_scores(
+    gold: Int[np.ndarray, " N"], predicted: Int[np.ndarray, " N"]
+) -> dict[str, float]:
+    """`accuracy`, the share of questions whose choice is right."""
+    metrics = scoring_library("sklearn.metrics")
+    return {"accuracy": float(metrics.accuracy_score(gold, predicted))}
+
+
+def calibration_error(
+    gold: Int[np.ndarray, " N"], probabilities: Float[np.ndarray, "N C"], bins: int = 15
+) -> float:
+    """Expected calibration error: how far the confidence in the predicted class is from the share
+    of predictions that are right, in bins of equal width, weighted by their examples.
+
+        sum over bins of |examples in it| / N * |accuracy in it - mean confidence in it|
+
+    Returns:
+        In [0, 1]; 0 where a confidence of 0.8 is right in 80 of 100 cases.
+
+    Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", eq. 3.
+    """
+    confidence = probabilities.max(axis=-1).astype(float)
+    right = probabilities.argmax(axis=-1) == gold
+    # A bin is open below and closed above, as in the paper.
+    places = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    gaps = np.bincount(places, weights=right - confidence, minlength=bins)
+    return float(np.abs(gaps).sum() / len(confidence))
+
+
+def _per_label(
+    gold: Any, predicted: Any, values: Sequence[Any], labels: Sequence[str]
+) -> dict[str, dict[str, float | int]]:
+    """Precision, recall, f1 and support of each of `values`, under its name in `labels`."""
+    metrics = scoring_library("sklearn.metrics")
+    columns = metrics.precision_recall_fscore_support(
+        gold, predicted, labels=list(values), average=None, zero_division=0
+    )
+    return {
+        label: {
+            "precision": float(precision),
+            "recall": float(recall),
+            "f1": float(f1),
+            "support": int(support),
+        }
+        for label, precision, recall, f1, support in zip(labels, *columns, strict=True)
+    }
+
+
+def _roc_auc(gold: np.ndarray, probabilities: np.ndarray) -> float | None:
+    if not 0 < np.count_nonzero(gold) < len(gold):
+        return None
+    metrics = scoring_library("sklearn.metrics")
+    return float(metrics.roc_auc_score(gold, probabilities))
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """None where there is nothing to take the mean of, or one of the values is not defined."""
+    if not values or any(value is None for value in values):
+        return None
+    return float(np.mean(values))
