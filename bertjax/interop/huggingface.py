@@ -204,6 +204,8 @@ def save_model_directory(
     if config.classifier_norm == "batch":
         raise ValueError("running statistics have no place in a model directory; fold them first")
     tensors = to_theirs(params, config, ARCHITECTURES[architecture])
+    if "span_head" in ARCHITECTURES[architecture]:  # transformers makes one output a label
+        config = dataclasses.replace(config, id2label=BertConfig.id2label)
     if architecture == "BertModel":
         tensors = {name.removeprefix("bert."): value for name, value in tensors.items()}
     with _replace_whole(path) as partial:

@@ -1,5 +1,6 @@
 """The eight classes in and out: each has its parts, and no head passes for another one."""
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -84,6 +85,8 @@ def test_table_covers_every_parameter_of_every_class(architecture, norm):
 def test_every_class_goes_out_and_comes_in_unchanged(save, tmp_path, architecture):
     directory, config, params = save(architecture)
     loaded = load_model_directory(directory)
+    if architecture == "BertForQuestionAnswering":  # its two outputs are no labels of anything
+        config = dataclasses.replace(config, id2label=("LABEL_0", "LABEL_1"))
     assert (loaded.config, loaded.architecture, loaded.notes) == (config, architecture, [])
     assert_same(loaded.params, params)
     contents = inspect_model_directory(directory)

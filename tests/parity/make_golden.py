@@ -1,9 +1,11 @@
 """Makes the golden files of the parity tests from torch and transformers.
 
-    .venv-parity/bin/python tests/parity/make_golden.py
+    .venv-parity/bin/python -m tests.parity.make_golden
 
 It writes `golden/tiny_bert/`, a model directory as transformers saves it, and what torch computes
-with it in float64: `golden/outputs.safetensors`.
+with it in float64: `golden/outputs.safetensors`. For each of the eight classes it writes
+`golden/classes/CLASS/`, a smaller one, and `golden/classes/CLASS.safetensors`; the batch of all
+of them is `golden/classes/batch.safetensors`.
 """
 
 import shutil
@@ -11,9 +13,15 @@ import string
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import torch
+import transformers
 from safetensors.torch import save_file
-from transformers import BertConfig, BertForPreTraining, BertTokenizer
+from transformers import BertConfig, BertForPreTraining, BertTokenizer, PreTrainedModel
+
+import bertjax.config
+from bertjax.interop.tensor_names import ARCHITECTURES
+from tests.parity.ladder import make_case, run_theirs
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -54,10 +62,46 @@ GRADIENTS = (
 )
 
 
+# Of the classes: V=29, D=12, L=2, N=3, H=4, F=17, M=7, G=5; two questions of B=2 rows, T=6.
+CLASS_CONFIG = {
+    "vocab_size": 29,
+    "hidden_size": 12,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 3,
+    "intermediate_size": 17,
+    "max_position_embeddings": 7,
+    "type_vocab_size": 5,
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+}
+LABELS = ("O", "B-PER", "I-PER")
+TOKEN_IDS = [
+    [2, 11, 28, 4, 23, 3],
+    [2, 17, 3, 0, 0, 0],
+    [2, 5, 6, 25, 3, 0],
+    [2, 19, 4, 20, 27, 3],
+]
+# Whose gradients and first AdamW steps are kept, beside those of the heads.
+CLASS_PARAMETERS = (
+    "embeddings.token_type_embeddings.weight",
+    "embeddings.LayerNorm.weight",
+    "encoder.layer.1.attention.self.query.weight",
+    "encoder.layer.0.attention.output.dense.weight",
+    "encoder.layer.1.intermediate.dense.bias",
+    "pooler.dense.bias",
+)
+HEADS = ("cls.", "classifier.", "qa_outputs.")
+
+
 def make_model() -> BertForPreTraining:
-    """A model whose every parameter matters: at the usual spread of 0.02 a wrong bias hides."""
+    """The model of `tiny_bert`."""
     torch.manual_seed(20181011)
-    model = BertForPreTraining(BertConfig(**CONFIG, attn_implementation="eager")).eval()
+    config = BertConfig(**CONFIG, attn_implementation="eager")
+    return randomise(BertForPreTraining(config).eval())
+
+
+def randomise(model: PreTrainedModel) -> PreTrainedModel:
+    """Makes every parameter matter: at the usual spread of 0.02 a wrong bias hides."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.normal_(0.0, 0.3)
@@ -121,14 +165,44 @@ def compute(model: BertForPreTraining, inputs: dict[str, torch.Tensor]) -> dict[
     return {name: value.detach().clone().contiguous() for name, value in results.items()}
 
 
+def make_classes(folder: Path) -> None:
+    """Writes a model of every class, the batch, and what torch makes of it."""
+    ours = bertjax.config.BertConfig(**CLASS_CONFIG, id2label=LABELS)
+    token_ids = np.array(TOKEN_IDS)
+    case = make_case(ours, token_ids, (token_ids != 0).astype(np.int64), choices=2, seed=11)
+    arrays = {
+        name: torch.tensor(value)
+        for name, value in case._asdict().items()
+        if isinstance(value, np.ndarray)
+    }
+    folder.mkdir()
+    save_file(arrays, folder / "batch.safetensors")
+    for number, architecture in enumerate(ARCHITECTURES):
+        torch.manual_seed(number)
+        labels = {} if "Question" in architecture else {"id2label": dict(enumerate(LABELS))}
+        config = BertConfig(**CLASS_CONFIG, **labels, attn_implementation="eager")
+        model = randomise(getattr(transformers, architecture)(config))
+        model.save_pretrained(folder / architecture)
+        results = run_theirs(case, architecture, model.double())
+        kept = {
+            name: torch.tensor(value)
+            for name, value in results.items()
+            if not name.startswith(("gradients:", "adamw:"))
+            or name.endswith(CLASS_PARAMETERS)
+            or name.partition(":")[2].startswith(HEADS)
+        }
+        save_file(kept, folder / f"{architecture}.safetensors")
+
+
 def main() -> None:
     """Writes the golden files anew."""
-    shutil.rmtree(GOLDEN, ignore_errors=True)
-    GOLDEN.mkdir()
+    for name in ("tiny_bert", "classes"):
+        shutil.rmtree(GOLDEN / name, ignore_errors=True)
     model, inputs = make_model(), make_inputs()
     model.save_pretrained(GOLDEN / "tiny_bert")
     make_tokenizer().save_pretrained(GOLDEN / "tiny_bert")
     save_file({**inputs, **compute(model.double(), inputs)}, GOLDEN / "outputs.safetensors")
+    make_classes(GOLDEN / "classes")
     for file in GOLDEN.rglob("*.safetensors"):
         file.chmod(0o644)
 

@@ -18,10 +18,11 @@ transformers = pytest.importorskip("transformers", reason="transformers is not i
 
 from bertjax.config import BertConfig  # noqa: E402
 from bertjax.interop.huggingface import load_model_directory, save_model_directory  # noqa: E402
-from bertjax.interop.tensor_names import TABLE, our_shape, put  # noqa: E402
-from bertjax.model.bert import BertForPreTraining  # noqa: E402
+from bertjax.interop.tensor_names import ARCHITECTURES  # noqa: E402
+from bertjax.model.bert import BertForMaskedLM, BertForPreTraining  # noqa: E402
 from bertjax.tasks.fill_mask import fill_mask  # noqa: E402
 from bertjax.text.tokenizer import load_tokenizer  # noqa: E402
+from tests.parity.random_models import draw_parameters  # noqa: E402
 
 GOLDEN = Path(__file__).parent / "golden"
 SENTENCES = ["The capital of France is [MASK].", "I [MASK] a cup of [MASK] every morning, don't I?"]
@@ -43,7 +44,7 @@ def load_without_complaint(model_class, path, caplog):
     return model.eval()
 
 
-def random_model(act, **fields):
+def random_model(act, architecture="BertForPreTraining", **fields):
     config = BertConfig(
         vocab_size=99,
         hidden_size=24,
@@ -54,11 +55,7 @@ def random_model(act, **fields):
         hidden_act=act,
         **fields,
     )
-    random, params = np.random.default_rng(6), {}
-    for row in TABLE:
-        values = random.normal(row.ours.endswith("/scale"), 0.2, our_shape(row, config))
-        put(params, row.ours, values.astype(np.float32))
-    return config, params
+    return config, draw_parameters(config, architecture)
 
 
 @pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu", "silu"])
@@ -103,13 +100,31 @@ def test_saved_tokenizer_gives_the_same_ids_in_transformers(tmp_path, caplog):
     assert caplog.text == ""
 
 
-def test_masked_lm_only_model_loads_as_its_architecture(tmp_path, caplog):
-    config, params = random_model("gelu")
-    del params["nsp_head"], params["bert"]["pooler"]
-    save_model_directory(
-        tmp_path / "model", config, params, GOLDEN / "tiny_bert", "BertForMaskedLM"
-    )
-    load_without_complaint(transformers.BertForMaskedLM, tmp_path / "model", caplog)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_class_loads_without_complaint_and_comes_back(tmp_path, caplog, architecture):
+    labels = {} if "Question" in architecture else {"id2label": ("O", "B-PER", "I-PER")}
+    config, params = random_model("gelu", architecture, **labels)
+    save_model_directory(tmp_path / "ours", config, params, GOLDEN / "tiny_bert", architecture)
+    theirs = load_without_complaint(getattr(transformers, architecture), tmp_path / "ours", caplog)
+    assert theirs.config.architectures == [architecture]
+    if labels:
+        assert theirs.config.id2label == dict(enumerate(config.id2label))
+    theirs.save_pretrained(tmp_path / "theirs")
+    again = load_model_directory(tmp_path / "theirs")
+    assert (again.config, again.architecture, again.notes) == (config, architecture, [])
+    jax.tree.map(np.testing.assert_array_equal, again.params, params)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_class_is_found_by_the_auto_classes(tmp_path, architecture):
+    config, params = random_model("gelu", architecture)
+    save_model_directory(tmp_path / "ours", config, params, GOLDEN / "tiny_bert", architecture)
+    kind = architecture.removeprefix("BertFor")
+    auto = transformers.AutoModel if kind == "BertModel" else getattr(
+        transformers, f"AutoModelFor{kind}"
+    )  # fmt: skip
+    model = auto.from_pretrained(tmp_path / "ours")
+    assert type(model).__name__ == architecture
 
 
 def test_weights_saved_by_transformers_come_back_as_they_were(tmp_path):
@@ -118,7 +133,7 @@ def test_weights_saved_by_transformers_come_back_as_they_were(tmp_path):
     model = transformers.BertForPreTraining.from_pretrained(tmp_path / "ours")
     model.save_pretrained(tmp_path / "theirs", max_shard_size="20KB")
     assert len(list((tmp_path / "theirs").glob("*.safetensors"))) > 1
-    again, params_again, notes = load_model_directory(tmp_path / "theirs")
+    again, params_again, _, notes = load_model_directory(tmp_path / "theirs")
     assert notes == []
     assert again == config
     jax.tree.map(np.testing.assert_array_equal, params_again, params)
@@ -131,20 +146,20 @@ def test_trained_checkpoint_gives_the_same_masked_lm_logits(trained):
     with torch.no_grad():
         expected = theirs(**batch).logits.numpy()
 
-    config, params, _ = load_model_directory(trained, initialize_missing=jax.random.key(0))
+    config, params, *_ = load_model_directory(trained, "BertForMaskedLM")
     inputs = [
         batch[name].numpy().astype(np.int32)
         for name in ("input_ids", "token_type_ids", "attention_mask")
     ]
-    output = jax.jit(BertForPreTraining(config).apply)({"params": params}, *inputs)
+    output = jax.jit(BertForMaskedLM(config).apply)({"params": params}, *inputs)
     real = inputs[2] == 1
     assert not real.all()
-    np.testing.assert_allclose(output.mlm_logits[real], expected[real], atol=1e-5, rtol=1e-5)
+    np.testing.assert_allclose(output.logits[real], expected[real], atol=1e-5, rtol=1e-5)
 
 
 def test_fill_mask_gives_what_the_pipeline_of_transformers_gives(trained):
-    config, params, _ = load_model_directory(trained, may_lack=("pooler", "nsp_head"))
-    ours = fill_mask(BertForPreTraining(config), params, load_tokenizer(trained), SENTENCES)
+    config, params, *_ = load_model_directory(trained, "BertForMaskedLM")
+    ours = fill_mask(BertForMaskedLM(config), params, load_tokenizer(trained), SENTENCES)
     pipeline = transformers.pipeline("fill-mask", model=str(trained), top_k=5)
     for result in ours:
         theirs = pipeline(result.text)

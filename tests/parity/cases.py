@@ -1,0 +1,75 @@
+"""Configurations and batches for the ladder, as hypothesis draws them."""
+
+from collections.abc import Callable
+
+import numpy as np
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+
+from bertjax.config import HIDDEN_ACTIVATIONS, PROBLEM_TYPES, BertConfig
+from bertjax.interop.tensor_names import ARCHITECTURES
+from tests.parity.ladder import Case, make_case
+
+
+@st.composite
+def random_cases(draw: st.DrawFn) -> Case:
+    """Any BERT of up to 3 layers and a width of 32, and a batch with any pattern of padding.
+
+    Widths begin at 8: the LayerNorm of a few numbers is ill-conditioned, whoever computes it.
+    """
+    heads = draw(st.integers(1, 4), label="heads")
+    head_size = draw(st.integers(-(-8 // heads), 32 // heads), label="head size")
+    length = draw(st.integers(2, 13), label="length")
+    labels = draw(st.integers(1, 5), label="labels")
+    config = BertConfig(
+        vocab_size=draw(st.integers(5, 99), label="vocabulary"),
+        hidden_size=heads * head_size,
+        num_hidden_layers=draw(st.integers(1, 3), label="layers"),
+        num_attention_heads=heads,
+        intermediate_size=draw(st.integers(1, 64), label="intermediate size"),
+        hidden_act=draw(st.sampled_from(HIDDEN_ACTIVATIONS), label="activation"),
+        max_position_embeddings=draw(st.integers(length, 19), label="positions"),
+        type_vocab_size=draw(st.integers(1, 4), label="token types"),
+        layer_norm_eps=draw(st.sampled_from([1e-12, 1e-6, 1e-5, 1e-3]), label="epsilon"),
+        id2label=tuple(f"label {number}" for number in range(labels)),
+        problem_type=draw(st.sampled_from([None, *PROBLEM_TYPES]), label="problem"),
+    )
+    choices = draw(st.integers(1, 3), label="choices")
+    rows = choices * draw(st.integers(1, 2), label="questions")
+    seed = draw(st.integers(0, 2**32 - 1), label="seed")
+    random = np.random.default_rng(seed)
+    real = draw_padding(random, rows, length, draw(st.sampled_from(PADDING), label="padding"))
+    # A real token is never the padding token: torch gives that one no gradient.
+    token_ids = np.where(real, random.integers(1, config.vocab_size, real.shape), 0)
+    return make_case(config, token_ids, real, choices, seed)
+
+
+# none; at the end, as everybody pads; or anywhere, as a mask may be given by hand.
+PADDING = ("none", "end", "anywhere")
+
+
+def draw_padding(random: np.random.Generator, rows: int, length: int, pattern: str) -> np.ndarray:
+    """`[rows, length]`, 1 = real; the first token of every row is, for the pooler looks at it."""
+    if pattern == "none":
+        return np.ones((rows, length), np.int64)
+    if pattern == "end":
+        lengths = random.integers(1, length + 1, (rows, 1))
+        return (np.arange(length) < lengths).astype(np.int64)
+    real = random.integers(0, 2, (rows, length))
+    real[:, 0] = 1
+    return real
+
+
+def for_random_cases(check: Callable[[Case], None], architecture: str, examples: int) -> None:
+    """Calls `check` with so many cases, the same ones every time, other ones for each class.
+
+    A failure is told with the case as it was drawn: shrinking would compile a model at every try.
+    """
+    options = settings(
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    seed(list(ARCHITECTURES).index(architecture))(options(given(random_cases())(check)))()

@@ -1,0 +1,346 @@
+"""The ladder: everything two implementations of BERT compute, from the embeddings to one step.
+
+`compute_ours` and `compute_theirs` give the same quantities under the same names, torch's in
+float64 as the reference; `differences` compares them. Places of padding are left out: a padded
+query gets zeros here, and in torch whatever the visible keys make of it.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bertjax.config import BertConfig
+from bertjax.interop.tensor_names import ARCHITECTURES, Parameters, to_theirs
+from bertjax.model import bert
+from bertjax.objectives import losses
+from bertjax.training.optimizer import ADAM_EPSILON, OptimizerConfig, make_optimizer
+
+TOLERANCES = {"float32": 1e-5, "float64": 1e-10}
+QUANTITIES = ("hidden", "probs", "pooled", "logits", "loss", "gradients", "adamw")
+
+# A usual rate of fine-tuning. A larger one would measure how AdamW's first step, the sign of the
+# gradient, blows up the rounding of gradients that are 0 but for it (those of the keys' biases).
+LEARNING_RATE = 2e-5
+OPTIMIZER = OptimizerConfig(learning_rate=LEARNING_RATE, weight_decay=0.01)
+IGNORED = -100  # torch's label of a place that has none
+
+Results = dict[str, np.ndarray]
+
+
+class Case(NamedTuple):
+    """A configuration, a batch, and labels for every class.
+
+    Attributes:
+        config: the shape, its labels and their meaning.
+        token_ids: `[B, T]`.
+        token_type_ids: `[B, T]`.
+        real: `[B, T]`, 0 for padding; the first token of every row is real.
+        choices: how many rows are a question; divides B.
+        word_labels: `[B, T]`, the masked words; IGNORED elsewhere.
+        tag_labels: `[B, T]`, likewise, below C.
+        next_sentence: `[B]`, 0 or 1.
+        classes: `[B]`, below C.
+        applies: `[B, C]`, 0 or 1, float.
+        values: `[B, C]`, of a regression.
+        spans: `[B, 2]`, first and last token of an answer, real ones.
+        right: `[B / choices]`.
+    """
+
+    config: BertConfig
+    token_ids: np.ndarray
+    token_type_ids: np.ndarray
+    real: np.ndarray
+    choices: int
+    word_labels: np.ndarray
+    tag_labels: np.ndarray
+    next_sentence: np.ndarray
+    classes: np.ndarray
+    applies: np.ndarray
+    values: np.ndarray
+    spans: np.ndarray
+    right: np.ndarray
+
+
+def make_case(
+    config: BertConfig, token_ids: np.ndarray, real: np.ndarray, choices: int, seed: int
+) -> Case:
+    """Draws token types and labels for a batch; every third real token or so is to be restored."""
+    random = np.random.default_rng(seed)
+    (rows, length), labels = token_ids.shape, config.num_labels
+
+    def label_places(most: int) -> np.ndarray:
+        chosen = (random.random((rows, length)) < 0.4) & (real == 1)
+        chosen[0, 0] = True  # a mean needs one
+        return np.where(chosen, random.integers(0, most, (rows, length)), IGNORED)
+
+    spans = [np.sort(random.choice(np.flatnonzero(row), 2)) for row in real]
+    return Case(
+        config,
+        token_ids,
+        random.integers(0, config.type_vocab_size, (rows, length)),
+        real,
+        choices,
+        label_places(config.vocab_size),
+        label_places(labels),
+        random.integers(0, 2, rows),
+        random.integers(0, labels, rows),
+        random.integers(0, 2, (rows, labels)).astype(np.float64),
+        random.normal(size=(rows, labels)),
+        np.array(spans),
+        random.integers(0, choices, rows // choices),
+    )
+
+
+def compute_ours(case: Case, architecture: str, params: Parameters, dtype: str) -> Results:
+    """What bertjax computes, by Hugging Face's names.
+
+    Args:
+        case: the batch.
+        architecture: a key of `ARCHITECTURES`.
+        params: of that class, those of BertModel under "bert".
+        dtype: float32 or float64, of everything.
+    """
+    parts = ARCHITECTURES[architecture]
+    body_only = architecture == "BertModel"
+    with jax.enable_x64(dtype == "float64"):
+        params = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), params)
+        start = params["bert"] if body_only else params
+        model = bert.ARCHITECTURES[architecture](case.config, jnp.dtype(dtype))
+        optimizer = make_optimizer(OPTIMIZER)
+
+        @jax.jit
+        def compute(params: Any, inputs: Any) -> Any:
+            def loss(params: Any) -> Any:
+                output = model.apply({"params": params}, *inputs, trace=True)
+                return _our_loss(case, architecture, output, dtype), output
+
+            (value, output), gradients = jax.value_and_grad(loss, has_aux=True)(params)
+            updates, _ = optimizer.update(gradients, optimizer.init(params), params)
+            updated = jax.tree.map(lambda old, up: old + LEARNING_RATE * up, params, updates)
+            return value, output, gradients, updated
+
+        inputs = (case.token_ids, case.token_type_ids, case.real)
+        inputs = [jnp.asarray(values, jnp.int32) for values in inputs]
+        value, output, gradients, updated = jax.device_get(compute(start, inputs))
+    body = output if body_only else output.encoder
+    results = {"hidden": body.trace.hidden, "probs": body.trace.probs, "loss": value}
+    if body_only:
+        results["pooled"] = body.pooled[:, 0]
+    elif architecture == "BertForPreTraining":
+        results |= {"logits:words": output.mlm_logits, "logits:next": output.nsp_logits[:, 0]}
+    elif architecture == "BertForMultipleChoice":
+        results["logits:choices"] = output.logits.reshape(-1, case.choices)
+    elif _is_of_examples(architecture):
+        results["logits:examples"] = output.logits[:, 0]
+    else:
+        results["logits:tokens"] = output.logits
+    for quantity, tree in (("gradients", gradients), ("adamw", updated)):
+        tree = {"bert": tree} if body_only else tree
+        named = to_theirs(tree, case.config, parts, np.dtype(dtype))
+        results |= {f"{quantity}:{name}": value for name, value in named.items()}
+    return results
+
+
+def _our_loss(case: Case, architecture: str, output: Any, dtype: str) -> jax.Array:
+    ones = jnp.ones((len(case.real), 1), dtype)
+
+    def of_places(logits: jax.Array, labels: np.ndarray) -> jax.Array:
+        weights = jnp.asarray(labels != IGNORED, dtype)
+        return losses.cross_entropy(logits, jnp.asarray(labels, jnp.int32), weights).mean()
+
+    def of_examples(logits: jax.Array, labels: np.ndarray) -> jax.Array:
+        return losses.cross_entropy(logits, jnp.asarray(labels[:, None], jnp.int32), ones).mean()
+
+    match architecture:
+        case "BertModel":
+            hidden = jnp.square(output.hidden) * case.real[:, :, None]
+            return hidden.mean() + jnp.sin(output.pooled).mean()
+        case "BertForPreTraining":
+            words = of_places(output.mlm_logits, case.word_labels)
+            return words + of_examples(output.nsp_logits, case.next_sentence)
+        case "BertForMaskedLM":
+            return of_places(output.logits, case.word_labels)
+        case "BertForNextSentencePrediction":
+            return of_examples(output.logits, case.next_sentence)
+        case "BertForTokenClassification":
+            return of_places(output.logits, case.tag_labels)
+        case "BertForQuestionAnswering":
+            return losses.span_cross_entropy(
+                output.logits,
+                jnp.asarray(case.spans[:, None], jnp.int32),
+                jnp.asarray(case.real, jnp.int32),
+                jnp.zeros((len(case.real), 1), jnp.int32),
+                ones,
+            ).mean()
+        case "BertForMultipleChoice":
+            scores = output.logits.reshape(-1, case.choices)
+            right = jnp.arange(case.choices) == case.right[:, None]
+            together = jnp.zeros(scores.shape, jnp.int32)
+            return losses.choice_cross_entropy(scores, together, right.astype(dtype)).mean()
+    match case.config.label_meaning:
+        case "regression":
+            values, targets = output.logits[:, 0], jnp.asarray(case.values, dtype)
+            return losses.squared_error(values, targets, jnp.ones_like(values)).mean()
+        case "multi_label_classification":
+            labels = jnp.asarray(case.applies[:, None], dtype)
+            return losses.binary_cross_entropy(output.logits, labels, ones).mean()
+    return of_examples(output.logits, case.classes)
+
+
+def compute_theirs(
+    case: Case, architecture: str, params: Parameters, dtype: str = "float64"
+) -> Results:
+    """What torch and transformers compute; see `compute_ours`."""
+    return run_theirs(case, architecture, _build_theirs(case, architecture, params, dtype))
+
+
+def _build_theirs(case: Case, architecture: str, params: Parameters, dtype: str) -> Any:
+    """The class of transformers with our parameters."""
+    import torch
+    import transformers
+
+    wide = getattr(torch, dtype)
+    shape = case.config.to_dict()
+    if architecture == "BertForQuestionAnswering":  # there its labels are first and last token
+        del shape["id2label"], shape["label2id"]
+    config = transformers.BertConfig(
+        **{
+            **shape,
+            "hidden_dropout_prob": 0.0,
+            "attention_probs_dropout_prob": 0.0,
+            "classifier_dropout": 0.0,
+            "attn_implementation": "eager",
+        }
+    )
+    model = getattr(transformers, architecture)(config).to(wide)
+    prefix = "bert." if architecture == "BertModel" else ""
+    tensors = to_theirs(params, case.config, ARCHITECTURES[architecture])
+    tensors = {
+        name.removeprefix(prefix): torch.tensor(value, dtype=wide)
+        for name, value in tensors.items()
+    }
+    for name, value in model.state_dict().items():  # the decoder's copies of tied tensors, buffers
+        if name not in tensors:
+            assert "decoder" in name or "position_ids" in name, name
+            tensors[name] = tensors["cls.predictions.bias"] if "decoder.bias" in name else value
+    tensors |= {
+        name: tensors["bert.embeddings.word_embeddings.weight"]
+        for name in tensors
+        if name.endswith("decoder.weight")
+    }
+    model.load_state_dict(tensors)
+    return model
+
+
+def run_theirs(case: Case, architecture: str, model: Any) -> Results:
+    """What a model of transformers computes in its own dtype, its attention being "eager"."""
+    import torch
+
+    wide, prefix = model.dtype, "bert." if architecture == "BertModel" else ""
+    inputs = {
+        "input_ids": torch.tensor(case.token_ids).long(),
+        "token_type_ids": torch.tensor(case.token_type_ids).long(),
+        "attention_mask": torch.tensor(case.real).long(),
+    }
+    labels = {name: torch.tensor(value) for name, value in _their_labels(case, architecture)}
+    labels = {k: v.to(wide) if v.is_floating_point() else v.long() for k, v in labels.items()}
+    if architecture == "BertForMultipleChoice":
+        inputs = {k: v.reshape(-1, case.choices, v.shape[-1]) for k, v in inputs.items()}
+    output = model(**inputs, **labels, output_hidden_states=True, output_attentions=True)
+    loss, real = output.get("loss"), torch.tensor(case.real)
+    results = {
+        "hidden": torch.stack(output.hidden_states),
+        "probs": torch.stack(output.attentions),
+    }
+    if architecture == "BertModel":
+        results["pooled"] = output.pooler_output
+        hidden = output.last_hidden_state.square() * real[:, :, None]
+        loss = hidden.mean() + output.pooler_output.sin().mean()
+    elif architecture == "BertForPreTraining":
+        results["logits:words"] = output.prediction_logits
+        results["logits:next"] = output.seq_relationship_logits
+    elif architecture == "BertForQuestionAnswering":
+        results["logits:tokens"] = torch.stack([output.start_logits, output.end_logits], -1)
+        if not case.real.all():  # theirs gives padding a share of the probability
+            scores = results["logits:tokens"].masked_fill(real[:, :, None] == 0, -torch.inf)
+            loss = torch.nn.functional.cross_entropy(scores, torch.tensor(case.spans).long())
+    elif architecture == "BertForMultipleChoice":
+        results["logits:choices"] = output.logits
+    elif _is_of_examples(architecture):
+        results["logits:examples"] = output.logits
+    else:
+        results["logits:tokens"] = output.logits
+    loss.backward()
+    results["loss"] = loss
+    named = {f"{prefix}{name}": value for name, value in model.named_parameters()}
+    results |= {f"gradients:{name}": value.grad.clone() for name, value in named.items()}
+    spared = {name for name in named if name.endswith("bias") or "LayerNorm" in name}
+    groups = [
+        {"params": [named[name] for name in named.keys() - spared], "weight_decay": 0.01},
+        {"params": [named[name] for name in spared], "weight_decay": 0.0},
+    ]
+    torch.optim.AdamW(groups, LEARNING_RATE, (0.9, 0.999), ADAM_EPSILON).step()
+    results |= {f"adamw:{name}": value for name, value in named.items()}
+    return {name: value.detach().numpy() for name, value in results.items()}
+
+
+def _their_labels(case: Case, architecture: str) -> list[tuple[str, np.ndarray]]:
+    match architecture:
+        case "BertModel":
+            return []
+        case "BertForPreTraining":
+            return [("labels", case.word_labels), ("next_sentence_label", case.next_sentence)]
+        case "BertForQuestionAnswering":
+            return [("start_positions", case.spans[:, 0]), ("end_positions", case.spans[:, 1])]
+        case "BertForSequenceClassification":
+            return [("labels", _labels_of_examples(case))]
+    of_class = {
+        "BertForMaskedLM": case.word_labels,
+        "BertForNextSentencePrediction": case.next_sentence,
+        "BertForTokenClassification": case.tag_labels,
+        "BertForMultipleChoice": case.right,
+    }
+    return [("labels", of_class[architecture])]
+
+
+def _labels_of_examples(case: Case) -> np.ndarray:
+    of_problem = {
+        "regression": case.values,
+        "multi_label_classification": case.applies,
+        "single_label_classification": case.classes,
+    }
+    return of_problem[case.config.label_meaning]
+
+
+def _is_of_examples(architecture: str) -> bool:
+    return architecture in ("BertForNextSentencePrediction", "BertForSequenceClassification")
+
+
+def differences(
+    case: Case, actual: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]
+) -> dict[str, float]:
+    """The largest difference of each quantity: absolute, relative where values are above 1.
+
+    Both must have the same names; a shape that differs is an error, no broadcast.
+    """
+    assert actual.keys() == expected.keys(), sorted(actual.keys() ^ expected.keys())
+    real = case.real == 1
+    largest = dict.fromkeys(QUANTITIES, 0.0)
+    seen = set()
+    for name, value in actual.items():
+        other, quantity = expected[name], name.partition(":")[0]
+        assert value.shape == other.shape, (name, value.shape, other.shape)
+        if quantity == "hidden":  # [L+1, B, T, D]
+            value, other = value[:, real], other[:, real]
+        elif quantity == "probs":  # [L, B, N, T, S], queries last but one
+            value, other = (x.swapaxes(2, 3)[:, real] for x in (value, other))
+        elif name in ("logits:words", "logits:tokens"):
+            value, other = value[real], other[real]
+        gap = np.abs(value.astype(np.float64) - other) / np.maximum(1, np.abs(other))
+        assert not np.isnan(gap).any(), name
+        largest[quantity] = max(largest[quantity], float(gap.max()))
+        seen.add(quantity)
+    return {quantity: largest[quantity] for quantity in QUANTITIES if quantity in seen}
