@@ -5,10 +5,17 @@ import sys
 from collections.abc import Sequence
 
 import bertjax
-from bertjax.commands import fill_mask, info
+from bertjax.commands import compare, embed, evaluate, fill_mask, info, predict
 from bertjax.errors import program
 
-COMMANDS = {"fill-mask": fill_mask, "info": info}
+COMMANDS = {
+    "fill-mask": fill_mask,
+    "predict": predict,
+    "evaluate": evaluate,
+    "compare": compare,
+    "embed": embed,
+    "info": info,
+}
 
 
 def make_parser() -> argparse.ArgumentParser:

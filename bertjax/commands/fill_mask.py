@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from bertjax.commands.screen import add_json, console, print_json, read_lines
+from bertjax.commands.screen import add_json, console, count_on, print_json, read_lines
 from bertjax.errors import UserError
 
 if TYPE_CHECKING:
@@ -54,22 +54,12 @@ def run(options: argparse.Namespace) -> None:
     for note in notes:
         print(note, file=sys.stderr)
 
-    from rich.progress import Progress
-
     from bertjax.model.bert import BertForMaskedLM
     from bertjax.tasks.fill_mask import fill_mask
 
-    with Progress(
-        console=console(stderr=True), transient=True, disable=not sys.stderr.isatty()
-    ) as bar:
-        task = bar.add_task("filling masks", total=len(texts))
+    with count_on("filling masks", len(texts)) as progress:
         results = fill_mask(
-            BertForMaskedLM(config),
-            params,
-            tokenizer,
-            texts,
-            options.top_k,
-            lambda done: bar.advance(task, done),
+            BertForMaskedLM(config), params, tokenizer, texts, options.top_k, progress
         )
     if options.json:
         print_json([_to_json(result) for result in results])

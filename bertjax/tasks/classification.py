@@ -34,6 +34,7 @@ class Classification:
     architecture = "BertForSequenceClassification"
     per_token = False
     main_score = "accuracy"
+    outcome_name = "accuracy"
 
     def __init__(
         self,
@@ -49,6 +50,10 @@ class Classification:
     def model_fields(self) -> Mapping[str, Any]:
         """The labels."""
         return {"id2label": self.labels, "problem_type": "single_label_classification"}
+
+    def examples_of_lines(self, lines: Sequence[str]) -> list[TextExample]:
+        """A text a line, or two texts parted by a tab."""
+        return text_examples(lines)
 
     def encode(
         self,
@@ -143,6 +148,7 @@ class MultiLabelClassification:
     architecture = "BertForSequenceClassification"
     per_token = False
     main_score = "micro_f1"
+    outcome_name = "exact match"
 
     def __init__(self, labels: Sequence[str], smoothing: float = 0.0) -> None:
         self.labels = tuple(labels)
@@ -151,6 +157,10 @@ class MultiLabelClassification:
     def model_fields(self) -> Mapping[str, Any]:
         """The labels."""
         return {"id2label": self.labels, "problem_type": "multi_label_classification"}
+
+    def examples_of_lines(self, lines: Sequence[str]) -> list[TextExample]:
+        """A text a line, or two texts parted by a tab."""
+        return text_examples(lines)
 
     def encode(
         self,
@@ -228,6 +238,15 @@ class MultiLabelClassification:
 
     def _applies(self, example: TextExample) -> Float[np.ndarray, " C"]:
         return np.array([label in (example.label or ()) for label in self.labels], np.float32)
+
+
+def text_examples(lines: Sequence[str]) -> list[TextExample]:
+    """A text a line, or two texts parted by a tab; no labels."""
+    parted = [line.partition("\t") for line in lines]
+    return [
+        TextExample(f"standard input, line {number}", first, second if tab else None, None)
+        for number, (first, tab, second) in enumerate(parted, start=1)
+    ]
 
 
 def softmax(logits: Float[np.ndarray, "*places C"]) -> Float[np.ndarray, "*places C"]:

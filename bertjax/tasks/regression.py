@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from bertjax.objectives import losses
 from bertjax.objectives.losses import Total
 from bertjax.tasks import scores
-from bertjax.tasks.classification import write_text_predictions
+from bertjax.tasks.classification import text_examples, write_text_predictions
 from bertjax.tasks.labelled import TextExample
 from bertjax.tasks.task import Encoded, Prediction, frame_texts, tell_cut
 from bertjax.tasks.units import Layout, Unit
@@ -31,6 +31,7 @@ class Regression:
     architecture = "BertForSequenceClassification"
     per_token = False
     main_score = "pearson"
+    outcome_name = "-squared error"
 
     def __init__(self, label: str = "score") -> None:
         self._label = label
@@ -38,6 +39,10 @@ class Regression:
     def model_fields(self) -> Mapping[str, Any]:
         """One label, the name of the number."""
         return {"id2label": (self._label,), "problem_type": "regression"}
+
+    def examples_of_lines(self, lines: Sequence[str]) -> list[TextExample]:
+        """A text a line, or two texts parted by a tab."""
+        return text_examples(lines)
 
     def encode(
         self,

@@ -1,9 +1,15 @@
 """A model's scores on labelled examples, as training, `evaluate` and `predict` all take them."""
 
+import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+from jaxtyping import Float
+
+from bertjax.config import nearest
+from bertjax.errors import UserError
 from bertjax.tasks.inference import Inference
 from bertjax.tasks.task import Prediction, Task
 from bertjax.text.tokenizer import Tokenizer
@@ -65,3 +71,96 @@ def single_scores(scores: Mapping[str, Any]) -> dict[str, float]:
 def describe_task_scores(scores: Mapping[str, float]) -> str:
     """The scores in one line."""
     return ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
+
+
+def check_known_labels(task: Task, examples: Sequence[Any]) -> None:
+    """Checks that the model knows every label of the examples.
+
+    Raises:
+        UserError: it does not, with the place.
+    """
+    known = set(task.model_fields().get("id2label", ()))
+    for example in examples:
+        label = getattr(example, "tags", None) or getattr(example, "label", None)
+        labels = (label,) if isinstance(label, str) else label
+        if not known or not isinstance(labels, tuple):
+            continue
+        for one in labels:
+            if one not in known:
+                raise UserError(
+                    f"{example.place}: the label {one!r} is none of the model's, which are"
+                    f" {', '.join(sorted(known))}{nearest(one, sorted(known))}; these labels are of"
+                    " another task, or the label column is another (--label-column)"
+                )
+
+
+def evaluate_predictions(
+    task: Task,
+    examples: Sequence[Any],
+    predicted: Predicted,
+    resamples: int,
+    progress: Callable[[int], None] = lambda done: None,
+) -> dict[str, Any]:
+    """Scores, their intervals, slices by length and label, and how good each prediction is.
+
+    Args:
+        task: of the model.
+        examples: with labels.
+        predicted: what the model says of them.
+        resamples: draws of the bootstrap; 0 = no intervals.
+        progress: is called with the number of resamples done since the call before.
+
+    Returns:
+        `examples`, `scores`, `intervals` (95 %, by the percentile bootstrap over examples),
+        `slice_score` and `slices` (the mean outcome of the quarters by length, and by label),
+        `outcomes` (one number an example, higher is better).
+    """
+    scores = {"loss": predicted.loss, **task.score(examples, predicted.predictions)}
+    outcomes = task.outcomes(examples, predicted.predictions)
+    random = np.random.default_rng(0)
+    drawn: dict[str, list[float]] = {}
+    for _ in range(resamples):
+        numbers = random.integers(len(examples), size=len(examples))
+        again = task.score(
+            [examples[number] for number in numbers],
+            [predicted.predictions[number] for number in numbers],
+        )
+        for name, value in single_scores(again).items():
+            drawn.setdefault(name, []).append(value)
+        progress(1)
+    intervals = {
+        name: np.percentile(values, [2.5, 97.5]).tolist()
+        for name, values in drawn.items()
+        if len(values) > resamples / 2
+    }
+    return {
+        "examples": len(examples),
+        "scores": scores,
+        "intervals": intervals,
+        "slice_score": task.outcome_name,
+        "slices": _slices(examples, outcomes),
+        "outcomes": outcomes.tolist(),
+    }
+
+
+def _slices(examples: Sequence[Any], outcomes: Float[np.ndarray, " n"]) -> dict[str, Any]:
+    lengths = np.array([_characters(example) for example in examples])
+    bounds = np.unique(np.percentile(lengths, [0, 25, 50, 75, 100]).astype(int))
+    slices = {}
+    for low, high in itertools.pairwise(bounds.tolist()):
+        last = high == bounds[-1]
+        here = (lengths >= low) & ((lengths <= high) if last else (lengths < high))
+        slices[f"{low} to {high if last else high - 1} characters"] = here
+    labels = [getattr(example, "label", None) for example in examples]
+    for label in sorted({label for label in labels if isinstance(label, str)}):
+        slices[f"label {label}"] = np.array([one == label for one in labels])
+    return {
+        name: {"examples": int(here.sum()), "mean": float(outcomes[here].mean())}
+        for name, here in slices.items()
+        if here.any()
+    }
+
+
+def _characters(example: Any) -> int:
+    texts = [getattr(example, name, None) for name in ("first", "second", "text", "context")]
+    return sum(len(text) for text in texts if text)

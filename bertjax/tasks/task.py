@@ -31,15 +31,25 @@ class Task(Protocol):
         architecture: the class of the model.
         per_token: whether the model's output is wanted for every token, not for every sequence.
         main_score: the score that says which checkpoint is best; higher is better.
+        outcome_name: what `outcomes` are.
     """
 
     name: ClassVar[str]
     architecture: ClassVar[str]
     per_token: ClassVar[bool]
     main_score: ClassVar[str]
+    outcome_name: ClassVar[str]
 
     def model_fields(self) -> Mapping[str, Any]:
         """The fields of `BertConfig` that the task decides (its labels)."""
+        ...
+
+    def examples_of_lines(self, lines: Sequence[str]) -> list[Any]:
+        """Examples without labels, one a line of standard input.
+
+        Raises:
+            UserError: the task cannot take them so.
+        """
         ...
 
     def encode(

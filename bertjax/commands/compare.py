@@ -1,0 +1,71 @@
+"""`bertjax compare`: whether one model is better than another on the same examples."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from bertjax.commands.screen import add_json, print_fields, print_json
+from bertjax.errors import UserError
+
+SUMMARY = "whether model B is better than model A on the same examples, or cannot be told apart"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options."""
+    parser.add_argument("a", metavar="A.json", help="what `bertjax evaluate --output` wrote of A")
+    parser.add_argument("b", metavar="B.json", help="the same of B, on the same data")
+    parser.add_argument(
+        "--level",
+        type=float,
+        default=0.05,
+        help="chance to call two equally good models different (default: %(default)s)",
+    )
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Compares and prints."""
+    from bertjax.tasks.significance import compare_paired
+
+    if not 0 < options.level < 1:
+        raise UserError(f"--level {options.level} must lie between 0 and 1")
+    first, second = _read(options.a), _read(options.b)
+    for name in ("task", "data"):
+        if first[name] != second[name]:
+            raise UserError(
+                f"{options.a} and {options.b} are not of the same {name}: {first[name]} and"
+                f" {second[name]}; evaluate both models on the same files"
+            )
+    comparison = compare_paired(first["outcomes"], second["outcomes"], options.level)
+    means = {
+        name: sum(result["outcomes"]) / len(result["outcomes"])
+        for name, result in (("A", first), ("B", second))
+    }
+    result: dict[str, Any] = {
+        "score": first["slice_score"],
+        "examples": len(first["outcomes"]),
+        **means,
+        **comparison._asdict(),
+        "interval": None if comparison.interval is None else list(comparison.interval),
+    }
+    if options.json:
+        print_json(result)
+    else:
+        print_fields(result)
+        word = {"better": "is better than", "worse": "is worse than"}.get(
+            comparison.verdict, "cannot be told apart from"
+        )
+        print(f"B {word} A")
+
+
+def _read(path: str) -> dict[str, Any]:
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; make it with `bertjax evaluate --output`") from None
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON ({error})") from None
+    if not isinstance(content, dict) or not {"outcomes", "task", "data"} <= content.keys():
+        raise UserError(f"{path}: not what `bertjax evaluate --output` writes (no outcomes)")
+    return content

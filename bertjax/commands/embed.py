@@ -1,0 +1,128 @@
+"""`bertjax embed`: one vector for every text."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bertjax.commands.screen import count_on, read_lines
+from bertjax.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SUMMARY = "one vector for every text, into an .npy or .parquet file"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options."""
+    parser.add_argument(
+        "--model", metavar="DIR", required=True, help="a model directory (required)"
+    )
+    parser.add_argument(
+        "--input",
+        metavar="FILE",
+        nargs="+",
+        default=["-"],
+        help=".txt files (a text a line), or .csv, .tsv, .json, .jsonl, .parquet (one of their"
+        " columns), each also .gz; - reads standard input, a text a line (default: -)",
+    )
+    parser.add_argument(
+        "--output",
+        metavar="FILE",
+        required=True,
+        help="an .npy file (float32 [texts, D], in the order of the texts), or .parquet (columns"
+        " text and embedding) (required)",
+    )
+    parser.add_argument(
+        "--pooling",
+        choices=["mean", "cls"],
+        default="mean",
+        help="mean over the tokens of a text, or the hidden state of [CLS] (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--normalize", action="store_true", help="scale every vector to length 1 (default: no)"
+    )
+    parser.add_argument(
+        "--text-column", metavar="NAME", default="text", help="of tables (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--max-length",
+        metavar="T",
+        type=int,
+        help="longest text in tokens; longer ones are cut (default: the model's"
+        " max_position_embeddings)",
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    """Embeds and writes."""
+    output = Path(options.output)
+    if output.suffix not in (".npy", ".parquet"):
+        raise UserError(f"--output {output}: name an .npy or a .parquet file")
+    texts = _read(options)
+    if not texts:
+        raise UserError("no text to embed; give a text a line, or name files with --input")
+    from bertjax.interop.huggingface import load_model_directory
+    from bertjax.model.bert import BertModel
+    from bertjax.tasks.embedding import Embedder
+    from bertjax.text.tokenizer import load_tokenizer
+
+    loaded = load_model_directory(options.model, "BertModel", may_lack=("pooler",))
+    body = {name: part for name, part in loaded.params["bert"].items() if name != "pooler"}
+    most = loaded.config.max_position_embeddings
+    length = most if options.max_length is None else options.max_length
+    if not 3 <= length <= most:
+        raise UserError(
+            f"--max-length {length} must lie between 3 and the model's {most} positions"
+        )
+    embedder = Embedder(
+        BertModel(loaded.config, pooling=False),
+        body,
+        load_tokenizer(options.model),
+        options.pooling,
+        options.normalize,
+    )
+    with count_on("embedding", len(texts)) as progress:
+        vectors, notes = embedder.embed(texts, length, progress)
+    for note in [*loaded.notes, *notes]:
+        print(note, file=sys.stderr)
+    _write(output, texts, vectors)
+    print(f"{output}: {vectors.shape[0]:,} vectors of {vectors.shape[1]} numbers", file=sys.stderr)
+
+
+def _read(options: argparse.Namespace) -> list[str]:
+    if options.input == ["-"]:
+        return list(read_lines("a text a line"))
+    from bertjax.text.readers import ReaderConfig, list_sources, read_documents
+
+    config = ReaderConfig(options.input, text_column=options.text_column)
+    return [
+        line
+        for source in list_sources(config)
+        for document in read_documents(source, config)
+        for line in (document.text.split("\n") if source.kind == "txt" else [document.text])
+        if line.strip()
+    ]
+
+
+def _write(output: Path, texts: list[str], vectors: "np.ndarray[Any, Any]") -> None:
+    import numpy as np
+
+    aside = output.with_name(f"{output.stem}.partial{output.suffix}")
+    if output.suffix == ".npy":
+        np.save(aside, vectors)
+    else:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        flat = pa.array(vectors.reshape(-1))
+        table = pa.table(
+            {
+                "text": texts,
+                "embedding": pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1]),
+            }
+        )
+        pq.write_table(table, aside)
+    os.replace(aside, output)

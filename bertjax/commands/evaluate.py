@@ -1,0 +1,96 @@
+"""`bertjax evaluate`: the scores of a fine-tuned model on labelled files."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from bertjax.commands.screen import add_json, console, count_on, print_json
+from bertjax.commands.task_model import add_model, load_task_model, read_data_config
+from bertjax.errors import UserError
+
+SUMMARY = "the scores of a fine-tuned model on labelled files, with intervals and slices"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options."""
+    add_model(parser)
+    parser.add_argument(
+        "--data", metavar="FILE", nargs="+", required=True, help="labelled files (required)"
+    )
+    parser.add_argument(
+        "--output",
+        metavar="FILE",
+        help="a .json file for the scores and how good each prediction is, which `bertjax compare`"
+        " takes (default: none)",
+    )
+    parser.add_argument(
+        "--resamples",
+        metavar="R",
+        type=int,
+        default=300,
+        help="bootstrap resamples for the intervals; 0 = no intervals (default: %(default)s)",
+    )
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Scores and prints."""
+    if options.resamples < 0:
+        raise UserError(f"--resamples {options.resamples} must not be negative")
+    if options.output and not options.output.endswith(".json"):
+        raise UserError(f"--output {options.output}: name a .json file")
+    model = load_task_model(options)
+    from bertjax.tasks.reading import read_task_examples
+    from bertjax.tasks.results import write_json
+    from bertjax.tasks.scoring import check_known_labels, evaluate_predictions, predict_examples
+
+    examples, notes = read_task_examples(
+        model.task.name, options.data, read_data_config(options), with_labels=True
+    )
+    check_known_labels(model.task, examples)
+    with count_on("predicting", len(examples)) as progress:
+        predicted = predict_examples(
+            model.inference,
+            model.variables,
+            model.task,
+            examples,
+            model.tokenizer,
+            model.max_length,
+            progress,
+        )
+    for note in [*notes, *predicted.notes]:
+        print(note, file=sys.stderr)
+    with count_on("resampling", options.resamples) as progress:
+        evaluation = evaluate_predictions(
+            model.task, examples, predicted, options.resamples, progress
+        )
+    result = {
+        "model": str(options.model),
+        "data": list(options.data),
+        "task": model.task.name,
+        **evaluation,
+    }
+    if options.output:
+        write_json(Path(options.output), result)
+    if options.json:
+        print_json({name: value for name, value in result.items() if name != "outcomes"})
+    else:
+        _print_table(result)
+
+
+def _print_table(result: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    out = console()
+    table = Table("score", "value", "95 % interval", title=f"{result['examples']:,} examples")
+    for name, value in result["scores"].items():
+        if isinstance(value, (int, float)):
+            interval = result["intervals"].get(name)
+            shown = f"{interval[0]:.4f} to {interval[1]:.4f}" if interval else ""
+            table.add_row(name, f"{value:.4f}", shown)
+    out.print(table)
+    slices = Table("slice", "examples", result["slice_score"], title="slices")
+    for name, part in result["slices"].items():
+        slices.add_row(name, f"{part['examples']:,}", f"{part['mean']:.4f}")
+    out.print(slices)

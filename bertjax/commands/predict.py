@@ -1,0 +1,86 @@
+"""`bertjax predict`: what a fine-tuned model says of texts."""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from bertjax.commands.screen import count_on, read_lines
+from bertjax.commands.task_model import add_model, load_task_model, read_data_config
+from bertjax.errors import UserError
+
+SUMMARY = "what a fine-tuned model says of texts: labels, numbers, tags, answers, choices"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options."""
+    add_model(parser)
+    parser.add_argument(
+        "--input",
+        metavar="FILE",
+        nargs="+",
+        default=["-"],
+        help="files in any format that train.finetune reads, labels not needed; - reads standard"
+        " input, a text a line, the two of a pair parted by a tab (default: -)",
+    )
+    parser.add_argument(
+        "--output",
+        metavar="PATH",
+        default="-",
+        help="a .jsonl file with an object a line; a folder for the formats of the field"
+        " (predictions.*); - for an object a line on standard output (default: -)",
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    """Predicts and writes."""
+    output = Path(options.output)
+    if options.output != "-" and output.suffix and output.suffix != ".jsonl":
+        raise UserError(
+            f"--output {output}: what kind of file is this? Name a .jsonl file, or a folder for the"
+            " formats of the field"
+        )
+    model = load_task_model(options)
+    from bertjax.tasks.reading import read_task_examples
+    from bertjax.tasks.results import write_predictions
+    from bertjax.tasks.scoring import predict_examples
+
+    if options.input == ["-"]:
+        lines = list(read_lines("a text a line, the two of a pair parted by a tab"))
+        examples = model.task.examples_of_lines(lines)
+    else:
+        examples, notes = read_task_examples(
+            model.task.name, options.input, read_data_config(options), with_labels=False
+        )
+        for note in notes:
+            print(note, file=sys.stderr)
+    if not examples:
+        raise UserError("standard input: no text; give a text a line, or name files with --input")
+    with count_on("predicting", len(examples)) as progress:
+        predicted = predict_examples(
+            model.inference,
+            model.variables,
+            model.task,
+            examples,
+            model.tokenizer,
+            model.max_length,
+            progress,
+        )
+    for note in predicted.notes:
+        print(note, file=sys.stderr)
+    if options.output == "-":
+        for prediction in predicted.predictions:
+            print(_line(prediction))
+    elif output.suffix == ".jsonl":
+        aside = output.with_name(f"{output.name}.partial")
+        text = "".join(_line(prediction) + "\n" for prediction in predicted.predictions)
+        aside.write_text(text, encoding="utf-8")
+        os.replace(aside, output)
+    else:
+        write_predictions(output, model.task, examples, predicted.predictions)
+
+
+def _line(prediction: dict[str, Any]) -> str:
+    return json.dumps(prediction, ensure_ascii=False)
