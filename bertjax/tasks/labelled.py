@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from bertjax.config import nearest
@@ -76,9 +76,9 @@ class TextExample(NamedTuple):
 class Splits(NamedTuple):
     """Examples for training, for choosing, and for the one test at the end."""
 
-    train: list[TextExample]
-    validation: list[TextExample]
-    test: list[TextExample]
+    train: list[Any]
+    validation: list[Any]
+    test: list[Any]
 
 
 class _Fields(NamedTuple):
@@ -266,7 +266,13 @@ def _is_one(place: str, column: str, value: Any) -> bool:
 
 
 def split_by_hash(
-    examples: Sequence[TextExample], shares: tuple[float, float, float], seed: int = 0
+    examples: Sequence[Any],
+    shares: tuple[float, float, float],
+    seed: int = 0,
+    texts_of: Callable[[Any], Sequence[str | None]] = lambda example: (
+        example.first,
+        example.second,
+    ),
 ) -> Splits:
     """Train, validation and test of one file, by the hash of the text alone.
 
@@ -278,6 +284,8 @@ def split_by_hash(
         shares: of train, validation and test, each at least 0, their sum 1. The splits have about
             these sizes, as chance has it.
         seed: another one gives other splits.
+        texts_of: what an example goes by, in any order and where it is not None; for questions
+            their context, so that those of one context stay together.
 
     Raises:
         UserError: shares that are none; a split with a share that no example went to.
@@ -288,7 +296,7 @@ def split_by_hash(
         )
     splits = Splits([], [], [])
     for example in examples:
-        place = _place_by_text(example, seed)
+        place = _place_by_text(texts_of(example), seed)
         number = 0 if place < shares[0] else 1 if place < shares[0] + shares[1] else 2
         # The sum of shares may be a little below 1.
         splits[number if shares[number] else 0].append(example)
@@ -301,10 +309,10 @@ def split_by_hash(
     return splits
 
 
-def _place_by_text(example: TextExample, seed: int) -> float:
-    """A number in [0, 1) that is the text's own."""
-    texts = sorted(" ".join(text.casefold().split()) for text in example[1:3] if text is not None)
-    data = json.dumps([seed, *texts]).encode()
+def _place_by_text(texts: Sequence[str | None], seed: int) -> float:
+    """A number in [0, 1) that is the texts' own."""
+    folded = sorted(" ".join(text.casefold().split()) for text in texts if text is not None)
+    data = json.dumps([seed, *folded]).encode()
     return int.from_bytes(hashlib.blake2b(data, digest_size=6).digest(), "little") / 2**48
 
 

@@ -72,8 +72,15 @@ class Source:
         return hashlib.sha256(f"{self.kind}:{self.location}".encode()).hexdigest()
 
 
-def find_sources(names: Sequence[str], encoding: str) -> list[Source]:
+def find_sources(
+    names: Sequence[str], encoding: str, otherwise: Kind | None = None
+) -> list[Source]:
     """The sources that `names` stand for, each once, in order.
+
+    Args:
+        names: Files, folders, globs, data sets, corpora.
+        encoding: Of the text files.
+        otherwise: The kind of a file whose suffix tells none; None: it is an error.
 
     Raises:
         UserError: see `readers.list_sources`.
@@ -89,7 +96,7 @@ def find_sources(names: Sequence[str], encoding: str) -> list[Source]:
         else:
             for path in _files(name):
                 if (real := path.resolve()) not in found:
-                    found[real] = _file(path, encoding)
+                    found[real] = _file(path, encoding, otherwise)
     return list(found.values())
 
 
@@ -168,8 +175,8 @@ def _suffixes() -> str:
     return " ".join(f".{kind}" for kind in FILE_KINDS) + " (or one of these and .gz)"
 
 
-def _file(path: Path, encoding: str) -> Source:
-    kind = _kind(path)
+def _file(path: Path, encoding: str, otherwise: Kind | None) -> Source:
+    kind = _kind(path) or otherwise
     if kind is None:
         raise UserError(
             f"{path}: what kind of file is this? Its name must end in {_suffixes()}; "

@@ -214,6 +214,13 @@ def test_split_takes_variants_and_reversed_pairs_for_one_text():
         assert sum(e.second == "Two" for e in split) * 2 == len(split)
 
 
+def test_split_goes_by_the_texts_that_it_is_told():
+    examples = [example(f"question {n}", "x", f"context {n % 40}") for n in range(400)]
+    splits = split_by_hash(examples, (0.5, 0.25, 0.25), texts_of=lambda e: [e.second])
+    found = [{e.second for e in split} for split in splits]
+    assert sum(map(len, found)) == 40
+
+
 @pytest.mark.parametrize(
     ("shares", "message"),
     [
@@ -274,7 +281,7 @@ def test_label_that_is_not_named_is_shown_where_it_stands_first():
 
 
 def test_split_rounds_what_is_left_of_the_shares_to_train(monkeypatch):
-    monkeypatch.setattr(labelled, "_place_by_text", lambda example, seed: float(example.first))
+    monkeypatch.setattr(labelled, "_place_by_text", lambda texts, seed: float(texts[0]))
     examples = [example("0.1", "x"), example("0.8", "x"), example("0.99999999", "x")]
     splits = split_by_hash(examples, (0.7, 0.3 - 1e-7, 0.0))
     assert list(map(len, splits)) == [2, 1, 0]
