@@ -9,6 +9,7 @@ from bertjax.errors import UserError, program
 from bertjax.text.cleaning import CleaningConfig, clean
 from bertjax.text.output import whole_directory
 from bertjax.text.readers import ReaderConfig, list_sources, read_documents
+from bertjax.text.tokenizer import TOKENIZER_FILES
 from bertjax.text.tokenizer_training import VocabularyConfig, train_tokenizer
 from train.command_line import parse
 from train.progress_bars import progress_bars
@@ -42,7 +43,8 @@ def main() -> None:
     config = parse(TokenizerConfig, DESCRIPTION)
     counts = {"documents": 0, "characters": 0}
     # The output is claimed before the work: a name that is taken is said at once.
-    with whole_directory(config.output, config.overwrite) as partial, progress_bars() as report:
+    claimed = whole_directory(config.output, config.overwrite, TOKENIZER_FILES, config.input)
+    with claimed as partial, progress_bars() as report:
         tokenizer = train_tokenizer(_clean_texts(config, counts, report), config)
         tokenizer.save(partial)
     summary = {

@@ -1,16 +1,22 @@
 """An output directory is whole or absent: written under another name, renamed at the end."""
 
 import contextlib
+import fnmatch
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bertjax.errors import UserError
 
 
 @contextlib.contextmanager
-def whole_directory(path: Path | str, overwrite: bool = False) -> Iterator[Path]:
+def whole_directory(
+    path: Path | str,
+    overwrite: bool = False,
+    holds: Sequence[str] = (),
+    inputs: Sequence[Path | str] = (),
+) -> Iterator[Path]:
     """Gives `PATH.partial` to write into; it becomes `path` if the block ends well, or is removed.
 
     A directory that stood at `path` stays there until the new one is whole. What a killed program
@@ -19,24 +25,36 @@ def whole_directory(path: Path | str, overwrite: bool = False) -> Iterator[Path]
 
     Args:
         path: the directory to make.
-        overwrite: replace a directory (or file) that stands there already.
+        overwrite: replace a directory of the same kind that stands there already.
+        holds: patterns of the files that a directory of this kind holds, the first one always.
+            Whatever holds another file is none, and is never replaced.
+        inputs: what the directory is made of, as the user named it.
 
     Raises:
-        UserError: something stands at `path` and `overwrite` is False.
+        UserError: something stands at `path` that may not be replaced, it is no place for a new
+            directory, or it and the input contain one another.
     """
     path = Path(path)
+    if path.name in ("", ".."):
+        raise UserError(
+            f"--output {path} names no directory to make; name one, {path / 'made'} say"
+        )
+    _check_apart(path, inputs)
     partial, replaced = (path.with_name(f"{path.name}.{end}") for end in ("partial", "replaced"))
     if replaced.exists():
         if path.exists():
             _remove(replaced)
         else:
             replaced.rename(path)
-    if path.exists() and not overwrite:
+    if path.exists():
+        _check_replaceable(path, overwrite, holds)
+    try:
+        _remove(partial)
+        partial.mkdir(parents=True)
+    except OSError as error:
         raise UserError(
-            f"{path} exists; pass --overwrite true to replace it, or choose another --output"
-        )
-    _remove(partial)
-    partial.mkdir(parents=True)
+            f"--output {path}: no directory can be made there: {error.strerror}"
+        ) from None
     try:
         yield partial
         _flush_to_disk(partial)
@@ -46,6 +64,43 @@ def whole_directory(path: Path | str, overwrite: bool = False) -> Iterator[Path]
         _remove(replaced)
     finally:
         _remove(partial)
+
+
+def _check_apart(path: Path, inputs: Sequence[Path | str]) -> None:
+    """Refuses an output that is the input, holds it, or would be read as a part of it."""
+    output = path.resolve()
+    for name in inputs:
+        source = Path(name).expanduser()
+        if not source.exists():  # a glob, a data set, or a mistake that the reader tells of
+            continue
+        source = source.resolve()
+        if output == source or output in source.parents:
+            raise UserError(f"--output {path} holds the input {name}; name another directory")
+        if source in output.parents:
+            raise UserError(
+                f"--output {path} lies in the input {name}, and would be read as text the next"
+                " time; name a directory outside"
+            )
+
+
+def _check_replaceable(path: Path, overwrite: bool, holds: Sequence[str]) -> None:
+    """Refuses to replace what is not known to be of the same kind."""
+    if not path.is_dir():
+        raise UserError(f"--output {path} is a file; name a directory")
+    if not overwrite:
+        raise UserError(
+            f"{path} exists; pass --overwrite true to replace it, or choose another --output"
+        )
+    files = sorted(str(file.relative_to(path)) for file in path.rglob("*") if not file.is_dir())
+    if not files:
+        return
+    others = [file for file in files if not any(fnmatch.fnmatch(file, name) for name in holds)]
+    if others or not fnmatch.filter(files, holds[0] if holds else ""):
+        what = f"holds {others[0]}" if others else f"has no {holds[0]}"
+        raise UserError(
+            f"--output {path} is not replaced: it {what}, so this program did not make it. Remove"
+            " it yourself, or choose another --output"
+        )
 
 
 def _remove(path: Path) -> None:

@@ -35,7 +35,7 @@ from bertjax.text.preparation_steps import (
     Unit,
 )
 from bertjax.text.readers import list_sources, read_documents
-from bertjax.text.rows import SPLITS, TOKENIZER_NAME, RowWriter, write_card
+from bertjax.text.rows import PREPARED_FILES, SPLITS, TOKENIZER_NAME, RowWriter, write_card
 from bertjax.text.sources import Source
 from bertjax.text.spool import SpoolWriter
 from bertjax.text.tokenizer import Tokenizer, load_tokenizer
@@ -83,7 +83,7 @@ def prepare(
         raise UserError(f"workers={workers} must be at least 1")
     sources = list_sources(options.reader)
     loaded = load_tokenizer(tokenizer)
-    with whole_directory(output, overwrite) as partial:
+    with whole_directory(output, overwrite, PREPARED_FILES, options.reader.input) as partial:
         loaded.save(partial / TOKENIZER_NAME)
         spool = partial / "spool"
         spool.mkdir()

@@ -30,6 +30,13 @@ SPLITS = ("train", "validation", "test")
 CARD_NAME = "data_card.json"
 TOKENIZER_NAME = "tokenizer"
 TOKEN_COUNTS_NAME = "train/token_counts.npy"
+# Patterns of the files of a prepared directory.
+PREPARED_FILES = (
+    CARD_NAME,
+    TOKEN_COUNTS_NAME,
+    f"{TOKENIZER_NAME}/*",
+    *(f"{split}/rows-*.arrow" for split in SPLITS),
+)
 FORMAT = "bertjax rows"
 FORMAT_VERSION = 1
 
@@ -368,7 +375,7 @@ def write_rows(
         "vocab_size": vocab_size,
         "splits": {},
     }
-    with whole_directory(path, overwrite) as partial:
+    with whole_directory(path, overwrite, PREPARED_FILES) as partial:
         if tokenizer is not None:
             shutil.copytree(tokenizer, partial / TOKENIZER_NAME)
         counts = np.zeros(vocab_size, np.int64)

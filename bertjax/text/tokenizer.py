@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import tokenizers
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+# What `Tokenizer.save` writes.
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
 
 # Distinct words whose ids are remembered, punctuation attached. English needs about 80,000 for all
 # but rare ones; the bound keeps the memory of a process below about 30 MB.

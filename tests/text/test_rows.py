@@ -173,6 +173,62 @@ def test_existing_output_stays_until_the_new_one_is_whole(prepared):
     assert [path.name for path in prepared.parent.iterdir()] == ["rows"]
 
 
+@pytest.mark.parametrize("stranger", ["notes.txt", "train/notes.txt", ".git/config"])
+def test_directory_with_files_of_another_kind_is_never_replaced(prepared, stranger):
+    mine = prepared / stranger
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_text("mine")
+    with pytest.raises(UserError, match=f"is not replaced: it holds {stranger}, so this program"):
+        write_rows(prepared, {"train": some_rows(3)}, V, overwrite=True)
+    assert mine.read_text() == "mine"
+
+
+def test_directory_without_the_file_that_marks_its_kind_is_never_replaced(prepared):
+    (prepared / "data_card.json").unlink()
+    with pytest.raises(UserError, match=r"it has no data_card.json, so this program"):
+        write_rows(prepared, {"train": some_rows(3)}, V, overwrite=True)
+    assert (prepared / "train" / "rows-00000.arrow").exists()
+
+
+def test_file_is_never_replaced(tmp_path):
+    (tmp_path / "rows").write_text("mine")
+    with pytest.raises(UserError, match="is a file; name a directory"):
+        write_rows(tmp_path / "rows", {"train": some_rows(3)}, V, overwrite=True)
+    assert (tmp_path / "rows").read_text() == "mine"
+
+
+@pytest.mark.parametrize("path", [".", "/", "", "..", "rows/.."])
+def test_output_needs_a_name_of_its_own(path):
+    with pytest.raises(UserError, match=r"names no directory to make; name one"):
+        whole_directory(path, overwrite=True).__enter__()
+
+
+def test_output_and_input_never_contain_one_another(tmp_path, monkeypatch):
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    (texts / "a.txt").write_text("mine")
+    monkeypatch.chdir(texts)
+    for output, given, message in (
+        ("../texts", [".."], r"lies in the input \.\., and would be read as text"),
+        ("../texts", ["a.txt"], r"holds the input a.txt"),
+        (texts, ["nowhere", tmp_path / "texts"], "holds the input"),
+        ("made", ["../texts"], "lies in the input"),
+    ):
+        with pytest.raises(UserError, match=message):
+            whole_directory(output, True, ["*"], given).__enter__()
+    with whole_directory(
+        tmp_path / "texts2", inputs=["a.txt", "*.txt", "corpus:python"]
+    ) as partial:
+        (partial / "new").touch()
+    assert (texts / "a.txt").read_text() == "mine"
+
+
+def test_place_that_cannot_be_written_is_named_as_it_was_given(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"--output .*file/rows: no directory can be made there"):
+        whole_directory(tmp_path / "file" / "rows").__enter__()
+
+
 def test_what_a_killed_program_left_is_put_in_order(prepared):
     """Killed between the two renames: the old directory is back, and the new one is gone."""
     before = open_prepared(prepared).fingerprint
@@ -181,7 +237,7 @@ def test_what_a_killed_program_left_is_put_in_order(prepared):
     with pytest.raises(UserError, match="exists"), whole_directory(prepared):
         pass
     assert open_prepared(prepared).fingerprint == before
-    with whole_directory(prepared, overwrite=True) as partial:
+    with whole_directory(prepared, True, ["*"]) as partial:
         assert list(partial.iterdir()) == []
         (partial / "new").touch()
     assert [path.name for path in prepared.parent.iterdir()] == ["rows"]
