@@ -1,0 +1,149 @@
+"""Multiple choice: questions with several answers, one of them right, as SWAG, RACE and others have
+them.
+
+    read_choice_questions(names, config)  -> the questions of some files
+"""
+
+import re
+import string
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from bertjax.errors import UserError
+from bertjax.text import streams
+from bertjax.text.records import Record, RecordConfig, read_records, shown
+from bertjax.text.sources import find_sources
+
+# What the parts are called, in the order of preference.
+CONTEXTS = ("context", "premise", "passage", "article")
+CHOICES = ("choices", "options", "endings")
+LABELS = ("label", "answer")
+
+# Where a question of RACE leaves out what a choice fills in.
+_BLANK = re.compile(r"(?<!\w)_+(?!\w)")
+
+
+class ChoiceQuestion(NamedTuple):
+    """One question.
+
+    place: `file:line`, for messages.
+    context: what the model reads first.
+    choices: what it reads second, one at a time: each with the question that it answers.
+    label: which one is right, from 0; None in a file that is read without labels.
+    """
+
+    place: str
+    context: str
+    choices: tuple[str, ...]
+    label: int | None
+
+
+def read_choice_questions(
+    names: Sequence[str], config: RecordConfig, labelled: bool = True
+) -> list[ChoiceQuestion]:
+    """The questions of some files, in order.
+
+    Three forms are told apart by their fields:
+
+        SWAG      sent1, sent2, ending0, ending1, ..., label      choice: sent2, ending
+        RACE      article, question, options, answer A to D       choice: question, option
+        others    context, premise or passage; question where there is one;
+                  choices, options or endings; label or answer
+
+    A question with a `_` for a word has the choice in that place, otherwise the choice behind it.
+    A label is a number from 0 or a letter from A.
+
+    Args:
+        names: files, folders, globs, `dataset:NAME`.
+        config: how they are read.
+        labelled: False: whatever labels there are stay unread.
+
+    Raises:
+        UserError: a field that is missing or of another kind, fewer than two choices, a label that
+            is none of the choices, with file and line; what `read_records` raises.
+
+    Source: Zellers et al. 2018 (SWAG); Lai et al. 2017 (RACE); Devlin et al. 2019, section 4.4.
+    """
+    streams.check_encoding(config.encoding)
+    questions = [
+        _question(record, labelled)
+        for source in find_sources(names, config.encoding)
+        for record in read_records(source, config)
+    ]
+    if not questions:
+        raise UserError(f"{', '.join(names)}: no questions")
+    return questions
+
+
+def _question(record: Record, labelled: bool) -> ChoiceQuestion:
+    place, values = record
+    if "sent1" in values:
+        context = _text(place, values, "sent1")
+        question = _text(place, values, "sent2")
+        choices = _endings(place, values)
+    else:
+        context = _text(place, values, _present(place, values, CONTEXTS))
+        question = _text(place, values, "question") if "question" in values else ""
+        choices = _list(place, values, _present(place, values, CHOICES))
+    if len(choices) < 2:
+        raise UserError(f"{place}: a question needs at least two choices, this has {len(choices)}")
+    joined = tuple(_join(question, choice) for choice in choices)
+    label = None
+    if labelled:
+        label = _label(place, values, _present(place, values, LABELS), len(choices))
+    return ChoiceQuestion(place, context, joined, label)
+
+
+def _present(place: str, values: Mapping[str, Any], known: tuple[str, ...]) -> str:
+    """The one of some names that the record has."""
+    found = [name for name in known if name in values]
+    if len(found) != 1:
+        what = f"both {' and '.join(map(repr, found))}" if found else f"none of {', '.join(known)}"
+        raise UserError(
+            f"{place}: a question has one of {', '.join(known)}; this record has {what}, its "
+            f"fields are {', '.join(map(repr, values))}"
+        )
+    return found[0]
+
+
+def _text(place: str, values: Mapping[str, Any], name: str) -> str:
+    if not isinstance(values.get(name), str):
+        raise UserError(f"{place}: {name!r} is {shown(values.get(name))}, not text")
+    return values[name]
+
+
+def _endings(place: str, values: Mapping[str, Any]) -> list[str]:
+    names = sorted(
+        (name for name in values if name.startswith("ending") and name[6:].isdecimal()),
+        key=lambda name: int(name[6:]),
+    )
+    if names != [f"ending{number}" for number in range(len(names))]:
+        raise UserError(f"{place}: the endings are {', '.join(names)}; they count from ending0")
+    return [_text(place, values, name) for name in names]
+
+
+def _list(place: str, values: Mapping[str, Any], name: str) -> list[str]:
+    value = values[name]
+    if not isinstance(value, list) or not all(isinstance(choice, str) for choice in value):
+        raise UserError(f"{place}: {name!r} is {shown(value)}, not a list of texts")
+    return value
+
+
+def _join(question: str, choice: str) -> str:
+    if _BLANK.search(question):
+        return _BLANK.sub(lambda _: choice, question)
+    return f"{question} {choice}".strip()
+
+
+def _label(place: str, values: Mapping[str, Any], name: str, choices: int) -> int:
+    value = values[name]
+    number = value
+    if isinstance(value, str):
+        word = value.strip().upper()
+        number = int(word) if word.isdecimal() else [*string.ascii_uppercase, word].index(word)
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < choices:
+        raise UserError(
+            f"{place}: {name!r} is {shown(value)}, none of the {choices} choices: a number from 0 "
+            f"to {choices - 1}, or a letter from A"
+        )
+    return number
