@@ -62,7 +62,16 @@ class Checkpoints:
     while one before it can, is damaged: it is moved to `damaged/` beside the directory.
     """
 
-    def __init__(self, directory: Path, config: CheckpointConfig) -> None:
+    def __init__(
+        self, directory: Path, config: CheckpointConfig, *, read_only: bool = False
+    ) -> None:
+        """Opens the directory, or makes it.
+
+        Args:
+            directory: with a directory for each checkpoint.
+            config: which checkpoints are kept.
+            read_only: change nothing; what a kill left half-written stays.
+        """
         policies = ocp.checkpoint_managers
         keep = [policies.LatestN(config.keep_newest)]
 
@@ -87,8 +96,9 @@ class Checkpoints:
                 preservation_policy=policies.AnyPreservationPolicy(keep),
                 # Without it Orbax keeps the loss in memory alone, and a restart forgets the best.
                 best_fn=goodness,
-                cleanup_tmp_directories=True,
-                create=True,
+                cleanup_tmp_directories=not read_only,
+                create=not read_only,
+                read_only=read_only,
             ),
         )
 
@@ -211,7 +221,6 @@ class Checkpoints:
         return aside
 
 
-@functools.cache  # once a process
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
     """The error, what it came from, and so on."""
     while error is not None:
@@ -219,6 +228,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
+@functools.cache  # once a process
 def _ignore_late_readers() -> None:
     """Passes over what Orbax's readers of other arrays still tell when one has found damage.
 

@@ -1,20 +1,34 @@
 """A run directory: config, provenance, checkpoints, metrics and the model that came of it."""
 
+import contextlib
+import fcntl
 import json
 import os
-from collections.abc import Mapping
+import socket
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from bertjax.errors import UserError
 from bertjax.training.checkpoint import CheckpointConfig, Checkpoints
 from bertjax.training.provenance import describe_environment
+
+LOCK_NAME = ".lock"
+# Differing settings that a message names; the rest is counted.
+_MOST_NAMED = 5
+
+# The lock files of the run directories that this process trains in.
+_held: dict[Path, TextIO] = {}
 
 
 def open_run(
     run: Path, config: CheckpointConfig, identity: Mapping[str, Any], resume: bool
 ) -> Checkpoints:
     """Opens, or begins, a run directory and returns its checkpoints.
+
+    The directory belongs to this process until its end, however that comes: the operating system
+    frees the lock of a process that is killed.
 
     Args:
         run: the directory.
@@ -23,32 +37,31 @@ def open_run(
         resume: whether a run that has checkpoints may be continued.
 
     Raises:
-        UserError: the directory holds something else, or a run that these settings do not continue.
+        UserError: the directory holds something else, a run that these settings do not continue,
+            or one that another process trains.
     """
-    if run.exists() and not run.is_dir():
-        raise UserError(f"--run {run}: is a file; name a directory")
-    if run.exists() and any(run.iterdir()) and not (run / "checkpoints").is_dir():
-        raise UserError(f"--run {run}: holds something that is not a run; name a new directory")
+    _check_kind(run)
     run.mkdir(parents=True, exist_ok=True)
-    checkpoints = Checkpoints(run / "checkpoints", config)
-    notes = checkpoints.newest_notes()
-    if notes is None:
-        return checkpoints
-    if not resume:
-        raise UserError(
-            f"--run {run}: has checkpoints and --resume is false; name a new directory or remove it"
-        )
-    then = notes["identity"]
-    changed = [name for name in identity if identity[name] != then.get(name)]
-    if changed:
-        details = "; ".join(
-            f"{name}: {then.get(name)} then, {identity[name]} now" for name in changed
-        )
-        raise UserError(
-            f"--run {run}: was begun with other settings and can not be continued with these "
-            f"({details}). Put them back, or name a new --run directory"
-        )
+    locked_now = _lock(run)
+    try:
+        checkpoints = Checkpoints(run / "checkpoints", config)
+        _check_identity(run, checkpoints.newest_notes(), identity, resume)
+    except BaseException:
+        if locked_now:
+            _unlock(run)
+        raise
     return checkpoints
+
+
+def check_run(
+    run: Path, config: CheckpointConfig, identity: Mapping[str, Any], resume: bool
+) -> None:
+    """Raises what `open_run` would raise, and writes nothing."""
+    _check_kind(run)
+    _check_free(run)
+    if (run / "checkpoints").is_dir():
+        notes = Checkpoints(run / "checkpoints", config, read_only=True).newest_notes()
+        _check_identity(run, notes, identity, resume)
 
 
 def write_provenance(run: Path, config_yaml: str, origin: Mapping[str, Any]) -> None:
@@ -61,3 +74,93 @@ def write_provenance(run: Path, config_yaml: str, origin: Mapping[str, Any]) -> 
         aside = run / f"{name}.partial"
         aside.write_text(text, encoding="utf-8")
         os.replace(aside, run / name)
+
+
+def _check_kind(run: Path) -> None:
+    if not run.exists():
+        return
+    if not run.is_dir():
+        raise UserError(f"--run {run}: is a file; name a directory")
+    names = {path.name for path in run.iterdir()} - {LOCK_NAME}
+    if names and not (run / "checkpoints").is_dir():
+        raise UserError(f"--run {run}: holds something that is not a run; name a new directory")
+
+
+def _check_identity(
+    run: Path, notes: Mapping[str, Any] | None, identity: Mapping[str, Any], resume: bool
+) -> None:
+    """Refuses a run that these settings do not continue; None = it has no checkpoint."""
+    if notes is None:
+        return
+    if not resume:
+        raise UserError(
+            f"--run {run}: has checkpoints and --resume is false; name a new directory or remove it"
+        )
+    then = dict(_flatten({name: notes["identity"].get(name) for name in identity}))
+    now = dict(_flatten(identity))
+    changed = [name for name in {**now, **then} if now.get(name) != then.get(name)]
+    if changed:
+        details = "; ".join(
+            f"{name}: {then.get(name)} then, {now.get(name)} now" for name in changed[:_MOST_NAMED]
+        )
+        more = len(changed) - _MOST_NAMED
+        raise UserError(
+            f"--run {run}: was begun with other settings and can not be continued with these "
+            f"({details}{f'; and {more} more' if more > 0 else ''}). Put them back, or name a new"
+            " --run directory"
+        )
+
+
+def _flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The settings by their dotted names."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _lock(run: Path) -> bool:
+    """Claims the directory for this process; False = it had it already."""
+    if run.resolve() in _held:
+        return False
+    file = (run / LOCK_NAME).open("a+", encoding="utf-8")
+    try:
+        _claim(run, file)
+    except OSError as error:
+        print(
+            f"{run}: this file system has no locks ({error.strerror}); see to it that no other"
+            " process trains in this directory",
+            file=sys.stderr,
+        )
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+    file.flush()
+    _held[run.resolve()] = file
+    return True
+
+
+def _unlock(run: Path) -> None:
+    _held.pop(run.resolve()).close()
+
+
+def _check_free(run: Path) -> None:
+    """Raises if another process trains in the directory; writes nothing."""
+    path = run / LOCK_NAME
+    if run.resolve() not in _held and path.exists():
+        with path.open("r+", encoding="utf-8") as file, contextlib.suppress(OSError):
+            _claim(run, file)
+
+
+def _claim(run: Path, file: TextIO) -> None:
+    """Locks the file, which says who holds it; as long as it is open, no other process can."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        holder = file.read().strip() or "another process"
+        file.close()
+        raise UserError(
+            f"--run {run}: {holder} is training in it; wait for its end or stop it, or name another"
+            " --run directory"
+        ) from None
