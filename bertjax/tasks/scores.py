@@ -71,6 +71,42 @@ def classification_scores(
     }
 
 
+def confusion_matrices(
+    gold: Int[np.ndarray, "*R N"], predicted: Int[np.ndarray, "*R N"], classes: int
+) -> Int[np.ndarray, "*R C C"]:
+    """Gold classes down, predicted ones across, of many draws of examples at once."""
+    cells = np.asarray(gold) * classes + predicted
+    flat = cells.reshape(-1, cells.shape[-1])
+    # Each draw counts in numbers of its own.
+    numbers = flat + classes**2 * np.arange(len(flat))[:, None]
+    counts = np.bincount(numbers.ravel(), minlength=len(flat) * classes**2)
+    return counts.reshape(*cells.shape[:-1], classes, classes)
+
+
+def scores_of_confusion(
+    confusion: Int[np.ndarray, "*R C C"],
+) -> dict[str, Float[np.ndarray, "*R"]]:
+    """`accuracy`, `macro_f1`, `micro_f1` and `mcc` of many confusion matrices at once, as
+    `classification_scores` has them; what is None there is NaN here. For resampling.
+    """
+    confusion = np.asarray(confusion, float)
+    right = np.diagonal(confusion, axis1=-2, axis2=-1)
+    wanted, found = confusion.sum(axis=-1), confusion.sum(axis=-2)
+    size, hits = wanted.sum(axis=-1), right.sum(axis=-1)
+    occurs = wanted + found > 0
+    f1 = 2 * right / np.where(occurs, wanted + found, 1)
+    # Gorodkin 2004: the covariance of gold and predicted over the root of their variances.
+    variances = [size**2 - (counts**2).sum(axis=-1) for counts in (wanted, found)]
+    spread = np.sqrt(variances[0] * variances[1])
+    mcc = (hits * size - (wanted * found).sum(axis=-1)) / np.where(spread > 0, spread, 1)
+    return {
+        "accuracy": hits / size,
+        "macro_f1": f1.sum(axis=-1) / occurs.sum(axis=-1),
+        "micro_f1": hits / size,
+        "mcc": np.where(variances[0] > 0, mcc, np.nan),
+    }
+
+
 def multilabel_scores(
     gold: Bool[np.ndarray, "N C"],
     probabilities: Float[np.ndarray, "N C"],

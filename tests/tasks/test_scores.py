@@ -13,11 +13,13 @@ from bertjax.tasks.scores import (
     calibration_error,
     choice_scores,
     classification_scores,
+    confusion_matrices,
     entity_counts,
     entity_scores,
     f1_of_counts,
     multilabel_scores,
     regression_scores,
+    scores_of_confusion,
     scoring_library,
     tag_scores,
 )
@@ -87,6 +89,23 @@ def test_area_is_the_mean_over_classes_and_none_where_one_has_no_example():
 def test_scores_of_a_single_class_are_not_made_up():
     scores = classification_scores(np.array([1, 1]), one_hot([1, 0], 2), ["no", "yes"])
     assert (scores["roc_auc"], scores["mcc"], scores["accuracy"]) == (None, None, 0.5)
+
+
+@pytest.mark.filterwarnings("error")
+def test_scores_of_many_draws_are_those_of_each():
+    rng = np.random.default_rng(2)
+    gold, predicted = np.array([0, 0, 1, 2, 2, 3]), np.array([0, 1, 1, 2, 3, 2])
+    # Draws of six miss some of the classes, and one draw has a single one.
+    draws = np.concatenate([rng.integers(6, size=(30, 6)), np.zeros((1, 6), int)])
+    confusion = confusion_matrices(gold[draws], predicted[draws], 4)
+    scores = scores_of_confusion(confusion)
+    for draw, numbers in enumerate(draws):
+        one = classification_scores(gold[numbers], one_hot(predicted[numbers], 4), "abcd")
+        assert confusion[draw].tolist() == one["confusion_matrix"]
+        for name, values in scores.items():
+            expected = np.nan if one[name] is None else one[name]
+            assert values[draw] == pytest.approx(expected, nan_ok=True)
+    assert confusion_matrices(gold, predicted, 4).shape == (4, 4)
 
 
 def test_multilabel_scores_are_their_definitions():
@@ -208,7 +227,8 @@ def test_missing_library_is_told_with_its_extra(monkeypatch):
 
 def test_reading_and_scoring_import_neither_jax_nor_the_libraries_before_they_need_them():
     code = (
-        "import sys, bertjax.tasks.labelled, bertjax.tasks.scores, bertjax.tasks.significance\n"
+        "import sys, bertjax.tasks.labelled, bertjax.tasks.conll, bertjax.tasks.squad\n"
+        "import bertjax.tasks.choice_questions, bertjax.tasks.significance\n"
         "heavy = {'jax', 'sklearn', 'scipy', 'seqeval', 'matplotlib', 'pyarrow'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
