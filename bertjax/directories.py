@@ -92,10 +92,10 @@ def describe_run(path: Path) -> dict[str, Any]:
 
 
 def describe_prepared(path: Path) -> dict[str, Any]:
-    """A prepared directory: its splits, their tokens, and the tokenizer that made them."""
+    """A prepared directory, every byte checked: its splits, their tokens, and its tokenizer."""
     from bertjax.text.rows import SPLITS, open_prepared
 
-    prepared = open_prepared(path)
+    prepared = open_prepared(path, check_again=True)
     splits = {
         split: {
             name: value

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from bertjax.errors import UserError
+from bertjax.text.checksums import STAMP_NAME, check_files, describe_file
 from bertjax.text.output import whole_directory
 
 SPLITS = ("train", "validation", "test")
@@ -33,6 +34,7 @@ TOKEN_COUNTS_NAME = "train/token_counts.npy"
 # Patterns of the files of a prepared directory.
 PREPARED_FILES = (
     CARD_NAME,
+    f"{STAMP_NAME}*",
     TOKEN_COUNTS_NAME,
     f"{TOKENIZER_NAME}/*",
     *(f"{split}/rows-*.arrow" for split in SPLITS),
@@ -174,12 +176,17 @@ class PreparedDirectory:
         self.token_counts: np.ndarray = np.load(path / TOKEN_COUNTS_NAME)
 
 
-def open_prepared(path: Path | str) -> PreparedDirectory:
+def open_prepared(path: Path | str, check_again: bool = False) -> PreparedDirectory:
     """Opens a prepared directory, after a check that it is whole.
+
+    Args:
+        path: the directory.
+        check_again: read all files and compare their sha256 with the data card's, also those that
+            were found good before and have not been written to since.
 
     Raises:
         UserError: no such directory, a half-written or foreign one, or one with a file that is
-            missing, cut short or of another format.
+            missing, damaged or of another format.
     """
     path = Path(path)
     again = "make it again with `python -m train.prepare`"
@@ -202,15 +209,7 @@ def open_prepared(path: Path | str) -> PreparedDirectory:
             f" {FORMAT_VERSION}; {again}"
         )
     try:
-        for name, size in _sizes(card):
-            file = path / name
-            if not file.is_file():
-                raise UserError(f"{file}: missing, though the data card lists it; {again}")
-            if file.stat().st_size != size:
-                raise UserError(
-                    f"{file}: damaged: {file.stat().st_size} bytes, the data card says {size};"
-                    f" {again}"
-                )
+        check_files(path, _described(card), again, check_again)
         prepared = PreparedDirectory(path, card)
         for split in SPLITS:
             if len(getattr(prepared, split)) != card["splits"][split]["rows"]:
@@ -390,21 +389,12 @@ def write_rows(
         write_card(partial, counts, card)
 
 
-def describe_file(file: Path) -> dict[str, Any]:
-    """`bytes` and `sha256` of a file."""
-    with file.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return {"bytes": file.stat().st_size, "sha256": digest}
-
-
-def _sizes(card: Mapping[str, Any]) -> list[tuple[str, int]]:
-    """(name, bytes) of every file that the card lists."""
-    sizes = [(name, file["bytes"]) for name, file in card["files"].items()]
+def _described(card: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """What the card says of every file, by its name in the directory."""
+    described = dict(card["files"])
     for split in SPLITS:
-        sizes += [
-            (f"{split}/{file['name']}", file["bytes"]) for file in card["splits"][split]["files"]
-        ]
-    return sizes
+        described |= {f"{split}/{file['name']}": file for file in card["splits"][split]["files"]}
+    return described
 
 
 # Through buffers: `pyarrow.array` and `to_numpy` import pandas where it is there, which takes 1 s.

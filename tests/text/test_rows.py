@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from bertjax.errors import UserError
+from bertjax.text import checksums
 from bertjax.text import rows as rows_module
 from bertjax.text.output import whole_directory
 from bertjax.text.rows import BLOCK_ROWS, COLUMNS, RowWriter, open_prepared, write_rows
@@ -136,12 +137,70 @@ def test_damaged_files_are_refused(prepared):
     file.write_bytes(whole[:-1])
     with pytest.raises(UserError, match=r"rows-00000.arrow: damaged: \d+ bytes"):
         open_prepared(prepared)
-    file.write_bytes(bytes(len(whole)))
-    with pytest.raises(UserError, match="not a file of rows"):
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1
+    file.write_bytes(flipped)
+    with pytest.raises(UserError, match=r"rows-00000.arrow: damaged: its sha256 is not the one"):
         open_prepared(prepared)
     file.unlink()
     with pytest.raises(UserError, match="missing, though the data card lists it"):
         open_prepared(prepared)
+
+
+def describe_again(prepared, name):
+    """Makes the card agree with the file, as a foreign writer's would."""
+    card = json.loads((prepared / "data_card.json").read_text())
+    [described] = card["splits"]["train"]["files"]
+    described |= checksums.describe_file(prepared / "train" / name)
+    (prepared / "data_card.json").write_text(json.dumps(card))
+
+
+def test_file_of_another_format_is_refused(prepared):
+    (prepared / "train" / "rows-00000.arrow").write_bytes(bytes(99))
+    describe_again(prepared, "rows-00000.arrow")
+    with pytest.raises(UserError, match="not a file of rows"):
+        open_prepared(prepared)
+
+
+@pytest.mark.parametrize("name", ["train/rows-00000.arrow", "train/token_counts.npy"])
+def test_damage_after_the_first_check_is_found(prepared, name):
+    open_prepared(prepared)
+    content = bytearray((prepared / name).read_bytes())
+    content[-9] ^= 1
+    (prepared / name).write_bytes(content)
+    with pytest.raises(UserError, match=f"{name}: damaged: its sha256"):
+        open_prepared(prepared)
+
+
+def test_files_are_read_once_and_whenever_they_may_have_changed(prepared, monkeypatch, tmp_path):
+    read = []
+    sha256 = checksums._sha256
+    monkeypatch.setattr(checksums, "_sha256", lambda file: read.append(file.name) or sha256(file))
+
+    def read_at(directory, **options):
+        read.clear()
+        open_prepared(directory, **options)
+        return sorted(read)
+
+    every = ["rows-00000.arrow", "rows-00000.arrow", "token_counts.npy"]
+    assert read_at(prepared) == every
+    assert read_at(prepared) == []
+    assert read_at(prepared, check_again=True) == every
+    (prepared / "test" / "rows-00000.arrow").touch()
+    assert read_at(prepared) == ["rows-00000.arrow"]
+    shutil.copytree(prepared, tmp_path / "copy")  # keeps times and the stamp
+    assert read_at(tmp_path / "copy") == every
+    (prepared / ".verified.json").write_text("[")
+    assert read_at(prepared) == every
+
+
+def test_directory_that_may_only_be_read_is_checked_every_time(prepared, monkeypatch):
+    def refuse(*paths):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(checksums.os, "replace", refuse)
+    assert len(open_prepared(prepared).train) == len(open_prepared(prepared).train) == 7
+    assert not (prepared / ".verified.json").exists()
 
 
 def test_card_that_contradicts_the_rows_is_refused(prepared):

@@ -1,0 +1,91 @@
+"""Files against the sha256 that a data card lists for them: read once, then told by a stamp."""
+
+import concurrent.futures
+import contextlib
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bertjax.errors import UserError
+
+STAMP_NAME = ".verified.json"
+# From so many bytes on, reading takes long enough to say so.
+_LONG = 4 << 30
+
+
+def describe_file(file: Path) -> dict[str, Any]:
+    """`bytes` and `sha256` of a file."""
+    return {"bytes": file.stat().st_size, "sha256": _sha256(file)}
+
+
+def check_files(
+    directory: Path, files: Mapping[str, Mapping[str, Any]], way_out: str, again: bool = False
+) -> None:
+    """Sees that every file has the bytes it was described with.
+
+    A file is read when it is met first. What was found good is noted in the directory, where that
+    may be written, by the file's size, time and inode: a file that was written to or copied since
+    is read again.
+
+    Args:
+        directory: where they lie.
+        files: what `describe_file` said of each, by its name in the directory.
+        way_out: what to do about a damaged one.
+        again: read all of them, whatever was noted.
+
+    Raises:
+        UserError: one is missing, or has other bytes.
+    """
+    noted = {} if again else _read_stamps(directory)
+    stamps = {}
+    for name, described in files.items():
+        file = directory / name
+        if not file.is_file():
+            raise UserError(f"{file}: missing, though the data card lists it; {way_out}")
+        status = file.stat()
+        if status.st_size != described["bytes"]:
+            raise UserError(
+                f"{file}: damaged: {status.st_size} bytes, the data card says"
+                f" {described['bytes']}; {way_out}"
+            )
+        stamps[name] = [described["sha256"], status.st_mtime_ns, status.st_ino]
+    unread = [name for name in files if noted.get(name) != stamps[name]]
+    if not unread:
+        return
+    size = sum(files[name]["bytes"] for name in unread)
+    if size > _LONG:
+        print(f"{directory}: checking {size / 1e9:,.0f} GB of files, once", file=sys.stderr)
+    with concurrent.futures.ThreadPoolExecutor() as pool:  # hashlib lets other threads run
+        found = pool.map(lambda name: _sha256(directory / name), unread)
+        for name, sha256 in zip(unread, found, strict=True):
+            if sha256 != files[name]["sha256"]:
+                pool.shutdown(cancel_futures=True)
+                raise UserError(
+                    f"{directory / name}: damaged: its sha256 is not the one in the data card;"
+                    f" {way_out}"
+                )
+    _write_stamps(directory, stamps)
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _read_stamps(directory: Path) -> dict[str, list[Any]]:
+    try:
+        stamps = json.loads((directory / STAMP_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return stamps if isinstance(stamps, dict) else {}
+
+
+def _write_stamps(directory: Path, stamps: Mapping[str, list[Any]]) -> None:
+    aside = directory / f"{STAMP_NAME}.{os.getpid()}"
+    with contextlib.suppress(OSError):  # a directory that may only be read is checked every time
+        aside.write_text(json.dumps(stamps), encoding="utf-8")
+        os.replace(aside, directory / STAMP_NAME)
