@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 import bertjax
-from bertjax.commands import compare, embed, evaluate, fill_mask, info, predict
+from bertjax.commands import compare, embed, evaluate, fill_mask, info, predict, verify
 from bertjax.errors import program
 
 COMMANDS = {
@@ -15,6 +15,7 @@ COMMANDS = {
     "compare": compare,
     "embed": embed,
     "info": info,
+    "verify": verify,
 }
 
 

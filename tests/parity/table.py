@@ -2,10 +2,10 @@
 
     .venv-parity/bin/python -m tests.parity.table --configurations 50 --checkpoint DIR ...
 
-The reference is torch in float64. Rows are classes, a table each for bertjax in float64 and
-float32 and, to compare with, torch in float32. Takes half an hour on one core, nearly all of it to
-compile; what random configurations run is compiled without most of XLA's optimizations, as in the
-tests, the checkpoints with all of them.
+The reference is torch in float64, the measure that of `ladder.differences`. Rows are classes, a
+table each for bertjax in float64 and float32 and, to compare with, torch in float32. Takes half an
+hour on one core, nearly all of it to compile; what random configurations run is compiled without
+most of XLA's optimizations, as in the tests, the checkpoints with all of them.
 """
 
 import argparse

@@ -1,0 +1,123 @@
+"""What torch and transformers compute with a checkpoint, where they are installed."""
+
+import contextlib
+import importlib.util
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from bertjax.config import BertConfig
+from bertjax.verification.examples import Arrangement
+from bertjax.verification.outputs import Answers, Quantity, read_answers
+
+PACKAGES = ("torch", "transformers")
+# What two models must share to be asked the same and to answer alike.
+SAME_SHAPE = (
+    "vocab_size",
+    "hidden_size",
+    "type_vocab_size",
+    "max_position_embeddings",
+    "num_labels",
+)
+
+
+def missing_packages() -> list[str]:
+    """Those of torch and transformers that are not installed."""
+    return [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+
+
+def ask_transformers(
+    source: str, architecture: str, config: BertConfig, arrangements: Sequence[Arrangement]
+) -> Answers:
+    """The answers of the class in transformers, in float32 on the CPU.
+
+    Args:
+        source: a model directory, or the name of a model on the Hugging Face hub.
+        architecture: the class.
+        config: of the model that is compared with it.
+        arrangements: of `arrange_alone`: no padding, one example a row.
+
+    Raises:
+        OSError: there is no such model, or transformers cannot read it.
+        ValueError: it is of another shape, or lacks parameters of the class.
+    """
+    import torch
+    import transformers
+
+    with _quiet(transformers):
+        model, info = getattr(transformers, architecture).from_pretrained(
+            source,
+            dtype=torch.float32,
+            attn_implementation="eager",
+            output_loading_info=True,
+        )
+    lacking = sorted(info["missing_keys"])
+    if lacking:
+        raise ValueError(f"it has no {lacking[0]}, which {architecture} needs")
+    for name in SAME_SHAPE:
+        if getattr(model.config, name) != getattr(config, name):
+            raise ValueError(
+                f"its {name} is {getattr(model.config, name)}, this model's {getattr(config, name)}"
+            )
+    model.eval()
+    answers: Answers = {}
+    for arrangement in arrangements:
+        found = _run(model, architecture, arrangement)
+        answers |= read_answers(found, arrangement)
+    return answers
+
+
+def _run(model: Any, architecture: str, arrangement: Arrangement) -> dict[str, Quantity]:
+    import torch
+
+    inputs = {
+        "input_ids": torch.from_numpy(arrangement.batch.token_ids).long(),
+        "token_type_ids": torch.from_numpy(arrangement.batch.token_type_ids).long(),
+        "attention_mask": torch.from_numpy(arrangement.batch.sequence_ids).long(),
+    }
+    if architecture == "BertForMultipleChoice":  # a question of one choice each
+        inputs = {name: value[:, None] for name, value in inputs.items()}
+    with torch.no_grad():
+        output = model(**inputs, output_hidden_states=True)
+
+    def of_tokens(values: Any) -> Quantity:
+        return Quantity(values.numpy(), True)
+
+    def of_examples(values: Any) -> Quantity:
+        return Quantity(values.numpy()[:, None], False)
+
+    found = {"hidden": of_tokens(output.hidden_states[-1])}
+    match architecture:
+        case "BertModel":
+            found["pooled"] = of_examples(output.pooler_output)
+        case "BertForPreTraining":
+            found["mlm_logits"] = of_tokens(output.prediction_logits)
+            found["nsp_logits"] = of_examples(output.seq_relationship_logits)
+        case "BertForQuestionAnswering":
+            both = np.stack([output.start_logits, output.end_logits], axis=-1)
+            found["logits"] = Quantity(both, True)
+        case "BertForMaskedLM" | "BertForTokenClassification":
+            found["logits"] = of_tokens(output.logits)
+        case _:
+            found["logits"] = of_examples(output.logits)
+    return found
+
+
+@contextlib.contextmanager
+def _quiet(transformers: Any) -> Iterator[None]:
+    """No warnings, no bars: what matters is told by `ask_transformers`."""
+    before = transformers.logging.get_verbosity()
+    bars = transformers.logging.is_progress_bar_enabled()
+    transformers.logging.set_verbosity(logging.CRITICAL)
+    transformers.logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        transformers.logging.set_verbosity(before)
+        if bars:
+            transformers.logging.enable_progress_bar()
