@@ -1,13 +1,15 @@
 """The command line of the programs in `train/`: a dataclass is the config, from YAML and flags."""
 
+import argparse
 import dataclasses
 import json
 import re
 import sys
+import types
 import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import jsonargparse
 import yaml
@@ -16,6 +18,9 @@ from bertjax.config import nearest
 from bertjax.errors import UserError
 
 Config = TypeVar("Config")
+
+# Fields of a section that a message names.
+_MOST_NAMED = 4
 
 
 def parse(
@@ -28,31 +33,30 @@ def parse(
     (its `Attributes:`) is the help text.
 
     Raises:
-        UserError: an unknown key (with its nearest neighbour), a value of the wrong type, no such
-            file.
+        UserError: an unknown key (with its nearest neighbour), a value of the wrong type, a missing
+            one, no such file.
     """
-    arguments = [_underscore(word) for word in (sys.argv[1:] if arguments is None else arguments)]
-    parser = jsonargparse.ArgumentParser(
-        description=description, exit_on_error=False, allow_abbrev=False
-    )
-    parser.add_argument(
-        "--config",
-        action="config",
-        help="a YAML file with any of the fields below; flags win over it",
-    )
-    parser.add_class_arguments(config_class)
-    fields = dict(flat_fields(config_class))
-    paths, flags = _split_config_files(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    hints = dict(flat_fields(config_class))
+    parser = _make_parser(config_class, description, hints)
+    if "--help" in words or "-h" in words:
+        parser.parse_args(["--help"])
+    paths, given = _split_words(words, hints)
+    texts: dict[str, str] = {}
     for path in paths:
-        _require_config(path)
-    # What comes later wins, so the files come first.
-    files = [f"--config={path}" for path in paths]
+        texts |= _read_file(path, config_class, hints)
+    texts |= given
+    missing = [f"--{name}" for name in _required(config_class) if name not in texts]
+    if missing:
+        raise UserError(
+            f"{' and '.join(missing)} {'are' if len(missing) > 1 else 'is'} missing (--help tells"
+            " what can be given)"
+        )
     try:
-        namespace = parser.parse_args(files + _join_values(flags, fields))
-        namespace.pop("config")
-        return config_class(**_build(config_class, namespace))
+        namespace = parser.parse_args([f"--{name}={text}" for name, text in texts.items()])
     except jsonargparse.ArgumentError as error:
-        raise UserError(_explain(str(error), list(fields))) from None
+        raise UserError(_explain(str(error), texts, hints)) from None
+    return _build(config_class, namespace)
 
 
 def to_yaml(config: Any) -> str:
@@ -71,100 +75,251 @@ def flat_fields(config_class: type, prefix: str = "") -> Iterator[tuple[str, Any
             yield prefix + field.name, hint
 
 
-def _underscore(word: str) -> str:
-    """An option as its field is named: `--vocab-size=V` and `--vocab_size=V` are the same."""
-    name, equals, value = word.partition("=")
-    return (
-        name.replace("-", "_").replace("__", "--", 1) + equals + value
-        if name.startswith("--")
-        else word
-    )
+def _required(config_class: type) -> list[str]:
+    missing = dataclasses.MISSING
+    return [
+        field.name
+        for field in dataclasses.fields(config_class)
+        if field.default is missing and field.default_factory is missing
+    ]
 
 
-def _build(config_class: type, namespace: jsonargparse.Namespace) -> dict[str, Any]:
+def _build(config_class: type[Config], namespace: jsonargparse.Namespace) -> Config:
     hints = typing.get_type_hints(config_class)
     values = {}
     for field in dataclasses.fields(config_class):
         value = namespace[field.name]
         nested = dataclasses.is_dataclass(hints[field.name])
-        values[field.name] = (
-            hints[field.name](**_build(hints[field.name], value)) if nested else value
-        )
-    return values
+        values[field.name] = _build(hints[field.name], value) if nested else value
+    return config_class(**values)
 
 
-def _join_values(arguments: list[str], fields: dict[str, Any]) -> list[str]:
-    """Turns `--input a b` into `--input=["a", "b"]`, and `--overwrite` alone into `=true`."""
-    joined: list[str] = []
-    words = iter(enumerate(arguments))
-    for index, word in words:
-        name, equals, value = word.partition("=")
-        if fields.get(name[2:]) is bool and not equals:
-            alone = index + 1 == len(arguments) or arguments[index + 1].startswith("--")
-            joined.append(f"{word}=true" if alone else word)
+# -------------------------------------------------------------------- what is given
+
+
+def _split_words(words: list[str], hints: dict[str, Any]) -> tuple[list[str], dict[str, str]]:
+    """The files that `--config` names, and the text given for each field."""
+    paths: list[str] = []
+    texts: dict[str, str] = {}
+    index = 0
+    while index < len(words):
+        word = words[index]
+        option, equals, text = word.partition("=")
+        if not option.startswith("--"):
+            raise UserError(f"{word!r} belongs to no option; a value stands behind its --option")
+        name = option[2:].replace("-", "_")
+        values = [text] if equals else []
+        index += 1
+        while not equals and index < len(words) and not words[index].startswith("--"):
+            values.append(words[index])
+            index += 1
+        if name == "config":
+            if len(values) != 1:
+                raise UserError("--config takes one file: --config FILE.yaml")
+            paths += values
             continue
-        if not name.startswith("--") or typing.get_origin(fields.get(name[2:])) is not list:
-            joined.append(word)
-            continue
-        values = [value] if equals else []
-        while (
-            not equals and index + 1 < len(arguments) and not arguments[index + 1].startswith("--")
-        ):
-            index, word = next(words)
-            values.append(word)
-        if len(values) == 1 and values[0].startswith("["):
-            joined.append(f"{name}={values[0]}")
+        _check_name(name, hints, " ".join(values))
+        if typing.get_origin(hints[name]) is list:
+            whole = len(values) == 1 and values[0].startswith("[")
+            texts[name] = values[0] if whole else json.dumps(values)
+        elif not values and hints[name] is bool:
+            texts[name] = "true"
+        elif len(values) == 1:
+            texts[name] = values[0]
         else:
-            joined.append(f"{name}={json.dumps(values)}")
-    return joined
+            more = f", not {' '.join(values)!r}" if values else ""
+            raise UserError(f"{option} takes one value{more}; it must be {_rule(hints[name])}")
+    return paths, texts
 
 
-def _split_config_files(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """The files that `--config` names, and the other words."""
-    paths, others = [], []
-    words = iter(arguments)
-    for word in words:
-        if word == "--config":
-            paths.append(next(words, ""))
-        elif word.startswith("--config="):
-            paths.append(word.removeprefix("--config="))
-        else:
-            others.append(word)
-    return paths, others
-
-
-def _require_config(path: str) -> None:
+def _read_file(path: str, config_class: type, hints: dict[str, Any]) -> dict[str, str]:
+    """The text that a YAML file gives for each field, as a flag would."""
     if not Path(path).is_file():
-        raise UserError(f"--config {path}: no such file")
+        there = "is a directory; name a file in it" if Path(path).is_dir() else "no such file"
+        raise UserError(f"--config {path}: {there}")
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"--config {path}: not YAML: {' '.join(str(error).split())}") from None
+    if content is None:
+        raise UserError(f"--config {path}: holds no field; leave it out, or give one (seed: 1)")
     if not isinstance(content, dict):
         raise UserError(
             f"--config {path}: a config is a mapping of field names to values, this file holds"
             f" {content!r:.60}"
         )
+    return dict(_flatten_content(content, config_class, hints))
 
 
-def _explain(message: str, names: list[str]) -> str:
-    """jsonargparse's complaint in our words: the key, the rule, the nearest neighbour."""
-    message = " ".join(message.split())
-    for pattern in (
-        r"unrecognized arguments: --(?P<key>[\w.\-]+)",
-        r"Group '(?P<group>[\w.]+)' does not accept option '(?P<key>[\w.]+)'",
-        r"Option '(?P<key>[\w.]+)' is not accepted",
-    ):
-        if found := re.search(pattern, message):
-            group = found.groupdict().get("group")
-            key = f"{group}.{found['key']}" if group else found["key"]
-            return f"unknown key {key}{nearest(key, names)} (--help lists them all)"
-    if found := re.search(r'Parser key "([\w.]+)": (.*)', message):
-        rule = re.sub(r"<class '(\w+)'>", r"\1", found[2]).replace("typing.Literal", "one of ")
-        if value := re.search(r"Given value: (.*)$", rule):
-            wanted = [
-                kind for kind in re.findall(r"- Expected an? (\w+)", rule) if kind != "NoneType"
-            ]
-            rule = f"Expected a {' or '.join(wanted)}. Got value: {value[1]}"
-        return f"{found[1]}: {rule}"
-    return message
+def _flatten_content(
+    content: dict[Any, Any], config_class: type, hints: dict[str, Any], prefix: str = ""
+) -> Iterator[tuple[str, str]]:
+    own = typing.get_type_hints(config_class)
+    for key, value in content.items():
+        name = f"{prefix}{key}"
+        section = own.get(key)
+        if dataclasses.is_dataclass(section) and isinstance(value, dict | None):
+            # A section that is left empty gives nothing.
+            yield from _flatten_content(value or {}, section, hints, f"{name}.")
+        else:
+            _check_name(name, hints, value)
+            yield name, _to_text(name, value, hints[name])
+
+
+def _check_name(name: str, hints: dict[str, Any], value: Any) -> None:
+    """Refuses what is no field; `value` is what was given for it."""
+    if name in hints:
+        return
+    inner = [field for field in hints if field.startswith(f"{name}.")]
+    if inner:
+        some = ", ".join(inner[:_MOST_NAMED]) + (", ..." if len(inner) > _MOST_NAMED else "")
+        raise UserError(f"{name}={value} is no value for a section; give its fields: {some}")
+    raise UserError(f"unknown key {name}{nearest(name, list(hints))} (--help lists them all)")
+
+
+def _to_text(name: str, value: Any, hint: Any) -> str:
+    """A value of YAML as one would give it behind an option.
+
+    Raises:
+        UserError: YAML reads as something else what must be text (no, 1e3, nothing).
+    """
+    kinds = _kinds(hint)
+    if value is None and type(None) not in kinds:
+        raise UserError(f"{name} is empty; it must be {_rule(hint)}")
+    if str in kinds and isinstance(value, bool | int | float):
+        raise UserError(f"{name}={json.dumps(value)} must be {_rule(hint)}; put it in quotes")
+    if typing.get_origin(hint) is list and not isinstance(value, list):
+        value = [value]
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+# -------------------------------------------------------------------- what is wrong with it
+
+
+def _explain(message: str, texts: dict[str, str], hints: dict[str, Any]) -> str:
+    """jsonargparse's complaint in our words: the field, the value, the rule."""
+    found = re.search(r'Parser key "([\w.]+)"', message)
+    if not found or found[1] not in hints:
+        return " ".join(message.split())
+    name = found[1]
+    choices = [value for kind in _kinds(hints[name]) for value in typing.get_args(kind)]
+    near = nearest(texts[name], choices) if all(isinstance(one, str) for one in choices) else ""
+    return f"{name}={texts[name]} must be {_rule(hints[name])}{near}"
+
+
+def _kinds(hint: Any) -> list[Any]:
+    """The members of a union; of another type itself."""
+    united = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    return list(typing.get_args(hint)) if united else [hint]
+
+
+def _rule(hint: Any) -> str:
+    """What a value of this type is, in words."""
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    said = []
+    for kind in _kinds(hint):
+        if typing.get_origin(kind) is Literal:
+            said.append(f"one of {', '.join(map(str, typing.get_args(kind)))}")
+        elif typing.get_origin(kind) is list:
+            said.append(f"a list, each of it {_rule(typing.get_args(kind)[0])}")
+        else:
+            said.append("null" if kind is type(None) else words.get(kind, "a mapping"))
+    return " or ".join(said)
+
+
+# -------------------------------------------------------------------- --help
+
+
+def _make_parser(
+    config_class: type, description: str, hints: dict[str, Any]
+) -> jsonargparse.ArgumentParser:
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    parser = jsonargparse.ArgumentParser(
+        prog=f"python -m {spec.name}" if spec else None,
+        usage="%(prog)s [--config FILE.yaml] [--option VALUE ...]",
+        description=description,
+        exit_on_error=False,
+        allow_abbrev=False,
+        formatter_class=_HelpFormatter,
+    )
+    parser.add_argument(
+        "--config",
+        metavar="FILE.yaml",
+        help="any of the fields below, with _ where an option has -; flags win over it",
+    )
+    _add_fields(parser, config_class, hints)
+    return parser
+
+
+def _add_fields(
+    parser: jsonargparse.ArgumentParser, config_class: type, hints: dict[str, Any], prefix: str = ""
+) -> None:
+    """Adds the fields of a dataclass as a group, then those of the dataclasses in it."""
+    documents = [one.__doc__ or "" for one in config_class.__mro__ if dataclasses.is_dataclass(one)]
+    group = parser.add_argument_group(documents[0].partition("\n")[0].rstrip("."))
+    own = typing.get_type_hints(config_class)
+    for field in dataclasses.fields(config_class):
+        if dataclasses.is_dataclass(own[field.name]):
+            continue
+        hint, default = own[field.name], field.default
+        if field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        required = default is dataclasses.MISSING
+        known = "" if required else f" (default: {_shown(default)})"
+        said = next(filter(None, (_attribute(text, field.name) for text in documents)), "")
+        group.add_argument(
+            f"--{prefix}{field.name}",
+            type=hint,
+            metavar=_metavar(hint),
+            help=f"{said}{' (required)' if required or default == '' else known}".replace(
+                "%", "%%"
+            ),
+            **({} if required else {"default": default}),
+        )
+    for field in dataclasses.fields(config_class):
+        if dataclasses.is_dataclass(own[field.name]):
+            _add_fields(parser, own[field.name], hints, f"{prefix}{field.name}.")
+
+
+def _attribute(document: str, name: str) -> str:
+    """What a docstring's `Attributes:` say of one."""
+    import docstring_parser
+
+    for one in docstring_parser.parse(document).params:
+        if one.arg_name == name:
+            return " ".join((one.description or "").split())
+    return ""
+
+
+def _metavar(hint: Any) -> str:
+    kinds = [kind for kind in _kinds(hint) if kind is not type(None)]
+    if typing.get_origin(kinds[0]) is Literal:
+        return "{" + ",".join(map(str, typing.get_args(kinds[0]))) + "}"
+    if typing.get_origin(kinds[0]) is list:
+        return f"{_metavar(typing.get_args(kinds[0])[0])} ..."
+    names = {int: "N", float: "X", bool: "{true,false}", str: "TEXT"}
+    return names.get(kinds[0], "JSON")
+
+
+def _shown(default: Any) -> str:
+    """A default as one would give it."""
+    if isinstance(default, list):
+        return " ".join(map(str, default)) or "none"
+    return default if isinstance(default, str) else json.dumps(default, default=str)
+
+
+class _HelpFormatter(argparse.HelpFormatter):
+    """Keeps paragraphs and what is set in as they are; options as one types them, with hyphens."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n\n".join(
+            part
+            if part.startswith(" ")
+            else super(_HelpFormatter, self)._fill_text(part, width, "")
+            for part in text.strip("\n").split("\n\n")
+        )
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if not action.option_strings or action.nargs == 0:
+            return super()._format_action_invocation(action)
+        return f"{action.option_strings[0].replace('_', '-')} {action.metavar}"
