@@ -184,7 +184,7 @@ def save_model_directory(
     Args:
         path: the directory.
         config: the shape of the model. A `classifier_norm` other than none makes a directory that
-            only bertjax reads; batch cannot be saved: see `model.classifier_norms`.
+            only bertjax reads; batch cannot be saved: see `model.heads.fold_batch_norm`.
         params: the flax collection "params" of the class; that of `BertModel` under "bert".
         tokenizer_path: a directory with the tokenizer, whose files are taken as they are; what it
             lacks of `TOKENIZER_NAMES` is made.
