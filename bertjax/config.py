@@ -111,6 +111,11 @@ class BertConfig:
                 )
         if not self.id2label or len(set(self.id2label)) < len(self.id2label):
             raise UserError(f"id2label={list(self.id2label)} must be labels, each once")
+        if self.problem_type == "single_label_classification" and self.num_labels < 2:
+            raise UserError(
+                "problem_type='single_label_classification' needs two labels or more, id2label is"
+                f" {list(self.id2label)}; what has one output is a regression"
+            )
         if not 0 <= self.pad_token_id < self.vocab_size:
             raise UserError(
                 f"pad_token_id={self.pad_token_id} must be an id below vocab_size={self.vocab_size}"

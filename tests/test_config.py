@@ -143,6 +143,10 @@ def test_meaning_of_labels_is_inferred_where_it_is_not_said(labels, problem_type
         ({"num_labels": 0}, r"num_labels=0 must be a whole number of at least 1"),
         ({"num_labels": "2"}, r"num_labels='2' must be"),
         ({"problem_type": "ranking"}, r"problem_type='ranking' is not one of single_label"),
+        (
+            {"problem_type": "single_label_classification", "num_labels": 1},
+            r"needs two labels or more, id2label is \['LABEL_0'\]",
+        ),
         ({"classifier_norm": "group"}, r"classifier_norm='group' is not one of none, layer, batch"),
     ],
 )

@@ -21,6 +21,9 @@ def random_cases(draw: st.DrawFn) -> Case:
     head_size = draw(st.integers(-(-8 // heads), 32 // heads), label="head size")
     length = draw(st.integers(2, 13), label="length")
     labels = draw(st.integers(1, 5), label="labels")
+    problems = [None, *PROBLEM_TYPES]
+    if labels == 1:  # there is nothing to choose from
+        problems.remove("single_label_classification")
     config = BertConfig(
         vocab_size=draw(st.integers(5, 99), label="vocabulary"),
         hidden_size=heads * head_size,
@@ -32,7 +35,7 @@ def random_cases(draw: st.DrawFn) -> Case:
         type_vocab_size=draw(st.integers(1, 4), label="token types"),
         layer_norm_eps=draw(st.sampled_from([1e-12, 1e-6, 1e-5, 1e-3]), label="epsilon"),
         id2label=tuple(f"label {number}" for number in range(labels)),
-        problem_type=draw(st.sampled_from([None, *PROBLEM_TYPES]), label="problem"),
+        problem_type=draw(st.sampled_from(problems), label="problem"),
     )
     choices = draw(st.integers(1, 3), label="choices")
     rows = choices * draw(st.integers(1, 2), label="questions")
