@@ -42,9 +42,10 @@ class BertConfig:
     """The shape and the constants of a BERT.
 
     Every field has Hugging Face's name and default (those of bert-base-uncased), so that a
-    `config.json` is read and written as it stands. Two differ: `id2label` is the labels in the
-    order of their numbers (in the file an object), and `classifier_norm` is ours: none, layer or
-    batch, what stands before a classifier's linear layer.
+    `config.json` is read and written as it stands. `id2label` is the labels in the order of their
+    numbers (in the file an object). Two fields are ours: `classifier_norm` (none, layer or batch)
+    is what stands before a classifier's linear layer, `answerable` whether every question has an
+    answer.
 
     Source: Devlin et al. 2019; `transformers.BertConfig`.
 
@@ -70,6 +71,7 @@ class BertConfig:
     id2label: tuple[str, ...] = ("LABEL_0", "LABEL_1")
     problem_type: str | None = None
     classifier_norm: str = "none"
+    answerable: bool = True
 
     def __post_init__(self) -> None:
         for name in (

@@ -1,6 +1,8 @@
 """For every test: eight CPU devices, shape annotations as checks, a tiny model, the real data."""
 
+import io
 import os
+import sys
 from pathlib import Path
 
 # The proofs are of numbers, so every machine computes them the same way; JAX_PLATFORMS overrides.
@@ -119,3 +121,18 @@ def forward(model):
 def output(forward, params, batch):
     """What the model makes of the batch, with its trace."""
     return forward(params, *batch[:5], trace=True)
+
+
+@pytest.fixture
+def bertjax_command(monkeypatch, capfd):
+    """Runs a command line in this process; gives (exit code, stdout, stderr)."""
+    from bertjax import cli
+
+    def run(*arguments, stdin=b""):
+        monkeypatch.setattr(sys, "argv", ["bertjax", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        return stopped.value.code, *capfd.readouterr()
+
+    return run

@@ -1,6 +1,5 @@
 """The `bertjax` command as a user meets it."""
 
-import io
 import json
 import shutil
 import subprocess
@@ -12,26 +11,11 @@ import numpy as np
 import pytest
 
 import bertjax
-from bertjax import cli
 from bertjax.commands import info
 from bertjax.errors import UserError
 from bertjax.text.rows import write_rows
 
 TINY = Path(__file__).parent / "parity" / "golden" / "tiny_bert"
-
-
-@pytest.fixture
-def bertjax_command(monkeypatch, capfd):
-    """Runs a command line in this process; gives (exit code, stdout, stderr)."""
-
-    def run(*arguments, stdin=b""):
-        monkeypatch.setattr(sys, "argv", ["bertjax", *map(str, arguments)])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        return stopped.value.code, *capfd.readouterr()
-
-    return run
 
 
 def write_run(path, lines, checkpoints=()):

@@ -7,6 +7,7 @@ The same command continues a run that was stopped or killed, to the same bits.
 
 import dataclasses
 import json
+import math
 import statistics
 import sys
 import time
@@ -16,6 +17,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from bertjax.errors import UserError, program
@@ -62,6 +64,9 @@ from bertjax.training.transfer import TransferConfig, freeze, learning_rate_scal
 from train.command_line import parse, to_yaml
 from train.starting_model import FinetunedModelConfig, compute_dtype, resolve_finetuned_model
 
+# Source: Devlin et al. 2019, section A.3: 2, 3 or 4.
+DEFAULT_EPOCHS = 3.0
+
 
 @dataclasses.dataclass(frozen=True)
 class ScoringConfig:
@@ -88,7 +93,7 @@ class ScoringConfig:
 
 @dataclasses.dataclass(frozen=True)
 class FinetuneConfig:
-    """A fine-tuning run.
+    """A fine-tuning run; without a budget it lasts 3 epochs.
 
     Attributes:
         task: what is learned
@@ -116,7 +121,7 @@ class FinetuneConfig:
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     model: FinetunedModelConfig = dataclasses.field(default_factory=FinetunedModelConfig)
     transfer: TransferConfig = dataclasses.field(default_factory=TransferConfig)
-    budget: BudgetConfig = dataclasses.field(default_factory=lambda: BudgetConfig(epochs=3.0))
+    budget: BudgetConfig = dataclasses.field(default_factory=BudgetConfig)
     optimizer: OptimizerConfig = dataclasses.field(
         default_factory=lambda: OptimizerConfig(learning_rate=5e-5)
     )
@@ -141,6 +146,8 @@ class FinetuneConfig:
     json: bool = False
 
     def __post_init__(self) -> None:
+        if self.budget == BudgetConfig():
+            object.__setattr__(self, "budget", BudgetConfig(epochs=DEFAULT_EPOCHS))
         self.budget.require_one()
         if not self.run:
             raise UserError("--run DIR is missing: the run directory")
@@ -378,7 +385,7 @@ def finetune(config: FinetuneConfig, data: TaskData) -> int:
         "score": score_name,
         "steps": int(state.step),
         "compilations_after_first_epoch": compilations.since_first_mark(),
-        "examples_per_second": _rate(run, config.batch_size),
+        "examples_per_second": _rate(run, len(encoded.units) / steps_per_epoch),
         "packing_efficiency": batches.efficiency,
     }
     for split in ("validation", "test"):
@@ -397,8 +404,8 @@ def finetune(config: FinetuneConfig, data: TaskData) -> int:
             write_predictions(run / "predictions", task, examples, predicted.predictions)
     metrics.close()
     draw_curves(run / "curves.png", read_metrics(run / "metrics.jsonl"), score_name)
-    if "confusion_matrix" in results.get("test", {}):
-        matrix = results["test"]["confusion_matrix"]
+    matrix = results.get("test", {}).get("confusion_matrix")
+    if isinstance(matrix, list):  # with several labels an example, each has one of its own
         draw_confusion_matrix(run / "confusion_matrix.png", matrix, saved.config.id2label)
     card = make_model_card(
         task, results, to_yaml(config), data.describe(config.data), config.model.init
@@ -453,11 +460,12 @@ def _origin(config: FinetuneConfig, data: TaskData) -> dict[str, Any]:
     }
 
 
-def _rate(run: Path, batch_size: int) -> float:
-    """Training examples a second: the median over the lines of the log."""
+def _rate(run: Path, examples_a_step: float) -> float:
+    """Training examples a second, over all lines of the log."""
     lines = [line for line in read_metrics(run / "metrics.jsonl") if line["split"] == "train"]
-    seconds = [line["timing"]["seconds_a_step"] for line in lines]
-    return batch_size / statistics.median(seconds) if seconds else float("nan")
+    steps = np.diff([0, *(line["step"] for line in lines)])
+    seconds = np.array([line["timing"]["seconds_a_step"] for line in lines])
+    return float(examples_a_step * steps.sum() / (steps * seconds).sum()) if lines else math.nan
 
 
 def _summarize_seeds(run: Path, seeds: Sequence[int]) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def _print_table(result: dict[str, Any]) -> None:
     out = console()
     table = Table("score", "value", "95 % interval", title=f"{result['examples']:,} examples")
     for name, value in result["scores"].items():
-        if isinstance(value, (int, float)):
+        if isinstance(value, float):
             interval = result["intervals"].get(name)
             shown = f"{interval[0]:.4f} to {interval[1]:.4f}" if interval else ""
             table.add_row(name, f"{value:.4f}", shown)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -10,11 +10,26 @@ from jaxtyping import Float
 
 from bertjax.config import BertConfig
 from bertjax.errors import UserError
-from bertjax.tasks import labelled
+from bertjax.tasks import choice_questions, conll, labelled, squad
 from bertjax.tasks.classification import Classification, MultiLabelClassification
+from bertjax.tasks.conll import TaggedConfig
 from bertjax.tasks.labelled import ColumnsConfig
+from bertjax.tasks.multiple_choice import MultipleChoice
+from bertjax.tasks.question_answering import QuestionAnswering
 from bertjax.tasks.regression import Regression
+from bertjax.tasks.tagging import Tagging
+from bertjax.tasks.tagging_schemes import Scheme
 from bertjax.tasks.task import Task
+
+# What tells examples apart when they are split: texts, sentences, contexts.
+_TEXTS: dict[str, Callable[[Any], Sequence[str | None]]] = {
+    "classification": lambda example: (example.first, example.second),
+    "multi-label": lambda example: (example.first, example.second),
+    "regression": lambda example: (example.first, example.second),
+    "tokens": lambda sentence: (sentence.text,),
+    "question-answering": lambda question: (question.context,),
+    "multiple-choice": lambda question: (question.context,),
+}
 
 TaskName = Literal[
     "classification", "multi-label", "regression", "tokens", "question-answering", "multiple-choice"
@@ -31,7 +46,12 @@ class DataConfig(ColumnsConfig):
         test: those for the scores at the end; none = a share of train
         validation_share: of train, by the hash of its texts, where there are no validation files
         test_share: of train, where there are no test files
-        labels: the names of the classes in their order; none = those of train
+        labels: the names of the classes or tags in their order; none = those of train
+        token_column: of tagged sentences: where the tokens are, in columns a number from 1, in
+            records the name of a field; none = recognised
+        tag_column: where the tags are; none = recognised
+        scheme: how tags mark entities; none = recognised; "none" = they mark none, like parts of
+            speech
     """
 
     train: list[str] = dataclasses.field(default_factory=list)
@@ -40,6 +60,9 @@ class DataConfig(ColumnsConfig):
     validation_share: float = 0.1
     test_share: float = 0.1
     labels: list[str] = dataclasses.field(default_factory=list)
+    token_column: int | str | None = None
+    tag_column: int | str | None = None
+    scheme: Scheme | None = None
 
     def __post_init__(self) -> None:
         for name in ("validation_share", "test_share"):
@@ -115,7 +138,7 @@ def read_task_data(
             " learn from; their sum must be below 1"
         )
     if any(shares):
-        splits = labelled.split_by_hash(train, (1 - sum(shares), *shares), seed)
+        splits = labelled.split_by_hash(train, (1 - sum(shares), *shares), seed, _TEXTS[name])
         train = splits.train
         others["validation"] = others["validation"] or splits.validation
         others["test"] = others["test"] or splits.test
@@ -127,6 +150,16 @@ def read_task_examples(
     name: TaskName, files: Sequence[str], config: DataConfig, *, with_labels: bool = True
 ) -> tuple[list[Any], list[str]]:
     """The examples of some files, and a sentence for everything in them that was mended."""
+    if name == "tokens":
+        fields = {
+            field.name: getattr(config, field.name) for field in dataclasses.fields(TaggedConfig)
+        }
+        return conll.read_sentences(files, TaggedConfig(**fields), with_labels), []
+    if name == "question-answering":
+        questions, report = squad.read_questions(files, config, with_labels)
+        return questions, report.sentences()
+    if name == "multiple-choice":
+        return choice_questions.read_choice_questions(files, config, with_labels), []
     kinds = {"classification": "class", "multi-label": "set", "regression": "number"}
     return labelled.read_examples(files, config, kinds[name], with_labels), []
 
@@ -137,6 +170,12 @@ def task_of_model(config: BertConfig, architecture: str) -> Task:
     Raises:
         UserError: it is for none.
     """
+    if architecture == "BertForTokenClassification":
+        return Tagging(config.id2label)
+    if architecture == "BertForMultipleChoice":
+        return MultipleChoice()
+    if architecture == "BertForQuestionAnswering":
+        return QuestionAnswering(config.answerable)
     if architecture == "BertForSequenceClassification":
         if config.problem_type == "multi_label_classification":
             return MultiLabelClassification(config.id2label)
@@ -160,6 +199,14 @@ def _make_task(
     labels = config.labels or None
     if name == "regression":
         return Regression()
+    if name == "multiple-choice":
+        return MultipleChoice(smoothing)
+    if name == "question-answering":
+        every = [*train, *others["validation"], *others["test"]]
+        return QuestionAnswering(not any(one.is_impossible for one in every))
+    if name == "tokens":
+        tags = conll.check_tags(train, others["validation"], others["test"], labels)
+        return Tagging(tags, smoothing)
     labels = labelled.check_labels(train, others["validation"], others["test"], labels)
     if name == "multi-label":
         return MultiLabelClassification(labels, smoothing)

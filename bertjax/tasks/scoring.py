@@ -60,12 +60,8 @@ def predict_examples(
 
 
 def single_scores(scores: Mapping[str, Any]) -> dict[str, float]:
-    """Those of the scores that are one number."""
-    return {
-        name: float(value)
-        for name, value in scores.items()
-        if isinstance(value, (int, float)) and not isinstance(value, bool)
-    }
+    """Those of the scores that are one number and no count."""
+    return {name: float(value) for name, value in scores.items() if isinstance(value, float)}
 
 
 def describe_task_scores(scores: Mapping[str, float]) -> str:

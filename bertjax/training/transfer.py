@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from bertjax.errors import UserError
 from bertjax.training.optimizer import is_stacked
@@ -57,7 +57,7 @@ def learning_rate_scales(params: Any, config: TransferConfig) -> Any:
     frozen = config.freeze_embeddings or config.freeze_layers > 0
     of_embeddings = 0.0 if frozen else config.layer_decay ** (layers + 1)
 
-    def scale(path: tuple[Any, ...], leaf: Array) -> Any:
+    def scale(path: tuple[Any, ...], leaf: Any) -> Any:
         if is_stacked(path):
             return by_layer.astype(np.float32).reshape(-1, *(1 for _ in leaf.shape[1:]))
         return of_embeddings if any(key.key == "embeddings" for key in path) else 1.0
@@ -68,7 +68,7 @@ def learning_rate_scales(params: Any, config: TransferConfig) -> Any:
 def freeze(params: Any, scales: Any) -> Any:
     """The same parameters, without gradient where their learning rate is 0."""
 
-    def stop(param: Float[Array, "..."], scale: Any) -> Float[Array, "..."]:
+    def stop(param: Array, scale: Any) -> Array:
         if np.all(scale == 0):
             return jax.lax.stop_gradient(param)
         if np.any(scale == 0):

@@ -1,0 +1,276 @@
+"""Fine-tuning here against torch + transformers: the same recipe, data and seeds, in one run.
+
+    .venv-parity/bin/python benchmarks/bench_finetune.py --data shared/data --model DIR [--seeds 5]
+
+Both read, encode, decode and score with `bertjax.tasks`, so that nothing but model and training
+differ. torch gets its best practice: batches of similar length, padded to their longest, sdpa
+attention, fused AdamW, float32 or bfloat16 autocast. They take turns, seed by seed. Examples a
+second are those of the training steps: compilation, reading and evaluation are not in them. The
+score is that of the test split after the last step.
+"""
+
+import argparse
+import dataclasses
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bertjax.errors import program
+from bertjax.tasks.reading import DataConfig, TaskData, read_task_data
+from bertjax.tasks.scoring import single_scores
+from bertjax.tasks.units import Unit
+from bertjax.text.tokenizer import load_tokenizer
+from bertjax.training.budget import BudgetConfig
+from bertjax.training.optimizer import ADAM_EPSILON, OptimizerConfig
+from train.finetune import FinetuneConfig, ScoringConfig, finetune
+from train.starting_model import FinetunedModelConfig
+
+# name -> (task, score, data options, longest sequence, examples a step, epochs)
+RECIPES: dict[str, tuple[str, str, dict[str, Any], int, int, float]] = {
+    "sms": (
+        "classification", "accuracy",
+        {"train": ["classification/sms_spam.tsv"], "columns": ["label", "text"]}, 128, 32, 3,
+    ),
+    "tweets": (
+        "regression", "pearson",
+        {"train": ["classification/vader_tweets.tsv"], "columns": ["id", "score", "text"]},
+        128, 32, 3,
+    ),
+    "help-med": (
+        "classification", "accuracy",
+        {"train": ["pairs/leskexppmb_and.tsv"], "test": ["pairs/MED.tsv"]}, 128, 32, 3,
+    ),
+    "wnut17": (
+        "tokens", "f1",
+        {
+            "train": ["ner/wnut17train.conll"],
+            "validation": ["ner/emerging.dev.conll"],
+            "test": ["ner/emerging.test.annotated"],
+        },
+        128, 32, 3,
+    ),
+    "squad-es": (
+        "question-answering", "f1", {"train": ["qa/dev-v2.0-es_small.json"]}, 384, 16, 2,
+    ),
+}  # fmt: skip
+LEARNING_RATE, WEIGHT_DECAY, WARMUP, CLIP_NORM = 1e-4, 0.01, 0.1, 1.0
+
+
+def main() -> None:
+    """Measures and prints a table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data", required=True, help="folder with classification/ pairs/ ner/ qa/")
+    parser.add_argument("--model", required=True, help="the pretrained model directory")
+    parser.add_argument("--recipes", nargs="+", default=list(RECIPES), choices=list(RECIPES))
+    parser.add_argument("--seeds", type=int, default=5, help="runs of each (default: 5)")
+    parser.add_argument(
+        "--precisions", nargs="+", default=["float32"], choices=["float32", "bfloat16"],
+        help="torch's (default: float32)",
+    )  # fmt: skip
+    parser.add_argument("--limit", type=int, default=0, help="training examples; 0 = all")
+    parser.add_argument("--epochs", type=float, help="instead of the recipe's")
+    parser.add_argument("--learning-rate", type=float, default=LEARNING_RATE)
+    parser.add_argument("--json", metavar="FILE", help="write the figures there, too")
+    options = parser.parse_args()
+    results = {}
+    for name in options.recipes:
+        results[name] = measure(name, options)
+        print(describe(name, results[name]), flush=True)
+        if options.json:
+            Path(options.json).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+
+
+def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Scores and rates of every seed, ours and torch's in turn."""
+    task_name, score, files, max_length, batch_size, epochs = RECIPES[name]
+    folder = Path(options.data)
+    paths = {
+        split: [str(folder / path) for path in files[split]]
+        for split in ("train", "validation", "test")
+        if split in files
+    }
+    others = {key: value for key, value in files.items() if key not in paths}
+    data = read_task_data(task_name, DataConfig(**paths, **others))
+    if options.limit:
+        data = data._replace(train=data.train[: options.limit])
+    config = FinetuneConfig(
+        task=task_name,
+        run="-",
+        data=DataConfig(**paths, **others),
+        model=FinetunedModelConfig(init=options.model),
+        budget=BudgetConfig(epochs=options.epochs or epochs),
+        optimizer=OptimizerConfig(
+            learning_rate=options.learning_rate, weight_decay=WEIGHT_DECAY, clip_norm=CLIP_NORM
+        ),
+        scoring=ScoringConfig(every_epochs=1e6),
+        max_length=max_length,
+        batch_size=batch_size,
+        log_every=5,
+    )
+    found: dict[str, list[dict[str, float]]] = {"ours": []}
+    for precision in options.precisions:
+        found[f"torch {precision}"] = []
+    for seed in range(options.seeds):
+        config = dataclasses.replace(config, seed=seed)
+        found["ours"].append(run_ours(config, data, score))
+        for precision in options.precisions:
+            found[f"torch {precision}"].append(run_torch(config, data, score, precision))
+    return {"score": score, "examples": len(data.train), "runs": found}
+
+
+def run_ours(config: FinetuneConfig, data: TaskData, score: str) -> dict[str, float]:
+    """One run of `train.finetune`."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
+        finetune(dataclasses.replace(config, run=str(run)), data)
+        results = json.loads((run / "eval_results.json").read_text(encoding="utf-8"))
+    return {"score": results["test"][score], "examples_per_second": results["examples_per_second"]}
+
+
+def run_torch(
+    config: FinetuneConfig, data: TaskData, score: str, precision: str
+) -> dict[str, float]:
+    """The same recipe in torch and transformers."""
+    import torch
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    torch.manual_seed(config.seed)
+    task, tokenizer = data.task, load_tokenizer(config.model.init)
+    fields = task.model_fields()
+    labels = dict(enumerate(fields.get("id2label", ("LABEL_0", "LABEL_1"))))
+    model = getattr(transformers, task.architecture).from_pretrained(
+        config.model.init,
+        id2label=labels,
+        label2id={label: number for number, label in labels.items()},
+        problem_type=fields.get("problem_type"),
+        attn_implementation="sdpa",
+    )
+    units = task.encode(data.train, tokenizer, config.max_length, training=True).units
+    no_decay = ("bias", "LayerNorm.weight")
+    named = list(model.named_parameters())
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": [p for n, p in named if not n.endswith(no_decay)]},
+            {"params": [p for n, p in named if n.endswith(no_decay)], "weight_decay": 0.0},
+        ],
+        lr=config.optimizer.learning_rate,
+        eps=ADAM_EPSILON,
+        weight_decay=config.optimizer.weight_decay,
+        fused=True,
+    )
+    random = np.random.default_rng(config.seed)
+    steps = round(config.budget.epochs * -(-len(units) // config.batch_size))
+    warmup = max(1, WARMUP * steps)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min(step / warmup, (steps - step) / (steps - warmup))
+    )
+    batches = forever(units, config.batch_size, random)
+    model.train()
+    seconds = []
+    for _ in range(steps):
+        started = time.perf_counter()
+        batch = next(batches)
+        inputs, targets = pad(batch, tokenizer.pad_id, task.architecture)
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+            loss = model(**inputs, **targets).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), config.optimizer.clip_norm)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        seconds.append(time.perf_counter() - started)
+
+    model.eval()
+    test = task.encode(data.test, tokenizer, config.max_length, training=False).units
+    order = sorted(range(len(test)), key=lambda number: test[number].length)
+    logits: list[Any] = [None] * len(test)
+    for start in range(0, len(order), 64):
+        numbers = order[start : start + 64]
+        inputs, _ = pad([test[number] for number in numbers], tokenizer.pad_id, task.architecture)
+        with torch.no_grad():
+            output = model(**inputs)
+        if task.architecture == "BertForQuestionAnswering":
+            values = torch.stack([output.start_logits, output.end_logits], dim=-1).float().numpy()
+        else:
+            values = output.logits.float().numpy()
+        for value, number in zip(values, numbers, strict=True):
+            logits[number] = value[: test[number].length] if task.per_token else value[None]
+    predictions = task.decode(data.test, test, logits)
+    return {
+        "score": single_scores(task.score(data.test, predictions))[score],
+        "examples_per_second": config.budget.epochs * len(units) / sum(seconds),
+    }
+
+
+def forever(
+    units: Sequence[Unit], batch_size: int, random: np.random.Generator
+) -> Iterator[list[Unit]]:
+    """Batches of units of similar length in random order, as transformers' group_by_length."""
+    while True:
+        order = random.permutation(len(units))
+        chunk = batch_size * 50
+        batches = []
+        for start in range(0, len(order), chunk):
+            part = sorted(order[start : start + chunk], key=lambda number: units[number].length)
+            batches += [part[i : i + batch_size] for i in range(0, len(part), batch_size)]
+        for number in random.permutation(len(batches)):
+            yield [units[place] for place in batches[number]]
+
+
+def pad(units: Sequence[Unit], pad_id: int, architecture: str) -> tuple[Any, Any]:
+    """transformers' inputs and labels, padded to the longest of the units."""
+    import torch
+
+    length = max(unit.length for unit in units)
+    shape = (len(units), length)
+    ids, types, real = np.full(shape, pad_id), np.zeros(shape, int), np.zeros(shape, int)
+    tags = np.full(shape, -100)
+    for row, unit in enumerate(units):
+        [sequence] = unit.sequences
+        ids[row, : unit.length] = sequence.token_ids
+        types[row, sequence.second_start : unit.length] = 1
+        real[row, : unit.length] = 1
+        if architecture == "BertForTokenClassification":
+            tags[row, : unit.length] = np.where(unit.weights > 0, unit.labels, -100)
+    inputs = {"input_ids": ids, "token_type_ids": types, "attention_mask": real}
+    if architecture == "BertForTokenClassification":
+        targets = {"labels": tags}
+    elif architecture == "BertForQuestionAnswering":
+        spans = np.stack([unit.labels[0] for unit in units])
+        targets = {"start_positions": spans[:, 0], "end_positions": spans[:, 1]}
+    else:
+        labels = np.stack([unit.labels[0] for unit in units])
+        targets = {"labels": labels if labels.dtype == np.float32 else labels.astype(int)}
+    as_tensors = [
+        {name: torch.as_tensor(value) for name, value in part.items()} for part in (inputs, targets)
+    ]
+    return as_tensors[0], as_tensors[1]
+
+
+def describe(name: str, result: dict[str, Any]) -> str:
+    """A line for each implementation."""
+    lines = []
+    for who, runs in result["runs"].items():
+        scores = [run["score"] for run in runs]
+        rate = statistics.median(run["examples_per_second"] for run in runs)
+        spread = statistics.stdev(scores) if len(scores) > 1 else float("nan")
+        ratio = statistics.median(
+            one["examples_per_second"] / other["examples_per_second"]
+            for one, other in zip(result["runs"]["ours"], runs, strict=True)
+        )
+        lines.append(
+            f"{name:9s} {who:15s} {result['score']} {statistics.fmean(scores):.4f} +- {spread:.4f}"
+            f"  {rate:8.1f} examples/s  ours is {ratio:.2f} x"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    program(main)()

@@ -1,0 +1,141 @@
+"""Multiple choice: the best of several continuations or answers."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from bertjax.errors import UserError
+from bertjax.objectives import losses
+from bertjax.objectives.losses import Total
+from bertjax.tasks.choice_questions import ChoiceQuestion
+from bertjax.tasks.classification import softmax
+from bertjax.tasks.task import Encoded, Prediction, frame_texts, tell_cut
+from bertjax.tasks.units import Layout, Unit
+from bertjax.text.tokenizer import Tokenizer
+from bertjax.types import TaskBatch
+
+
+class MultipleChoice:
+    """The best of a question's choices (`tasks.task.Task`): all of them stand in one row.
+
+    Args:
+        smoothing: share of the target that is spread evenly over the choices.
+
+    Source: Devlin et al. 2019, section 4.4 (SWAG).
+    """
+
+    name = "multiple-choice"
+    architecture = "BertForMultipleChoice"
+    per_token = False
+    main_score = "accuracy"
+    outcome_name = "accuracy"
+
+    def __init__(self, smoothing: float = 0.0) -> None:
+        self._smoothing = smoothing
+
+    def model_fields(self) -> Mapping[str, Any]:
+        """None: choices have no labels."""
+        return {}
+
+    def examples_of_lines(self, lines: Sequence[str]) -> list[ChoiceQuestion]:
+        """A question a line: the context and each choice, parted by tabs."""
+        return [_question_of_line(number, line) for number, line in enumerate(lines, start=1)]
+
+    def encode(
+        self,
+        examples: Sequence[ChoiceQuestion],
+        tokenizer: Tokenizer,
+        max_length: int,
+        *,
+        training: bool,
+    ) -> Encoded:
+        """A unit a question; its labels are 1 for the right choice, else 0, int32 [choices]."""
+        texts = [(example.context, choice) for example in examples for choice in example.choices]
+        framed, cut = frame_texts(tokenizer, texts, max_length)
+        sequences = iter(framed)
+        units = []
+        for number, example in enumerate(examples):
+            choices = len(example.choices)
+            labels = (np.arange(choices) == example.label).astype(np.int32)
+            # The weight counts questions: 1 at the right choice.
+            units.append(
+                Unit(
+                    number,
+                    tuple(next(sequences) for _ in range(choices)),
+                    labels,
+                    labels.astype(np.float32),
+                )
+            )
+        return Encoded(units, tell_cut(cut, len(texts), max_length))
+
+    def loss(self, logits: Float[Array, "B K"], batch: TaskBatch, layout: Layout) -> Total:
+        """Cross-entropy among the choices of each question, in nats."""
+        slots = jnp.arange(layout.slots)
+        in_use = (batch.sequence_ids[:, :, None] == slots + 1).any(axis=1)
+        questions = jnp.where(in_use, slots // layout.slots_per_unit, -1)
+        return losses.choice_cross_entropy(logits, questions, batch.weights, self._smoothing)
+
+    def decode(
+        self,
+        examples: Sequence[ChoiceQuestion],
+        units: Sequence[Unit],
+        outputs: Sequence[Float[np.ndarray, " choices"]],
+    ) -> list[Prediction]:
+        """`{"choice": number from 0, "probabilities": [...]}` of every question."""
+        predictions = []
+        for output in outputs:
+            probabilities = softmax(output)
+            predictions.append(
+                {"choice": int(output.argmax()), "probabilities": probabilities.tolist()}
+            )
+        return predictions
+
+    def score(
+        self, examples: Sequence[ChoiceQuestion], predictions: Sequence[Prediction]
+    ) -> dict[str, Any]:
+        """Accuracy."""
+        right = self.outcomes(examples, predictions)
+        return {"accuracy": float(right.mean()), "questions": len(right)}
+
+    def outcomes(
+        self, examples: Sequence[ChoiceQuestion], predictions: Sequence[Prediction]
+    ) -> Float[np.ndarray, " examples"]:
+        """1 where the right choice was made, else 0."""
+        return np.array(
+            [
+                float(example.label == prediction["choice"])
+                for example, prediction in zip(examples, predictions, strict=True)
+            ]
+        )
+
+    def write_predictions(
+        self,
+        directory: Path,
+        examples: Sequence[ChoiceQuestion],
+        predictions: Sequence[Prediction],
+    ) -> None:
+        """`predictions.jsonl`."""
+        with (directory / "predictions.jsonl").open("w", encoding="utf-8") as lines:
+            for example, prediction in zip(examples, predictions, strict=True):
+                record = {
+                    "context": example.context,
+                    "choices": list(example.choices),
+                    "gold": example.label,
+                    **prediction,
+                }
+                lines.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def _question_of_line(number: int, line: str) -> ChoiceQuestion:
+    context, *choices = line.split("\t")
+    if len(choices) < 2:
+        raise UserError(
+            f"standard input, line {number}: {len(choices)} choices; give the context and at least"
+            " two choices, parted by tabs"
+        )
+    return ChoiceQuestion(f"standard input, line {number}", context, tuple(choices), None)

@@ -1,0 +1,282 @@
+"""Extractive question answering: the span of a text that answers a question, or that none does."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from bertjax.errors import UserError
+from bertjax.objectives import losses
+from bertjax.objectives.losses import Total
+from bertjax.tasks import squad
+from bertjax.tasks.classification import softmax
+from bertjax.tasks.squad import Question
+from bertjax.tasks.task import Encoded, Prediction, frame
+from bertjax.tasks.units import Layout, Unit
+from bertjax.text.tokenizer import Tokenizer
+from bertjax.types import TaskBatch
+
+# Source: google-research/bert run_squad.py: --doc_stride, --max_query_length,
+# --max_answer_length, --n_best_size.
+STRIDE, LONGEST_QUESTION, LONGEST_ANSWER, BEST = 128, 64, 30, 20
+
+
+class Window(NamedTuple):
+    """The part of a context that stands in a unit.
+
+    Attributes:
+        first: the place in the unit of its first token.
+        offsets: the characters of its tokens in the context.
+        owned: whether no other window shows the token with more context around it.
+    """
+
+    first: int
+    offsets: Int[np.ndarray, "t 2"]
+    owned: Bool[np.ndarray, " t"]
+
+
+class QuestionAnswering:
+    """The answer to a question as a span of its context (`tasks.task.Task`).
+
+    A context too long for the model is read in overlapping windows; the best span of all of them
+    counts. A span outside a window, and no answer at all, is the span of [CLS].
+
+    Args:
+        answerable: whether every question has an answer (SQuAD 1.1); otherwise (SQuAD 2.0) the
+            prediction is empty where [CLS] scores higher than every span by more than `threshold`.
+        threshold: see there.
+        stride: tokens from the start of a window to the start of the next.
+
+    Source: Devlin et al. 2019, sections 4.2 and 4.3; google-research/bert `run_squad`.
+    """
+
+    name = "question-answering"
+    architecture = "BertForQuestionAnswering"
+    per_token = True
+    main_score = "f1"
+    outcome_name = "F1"
+
+    def __init__(self, answerable: bool, threshold: float = 0.0, stride: int = STRIDE) -> None:
+        self._answerable, self._threshold, self._stride = answerable, threshold, stride
+
+    def model_fields(self) -> Mapping[str, Any]:
+        """Whether every question has an answer."""
+        return {"answerable": self._answerable}
+
+    def examples_of_lines(self, lines: Sequence[str]) -> list[Question]:
+        """A question a line: the question and its context, parted by a tab."""
+        return [_question_of_line(number, line) for number, line in enumerate(lines, start=1)]
+
+    def encode(
+        self,
+        examples: Sequence[Question],
+        tokenizer: Tokenizer,
+        max_length: int,
+        *,
+        training: bool,
+    ) -> Encoded:
+        """Units of question and window; the label is first and last token, int32 [1, 2]."""
+        questions = tokenizer.encode_batch([example.question for example in examples])
+        contexts = tokenizer.encode_with_offsets([example.context for example in examples])
+        units, windowed, cut = [], 0, 0
+        for number, (example, question, (ids, offsets)) in enumerate(
+            zip(examples, questions, contexts, strict=True)
+        ):
+            if training and not example.answers and not example.is_impossible:
+                continue  # its answer is not in its context: the reader has told of it
+            cut += len(question) > LONGEST_QUESTION
+            question = question[:LONGEST_QUESTION]
+            room = max_length - len(question) - 3
+            bounds = cut_windows(len(ids), room, self._stride)
+            windowed += len(bounds) > 1
+            owners = own_tokens(len(ids), bounds)
+            for window, (start, end) in enumerate(bounds):
+                sequence, _ = frame(tokenizer, question, ids[start:end], max_length)
+                span = _find_span(example, offsets[start:end])
+                first = len(question) + 2
+                label = (0, 0) if span is None else (first + span[0], first + span[1])
+                known = bool(example.answers) or example.is_impossible
+                units.append(
+                    Unit(
+                        number,
+                        (sequence,),
+                        np.array([label], np.int32),
+                        np.array([known], np.float32),
+                        Window(first, offsets[start:end], owners[start:end] == window),
+                    )
+                )
+        notes = []
+        if windowed:
+            notes.append(f"{windowed:,} of {len(examples):,} contexts are read in several windows")
+        if cut:
+            notes.append(f"{cut:,} questions are cut to {LONGEST_QUESTION} tokens")
+        return Encoded(units, notes)
+
+    def loss(self, logits: Float[Array, "B T 2"], batch: TaskBatch, layout: Layout) -> Total:
+        """Mean cross-entropy of first and last token, in nats."""
+        return losses.span_cross_entropy(
+            logits, batch.labels, batch.sequence_ids, batch.example_starts, batch.weights
+        )
+
+    def decode(
+        self,
+        examples: Sequence[Question],
+        units: Sequence[Unit],
+        outputs: Sequence[Float[np.ndarray, "t 2"]],
+    ) -> list[Prediction]:
+        """`{"answer", "start", "end", "null_odds", "nbest": [{"text", "probability", ...}]}`.
+
+        `null_odds` is the score of no answer less that of the best span; `start` and `end` are
+        characters of the context, null where the answer is empty.
+        """
+        spans: list[list[_Span]] = [[] for _ in examples]
+        nothing = np.full(len(examples), np.inf)
+        for unit, output in zip(units, outputs, strict=True):
+            spans[unit.example] += _best_spans(unit.origin, output.astype(np.float64))
+            nothing[unit.example] = min(nothing[unit.example], float(output[0].sum()))
+        return [
+            self._choose(example, sorted(found, key=lambda span: -span.score), null)
+            for example, found, null in zip(examples, spans, nothing.tolist(), strict=True)
+        ]
+
+    def _choose(self, example: Question, spans: Sequence["_Span"], nothing: float) -> Prediction:
+        unlike: dict[str, _Span] = {}
+        for span in spans:
+            unlike.setdefault(example.context[span.start : span.end], span)
+            if len(unlike) == BEST:
+                break
+        best = next(iter(unlike.values()), None)
+        odds = nothing - best.score if best else np.inf
+        answered = best is not None and (self._answerable or odds <= self._threshold)
+        entries = [(text, span.start, span.end, span.score) for text, span in unlike.items()]
+        if not self._answerable or not entries:
+            entries.append(("", None, None, nothing if np.isfinite(nothing) else 0.0))
+            entries.sort(key=lambda entry: -entry[3])
+        probabilities = softmax(np.array([entry[3] for entry in entries]))
+        nbest = [
+            {"text": text, "start": start, "end": end, "score": score, "probability": share}
+            for (text, start, end, score), share in zip(
+                entries, probabilities.tolist(), strict=True
+            )
+        ]
+        return {
+            "id": example.question_id,
+            "answer": example.context[best.start : best.end] if answered else "",
+            "start": best.start if answered else None,
+            "end": best.end if answered else None,
+            "null_odds": float(odds) if np.isfinite(odds) else None,
+            "nbest": nbest,
+        }
+
+    def score(
+        self, examples: Sequence[Question], predictions: Sequence[Prediction]
+    ) -> dict[str, Any]:
+        """Exact match and F1 as the official scripts have them, in per cent."""
+        if self._answerable:
+            answers = {prediction["id"]: prediction["answer"] for prediction in predictions}
+            return squad.squad_scores(examples, answers)
+        # The search for the best threshold wants the best text where none was given, too.
+        texts = {
+            prediction["id"]: next((one["text"] for one in prediction["nbest"] if one["text"]), "")
+            for prediction in predictions
+        }
+        odds = {prediction["id"]: prediction["null_odds"] for prediction in predictions}
+        return squad.squad_scores(examples, texts, odds, self._threshold)
+
+    def outcomes(
+        self, examples: Sequence[Question], predictions: Sequence[Prediction]
+    ) -> Float[np.ndarray, " examples"]:
+        """F1 of every answer, in [0, 1]."""
+        return np.array(
+            [
+                squad.answer_f1(prediction["answer"], example.gold_texts)
+                for example, prediction in zip(examples, predictions, strict=True)
+            ]
+        )
+
+    def write_predictions(
+        self, directory: Path, examples: Sequence[Question], predictions: Sequence[Prediction]
+    ) -> None:
+        """`predictions.json`, `nbest_predictions.json`, `null_odds.json`, by question id."""
+        files = {
+            "predictions.json": {one["id"]: one["answer"] for one in predictions},
+            "nbest_predictions.json": {one["id"]: one["nbest"] for one in predictions},
+        }
+        if not self._answerable:
+            files["null_odds.json"] = {one["id"]: one["null_odds"] for one in predictions}
+        for name, content in files.items():
+            text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+            (directory / name).write_text(text, encoding="utf-8")
+
+
+class _Span(NamedTuple):
+    """Characters of a context, and the sum of the logits of the first and last token."""
+
+    start: int
+    end: int
+    score: float
+
+
+def cut_windows(tokens: int, room: int, stride: int) -> list[tuple[int, int]]:
+    """First and past-the-last token of windows of at most `room` tokens that cover all of them."""
+    bounds, start = [], 0
+    while True:
+        end = min(start + room, tokens)
+        bounds.append((start, end))
+        if end == tokens:
+            return bounds
+        start += min(stride, room)
+
+
+def own_tokens(tokens: int, bounds: Sequence[tuple[int, int]]) -> Int[np.ndarray, " t"]:
+    """Which window shows each token with the most context: the least of left and right counts.
+
+    Source: google-research/bert `run_squad._check_is_max_context`.
+    """
+    places = np.arange(tokens)
+    context = np.full((len(bounds), tokens), -1.0)
+    for window, (start, end) in enumerate(bounds):
+        here = places[start:end]
+        context[window, start:end] = np.minimum(here - start, end - 1 - here) + 0.01 * (end - start)
+    return context.argmax(axis=0)
+
+
+def _find_span(example: Question, offsets: Int[np.ndarray, "t 2"]) -> tuple[int, int] | None:
+    """First and last of these tokens that hold the first answer; None where it is not all there."""
+    if not example.answers or not len(offsets):
+        return None
+    start = example.answers[0].start
+    end = start + len(example.answers[0].text)
+    inside = np.flatnonzero((offsets[:, 1] > start) & (offsets[:, 0] < end))
+    if not len(inside) or offsets[inside[0], 0] > start or offsets[inside[-1], 1] < end:
+        return None
+    return int(inside[0]), int(inside[-1])
+
+
+def _best_spans(window: Window, output: Float[np.ndarray, "t 2"]) -> list[_Span]:
+    """The spans of the likeliest first and last tokens that can be an answer."""
+    size = len(window.offsets)
+    scores = output[window.first : window.first + size]
+    firsts = np.argsort(-scores[:, 0], kind="stable")[:BEST]
+    lasts = np.argsort(-scores[:, 1], kind="stable")[:BEST]
+    return [
+        _Span(
+            int(window.offsets[first, 0]),
+            int(window.offsets[last, 1]),
+            float(scores[first, 0] + scores[last, 1]),
+        )
+        for first in firsts
+        for last in lasts
+        if window.owned[first] and 0 <= last - first < LONGEST_ANSWER
+    ]
+
+
+def _question_of_line(number: int, line: str) -> Question:
+    question, tab, context = line.partition("\t")
+    place = f"standard input, line {number}"
+    if not tab or not context.strip():
+        raise UserError(f"{place}: no context; give the question and its context, parted by a tab")
+    return Question(str(number), question, context, "", (), False, place, ())

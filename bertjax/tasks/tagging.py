@@ -1,0 +1,194 @@
+"""Token classification: a tag for every word (named entities, parts of speech)."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from bertjax.objectives import losses
+from bertjax.objectives.losses import Total
+from bertjax.tasks import conll, scores
+from bertjax.tasks.classification import softmax
+from bertjax.tasks.conll import TaggedSentence
+from bertjax.tasks.tagging_schemes import are_entity_tags
+from bertjax.tasks.task import Encoded, Prediction, frame
+from bertjax.tasks.units import Layout, Unit
+from bertjax.text.tokenizer import Tokenizer
+from bertjax.types import TaskBatch
+
+
+class Tagging:
+    """A tag for every word (`tasks.task.Task`): the first token of a word decides.
+
+    A sentence of more tokens than the model takes is worked through in parts, cut between words.
+
+    Args:
+        labels: the tags in the order of their numbers.
+        smoothing: share of the target that is spread evenly over the tags.
+
+    Source: Devlin et al. 2019, section 5.3.
+    """
+
+    name = "tokens"
+    architecture = "BertForTokenClassification"
+    per_token = True
+    outcome_name = "tag accuracy"
+
+    def __init__(self, labels: Sequence[str], smoothing: float = 0.0) -> None:
+        self.labels = tuple(labels)
+        self._smoothing = smoothing
+        self._numbers = {label: number for number, label in enumerate(labels)}
+        # Entities, or tags like parts of speech?
+        self._entities = are_entity_tags(labels)
+
+    @property
+    def main_score(self) -> str:
+        """F1 over entities; the accuracy for tags that mark none."""
+        return "f1" if self._entities else "accuracy"
+
+    def model_fields(self) -> Mapping[str, Any]:
+        """The tags."""
+        return {"id2label": self.labels, "problem_type": None}
+
+    def examples_of_lines(self, lines: Sequence[str]) -> list[TaggedSentence]:
+        """A sentence a line, words parted by white space."""
+        return [
+            conll.sentence_of_words(f"standard input, line {number}", line.split())
+            for number, line in enumerate(lines, start=1)
+        ]
+
+    def encode(
+        self,
+        examples: Sequence[TaggedSentence],
+        tokenizer: Tokenizer,
+        max_length: int,
+        *,
+        training: bool,
+    ) -> Encoded:
+        """Units whose labels are the tags' numbers, int32 [t], weight 1 at words' first tokens."""
+        words = [word for example in examples for word in example.tokens]
+        pieces = iter(tokenizer.encode_batch(words))
+        unknown = np.array([tokenizer.unk_id], np.int32)
+        units, parted = [], 0
+        for number, example in enumerate(examples):
+            # A word of characters that the tokenizer throws away still needs a place for its tag.
+            split = [next(pieces)[: max_length - 2] for _ in example.tokens]
+            split = [ids if len(ids) else unknown for ids in split]
+            tags = example.tags or (None,) * len(split)
+            numbers = [self._numbers.get(tag, -1) for tag in tags]
+            parts = _cut_between_words([len(ids) for ids in split], max_length - 2)
+            parted += len(parts) > 1
+            units += [
+                self._unit(number, split[part], numbers[part], tokenizer, max_length)
+                for part in parts
+            ]
+        notes = []
+        if parted:
+            notes = [
+                f"{parted:,} of {len(examples):,} sentences have more than {max_length} tokens and"
+                " are worked through in parts"
+            ]
+        return Encoded(units, notes)
+
+    def _unit(
+        self,
+        example: int,
+        words: Sequence[Int[np.ndarray, " t"]],
+        numbers: Sequence[int],
+        tokenizer: Tokenizer,
+        max_length: int,
+    ) -> Unit:
+        ids = np.concatenate([*words, np.empty(0, np.int32)]).astype(np.int32)
+        sequence, _ = frame(tokenizer, ids, None, max_length)
+        firsts = 1 + np.cumsum([0, *(len(word) for word in words)])[:-1]
+        labels = np.full(len(sequence.token_ids), -1, np.int32)
+        labels[firsts] = numbers
+        # -1 in labels says "no tag known" at a first token; -2 "no first token".
+        others = np.ones(len(labels), bool)
+        others[firsts] = False
+        labels[others] = -2
+        return Unit(example, (sequence,), labels, (labels >= 0).astype(np.float32))
+
+    def loss(self, logits: Float[Array, "B T C"], batch: TaskBatch, layout: Layout) -> Total:
+        """Cross-entropy in nats at the first token of every word."""
+        return losses.cross_entropy(logits, batch.labels, batch.weights, self._smoothing)
+
+    def decode(
+        self,
+        examples: Sequence[TaggedSentence],
+        units: Sequence[Unit],
+        outputs: Sequence[Float[np.ndarray, "t C"]],
+    ) -> list[Prediction]:
+        """`{"tags", "probabilities", "entities": [{"type", "start", "end", "text"}]}`."""
+        predictions: list[Prediction] = [
+            {"tags": [], "probabilities": []} for _ in range(len(examples))
+        ]
+        for unit, output in zip(units, outputs, strict=True):
+            probabilities = softmax(output[unit.labels > -2])
+            prediction = predictions[unit.example]
+            prediction["tags"] += [self.labels[best] for best in probabilities.argmax(axis=-1)]
+            prediction["probabilities"] += probabilities.max(axis=-1).tolist()
+        if self._entities:
+            for example, prediction in zip(examples, predictions, strict=True):
+                prediction["entities"] = [
+                    {"type": kind, "start": start, "end": end, "text": example.text[start:end]}
+                    for kind, start, end in conll.spans_of(prediction["tags"], example.offsets)
+                ]
+        return predictions
+
+    def score(
+        self, examples: Sequence[TaggedSentence], predictions: Sequence[Prediction]
+    ) -> dict[str, Any]:
+        """Entity precision, recall and F1, per type, too; for other tags the accuracy."""
+        known = [list(example.tags) for example in examples]
+        said = [prediction["tags"] for prediction in predictions]
+        return (
+            scores.entity_scores(known, said) if self._entities else scores.tag_scores(known, said)
+        )
+
+    def outcomes(
+        self, examples: Sequence[TaggedSentence], predictions: Sequence[Prediction]
+    ) -> Float[np.ndarray, " examples"]:
+        """The share of words of each sentence whose tag is right."""
+        return np.array(
+            [
+                np.mean([a == b for a, b in zip(example.tags, prediction["tags"], strict=True)])
+                if example.tags
+                else 1.0
+                for example, prediction in zip(examples, predictions, strict=True)
+            ]
+        )
+
+    def write_predictions(
+        self,
+        directory: Path,
+        examples: Sequence[TaggedSentence],
+        predictions: Sequence[Prediction],
+    ) -> None:
+        """`predictions.conll` (word, tag, predicted tag) and `predictions.jsonl`."""
+        said = [prediction["tags"] for prediction in predictions]
+        text = conll.to_conll(examples, said)
+        (directory / "predictions.conll").write_text(text, encoding="utf-8")
+        with (directory / "predictions.jsonl").open("w", encoding="utf-8") as lines:
+            for example, prediction in zip(examples, predictions, strict=True):
+                record = {
+                    "text": example.text,
+                    "tokens": list(example.tokens),
+                    "gold": None if example.tags is None else list(example.tags),
+                    **prediction,
+                }
+                lines.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def _cut_between_words(lengths: Sequence[int], room: int) -> list[slice]:
+    """Runs of words of at most `room` tokens together."""
+    parts, start, used = [], 0, 0
+    for word, length in enumerate(lengths):
+        if used + length > room and word > start:
+            parts.append(slice(start, word))
+            start, used = word, 0
+        used += length
+    return [*parts, slice(start, len(lengths))]

@@ -1,0 +1,396 @@
+"""Fine-tuning as a user sees it: every task learns, resumes to the bit, and leaves what it says."""
+
+import dataclasses
+import json
+import random
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bertjax.commands import compare, evaluate, predict
+from bertjax.config import BertConfig
+from bertjax.errors import UserError
+from bertjax.interop.huggingface import (
+    inspect_model_directory,
+    load_model_directory,
+    save_model_directory,
+)
+from bertjax.model.bert import BertForMaskedLM
+from bertjax.tasks.reading import DataConfig, read_task_data
+from bertjax.training.budget import BudgetConfig
+from bertjax.training.checkpoint import CheckpointConfig
+from bertjax.training.optimizer import OptimizerConfig
+from bertjax.training.sharding import MeshConfig, make_mesh
+from bertjax.training.signals import STOPPED_EXIT_CODE, StopRequest
+from train.finetune import FinetuneConfig, ScoringConfig, finetune
+from train.starting_model import FinetunedModelConfig
+
+TINY = Path(__file__).parents[1] / "parity" / "golden" / "tiny_bert"  # V=99, M=17
+WORDS = tuple("the of and a to in is it was for on as with his they at be this".split())  # noqa: SIM905
+
+
+def write_classes(path, count=96):
+    """`cat` or `dog` by whether `on` or `his` is in the text."""
+    draw = random.Random(1)
+    lines = []
+    for number in range(count):
+        text = draw.choices([word for word in WORDS if word not in ("on", "his")], k=5)
+        text[draw.randrange(5)] = ("on", "his")[number % 2]
+        lines.append(f"{'cat' if number % 2 else 'dog'}\t{' '.join(text)}")
+    path.write_text("label\ttext\n" + "\n".join(lines) + "\n")
+    return path
+
+
+def make_config(tmp_path, pretrained, task="classification", **fields):
+    defaults = {
+        "task": task,
+        "run": str(tmp_path / "run"),
+        "data": DataConfig(train=[str(write_classes(tmp_path / "classes.tsv"))]),
+        "model": FinetunedModelConfig(init=pretrained),
+        "budget": BudgetConfig(steps=12),
+        "optimizer": OptimizerConfig(learning_rate=1e-2),
+        "checkpoint": CheckpointConfig(every=5),
+        "max_length": 17,
+        "batch_size": 16,
+        "log_every": 3,
+    }
+    return FinetuneConfig(**(defaults | fields))
+
+
+def run(config):
+    data = read_task_data(config.task, config.data, smoothing=config.label_smoothing)
+    return finetune(config, data)
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory):
+    """A new model of two layers, 32 wide, whose heads learn in a few dozen steps."""
+    config = BertConfig(
+        vocab_size=99,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=17,
+        initializer_range=0.2,
+    )
+    model = BertForMaskedLM(config)
+    params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
+    path = tmp_path_factory.mktemp("pretrained") / "model"
+    save_model_directory(path, config, params, TINY, "BertForMaskedLM")
+    return str(path)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_device():
+    """One device, and no measurement of its rate, which takes longer than a run here."""
+    with pytest.MonkeyPatch.context() as patch:
+        mesh = make_mesh(MeshConfig(), jax.devices()[:1])
+        patch.setattr("train.finetune.make_mesh", lambda config: mesh)
+        patch.setattr("train.finetune.measure_matmul_rate", lambda mesh, dtype: 1e9)
+        yield
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, pretrained):
+    """A finished classification run."""
+    folder = tmp_path_factory.mktemp("finetune")
+    config = make_config(folder, pretrained, budget=BudgetConfig(epochs=6.0))
+    assert run(config) == 0
+    return config, Path(config.run)
+
+
+def test_run_learns_and_leaves_what_it_says(finished):
+    _, folder = finished
+    results = json.loads((folder / "eval_results.json").read_text())
+    assert results["test"]["accuracy"] == 1.0
+    assert results["test"]["confusion_matrix"][0][1] == 0
+    assert results["compilations_after_first_epoch"] == 0
+    for name in ("curves.png", "confusion_matrix.png"):
+        assert (folder / name).read_bytes().startswith(b"\x89PNG")
+    card = (folder / "model" / "README.md").read_text()
+    assert "| test | accuracy | 1.0000 |" in card
+    assert "classes.tsv" in card
+    lines = (folder / "predictions" / "predictions.tsv").read_text().splitlines()
+    assert lines[0] == "index\tprediction"
+    assert {line.split("\t")[1] for line in lines[1:]} == {"cat", "dog"}
+    contents = inspect_model_directory(folder / "model")
+    assert contents.architecture == "BertForSequenceClassification"
+    assert contents.config.id2label == ("cat", "dog")
+
+
+def test_finished_run_is_left_alone(finished, capsys):
+    config, folder = finished
+    before = (folder / "eval_results.json").read_bytes()
+    assert run(config) == 0
+    assert "is finished" in capsys.readouterr().err
+    assert (folder / "eval_results.json").read_bytes() == before
+
+
+def test_model_is_used_by_the_commands(finished, bertjax_command, tmp_path, monkeypatch):
+    config, folder = finished
+    model = str(folder / "model")
+    code, out, _ = bertjax_command("predict", "--model", model, "--input", config.data.train[0])
+    predictions = [json.loads(line) for line in out.splitlines()]
+    assert (code, len(predictions)) == (0, 96)
+    assert predictions[0]["label"] == "dog"
+    assert sum(predictions[0]["probabilities"].values()) == pytest.approx(1)
+
+    output = tmp_path / "a.json"
+    code, out, _ = bertjax_command(
+        "evaluate", "--model", model, "--data", config.data.train[0], "--resamples", "20",
+        "--output", output, "--json",
+    )  # fmt: skip
+    result = json.loads(out)
+    assert code == 0
+    assert result["scores"]["accuracy"] > 0.9
+    low, high = result["intervals"]["accuracy"]
+    assert low <= result["scores"]["accuracy"] <= high
+    assert sum(part["examples"] for name, part in result["slices"].items() if "label" in name) == 96
+
+    worse = json.loads(output.read_text())
+    worse["outcomes"] = [0.0] * 60 + worse["outcomes"][60:]
+    (tmp_path / "b.json").write_text(json.dumps(worse))
+    _, out, _ = bertjax_command("compare", output, tmp_path / "b.json", "--json")
+    assert json.loads(out)["verdict"] == "worse"
+
+
+# ------------------------------------------------------------------------------ resume
+
+
+def test_stopped_run_resumed_equals_uninterrupted(tmp_path, pretrained, monkeypatch):
+    whole = make_config(tmp_path, pretrained, run=str(tmp_path / "whole"))
+    assert run(whole) == 0
+    parts = dataclasses.replace(whole, run=str(tmp_path / "parts"))
+
+    class StopsSoon(StopRequest):
+        """A SIGTERM after the third look."""
+
+        looks = 0
+
+        @property
+        def name(self):
+            StopsSoon.looks += 1
+            return "SIGTERM" if StopsSoon.looks > 7 else None
+
+        @name.setter
+        def name(self, value):
+            pass
+
+    monkeypatch.setattr("train.finetune.StopRequest", StopsSoon)
+    assert run(parts) == STOPPED_EXIT_CODE
+    assert not (Path(parts.run) / "eval_results.json").exists()
+    monkeypatch.undo()
+    assert run(parts) == 0
+    one, other = (load_model_directory(Path(c.run) / "model").params for c in (whole, parts))
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+    metrics = [
+        [
+            {name: value for name, value in json.loads(line).items() if name != "timing"}
+            for line in (Path(config.run) / "metrics.jsonl").read_text().splitlines()
+        ]
+        for config in (whole, parts)
+    ]
+    assert metrics[0] == metrics[1]
+
+
+def test_other_data_is_not_continued_with(tmp_path, pretrained):
+    config = make_config(tmp_path, pretrained, budget=BudgetConfig(steps=2))
+    assert run(config) == 0
+    (Path(config.run) / "eval_results.json").unlink()
+    write_classes(tmp_path / "classes.tsv", 90)
+    with pytest.raises(UserError, match=r"begun with other settings .* \(data: "):
+        run(config)
+
+
+# ------------------------------------------------------------------------------ every task
+
+
+def write_tags(path):
+    draw = random.Random(2)
+    sentences = []
+    for _ in range(60):
+        words = draw.choices(WORDS, k=6)
+        sentences.append("\n".join(f"{w}\t{'B-X' if w == 'his' else 'O'}" for w in words))
+    path.write_text("\n\n".join(sentences) + "\n")
+
+
+def write_questions(path):
+    draw = random.Random(3)
+    paragraphs = []
+    for number in range(40):
+        words = draw.choices([word for word in WORDS if word != "his"], k=7)
+        words[draw.randrange(7)] = "his"
+        context = " ".join(words)
+        answers = [{"text": "his", "answer_start": f" {context}".index(" his")}]
+        question = {"id": str(number), "question": "is it", "answers": answers}
+        if number % 4 == 0:
+            question |= {"answers": [], "is_impossible": True}
+        paragraphs.append({"context": context, "qas": [question]})
+    content = {"version": "v2.0", "data": [{"title": "t", "paragraphs": paragraphs}]}
+    path.write_text(json.dumps(content))
+
+
+def write_choices(path):
+    draw = random.Random(4)
+    lines = []
+    for number in range(40):
+        choices = [draw.choice(WORDS[:6]) for _ in range(2 + number % 2)]
+        label = draw.randrange(len(choices))
+        choices[label] = "his"
+        lines.append(
+            {"context": " ".join(draw.choices(WORDS, k=3)), "choices": choices, "label": label}
+        )
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def write_sets(path):
+    classes = path.with_name("some.tsv")
+    rows = [line.split("\t") for line in write_classes(classes).read_text().splitlines()[1:]]
+    path.write_text(
+        "".join(json.dumps({"text": text, "labels": [label]}) + "\n" for label, text in rows)
+    )
+
+
+def write_numbers(path):
+    classes = path.with_name("some.tsv")
+    rows = [line.split("\t") for line in write_classes(classes).read_text().splitlines()[1:]]
+    path.write_text(
+        "text,score\n"
+        + "".join(f"{text},{0.5 if label == 'cat' else -1}\n" for label, text in rows)
+    )
+
+
+@pytest.mark.parametrize(
+    ("task", "write", "name", "score", "least"),
+    [
+        ("tokens", write_tags, "tags.conll", "f1", 0.9),
+        ("question-answering", write_questions, "questions.json", "f1", 60),
+        ("multiple-choice", write_choices, "choices.jsonl", "accuracy", 0.9),
+        ("multi-label", write_sets, "sets.jsonl", "micro_f1", 0.9),
+        ("regression", write_numbers, "numbers.csv", "pearson", 0.9),
+    ],
+)
+def test_every_task_learns_and_predicts(
+    tmp_path, pretrained, bertjax_command, task, write, name, score, least
+):
+    write(tmp_path / name)
+    data = DataConfig(
+        train=[str(tmp_path / name)], validation=[str(tmp_path / name)], test_share=0.2
+    )
+    config = make_config(
+        tmp_path,
+        pretrained,
+        task,
+        data=data,
+        budget=BudgetConfig(steps=60),
+        batch_size=24,
+        scoring=ScoringConfig(every_epochs=10),
+    )
+    assert run(config) == 0
+    results = json.loads((tmp_path / "run" / "eval_results.json").read_text())
+    assert results["validation"][score] > least
+    assert list((tmp_path / "run" / "predictions").glob("predictions.*"))
+
+    model = str(tmp_path / "run" / "model")
+    code, _, _ = bertjax_command(
+        "predict", "--model", model, "--input", tmp_path / name, "--output", tmp_path / "out"
+    )
+    assert code == 0
+    assert list((tmp_path / "out").glob("predictions.*"))
+    code, out, _ = bertjax_command(
+        "evaluate", "--model", model, "--data", tmp_path / name, "--resamples", "3", "--json"
+    )
+    assert json.loads(out)["scores"][score] == pytest.approx(results["validation"][score])
+
+
+# ------------------------------------------------------------------------------ options
+
+
+@pytest.mark.parametrize("norm", ["layer", "batch"])
+def test_head_normalisation_survives_saving(tmp_path, pretrained, norm):
+    config = make_config(
+        tmp_path,
+        pretrained,
+        model=FinetunedModelConfig(init=pretrained, classifier_norm=norm),
+        budget=BudgetConfig(steps=24),
+    )
+    assert run(config) == 0
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").open()]
+    best = max(
+        (line for line in lines if line["split"] == "validation"),
+        key=lambda line: line["accuracy"],
+    )
+    # The model directory is scored anew at the end: folded, a batch normalisation says the same.
+    results = json.loads((tmp_path / "run" / "eval_results.json").read_text())
+    assert results["validation"]["loss"] == pytest.approx(best["loss"], rel=1e-4)
+    saved = inspect_model_directory(tmp_path / "run" / "model").config
+    assert saved.classifier_norm == ("none" if norm == "batch" else "layer")
+
+
+def test_top_layers_are_dropped_and_training_stops_early(tmp_path, pretrained):
+    config = make_config(
+        tmp_path,
+        pretrained,
+        model=FinetunedModelConfig(init=pretrained, num_hidden_layers=1),
+        scoring=ScoringConfig(every_epochs=0.2, patience=2, score="macro_f1"),
+        budget=BudgetConfig(steps=400),
+    )
+    assert run(config) == 0
+    assert inspect_model_directory(tmp_path / "run" / "model").config.num_hidden_layers == 1
+    assert json.loads((tmp_path / "run" / "eval_results.json").read_text())["steps"] < 400
+
+
+# ------------------------------------------------------------------------------ bad input
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"model": FinetunedModelConfig()}, "model.init is missing"),
+        ({"max_length": 18}, r"max_length=18 is more than .* max_position_embeddings=17"),
+        ({"scoring": ScoringConfig(score="acuracy")}, r"scoring.score='acuracy' is not one of"),
+        ({"data": DataConfig()}, "data.train is empty"),
+    ],
+)
+def test_wrong_options_are_named(tmp_path, pretrained, fields, message):
+    with pytest.raises(UserError, match=message):
+        run(make_config(tmp_path, pretrained, **fields))
+
+
+def test_more_layers_than_there_are_cannot_be_kept(tmp_path, pretrained):
+    model = FinetunedModelConfig(init=pretrained, num_hidden_layers=3)
+    with pytest.raises(UserError, match="between 1 and the 2 layers of"):
+        run(make_config(tmp_path, pretrained, model=model))
+
+
+def test_wrong_options_are_named_at_once():
+    with pytest.raises(UserError, match="--run DIR is missing"):
+        FinetuneConfig()
+    with pytest.raises(UserError, match=r"label_smoothing=1.0"):
+        FinetuneConfig(run="x", label_smoothing=1.0)
+    with pytest.raises(UserError, match=r"batch_size=0 must be at least 1"):
+        FinetuneConfig(run="x", batch_size=0)
+
+
+def test_labels_of_another_task_are_refused_by_evaluate(finished, bertjax_command, tmp_path):
+    _, folder = finished
+    (tmp_path / "other.tsv").write_text("label\ttext\nbird\tit is\n")
+    code, _, err = bertjax_command(
+        "evaluate", "--model", folder / "model", "--data", tmp_path / "other.tsv"
+    )
+    assert code == 2
+    assert "other.tsv:2: the label 'bird' is none of the model's, which are cat, dog" in err
+
+
+def test_model_without_a_task_is_refused(bertjax_command):
+    code, _, err = bertjax_command("predict", "--model", TINY, "--input", "-")
+    assert code == 2
+    assert "has no head of a supervised task" in err
+
+
+def test_commands_are_registered():
+    assert all(module.SUMMARY for module in (compare, evaluate, predict))
