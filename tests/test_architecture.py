@@ -33,6 +33,7 @@ MAY_IMPORT = {
         "text",
         "tasks",
         "directories",
+        "objectives",
         "training",
         "verification",
     },

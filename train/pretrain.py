@@ -117,12 +117,7 @@ def pretrain(config: PretrainConfig) -> int:
     # ---------------------------------------------------------------- rows and tokenizer
     prepared = open_prepared(config.data)
     tokenizer = load_tokenizer(prepared.tokenizer_path)
-    vocabulary = Vocabulary(
-        tokenizer.vocab_size,
-        tokenizer.mask_id,
-        list(tokenizer.special_ids),
-        tokenizer.continues_word,
-    )
+    vocabulary = Vocabulary.of(tokenizer)
     _check_rows(prepared, config)
 
     # ---------------------------------------------------------------- model and optimizer

@@ -14,9 +14,26 @@ SUMMARY = "the scores of a fine-tuned model on labelled files, with intervals an
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options."""
-    add_model(parser)
+    add_model(parser, required=False)
     parser.add_argument(
-        "--data", metavar="FILE", nargs="+", required=True, help="labelled files (required)"
+        "--data",
+        metavar="FILE",
+        nargs="+",
+        required=True,
+        help="labelled files; for --watch of a pretraining run its prepared directory (required)",
+    )
+    parser.add_argument(
+        "--watch",
+        metavar="RUN",
+        help="in place of --model: score every new checkpoint of this run directory as it appears,"
+        " into its watch.jsonl and watch.png, until the run is finished",
+    )
+    parser.add_argument(
+        "--interval",
+        metavar="SECONDS",
+        type=float,
+        default=10.0,
+        help="between two looks at the run that --watch names (default: %(default)s)",
     )
     parser.add_argument(
         "--output",
@@ -36,6 +53,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Scores and prints."""
+    if bool(options.watch) == bool(options.model):
+        raise UserError("give one of --model DIR and --watch RUN")
+    if options.watch:
+        from bertjax.commands.watching import watch
+
+        watch(options)
+        return
     if options.resamples < 0:
         raise UserError(f"--resamples {options.resamples} must not be negative")
     if options.output and not options.output.endswith(".json"):

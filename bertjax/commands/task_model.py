@@ -21,10 +21,13 @@ class TaskModel(NamedTuple):
     max_length: int
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
+def add_model(parser: argparse.ArgumentParser, required: bool = True) -> None:
     """Adds `--model`, `--max-length` and how a table's columns are called."""
     parser.add_argument(
-        "--model", metavar="DIR", required=True, help="a fine-tuned model directory (required)"
+        "--model",
+        metavar="DIR",
+        required=required,
+        help=f"a fine-tuned model directory{' (required)' * required}",
     )
     parser.add_argument(
         "--max-length",

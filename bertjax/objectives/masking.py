@@ -7,7 +7,7 @@ rank order are masked until the row's budget is spent.
 
 import dataclasses
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -73,6 +73,12 @@ class Vocabulary:
         self.special = jnp.zeros(size, bool).at[jnp.array(special_ids)].set(True)
         self.continues_word = jnp.asarray(continues_word)
         self.ordinary_ids = jnp.array([i for i in range(size) if i not in set(special_ids)])
+
+    @classmethod
+    def of(cls, tokenizer: Any) -> "Vocabulary":
+        """That of a `bertjax.text.tokenizer.Tokenizer`."""
+        special_ids, continues = list(tokenizer.special_ids), tokenizer.continues_word
+        return cls(tokenizer.vocab_size, tokenizer.mask_id, special_ids, continues)
 
 
 def mask_tokens(

@@ -31,6 +31,9 @@ _TEXTS: dict[str, Callable[[Any], Sequence[str | None]]] = {
     "multiple-choice": lambda question: (question.context,),
 }
 
+TASKS = (
+    Classification, MultiLabelClassification, Regression, Tagging, QuestionAnswering, MultipleChoice
+)  # fmt: skip
 TaskName = Literal[
     "classification", "multi-label", "regression", "tokens", "question-answering", "multiple-choice"
 ]
@@ -162,6 +165,11 @@ def read_task_examples(
         return choice_questions.read_choice_questions(files, config, with_labels), []
     kinds = {"classification": "class", "multi-label": "set", "regression": "number"}
     return labelled.read_examples(files, config, kinds[name], with_labels), []
+
+
+def architecture_of(name: TaskName) -> str:
+    """The class of the models for a task."""
+    return next(task.architecture for task in TASKS if task.name == name)
 
 
 def task_of_model(config: BertConfig, architecture: str) -> Task:

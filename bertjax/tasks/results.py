@@ -59,6 +59,21 @@ def draw_curves(path: Path, lines: Sequence[Mapping[str, Any]], score: str) -> N
     _save(figure, path)
 
 
+def draw_lines(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Every number of the lines over their steps, each in a panel of its own, as PNG."""
+    names = [name for name in lines[-1] if name != "step"]
+    figure, panels = _subplots(
+        len(names), 1, figsize=(7, 1.8 * len(names)), sharex=True, squeeze=False
+    )
+    ordered = sorted(lines, key=lambda line: line["step"])
+    steps = [line["step"] for line in ordered]
+    for name, panel in zip(names, panels[:, 0], strict=True):
+        panel.plot(steps, [line.get(name) for line in ordered], "o-", color=_BLUE)
+        panel.set_ylabel(name)
+    panels[-1, 0].set_xlabel("step")
+    _save(figure, path)
+
+
 def draw_confusion_matrix(
     path: Path, matrix: Sequence[Sequence[int]], labels: Sequence[str]
 ) -> None:

@@ -158,6 +158,22 @@ def test_model_is_used_by_the_commands(finished, bertjax_command, tmp_path, monk
     assert json.loads(out)["verdict"] == "worse"
 
 
+def test_watching_scores_every_checkpoint_once(finished, bertjax_command):
+    config, folder = finished
+    arguments = ("evaluate", "--watch", folder, "--data", config.data.train[0], "--json")
+    code, out, _ = bertjax_command(*arguments)
+    lines = [json.loads(line) for line in out.splitlines()]
+    steps = sorted(int(path.name) for path in (folder / "checkpoints").iterdir())
+    assert code == 0
+    assert [line["step"] for line in lines] == steps
+    assert lines[-1]["accuracy"] > 0.9
+    assert (folder / "watch.png").read_bytes().startswith(b"\x89PNG")
+    assert bertjax_command(*arguments)[1] == ""
+    assert bertjax_command("evaluate", "--data", config.data.train[0])[0] == 2
+    code, _, err = bertjax_command("evaluate", "--watch", folder.parent, "--data", "x")
+    assert (code, "no run directory" in err) == (2, True)
+
+
 # ------------------------------------------------------------------------------ resume
 
 

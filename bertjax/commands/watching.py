@@ -1,0 +1,117 @@
+"""`bertjax evaluate --watch`: scores every new checkpoint of a run as it appears."""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bertjax.errors import UserError
+
+if TYPE_CHECKING:
+    from bertjax.training.watching import SavedModel
+
+TABLE_NAME, PLOT_NAME = "watch.jsonl", "watch.png"
+
+# Scores a model; what it returns is a line of the table.
+Scorer = Callable[["SavedModel"], dict[str, float]]
+
+
+def watch(options: argparse.Namespace) -> None:
+    """Scores checkpoints until the run is finished, or is interrupted.
+
+    The table is `watch.jsonl` in the run directory, a line a checkpoint; checkpoints that it has
+    are not scored again. `watch.png` shows it.
+    """
+    from bertjax.tasks.results import draw_lines
+    from bertjax.training.metrics import read_metrics
+    from bertjax.training.watching import finished_steps, is_finished, read_saved_model
+
+    run = Path(options.watch)
+    lines: list[dict[str, Any]] = read_metrics(run / TABLE_NAME)
+    score: Scorer | None = None
+    print(f"watching {run}; Ctrl-C ends it", file=sys.stderr)
+    while True:
+        over = is_finished(run)  # looked at before the checkpoints, so that none is missed
+        known = {line["step"] for line in lines}
+        for step in finished_steps(run):
+            saved = None if step in known else read_saved_model(run, step)
+            if saved is None:
+                continue
+            score = score or make_scorer(saved.identity, run, options)
+            line = {"step": step, **score(saved)}
+            lines.append(line)
+            with (run / TABLE_NAME).open("a", encoding="utf-8") as table:
+                table.write(json.dumps(line) + "\n")
+            shown = ", ".join(
+                f"{name} {value:.4f}" for name, value in line.items() if name != "step"
+            )
+            print(json.dumps(line) if options.json else f"step {step}: {shown}", flush=True)
+            draw_lines(run / PLOT_NAME, lines)
+        if over:
+            return
+        time.sleep(options.interval)
+
+
+def make_scorer(identity: Mapping[str, Any], run: Path, options: argparse.Namespace) -> Scorer:
+    """What scores the models of a run: of fine-tuning on labelled files, of pretraining on rows."""
+    if "task" in identity:
+        return _score_task(identity, options)
+    return _score_pretraining(identity, options)
+
+
+def _score_task(identity: Mapping[str, Any], options: argparse.Namespace) -> Scorer:
+    from bertjax.commands.task_model import read_data_config
+    from bertjax.config import BertConfig
+    from bertjax.model import bert
+    from bertjax.tasks.inference import Inference
+    from bertjax.tasks.reading import architecture_of, read_task_examples, task_of_model
+    from bertjax.tasks.scoring import check_known_labels, predict_examples, single_scores
+    from bertjax.text.tokenizer import load_tokenizer
+
+    config = BertConfig.from_dict(identity["model"])
+    architecture = architecture_of(identity["task"])
+    task = task_of_model(config, architecture)
+    tokenizer = load_tokenizer(identity["init"])
+    examples, notes = read_task_examples(identity["task"], options.data, read_data_config(options))
+    check_known_labels(task, examples)
+    for note in notes:
+        print(note, file=sys.stderr)
+    inference = Inference(getattr(bert, architecture)(config), task, tokenizer.pad_id)
+    length = options.max_length or identity["max_length"]
+
+    def score(saved: "SavedModel") -> dict[str, float]:
+        variables = {"params": saved.params, **saved.statistics}
+        predicted = predict_examples(inference, variables, task, examples, tokenizer, length)
+        scores = task.score(examples, predicted.predictions)
+        return {"loss": predicted.loss, **single_scores(scores)}
+
+    return score
+
+
+def _score_pretraining(identity: Mapping[str, Any], options: argparse.Namespace) -> Scorer:
+    from bertjax.config import BertConfig
+    from bertjax.model.bert import BertForPreTraining
+    from bertjax.objectives.masking import Vocabulary
+    from bertjax.text.rows import open_prepared
+    from bertjax.text.tokenizer import load_tokenizer
+    from bertjax.training.evaluation import EvaluationConfig, make_evaluation
+    from bertjax.training.sharding import MeshConfig, make_mesh
+
+    if len(options.data) != 1:
+        raise UserError("--data: a pretraining run is scored on one prepared directory")
+    prepared = open_prepared(options.data[0])
+    model = BertForPreTraining(BertConfig.from_dict(identity["model"]))
+    tokenizer = load_tokenizer(prepared.tokenizer_path)
+    if tokenizer.vocab_size != model.config.vocab_size:
+        raise UserError(
+            f"{options.data[0]}: its tokenizer has {tokenizer.vocab_size} tokens, the run's model"
+            f" {model.config.vocab_size}; name the directory that the run is trained on"
+        )
+    evaluate = make_evaluation(
+        EvaluationConfig(), model, Vocabulary.of(tokenizer), prepared.token_counts,
+        make_mesh(MeshConfig()),
+    )  # fmt: skip
+    return lambda saved: evaluate(saved.params, prepared.validation, 0)[0]
