@@ -22,44 +22,20 @@ from typing import Any
 import numpy as np
 
 from bertjax.errors import program
-from bertjax.tasks.reading import DataConfig, TaskData, read_task_data
+from bertjax.tasks.reading import TaskData, read_task_data
 from bertjax.tasks.scoring import single_scores
 from bertjax.tasks.units import Unit
 from bertjax.text.tokenizer import load_tokenizer
-from bertjax.training.budget import BudgetConfig
-from bertjax.training.optimizer import ADAM_EPSILON, OptimizerConfig
-from train.finetune import FinetuneConfig, ScoringConfig, finetune
-from train.starting_model import FinetunedModelConfig
+from bertjax.training.optimizer import ADAM_EPSILON
+from train.command_line import parse
+from train.finetune import FinetuneConfig, finetune
 
-# name -> (task, score, data options, longest sequence, examples a step, epochs)
-RECIPES: dict[str, tuple[str, str, dict[str, Any], int, int, float]] = {
-    "sms": (
-        "classification", "accuracy",
-        {"train": ["classification/sms_spam.tsv"], "columns": ["label", "text"]}, 128, 32, 3,
-    ),
-    "tweets": (
-        "regression", "pearson",
-        {"train": ["classification/vader_tweets.tsv"], "columns": ["id", "score", "text"]},
-        128, 32, 3,
-    ),
-    "help-med": (
-        "classification", "accuracy",
-        {"train": ["pairs/leskexppmb_and.tsv"], "test": ["pairs/MED.tsv"]}, 128, 32, 3,
-    ),
-    "wnut17": (
-        "tokens", "f1",
-        {
-            "train": ["ner/wnut17train.conll"],
-            "validation": ["ner/emerging.dev.conll"],
-            "test": ["ner/emerging.test.annotated"],
-        },
-        128, 32, 3,
-    ),
-    "squad-es": (
-        "question-answering", "f1", {"train": ["qa/dev-v2.0-es_small.json"]}, 384, 16, 2,
-    ),
+CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "finetune"
+SCORES = {
+    "sms": "accuracy", "tweets": "pearson", "help-med": "accuracy", "wnut17": "f1", "squad": "f1"
 }  # fmt: skip
-LEARNING_RATE, WEIGHT_DECAY, WARMUP, CLIP_NORM = 1e-4, 0.01, 0.1, 1.0
+# The share of the steps in which torch's schedule rises; `ScheduleConfig.warmup` here.
+WARMUP = 0.1
 
 
 def main() -> None:
@@ -67,7 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", required=True, help="folder with classification/ pairs/ ner/ qa/")
     parser.add_argument("--model", required=True, help="the pretrained model directory")
-    parser.add_argument("--recipes", nargs="+", default=list(RECIPES), choices=list(RECIPES))
+    parser.add_argument("--recipes", nargs="+", default=list(SCORES), choices=list(SCORES))
     parser.add_argument("--seeds", type=int, default=5, help="runs of each (default: 5)")
     parser.add_argument(
         "--precisions", nargs="+", default=["float32"], choices=["float32", "bfloat16"],
@@ -75,7 +51,7 @@ def main() -> None:
     )  # fmt: skip
     parser.add_argument("--limit", type=int, default=0, help="training examples; 0 = all")
     parser.add_argument("--epochs", type=float, help="instead of the recipe's")
-    parser.add_argument("--learning-rate", type=float, default=LEARNING_RATE)
+    parser.add_argument("--learning-rate", type=float, help="instead of the recipe's")
     parser.add_argument("--json", metavar="FILE", help="write the figures there, too")
     options = parser.parse_args()
     results = {}
@@ -88,31 +64,22 @@ def main() -> None:
 
 def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """Scores and rates of every seed, ours and torch's in turn."""
-    task_name, score, files, max_length, batch_size, epochs = RECIPES[name]
-    folder = Path(options.data)
+    score, folder = SCORES[name], Path(options.data)
+    arguments = ["--config", str(CONFIGS / f"{name}.yaml"), "--model.init", options.model]
+    arguments += ["--run", "-", "--scoring.every_epochs", "1e6", "--log_every", "5"]
+    if options.epochs:
+        arguments += ["--budget.epochs", str(options.epochs)]
+    if options.learning_rate:
+        arguments += ["--optimizer.learning_rate", str(options.learning_rate)]
+    config = parse(FinetuneConfig, "", arguments)
     paths = {
-        split: [str(folder / path) for path in files[split]]
+        split: [str(next(folder.rglob(file))) for file in getattr(config.data, split)]
         for split in ("train", "validation", "test")
-        if split in files
     }
-    others = {key: value for key, value in files.items() if key not in paths}
-    data = read_task_data(task_name, DataConfig(**paths, **others))
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, **paths))
+    data = read_task_data(config.task, config.data)
     if options.limit:
         data = data._replace(train=data.train[: options.limit])
-    config = FinetuneConfig(
-        task=task_name,
-        run="-",
-        data=DataConfig(**paths, **others),
-        model=FinetunedModelConfig(init=options.model),
-        budget=BudgetConfig(epochs=options.epochs or epochs),
-        optimizer=OptimizerConfig(
-            learning_rate=options.learning_rate, weight_decay=WEIGHT_DECAY, clip_norm=CLIP_NORM
-        ),
-        scoring=ScoringConfig(every_epochs=1e6),
-        max_length=max_length,
-        batch_size=batch_size,
-        log_every=5,
-    )
     found: dict[str, list[dict[str, float]]] = {"ours": []}
     for precision in options.precisions:
         found[f"torch {precision}"] = []
@@ -243,7 +210,7 @@ def pad(units: Sequence[Unit], pad_id: int, architecture: str) -> tuple[Any, Any
     if architecture == "BertForTokenClassification":
         targets = {"labels": tags}
     elif architecture == "BertForQuestionAnswering":
-        spans = np.stack([unit.labels[0] for unit in units])
+        spans = np.stack([unit.labels[0] for unit in units]).astype(int)
         targets = {"start_positions": spans[:, 0], "end_positions": spans[:, 1]}
     else:
         labels = np.stack([unit.labels[0] for unit in units])

@@ -12,9 +12,12 @@ from bertjax.model.bert import BertForPreTraining
 from bertjax.model.pattern_start import start_with_patterns
 from bertjax.training.optimizer import make_optimizer, make_schedule
 from train.command_line import parse
+from train.finetune import FinetuneConfig
 from train.pretrain import PretrainConfig
 
-CONFIGS = sorted((Path(__file__).resolve().parents[1] / "configs" / "pretrain").glob("*.yaml"))
+FOLDER = Path(__file__).resolve().parents[1] / "configs"
+CONFIGS = sorted((FOLDER / "pretrain").glob("*.yaml"))
+FINETUNE_CONFIGS = sorted((FOLDER / "finetune").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
@@ -41,5 +44,18 @@ def test_pretraining_config_says_command_hardware_and_time(path):
     assert "make demo" in head or "python -m train.pretrain --config" in head
 
 
+@pytest.mark.parametrize("path", FINETUNE_CONFIGS, ids=lambda path: path.name)
+def test_finetuning_config_is_read(path):
+    config = parse(FinetuneConfig, "", ["--config", str(path), "--run", "run"])
+    assert config.data.train
+    head = path.read_text().split("\ntask:")[0]
+    assert f"python -m train.finetune --config configs/finetune/{path.name}" in head
+    assert "Hardware:" in head
+    for split in ("train", "validation", "test"):
+        for file in getattr(config.data, split):
+            assert f"--data.{split} {file}" in head
+
+
 def test_there_are_configs():
     assert len(CONFIGS) >= 3
+    assert len(FINETUNE_CONFIGS) >= 5

@@ -5,7 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bertjax.objectives.losses import Total, accuracy, cross_entropy
+from bertjax.objectives.losses import (
+    Total,
+    accuracy,
+    binary_cross_entropy,
+    choice_cross_entropy,
+    cross_entropy,
+    span_cross_entropy,
+    squared_error,
+)
 
 
 @pytest.fixture
@@ -74,3 +82,70 @@ def test_totals_of_parts_add_up_to_the_whole(places):
 
 def test_mean_of_nothing_is_0():
     assert float(Total(jnp.float32(0), jnp.float32(0)).mean()) == 0
+
+
+# ------------------------------------------------------------------------------ supervised tasks
+
+
+def test_smoothed_cross_entropy_is_that_of_the_smoothed_target(places):
+    logits, labels, weights = (np.asarray(x, np.float64) for x in places)
+    target = np.eye(99)[labels.astype(int)] * 0.8 + 0.2 / 99
+    log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    expected = -((target * log_probs).sum(-1) * weights).sum()
+    assert float(cross_entropy(*places, smoothing=0.2).sum) == pytest.approx(expected, rel=1e-5)
+
+
+def test_binary_cross_entropy_is_the_mean_over_classes():
+    rng = np.random.default_rng(1)
+    logits, labels = 3 * rng.normal(size=(3, 5, 7)), rng.integers(0, 2, (3, 5, 7))
+    weights = rng.random((3, 5))
+    probs = 1 / (1 + np.exp(-logits))
+    for smoothing in (0.0, 0.2):
+        target = labels * (1 - smoothing) + smoothing / 2
+        losses = -(target * np.log(probs) + (1 - target) * np.log(1 - probs)).mean(-1)
+        total = binary_cross_entropy(
+            *(jnp.asarray(x, jnp.float32) for x in (logits, labels, weights)), smoothing
+        )
+        assert float(total.sum) == pytest.approx((losses * weights).sum(), rel=1e-5)
+        assert float(total.count) == pytest.approx(weights.sum(), rel=1e-5)
+
+
+def test_squared_error_weighs_its_places():
+    values = [jnp.array(x, jnp.float32) for x in ([1, 2, 9], [0, 4, 0], [1, 0.5, 0])]
+    assert jax.tree.map(float, squared_error(*values)) == (3, 1.5)
+
+
+def test_span_loss_of_a_packed_example_is_its_own():
+    rng = np.random.default_rng(2)
+    logits = rng.normal(size=(1, 9, 2)).astype(np.float32)
+    sequence_ids = np.array([[1, 1, 1, 1, 2, 2, 2, 0, 0]])
+    starts, spans = np.array([[0, 4, 0]]), np.array([[[1, 3], [2, 2], [0, 0]]])
+    weights = np.array([[1, 1, 0]], np.float32)
+
+    def alone(own, first, last):
+        log_probs = own - np.log(np.exp(own.astype(np.float64)).sum(0))
+        return -(log_probs[first, 0] + log_probs[last, 1]) / 2
+
+    expected = alone(logits[0, :4], 1, 3) + alone(logits[0, 4:7], 2, 2)
+    arguments = [jnp.asarray(x) for x in (logits, spans, sequence_ids, starts, weights)]
+    total = span_cross_entropy(*arguments)
+    assert jax.tree.map(float, total) == (pytest.approx(expected, rel=1e-5), 2)
+    gradient = jax.grad(lambda logits: span_cross_entropy(logits, *arguments[1:]).sum)(logits)
+    assert np.isfinite(gradient).all()
+    assert np.abs(gradient[0, 7:]).max() == 0
+
+
+def test_choice_loss_compares_the_choices_of_a_question():
+    scores = jnp.array([[1.0, 2.0, 5.0, 3.0, 9.0]])
+    questions, right = jnp.array([[0, 0, 1, 1, -1]]), jnp.array([[0.0, 1.0, 0.0, 1.0, 0.0]])
+
+    def alone(scores, right):
+        scores = np.array(scores, np.float64)
+        return np.log(np.exp(scores).sum()) - scores[right]
+
+    total = choice_cross_entropy(scores, questions, right)
+    expected = alone([1, 2], 1) + alone([5, 3], 1)
+    assert jax.tree.map(float, total) == (pytest.approx(expected, rel=1e-5), 2)
+    smoothed = choice_cross_entropy(scores, questions, right, 0.1)
+    expected += 0.1 * ((2 - 1.5) + (3 - 4))
+    assert float(smoothed.sum) == pytest.approx(expected, rel=1e-5)
