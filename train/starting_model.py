@@ -190,10 +190,16 @@ def resolve_finetuned_model(config: FinetunedModelConfig, task: Task, seed: int)
         encoder = params["bert"]["encoder"]
         encoder["layers"] = jax.tree.map(lambda leaf: leaf[:layers], encoder["layers"])
         bert_config = dataclasses.replace(bert_config, num_hidden_layers=layers)
-    if load_tokenizer(config.init).vocab_size > bert_config.vocab_size:
+    tokens = load_tokenizer(config.init).vocab_size
+    if tokens > bert_config.vocab_size:
         raise UserError(
-            f"{config.init}: its tokenizer has more tokens than the model's"
+            f"{config.init}: its tokenizer has {tokens} tokens, more than the model's"
             f" vocab_size={bert_config.vocab_size}; it is the tokenizer of another model"
+        )
+    if tokens < bert_config.vocab_size:
+        notes.append(
+            f"{config.init}: its tokenizer has {tokens} tokens, the model embeddings for"
+            f" {bert_config.vocab_size}; if these are not merely padding, it is another model's"
         )
     return FinetunedStart(bert_config, params, notes)
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import random
+import shutil
 from pathlib import Path
 
 import jax
@@ -20,6 +21,7 @@ from bertjax.interop.huggingface import (
 )
 from bertjax.model.bert import BertForMaskedLM
 from bertjax.tasks.reading import DataConfig, read_task_data
+from bertjax.text.tokenizer import Tokenizer, build_wordpiece
 from bertjax.training.budget import BudgetConfig
 from bertjax.training.checkpoint import CheckpointConfig
 from bertjax.training.optimizer import OptimizerConfig
@@ -380,6 +382,22 @@ def test_wrong_options_are_named(tmp_path, pretrained, fields, message):
 def test_more_layers_than_there_are_cannot_be_kept(tmp_path, pretrained):
     model = FinetunedModelConfig(init=pretrained, num_hidden_layers=3)
     with pytest.raises(UserError, match="between 1 and the 2 layers of"):
+        run(make_config(tmp_path, pretrained, model=model))
+
+
+def test_tokenizer_of_another_model_is_refused_or_told(tmp_path, pretrained, capsys):
+    folder = tmp_path / "model"
+    shutil.copytree(pretrained, folder)
+    for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
+        (folder / name).unlink()
+    model = FinetunedModelConfig(init=str(folder))
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
+    Tokenizer(build_wordpiece(tokens, True, None)).save(folder)
+    assert run(make_config(tmp_path, pretrained, model=model, dry_run=True)) == 0
+    assert f"has {len(tokens)} tokens, the model embeddings for 99" in capsys.readouterr().err
+    tokens += [f"word{number}" for number in range(99)]
+    Tokenizer(build_wordpiece(tokens, True, None)).save(folder)
+    with pytest.raises(UserError, match=r"tokens, more than the model's vocab_size=99"):
         run(make_config(tmp_path, pretrained, model=model))
 
 
