@@ -13,6 +13,7 @@ from bertjax.text.pairs import PairConfig
 from bertjax.text.preparation import prepare
 from bertjax.text.preparation_options import PreparationOptions, RowConfig
 from bertjax.text.readers import ReaderConfig
+from bertjax.text.sentences import check_language
 from train.command_line import parse
 from train.progress_bars import progress_bars
 
@@ -62,6 +63,8 @@ def main() -> None:
         pairs=_part(config, PairConfig),
         rows=_part(config, RowConfig),
     )
+    if note := check_language(config.language):
+        print(note, file=sys.stderr)
     with progress_bars() as report:
         card = prepare(
             options, config.tokenizer, config.output, config.workers, config.overwrite, report
@@ -108,7 +111,7 @@ def _describe(summary: dict[str, Any]) -> str:
         lines.append(
             f"{name:<12} {split['rows']:>12,} rows of {summary['max_length']} tokens,"
             f" {split['efficiency']:.1%} filled: {split['examples']:,} examples of"
-            f" {split['documents']:,} documents"
+            f" {split['documents']:,} document{'s' * (split['documents'] != 1)}"
         )
         pairs = split["next_pairs"] + split["random_pairs"]
         if pairs:

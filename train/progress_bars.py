@@ -1,6 +1,7 @@
 """Live progress on stderr, one bar a stage."""
 
 import contextlib
+import sys
 import time
 from collections.abc import Callable, Iterator
 
@@ -10,9 +11,10 @@ _REDRAWS = 5
 
 @contextlib.contextmanager
 def progress_bars() -> Iterator[Callable[[str, int, int | None], None]]:
-    """Gives a function `report(stage, done, total)` that keeps a bar for each stage.
+    """Gives a function `report(stage, done, total)` that keeps a bar for each stage on a terminal.
 
-    A stage without a total (None) shows that something happens, and how much has.
+    Elsewhere nothing is shown. A stage without a total (None) shows that something happens, and how
+    much has.
     """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
@@ -24,7 +26,10 @@ def progress_bars() -> Iterator[Callable[[str, int, int | None], None]]:
         TimeElapsedColumn(),
     )
     with Progress(
-        *columns, console=Console(stderr=True), refresh_per_second=_REDRAWS, transient=False
+        *columns,
+        console=Console(stderr=True),
+        refresh_per_second=_REDRAWS,
+        disable=not sys.stderr.isatty(),
     ) as progress:
         stages: dict[str, int] = {}
         drawn = 0.0

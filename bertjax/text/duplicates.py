@@ -205,6 +205,18 @@ class _BandIndex:
         return sorted(found)
 
 
+def split_place(exact: bytes) -> float:
+    """Where a document stands in [0, 1): validation is lowest, then test, then train.
+
+    Args:
+        exact: `DocumentSignature.exact`.
+    """
+    # Salted, so that the split has nothing to do with whatever else the bits of the hash are used
+    # for.
+    salted = hashlib.blake2b(exact, digest_size=8, person=b"split").digest()
+    return int.from_bytes(salted, "little") / 2**64
+
+
 def document_split(exact: bytes, fractions: tuple[float, float]) -> Split:
     """The split of a document, by its hash alone: neither its place in the input nor other
     documents matter.
@@ -213,12 +225,7 @@ def document_split(exact: bytes, fractions: tuple[float, float]) -> Split:
         exact: `DocumentSignature.exact`.
         fractions: The shares of validation and of test, in [0, 1) and together below 1.
     """
-    # Salted, so that the split has nothing to do with whatever else the bits of the hash are used
-    # for.
-    place = (
-        int.from_bytes(hashlib.blake2b(exact, digest_size=8, person=b"split").digest(), "little")
-        / 2**64
-    )
+    place = split_place(exact)
     validation, test = fractions
     return "validation" if place < validation else "test" if place < validation + test else "train"
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from bertjax.errors import UserError
 from bertjax.text.cleaning import LineCounts
-from bertjax.text.duplicates import DuplicateFilter, OverlapMeter, document_split
+from bertjax.text.duplicates import DuplicateFilter, OverlapMeter, Split
 from bertjax.text.output import whole_directory
 from bertjax.text.pairs import room_for_tokens
 from bertjax.text.preparation_options import PreparationOptions
@@ -37,6 +37,7 @@ from bertjax.text.preparation_steps import (
 from bertjax.text.readers import list_sources, read_documents
 from bertjax.text.rows import PREPARED_FILES, SPLITS, TOKENIZER_NAME, RowWriter, write_card
 from bertjax.text.sources import Source
+from bertjax.text.splits import Splitter
 from bertjax.text.spool import SpoolWriter
 from bertjax.text.tokenizer import Tokenizer, load_tokenizer
 from bertjax.text.workers import Workers, start_workers
@@ -128,6 +129,8 @@ class _Preparation:
         self.splits: dict[str, dict[str, Any]] = {split: {} for split in SPLITS}
         self.duplicate_filter = DuplicateFilter(options.duplicates)
         self.overlap = OverlapMeter(OVERLAP_SAMPLE)
+        fractions = (options.rows.validation_fraction, options.rows.test_fraction)
+        self.splitter = Splitter(fractions, self._least_documents, self._write)
         self.units: dict[str, list[tuple[int, int]]] = {}
 
     def read_and_tokenize(self, sources: list[Source]) -> None:
@@ -142,6 +145,7 @@ class _Preparation:
             for clean, tokens in self.workers.run(Steps.clean_and_tokenize, blocks):
                 self._count_clean(clean)
                 self._spool(tokens)
+        self.splitter.close()
         for split, writer in self.writers.items():
             self.units[split] = writer.close()
             self.splits[split] |= {
@@ -195,7 +199,6 @@ class _Preparation:
         """Judges the documents of a block in their order and writes the new ones to their split."""
         for name in ("boilerplate_lines", "too_short", "without_sentences", "unknown_tokens"):
             self.counts[name] += getattr(block, name)
-        fractions = (self.options.rows.validation_fraction, self.options.rows.test_fraction)
         token, sentence = 0, 0
         for (tokens, sentences), signature in zip(
             block.documents.tolist(), block.signatures, strict=True
@@ -203,16 +206,26 @@ class _Preparation:
             verdict = self.duplicate_filter.judge(signature)
             self.counts[verdict] += 1
             if verdict == "new":
-                split = document_split(signature.exact, fractions)
-                self.overlap.add(split, signature.overlap_hashes)
-                self.writers[split].append(
+                document = (
+                    signature.overlap_hashes,
                     block.token_ids[token : token + tokens],
                     block.sentence_lengths[sentence : sentence + sentences],
                 )
+                self.splitter.add(signature.exact, tokens, document)
             token += tokens
             sentence += sentences
         for writer in self.writers.values():
             writer.flush()
+
+    def _write(self, split: Split, document: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+        overlap_hashes, token_ids, sentence_lengths = document
+        self.overlap.add(split, overlap_hashes)
+        self.writers[split].append(token_ids, sentence_lengths)
+
+    @property
+    def _least_documents(self) -> int:
+        """What a split needs: a random next sentence comes from another document."""
+        return 2 if self.options.pairs.pairing == "nsp" else 1
 
     def check_splits(self) -> None:
         """Sees that each split has what pairs and rows need.
@@ -229,30 +242,42 @@ class _Preparation:
             )
         rows = self.options.rows
         fractions = {"validation": rows.validation_fraction, "test": rows.test_fraction}
-        pairs = self.options.pairs.pairing == "nsp"
-        for split in SPLITS:
-            found = self.splits[split]["documents"]
-            if not fractions.get(split, 1):
-                continue
-            name = f"{split}-fraction"
-            way_out = (
-                f"pass --{name} {min(0.3, 4 * fractions[split]):.2g} (or 0 for no {split} split)"
-                if split in fractions
-                else "lower the fractions of validation and test"
-            )
-            if found < (least := 2 if pairs else 1):
-                why = ", and a random next sentence comes from another one" if pairs else ""
-                raise UserError(
-                    f"the {split} split has {found} of the {self.counts['new']:,} documents, it"
-                    f" needs {least} at least{why}; {way_out}, or give more documents"
-                    + (", or pass --pairing none" if pairs and found else "")
-                )
+        wanted = [split for split in SPLITS if fractions.get(split, 1)]
+        lacking = {
+            split: found
+            for split in wanted
+            if (found := self.splits[split]["documents"]) < self._least_documents
+        }
+        if lacking:
+            raise UserError(self._say_what_lacks(lacking, len(wanted)))
         tokens = self.splits["train"]["text_tokens"]
+        pairs = self.options.pairs.pairing == "nsp"
         if tokens < room_for_tokens(rows.max_length, pairs):
             raise UserError(
                 f"the train split has {tokens} tokens, less than one row of max_length="
                 f"{rows.max_length}; give more text, or pass a smaller --max-length"
             )
+
+    def _say_what_lacks(self, lacking: dict[str, int], splits: int) -> str:
+        """What to change, for all splits at once that have too few documents."""
+        new, least = self.counts["new"], self._least_documents
+        why = " (a random next sentence comes from another one)" if least > 1 else ""
+        if new < splits * least:
+            single = f", or pass --pairing none, which needs {splits}" if new >= splits else ""
+            each = f": {least} in each of {splits} splits" if splits > 1 else ""
+            return (
+                f"the text has {new} document{'s' * (new != 1)}, and {splits * least} are needed"
+                f"{each}{why}. Give more documents (in a .txt file a blank line ends one)" + single
+            )
+        found = " and ".join(f"the {split} split has {n}" for split, n in lacking.items())
+        more = [
+            f"--{split}-fraction {8 * least / new:.2g}" for split in lacking if split != "train"
+        ]
+        way_out = f"pass {' '.join(more)}" if more else "lower the fractions of validation and test"
+        return (
+            f"{found} of the {new:,} documents, each needs {least} at least{why}; {way_out}, or"
+            " give more documents"
+        )
 
     def make_rows(self) -> None:
         """Pass 3: from the spools to the rows of the three splits."""

@@ -193,13 +193,20 @@ def test_options_out_of_range_are_refused(fields, message):
         ("\x01\u200b\n\n\x02", {"minimum_characters": 0}, "nothing is left"),
         (
             "\n\n".join(f"Sentence {n} is short. Another one, {n}, follows." for n in range(4)),
-            {"validation_fraction": 1e-4, "test_fraction": 0.0, "near_threshold": 0.0},
-            "the validation split has 0 of the 4 documents, .* --validation-fraction 0.0004 .or 0",
+            {"validation_fraction": 1e-4, "test_fraction": 1e-4, "near_threshold": 0.0},
+            r"the text has 4 documents, and 6 are needed: 2 in each of 3 splits .* --pairing none, "
+            "which needs 3$",
+        ),
+        (
+            "\n\n".join(f"Sentence {n} is short. Another one, {n}, follows." for n in range(300)),
+            {"validation_fraction": 1e-9, "test_fraction": 1e-9, "near_threshold": 0.0},
+            "the validation split has 0 and the test split has 0 of the 300 documents, each needs 2"
+            r" .* pass --validation-fraction 0\.053 --test-fraction 0\.053, or give more",
         ),
         (
             "One sentence here. Another one there.",
             {"validation_fraction": 0.0, "test_fraction": 0.0},
-            "the train split has 1 of the 1 documents, it needs 2 .* comes from another one",
+            "the text has 1 document, and 2 are needed .a random next sentence comes from",
         ),
         (
             "One sentence here. Another one there.\n\nSome more of it. And so on.",
@@ -220,6 +227,18 @@ def test_too_little_text_is_refused_and_leaves_nothing(tmp_path, tokenizer, text
     with pytest.raises(UserError, match=message):
         prepare(options(path, **fields), tokenizer, tmp_path / "rows")
     assert [entry.name for entry in tmp_path.iterdir()] == ["text"]
+
+
+@pytest.mark.parametrize("pairing", ["nsp", "none"])
+def test_few_documents_are_enough_for_three_splits(tmp_path, tokenizer, pairing):
+    count = 6 if pairing == "nsp" else 3
+    lines = [[f"Sentence {n} of {m} is here." for m in range(9)] for n in range(count)]
+    path = tmp_path / "input.txt"
+    path.write_text("\n\n".join("\n".join(document) for document in lines))
+    fields = {"validation_fraction": 0.05, "test_fraction": 0.05, "near_threshold": 0.0}
+    made = prepare(options(path, pairing=pairing, **fields), tokenizer, tmp_path / "rows")
+    assert [made["splits"][split]["documents"] for split in SPLITS] == [count // 3] * 3
+    assert all(made["splits"][split]["rows"] for split in SPLITS)
 
 
 def test_error_of_a_reader_reaches_the_user_with_workers_running(tmp_path, tokenizer, corpus):
@@ -262,11 +281,14 @@ def test_both_programs_make_rows_from_the_command_line(corpus, tmp_path):
     config.write_text("max_length: 32\nvalidation_fraction: 0.2\ncleaning: {normalization: NFKC}\n")
     second = run_program(
         *("train.prepare", "--config", config, "--input", corpus, "--tokenizer", made),
-        *("--output", rows, "--workers", 1),
+        *("--output", rows, "--workers", 1, "--language", "xx"),
     )
     output, errors = second.communicate()
     assert second.returncode == 0, errors
     assert f"It lies in   {rows}" in output
+    # Nothing else: bars are for terminals.
+    assert errors.startswith("sentencex has no rules of its own for 'xx': sentences are split by")
+    assert errors.count("\n") == 1
     assert " 1 exact, 1 near" in output
     card = open_prepared(rows).card
     assert card["max_length"] == 32
