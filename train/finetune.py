@@ -37,10 +37,11 @@ from bertjax.tasks.results import (
 )
 from bertjax.tasks.scoring import describe_task_scores, predict_examples, single_scores
 from bertjax.text.tokenizer import load_tokenizer
-from bertjax.training.batches import read_ahead
+from bertjax.training.batches import check_seed, read_ahead
 from bertjax.training.budget import BudgetConfig, Clock
 from bertjax.training.checkpoint import CheckpointConfig, abstract
 from bertjax.training.compilations import count_compilations
+from bertjax.training.demand import describe_demand
 from bertjax.training.loop import Intervals, Loop
 from bertjax.training.metrics import (
     MetricsWriter,
@@ -55,9 +56,9 @@ from bertjax.training.optimizer import (
     make_schedule,
 )
 from bertjax.training.progress import RunProgress
-from bertjax.training.run_directory import open_run, write_provenance
+from bertjax.training.run_directory import check_run, open_run, write_provenance
 from bertjax.training.sharding import MeshConfig, make_mesh, place_rows
-from bertjax.training.signals import STOPPED_EXIT_CODE, StopRequest
+from bertjax.training.signals import STOPPED_EXIT_CODE, StopRequest, stopping_at_once
 from bertjax.training.state import TrainState, count_parameters, new_state
 from bertjax.training.steps import make_train_step
 from bertjax.training.transfer import TransferConfig, freeze, learning_rate_scales, scale_updates
@@ -149,6 +150,7 @@ class FinetuneConfig:
         if self.budget == BudgetConfig():
             object.__setattr__(self, "budget", BudgetConfig(epochs=DEFAULT_EPOCHS))
         self.budget.require_one()
+        check_seed(self.seed)
         if not self.run:
             raise UserError("--run DIR is missing: the run directory")
         for name, least in (
@@ -165,6 +167,7 @@ class FinetuneConfig:
             raise UserError(f"label_smoothing={self.label_smoothing} must lie in [0, 1)")
 
 
+@stopping_at_once()
 def main() -> int:
     """Reads the command line and fine-tunes, once or with several seeds."""
     config = parse(FinetuneConfig, __doc__)
@@ -253,15 +256,20 @@ def finetune(config: FinetuneConfig, data: TaskData) -> int:
     )
     identity = _identity(config, bert_config.to_dict(), data)
     run = Path(config.run)
-    if not config.dry_run:
+    if config.dry_run:
+        check_run(run, config.checkpoint, identity, config.resume)
+    else:
         checkpoints = open_run(run, config.checkpoint, identity, config.resume)
+    progress = RunProgress(clock.total)
+    if not config.dry_run and (run / "eval_results.json").exists():
+        progress.say(f"{run} is finished; its model is in {run / 'model'}")
+        return 0
     key = jax.random.key(config.seed)
     state = new_state(model, optimizer, mesh, key, objective.terms, start.params)
 
     # ---------------------------------------------------------------- first line of the run
     flops = count_matmul_flops(bert_config, layout.rows, layout.length, 0, layout.slots)
     rate = measure_matmul_rate(mesh, dtype)
-    progress = RunProgress(clock.total)
     for note in [*data.notes, *start.notes, *encoded.notes]:
         progress.say(note)
     progress.say(
@@ -286,6 +294,7 @@ def finetune(config: FinetuneConfig, data: TaskData) -> int:
     )
     progress.say(f"compiled in {time.perf_counter() - started:.1f} s")
     if config.dry_run:
+        progress.say(describe_demand(take_step, flops / rate, clock))
         progress.say("dry run: everything is in place; nothing was trained or written")
         return 0
 
@@ -297,9 +306,6 @@ def finetune(config: FinetuneConfig, data: TaskData) -> int:
         best, unimproved = restored.notes["best"], restored.notes["unimproved"]
     step = int(state.step)
     done = {line["split"] for line in read_metrics(run / "metrics.jsonl") if line["step"] == step}
-    if (run / "eval_results.json").exists():
-        progress.say(f"{run} is finished; its model is in {run / 'model'}")
-        return 0
     if restored:
         progress.say(f"continuing {run} from step {step}")
     with progress, StopRequest() as stop, count_compilations() as compilations:

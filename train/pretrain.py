@@ -23,9 +23,10 @@ from bertjax.objectives.masking import MaskingConfig, Vocabulary
 from bertjax.objectives.pretraining import PretrainingObjective
 from bertjax.text.rows import PreparedDirectory, open_prepared
 from bertjax.text.tokenizer import load_tokenizer
-from bertjax.training.batches import TrainingBatches, read_ahead
+from bertjax.training.batches import TrainingBatches, check_seed, read_ahead
 from bertjax.training.budget import BudgetConfig, Clock
 from bertjax.training.checkpoint import CheckpointConfig, abstract
+from bertjax.training.demand import describe_demand
 from bertjax.training.evaluation import EvaluationConfig, make_evaluation
 from bertjax.training.loop import Intervals, Loop
 from bertjax.training.metrics import (
@@ -41,9 +42,9 @@ from bertjax.training.optimizer import (
     make_schedule,
 )
 from bertjax.training.progress import RunProgress, describe_scores
-from bertjax.training.run_directory import open_run, write_provenance
+from bertjax.training.run_directory import check_run, open_run, write_provenance
 from bertjax.training.sharding import MeshConfig, make_mesh, place_rows
-from bertjax.training.signals import STOPPED_EXIT_CODE, StopRequest
+from bertjax.training.signals import STOPPED_EXIT_CODE, StopRequest, stopping_at_once
 from bertjax.training.state import TrainState, count_parameters, new_state
 from bertjax.training.steps import make_train_step
 from train.command_line import parse, to_yaml
@@ -67,12 +68,13 @@ class PretrainConfig:
         most_skipped: so many steps in a row without a finite loss and gradient stop the run, at
             the next line of the log
         resume: false = refuse to continue a run directory that has a checkpoint
-        dry_run: do everything but train: read, build, compile, evaluate a batch, write nothing
+        dry_run: do everything but train: read, build, compile, evaluate a batch, tell memory and
+            time, write nothing
         json: print the final scores as JSON on standard output
     """
 
-    data: str = ""
-    run: str = ""
+    data: str
+    run: str
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     masking: MaskingConfig = dataclasses.field(default_factory=MaskingConfig)
     budget: BudgetConfig = dataclasses.field(default_factory=BudgetConfig)
@@ -94,9 +96,7 @@ class PretrainConfig:
 
     def __post_init__(self) -> None:
         self.budget.require_one()
-        for name, what in (("data", "prepared"), ("run", "run")):
-            if not getattr(self, name):
-                raise UserError(f"--{name} DIR is missing: the {what} directory")
+        check_seed(self.seed)
         for name in ("batch_size", "accumulation", "log_every", "most_skipped"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name}={getattr(self, name)} must be at least 1")
@@ -107,6 +107,7 @@ class PretrainConfig:
             )
 
 
+@stopping_at_once()
 def main() -> int:
     """Reads the command line and pretrains."""
     return pretrain(parse(PretrainConfig, __doc__))
@@ -144,11 +145,26 @@ def pretrain(config: PretrainConfig) -> int:
     )
     identity = _identity(config, bert_config, prepared)
     run = Path(config.run)
-    if not config.dry_run:
+    if config.dry_run:
+        check_run(run, config.checkpoint, identity, config.resume)
+    else:
         checkpoints = open_run(run, config.checkpoint, identity, config.resume)
     key = jax.random.key(config.seed)
     state = new_state(model, optimizer, mesh, key, objective.terms, start_params)
     del start_params
+    progress = RunProgress(clock.total)
+
+    # ---------------------------------------------------------------- resume
+    restored = None if config.dry_run else checkpoints.restore(abstract(state), progress.say)
+    best, seconds_before = float("inf"), 0.0
+    if restored:
+        state, best = restored.state, restored.notes["best"]
+        seconds_before = restored.notes["seconds"]
+    step = int(state.step)
+    done = {line["split"] for line in read_metrics(run / "metrics.jsonl") if line["step"] == step}
+    if clock.is_over(step, seconds_before) and restored and "test" in done:
+        progress.say(f"{run} is finished: {step} steps; its model is in {run / 'model'}")
+        return 0
 
     # ---------------------------------------------------------------- first line of the run
     length, examples = prepared.train.max_length, prepared.train.examples_per_row
@@ -156,7 +172,6 @@ def pretrain(config: PretrainConfig) -> int:
         bert_config, config.batch_size, length, config.masking.slots(length), examples
     )
     rate = measure_matmul_rate(mesh, dtype)
-    progress = RunProgress(clock.total)
     progress.say(
         f"{count_parameters(state.params):,} parameters, "
         f"{int(prepared.token_counts.sum()):,} tokens in {len(prepared.train):,} rows of {length}, "
@@ -178,22 +193,12 @@ def pretrain(config: PretrainConfig) -> int:
     evaluate(state.params, prepared.validation, 1)
     progress.say(f"compiled in {time.perf_counter() - started:.1f} s")
     if config.dry_run:
+        progress.say(describe_demand(take_step, flops / rate, clock))
         progress.say("dry run: everything is in place; nothing was trained or written")
         return 0
-
-    # ---------------------------------------------------------------- run directory, resume
-    restored = checkpoints.restore(abstract(state), progress.say)
-    best = float("inf")
-    if restored:
-        state, best = restored.state, restored.notes["best"]
-    step = int(state.step)
-    done = {line["split"] for line in read_metrics(run / "metrics.jsonl") if line["step"] == step}
-    if clock.is_over(step, restored.notes["seconds"] if restored else 0.0):
-        if "test" in done:
-            progress.say(f"{run} is finished: {step} steps; its model is in {run / 'model'}")
-            return 0
-    elif restored:
+    if restored and not clock.is_over(step, seconds_before):
         progress.say(f"continuing {run} from step {step}")
+
     with progress, StopRequest() as stop:
         write_provenance(run, to_yaml(config), _origin(config, prepared))
         metrics = MetricsWriter(run, step)
@@ -217,7 +222,7 @@ def pretrain(config: PretrainConfig) -> int:
             return False
 
         # ------------------------------------------------------------ the loop (training/loop.py)
-        clock.start(restored.notes["seconds"] if restored else 0.0)
+        clock.start(seconds_before)
         if clock.is_over(step) and "validation" not in done:
             validate(state)
         loop = Loop(
@@ -268,7 +273,11 @@ def pretrain(config: PretrainConfig) -> int:
 def _check_rows(prepared: PreparedDirectory, config: PretrainConfig) -> None:
     for split in ("train", "validation", "test"):
         if not len(getattr(prepared, split)):
-            raise UserError(f"{config.data}: its {split} split has no rows; prepare more text")
+            fraction = "" if split == "train" else f" with --{split}-fraction above 0"
+            raise UserError(
+                f"{config.data}: its {split} split has no rows, and a run needs all three; prepare"
+                f" it again{fraction or ', from more text'}"
+            )
     if len(prepared.train) < config.batch_size:
         raise UserError(
             f"{config.data} has {len(prepared.train)} training rows, less than one batch of "

@@ -6,10 +6,19 @@ from typing import Any, Protocol, runtime_checkable
 import grain
 import numpy as np
 
+from bertjax.errors import UserError
 from bertjax.types import RowBatch
 
+# What jax takes for a seed everywhere.
+MOST_SEEDS = 1 << 32
 # Batches that are read while the devices compute.
 PREFETCH = 4
+
+
+def check_seed(seed: int) -> None:
+    """Raises a `UserError` unless rows, masks and dropout can be drawn with the seed."""
+    if not 0 <= seed < MOST_SEEDS:
+        raise UserError(f"seed={seed} must lie in [0, {MOST_SEEDS})")
 
 
 @runtime_checkable

@@ -36,6 +36,7 @@ class BudgetConfig:
             said = ", ".join(f"budget.{name}={value}" for name, value in given.items()) or "none"
             raise UserError(
                 f"give exactly one of budget.steps, budget.epochs, budget.minutes; given: {said}"
+                " (null unsets one: --budget.steps null)"
             )
 
 

@@ -92,8 +92,7 @@ class Loop(NamedTuple):
         skipped = int(report.skipped_in_a_row)
         if skipped >= self.intervals.most_skipped:
             raise UserError(
-                f"step {step}: loss or gradient was not finite in {skipped} steps in a row; the"
-                " last checkpoint is in checkpoints/ of the run directory. Lower"
-                " optimizer.learning_rate, or set optimizer.clip_norm, and start in a new --run"
-                " directory"
+                f"step {step}: loss or gradient was not finite in {skipped} steps in a row, of"
+                " which nothing is saved. Lower optimizer.learning_rate, or set"
+                " optimizer.clip_norm, and start in a new --run directory"
             )

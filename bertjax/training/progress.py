@@ -5,30 +5,26 @@ import time
 from types import TracebackType
 
 import jax
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.text import Text
 
 from bertjax.training.state import TrainState
 from bertjax.training.steps import StepReport
 
 
 class RunProgress:
-    """Tells of a run on stderr: a bar with the newest figures on a terminal, else plain lines."""
+    """Tells of a run on stderr: on a terminal the newest figures over a bar, else plain lines."""
 
     def __init__(self, total: float) -> None:
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
-        self._live = sys.stderr.isatty()
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.percentage:3.0f}%  {task.fields[figures]}"),
-            console=self.console,
-            disable=not self._live,
-        )
-        self._task = self._bar.add_task("training", total=total, figures="compiling")
+        self.console = Console(stderr=True, highlight=False)
+        self._live = Live(console=self.console) if sys.stderr.isatty() else None
+        self._bar = ProgressBar(total=total)
 
     def __enter__(self) -> "RunProgress":
-        self._bar.start()
+        if self._live:
+            self._live.start()
         return self
 
     def __exit__(
@@ -37,27 +33,32 @@ class RunProgress:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._bar.stop()
+        if self._live:
+            self._live.stop()
 
     def report(self, clock: float, figures: str) -> None:
-        """Moves the bar to `clock` and shows the figures beside it."""
-        self._bar.update(self._task, completed=clock, figures=figures)
-        if not self._live:
-            self.console.print(figures)
+        """Moves the bar to `clock` and shows the figures over it, however narrow the terminal."""
+        if self._live:
+            self._bar.update(clock)
+            self._live.update(Group(Text(figures), self._bar))
+        else:
+            self.console.print(figures, soft_wrap=True)
 
     def say(self, message: str) -> None:
         """Prints a line that stays."""
-        self.console.print(message)
+        self.console.print(message, soft_wrap=True)
 
 
 def describe_duration(seconds: float) -> str:
-    """`42 s`, `3 min 20 s`, `5 h 12 min`."""
+    """`42 s`, `3 min 20 s`, `5 h 12 min`, `8 d 13 h`."""
     seconds = round(max(0.0, seconds))
     if seconds < 60:
         return f"{seconds} s"
     if seconds < 3600:
         return f"{seconds // 60} min {seconds % 60} s"
-    return f"{seconds // 3600} h {seconds % 3600 // 60} min"
+    if seconds < 2 * 86400:
+        return f"{seconds // 3600} h {seconds % 3600 // 60} min"
+    return f"{seconds // 86400:,} d {seconds % 86400 // 3600} h"
 
 
 class Stopwatch:

@@ -18,8 +18,10 @@ import pytest
 from bertjax.errors import UserError
 from bertjax.text.rows import write_rows
 from bertjax.text.tokenizer import Tokenizer, build_wordpiece
+from bertjax.training import signals
 from bertjax.training.metrics import read_metrics
 from bertjax.training.signals import STOPPED_EXIT_CODE
+from train import pretrain as program
 from train.command_line import parse
 from train.pretrain import PretrainConfig, pretrain
 
@@ -301,6 +303,7 @@ def test_finished_run_started_again_changes_nothing(launch, whole_run):
     code, _, errors = finish(launch(whole_run))
     assert code == 0
     assert "finished" in errors
+    assert "compiled" not in errors
     assert (whole_run / "metrics.jsonl").read_bytes() == before
 
 
@@ -309,6 +312,8 @@ def test_dry_run_writes_nothing(launch, tmp_path, start):
     code, _, errors = finish(launch(tmp_path / "run", "--dry-run", "true", "--model.start", start))
     assert code == 0, errors
     assert "dry run" in errors
+    assert re.search(r"memory on each device: \S+ GB, \S+ GB of it for weights", errors)
+    assert re.search(r"time: \S+ s a step at the least, .*; 0 s for 12 steps", errors)
     assert not (tmp_path / "run").exists()
 
 
@@ -337,14 +342,21 @@ def test_run_directory_says_where_it_comes_from(whole_run):
     ("options", "message"),
     [
         (("--seed", 7), "was begun with other settings.*seed: 0 then, 7 now"),
-        (("--model.num_hidden_layers", 3), "was begun with other settings.*model"),
-        (("--optimizer.beta2", 0.9), "was begun with other settings.*optimizer: "),
+        (
+            ("--model.num_hidden_layers", 3),
+            r"was begun.*\(model.num_hidden_layers: 2 then, 3",
+        ),
+        (
+            ("--optimizer.beta2", 0.9),
+            "was begun with other settings .*optimizer.beta2: 0.999 then, 0.9 now",
+        ),
         (
             ("--dtype", "bfloat16"),
             "was begun with other settings.*dtype: float32 then, bfloat16 now",
         ),
         (("--model.start", "patterns"), "was begun with other settings.*start: random then"),
         (("--resume", "false"), "has checkpoints and --resume is false"),
+        (("--seed", 7, "--dry-run"), "was begun with other settings.*seed: 0 then, 7 now"),
     ],
 )
 def test_resume_with_other_settings_is_refused(prepared, whole_run, options, message):
@@ -357,7 +369,11 @@ def test_resume_with_other_settings_is_refused(prepared, whole_run, options, mes
     [
         (("--batch-size", 64), "24 training rows, less than one batch of batch_size=64"),
         (("--batch-size", 6, "--accumulation", 4), "batch_size=6 must be a multiple of"),
-        (("--budget.minutes", 3), "exactly one of budget.steps, budget.epochs, budget.minutes"),
+        (
+            ("--budget.minutes", 3),
+            "exactly one of budget.steps, budget.epochs, budget.minutes; given: budget.steps=12,"
+            r" budget.minutes=3.0 \(null unsets one",
+        ),
         (("--model.num_attention_heads", 5), "hidden_size=32 must be a multiple of"),
         (("--model.max_position_embeddings", 9), "rows in .* are 16 tokens long"),
         (("--optimizer.learning_rat", 1), "did you mean 'optimizer.learning_rate'"),
@@ -367,12 +383,39 @@ def test_resume_with_other_settings_is_refused(prepared, whole_run, options, mes
         (("--mesh.fsdp", 3), "does not make the number of devices"),
         (("--batch-size", 12), "must be a multiple of the 8 devices"),
         (("--data", "nowhere"), "nowhere: no such directory"),
+        (("--seed", 10**20), r"seed=100000000000000000000 must lie in \[0, 4294967296\)"),
+        (("--seed", -1), r"seed=-1 must lie in"),
     ],
 )
 def test_mistake_names_field_and_way_out(prepared, tmp_path, options, message):
     with pytest.raises(UserError, match=message):
         pretrain(read_config(prepared, tmp_path / "run", *options))
     assert not (tmp_path / "run").exists()
+
+
+def test_rows_without_a_split_say_how_to_prepare_them(prepared, tmp_path):
+    splits = {"train": make_columns(ROWS, 0), "validation": make_columns(5, 1)}
+    write_rows(tmp_path / "rows", splits, V, prepared / "tokenizer")
+    with pytest.raises(UserError, match=r"its test split has no rows.* with --test-fraction above"):
+        pretrain(read_config(tmp_path / "rows", tmp_path / "run"))
+
+
+def test_missing_directories_are_named_before_all_else():
+    with pytest.raises(UserError, match=r"^--data and --run are missing"):
+        parse(PretrainConfig, "", [])
+
+
+def test_signal_ends_the_program_at_once_while_it_does_not_train(monkeypatch):
+    handlers = []
+
+    def parse_nothing(*arguments):
+        handlers.append(signal.getsignal(signal.SIGTERM))
+        raise UserError("enough")
+
+    monkeypatch.setattr(program, "parse", parse_nothing)
+    with pytest.raises(UserError, match="enough"):
+        program.main()
+    assert handlers == [signals._stop_at_once]
 
 
 def test_steps_that_are_never_finite_stop_the_run(launch, tmp_path):

@@ -1,5 +1,8 @@
 """What a person sees of a run."""
 
+import io
+import re
+
 import jax.numpy as jnp
 import pytest
 
@@ -23,6 +26,7 @@ from bertjax.training.progress import (
         (200.0, "3 min 20 s"),
         (3599.7, "1 h 0 min"),
         (18720.0, "5 h 12 min"),
+        (738000.0, "8 d 13 h"),
     ],
 )
 def test_duration_is_said_in_two_units(seconds, words):
@@ -36,6 +40,35 @@ def test_without_a_terminal_every_report_is_a_plain_line(capsys):
     told = capsys.readouterr()
     assert told.out == ""
     assert told.err == "step 20  loss 3.1\nsaved\n"
+
+
+@pytest.mark.parametrize("width", [40, 200])
+def test_terminal_of_any_width_shows_all_figures(monkeypatch, width):
+    import bertjax.training.progress as progress_module
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr(progress_module.sys, "stderr", Terminal())
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("TERM", "xterm")
+    with RunProgress(100.0) as progress:
+        progress.report(20.0, "step 20  loss 3.000 (mlm 2.250, nsp 0.750)  12,346 tokens/s  51%")
+        told = progress_module.sys.stderr
+    shown = re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", "", told.getvalue())
+    for word in (
+        "step",
+        "loss 3.000",
+        "(mlm",
+        "0.750)",
+        "12,346",
+        "tokens/s",
+        "51%",
+        "\u2501\u2501",
+    ):
+        assert word in shown
+    assert max(map(len, shown.splitlines())) <= width
 
 
 def test_figures_of_a_step_stand_in_one_line():

@@ -2,10 +2,12 @@
 
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
-from bertjax.training.signals import STOPPED_EXIT_CODE, StopRequest
+from bertjax.training.signals import STOPPED_EXIT_CODE, StopRequest, stopping_at_once
 
 
 def test_exit_code_is_that_of_try_again():
@@ -42,3 +44,44 @@ def test_handlers_are_put_back_after_an_error():
     with pytest.raises(ZeroDivisionError), StopRequest():
         raise ZeroDivisionError
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+# Like XLA's compiler: minutes in C, in which Python runs no handler.
+BUSY = """
+import hashlib
+from bertjax.training.signals import stopping_at_once
+
+@stopping_at_once()
+def main():
+    print("busy", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
+
+main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_ends_at_once_what_has_nothing_to_save(number):
+    process = subprocess.Popen(
+        [sys.executable, "-c", BUSY], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout.readline() == "busy\n"
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert process.returncode == STOPPED_EXIT_CODE
+    assert errors == (
+        f"{number.name}: stopped; nothing is lost, the same command goes on from what is saved\n"
+    )
+
+
+def test_request_to_stop_goes_before_the_end_at_once():
+    before = signal.getsignal(signal.SIGTERM)
+    with stopping_at_once():
+        with StopRequest() as stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.name == "SIGTERM"
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.set_wakeup_fd(-1) == -1
