@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import bertjax
 from bertjax.commands import compare, embed, evaluate, fill_mask, info, predict, verify
+from bertjax.config import nearest
 from bertjax.errors import program
 
 COMMANDS = {
@@ -38,13 +39,16 @@ def make_parser() -> argparse.ArgumentParser:
             allow_abbrev=False,
         )
         command.add_arguments(subparser)
-        subparser.set_defaults(run=command.run)
+        subparser.set_defaults(run=command.run, parser=subparser)
     return parser
 
 
 def run(arguments: Sequence[str]) -> int | None:
     """Runs one command line, the program's name left out; returns its exit code."""
-    options = make_parser().parse_args(arguments)
+    options, unknown = make_parser().parse_known_args(arguments)
+    if unknown:
+        known = [name for action in options.parser._actions for name in action.option_strings]
+        options.parser.error(f"unknown argument {unknown[0]}{nearest(unknown[0], known)}")
     return options.run(options)
 
 

@@ -195,6 +195,7 @@ class BertConfig:
         except FileNotFoundError:
             raise UserError(
                 f"{path}: no such file; a model directory holds config.json and model.safetensors"
+                f"{_say_what_it_is(path.parent)}"
             ) from None
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise UserError(f"{path}: not JSON ({error})") from None
@@ -236,3 +237,16 @@ def nearest(name: str, names: list[str]) -> str:
     """`; did you mean X?` for the one of `names` that looks most like `name`; else nothing."""
     close = difflib.get_close_matches(name, names, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _say_what_it_is(directory: Path) -> str:
+    """What a directory that was taken for a model's is, where that is clear."""
+    if (directory / "model" / "config.json").is_file():
+        return f"; this is a run, and its model is in {directory / 'model'}"
+    if (directory / "checkpoints").is_dir():
+        return "; this is a run, and its model is written at its first evaluation"
+    if (directory / "data_card.json").is_file():
+        return "; this is a prepared directory, of which `python -m train.pretrain` makes a model"
+    if (directory / "tokenizer.json").is_file():
+        return "; this is a tokenizer and no model"
+    return ""

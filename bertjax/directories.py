@@ -1,4 +1,4 @@
-"""What a directory is: a model, a run or a prepared directory, told from the files in it."""
+"""What a directory is: a model, run, prepared directory or tokenizer, told from its files."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,8 @@ from bertjax.errors import UserError
 
 
 def describe_directory(path: Path | str) -> dict[str, Any]:
-    """What lies at `path`, as an object of JSON; its `kind` is "model", "run" or "prepared".
+    """What lies at `path`, as an object of JSON; its `kind` is "model", "run", "prepared" or
+    "tokenizer".
 
     Raises:
         UserError: it is none of these, or one that is damaged.
@@ -20,13 +21,17 @@ def describe_directory(path: Path | str) -> dict[str, Any]:
         )
     if (path / "data_card.json").exists():
         return describe_prepared(path)
-    if (path / "run.json").exists():
+    # A run that was stopped while it compiled has no more than its lock and an empty folder.
+    if any((path / name).exists() for name in ("run.json", "checkpoints", ".lock")):
         return describe_run(path)
     if (path / "config.json").exists() or list(path.glob("*.safetensors")):
         return describe_model(path)
+    if tokenizer := _describe_tokenizer(path):
+        return {"kind": "tokenizer", "path": str(path), "model": tokenizer.pop("kind"), **tokenizer}
     raise UserError(
         f"{path}: neither a model (config.json, model.safetensors), nor a run (run.json,"
-        " metrics.jsonl, checkpoints), nor a prepared directory (data_card.json); it holds"
+        " metrics.jsonl, checkpoints), nor a prepared directory (data_card.json), nor a tokenizer"
+        " (tokenizer.json, vocab.txt); it holds"
         f" {_list_names(path)}"
     )
 
@@ -62,8 +67,10 @@ def describe_run(path: Path) -> dict[str, Any]:
     """
     from bertjax.training.metrics import read_metrics
 
+    about: dict[str, Any] = {}
     try:
-        about = json.loads((path / "run.json").read_text(encoding="utf-8"))
+        if (path / "run.json").exists():
+            about = json.loads((path / "run.json").read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path / 'run.json'}: damaged, not JSON ({error})") from None
     metrics = path / "metrics.jsonl"
@@ -71,16 +78,17 @@ def describe_run(path: Path) -> dict[str, Any]:
     validations = [line for line in lines if line["split"] == "validation"]
     measured = [line for line in validations if line["loss"] is not None]
     tests = [line for line in lines if line["split"] == "test"]
-    last_step = max((line["step"] for line in lines), default=0)
-    checkpoints = path / "checkpoints"
-    saved = checkpoints.iterdir() if checkpoints.is_dir() else ()
+    folder = path / "checkpoints"
+    names = [saved.name for saved in folder.iterdir()] if folder.is_dir() else []
+    checkpoints = sorted(int(name) for name in names if name.isdigit())
+    last_step = max([0, *checkpoints, *(line["step"] for line in lines)])
     model = path / "model"
     return {
         "kind": "run",
         "path": str(path),
         **about,
         "last_step": last_step,
-        "checkpoints": sorted(int(folder.name) for folder in saved if folder.name.isdigit()),
+        "checkpoints": checkpoints,
         "finished": bool(tests) and tests[-1]["step"] == last_step,
         "last_validation": _scores(validations[-1]) if validations else None,
         "best_validation": _scores(min(measured, key=lambda line: line["loss"]))

@@ -25,11 +25,15 @@ def program(main: Callable[[], int | None]) -> Callable[[], None]:
     def run() -> None:
         try:
             code = main() or 0
+            sys.stdout.flush()  # here and not when Python ends, where nobody handles its error
         except UserError as error:
             code = complain(str(error))
-        except BrokenPipeError:  # `... | head` closed our output: nothing is wrong
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            code = 0
+        except BrokenPipeError:
+            code = _end_in_closed_pipe()
+        except SystemExit as end:
+            # argparse's end, or that of rich, which makes 1 of a closed output.
+            closed = isinstance(end.__context__, BrokenPipeError) or not _flush()
+            code = _end_in_closed_pipe() if closed else end.code
         except OSError as error:
             code = complain(describe_os_error(error))
         except KeyboardInterrupt:
@@ -38,6 +42,21 @@ def program(main: Callable[[], int | None]) -> Callable[[], None]:
         sys.exit(code)
 
     return run
+
+
+def _flush() -> bool:
+    """Whether all output found its way."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return False
+    return True
+
+
+def _end_in_closed_pipe() -> int:
+    """`... | head` closed our output: nothing is wrong."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
 
 
 def complain(message: str) -> int:

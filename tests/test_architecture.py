@@ -37,7 +37,7 @@ MAY_IMPORT = {
         "training",
         "verification",
     },
-    "cli": {"commands"},
+    "cli": {"commands", "config"},
     "__main__": {"cli"},
     "__init__": set(),
 }

@@ -1,6 +1,7 @@
 """The `bertjax` command as a user meets it."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -70,6 +71,13 @@ def test_incomplete_command_line_is_the_users_mistake(bertjax_command, arguments
     assert "usage: bertjax" in err
 
 
+def test_unknown_option_is_told_by_its_command(bertjax_command):
+    code, out, err = bertjax_command("fill-mask", "--model", TINY, "--topk", 2, "a [MASK]")
+    assert (code, out) == (2, "")
+    assert err.startswith("usage: bertjax fill-mask ")
+    assert err.endswith("error: unknown argument --topk; did you mean '--top-k'?\n")
+
+
 def test_fill_mask_prints_json_as_documented(bertjax_command):
     texts = ["this is [MASK].", "[MASK] they are [MASK]"]
     code, out, err = bertjax_command("fill-mask", "--model", TINY, "--json", "--top-k", 2, *texts)
@@ -126,6 +134,8 @@ def test_fill_mask_reads_standard_input(bertjax_command, dash):
             "standard input, line 2: not UTF-8 (byte 0xe9 at column 4)",
         ),
         ([], b"\n \n", "standard input: no text"),
+        (["-", "a [MASK]"], b"a [MASK]", "- reads standard input and stands alone"),
+        (["a [MASK]", "-"], b"a [MASK]", "- reads standard input and stands alone"),
     ],
 )
 def test_fill_mask_tells_of_the_users_mistake(bertjax_command, arguments, stdin, message):
@@ -174,14 +184,14 @@ def test_info_of_a_run(bertjax_command, tmp_path):
         line(3, "validation", None),
         line(3, "validation", 3.5),
     ]
-    write_run(run, lines, checkpoints=["10", "2", "3.orbax-checkpoint-tmp"])
+    write_run(run, lines, checkpoints=["3", "2", "4.orbax-checkpoint-tmp"])
     code, out, _ = bertjax_command("info", run, "--json")
     about = json.loads(out)
     assert code == 0
     assert about["kind"] == "run"
     assert about["seed"] == 3
     assert about["last_step"] == 3
-    assert about["checkpoints"] == [2, 10]
+    assert about["checkpoints"] == [2, 3]
     assert about["last_validation"] == {"step": 3, "loss": 3.5}
     assert about["best_validation"] == {"step": 2, "loss": 2.5}
     assert about["finished"] is False
@@ -195,6 +205,46 @@ def test_info_of_a_run(bertjax_command, tmp_path):
     assert about["model"]["hidden_size"] == 24
     _, out, _ = bertjax_command("info", run)
     assert "finished         yes" in out
+
+
+def test_info_counts_the_steps_of_checkpoints_beyond_the_last_line(bertjax_command, tmp_path):
+    lines = [{"step": 3, "split": "test", "loss": 3.5, "timing": {}}]
+    write_run(tmp_path / "run", lines, checkpoints=["3", "7"])
+    about = json.loads(bertjax_command("info", tmp_path / "run", "--json")[1])
+    assert (about["last_step"], about["finished"]) == (7, False)
+
+
+@pytest.mark.parametrize("name", ["checkpoints/", ".lock"])
+def test_info_of_a_run_that_was_stopped_before_it_trained(bertjax_command, tmp_path, name):
+    (tmp_path / name).mkdir() if name.endswith("/") else (tmp_path / name).touch()
+    code, out, _ = bertjax_command("info", tmp_path, "--json")
+    about = json.loads(out)
+    assert (code, about["kind"], about["last_step"], about["finished"]) == (0, "run", 0, False)
+
+
+def test_info_of_a_tokenizer(bertjax_command, tmp_path):
+    shutil.copy(TINY / "tokenizer.json", tmp_path)
+    code, out, _ = bertjax_command("info", tmp_path, "--json")
+    assert code == 0
+    about = json.loads(out)
+    assert (about["kind"], about["model"], about["vocab_size"]) == ("tokenizer", "WordPiece", 99)
+
+
+@pytest.mark.parametrize(
+    ("holds", "said"),
+    [
+        ("model/config.json", r"this is a run, and its model is in .*made/model$"),
+        ("checkpoints/3", "this is a run, and its model is written at its first evaluation$"),
+        ("data_card.json", "this is a prepared directory, of which `python -m train.pretrain`"),
+        ("tokenizer.json", "this is a tokenizer and no model$"),
+    ],
+)
+def test_directory_that_is_no_model_is_told_for_what_it_is(bertjax_command, tmp_path, holds, said):
+    (tmp_path / "made" / holds).parent.mkdir(parents=True)
+    (tmp_path / "made" / holds).touch()
+    code, _, err = bertjax_command("fill-mask", "--model", tmp_path / "made", "a [MASK]")
+    assert code == 2
+    assert re.search(said, err.strip())
 
 
 def test_info_of_a_run_that_has_only_begun(bertjax_command, tmp_path):

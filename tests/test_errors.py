@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,7 +41,9 @@ def test_full_disk_names_the_file_and_the_way_out(capsys):
 
     code, told = end_of(main, capsys)
     assert code == 2
-    assert told.startswith("error: rows.arrow: the disk is full; free some space, or choose an")
+    assert told.startswith(
+        "error: rows.arrow: the disk is full; free some space, or write to another"
+    )
 
 
 def test_interrupt_has_the_shells_code(capsys):
@@ -47,6 +51,31 @@ def test_interrupt_has_the_shells_code(capsys):
         raise KeyboardInterrupt
 
     assert end_of(main, capsys) == (130, "interrupted\n")
+
+
+# What each program writes when nobody reads it any more: rich, Python's own buffer, argparse.
+CLOSED = {
+    "rich": "from rich.console import Console; Console().print('x')",
+    "print": "print('x')",
+    "argparse": "print('x'); raise SystemExit(0)",
+}
+
+
+@pytest.mark.parametrize("how", CLOSED)
+def test_closed_pipe_is_no_mistake(how):
+    code = f"from bertjax.errors import program\ndef main():\n    {CLOSED[how]}\nprogram(main)()"
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, "-c", code], stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_other_ends_of_the_program_keep_their_code(capsys):
+    def main():
+        raise SystemExit(3)
+
+    assert end_of(main, capsys) == (3, "")
 
 
 def test_bug_keeps_its_traceback():

@@ -42,6 +42,8 @@ def run(options: argparse.Namespace) -> None:
     from bertjax.interop.huggingface import load_model_directory
     from bertjax.text.tokenizer import load_tokenizer
 
+    if "-" in options.texts and len(options.texts) > 1:
+        raise UserError("- reads standard input and stands alone: give texts, or -")
     texts = (
         list(read_lines("a text a line, with [MASK] in it"))
         if options.texts == ["-"]
