@@ -1,0 +1,83 @@
+"""What a person sees of a sweep: one live line on a terminal, plain lines anywhere else."""
+
+import sys
+from collections import Counter
+from types import TracebackType
+
+from optuna.trial import TrialState
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from bertjax.training.progress import describe_duration
+from train.sweep_report import describe_values
+from train.sweep_study import Claim, Study
+from train.sweep_trial import End, TrialRun
+
+
+class SweepProgress:
+    """Tells of a sweep on stderr: a bar of the trials, and a line for each that begins or ends."""
+
+    def __init__(self, trials: int, score: str) -> None:
+        self._score = score
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+        self._bar = Progress(
+            TextColumn("trials"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[figures]}", markup=False),
+            console=self._console,
+            disable=not sys.stderr.isatty(),
+        )
+        self._task = self._bar.add_task("trials", total=trials, figures="")
+        self._told = self._trials = trials
+
+    def __enter__(self) -> "SweepProgress":
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def say(self, message: str) -> None:
+        """Prints a line that stays."""
+        self._console.print(message)
+
+    def begun(self, claim: Claim) -> None:
+        """Tells that a trial begins, or goes on."""
+        verb = "goes on" if claim.continued else "begins"
+        self.say(f"trial {claim.trial.number} {verb}: {describe_values(claim.values)}")
+
+    def ended(self, run: TrialRun, end: End) -> None:
+        """Tells how a trial ended."""
+        score = "" if end.score is None else f"{self._score} {end.score:.4f}"
+        said = {
+            "complete": f"ended with {score}",
+            "pruned": "given up",
+            "failed": f"failed: {end.message}",
+            "stopped": "stopped, to be continued",
+        }[end.state]
+        self.say(f"trial {run.number} {said} ({describe_duration(run.seconds)})")
+
+    def show(self, study: Study) -> None:
+        """Moves the bar; without a terminal, says the same whenever another trial has ended."""
+        trials = study.trials()
+        counts = Counter(trial.state for trial in trials)
+        ended = [
+            counts[state] for state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+        ]
+        best = study.best()
+        figures = f"{counts[TrialState.RUNNING]} running"
+        for count, word in zip(ended[1:], ("given up", "failed"), strict=True):
+            figures += f", {count} {word}" if count else ""
+        if best:
+            figures += f"; best {self._score} {best.value:.4f} (trial {best.number})"
+        self._bar.update(self._task, completed=sum(ended), figures=figures)
+        if not sys.stderr.isatty() and sum(ended) > self._told:
+            self.say(f"{sum(ended)} of {self._trials} trials ended, {figures}")
+        self._told = sum(ended)
