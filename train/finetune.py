@@ -7,35 +7,24 @@ The same command continues a run that was stopped or killed, to the same bits.
 
 import dataclasses
 import json
-import math
-import statistics
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from bertjax.errors import UserError, program
-from bertjax.interop.huggingface import load_model_directory, save_model_directory
+from bertjax.interop.huggingface import save_model_directory
 from bertjax.model import bert
 from bertjax.model.heads import fold_batch_norm
 from bertjax.objectives.supervised import SupervisedObjective
 from bertjax.tasks.batches import TaskBatches
 from bertjax.tasks.inference import Inference
 from bertjax.tasks.reading import DataConfig, TaskData, TaskName, read_task_data
-from bertjax.tasks.results import (
-    draw_confusion_matrix,
-    draw_curves,
-    make_model_card,
-    write_json,
-    write_predictions,
-)
-from bertjax.tasks.scoring import describe_task_scores, predict_examples, single_scores
+from bertjax.tasks.scoring import describe_task_scores, single_scores
 from bertjax.text.tokenizer import load_tokenizer
 from bertjax.training.batches import check_seed, read_ahead
 from bertjax.training.budget import BudgetConfig, Clock
@@ -63,6 +52,7 @@ from bertjax.training.state import TrainState, count_parameters, new_state
 from bertjax.training.steps import make_train_step
 from bertjax.training.transfer import TransferConfig, freeze, learning_rate_scales, scale_updates
 from train.command_line import parse, to_yaml
+from train.finetune_results import examples_per_second, leave_results, summarize_seeds
 from train.starting_model import FinetunedModelConfig, compute_dtype, resolve_finetuned_model
 
 # Source: Devlin et al. 2019, section A.3: 2, 3 or 4.
@@ -189,14 +179,7 @@ def main() -> int:
             return code
     if config.dry_run:
         return 0
-    summary = _summarize_seeds(Path(config.run), seeds)
-    write_json(Path(config.run) / "eval_results.json", summary)
-    for split in ("validation", "test"):
-        for name, score in summary.get(split, {}).items():
-            print(
-                f"{split} {name} {score['mean']:.4f} +- {score['standard_deviation']:.4f}",
-                file=sys.stderr,
-            )
+    summary = summarize_seeds(Path(config.run), seeds)
     if config.json:
         print(json.dumps(summary, ensure_ascii=False))
     return 0
@@ -366,7 +349,9 @@ def finetune(config: FinetuneConfig, data: TaskData) -> int:
         )
         if over and data.validation and "validation" not in done:
             validate(state)
-        if not (restored and 0 < config.scoring.patience <= unimproved):
+        if restored and 0 < config.scoring.patience <= unimproved:
+            over = True
+        else:
             state, over = loop.run(state, stop)
         keep(state)
         checkpoints.close()
@@ -380,47 +365,23 @@ def finetune(config: FinetuneConfig, data: TaskData) -> int:
         return STOPPED_EXIT_CODE
 
     # ---------------------------------------------------------------- the test split, once
-    saved = load_model_directory(run / "model")
-    best_model = getattr(bert, saved.architecture)(saved.config, dtype)
-    inference = Inference(
-        best_model, task, tokenizer.pad_id, place=inference.place, multiple=places
-    )
-    results: dict[str, Any] = {
+    facts = {
         "task": task.name,
         "seed": config.seed,
         "score": score_name,
         "steps": int(state.step),
         "compilations_after_first_epoch": compilations.since_first_mark(),
-        "examples_per_second": _rate(run, len(encoded.units) / steps_per_epoch),
+        "examples_per_second": examples_per_second(run, len(encoded.units) / steps_per_epoch),
         "packing_efficiency": batches.efficiency,
     }
-    for split in ("validation", "test"):
-        examples = getattr(data, split)
-        if not examples:
-            continue
-        predicted = predict_examples(
-            inference, {"params": saved.params}, task, examples, tokenizer, config.max_length
-        )
-        scores = {"loss": predicted.loss, **task.score(examples, predicted.predictions)}
-        results[split] = scores
-        if split == "test":
-            single = single_scores(scores)
-            metrics.write(int(state.step), "test", single, {"seconds": predicted.seconds})
-            progress.say(f"test {describe_task_scores(single)}")
-            write_predictions(run / "predictions", task, examples, predicted.predictions)
+    del state
+    results = leave_results(run, config, data, inference, facts, metrics)
     metrics.close()
-    draw_curves(run / "curves.png", read_metrics(run / "metrics.jsonl"), score_name)
-    matrix = results.get("test", {}).get("confusion_matrix")
-    if isinstance(matrix, list):  # with several labels an example, each has one of its own
-        draw_confusion_matrix(run / "confusion_matrix.png", matrix, saved.config.id2label)
-    card = make_model_card(
-        task, results, to_yaml(config), data.describe(config.data), config.model.init
-    )
-    (run / "model" / "README.md").write_text(card, encoding="utf-8")
-    write_json(run / "eval_results.json", results)
+    test = single_scores(results.get("test", {}))
     progress.say(
-        f"{results['compilations_after_first_epoch']} compilations after the first epoch,"
-        f" {results['examples_per_second']:,.0f} examples/s\n"
+        f"test {describe_task_scores(test)}\n"
+        f"{facts['compilations_after_first_epoch']} compilations after the first epoch,"
+        f" {facts['examples_per_second']:,.0f} examples/s\n"
         f"model      {run / 'model'}\nscores     {run / 'eval_results.json'}\n"
         f"try it     bertjax predict --model {run / 'model'} --input FILE"
     )
@@ -464,37 +425,6 @@ def _origin(config: FinetuneConfig, data: TaskData) -> dict[str, Any]:
         "data": {name: getattr(config.data, name) for name in ("train", "validation", "test")},
         "data_fingerprint": data.fingerprint(),
     }
-
-
-def _rate(run: Path, examples_a_step: float) -> float:
-    """Training examples a second, over all lines of the log."""
-    lines = [line for line in read_metrics(run / "metrics.jsonl") if line["split"] == "train"]
-    steps = np.diff([0, *(line["step"] for line in lines)])
-    seconds = np.array([line["timing"]["seconds_a_step"] for line in lines])
-    return float(examples_a_step * steps.sum() / (steps * seconds).sum()) if lines else math.nan
-
-
-def _summarize_seeds(run: Path, seeds: Sequence[int]) -> dict[str, Any]:
-    """Mean and standard deviation of every score over the seeds."""
-    found = [
-        json.loads((run / f"seed-{seed}" / "eval_results.json").read_text(encoding="utf-8"))
-        for seed in seeds
-    ]
-    summary: dict[str, Any] = {"task": found[0]["task"], "seeds": list(seeds)}
-    for split in ("validation", "test"):
-        of_seeds = [single_scores(results[split]) for results in found if split in results]
-        if not of_seeds:
-            continue
-        summary[split] = {
-            name: {
-                "mean": statistics.fmean(values),
-                "standard_deviation": statistics.stdev(values),
-                "values": values,
-            }
-            for name in of_seeds[0]
-            if len(values := [scores[name] for scores in of_seeds if name in scores]) > 1
-        }
-    return summary
 
 
 if __name__ == "__main__":

@@ -49,8 +49,8 @@ class Inference:
         place: Callable[[TaskBatch], TaskBatch] = lambda batch: batch,
         multiple: int = 1,
     ) -> None:
-        self._task, self._pad_id, self._multiple = task, pad_id, multiple
-        self.place = place
+        self._task, self._pad_id = task, pad_id
+        self.model, self.place, self.multiple = model, place, multiple
 
         def forward(variables: Any, batch: TaskBatch, layout: Layout) -> tuple[Any, Total]:
             logits = model.apply(variables, *batch[:5]).logits
@@ -106,5 +106,5 @@ class Inference:
         per_unit = max(len(unit.sequences) for unit in units)
         slots = length // min(lengths) * per_unit
         rows = max(1, min(BATCH_TOKENS // length, -(-total // length)))
-        rows = -(-rows // self._multiple) * self._multiple
+        rows = -(-rows // self.multiple) * self.multiple
         return Layout(rows, length, slots, per_unit)

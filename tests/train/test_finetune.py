@@ -4,6 +4,7 @@ import dataclasses
 import json
 import random
 import shutil
+import sys
 from pathlib import Path
 
 import jax
@@ -27,7 +28,7 @@ from bertjax.training.checkpoint import CheckpointConfig
 from bertjax.training.optimizer import OptimizerConfig
 from bertjax.training.sharding import MeshConfig, make_mesh
 from bertjax.training.signals import STOPPED_EXIT_CODE, StopRequest
-from train.finetune import FinetuneConfig, ScoringConfig, finetune
+from train.finetune import FinetuneConfig, ScoringConfig, finetune, main
 from train.starting_model import FinetunedModelConfig
 
 TINY = Path(__file__).parents[1] / "parity" / "golden" / "tiny_bert"  # V=99, M=17
@@ -287,9 +288,20 @@ def write_numbers(path):
     [
         ("tokens", write_tags, "tags.conll", "f1", 0.9),
         ("question-answering", write_questions, "questions.json", "f1", 60),
-        ("multiple-choice", write_choices, "choices.jsonl", "accuracy", 0.9),
-        ("multi-label", write_sets, "sets.jsonl", "micro_f1", 0.9),
-        ("regression", write_numbers, "numbers.csv", "pearson", 0.9),
+        pytest.param(
+            "multiple-choice",
+            write_choices,
+            "choices.jsonl",
+            "accuracy",
+            0.9,
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "multi-label", write_sets, "sets.jsonl", "micro_f1", 0.9, marks=pytest.mark.slow
+        ),
+        pytest.param(
+            "regression", write_numbers, "numbers.csv", "pearson", 0.9, marks=pytest.mark.slow
+        ),
     ],
 )
 def test_every_task_learns_and_predicts(
@@ -328,7 +340,7 @@ def test_every_task_learns_and_predicts(
 # ------------------------------------------------------------------------------ options
 
 
-@pytest.mark.parametrize("norm", ["layer", "batch"])
+@pytest.mark.parametrize("norm", [pytest.param("layer", marks=pytest.mark.slow), "batch"])
 def test_head_normalisation_survives_saving(tmp_path, pretrained, norm):
     config = make_config(
         tmp_path,
@@ -428,3 +440,24 @@ def test_model_without_a_task_is_refused(bertjax_command):
 
 def test_commands_are_registered():
     assert all(module.SUMMARY for module in (compare, evaluate, predict))
+
+
+@pytest.mark.slow
+def test_several_seeds_are_summarised(tmp_path, pretrained, monkeypatch, capsys):
+    arguments = [
+        "--data.train", write_classes(tmp_path / "classes.tsv"), "--model.init", pretrained,
+        "--run", tmp_path / "run", "--seeds", 2, "--budget.steps", 3, "--max-length", 17, "--json",
+    ]  # fmt: skip
+    monkeypatch.setattr(sys, "argv", ["finetune", *map(str, arguments)])
+    assert main() == 0
+    summary = json.loads(capsys.readouterr().out)
+    for split in ("validation", "test"):
+        values = [
+            json.loads((tmp_path / "run" / f"seed-{seed}" / "eval_results.json").read_text())[split]
+            for seed in (0, 1)
+        ]
+        losses = [scores["loss"] for scores in values]
+        assert summary[split]["loss"]["values"] == losses
+        assert summary[split]["loss"]["mean"] == pytest.approx(sum(losses) / 2)
+    assert losses[0] != losses[1]
+    assert json.loads((tmp_path / "run" / "eval_results.json").read_text()) == summary

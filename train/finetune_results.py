@@ -1,0 +1,120 @@
+"""What a fine-tuning run leaves at its end, and what several of them say together."""
+
+import json
+import math
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bertjax.interop.huggingface import load_model_directory
+from bertjax.model import bert
+from bertjax.tasks.inference import Inference
+from bertjax.tasks.reading import TaskData
+from bertjax.tasks.results import (
+    draw_confusion_matrix,
+    draw_curves,
+    make_model_card,
+    write_json,
+    write_predictions,
+)
+from bertjax.tasks.scoring import predict_examples, single_scores
+from bertjax.text.tokenizer import load_tokenizer
+from bertjax.training.metrics import MetricsWriter, read_metrics
+from train.command_line import to_yaml
+
+if TYPE_CHECKING:
+    from train.finetune import FinetuneConfig
+
+
+def leave_results(
+    run: Path,
+    config: "FinetuneConfig",
+    data: TaskData,
+    trained: Inference,
+    facts: dict[str, Any],
+    metrics: MetricsWriter,
+) -> dict[str, Any]:
+    """Scores the best model on validation and test, and writes all that a run leaves.
+
+    That is `predictions/` of the test split, `curves.png`, `confusion_matrix.png`, the model card,
+    and last of all `eval_results.json`, which says that the run is finished.
+
+    Args:
+        run: its directory, with the best model in `model/`.
+        config: of the run.
+        data: its examples.
+        trained: of the model as it was trained; its placement and dtype are taken.
+        facts: what else eval_results.json is to hold.
+        metrics: gets the line of the test.
+
+    Returns:
+        The facts and the scores of both splits.
+    """
+    task, results = data.task, dict(facts)
+    saved = load_model_directory(run / "model")
+    tokenizer = load_tokenizer(run / "model")
+    model = getattr(bert, saved.architecture)(saved.config, trained.model.dtype)
+    inference = Inference(
+        model, task, tokenizer.pad_id, place=trained.place, multiple=trained.multiple
+    )
+    for split in ("validation", "test"):
+        examples = getattr(data, split)
+        if not examples:
+            continue
+        predicted = predict_examples(
+            inference, {"params": saved.params}, task, examples, tokenizer, config.max_length
+        )
+        results[split] = {"loss": predicted.loss, **task.score(examples, predicted.predictions)}
+    if data.test:  # the last one that was predicted
+        timing = {"seconds": predicted.seconds}
+        metrics.write(facts["steps"], "test", single_scores(results["test"]), timing)
+        write_predictions(run / "predictions", task, data.test, predicted.predictions)
+    draw_curves(run / "curves.png", read_metrics(run / "metrics.jsonl"), facts["score"])
+    matrix = results.get("test", {}).get("confusion_matrix")
+    if isinstance(matrix, list):  # with several labels an example, each has one of its own
+        draw_confusion_matrix(run / "confusion_matrix.png", matrix, saved.config.id2label)
+    card = make_model_card(
+        task, results, to_yaml(config), data.describe(config.data), config.model.init
+    )
+    (run / "model" / "README.md").write_text(card, encoding="utf-8")
+    write_json(run / "eval_results.json", results)
+    return results
+
+
+def examples_per_second(run: Path, examples_a_step: float) -> float:
+    """Training examples a second, over all lines of the log."""
+    lines = [line for line in read_metrics(run / "metrics.jsonl") if line["split"] == "train"]
+    steps = np.diff([0, *(line["step"] for line in lines)])
+    seconds = np.array([line["timing"]["seconds_a_step"] for line in lines])
+    return float(examples_a_step * steps.sum() / (steps * seconds).sum()) if lines else math.nan
+
+
+def summarize_seeds(run: Path, seeds: Sequence[int]) -> dict[str, Any]:
+    """Mean and standard deviation of every score over the seeds, printed and written."""
+    found = [
+        json.loads((run / f"seed-{seed}" / "eval_results.json").read_text(encoding="utf-8"))
+        for seed in seeds
+    ]
+    summary: dict[str, Any] = {"task": found[0]["task"], "seeds": list(seeds)}
+    for split in ("validation", "test"):
+        of_seeds = [single_scores(results.get(split, {})) for results in found]
+        summary[split] = {
+            name: {
+                "mean": statistics.fmean(values),
+                "standard_deviation": statistics.stdev(values),
+                "values": values,
+            }
+            for name in of_seeds[0]
+            if len(values := [scores[name] for scores in of_seeds if name in scores]) > 1
+        }
+        for name, score in summary[split].items():
+            print(
+                f"{split} {name} {score['mean']:.4f} +- {score['standard_deviation']:.4f}",
+                file=sys.stderr,
+            )
+    write_json(run / "eval_results.json", summary)
+    return summary
