@@ -56,7 +56,7 @@ def describe_model(path: Path) -> dict[str, Any]:
         "max_position_embeddings": config.max_position_embeddings,
         "vocab_size": config.vocab_size,
         "heads": contents.parts,
-        "tokenizer": _describe_tokenizer(path),
+        "tokenizer": _describe_tokenizer(path, config.vocab_size),
     }
 
 
@@ -126,13 +126,16 @@ def describe_prepared(path: Path) -> dict[str, Any]:
     }
 
 
-def _describe_tokenizer(path: Path) -> dict[str, Any] | None:
+def _describe_tokenizer(path: Path, model_size: int = 0) -> dict[str, Any] | None:
     if not any((path / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
         return None
     from bertjax.text.tokenizer import load_tokenizer
 
     tokenizer = load_tokenizer(path)
-    return {"kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size}
+    description = {"kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size}
+    if tokenizer.vocab_size < model_size:
+        description["note"] = tokenizer.describe_missing(model_size)
+    return description
 
 
 def _scores(line: dict[str, Any]) -> dict[str, Any]:

@@ -207,6 +207,21 @@ def test_info_of_a_run(bertjax_command, tmp_path):
     assert "finished         yes" in out
 
 
+def test_tokenizer_with_fewer_tokens_than_the_model_is_told_of(bertjax_command, tmp_path):
+    from bertjax.text.tokenizer import Tokenizer, build_wordpiece
+
+    shutil.copytree(TINY, tmp_path / "model")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "this", "is"]
+    Tokenizer(build_wordpiece(words, True, None)).save(tmp_path / "model")
+    note = (
+        "its tokenizer has 7 tokens, the model embeddings for 99; if these are not merely padding"
+    )
+    assert note in bertjax_command("info", tmp_path / "model")[1]
+    code, _, err = bertjax_command("fill-mask", "--model", tmp_path / "model", "this is [MASK]")
+    assert (code, err.count("\n")) == (0, 1)
+    assert note in err
+
+
 def test_info_counts_the_steps_of_checkpoints_beyond_the_last_line(bertjax_command, tmp_path):
     lines = [{"step": 3, "split": "test", "loss": 3.5, "timing": {}}]
     write_run(tmp_path / "run", lines, checkpoints=["3", "7"])

@@ -190,17 +190,14 @@ def resolve_finetuned_model(config: FinetunedModelConfig, task: Task, seed: int)
         encoder = params["bert"]["encoder"]
         encoder["layers"] = jax.tree.map(lambda leaf: leaf[:layers], encoder["layers"])
         bert_config = dataclasses.replace(bert_config, num_hidden_layers=layers)
-    tokens = load_tokenizer(config.init).vocab_size
-    if tokens > bert_config.vocab_size:
+    tokenizer = load_tokenizer(config.init)
+    if tokenizer.vocab_size > bert_config.vocab_size:
         raise UserError(
-            f"{config.init}: its tokenizer has {tokens} tokens, more than the model's"
+            f"{config.init}: its tokenizer has {tokenizer.vocab_size} tokens, more than the model's"
             f" vocab_size={bert_config.vocab_size}; it is the tokenizer of another model"
         )
-    if tokens < bert_config.vocab_size:
-        notes.append(
-            f"{config.init}: its tokenizer has {tokens} tokens, the model embeddings for"
-            f" {bert_config.vocab_size}; if these are not merely padding, it is another model's"
-        )
+    if tokenizer.vocab_size < bert_config.vocab_size:
+        notes.append(f"{config.init}: {tokenizer.describe_missing(bert_config.vocab_size)}")
     return FinetunedStart(bert_config, params, notes)
 
 

@@ -53,6 +53,8 @@ def run(options: argparse.Namespace) -> None:
         raise UserError("standard input: no text; give a text a line, or texts on the command line")
     config, params, _, notes = load_model_directory(options.model, "BertForMaskedLM")
     tokenizer = load_tokenizer(options.model)
+    if tokenizer.vocab_size < config.vocab_size:
+        notes = [*notes, f"{options.model}: {tokenizer.describe_missing(config.vocab_size)}"]
     for note in notes:
         print(note, file=sys.stderr)
 

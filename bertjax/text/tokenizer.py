@@ -199,6 +199,13 @@ class Tokenizer:
         """The token of an id; None for an id that the vocabulary leaves free."""
         return self.library.id_to_token(int(id))
 
+    def describe_missing(self, model_size: int) -> str:
+        """What to tell of a model with embeddings for more ids than there are tokens."""
+        return (
+            f"its tokenizer has {self.vocab_size} tokens, the model embeddings for {model_size}; if"
+            " these are not merely padding, it is another model's"
+        )
+
     def save(self, directory: Path | str) -> None:
         """Writes what transformers loads: tokenizer.json, tokenizer_config.json, vocab.txt."""
         directory = Path(directory)
