@@ -4,11 +4,12 @@
 
 The reference is torch in float64, the measure that of `ladder.differences`. Rows are classes, a
 table each for bertjax in float64 and float32 and, to compare with, torch in float32. Takes half an
-hour on one core, nearly all of it to compile; what random configurations run is compiled without
-most of XLA's optimizations, as in the tests, the checkpoints with all of them.
+hour on one core, nearly all of it to compile, with XLA_FLAGS=--xla_cpu_use_fusion_emitters=false;
+what random configurations run is compiled without most of XLA's optimizations, as in the tests.
 """
 
 import argparse
+import itertools
 import sys
 import warnings
 from collections.abc import Sequence
@@ -61,14 +62,18 @@ def measure_random(architecture: str, configurations: int) -> Largest:
     """The largest differences over random configurations."""
     jax.config.update("jax_disable_most_optimizations", True)
     largest: Largest = {column: {} for column in COLUMNS}
+    number = itertools.count(1)
 
     def add(case: Case) -> None:
+        print(f"\r  {next(number)}/{configurations}", end="", file=sys.stderr, flush=True)
         found = compare(case, architecture, draw_parameters(case.config, architecture))
         for column, values in found.items():
             for quantity, value in values.items():
                 largest[column][quantity] = max(largest[column].get(quantity, 0.0), value)
 
     for_random_cases(add, architecture, configurations)
+    print(file=sys.stderr)
+    jax.clear_caches()  # what was compiled is never of use again, and is gigabytes in the end
     return largest
 
 
@@ -115,6 +120,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--configurations", type=int, default=50, help="a class (default: 50)")
     parser.add_argument("--checkpoint", type=Path, nargs="*", default=[], help="model directories")
+    parser.add_argument("--classes", nargs="*", default=list(ARCHITECTURES), help="(default: all)")
     options = parser.parse_args(arguments)
     warnings.filterwarnings("ignore")
     sources = [
@@ -127,7 +133,7 @@ def main(arguments: Sequence[str]) -> int:
     good = True
     for title, measure in sources:
         measured = {}
-        for architecture in ARCHITECTURES:
+        for architecture in options.classes:
             print(f"{title}: {architecture} ...", file=sys.stderr, flush=True)
             measured[architecture] = measure(architecture)
         good &= print_tables(title, measured)
