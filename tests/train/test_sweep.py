@@ -53,6 +53,7 @@ class FakeConfig:
         pause: p
         crash: c
         most: m
+        hold: h
     """
     run: str = ""
     width: int = 4
@@ -60,6 +61,7 @@ class FakeConfig:
     pause: float = 0.05
     crash: bool = False
     most: int = 99
+    hold: str = ""
     optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
 
     def __post_init__(self):
@@ -84,8 +86,11 @@ def main():
     step = int(saved.read_text()) if saved.exists() else 0
     with (run / "work.log").open("a") as log, (run / "metrics.jsonl").open("a") as metrics:
         log.write("start\\n")
+        log.flush()
         while step < config["steps"] and not stop:
             time.sleep(config["pause"])
+            if step == 3 and config["hold"] and Path(config["hold"]).exists():
+                continue
             step += 1
             log.write(f"{step}\\n")
             log.flush()
@@ -506,22 +511,31 @@ def test_killed_sweep_in_sqlite_resumed_loses_and_doubles_no_trial(launch, searc
 
 
 def kill_and_resume(launch, search, tmp_path, storage):
+    hold, output = tmp_path / "hold", tmp_path / "sweep"
     fields = {"trials": 6, "workers": 2, "storage": storage}
-    slowly = {"pause": 0.15, "steps": 6}
-    output = tmp_path / "sweep"
-    process = launch(**fields, fixed=slowly)
+    fixed = {"pause": 0.1, "steps": 6, "hold": str(hold)}
+    process = launch(**fields, fixed=fixed)
     wait_for(process, lambda: len(steps_taken(output)) == 4)
-    process.kill()  # and the trials that it started go on
+    hold.touch()  # the third and the fourth wait in their middle
+    wait_for(process, lambda: [len(steps) for steps in steps_taken(output).values()][2:] == [3, 3])
+    process.kill()  # and what it started lives on
     finish(process)
-    code, _, errors = finish(launch(**fields, fixed=slowly))
+    process = launch(**fields, fixed=fixed)
+    wait_for(process, lambda: count_starts(output) == 6)
+    hold.unlink()
+    code, _, errors = finish(process)
     assert code == 0, errors
-    assert re.search(r"trial [23] goes on", errors)
+    assert re.findall(r"trial (\d) goes on", errors) == ["2", "3"]
     assert not re.search(r"trial [01] ", errors)
     assert steps_taken(output) == {f"{number:04}": list(range(1, 7)) for number in range(6)}
     rows = read_results(output)
     assert [(row["trial"], row["state"]) for row in rows] == [(n, "complete") for n in range(6)]
-    assert search("whole", **fields, fixed={"pause": 0.0, "steps": 6}) == 0
+    assert search("whole", **fields, fixed={**fixed, "pause": 0.0}) == 0
     assert comparable(rows) == comparable(read_results(tmp_path / "whole"))
+
+
+def count_starts(output):
+    return sum(log.read_text().count("start") for log in output.glob("trials/*/work.log"))
 
 
 @pytest.mark.slow
