@@ -1,9 +1,6 @@
 # `make demo` makes a BERT, `make test` tests the code; both make .venv first when it is not there.
 PYTHON ?= python3
 BIN := .venv/bin
-# Huge pages for the large buffers that XLA asks of glibc at every step: a fifth of a small model's step
-# on a CPU goes into page faults without them (docs/performance.md). Other systems ignore it.
-export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 # jax takes seconds to import where Python may not keep what it compiled.
 unexport PYTHONDONTWRITEBYTECODE
 

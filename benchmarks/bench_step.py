@@ -30,6 +30,8 @@ from bertjax.training.sharding import MeshConfig, make_mesh, place_rows
 from bertjax.training.state import new_state
 from bertjax.training.steps import make_train_step
 from bertjax.types import RowBatch
+from train.huge_pages import restart_with_huge_pages
+from train.starting_model import remat_policy
 
 EXAMPLES_A_ROW = 2
 LEARNING_RATE = 1e-4
@@ -46,7 +48,7 @@ def main() -> int:
     parser.add_argument("--vocab-size", type=int, default=30522, help="tokens (default: 30522)")
     parser.add_argument("--rounds", type=int, default=5, help="measurements (default: 5)")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
-    parser.add_argument("--remat", choices=list(REMAT_POLICIES), default="none")
+    parser.add_argument("--remat", choices=["auto", *REMAT_POLICIES], default="auto")
     parser.add_argument("--compile", action="store_true", help="measure compilation instead")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args()
@@ -86,7 +88,7 @@ def measure_step(options: argparse.Namespace) -> dict[str, Any]:
     ratios = [step / product for step, product in zip(steps, products, strict=True)]
     return {
         "model": f"{options.size}, {options.rows} x {options.length} tokens, {options.dtype}",
-        "remat": options.remat,
+        "remat": remat_policy(options.remat),
         "device": jax.devices()[0].device_kind,
         "matrix-product FLOP a step": float(flops),
         "matrix-product rate, GFLOP/s": flops / statistics.median(products) / 1e9,
@@ -123,7 +125,7 @@ def measure_compilation(options: argparse.Namespace) -> dict[str, Any]:
 def _compile_step(
     config: BertConfig, options: argparse.Namespace, mesh: Any, dtype: Any, create: bool = True
 ) -> tuple[Any, Any, RowBatch]:
-    model = BertForPreTraining(config, dtype, options.remat)
+    model = BertForPreTraining(config, dtype, remat_policy(options.remat))
     optimizer = make_optimizer(OptimizerConfig())
     vocabulary = Vocabulary(
         config.vocab_size, 4, [0, 1, 2, 3, 4], np.zeros(config.vocab_size, bool)
@@ -160,4 +162,5 @@ def _random_batch(config: BertConfig, rows: int, length: int) -> RowBatch:
 
 
 if __name__ == "__main__":
+    restart_with_huge_pages()
     program(main)()

@@ -14,6 +14,7 @@ from bertjax.training.optimizer import make_optimizer, make_schedule
 from train.command_line import parse
 from train.finetune import FinetuneConfig
 from train.pretrain import PretrainConfig
+from train.starting_model import remat_policy
 
 FOLDER = Path(__file__).resolve().parents[1] / "configs"
 CONFIGS = sorted((FOLDER / "pretrain").glob("*.yaml"))
@@ -24,7 +25,7 @@ FINETUNE_CONFIGS = sorted((FOLDER / "finetune").glob("*.yaml"))
 def test_pretraining_config_is_read_and_traced(path):
     config = parse(PretrainConfig, "", ["--config", str(path), "--data", "rows", "--run", "run"])
     bert_config = BertConfig.of_size(config.model.size, **config.model.differing_fields())
-    model = BertForPreTraining(bert_config, remat=config.remat)
+    model = BertForPreTraining(bert_config, remat=remat_policy(config.remat))
     optimizer = make_optimizer(config.optimizer)
     tokens = jnp.zeros((2, 7), jnp.int32)
     params = jax.eval_shape(model.init, jax.random.key(0), tokens)["params"]

@@ -53,7 +53,13 @@ from bertjax.training.steps import make_train_step
 from bertjax.training.transfer import TransferConfig, freeze, learning_rate_scales, scale_updates
 from train.command_line import parse, to_yaml
 from train.finetune_results import examples_per_second, leave_results, summarize_seeds
-from train.starting_model import FinetunedModelConfig, compute_dtype, resolve_finetuned_model
+from train.huge_pages import restart_with_huge_pages
+from train.starting_model import (
+    FinetunedModelConfig,
+    compute_dtype,
+    remat_policy,
+    resolve_finetuned_model,
+)
 
 # Source: Devlin et al. 2019, section A.3: 2, 3 or 4.
 DEFAULT_EPOCHS = 3.0
@@ -99,7 +105,8 @@ class FinetuneConfig:
         label_smoothing: share of the target that is spread evenly over the labels, in [0, 1)
         class_weights: balanced = each class weighs the same in the loss, however many its examples
         dtype: of the matrix products; auto = bfloat16 on GPU and TPU, float32 on CPU
-        remat: what the backward pass computes again to save memory: none, dots or full
+        remat: what the backward pass computes again to save memory: none, dots (all but matrix
+            products) or full; auto = dots on CPU, which it makes faster, none on GPU and TPU
         log_every: steps between two lines of the log
         most_skipped: so many steps in a row without a finite loss and gradient stop the run
         resume: false = refuse to continue a run directory that has a checkpoint
@@ -129,7 +136,7 @@ class FinetuneConfig:
     label_smoothing: float = 0.0
     class_weights: Literal["none", "balanced"] = "none"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    remat: Literal["none", "dots", "full"] = "none"
+    remat: Literal["auto", "none", "dots", "full"] = "auto"
     log_every: int = 20
     most_skipped: int = 10
     resume: bool = True
@@ -205,7 +212,7 @@ def finetune(config: FinetuneConfig, data: TaskData) -> int:
     mesh = make_mesh(config.mesh)
     places = mesh.shape["data"] * mesh.shape["fsdp"]
     dtype = compute_dtype(config.dtype)
-    model = getattr(bert, task.architecture)(bert_config, dtype, config.remat)
+    model = getattr(bert, task.architecture)(bert_config, dtype, remat_policy(config.remat))
     steps_per_epoch = -(-len(encoded.units) // config.batch_size)
     clock = Clock(config.budget, steps_per_epoch * config.batch_size, config.batch_size)
     batches = TaskBatches(
@@ -428,4 +435,5 @@ def _origin(config: FinetuneConfig, data: TaskData) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    restart_with_huge_pages()
     program(main)()

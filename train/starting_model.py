@@ -206,3 +206,14 @@ def compute_dtype(name: str) -> Any:
     if name == "auto":
         return jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
     return jnp.dtype(name)
+
+
+def remat_policy(name: str) -> str:
+    """The key of `encoder.REMAT_POLICIES`: auto = dots on CPU, none on GPU and TPU.
+
+    Writing a layer's other intermediate values down for the backward pass costs a CPU more than to
+    compute them again (docs/performance.md).
+    """
+    if name == "auto":
+        return "dots" if jax.default_backend() == "cpu" else "none"
+    return name

@@ -21,6 +21,7 @@ import yaml
 from bertjax.errors import UserError, program
 from bertjax.training.signals import STOPPED_EXIT_CODE, StopRequest
 from train.command_line import parse, to_yaml
+from train.huge_pages import restart_with_huge_pages
 
 if TYPE_CHECKING:
     from train.sweep_progress import SweepProgress
@@ -340,4 +341,5 @@ def _report(
 
 
 if __name__ == "__main__":
+    restart_with_huge_pages()
     program(main)()

@@ -6,7 +6,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Integer
 
 from bertjax.config import BertConfig
-from bertjax.model.layers import LayerNorm, drop_out, initialize_weights
+from bertjax.model.layers import LayerNorm, drop_out, hidden_dtype, initialize_weights
 
 
 class Embeddings(nn.Module):
@@ -46,7 +46,7 @@ class Embeddings(nn.Module):
         kinds = jnp.arange(self.config.type_vocab_size)
         chosen = (token_type_ids.reshape(-1, 1) == kinds).astype(summed.dtype)
         summed += chosen @ self.token_type_embeddings
-        hidden = self.layer_norm(summed).astype(self.dtype)
+        hidden = self.layer_norm(summed).astype(hidden_dtype(self.dtype))
         rate = self.config.hidden_dropout_prob
         if dropout and rate > 0:
             hidden = drop_out(hidden, rate, self.make_rng("dropout"), row_ids)

@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Integer
 
 from bertjax.config import BertConfig
-from bertjax.model.layers import LayerNorm, Linear, activate, drop_out
+from bertjax.model.layers import LayerNorm, Linear, activate, drop_out, multiply
 
 # Source: torch.nn.BatchNorm1d (a tenth of the new, flax: a hundredth; epsilon as flax).
 BATCH_NORM_MOMENTUM, BATCH_NORM_EPSILON = 0.9, 1e-5
@@ -52,7 +52,7 @@ class MaskedLanguageModelHead(nn.Module):
         transformed = activate(config.hidden_act, dense(hidden))
         transformed = LayerNorm(config.layer_norm_eps, name="layer_norm")(transformed)
         bias = self.param("bias", nn.initializers.zeros, (config.vocab_size,))
-        return _widen(transformed @ word_embeddings.astype(self.dtype).T) + bias
+        return _widen(multiply(transformed, word_embeddings.T, 1, self.dtype)) + bias
 
 
 class LinearHead(nn.Module):

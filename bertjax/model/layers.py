@@ -1,5 +1,6 @@
 """The maths every part of the model shares: pure functions, and modules that own parameters."""
 
+import functools
 import math
 
 import flax.linen as nn
@@ -111,6 +112,67 @@ def drop_out(
     return jnp.where(kept, values * (1 / (1 - rate)), 0).astype(values.dtype)
 
 
+def hidden_dtype(dtype: DTypeLike) -> DTypeLike:
+    """What flows from one matrix product to the next when their operands are `dtype`.
+
+    The same; on a CPU, which adds and multiplies nothing narrower, at least float32.
+    """
+    return jnp.promote_types(dtype, jnp.float32) if jax.default_backend() == "cpu" else dtype
+
+
+def multiply(
+    inputs: Float[Array, "rows ..."], kernel: Float[Array, "..."], axes: int, dtype: DTypeLike
+) -> Float[Array, "rows ..."]:
+    """`jnp.tensordot(inputs, kernel, axes)` with operands in `dtype`.
+
+    Where `dtype` is narrower than float32 the sums are in float32, those of the gradient's two
+    products too, and the result has the inputs' dtype.
+    """
+    if jnp.finfo(dtype).bits >= 32:
+        return jnp.tensordot(inputs.astype(dtype), kernel.astype(dtype), axes)
+    rows, features = inputs.shape[: inputs.ndim - axes], kernel.shape[axes:]
+    inner = math.prod(kernel.shape[:axes])
+    product = _multiply_narrow(dtype, inputs.reshape(-1, inner), kernel.reshape(inner, -1))
+    return product.reshape(*rows, *features)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _multiply_narrow(
+    dtype: DTypeLike, inputs: Float[Array, "rows A"], kernel: Float[Array, "A C"]
+) -> Float[Array, "rows C"]:
+    """A product whose gradient, too, has narrow operands; jax would widen one of them.
+
+    All three products are of matrices: what XLA:CPU makes of others it cannot run.
+    """
+    return _multiply_narrow_forward(dtype, inputs, kernel)[0]
+
+
+def _multiply_narrow_forward(
+    dtype: DTypeLike, inputs: Array, kernel: Array
+) -> tuple[Array, tuple[Array, ...]]:
+    narrow = inputs.astype(dtype), kernel.astype(dtype)
+    product = _sum_products(*narrow, over=(1, 0)).astype(inputs.dtype)
+    return product, (*narrow, inputs[:0], kernel[:0])
+
+
+def _multiply_narrow_backward(
+    dtype: DTypeLike, kept: tuple[Array, ...], gradient: Array
+) -> tuple[Array, Array]:
+    inputs, kernel, like_inputs, like_kernel = kept
+    gradient = gradient.astype(dtype)
+    of_inputs = _sum_products(gradient, kernel, over=(1, 1))
+    of_kernel = _sum_products(inputs, gradient, over=(0, 0))
+    return of_inputs.astype(like_inputs.dtype), of_kernel.astype(like_kernel.dtype)
+
+
+_multiply_narrow.defvjp(_multiply_narrow_forward, _multiply_narrow_backward)
+
+
+def _sum_products(left: Array, right: Array, over: tuple[int, int]) -> Float[Array, "A C"]:
+    axes = (((over[0],), (over[1],)), ((), ()))
+    return jax.lax.dot_general(left, right, axes, preferred_element_type=jnp.float32)
+
+
 class LayerNorm(nn.Module):
     """`normalize_layer` with its parameters `scale [D]` and `bias [D]`, both float32."""
 
@@ -131,8 +193,8 @@ class Linear(nn.Module):
         features: the output's last axes.
         contract: the input's last axes, all summed over.
         initializer_range: standard deviation of the kernel's initializer.
-        dtype: of the product; the parameters `kernel [*contract, *features]`, `bias [*features]`
-            are float32.
+        dtype: of the product's operands (see `multiply`); the parameters
+            `kernel [*contract, *features]`, `bias [*features]` are float32.
     """
 
     features: tuple[int, ...]
@@ -146,6 +208,5 @@ class Linear(nn.Module):
             "kernel", initialize_weights(self.initializer_range), (*self.contract, *self.features)
         )
         bias = self.param("bias", nn.initializers.zeros, self.features)
-        axes = len(self.contract)
-        product = jnp.tensordot(inputs.astype(self.dtype), kernel.astype(self.dtype), axes)
-        return product + bias.astype(self.dtype)
+        product = multiply(inputs, kernel, len(self.contract), self.dtype)
+        return product + bias.astype(product.dtype)

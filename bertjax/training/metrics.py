@@ -107,15 +107,18 @@ def measure_matmul_rate(mesh: Mesh, dtype: Any, size: int = 2048, repeats: int =
 
     Args:
         mesh: the devices; each multiplies matrices of its own.
-        dtype: of the matrices.
+        dtype: of the matrices; the sums are in float32 or wider.
         size: their side.
         repeats: measurements; the median counts.
     """
     devices = mesh.devices.size
     sharding = NamedSharding(mesh, PartitionSpec(AXES))
     matrices = jax.device_put(jnp.ones((devices, size, size), dtype), sharding)
+    wide = jnp.promote_types(dtype, jnp.float32)
     multiply = jax.jit(
-        lambda a: jnp.einsum("zij,zjk->zik", a, a), in_shardings=sharding, out_shardings=sharding
+        lambda a: jnp.einsum("zij,zjk->zik", a, a, preferred_element_type=wide),
+        in_shardings=sharding,
+        out_shardings=sharding,
     )
     multiply(matrices).block_until_ready()
     seconds = []

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bertjax.model.layers import Linear, activate, initialize_weights, normalize_layer
+from bertjax.model.layers import Linear, activate, initialize_weights, multiply, normalize_layer
 
 
 def layer_norm_in_float64(hidden, scale, bias, epsilon):
@@ -116,3 +116,28 @@ def test_linear_contracts_every_axis_it_names():
     kernel = np.asarray(variables["params"]["kernel"], np.float64)
     expected = np.einsum("tnh,nhd->td", np.asarray(inputs, np.float64), kernel) + np.arange(5)
     np.testing.assert_allclose(linear.apply(variables, inputs), expected, rtol=1e-5, atol=1e-5)
+
+
+def narrowed(values):
+    return np.asarray(jnp.asarray(values, jnp.bfloat16), np.float64)
+
+
+def test_narrow_product_and_its_gradient_are_of_narrow_operands_with_wide_sums():
+    random = np.random.default_rng(5)
+    inputs, kernel, gradient = (
+        random.normal(size=shape).astype(np.float32)
+        for shape in ((4, 5, 2, 3), (2, 3, 7, 2), (4, 5, 7, 2))
+    )
+    product, pull_back = jax.vjp(lambda x, w: multiply(x, w, 2, jnp.bfloat16), inputs, kernel)
+    of_inputs, of_kernel = pull_back(gradient)
+    assert {product.dtype, of_inputs.dtype, of_kernel.dtype} == {jnp.dtype(jnp.float32)}
+    x, w, g = map(narrowed, (inputs, kernel, gradient))
+    np.testing.assert_allclose(product, np.einsum("abij,ijcd->abcd", x, w), 1e-5, 1e-6)
+    np.testing.assert_allclose(of_inputs, np.einsum("abcd,ijcd->abij", g, w), 1e-5, 1e-6)
+    np.testing.assert_allclose(of_kernel, np.einsum("abij,abcd->ijcd", x, g), 1e-5, 1e-6)
+
+
+def test_product_of_narrow_inputs_is_narrow():
+    inputs = jnp.ones((2, 3), jnp.bfloat16)
+    assert multiply(inputs, jnp.ones((3, 4)), 1, jnp.bfloat16).dtype == jnp.bfloat16
+    assert multiply(inputs, jnp.ones((3, 4)), 1, jnp.float32).dtype == jnp.float32
