@@ -1,0 +1,214 @@
+"""What a BERT computes inside for every text: attention probabilities, context, hidden states."""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Integer
+
+from bertjax.analysis.encoding import EncodedText
+from bertjax.errors import UserError
+from bertjax.interop.huggingface import load_model_directory
+from bertjax.model.bert import BertModel
+from bertjax.text.tokenizer import Tokenizer, load_tokenizer
+from bertjax.types import Trace
+
+# Lengths are padded to a multiple of it, so that few shapes are compiled.
+LENGTH_STEP = 16
+# The attention maps of a batch take at most so many bytes, unless one text's take more.
+BATCH_BYTES = 128 << 20
+# Texts that are sorted by length at a time; their captures are in memory together.
+_WINDOW_BYTES = 512 << 20
+
+
+class Body(NamedTuple):
+    """A BERT without heads, ready to be looked into.
+
+    Attributes:
+        model: without pooler.
+        params: its parameters.
+        tokenizer: the model's.
+        notes: what there is to tell of how it was loaded.
+    """
+
+    model: BertModel
+    params: Mapping[str, Any]
+    tokenizer: Tokenizer
+    notes: tuple[str, ...] = ()
+
+
+class Captured(NamedTuple):
+    """What a body computed for one text; float32.
+
+    Attributes:
+        encoded: the text.
+        probs: attention probabilities; rows sum to 1.
+        hidden: the embeddings' output, then every layer's; None where not asked for.
+        context: every head's weighted sum of values; None where not asked for.
+    """
+
+    encoded: EncodedText
+    probs: Float[np.ndarray, "L N T T"]
+    hidden: Float[np.ndarray, "L+1 T D"] | None
+    context: Float[np.ndarray, "L T N H"] | None
+
+
+def load_body(path: Path | str) -> Body:
+    """The body of any model directory.
+
+    Raises:
+        UserError: no model, a damaged one, or a tokenizer that is not its own.
+    """
+    loaded = load_model_directory(path, "BertModel", may_lack=("pooler",))
+    tokenizer = load_tokenizer(path)
+    if tokenizer.vocab_size > loaded.config.vocab_size:
+        raise UserError(
+            f"{path}: its tokenizer has {tokenizer.vocab_size} tokens, more than the model's"
+            f" vocab_size={loaded.config.vocab_size}; it is the tokenizer of another model"
+        )
+    params = {name: part for name, part in loaded.params["bert"].items() if name != "pooler"}
+    # A pooler is of no use here, so that it does not matter whether there is one.
+    notes = tuple(note for note in loaded.notes if "pooler" not in note)
+    return Body(BertModel(loaded.config, pooling=False), params, tokenizer, notes)
+
+
+def randomize(body: Body, seed: int = 0) -> Body:
+    """The control that figures are held against: the same shape with new random weights."""
+    tokens = jnp.zeros((1, 1), jnp.int32)
+    params = jax.jit(body.model.init)(jax.random.key(seed), tokens)["params"]
+    return body._replace(params=params, notes=())
+
+
+def capture(
+    body: Body,
+    texts: Sequence[EncodedText],
+    *,
+    hidden: bool = False,
+    context: bool = False,
+    head_gates: Float[Array, "L N"] | None = None,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Iterator[Captured]:
+    """Captures of all texts in their order; memory does not grow with their number.
+
+    Texts of similar length are worked through together, padded; padding changes no result.
+
+    Args:
+        body: whose inside is wanted.
+        texts: encoded by its tokenizer.
+        hidden: whether hidden states are wanted.
+        context: whether each head's output is wanted.
+        head_gates: each head's output is multiplied by its gate; ones when left out.
+        progress: is called with the number of texts done since the call before.
+    """
+    config = body.model.config
+    if head_gates is None:
+        head_gates = jnp.ones((config.num_hidden_layers, config.num_attention_heads))
+    for window in _windows(texts, config.num_hidden_layers * config.num_attention_heads):
+        order = sorted(range(len(window)), key=lambda number: len(window[number].token_ids))
+        found: list[Captured | None] = [None] * len(window)
+        for numbers in _batches(window, order, config):
+            batch = [window[number] for number in numbers]
+            length = padded_length(len(batch[-1].token_ids), config.max_position_embeddings)
+            rows = _rows(length, config)
+            inputs = make_inputs(batch, rows, length, body.tokenizer.pad_id)
+            trace = _trace(body.model, body.params, *inputs, head_gates)
+            probs, hidden_states, contexts = (
+                np.asarray(value) if wanted else None
+                for value, wanted in (
+                    (trace.probs, True), (trace.hidden, hidden), (trace.context, context)
+                )
+            )  # fmt: skip
+            for row, number in enumerate(numbers):
+                t = len(window[number].token_ids)
+                found[number] = Captured(
+                    window[number],
+                    probs[:, row, :, :t, :t].copy(),
+                    None if hidden_states is None else hidden_states[:, row, :t].copy(),
+                    None if contexts is None else contexts[:, row, :t].copy(),
+                )
+            progress(len(numbers))
+        yield from found
+
+
+def make_inputs(
+    texts: Sequence[EncodedText], rows: int, length: int, pad_id: int
+) -> tuple[Integer[np.ndarray, "B T"], Integer[np.ndarray, "B T"], Integer[np.ndarray, "B T"]]:
+    """token_ids, token_type_ids and sequence_ids of texts, a row each, filled up with padding."""
+    token_ids = np.full((rows, length), pad_id, np.int32)
+    token_type_ids, sequence_ids = np.zeros((2, rows, length), np.int32)
+    for row, text in enumerate(texts):
+        t = len(text.token_ids)
+        token_ids[row, :t], token_type_ids[row, :t] = text.token_ids, text.token_type_ids
+        sequence_ids[row, :t] = 1
+    return token_ids, token_type_ids, sequence_ids
+
+
+def padded_length(length: int, most: int) -> int:
+    """The next multiple of LENGTH_STEP, at most the model's positions."""
+    return min(-(-length // LENGTH_STEP) * LENGTH_STEP, most)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _trace(
+    model: BertModel,
+    params: Mapping[str, Any],
+    token_ids: Integer[Array, "B T"],
+    token_type_ids: Integer[Array, "B T"],
+    sequence_ids: Integer[Array, "B T"],
+    head_gates: Float[Array, "L N"],
+) -> Trace:
+    output = model.apply(
+        {"params": params},
+        token_ids,
+        token_type_ids,
+        sequence_ids,
+        head_gates=head_gates,
+        trace=True,
+    )
+    return output.trace
+
+
+def _map_bytes(length: int, maps: int) -> int:
+    return 4 * maps * length**2
+
+
+def _windows(texts: Sequence[EncodedText], maps: int) -> Iterator[list[EncodedText]]:
+    """Consecutive texts whose maps fit into memory together."""
+    window: list[EncodedText] = []
+    used = 0
+    for text in texts:
+        size = _map_bytes(len(text.token_ids), maps)
+        if window and used + size > _WINDOW_BYTES:
+            yield window
+            window, used = [], 0
+        window.append(text)
+        used += size
+    if window:
+        yield window
+
+
+def _rows(length: int, config: Any) -> int:
+    maps = config.num_hidden_layers * config.num_attention_heads
+    rows = max(1, min(64, BATCH_BYTES // _map_bytes(length, maps)))
+    return 1 << (rows.bit_length() - 1)
+
+
+def _batches(
+    texts: Sequence[EncodedText], order: Sequence[int], config: Any
+) -> Iterator[list[int]]:
+    """Numbers of texts of the same padded length, at most as many as its rows."""
+    batch: list[int] = []
+    length = 0
+    for number in order:
+        own = padded_length(len(texts[number].token_ids), config.max_position_embeddings)
+        if batch and (own != length or len(batch) == _rows(length, config)):
+            yield batch
+            batch = []
+        batch.append(number)
+        length = own
+    if batch:
+        yield batch

@@ -1,0 +1,211 @@
+"""Texts as the model sees them, and where in the text every token comes from."""
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from bertjax.errors import UserError
+from bertjax.text.tokenizer import Tokenizer
+
+# [CLS] and [SEP]; a window of a long text holds some words beside them.
+_SHORTEST_WINDOW = 8
+
+
+class EncodedText(NamedTuple):
+    """`[CLS] A [SEP]` or `[CLS] A [SEP] B [SEP]`.
+
+    Attributes:
+        token_ids: vocabulary ids.
+        token_type_ids: 0 in `[CLS] A [SEP]`, 1 in `B [SEP]`.
+        offsets: each token's characters in A, or in B where the token type is 1, from the first to
+            past the last; (0, 0) of special tokens.
+        special: whether the token is [CLS] or [SEP] of the frame.
+        word_ids: which of `words` the token belongs to: 0, 1, 2, ... without a gap.
+        tokens: the vocabulary's entries.
+        words: what the tokens are parts of: the pieces of the tokenizer's pre-tokenizer, or the
+            words that were given. Special tokens are words of their own.
+        source: which of the texts it is, or is a window of.
+        window: which part of a long text, from 0.
+    """
+
+    token_ids: Int[np.ndarray, " T"]
+    token_type_ids: Int[np.ndarray, " T"]
+    offsets: Int[np.ndarray, "T 2"]
+    special: Bool[np.ndarray, " T"]
+    word_ids: Int[np.ndarray, " T"]
+    tokens: tuple[str, ...]
+    words: tuple[str, ...]
+    source: int
+    window: int
+
+    @property
+    def special_words(self) -> Bool[np.ndarray, " W"]:
+        """Whether the word is [CLS] or [SEP] of the frame."""
+        return self.special[self.first_tokens]
+
+    @property
+    def first_tokens(self) -> Int[np.ndarray, " W"]:
+        """Each word's first token."""
+        return np.searchsorted(self.word_ids, np.arange(len(self.words)))
+
+
+def encode_texts(
+    tokenizer: Tokenizer,
+    texts: Sequence[str | tuple[str, str]],
+    max_length: int,
+    *,
+    too_long: Literal["refuse", "windows"] = "refuse",
+) -> list[EncodedText]:
+    """Encodes texts, or pairs of them; `[MASK]` in a text is the mask.
+
+    Args:
+        tokenizer: of the model.
+        texts: each one text or a pair.
+        max_length: tokens that the model has positions for.
+        too_long: what becomes of a longer text: it is refused, or it comes as several windows that
+            follow each other without overlap, cut between words. Pairs are always refused.
+
+    Raises:
+        UserError: a text that is empty, or too long and refused.
+    """
+    parts = [text if isinstance(text, tuple) else (text,) for text in texts]
+    flat = tokenizer.library.encode_batch(
+        [part for text in parts for part in text], add_special_tokens=False
+    )
+    encodings = iter(flat)
+    result = []
+    for source, text in enumerate(parts):
+        pieces = [_Piece.of(next(encodings), part) for part in text]
+        if not all(len(piece.ids) for piece in pieces):
+            raise UserError(f"text {source + 1}: nothing is left of it as tokens; leave it out")
+        room = max_length - 1 - len(pieces)
+        if sum(len(piece.ids) for piece in pieces) <= room:
+            result.append(_frame(tokenizer, pieces, source, 0))
+        elif too_long == "refuse" or len(pieces) == 2 or room < _SHORTEST_WINDOW:
+            length = sum(len(piece.ids) for piece in pieces) + 1 + len(pieces)
+            raise UserError(
+                f"text {source + 1}: {length} tokens, more than the {max_length} that are allowed"
+                " (the model's max_position_embeddings, or --max-length); shorten it"
+                + ("" if len(pieces) == 2 else ", or let it be cut into windows")
+            )
+        else:
+            windows = _cut(pieces[0], room)
+            result += [_frame(tokenizer, [part], source, k) for k, part in enumerate(windows)]
+    return result
+
+
+def encode_words(
+    tokenizer: Tokenizer, sentences: Sequence[Sequence[str]], max_length: int
+) -> list[EncodedText | None]:
+    """Encodes sentences that come in words, of a treebank for instance.
+
+    The words of the result are [CLS], those of the sentence one for one, [SEP]. A word of which the
+    tokenizer leaves nothing is an [UNK]. Offsets count the characters of each word by itself.
+
+    Returns:
+        One result a sentence; None for one that is longer than `max_length` tokens.
+    """
+    result: list[EncodedText | None] = []
+    for source, sentence in enumerate(sentences):
+        encodings = tokenizer.library.encode_batch(list(sentence), add_special_tokens=False)
+        ids, offsets, word_ids = [], [], []
+        for number, encoding in enumerate(encodings):
+            ids += encoding.ids or [tokenizer.unk_id]
+            offsets += encoding.offsets or [(0, len(sentence[number]))]
+            word_ids += [number] * max(1, len(encoding.ids))
+        piece = _Piece(
+            np.array(ids, np.int64), np.array(offsets).reshape(-1, 2), np.array(word_ids),
+            tuple(sentence),
+        )  # fmt: skip
+        fits = len(ids) + 2 <= max_length
+        result.append(_frame(tokenizer, [piece], source, 0) if fits else None)
+    return result
+
+
+def merge_subwords(
+    probs: Float[np.ndarray, "... T T"], encoded: EncodedText
+) -> Float[np.ndarray, "... W W"]:
+    """Attention between words: to a word the sum over its tokens, from a word the mean over them.
+
+    Returns:
+        Maps whose rows sum to what the rows of `probs` do.
+
+    Source: Clark et al. 2019, section 4.1.
+    """
+    firsts = encoded.first_tokens
+    to_words = np.add.reduceat(probs, firsts, axis=-1)
+    sizes = np.diff([*firsts, len(encoded.tokens)])
+    return np.add.reduceat(to_words, firsts, axis=-2) / sizes[:, None].astype(probs.dtype)
+
+
+class _Piece(NamedTuple):
+    """A text without its frame."""
+
+    ids: Int[np.ndarray, " t"]
+    offsets: Int[np.ndarray, "t 2"]
+    word_ids: Int[np.ndarray, " t"]
+    words: tuple[str, ...]
+
+    @classmethod
+    def of(cls, encoding: Any, text: str) -> "_Piece":
+        """Of the library's encoding; the words are its pre-tokenizer's."""
+        offsets = np.array(encoding.offsets, np.int64).reshape(-1, 2)
+        raw = [-1 - k if word is None else word for k, word in enumerate(encoding.word_ids)]
+        # Numbers without a gap, in the order in which the words come.
+        numbers = {word: number for number, word in enumerate(dict.fromkeys(raw))}
+        word_ids = np.array([numbers[word] for word in raw], np.int64)
+        words = []
+        for number in range(len(numbers)):
+            own = offsets[word_ids == number]
+            words.append(text[own[0, 0] : own[-1, 1]])
+        return cls(np.array(encoding.ids, np.int64), offsets, word_ids, tuple(words))
+
+    def part(self, start: int, end: int) -> "_Piece":
+        """Its tokens from start to before end, which lie between words."""
+        first, last = self.word_ids[start], self.word_ids[end - 1]
+        return _Piece(
+            self.ids[start:end], self.offsets[start:end], self.word_ids[start:end] - first,
+            self.words[first : last + 1],
+        )  # fmt: skip
+
+
+def _cut(piece: _Piece, room: int) -> list[_Piece]:
+    """Parts of at most so many tokens, between words where a word is not longer than that."""
+    parts, start, total = [], 0, len(piece.ids)
+    while start < total:
+        end = min(start + room, total)
+        if end < total:
+            begins = int(np.searchsorted(piece.word_ids, piece.word_ids[end]))
+            end = begins if begins > start else end
+        parts.append(piece.part(start, end))
+        start = end
+    return parts
+
+
+def _frame(tokenizer: Tokenizer, pieces: Sequence[_Piece], source: int, window: int) -> EncodedText:
+    """`[CLS] A [SEP]`, or `[CLS] A [SEP] B [SEP]`."""
+    separator = (np.array([tokenizer.sep_id]), np.zeros((1, 2), np.int64), "[SEP]")
+    ids, offsets = [np.array([tokenizer.cls_id])], [np.zeros((1, 2), np.int64)]
+    types, special, word_ids = [np.array([0])], [np.array([True])], [np.array([0])]
+    words = ["[CLS]"]
+    for kind, piece in enumerate(pieces):
+        ids += [piece.ids, separator[0]]
+        offsets += [piece.offsets, separator[1]]
+        types.append(np.full(len(piece.ids) + 1, kind))
+        special += [np.zeros(len(piece.ids), bool), np.array([True])]
+        word_ids += [piece.word_ids + len(words), np.array([len(words) + len(piece.words)])]
+        words += [*piece.words, separator[2]]
+    token_ids = np.concatenate(ids)
+    return EncodedText(
+        token_ids,
+        np.concatenate(types),
+        np.concatenate(offsets),
+        np.concatenate(special),
+        np.concatenate(word_ids),
+        tuple(tokenizer.token(id) or f"[unnamed{id}]" for id in token_ids),
+        tuple(words),
+        source,
+        window,
+    )
