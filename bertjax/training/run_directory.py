@@ -18,8 +18,9 @@ LOCK_NAME = ".lock"
 # Differing settings that a message names; the rest is counted.
 _MOST_NAMED = 5
 
-# The lock files of the run directories that this process trains in.
-_held: dict[Path, TextIO] = {}
+# The lock files of the run directories that this process trains in, as descriptors: they are open
+# until the process ends, and nobody warns of that.
+_held: dict[Path, int] = {}
 
 
 def open_run(
@@ -124,24 +125,23 @@ def _lock(run: Path) -> bool:
     """Claims the directory for this process; False = it had it already."""
     if run.resolve() in _held:
         return False
-    file = (run / LOCK_NAME).open("a+", encoding="utf-8")
-    try:
-        _claim(run, file)
-    except OSError as error:
-        print(
-            f"{run}: this file system has no locks ({error.strerror}); see to it that no other"
-            " process trains in this directory",
-            file=sys.stderr,
-        )
-    file.truncate(0)
-    file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-    file.flush()
-    _held[run.resolve()] = file
+    with (run / LOCK_NAME).open("a+", encoding="utf-8") as file:
+        try:
+            _claim(run, file)
+        except OSError as error:
+            print(
+                f"{run}: this file system has no locks ({error.strerror}); see to it that no other"
+                " process trains in this directory",
+                file=sys.stderr,
+            )
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        _held[run.resolve()] = os.dup(file.fileno())
     return True
 
 
 def _unlock(run: Path) -> None:
-    _held.pop(run.resolve()).close()
+    os.close(_held.pop(run.resolve()))
 
 
 def _check_free(run: Path) -> None:
@@ -159,7 +159,6 @@ def _claim(run: Path, file: TextIO) -> None:
     except BlockingIOError:
         file.seek(0)
         holder = file.read().strip() or "another process"
-        file.close()
         raise UserError(
             f"--run {run}: {holder} is training in it; wait for its end or stop it, or name another"
             " --run directory"
