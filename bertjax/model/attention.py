@@ -52,12 +52,14 @@ def attend(
     dropout_rate: float = 0.0,
     dropout_key: Key[Array, ""] | None = None,
     row_ids: Integer[Array, " B"] | None = None,
+    probs_offset: Float[Array, "B N T S"] | None = None,
 ) -> tuple[Float[Array, "B T N H"], Float[Array, "B N T S"]]:
     """Scaled dot-product attention, every step in sight.
 
     Args:
         dropout_rate: share of the probabilities dropped; needs `dropout_key` and `row_ids` when
             above 0.
+        probs_offset: added to the probabilities; zeros of it are what to differentiate by them.
 
     Returns:
         The context, and the probabilities before dropout.
@@ -66,6 +68,8 @@ def attend(
     """
     scores = jnp.einsum("btnh,bsnh->bnts", query, key) * query.shape[-1] ** -0.5
     probs = masked_softmax(scores, visible)
+    if probs_offset is not None:
+        probs += probs_offset
     kept = probs
     if dropout_rate > 0:
         kept = drop_out(probs, dropout_rate, dropout_key, row_ids)
@@ -98,6 +102,7 @@ class SelfAttention(nn.Module):
         head_gates: Float[Array, " N"],
         row_ids: Integer[Array, " B"],
         dropout: bool,
+        probs_offset: Float[Array, "B N T S"] | None = None,
     ) -> tuple[Float[Array, "B*T D"], Float[Array, "B N T S"], Float[Array, "B T N H"]]:
         """The projected context, the probabilities, and the context of every head (gated)."""
         rows, _, length, _ = visible.shape
@@ -107,6 +112,8 @@ class SelfAttention(nn.Module):
         )
         rate = self.config.attention_probs_dropout_prob if dropout else 0.0
         dropout_key = self.make_rng("dropout") if rate > 0 else None
-        context, probs = attend(query, key, value, visible, rate, dropout_key, row_ids)
+        context, probs = attend(
+            query, key, value, visible, rate, dropout_key, row_ids, probs_offset
+        )
         context *= head_gates[:, None].astype(context.dtype)
         return self.output(context.reshape(rows * length, *by_head[2:])), probs, context

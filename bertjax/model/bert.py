@@ -91,6 +91,8 @@ class BertModel(nn.Module):
         *,
         row_ids: Integer[Array, " B"] | None = None,
         head_gates: Float[Array, "L N"] | None = None,
+        embedded: Float[Array, "B T D"] | None = None,
+        probs_offset: Float[Array, "L B N T S"] | None = None,
         dropout: bool = False,
         trace: bool = False,
     ) -> EncoderOutput:
@@ -106,6 +108,8 @@ class BertModel(nn.Module):
                 0.
             row_ids: places in the global batch, which key the dropout; 0, 1, 2, ... when left out.
             head_gates: each head's output is multiplied by its gate; ones when left out.
+            embedded: stands in for the output of the embeddings.
+            probs_offset: added to the attention probabilities (see `attention.attend`).
             dropout: static; needs `rngs={"dropout": key}`.
             trace: static; fills `EncoderOutput.trace`.
         """
@@ -117,11 +121,16 @@ class BertModel(nn.Module):
         if head_gates is None:
             head_gates = jnp.ones((config.num_hidden_layers, config.num_attention_heads))
 
-        embedded = self.embeddings(
-            token_ids, inputs.token_type_ids, inputs.position_ids, row_ids, dropout
-        )
+        if embedded is None:
+            embedded = self.embeddings(
+                token_ids, inputs.token_type_ids, inputs.position_ids, row_ids, dropout
+            )
+        else:
+            embedded = embedded.reshape(rows * length, -1)
         visible = see_own_sequence(inputs.sequence_ids)
-        hidden, layers = self.encoder(embedded, head_gates, visible, row_ids, dropout, trace)
+        hidden, layers = self.encoder(
+            embedded, head_gates, visible, row_ids, dropout, trace, probs_offset
+        )
         hidden = hidden.reshape(rows, length, -1)
         pooled = None
         if self.pooling:

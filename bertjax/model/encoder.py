@@ -46,9 +46,10 @@ class EncoderLayer(nn.Module):
         head_gates: Float[Array, " N"],
         visible: Bool[Array, "B 1 T S"],
         row_ids: Integer[Array, " B"],
+        probs_offset: Float[Array, "B N T S"] | None,
     ) -> tuple[Float[Array, "B*T D"], tuple[Array, Array, Array] | None]:
         attended, probs, context = self.attention(
-            hidden, visible, head_gates, row_ids, self.dropout
+            hidden, visible, head_gates, row_ids, self.dropout, probs_offset
         )
         hidden = self.attention_layer_norm(hidden + self._drop(attended, row_ids))
         inner = activate(self.config.hidden_act, self.intermediate(hidden))
@@ -87,6 +88,7 @@ class Encoder(nn.Module):
         row_ids: Integer[Array, " B"],
         dropout: bool,
         trace: bool,
+        probs_offset: Float[Array, "L B N T S"] | None = None,
     ) -> tuple[Float[Array, "B*T D"], tuple[Array, Array, Array] | None]:
         """The last hidden states, and with `trace` the (probs, context, hidden) of every layer."""
         layer = EncoderLayer
@@ -96,8 +98,8 @@ class Encoder(nn.Module):
             layer,
             variable_axes={"params": 0},
             split_rngs={"params": True, "dropout": True},
-            in_axes=(0, nn.broadcast, nn.broadcast),
+            in_axes=(0, nn.broadcast, nn.broadcast, 0),
             length=self.config.num_hidden_layers,
         )
         layers = stack(self.config, self.dtype, dropout, trace, name="layers")
-        return layers(hidden, head_gates, visible, row_ids)
+        return layers(hidden, head_gates, visible, row_ids, probs_offset)
