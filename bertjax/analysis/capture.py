@@ -1,16 +1,17 @@
 """What a BERT computes inside for every text: attention probabilities, context, hidden states."""
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Integer
+from jaxtyping import Array, Float, Integer, Key
 
 from bertjax.analysis.encoding import EncodedText
+from bertjax.config import BertConfig
 from bertjax.errors import UserError
 from bertjax.interop.huggingface import load_model_directory
 from bertjax.model.bert import BertModel
@@ -19,10 +20,11 @@ from bertjax.types import Trace
 
 # Lengths are padded to a multiple of it, so that few shapes are compiled.
 LENGTH_STEP = 16
-# The attention maps of a batch take at most so many bytes, unless one text's take more.
-BATCH_BYTES = 128 << 20
+# What is computed of a batch takes at most so many bytes, unless one text's part takes more.
+BATCH_BYTES = 32 << 20
 # Texts that are sorted by length at a time; their captures are in memory together.
-_WINDOW_BYTES = 512 << 20
+_WINDOW_BYTES = 64 << 20
+_MOST_ROWS = 32
 
 
 class Body(NamedTuple):
@@ -71,6 +73,7 @@ def load_body(path: Path | str) -> Body:
             f" vocab_size={loaded.config.vocab_size}; it is the tokenizer of another model"
         )
     params = {name: part for name, part in loaded.params["bert"].items() if name != "pooler"}
+    params = jax.tree.map(jnp.asarray, params)
     # A pooler is of no use here, so that it does not matter whether there is one.
     notes = tuple(note for note in loaded.notes if "pooler" not in note)
     return Body(BertModel(loaded.config, pooling=False), params, tokenizer, notes)
@@ -78,14 +81,12 @@ def load_body(path: Path | str) -> Body:
 
 def randomize(body: Body, seed: int = 0) -> Body:
     """The control that figures are held against: the same shape with new random weights."""
-    tokens = jnp.zeros((1, 1), jnp.int32)
-    params = jax.jit(body.model.init)(jax.random.key(seed), tokens)["params"]
-    return body._replace(params=params, notes=())
+    return body._replace(params=_initialize(body.model, jax.random.key(seed)), notes=())
 
 
 def capture(
     body: Body,
-    texts: Sequence[EncodedText],
+    texts: Iterable[EncodedText],
     *,
     hidden: bool = False,
     context: bool = False,
@@ -98,16 +99,19 @@ def capture(
 
     Args:
         body: whose inside is wanted.
-        texts: encoded by its tokenizer.
+        texts: encoded by its tokenizer; they are taken as they are needed.
         hidden: whether hidden states are wanted.
         context: whether each head's output is wanted.
         head_gates: each head's output is multiplied by its gate; ones when left out.
         progress: is called with the number of texts done since the call before.
+
+    Raises:
+        UserError: a text that is longer than the model has positions for.
     """
     config = body.model.config
     if head_gates is None:
         head_gates = jnp.ones((config.num_hidden_layers, config.num_attention_heads))
-    for window in _windows(texts, config.num_hidden_layers * config.num_attention_heads):
+    for window in _windows(texts, config, hidden, context):
         order = sorted(range(len(window)), key=lambda number: len(window[number].token_ids))
         found: list[Captured | None] = [None] * len(window)
         for numbers in _batches(window, order, config):
@@ -131,7 +135,10 @@ def capture(
                     None if contexts is None else contexts[:, row, :t].copy(),
                 )
             progress(len(numbers))
-        yield from found
+        for number in range(len(window)):
+            # Not one that was taken is kept.
+            taken, found[number] = found[number], None
+            yield taken
 
 
 def make_inputs(
@@ -153,6 +160,11 @@ def padded_length(length: int, most: int) -> int:
 
 
 @functools.partial(jax.jit, static_argnums=0)
+def _initialize(model: BertModel, key: Key[Array, ""]) -> Mapping[str, Any]:
+    return model.init(key, jnp.zeros((1, 1), jnp.int32))["params"]
+
+
+@functools.partial(jax.jit, static_argnums=0)
 def _trace(
     model: BertModel,
     params: Mapping[str, Any],
@@ -161,27 +173,41 @@ def _trace(
     sequence_ids: Integer[Array, "B T"],
     head_gates: Float[Array, "L N"],
 ) -> Trace:
-    output = model.apply(
-        {"params": params},
-        token_ids,
-        token_type_ids,
-        sequence_ids,
-        head_gates=head_gates,
-        trace=True,
-    )
+    # GPUs and TPUs would round the factors of float32 products to ten bits or fewer.
+    with jax.default_matmul_precision("highest"):
+        output = model.apply(
+            {"params": params},
+            token_ids,
+            token_type_ids,
+            sequence_ids,
+            head_gates=head_gates,
+            trace=True,
+        )
     return output.trace
 
 
-def _map_bytes(length: int, maps: int) -> int:
-    return 4 * maps * length**2
+def _bytes(length: int, config: BertConfig, hidden: bool, context: bool) -> int:
+    """Of what is kept of a text of so many tokens."""
+    layers, heads = config.num_hidden_layers, config.num_attention_heads
+    vectors = hidden * (layers + 1) + context * layers
+    return 4 * length * (layers * heads * length + vectors * config.hidden_size)
 
 
-def _windows(texts: Sequence[EncodedText], maps: int) -> Iterator[list[EncodedText]]:
-    """Consecutive texts whose maps fit into memory together."""
+def _windows(
+    texts: Iterable[EncodedText], config: BertConfig, hidden: bool, context: bool
+) -> Iterator[list[EncodedText]]:
+    """Consecutive texts whose captures fit into memory together."""
     window: list[EncodedText] = []
     used = 0
     for text in texts:
-        size = _map_bytes(len(text.token_ids), maps)
+        length = len(text.token_ids)
+        if length > config.max_position_embeddings:
+            raise UserError(
+                f"text {text.source + 1}: {length} tokens, more than the model's"
+                f" max_position_embeddings={config.max_position_embeddings}; encode it with that as"
+                " max_length"
+            )
+        size = _bytes(length, config, hidden, context)
         if window and used + size > _WINDOW_BYTES:
             yield window
             window, used = [], 0
@@ -191,14 +217,14 @@ def _windows(texts: Sequence[EncodedText], maps: int) -> Iterator[list[EncodedTe
         yield window
 
 
-def _rows(length: int, config: Any) -> int:
-    maps = config.num_hidden_layers * config.num_attention_heads
-    rows = max(1, min(64, BATCH_BYTES // _map_bytes(length, maps)))
-    return 1 << (rows.bit_length() - 1)
+def _rows(length: int, config: BertConfig) -> int:
+    """Rows of a batch: a power of two, so that few shapes are compiled."""
+    rows = BATCH_BYTES // _bytes(length, config, hidden=True, context=True)
+    return 1 << (max(1, min(_MOST_ROWS, rows)).bit_length() - 1)
 
 
 def _batches(
-    texts: Sequence[EncodedText], order: Sequence[int], config: Any
+    texts: Sequence[EncodedText], order: Sequence[int], config: BertConfig
 ) -> Iterator[list[int]]:
     """Numbers of texts of the same padded length, at most as many as its rows."""
     batch: list[int] = []

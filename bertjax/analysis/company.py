@@ -7,6 +7,8 @@ from jaxtyping import Bool, Float
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95
+# How often each text is drawn, in so many resamples at a time as make up this many numbers.
+_DRAWS_AT_ONCE = 1 << 20
 
 
 class Interval(NamedTuple):
@@ -44,8 +46,8 @@ class Figures(NamedTuple):
             "control_low": self.control.low,
             "control_high": self.control.high,
         }
-        undefined = {name: _to_lists(part) for name, part in parts.items()}
-        return undefined | {"distinguishable": self.distinguishable.tolist()}
+        lists = {name: _to_lists(part) for name, part in parts.items()}
+        return lists | {"distinguishable": self.distinguishable.tolist()}
 
 
 def bootstrap_ratio(
@@ -62,21 +64,47 @@ def bootstrap_ratio(
         seed: of the draws.
 
     Returns:
-        NaN where the counts are all 0.
+        NaN where the counts are all 0. What `sums` has where a text's count is 0 does not matter,
+        and a resample in which all counts are 0 takes no part.
 
     Source: Efron & Tibshirani 1993, chapter 13 (percentile interval).
     """
-    texts = sums.shape[0]
-    counts = np.broadcast_to(counts, sums.shape)
-    flat = [np.asarray(part, np.float64).reshape(texts, -1) for part in (sums, counts)]
-    draws = np.random.default_rng(seed).multinomial(texts, np.full(texts, 1 / texts), RESAMPLES)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        value = flat[0].sum(axis=0) / flat[1].sum(axis=0)
-        resampled = (draws @ flat[0]) / (draws @ flat[1])
+    texts, shape = sums.shape[0], sums.shape[1:]
+    if not texts:
+        return Interval(*np.full((3, *shape), np.nan))
+    counts = np.broadcast_to(counts, sums.shape).astype(np.float64).reshape(texts, -1)
+    sums = np.where(counts == 0, 0, np.asarray(sums, np.float64).reshape(texts, -1))
+    random, shares = np.random.default_rng(seed), np.full(texts, 1 / texts)
+    resampled = np.empty((RESAMPLES, sums.shape[1]))
+    at_once = max(1, _DRAWS_AT_ONCE // texts)
+    for start in range(0, RESAMPLES, at_once):
+        draws = random.multinomial(texts, shares, min(at_once, RESAMPLES - start))
+        draws = draws.astype(np.float64)
+        resampled[start : start + at_once] = _divide(draws @ sums, draws @ counts)
+    value = _divide(sums.sum(axis=0), counts.sum(axis=0))
+    return Interval(*(part.reshape(shape) for part in (value, *_find_ends(resampled))))
+
+
+def _divide(
+    sums: Float[np.ndarray, "*shape"], counts: Float[np.ndarray, "*shape"]
+) -> Float[np.ndarray, "*shape"]:
+    """sums / counts, NaN where a count is 0."""
+    return np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts != 0)
+
+
+def _find_ends(
+    resampled: Float[np.ndarray, "resamples figures"],
+) -> Float[np.ndarray, "2 figures"]:
+    """Both ends of each figure's interval, over the resamples in which it is defined."""
     tail = 100 * (1 - CONFIDENCE) / 2
-    with np.errstate(invalid="ignore"):
-        low, high = np.nanpercentile(resampled, [tail, 100 - tail], axis=0)
-    return Interval(*(part.reshape(sums.shape[1:]) for part in (value, low, high)))
+    ends = np.full((2, resampled.shape[1]), np.nan)
+    undefined = np.isnan(resampled).sum(axis=0)
+    whole, some = undefined == 0, (undefined > 0) & (undefined < len(resampled))
+    # np.nanpercentile goes through the figures one by one, and warns of those without a number.
+    for which, percentile in ((whole, np.percentile), (some, np.nanpercentile)):
+        if which.any():
+            ends[:, which] = percentile(resampled[:, which], [tail, 100 - tail], axis=0)
+    return ends
 
 
 def _to_lists(values: Float[np.ndarray, "..."]) -> Any:

@@ -1,6 +1,7 @@
 """Texts as the model sees them, and where in the text every token comes from."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -9,8 +10,13 @@ from jaxtyping import Bool, Float, Int
 from bertjax.errors import UserError
 from bertjax.text.tokenizer import Tokenizer
 
-# [CLS] and [SEP]; a window of a long text holds some words beside them.
+# Tokens of a window of a long text beside [CLS] and [SEP].
 _SHORTEST_WINDOW = 8
+# Texts that `encode_stream` gives the tokenizer together.
+_TEXTS_AT_ONCE = 64
+
+Text = str | tuple[str, str]
+TooLong = Literal["refuse", "windows"]
 
 
 class EncodedText(NamedTuple):
@@ -24,8 +30,8 @@ class EncodedText(NamedTuple):
         special: whether the token is [CLS] or [SEP] of the frame.
         word_ids: which of `words` the token belongs to: 0, 1, 2, ... without a gap.
         tokens: the vocabulary's entries.
-        words: what the tokens are parts of: the pieces of the tokenizer's pre-tokenizer, or the
-            words that were given. Special tokens are words of their own.
+        words: what the tokens are parts of: the pieces of the tokenizer's pre-tokenizer, as they
+            stand in the text, or the words that were given. Special tokens are words of their own.
         source: which of the texts it is, or is a window of.
         window: which part of a long text, from 0.
     """
@@ -53,10 +59,11 @@ class EncodedText(NamedTuple):
 
 def encode_texts(
     tokenizer: Tokenizer,
-    texts: Sequence[str | tuple[str, str]],
+    texts: Sequence[Text],
     max_length: int,
     *,
-    too_long: Literal["refuse", "windows"] = "refuse",
+    too_long: TooLong = "refuse",
+    places: Sequence[str] | None = None,
 ) -> list[EncodedText]:
     """Encodes texts, or pairs of them; `[MASK]` in a text is the mask.
 
@@ -65,7 +72,10 @@ def encode_texts(
         texts: each one text or a pair.
         max_length: tokens that the model has positions for.
         too_long: what becomes of a longer text: it is refused, or it comes as several windows that
-            follow each other without overlap, cut between words. Pairs are always refused.
+            follow each other without overlap, cut between words (a word that is longer than a
+            window by itself is in several). Pairs are always refused.
+        places: what messages call each text, `file:line` for instance; text 1, text 2, ... when
+            left out.
 
     Raises:
         UserError: a text that is empty, or too long and refused.
@@ -77,23 +87,56 @@ def encode_texts(
     encodings = iter(flat)
     result = []
     for source, text in enumerate(parts):
+        place = f"text {source + 1}" if places is None else places[source]
         pieces = [_Piece.of(next(encodings), part) for part in text]
         if not all(len(piece.ids) for piece in pieces):
-            raise UserError(f"text {source + 1}: nothing is left of it as tokens; leave it out")
+            raise UserError(f"{place}: nothing is left of it as tokens; leave it out")
         room = max_length - 1 - len(pieces)
-        if sum(len(piece.ids) for piece in pieces) <= room:
+        length = sum(len(piece.ids) for piece in pieces)
+        if length <= room:
             result.append(_frame(tokenizer, pieces, source, 0))
         elif too_long == "refuse" or len(pieces) == 2 or room < _SHORTEST_WINDOW:
-            length = sum(len(piece.ids) for piece in pieces) + 1 + len(pieces)
+            way_out = "shorten it" if len(pieces) == 1 else "shorten it; pairs are not cut"
+            if len(pieces) == 1 and too_long == "refuse":
+                way_out += ", or let it be cut into windows (--too-long windows)"
+            elif len(pieces) == 1:
+                way_out += f", or allow windows of at least {_SHORTEST_WINDOW + 2} tokens"
             raise UserError(
-                f"text {source + 1}: {length} tokens, more than the {max_length} that are allowed"
-                " (the model's max_position_embeddings, or --max-length); shorten it"
-                + ("" if len(pieces) == 2 else ", or let it be cut into windows")
+                f"{place}: {length + max_length - room} tokens, more than the {max_length} that are"
+                f" allowed (the model's max_position_embeddings, or --max-length); {way_out}"
             )
         else:
             windows = _cut(pieces[0], room)
             result += [_frame(tokenizer, [part], source, k) for k, part in enumerate(windows)]
     return result
+
+
+def encode_stream(
+    tokenizer: Tokenizer,
+    texts: Iterable[tuple[str, Text]],
+    max_length: int,
+    *,
+    too_long: TooLong = "refuse",
+) -> Iterator[EncodedText]:
+    """Encodes any number of texts; memory does not grow with it.
+
+    Args:
+        tokenizer: of the model.
+        texts: each a place (see `encode_texts`), and a text or a pair.
+        max_length, too_long: as in `encode_texts`.
+
+    Raises:
+        UserError: as `encode_texts`, when the text is reached.
+    """
+    remaining, first = iter(texts), 0
+    while batch := list(itertools.islice(remaining, _TEXTS_AT_ONCE)):
+        places = [place for place, _ in batch]
+        encoded = encode_texts(
+            tokenizer, [text for _, text in batch], max_length, too_long=too_long, places=places
+        )
+        for one in encoded:
+            yield one._replace(source=first + one.source)
+        first += len(batch)
 
 
 def encode_words(
@@ -116,9 +159,11 @@ def encode_words(
             offsets += encoding.offsets or [(0, len(sentence[number]))]
             word_ids += [number] * max(1, len(encoding.ids))
         piece = _Piece(
-            np.array(ids, np.int64), np.array(offsets).reshape(-1, 2), np.array(word_ids),
+            np.array(ids, np.int64),
+            np.array(offsets, np.int64).reshape(-1, 2),
+            np.array(word_ids, np.int64),
             tuple(sentence),
-        )  # fmt: skip
+        )
         fits = len(ids) + 2 <= max_length
         result.append(_frame(tokenizer, [piece], source, 0) if fits else None)
     return result
@@ -153,13 +198,15 @@ class _Piece(NamedTuple):
         """Of the library's encoding; the words are its pre-tokenizer's."""
         offsets = np.array(encoding.offsets, np.int64).reshape(-1, 2)
         raw = [-1 - k if word is None else word for k, word in enumerate(encoding.word_ids)]
-        # Numbers without a gap, in the order in which the words come.
+        # Numbers without a gap, also where nothing is left of a word as tokens.
         numbers = {word: number for number, word in enumerate(dict.fromkeys(raw))}
         word_ids = np.array([numbers[word] for word in raw], np.int64)
-        words = []
-        for number in range(len(numbers)):
-            own = offsets[word_ids == number]
-            words.append(text[own[0, 0] : own[-1, 1]])
+        bounds = np.searchsorted(word_ids, np.arange(len(numbers) + 1))
+        words = [
+            # Some tokenizers count the space before a word as part of it.
+            text[offsets[first, 0] : offsets[end - 1, 1]].strip()
+            for first, end in itertools.pairwise(bounds)
+        ]
         return cls(np.array(encoding.ids, np.int64), offsets, word_ids, tuple(words))
 
     def part(self, start: int, end: int) -> "_Piece":
