@@ -81,14 +81,6 @@ class TaggedSentence(NamedTuple):
     offsets: tuple[tuple[int, int], ...]
 
 
-class Span(NamedTuple):
-    """An entity: its type, and its characters `text[start:end]`."""
-
-    type: str
-    start: int
-    end: int
-
-
 class _Row(NamedTuple):
     line: int
     cells: list[str]
@@ -329,6 +321,11 @@ def _align(tokens: Sequence[str], text: str) -> tuple[tuple[int, int], ...] | No
     return None if text[position:].strip() else tuple(offsets)
 
 
+def sentence_of_words(place: str, words: Sequence[str]) -> TaggedSentence:
+    """A sentence without tags, of words with a blank between them."""
+    return _sentence(place, words, None, None)
+
+
 def check_tags(
     train: Sequence[TaggedSentence],
     validation: Sequence[TaggedSentence] = (),
@@ -367,24 +364,6 @@ def check_tags(
             "I-TYPE, O), or correct it in the files"
         )
     return tuple(labels)
-
-
-def spans_of(tags: Sequence[str], offsets: Sequence[tuple[int, int]]) -> list[Span]:
-    """The entities that IOB2 tags mark, as characters of the text.
-
-    Args:
-        tags: of the tokens; an I- that nothing begins counts as a B-.
-        offsets: the characters of each token.
-    """
-    spans: list[Span] = []
-    before = OUTSIDE
-    for tag, (start, end) in zip(tags, offsets, strict=True):
-        if tag.startswith("I-") and before != OUTSIDE and before[2:] == tag[2:]:
-            spans[-1] = spans[-1]._replace(end=end)
-        elif tag != OUTSIDE:
-            spans.append(Span(tag[2:], start, end))
-        before = tag
-    return spans
 
 
 def to_conll(sentences: Sequence[TaggedSentence], predicted: Sequence[Sequence[str]]) -> str:

@@ -13,7 +13,7 @@ from bertjax.objectives.losses import Total
 from bertjax.tasks import conll, scores
 from bertjax.tasks.classification import softmax
 from bertjax.tasks.conll import TaggedSentence
-from bertjax.tasks.tagging_schemes import are_entity_tags
+from bertjax.tasks.tagging_schemes import are_entity_tags, spans_of
 from bertjax.tasks.task import Encoded, Prediction, frame
 from bertjax.tasks.units import Layout, Unit
 from bertjax.text.tokenizer import Tokenizer
@@ -104,12 +104,9 @@ class Tagging:
         ids = np.concatenate([*words, np.empty(0, np.int32)]).astype(np.int32)
         sequence, _ = frame(tokenizer, ids, None, max_length)
         firsts = 1 + np.cumsum([0, *(len(word) for word in words)])[:-1]
-        labels = np.full(len(sequence.token_ids), -1, np.int32)
-        labels[firsts] = numbers
         # -1 in labels says "no tag known" at a first token; -2 "no first token".
-        others = np.ones(len(labels), bool)
-        others[firsts] = False
-        labels[others] = -2
+        labels = np.full(len(sequence.token_ids), -2, np.int32)
+        labels[firsts] = numbers
         return Unit(example, (sequence,), labels, (labels >= 0).astype(np.float32))
 
     def loss(self, logits: Float[Array, "B T C"], batch: TaskBatch, layout: Layout) -> Total:
@@ -135,7 +132,7 @@ class Tagging:
             for example, prediction in zip(examples, predictions, strict=True):
                 prediction["entities"] = [
                     {"type": kind, "start": start, "end": end, "text": example.text[start:end]}
-                    for kind, start, end in conll.spans_of(prediction["tags"], example.offsets)
+                    for kind, start, end in spans_of(prediction["tags"], example.offsets)
                 ]
         return predictions
 

@@ -24,6 +24,14 @@ _PREFIXED = re.compile(r"([BIESLU])-(.+)")
 _LETTERS = {"IOB1": "BI", "IOB2": "BI", "IO": "I", "BIOES": "BIES", "BILOU": "BILU"}
 
 
+class Span(NamedTuple):
+    """An entity: its type, and its characters `text[start:end]`."""
+
+    type: str
+    start: int
+    end: int
+
+
 class _Mark(NamedTuple):
     """What a tag says: the letter before the type, and the type."""
 
@@ -97,6 +105,24 @@ def to_iob2(tags: Sequence[str], scheme: Scheme) -> tuple[str, ...]:
         converted.append(f"{'B' if begins else 'I'}-{kind}")
         running = "" if letter in "ESLU" else kind
     return tuple(converted)
+
+
+def spans_of(tags: Sequence[str], offsets: Sequence[tuple[int, int]]) -> list[Span]:
+    """The entities that IOB2 tags mark, as characters of the text.
+
+    Args:
+        tags: of the tokens; an I- that nothing begins counts as a B-.
+        offsets: the characters of each token.
+    """
+    spans: list[Span] = []
+    before = OUTSIDE
+    for tag, (start, end) in zip(tags, offsets, strict=True):
+        if tag.startswith("I-") and before != OUTSIDE and before[2:] == tag[2:]:
+            spans[-1] = spans[-1]._replace(end=end)
+        elif tag != OUTSIDE:
+            spans.append(Span(tag[2:], start, end))
+        before = tag
+    return spans
 
 
 def _read(tag: str, scheme: Scheme) -> _Mark:

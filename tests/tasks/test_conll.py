@@ -11,9 +11,9 @@ from bertjax.tasks.conll import (
     TaggedSentence,
     check_tags,
     read_sentences,
-    spans_of,
     to_conll,
 )
+from bertjax.tasks.tagging_schemes import spans_of
 
 
 @pytest.fixture
@@ -217,12 +217,6 @@ def test_wrong_record_is_told_with_its_line(read, case):
 def test_number_of_a_tag_without_a_name_is_told(read):
     with pytest.raises(UserError, match=r"the tag 2 has no name among the 2 labels \(from 0\)"):
         read([{"tokens": ["a"], "tags": [2]}], name="f.jsonl", labels=["O", "B-X"])
-
-
-def test_spans_are_of_whole_entities():
-    tags = ["B-A", "I-A", "B-A", "O", "I-A", "I-B"]
-    offsets = [(n * 3, n * 3 + 2) for n in range(6)]
-    assert spans_of(tags, offsets) == [("A", 0, 5), ("A", 6, 8), ("A", 12, 14), ("B", 15, 17)]
 
 
 def tagged(*tags, place="f:1"):

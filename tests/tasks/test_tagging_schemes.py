@@ -3,7 +3,7 @@
 import pytest
 
 from bertjax.errors import UserError
-from bertjax.tasks.tagging_schemes import are_entity_tags, recognise_scheme, to_iob2
+from bertjax.tasks.tagging_schemes import are_entity_tags, recognise_scheme, spans_of, to_iob2
 
 # Two PER side by side, one of two tokens; a LOC; a LOC of three tokens right behind an ORG.
 IOB2 = ["B-PER", "B-PER", "I-PER", "O", "B-LOC", "O", "B-ORG", "B-LOC", "I-LOC", "I-LOC"]
@@ -81,3 +81,9 @@ def test_entity_tags_are_told_from_others():
     assert not are_entity_tags(["B-PER", "NOUN"])
     assert not are_entity_tags(["B-PER", "S-PER"])
     assert not are_entity_tags(["B-", "I-"])
+
+
+def test_spans_are_of_whole_entities():
+    tags = ["B-A", "I-A", "B-A", "O", "I-A", "I-B"]
+    offsets = [(n * 3, n * 3 + 2) for n in range(6)]
+    assert spans_of(tags, offsets) == [("A", 0, 5), ("A", 6, 8), ("A", 12, 14), ("B", 15, 17)]

@@ -1,0 +1,58 @@
+"""Tagging: each word has a place for its tag, wherever its sentence comes from."""
+
+import numpy as np
+import pytest
+
+from bertjax.tasks.conll import TaggedSentence
+from bertjax.tasks.tagging import Tagging
+from bertjax.text.tokenizer import Tokenizer, build_wordpiece
+
+WORDS = ("red", "green", "##ish", "in", "paris")
+TASK = Tagging(("O", "B-X", "I-X"))
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    return Tokenizer(build_wordpiece([*specials, *WORDS], True, None))
+
+
+def say(tags, unit):
+    """Logits that say these tags at the first tokens of the unit's words."""
+    logits = np.zeros((unit.length, len(TASK.labels)), np.float32)
+    firsts = np.flatnonzero(unit.labels > -2)
+    logits[firsts, [TASK.labels.index(tag) for tag in tags]] = 1
+    return logits
+
+
+def test_labels_stand_at_the_first_token_of_each_word(tokenizer):
+    tags = ("B-X", "O", "unknown")
+    sentence = TaggedSentence("f:1", ("greenish", "in", "paris"), tags, "", ())
+    [unit] = TASK.encode([sentence], tokenizer, 9, training=True).units
+    assert unit.labels.tolist() == [-2, 1, -2, 0, -1, -2]
+    assert unit.weights.tolist() == [0, 1, 0, 1, 0, 0]
+
+
+def test_words_of_a_line_are_tagged_as_spans_of_it(tokenizer):
+    examples = TASK.examples_of_lines(["greenish red  in paris", "in"])
+    units = TASK.encode(examples, tokenizer, 9, training=False).units
+    assert sum(unit.weights.sum() for unit in units) == 0
+    outputs = [say(("B-X", "I-X", "O", "I-X"), units[0]), say(("O",), units[1])]
+    first, second = TASK.decode(examples, units, outputs)
+    assert first["tags"] == ["B-X", "I-X", "O", "I-X"]
+    assert first["entities"] == [
+        {"type": "X", "start": 0, "end": 12, "text": "greenish red"},
+        {"type": "X", "start": 16, "end": 21, "text": "paris"},
+    ]
+    assert (second["tags"], second["entities"]) == (["O"], [])
+
+
+def test_long_sentence_is_tagged_in_parts_and_told_of(tokenizer):
+    [example] = TASK.examples_of_lines(["red greenish in paris red"])
+    units, notes = TASK.encode([example], tokenizer, 5, training=False)
+    assert [unit.length for unit in units] == [5, 5]
+    assert notes == ["1 of 1 sentences have more than 5 tokens and are worked through in parts"]
+    said = (("O", "B-X"), ("O", "B-X", "I-X"))
+    outputs = [say(tags, unit) for tags, unit in zip(said, units, strict=True)]
+    [prediction] = TASK.decode([example], units, outputs)
+    assert prediction["tags"] == ["O", "B-X", "O", "B-X", "I-X"]
