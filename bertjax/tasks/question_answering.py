@@ -78,7 +78,11 @@ class QuestionAnswering:
         *,
         training: bool,
     ) -> Encoded:
-        """Units of question and window; the label is first and last token, int32 [1, 2]."""
+        """Units of question and window; the label is first and last token, int32 [1, 2].
+
+        Raises:
+            UserError: a question that leaves no room for its context.
+        """
         questions = tokenizer.encode_batch([example.question for example in examples])
         contexts = tokenizer.encode_with_offsets([example.context for example in examples])
         units, windowed, cut = [], 0, 0
@@ -90,6 +94,12 @@ class QuestionAnswering:
             cut += len(question) > LONGEST_QUESTION
             question = question[:LONGEST_QUESTION]
             room = max_length - len(question) - 3
+            if room < 1:
+                raise UserError(
+                    f"{example.place}: the question has {len(question)} tokens and leaves no room"
+                    f" for its context in max_length={max_length}; {LONGEST_QUESTION + 4} has some"
+                    " for every question"
+                )
             bounds = cut_windows(len(ids), room, self._stride)
             windowed += len(bounds) > 1
             owners = own_tokens(len(ids), bounds)
@@ -222,6 +232,7 @@ class _Span(NamedTuple):
 
 def cut_windows(tokens: int, room: int, stride: int) -> list[tuple[int, int]]:
     """First and past-the-last token of windows of at most `room` tokens that cover all of them."""
+    assert min(room, stride) > 0, (room, stride)
     bounds, start = [], 0
     while True:
         end = min(start + room, tokens)
