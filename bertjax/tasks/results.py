@@ -2,7 +2,7 @@
 
 import json
 import os
-import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,12 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 def write_predictions(
     directory: Path, task: Task, examples: Sequence[Any], predictions: Sequence[Prediction]
 ) -> None:
-    """Writes the task's `predictions.*` into the directory, whole or not at all."""
-    aside = directory.with_name(f"{directory.name}.partial")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    task.write_predictions(aside, examples, predictions)
-    shutil.rmtree(directory, ignore_errors=True)
-    aside.rename(directory)
+    """Writes the task's `predictions.*` into the directory; what else lies there stays."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=directory) as aside:
+        task.write_predictions(Path(aside), examples, predictions)
+        for file in Path(aside).iterdir():
+            os.replace(file, directory / file.name)
 
 
 def draw_curves(path: Path, lines: Sequence[Mapping[str, Any]], score: str) -> None:
