@@ -7,7 +7,6 @@ The same command continues a run that was stopped or killed, to the same bits.
 
 import dataclasses
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +23,7 @@ from bertjax.objectives.supervised import SupervisedObjective
 from bertjax.tasks.batches import TaskBatches
 from bertjax.tasks.inference import Inference
 from bertjax.tasks.reading import DataConfig, TaskData, TaskName, read_task_data
-from bertjax.tasks.scoring import describe_task_scores, single_scores
+from bertjax.tasks.scoring import describe_task_scores, goodness, single_scores
 from bertjax.text.tokenizer import load_tokenizer
 from bertjax.training.batches import check_seed, read_ahead
 from bertjax.training.budget import BudgetConfig, Clock
@@ -72,7 +71,7 @@ class ScoringConfig:
     Attributes:
         every_epochs: epochs between two evaluations (a fraction is possible); one more comes at the
             end
-        score: the score that decides which checkpoint is best, higher is better; none = the task's
+        score: the score that decides which checkpoint is best, loss included; none = the task's
             main one
         patience: stop after so many evaluations in a row without a better score; 0 = never
     """
@@ -322,15 +321,12 @@ def finetune(config: FinetuneConfig, data: TaskData) -> int:
             variables = {"params": state.params, **state.statistics}
             outputs = inference.run(variables, validation.units)
             predictions = task.decode(data.validation, validation.units, outputs.logits)
-            scores = task.score(data.validation, predictions)
-            if score_name not in scores:
-                known = ", ".join(single_scores(scores))
-                raise UserError(f"scoring.score={score_name!r} is not one of: {known}")
-            single = {"loss": float(outputs.loss.mean()), **single_scores(scores)}
+            loss = float(outputs.loss.mean())
+            scores = {"loss": loss, **task.score(data.validation, predictions)}
+            score = goodness(score_name, scores)
+            single = single_scores(scores)
             metrics.write(step, "validation", single, {"seconds": time.perf_counter() - started})
             progress.say(f"step {step}: validation {describe_task_scores(single)}")
-            # A score that is not defined (a constant prediction) is worse than any other.
-            score = single.get(score_name, -sys.float_info.max)
             better = score > best
             best, unimproved = (score, 0) if better else (best, unimproved + 1)
             if better:
@@ -417,6 +413,7 @@ def _identity(
         "packing": config.packing,
         "label_smoothing": config.label_smoothing,
         "class_weights": config.class_weights,
+        "score": config.scoring.score,
         "transfer": dataclasses.asdict(config.transfer),
         "optimizer": optimizer,
         "dtype": jnp.dtype(compute_dtype(config.dtype)).name,

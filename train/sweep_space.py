@@ -20,6 +20,7 @@ from optuna.distributions import (
 
 from bertjax.config import nearest
 from bertjax.errors import UserError
+from bertjax.tasks.scoring import LESS_IS_BETTER
 from train.command_line import flat_fields, parse
 
 Values = Mapping[str, Any]
@@ -94,9 +95,10 @@ class Recipe(NamedTuple):
 
     def for_score(self, name: str, direction: str, space: Space) -> "Recipe":
         """The recipe whose program keeps the model of the best such score, where it can choose."""
-        field = "scoring.score"  # of train.finetune, for which higher is better
+        field = "scoring.score"  # of train.finetune, which knows itself which side is better
         known = field in dict(flat_fields(self.config_class))
-        if not known or direction != "maximize" or field in self.fixed or field in space:
+        own = "minimize" if name.endswith(LESS_IS_BETTER) else "maximize"
+        if not known or direction != own or field in self.fixed or field in space:
             return self
         return self._replace(fixed={**self.fixed, field: name})
 

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 from bertjax.config import nearest
 from bertjax.errors import UserError
+from bertjax.tasks.scoring import LESS_IS_BETTER
 from bertjax.training.metrics import read_metrics
 from bertjax.training.signals import STOPPED_EXIT_CODE
 from train.sweep_report import write_whole
@@ -21,7 +22,7 @@ from train.sweep_space import Recipe
 from train.sweep_study import Claim, Lock
 
 # The endings of the names of figures, by which is better.
-_LOWER_IS_BETTER = ("loss", "mse", "error", "perplexity")
+_LOWER_IS_BETTER = (*LESS_IS_BETTER, "perplexity")
 _HIGHER_IS_BETTER = ("accuracy", "f1", "mcc", "auc", "pearson", "spearman", "exact", "exact_match")
 _HIGHER_IS_BETTER += ("precision", "recall")
 

@@ -1,6 +1,8 @@
 """A model's scores on labelled examples, as training, `evaluate` and `predict` all take them."""
 
 import itertools
+import math
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -13,6 +15,9 @@ from bertjax.errors import UserError
 from bertjax.tasks.inference import Inference
 from bertjax.tasks.task import Prediction, Task
 from bertjax.text.tokenizer import Tokenizer
+
+# The endings of the names of scores of which less is better.
+LESS_IS_BETTER = ("loss", "mse", "error")
 
 
 class Predicted(NamedTuple):
@@ -62,6 +67,27 @@ def predict_examples(
 def single_scores(scores: Mapping[str, Any]) -> dict[str, float]:
     """Those of the scores that are one number and no count."""
     return {name: float(value) for name, value in scores.items() if isinstance(value, float)}
+
+
+def goodness(name: str, scores: Mapping[str, Any]) -> float:
+    """The score of that name so that higher is better; below all others where it is not defined.
+
+    Args:
+        name: of a score that is one number: any of `single_scores`, or one that is None.
+        scores: of the task, with the loss.
+
+    Raises:
+        UserError: there is no such score.
+    """
+    known = sorted(single_scores(scores))
+    if not isinstance(scores.get(name, ""), float | None):
+        raise UserError(
+            f"scoring.score={name!r} is not one of: {', '.join(known)}{nearest(name, known)}"
+        )
+    value = scores[name]
+    if value is None or math.isnan(value):
+        return -sys.float_info.max
+    return -value if name.endswith(LESS_IS_BETTER) else value
 
 
 def describe_task_scores(scores: Mapping[str, float]) -> str:

@@ -216,9 +216,12 @@ def test_stopped_run_resumed_equals_uninterrupted(tmp_path, pretrained, monkeypa
     assert metrics[0] == metrics[1]
 
 
-def test_other_data_is_not_continued_with(tmp_path, pretrained):
+def test_other_data_or_score_is_not_continued_with(tmp_path, pretrained):
     config = make_config(tmp_path, pretrained, budget=BudgetConfig(steps=2))
     assert run(config) == 0
+    other = dataclasses.replace(config, scoring=ScoringConfig(score="loss"))
+    with pytest.raises(UserError, match=r"begun with other settings .* \(score: None then, loss"):
+        run(other)
     (Path(config.run) / "eval_results.json").unlink()
     write_classes(tmp_path / "classes.tsv", 90)
     with pytest.raises(UserError, match=r"begun with other settings .* \(data: "):

@@ -292,7 +292,8 @@ def test_base_fixed_and_values_win_in_that_order(tmp_path):
 def test_finetuning_keeps_the_model_of_the_best_score():
     recipe, space = Recipe(FinetuneConfig, None, {}), {}
     assert recipe.for_score("mcc", "maximize", space).fixed == {"scoring.score": "mcc"}
-    assert recipe.for_score("loss", "minimize", space).fixed == {}
+    assert recipe.for_score("loss", "minimize", space).fixed == {"scoring.score": "loss"}
+    assert recipe.for_score("loss", "maximize", space).fixed == {}
     assert Recipe(PretrainConfig, None, {}).for_score("mlm_accuracy", "maximize", {}).fixed == {}
     chosen = Recipe(FinetuneConfig, None, {"scoring.score": "f1"})
     assert chosen.for_score("mcc", "maximize", space).fixed == {"scoring.score": "f1"}
