@@ -43,9 +43,10 @@ class BertConfig:
 
     Every field has Hugging Face's name and default (those of bert-base-uncased), so that a
     `config.json` is read and written as it stands. `id2label` is the labels in the order of their
-    numbers (in the file an object). Two fields are ours: `classifier_norm` (none, layer or batch)
+    numbers (in the file an object). Three fields are ours: `classifier_norm` (none, layer or batch)
     is what stands before a classifier's linear layer, `answerable` whether every question has an
-    answer.
+    answer, `attention_head_size` the width of a head where heads were taken out of the tensors
+    (`bertjax prune --shrink`), so that it is not hidden_size / num_attention_heads.
 
     Source: Devlin et al. 2019; `transformers.BertConfig`.
 
@@ -72,6 +73,7 @@ class BertConfig:
     problem_type: str | None = None
     classifier_norm: str = "none"
     answerable: bool = True
+    attention_head_size: int | None = None
 
     def __post_init__(self) -> None:
         for name in (
@@ -86,7 +88,11 @@ class BertConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise UserError(f"{name}={value!r} must be a whole number of at least 1")
-        if self.hidden_size % self.num_attention_heads:
+        width = self.attention_head_size
+        is_number = isinstance(width, int) and not isinstance(width, bool)
+        if width is not None and (not is_number or width < 1):
+            raise UserError(f"attention_head_size={width!r} must be a whole number of at least 1")
+        if width is None and self.hidden_size % self.num_attention_heads:
             raise UserError(
                 f"hidden_size={self.hidden_size} must be a multiple of"
                 f" num_attention_heads={self.num_attention_heads}"
@@ -131,7 +137,7 @@ class BertConfig:
     @property
     def head_size(self) -> int:
         """H, the width of one attention head."""
-        return self.hidden_size // self.num_attention_heads
+        return self.attention_head_size or self.hidden_size // self.num_attention_heads
 
     @property
     def num_labels(self) -> int:

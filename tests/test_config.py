@@ -34,6 +34,12 @@ def test_size_takes_overrides():
     assert (config.vocab_size, config.intermediate_size, config.hidden_size) == (99, 37, 128)
 
 
+def test_heads_that_left_the_tensors_do_not_change_the_size_of_the_others():
+    config = BertConfig.of_size("base", num_attention_heads=7, attention_head_size=64)
+    assert (config.head_size, config.hidden_size) == (64, 768)
+    assert BertConfig.from_dict(config.to_dict()) == config
+
+
 def test_unknown_size_lists_the_known_ones():
     with pytest.raises(UserError, match=r"'huge' is not one of tiny, mini, small"):
         BertConfig.of_size("huge")
@@ -43,6 +49,8 @@ def test_unknown_size_lists_the_known_ones():
     ("fields", "message"),
     [
         ({"hidden_size": 770}, r"hidden_size=770 must be a multiple of num_attention_heads=12"),
+        ({"attention_head_size": 0}, r"attention_head_size=0 must be a whole number of at least"),
+        ({"attention_head_size": True}, r"attention_head_size=True must be a whole number"),
         ({"vocab_size": 0}, r"vocab_size=0 must be a whole number of at least 1"),
         ({"num_hidden_layers": 2.0}, r"num_hidden_layers=2.0 must be a whole number"),
         ({"num_attention_heads": True}, r"num_attention_heads=True must be a whole number"),
