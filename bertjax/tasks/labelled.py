@@ -304,7 +304,7 @@ def split_by_hash(
         if share and not split:
             raise UserError(
                 f"{name} got none of the {len(examples)} examples with a share of {share}; "
-                "take a larger share, another seed, or files of their own"
+                "take a larger share, or files of their own"
             )
     return splits
 

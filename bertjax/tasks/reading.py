@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
 
 from bertjax.config import BertConfig
 from bertjax.errors import UserError
@@ -17,9 +16,11 @@ from bertjax.tasks.labelled import ColumnsConfig
 from bertjax.tasks.multiple_choice import MultipleChoice
 from bertjax.tasks.question_answering import QuestionAnswering
 from bertjax.tasks.regression import Regression
+from bertjax.tasks.scores import scoring_library
 from bertjax.tasks.tagging import Tagging
 from bertjax.tasks.tagging_schemes import Scheme
 from bertjax.tasks.task import Task
+from bertjax.text.records import RecordConfig
 
 # What tells examples apart when they are split: texts, sentences, contexts.
 _TEXTS: dict[str, Callable[[Any], Sequence[str | None]]] = {
@@ -73,6 +74,22 @@ class DataConfig(ColumnsConfig):
                 raise UserError(f"data.{name}={getattr(self, name)} must lie in [0, 1)")
 
 
+def _names(config: type) -> set[str]:
+    return {field.name for field in dataclasses.fields(config)}
+
+
+# What of a `DataConfig` says which files, and what says how those of each task are read.
+_SPLITS = {"train", "validation", "test", "validation_share", "test_share"}
+_READ = {
+    "classification": _names(ColumnsConfig) - {"label_separator"} | {"labels"},
+    "multi-label": _names(ColumnsConfig) | {"labels"},
+    "regression": _names(ColumnsConfig) - {"label_separator"},
+    "tokens": _names(TaggedConfig),
+    "question-answering": {"encoding", "errors"},
+    "multiple-choice": _names(RecordConfig),
+}
+
+
 class TaskData(NamedTuple):
     """A task and its examples.
 
@@ -109,7 +126,6 @@ def read_task_data(
     *,
     smoothing: float = 0.0,
     class_weights: Literal["none", "balanced"] = "none",
-    seed: int = 0,
 ) -> TaskData:
     """Reads the files of all splits and makes the task that they ask for.
 
@@ -118,10 +134,10 @@ def read_task_data(
         config: the files.
         smoothing: label smoothing.
         class_weights: balanced = inversely proportional to the number of a class's examples.
-        seed: of the split by hash.
 
     Raises:
-        UserError: what the readers raise; labels that do not fit together.
+        UserError: what the readers raise; labels that do not fit together; an option that this task
+            does not read.
     """
     if not config.train:
         raise UserError("data.train is empty; name the file to learn from with --data.train FILE")
@@ -141,7 +157,7 @@ def read_task_data(
             " learn from; their sum must be below 1"
         )
     if any(shares):
-        splits = labelled.split_by_hash(train, (1 - sum(shares), *shares), seed, _TEXTS[name])
+        splits = labelled.split_by_hash(train, (1 - sum(shares), *shares), texts_of=_TEXTS[name])
         train = splits.train
         others["validation"] = others["validation"] or splits.validation
         others["test"] = others["test"] or splits.test
@@ -152,11 +168,14 @@ def read_task_data(
 def read_task_examples(
     name: TaskName, files: Sequence[str], config: DataConfig, *, with_labels: bool = True
 ) -> tuple[list[Any], list[str]]:
-    """The examples of some files, and a sentence for everything in them that was mended."""
+    """The examples of some files, and a sentence for everything in them that was mended.
+
+    Raises:
+        UserError: what the readers raise; a field of the config that this task does not read.
+    """
+    _check_read(name, config)
     if name == "tokens":
-        fields = {
-            field.name: getattr(config, field.name) for field in dataclasses.fields(TaggedConfig)
-        }
+        fields = {field: getattr(config, field) for field in _names(TaggedConfig)}
         return conll.read_sentences(files, TaggedConfig(**fields), with_labels), []
     if name == "question-answering":
         questions, report = squad.read_questions(files, config, with_labels)
@@ -165,6 +184,15 @@ def read_task_examples(
         return choice_questions.read_choice_questions(files, config, with_labels), []
     kinds = {"classification": "class", "multi-label": "set", "regression": "number"}
     return labelled.read_examples(files, config, kinds[name], with_labels), []
+
+
+def _check_read(name: TaskName, config: DataConfig) -> None:
+    """Refuses what would be said in vain."""
+    default = DataConfig()
+    for field in sorted(_names(DataConfig) - _SPLITS - _READ[name]):
+        given = getattr(config, field)
+        if given != getattr(default, field):
+            raise UserError(f"{field}={given!r} is not read with task={name}; leave it out")
 
 
 def architecture_of(name: TaskName) -> str:
@@ -204,6 +232,16 @@ def _make_task(
     smoothing: float,
     class_weights: str,
 ) -> Task:
+    if class_weights != "none" and name != "classification":
+        raise UserError(
+            f"class_weights={class_weights} is for task=classification, not for task={name};"
+            " leave it out"
+        )
+    if smoothing and name in ("regression", "question-answering"):
+        raise UserError(
+            f"label_smoothing={smoothing} spreads the target over labels, and task={name} has none;"
+            " leave it out"
+        )
     labels = config.labels or None
     if name == "regression":
         return Regression()
@@ -218,14 +256,9 @@ def _make_task(
     labels = labelled.check_labels(train, others["validation"], others["test"], labels)
     if name == "multi-label":
         return MultiLabelClassification(labels, smoothing)
-    weights = balanced_weights([example.label for example in train], labels)
-    return Classification(labels, weights if class_weights == "balanced" else None, smoothing)
-
-
-def balanced_weights(found: Sequence[str], labels: Sequence[str]) -> Float[np.ndarray, " C"]:
-    """examples / (classes x examples of the class): each class weighs the same in the loss.
-
-    Source: `sklearn.utils.class_weight.compute_class_weight("balanced")`.
-    """
-    counts = np.array([sum(label == one for one in found) for label in labels])
-    return len(found) / (len(labels) * np.maximum(counts, 1))
+    weights = None
+    if class_weights == "balanced":
+        weights = scoring_library("sklearn.utils.class_weight").compute_class_weight(
+            "balanced", classes=np.array(labels), y=[example.label for example in train]
+        )
+    return Classification(labels, weights, smoothing)
