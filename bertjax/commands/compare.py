@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> None:
         "examples": len(first["outcomes"]),
         **means,
         **comparison._asdict(),
-        "interval": None if comparison.interval is None else list(comparison.interval),
+        "interval": list(comparison.interval),
     }
     if options.json:
         print_json(result)

@@ -3,7 +3,6 @@
     classification_scores, multilabel_scores   one class an example, or any number of labels
     regression_scores                          numbers
     entity_scores, tag_scores                  named entities (seqeval), parts of speech
-    choice_scores                              multiple choice
     calibration_error                          whether probabilities mean what they say
 
 Every function returns plain numbers, lists and dicts that JSON can hold. A precision, recall or F1
@@ -71,49 +70,13 @@ def classification_scores(
     }
 
 
-def confusion_matrices(
-    gold: Int[np.ndarray, "*R N"], predicted: Int[np.ndarray, "*R N"], classes: int
-) -> Int[np.ndarray, "*R C C"]:
-    """Gold classes down, predicted ones across, of many draws of examples at once."""
-    cells = np.asarray(gold) * classes + predicted
-    flat = cells.reshape(-1, cells.shape[-1])
-    # Each draw counts in numbers of its own.
-    numbers = flat + classes**2 * np.arange(len(flat))[:, None]
-    counts = np.bincount(numbers.ravel(), minlength=len(flat) * classes**2)
-    return counts.reshape(*cells.shape[:-1], classes, classes)
-
-
-def scores_of_confusion(
-    confusion: Int[np.ndarray, "*R C C"],
-) -> dict[str, Float[np.ndarray, "*R"]]:
-    """`accuracy`, `macro_f1`, `micro_f1` and `mcc` of many confusion matrices at once, as
-    `classification_scores` has them; what is None there is NaN here. For resampling.
-    """
-    confusion = np.asarray(confusion, float)
-    right = np.diagonal(confusion, axis1=-2, axis2=-1)
-    wanted, found = confusion.sum(axis=-1), confusion.sum(axis=-2)
-    size, hits = wanted.sum(axis=-1), right.sum(axis=-1)
-    occurs = wanted + found > 0
-    f1 = 2 * right / np.where(occurs, wanted + found, 1)
-    # Gorodkin 2004: the covariance of gold and predicted over the root of their variances.
-    variances = [size**2 - (counts**2).sum(axis=-1) for counts in (wanted, found)]
-    spread = np.sqrt(variances[0] * variances[1])
-    mcc = (hits * size - (wanted * found).sum(axis=-1)) / np.where(spread > 0, spread, 1)
-    return {
-        "accuracy": hits / size,
-        "macro_f1": f1.sum(axis=-1) / occurs.sum(axis=-1),
-        "micro_f1": hits / size,
-        "mcc": np.where(variances[0] > 0, mcc, np.nan),
-    }
-
-
 def multilabel_scores(
     gold: Bool[np.ndarray, "N C"],
     probabilities: Float[np.ndarray, "N C"],
     labels: Sequence[str],
     threshold: float = 0.5,
 ) -> dict[str, Any]:
-    """The scores of any number of labels an example; predicted are those over the threshold.
+    """The scores of any number of labels an example; predicted are those of at least the threshold.
 
     Returns:
         `accuracy`, the share of examples whose labels are all right; `macro_f1`, the mean over all
@@ -123,7 +86,7 @@ def multilabel_scores(
     """
     metrics = scoring_library("sklearn.metrics")
     gold = np.asarray(gold).astype(int)
-    predicted = (probabilities > threshold).astype(int)
+    predicted = (probabilities >= threshold).astype(int)
     columns = range(len(labels))
     areas = [_roc_auc(gold[:, column], probabilities[:, column]) for column in columns]
     per_label = {
@@ -203,26 +166,18 @@ def entity_scores(
     }
 
 
-def entity_counts(
+def entity_f1_of_sentences(
     gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]
-) -> Int[np.ndarray, "N 3"]:
-    """Right, predicted and gold entities of each sentence: what resampling needs of an F1."""
+) -> Float[np.ndarray, " N"]:
+    """F1 of the entities of each sentence by itself; 1 where there is rightly none."""
     sequence_labeling = scoring_library("seqeval.metrics.sequence_labeling")
-    counts = np.zeros((len(gold), 3), int)
-    for row, (right, found) in enumerate(zip(gold, predicted, strict=True)):
+    scores = np.ones(len(gold))
+    for number, (right, found) in enumerate(zip(gold, predicted, strict=True)):
         wanted = set(sequence_labeling.get_entities(list(right)))
         entities = set(sequence_labeling.get_entities(list(found)))
-        counts[row] = len(wanted & entities), len(entities), len(wanted)
-    return counts
-
-
-def f1_of_counts(counts: Int[np.ndarray, "... 3"]) -> Float[np.ndarray, "..."]:
-    """F1 of counts as `entity_counts` gives them, summed over sentences; NaN where there is neither
-    a gold nor a predicted entity.
-    """
-    right, found, wanted = np.moveaxis(np.asarray(counts, float), -1, 0)
-    with np.errstate(invalid="ignore"):
-        return 2 * right / (found + wanted)
+        if wanted or entities:
+            scores[number] = 2 * len(wanted & entities) / (len(wanted) + len(entities))
+    return scores
 
 
 def tag_scores(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> dict[str, Any]:
@@ -241,14 +196,6 @@ def tag_scores(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]
         "macro_f1": _mean([scores["f1"] for scores in per_label.values()]),
         "per_label": per_label,
     }
-
-
-def choice_scores(
-    gold: Int[np.ndarray, " N"], predicted: Int[np.ndarray, " N"]
-) -> dict[str, float]:
-    """`accuracy`, the share of questions whose choice is right."""
-    metrics = scoring_library("sklearn.metrics")
-    return {"accuracy": float(metrics.accuracy_score(gold, predicted))}
 
 
 def calibration_error(

@@ -35,7 +35,6 @@ class Tagging:
     name = "tokens"
     architecture = "BertForTokenClassification"
     per_token = True
-    outcome_name = "tag accuracy"
 
     def __init__(self, labels: Sequence[str], smoothing: float = 0.0) -> None:
         self.labels = tuple(labels)
@@ -48,6 +47,11 @@ class Tagging:
     def main_score(self) -> str:
         """F1 over entities; the accuracy for tags that mark none."""
         return "f1" if self._entities else "accuracy"
+
+    @property
+    def outcome_name(self) -> str:
+        """As `main_score`, of each sentence by itself."""
+        return "F1 of a sentence" if self._entities else "accuracy of a sentence"
 
     def model_fields(self) -> Mapping[str, Any]:
         """The tags."""
@@ -149,15 +153,16 @@ class Tagging:
     def outcomes(
         self, examples: Sequence[TaggedSentence], predictions: Sequence[Prediction]
     ) -> Float[np.ndarray, " examples"]:
-        """The share of words of each sentence whose tag is right."""
-        return np.array(
-            [
-                np.mean([a == b for a, b in zip(example.tags, prediction["tags"], strict=True)])
-                if example.tags
-                else 1.0
-                for example, prediction in zip(examples, predictions, strict=True)
-            ]
-        )
+        """F1 of each sentence's entities; for other tags the share of its words that are right."""
+        known = [list(example.tags) for example in examples]
+        said = [prediction["tags"] for prediction in predictions]
+        if self._entities:
+            return scores.entity_f1_of_sentences(known, said)
+        right = [
+            [one == other for one, other in zip(*both, strict=True)]
+            for both in zip(known, said, strict=True)
+        ]
+        return np.array([np.mean(words) if words else 1.0 for words in right])
 
     def write_predictions(
         self,

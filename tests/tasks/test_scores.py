@@ -11,15 +11,11 @@ import pytest
 from bertjax.errors import UserError
 from bertjax.tasks.scores import (
     calibration_error,
-    choice_scores,
     classification_scores,
-    confusion_matrices,
-    entity_counts,
+    entity_f1_of_sentences,
     entity_scores,
-    f1_of_counts,
     multilabel_scores,
     regression_scores,
-    scores_of_confusion,
     scoring_library,
     tag_scores,
 )
@@ -91,23 +87,6 @@ def test_scores_of_a_single_class_are_not_made_up():
     assert (scores["roc_auc"], scores["mcc"], scores["accuracy"]) == (None, None, 0.5)
 
 
-@pytest.mark.filterwarnings("error")
-def test_scores_of_many_draws_are_those_of_each():
-    rng = np.random.default_rng(2)
-    gold, predicted = np.array([0, 0, 1, 2, 2, 3]), np.array([0, 1, 1, 2, 3, 2])
-    # Draws of six miss some of the classes, and one draw has a single one.
-    draws = np.concatenate([rng.integers(6, size=(30, 6)), np.zeros((1, 6), int)])
-    confusion = confusion_matrices(gold[draws], predicted[draws], 4)
-    scores = scores_of_confusion(confusion)
-    for draw, numbers in enumerate(draws):
-        one = classification_scores(gold[numbers], one_hot(predicted[numbers], 4), "abcd")
-        assert confusion[draw].tolist() == one["confusion_matrix"]
-        for name, values in scores.items():
-            expected = np.nan if one[name] is None else one[name]
-            assert values[draw] == pytest.approx(expected, nan_ok=True)
-    assert confusion_matrices(gold, predicted, 4).shape == (4, 4)
-
-
 def test_multilabel_scores_are_their_definitions():
     gold = np.array([[1, 0, 1], [0, 1, 0], [1, 1, 0]], bool)
     probabilities = np.array([[0.9, 0.2, 0.4], [0.6, 0.7, 0.1], [0.8, 0.9, 0.3]])
@@ -122,6 +101,11 @@ def test_multilabel_scores_are_their_definitions():
     assert lower["per_label"]["c"]["recall"] == 1
     assert multilabel_scores(gold & [1, 1, 0], probabilities, "abc")["roc_auc"] is None
     json.dumps(scores)
+
+
+def test_label_of_exactly_the_threshold_is_predicted_as_decoding_has_it():
+    scores = multilabel_scores(np.array([[1], [0]], bool), np.array([[0.5], [0.4]]), ["a"])
+    assert scores["accuracy"] == 1
 
 
 def test_multilabel_scores_take_a_single_label():
@@ -177,11 +161,10 @@ def test_entity_scores_without_any_entity_are_none():
     }
 
 
-def test_counts_of_sentences_sum_to_the_same_f1():
-    counts = entity_counts(TAGS, FOUND)
-    assert counts.tolist() == [[1, 2, 2], [0, 1, 2], [0, 1, 0]]
-    assert f1_of_counts(counts.sum(axis=0)) == entity_scores(TAGS, FOUND)["f1"]
-    assert np.isnan(f1_of_counts(np.array([[0, 0, 0], [1, 1, 1]]))).tolist() == [True, False]
+def test_sentence_has_an_f1_of_its_own():
+    # One of two and two entities is right; none of two and one; none where there is none.
+    assert entity_f1_of_sentences(TAGS, FOUND).tolist() == [1 / 2, 0, 0]
+    assert entity_f1_of_sentences([["O"], ["B-A"]], [["O"], ["B-A"]]).tolist() == [1, 1]
 
 
 def test_tag_scores_count_tokens():
@@ -191,12 +174,6 @@ def test_tag_scores_count_tokens():
     assert scores["macro_f1"] == pytest.approx((4 / 5 + 0) / 2)
     with pytest.raises(AssertionError):
         tag_scores([["NOUN", "VERB"]], [["NOUN"]])
-
-
-def test_choice_accuracy_is_the_share_of_right_choices():
-    assert choice_scores(np.array([0, 3, 1]), np.array([0, 2, 1])) == {
-        "accuracy": pytest.approx(2 / 3)
-    }
 
 
 def test_calibration_error_is_the_gap_in_each_bin():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bertjax.errors import UserError
-from bertjax.tasks.significance import bootstrap_interval, compare_paired, compare_resampled
+from bertjax.tasks.significance import compare_paired
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -14,43 +14,18 @@ def values():
     return np.random.default_rng(3).normal(5.0, 2.0, size=400)
 
 
-def test_interval_of_a_mean_is_that_of_the_normal_distribution(values):
-    low, high = bootstrap_interval(lambda numbers: values[numbers].mean(), len(values))
+def test_interval_of_the_difference_is_that_of_the_normal_distribution(values, monkeypatch):
+    zeros = np.zeros(400)
+    low, high = compare_paired(zeros, values).interval
     margin = 1.96 * values.std() / 20
-    # A quantile of 1000 draws is off by less than a tenth of the margin.
-    assert low == pytest.approx(values.mean() - margin, abs=0.15 * margin)
-    assert high == pytest.approx(values.mean() + margin, abs=0.15 * margin)
-    wide = bootstrap_interval(lambda numbers: values[numbers].mean(), 400, confidence=0.99)
+    # A quantile of 10,000 draws is off by less than a twentieth of the margin.
+    assert low == pytest.approx(values.mean() - margin, abs=0.05 * margin)
+    assert high == pytest.approx(values.mean() + margin, abs=0.05 * margin)
+    wide = compare_paired(zeros, values, level=0.01).interval
     assert wide.low < low < high < wide.high
-
-
-def test_interval_is_the_same_vectorized_in_chunks_and_for_the_same_seed(values, monkeypatch):
-    one = bootstrap_interval(lambda numbers: values[numbers].mean(), 400, seed=7)
     monkeypatch.setattr("bertjax.tasks.significance._CHUNK", 3 * 400)
-    shapes = []
-
-    def means(numbers):
-        shapes.append(numbers.shape)
-        return values[numbers].mean(axis=-1)
-
-    many = bootstrap_interval(means, 400, seed=7, vectorized=True)
-    assert many == pytest.approx(one)
-    assert max(shapes) <= (3, 400)
-    assert bootstrap_interval(means, 400, seed=8, vectorized=True) != many
-
-
-def test_interval_passes_over_draws_whose_score_is_not_defined():
-    # A third of the draws, 0.9**10, leave example 0 out.
-    def score(numbers):
-        return float(numbers.mean()) if 0 in numbers else None
-
-    interval = bootstrap_interval(score, 10)
-    assert 0 < interval.low < interval.high < 9
-
-
-@pytest.mark.parametrize(("size", "score"), [(1, 0.5), (10, None), (10, np.nan)])
-def test_interval_that_is_not_defined_is_none(size, score):
-    assert bootstrap_interval(lambda numbers: score, size) is None
+    assert compare_paired(zeros, values).interval == pytest.approx((low, high))
+    assert compare_paired(zeros, values, seed=8).interval != (low, high)
 
 
 def outcomes(both, only_a, only_b, neither):
@@ -100,21 +75,6 @@ def test_equally_good_models_are_called_different_as_rarely_as_level_says():
     )
     # 10 expected of 200; a binomial count stays below this bound but for once in 10,000.
     assert 1 <= different <= 23
-
-
-def test_score_of_all_examples_is_compared_on_the_same_draws():
-    counts_a = np.tile([[1, 3, 2], [2, 2, 3]], (40, 1))
-    counts_b = np.tile([[2, 3, 2], [2, 2, 3]], (40, 1))
-
-    def f1(counts, numbers):
-        right, found, wanted = np.moveaxis(counts[numbers].sum(axis=-2), -1, 0)
-        return 2 * right / (found + wanted)
-
-    comparison = compare_resampled(
-        lambda numbers: f1(counts_b, numbers) - f1(counts_a, numbers), 80, resamples=500
-    )
-    assert comparison.difference == pytest.approx(8 / 10 - 6 / 10)
-    assert comparison.verdict == "better"
 
 
 @pytest.mark.parametrize(

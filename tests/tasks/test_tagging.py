@@ -56,3 +56,17 @@ def test_long_sentence_is_tagged_in_parts_and_told_of(tokenizer):
     outputs = [say(tags, unit) for tags, unit in zip(said, units, strict=True)]
     [prediction] = TASK.decode([example], units, outputs)
     assert prediction["tags"] == ["O", "B-X", "O", "B-X", "I-X"]
+
+
+def test_outcome_of_a_sentence_is_what_the_main_score_counts():
+    gold = [
+        TaggedSentence("f:1", ("a", "b"), ("B-X", "O"), "a b", ()),
+        TaggedSentence("f:2", ("a", "b"), ("O", "O"), "a b", ()),
+    ]
+    said = [{"tags": ["B-X", "B-X"]}, {"tags": ["O", "O"]}]
+    assert (TASK.main_score, TASK.outcome_name) == ("f1", "F1 of a sentence")
+    assert TASK.outcomes(gold, said).tolist() == [2 / 3, 1]
+    words = Tagging(("NOUN", "VERB"))
+    gold = [TaggedSentence("f:1", ("a", "b"), ("NOUN", "VERB"), "a b", ())]
+    assert (words.main_score, words.outcome_name) == ("accuracy", "accuracy of a sentence")
+    assert words.outcomes(gold, [{"tags": ["NOUN", "NOUN"]}]).tolist() == [1 / 2]
