@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from bertjax.config import BertConfig
 from bertjax.errors import UserError
-from bertjax.interop.huggingface import load_model_directory
+from bertjax.interop.huggingface import load_model_directory, load_model_tokenizer
 from bertjax.model.pattern_start import start_with_patterns
 from bertjax.objectives.masking import Vocabulary
 from bertjax.tasks.task import Task
@@ -150,10 +150,11 @@ class FinetunedModelConfig:
 
 
 class FinetunedStart(NamedTuple):
-    """Shape and parameters at step 0, and a sentence for all that is not as in the checkpoint."""
+    """The model at step 0, and a sentence for all that is not as in the checkpoint."""
 
     config: BertConfig
     params: Any
+    tokenizer: Tokenizer
     notes: list[str]
 
 
@@ -190,15 +191,8 @@ def resolve_finetuned_model(config: FinetunedModelConfig, task: Task, seed: int)
         encoder = params["bert"]["encoder"]
         encoder["layers"] = jax.tree.map(lambda leaf: leaf[:layers], encoder["layers"])
         bert_config = dataclasses.replace(bert_config, num_hidden_layers=layers)
-    tokenizer = load_tokenizer(config.init)
-    if tokenizer.vocab_size > bert_config.vocab_size:
-        raise UserError(
-            f"{config.init}: its tokenizer has {tokenizer.vocab_size} tokens, more than the model's"
-            f" vocab_size={bert_config.vocab_size}; it is the tokenizer of another model"
-        )
-    if tokenizer.vocab_size < bert_config.vocab_size:
-        notes.append(f"{config.init}: {tokenizer.describe_missing(bert_config.vocab_size)}")
-    return FinetunedStart(bert_config, params, notes)
+    tokenizer, more = load_model_tokenizer(config.init, bert_config)
+    return FinetunedStart(bert_config, params, tokenizer, [*notes, *more])
 
 
 def compute_dtype(name: str) -> Any:

@@ -26,7 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=["-"],
         help=".txt files (a text a line), or .csv, .tsv, .json, .jsonl, .parquet (one of their"
-        " columns), each also .gz; - reads standard input, a text a line (default: -)",
+        " columns), each also .gz; - reads standard input, a text a line (default: -). Empty lines"
+        " are passed over",
     )
     parser.add_argument(
         "--output",
@@ -64,10 +65,9 @@ def run(options: argparse.Namespace) -> None:
     texts = _read(options)
     if not texts:
         raise UserError("no text to embed; give a text a line, or name files with --input")
-    from bertjax.interop.huggingface import load_model_directory
+    from bertjax.interop.huggingface import load_model_directory, load_model_tokenizer
     from bertjax.model.bert import BertModel
     from bertjax.tasks.embedding import Embedder
-    from bertjax.text.tokenizer import load_tokenizer
 
     loaded = load_model_directory(options.model, "BertModel", may_lack=("pooler",))
     body = {name: part for name, part in loaded.params["bert"].items() if name != "pooler"}
@@ -77,16 +77,17 @@ def run(options: argparse.Namespace) -> None:
         raise UserError(
             f"--max-length {length} must lie between 3 and the model's {most} positions"
         )
+    tokenizer, more = load_model_tokenizer(options.model, loaded.config)
     embedder = Embedder(
         BertModel(loaded.config, pooling=False),
         body,
-        load_tokenizer(options.model),
+        tokenizer,
         options.pooling,
         options.normalize,
     )
     with count_on("embedding", len(texts)) as progress:
         vectors, notes = embedder.embed(texts, length, progress)
-    for note in [*loaded.notes, *notes]:
+    for note in [*loaded.notes, *more, *notes]:
         print(note, file=sys.stderr)
     _write(output, texts, vectors)
     print(f"{output}: {vectors.shape[0]:,} vectors of {vectors.shape[1]} numbers", file=sys.stderr)

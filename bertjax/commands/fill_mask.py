@@ -39,8 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Prints every text with its masks filled."""
-    from bertjax.interop.huggingface import load_model_directory
-    from bertjax.text.tokenizer import load_tokenizer
+    from bertjax.interop.huggingface import load_model_directory, load_model_tokenizer
 
     if "-" in options.texts and len(options.texts) > 1:
         raise UserError("- reads standard input and stands alone: give texts, or -")
@@ -52,10 +51,8 @@ def run(options: argparse.Namespace) -> None:
     if not texts:
         raise UserError("standard input: no text; give a text a line, or texts on the command line")
     config, params, _, notes = load_model_directory(options.model, "BertForMaskedLM")
-    tokenizer = load_tokenizer(options.model)
-    if tokenizer.vocab_size < config.vocab_size:
-        notes = [*notes, f"{options.model}: {tokenizer.describe_missing(config.vocab_size)}"]
-    for note in notes:
+    tokenizer, more = load_model_tokenizer(options.model, config)
+    for note in [*notes, *more]:
         print(note, file=sys.stderr)
 
     from bertjax.model.bert import BertForMaskedLM

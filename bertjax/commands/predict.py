@@ -23,7 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=["-"],
         help="files in any format that train.finetune reads, labels not needed; - reads standard"
-        " input, a text a line, the two of a pair parted by a tab (default: -)",
+        " input, a text a line, the two of a pair parted by a tab, empty lines passed over"
+        " (default: -)",
     )
     parser.add_argument(
         "--output",

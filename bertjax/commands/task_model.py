@@ -2,13 +2,23 @@
 
 import argparse
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+
+from bertjax.errors import UserError
+from bertjax.tasks.tagging_schemes import Scheme
 
 if TYPE_CHECKING:
     from bertjax.tasks.inference import Inference
     from bertjax.tasks.reading import DataConfig
     from bertjax.tasks.task import Task
     from bertjax.text.tokenizer import Tokenizer
+
+
+# The fields of `DataConfig` that say how files are read, each an option of its name.
+DATA_FIELDS = (
+    "text_column", "pair_column", "label_column", "label_columns", "label_separator", "columns",
+    "quoting", "token_column", "tag_column", "scheme", "labels", "encoding", "errors",
+)  # fmt: skip
 
 
 class TaskModel(NamedTuple):
@@ -22,7 +32,7 @@ class TaskModel(NamedTuple):
 
 
 def add_model(parser: argparse.ArgumentParser, required: bool = True) -> None:
-    """Adds `--model`, `--max-length` and how a table's columns are called."""
+    """Adds `--model`, `--max-length` and how labelled files are read (`DATA_FIELDS`)."""
     parser.add_argument(
         "--model",
         metavar="DIR",
@@ -43,14 +53,56 @@ def add_model(parser: argparse.ArgumentParser, required: bool = True) -> None:
     )
     parser.add_argument("--label-column", metavar="NAME", help="the label (default: by name)")
     parser.add_argument(
+        "--label-columns",
+        metavar="NAME",
+        nargs="+",
+        default=[],
+        help="columns of 0 and 1, each of which is one of several labels (default: none)",
+    )
+    parser.add_argument(
+        "--label-separator",
+        metavar="TEXT",
+        help="what parts several labels in one cell (default: none)",
+    )
+    parser.add_argument(
         "--columns",
         metavar="NAME",
         nargs="+",
         default=[],
-        help="the names of a table's columns where its first line is no header",
+        help="the names of a table's columns where its first line is no header (default: none)",
+    )
+    parser.add_argument(
+        "--quoting",
+        choices=["none", "double"],
+        help="what a quotation mark is in a table (default: none in .tsv, double in .csv)",
+    )
+    parser.add_argument(
+        "--token-column",
+        metavar="COLUMN",
+        help="of tagged sentences: a number from 1, or the name of a field (default: recognised)",
+    )
+    parser.add_argument(
+        "--tag-column", metavar="COLUMN", help="the tags, in the same way (default: recognised)"
+    )
+    parser.add_argument(
+        "--scheme", choices=get_args(Scheme), help="how tags mark entities (default: recognised)"
+    )
+    parser.add_argument(
+        "--labels",
+        metavar="NAME",
+        nargs="+",
+        default=[],
+        help="the names of the tags in their order, where the tags of records are numbers"
+        " (default: none)",
     )
     parser.add_argument(
         "--encoding", default="utf-8", help="of the text files (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--errors",
+        choices=["strict", "replace", "ignore"],
+        default="strict",
+        help="what to do with bytes that are not of that encoding (default: %(default)s)",
     )
 
 
@@ -58,13 +110,28 @@ def read_data_config(options: argparse.Namespace) -> "DataConfig":
     """How the files are read, of the options that `add_model` adds."""
     from bertjax.tasks.reading import DataConfig
 
-    return DataConfig(
-        encoding=options.encoding,
-        columns=options.columns,
-        text_column=options.text_column,
-        pair_column=options.pair_column,
-        label_column=options.label_column,
-    )
+    return DataConfig(**{name: getattr(options, name) for name in DATA_FIELDS})
+
+
+def choose_length(options: argparse.Namespace, most: int, otherwise: int | None = None) -> int:
+    """The longest sequence: `--max-length`, or what holds without it.
+
+    Args:
+        options: of `add_model`.
+        most: positions of the model.
+        otherwise: when the option is left out; all the positions without it.
+
+    Raises:
+        UserError: the model has no positions for it.
+    """
+    length = options.max_length
+    if length is None:
+        return most if otherwise is None else otherwise
+    if not 8 <= length <= most:
+        raise UserError(
+            f"--max-length {length} must lie between 8 and the model's {most} positions"
+        )
+    return length
 
 
 def load_task_model(options: argparse.Namespace) -> TaskModel:
@@ -73,12 +140,14 @@ def load_task_model(options: argparse.Namespace) -> TaskModel:
     Raises:
         UserError: no model directory, or one without a head for a supervised task.
     """
-    from bertjax.errors import UserError
-    from bertjax.interop.huggingface import inspect_model_directory, load_model_directory
+    from bertjax.interop.huggingface import (
+        inspect_model_directory,
+        load_model_directory,
+        load_model_tokenizer,
+    )
     from bertjax.model import bert
     from bertjax.tasks.inference import Inference
     from bertjax.tasks.reading import task_of_model
-    from bertjax.text.tokenizer import load_tokenizer
 
     contents = inspect_model_directory(options.model)
     try:
@@ -86,19 +155,9 @@ def load_task_model(options: argparse.Namespace) -> TaskModel:
     except UserError as error:
         raise UserError(f"{options.model}: {error}") from None
     config, params, architecture, notes = load_model_directory(options.model)
-    for note in notes:
+    tokenizer, more = load_model_tokenizer(options.model, config)
+    for note in [*notes, *more]:
         print(note, file=sys.stderr)
-    most = config.max_position_embeddings
-    length = most if options.max_length is None else options.max_length
-    if not 8 <= length <= most:
-        raise UserError(
-            f"--max-length {length} must lie between 8 and the model's {most} positions"
-        )
-    tokenizer = load_tokenizer(options.model)
-    if tokenizer.vocab_size > config.vocab_size:
-        raise UserError(
-            f"{options.model}: its tokenizer has {tokenizer.vocab_size} tokens, more than the"
-            f" model's vocab_size={config.vocab_size}; it is the tokenizer of another model"
-        )
+    length = choose_length(options, config.max_position_embeddings)
     inference = Inference(getattr(bert, architecture)(config), task, tokenizer.pad_id)
     return TaskModel(task, inference, {"params": params}, tokenizer, length)

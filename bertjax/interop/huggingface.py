@@ -8,7 +8,7 @@ import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Key
@@ -29,6 +29,9 @@ from bertjax.interop.tensor_names import (
     to_ours,
     to_theirs,
 )
+
+if TYPE_CHECKING:
+    from bertjax.text.tokenizer import Tokenizer
 
 CONFIG_NAME = "config.json"
 TOKENIZER_NAMES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
@@ -169,6 +172,29 @@ def inspect_model_directory(path: Path | str) -> Contents:
     )
 
 
+def load_model_tokenizer(path: Path | str, config: BertConfig) -> tuple["Tokenizer", list[str]]:
+    """The tokenizer of a model directory, and a sentence where it has fewer tokens than the model.
+
+    Args:
+        path: the directory.
+        config: of its model.
+
+    Raises:
+        UserError: there is none, or one with ids that the model has no embedding for.
+    """
+    from bertjax.text.tokenizer import load_tokenizer
+
+    tokenizer = load_tokenizer(path)
+    if tokenizer.vocab_size > config.vocab_size:
+        raise UserError(
+            f"{path}: its tokenizer has {tokenizer.vocab_size} tokens, more than the model's"
+            f" vocab_size={config.vocab_size}; it is the tokenizer of another model"
+        )
+    if tokenizer.vocab_size < config.vocab_size:
+        return tokenizer, [f"{path}: {tokenizer.describe_missing(config.vocab_size)}"]
+    return tokenizer, []
+
+
 def save_model_directory(
     path: Path | str,
     config: BertConfig,
@@ -245,14 +271,7 @@ def _replace_whole(path: Path) -> Iterator[Path]:
 
 
 def _write_tokenizer(directory: Path, tokenizer_path: Path, config: BertConfig) -> None:
-    from bertjax.text.tokenizer import load_tokenizer
-
-    tokenizer = load_tokenizer(tokenizer_path)
-    if tokenizer.vocab_size > config.vocab_size:
-        raise UserError(
-            f"{tokenizer_path}: the tokenizer has {tokenizer.vocab_size} ids, more than the model's"
-            f" vocab_size={config.vocab_size}; it is not the tokenizer of this model"
-        )
+    tokenizer, _ = load_model_tokenizer(tokenizer_path, config)
     tokenizer.save(directory)
     folder = tokenizer_path if tokenizer_path.is_dir() else tokenizer_path.parent
     for name in TOKENIZER_NAMES:

@@ -341,7 +341,7 @@ def test_save_refuses_what_does_not_belong_together(directory, tmp_path):
     cut = load_model_directory(TINY).params
     cut["bert"]["embeddings"]["word_embeddings"] = np.ones((98, 24), np.float32)
     cut["mlm_head"]["bias"] = np.ones(98, np.float32)
-    with pytest.raises(UserError, match=r"99 ids, more than the model's vocab_size=98"):
+    with pytest.raises(UserError, match=r"99 tokens, more than the model's vocab_size=98"):
         save_model_directory(tmp_path / "out", smaller, cut, TINY)
     with pytest.raises(ValueError, match=r"word_embeddings has shape .99, 24., the config says"):
         save_model_directory(tmp_path / "out", smaller, params, TINY)
