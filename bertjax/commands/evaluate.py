@@ -56,6 +56,8 @@ def run(options: argparse.Namespace) -> None:
     if bool(options.watch) == bool(options.model):
         raise UserError("give one of --model DIR and --watch RUN")
     if options.watch:
+        if options.output:
+            raise UserError("--output is for --model; --watch keeps its table in the run directory")
         from bertjax.commands.watching import watch
 
         watch(options)

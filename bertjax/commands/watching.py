@@ -24,6 +24,9 @@ def watch(options: argparse.Namespace) -> None:
 
     The table is `watch.jsonl` in the run directory, a line a checkpoint; checkpoints that it has
     are not scored again. `watch.png` shows it.
+
+    Raises:
+        UserError: the table has scores on other data.
     """
     from bertjax.tasks.results import draw_lines
     from bertjax.training.metrics import read_metrics
@@ -31,6 +34,12 @@ def watch(options: argparse.Namespace) -> None:
 
     run = Path(options.watch)
     lines: list[dict[str, Any]] = read_metrics(run / TABLE_NAME)
+    data = list(options.data)
+    for other in (line["data"] for line in lines if line.get("data", data) != data):
+        raise UserError(
+            f"{run / TABLE_NAME}: has the scores on {' '.join(other)}; give --data the same, or"
+            " move the table away"
+        )
     score: Scorer | None = None
     print(f"watching {run}; Ctrl-C ends it", file=sys.stderr)
     while True:
@@ -41,15 +50,14 @@ def watch(options: argparse.Namespace) -> None:
             if saved is None:
                 continue
             score = score or make_scorer(saved.identity, run, options)
-            line = {"step": step, **score(saved)}
+            scores = score(saved)
+            line = {"step": step, "data": data, **scores}
             lines.append(line)
             with (run / TABLE_NAME).open("a", encoding="utf-8") as table:
                 table.write(json.dumps(line) + "\n")
-            shown = ", ".join(
-                f"{name} {value:.4f}" for name, value in line.items() if name != "step"
-            )
+            shown = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
             print(json.dumps(line) if options.json else f"step {step}: {shown}", flush=True)
-            draw_lines(run / PLOT_NAME, lines)
+            draw_lines(run / PLOT_NAME, lines, list(scores))
         if over:
             return
         time.sleep(options.interval)
@@ -63,7 +71,7 @@ def make_scorer(identity: Mapping[str, Any], run: Path, options: argparse.Namesp
 
 
 def _score_task(identity: Mapping[str, Any], options: argparse.Namespace) -> Scorer:
-    from bertjax.commands.task_model import read_data_config
+    from bertjax.commands.task_model import choose_length, read_data_config
     from bertjax.config import BertConfig
     from bertjax.model import bert
     from bertjax.tasks.inference import Inference
@@ -80,7 +88,7 @@ def _score_task(identity: Mapping[str, Any], options: argparse.Namespace) -> Sco
     for note in notes:
         print(note, file=sys.stderr)
     inference = Inference(getattr(bert, architecture)(config), task, tokenizer.pad_id)
-    length = options.max_length or identity["max_length"]
+    length = choose_length(options, config.max_position_embeddings, identity["max_length"])
 
     def score(saved: "SavedModel") -> dict[str, float]:
         variables = {"params": saved.params, **saved.statistics}

@@ -58,9 +58,8 @@ def draw_curves(path: Path, lines: Sequence[Mapping[str, Any]], score: str) -> N
     _save(figure, path)
 
 
-def draw_lines(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
-    """Every number of the lines over their steps, each in a panel of its own, as PNG."""
-    names = [name for name in lines[-1] if name != "step"]
+def draw_lines(path: Path, lines: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
+    """The numbers of these names over the lines' steps, each in a panel of its own, as PNG."""
     figure, panels = _subplots(
         len(names), 1, figsize=(7, 1.8 * len(names)), sharex=True, squeeze=False
     )

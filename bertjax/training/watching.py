@@ -56,5 +56,7 @@ def read_saved_model(run: Path, step: int) -> SavedModel | None:
 
 
 def is_finished(run: Path) -> bool:
-    """Whether the run has scored its test split, which it does last."""
+    """Whether the run has come to its end, at which it scores its test split, if it has one."""
+    if (run / "eval_results.json").exists():  # of fine-tuning, where there may be no test split
+        return True
     return any(line["split"] == "test" for line in read_metrics(run / "metrics.jsonl"))

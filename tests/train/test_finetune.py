@@ -172,6 +172,12 @@ def test_watching_scores_every_checkpoint_once(finished, bertjax_command):
     assert lines[-1]["accuracy"] > 0.9
     assert (folder / "watch.png").read_bytes().startswith(b"\x89PNG")
     assert bertjax_command(*arguments)[1] == ""
+    for wrong, message in (
+        (("--data", "x"), "watch.jsonl: has the scores on "),
+        (("--output", "a.json"), "--output is for --model"),
+    ):
+        code, _, err = bertjax_command(*arguments, *wrong)
+        assert (code, message in err) == (2, True)
     assert bertjax_command("evaluate", "--data", config.data.train[0])[0] == 2
     code, _, err = bertjax_command("evaluate", "--watch", folder.parent, "--data", "x")
     assert (code, "no run directory" in err) == (2, True)
