@@ -1,0 +1,228 @@
+"""The report: one page to explore a BERT in, its figures as pictures, its numbers as JSON."""
+
+import importlib.resources
+import json
+import math
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bertjax.analysis.capture import Captured
+from bertjax.analysis.company import Figures, Interval
+from bertjax.analysis.lens import Lens
+from bertjax.analysis.report_data import (
+    AnyFigures,
+    Cell,
+    Head,
+    Measure,
+    ReportData,
+    check,
+    head_shape,
+)
+from bertjax.analysis.report_figures import draw_figures, palette
+from bertjax.analysis.report_maps import MAP_BYTES, store_maps
+from bertjax.errors import UserError
+
+# In this order they make the page's script.
+_SCRIPTS = ("values.js", "maps.js", "grid.js", "lines.js", "matrix.js", "sections.js", "report.js")
+
+
+def write_report(
+    data: ReportData, output_dir: Path | str, *, map_bytes: int = MAP_BYTES
+) -> list[Path]:
+    """Writes `report.html`, `numbers.json` and `figures/*.png, *.svg`.
+
+    The page is one file that asks for nothing else. Each file is written aside and then moved to
+    its place, the page last.
+
+    Args:
+        data: what to show.
+        output_dir: is made where it is not there; other files in it stay.
+        map_bytes: of the page's attention maps; with more texts each keeps fewer edges.
+
+    Returns:
+        The files, the page first.
+
+    Raises:
+        UserError: too many or too long texts for the page.
+        ValueError: parts that do not fit each other.
+    """
+    output_dir = Path(output_dir)
+    check(data)
+    page = assemble_page(data, map_bytes)
+    folder = output_dir / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, content in draw_figures(data):
+        written.append(_replace(folder / name, content))
+    numbers = json.dumps(numbers_of(data), ensure_ascii=False, allow_nan=False, indent=1)
+    written.insert(0, _replace(output_dir / "numbers.json", numbers.encode("utf-8")))
+    written.insert(0, _replace(output_dir / "report.html", page.encode("utf-8")))
+    return written
+
+
+def assemble_page(data: ReportData, map_bytes: int = MAP_BYTES) -> str:
+    """The page with everything in it."""
+    values = numbers_of(data)
+    values["palettes"] = {name: palette(name) for name in ("viridis", "cividis", "Blues")}
+    values["shape"] = head_shape(data)
+    values["sentences"] = _sentences(data.sentences, map_bytes)
+    # A "<" in the data could end the element it stands in.
+    script_data = json.dumps(
+        values, ensure_ascii=False, allow_nan=False, separators=(",", ":")
+    ).replace("<", "\\u003c")
+    folder = importlib.resources.files("bertjax.analysis") / "page"
+    parts = {
+        "TITLE": _escape(data.title),
+        "STYLE": (folder / "report.css").read_text(encoding="utf-8"),
+        "DATA": script_data,
+        "SCRIPT": "\n".join((folder / name).read_text(encoding="utf-8") for name in _SCRIPTS),
+    }
+    template = (folder / "report.html").read_text(encoding="utf-8")
+    # All at once, so that a mark within the data stays what it is.
+    return re.sub("@@([A-Z]+)@@", lambda mark: parts[mark[1]], template)
+
+
+def numbers_of(data: ReportData) -> dict[str, Any]:
+    """All numbers but the attention maps, as JSON; what is not defined is null."""
+    return {
+        "title": data.title,
+        "facts": [[name, _plain(value)] for name, value in data.facts.items()],
+        "notes": list(data.notes),
+        "headFigures": [
+            {
+                "name": one.name,
+                "title": one.title,
+                "unit": one.unit,
+                "meaning": one.meaning,
+                "categories": list(one.categories),
+                "figures": _figures_json(one.figures),
+            }
+            for one in data.head_figures
+        ],
+        "lenses": [_lens_json(lens) for lens in data.lenses],
+        "curves": [
+            {
+                "name": one.name,
+                "title": one.title,
+                "meaning": one.meaning,
+                "xTitle": one.x_title,
+                "yTitle": one.y_title,
+                "points": list(one.points),
+                "series": [
+                    {"name": line.name, "figures": _figures_json(line.figures)}
+                    for line in one.series
+                ],
+            }
+            for one in data.curves
+        ],
+        "matrices": [
+            {
+                "name": one.name,
+                "title": one.title,
+                "meaning": one.meaning,
+                "rowTitle": one.row_title,
+                "columnTitle": one.column_title,
+                "rows": list(one.rows),
+                "columns": list(one.columns),
+                "figures": _figures_json(one.figures),
+            }
+            for one in data.matrices
+        ],
+        "tables": [
+            {
+                "name": one.name,
+                "title": one.title,
+                "meaning": one.meaning,
+                "columns": list(one.columns),
+                "rows": [[_cell(cell) for cell in row] for row in one.rows],
+            }
+            for one in data.tables
+        ],
+    }
+
+
+def _figures_json(figures: AnyFigures) -> dict[str, Any]:
+    """As `Figures.to_json`, without the parts that there are not."""
+    if isinstance(figures, Figures):
+        parts = figures.to_json()
+        return {
+            name: part if name == "distinguishable" else _plain(np.array(part, float))
+            for name, part in parts.items()
+        }
+    if isinstance(figures, Interval):
+        return {name: _plain(part) for name, part in figures._asdict().items()}
+    return {"value": _plain(np.asarray(figures))}
+
+
+def _sentences(sentences: Sequence[Captured], map_bytes: int) -> list[dict[str, Any]]:
+    stored = store_maps([captured.probs for captured in sentences], map_bytes)
+    return [
+        {
+            "tokens": list(encoded.tokens),
+            "words": list(encoded.words),
+            "wordIds": encoded.word_ids.tolist(),
+            "special": encoded.special.astype(int).tolist(),
+            "segments": encoded.token_type_ids.tolist(),
+            "maps": maps.to_json(),
+        }
+        for (encoded, *_), maps in zip(sentences, stored, strict=True)
+    ]
+
+
+def _lens_json(lens: Lens) -> dict[str, Any]:
+    return {
+        "text": " ".join(
+            word
+            for word, special in zip(lens.encoded.words, lens.encoded.special_words, strict=True)
+            if not special
+        ),
+        "tokens": [lens.encoded.tokens[position] for position in lens.positions],
+        "masked": lens.masked,
+        "probability": _plain(lens.probability),
+        "rank": lens.rank.tolist(),
+        "topTokens": lens.top_tokens,
+        "topProbability": _plain(lens.top_probability),
+    }
+
+
+def _cell(cell: Cell) -> Any:
+    if isinstance(cell, Head):
+        return {"layer": int(cell.layer), "head": int(cell.head)}
+    if isinstance(cell, Measure):
+        found = {name: _plain(value) for name, value in cell._asdict().items() if value is not None}
+        if cell.control_low is not None and cell.control_high is not None:
+            outside = cell.value < cell.control_low or cell.value > cell.control_high
+            found["distinguishable"] = bool(outside)
+        return found
+    return _plain(cell)
+
+
+def _plain(value: Any) -> Any:
+    """Lists and numbers of Python, to five digits; NaN and infinities are null."""
+    if isinstance(value, np.ndarray):
+        return [_plain(part) for part in value] if value.ndim else _plain(value.item())
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float):
+        return float(f"{value:.5g}") if math.isfinite(value) else None
+    return value
+
+
+def _escape(text: str) -> str:
+    for letter, name in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ('"', "&quot;")):
+        text = text.replace(letter, name)
+    return text
+
+
+def _replace(path: Path, content: bytes) -> Path:
+    if path.is_dir():
+        raise UserError(f"{path}: is a directory; the report needs a file of that name")
+    aside = path.with_name(f"{path.name}.partial")
+    aside.write_bytes(content)
+    os.replace(aside, path)
+    return path

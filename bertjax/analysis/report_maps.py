@@ -1,0 +1,120 @@
+"""Attention maps made small enough for a page: 256 steps, of long texts the heaviest edges."""
+
+import base64
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from bertjax.errors import UserError
+
+# Of all maps of a page, in bytes of base64; the page has to stay below 10 MB.
+MAP_BYTES = 7_500_000
+# Heaviest edges a row that a long text keeps at least: fewer would not show a pattern.
+LEAST_EDGES = 4
+_BASE64 = 4 / 3
+
+
+class StoredMaps(NamedTuple):
+    """The maps of one text.
+
+    Attributes:
+        edges: how many edges of each row are kept; None when all are.
+        weights: `sqrt(weight)` in 256 steps, `[L, N, T, T]`, or `[L, N, T, edges]`, heaviest first.
+        columns: which token each kept edge goes to; None when all are kept.
+        kept: which share of each head's attention the kept edges hold; 1 when all are kept.
+    """
+
+    edges: int | None
+    weights: UInt8[np.ndarray, "L N T columns"]
+    columns: np.ndarray | None
+    kept: Float[np.ndarray, "L N"]
+
+    def to_json(self) -> dict[str, Any]:
+        """Each layer's bytes in base64, so that a page reads only the layers that it shows."""
+        result: dict[str, Any] = {"weights": [_encode(layer) for layer in self.weights]}
+        if self.edges is not None:
+            result |= {
+                "edges": self.edges,
+                "columnBytes": self.columns.itemsize,
+                "columns": [_encode(layer) for layer in self.columns],
+                "kept": np.round(self.kept, 4).tolist(),
+            }
+        return result
+
+
+def quantize(weights: Float[np.ndarray, "..."]) -> UInt8[np.ndarray, "..."]:
+    """Weights in [0, 1] in 256 steps that are finer for small weights: round(255 sqrt(weight)).
+
+    The weight that `dequantize` gives back is off by at most 0.004, and by at most 0.0002 below
+    0.002, which the even weights of 512 tokens are; even steps would make 0 or 1 of these.
+    """
+    return np.rint(255 * np.sqrt(np.clip(weights, 0, 1))).astype(np.uint8)
+
+
+def dequantize(steps: UInt8[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    """The weights of `quantize`."""
+    return np.square(steps / np.float64(255))
+
+
+def store_maps(
+    maps: Sequence[Float[np.ndarray, "L N T T"]], most_bytes: int = MAP_BYTES
+) -> list[StoredMaps]:
+    """All maps in so many bytes: short texts whole, long ones by the heaviest edges of every row.
+
+    Raises:
+        UserError: there is not room for a few edges a row of each.
+    """
+    remaining = most_bytes
+    result: list[StoredMaps | None] = [None] * len(maps)
+    order = sorted(range(len(maps)), key=lambda number: maps[number].size)
+    for place, number in enumerate(order):
+        share = remaining // (len(order) - place)
+        stored = _store(maps[number], share)
+        if stored is None:
+            sizes = [probs.shape[-1] for probs in maps]
+            raise UserError(
+                f"{len(maps)} texts of up to {max(sizes)} tokens: the page has not room for their"
+                f" attention maps (at most {most_bytes / 1e6:.1f} MB); show fewer or shorter texts"
+            )
+        result[number] = stored
+        remaining -= _size(stored)
+    return result
+
+
+def _store(probs: Float[np.ndarray, "L N T T"], most_bytes: int) -> StoredMaps | None:
+    layers, heads, length, _ = probs.shape
+    if math.ceil(probs.size * _BASE64) <= most_bytes:
+        return StoredMaps(None, quantize(probs), None, np.ones((layers, heads)))
+    column_type = np.dtype(np.uint8 if length <= 256 else np.uint16)
+    # The padding of base64 is at most 2 bytes a layer and part.
+    room = most_bytes - 8 * layers
+    edges = int(room / (layers * heads * length * (1 + column_type.itemsize) * _BASE64))
+    if edges < min(LEAST_EDGES, length):
+        return None
+    edges = min(edges, length)
+    weights = np.empty((layers, heads, length, edges), np.uint8)
+    columns = np.empty((layers, heads, length, edges), column_type)
+    kept = np.empty((layers, heads))
+    for layer, own in enumerate(probs):  # a layer at a time: sorting takes four times the memory
+        chosen = np.argpartition(-own, edges - 1, axis=-1)[..., :edges]
+        heaviest = np.take_along_axis(own, chosen, axis=-1)
+        order = np.argsort(-heaviest, axis=-1, kind="stable")
+        heaviest = np.take_along_axis(heaviest, order, axis=-1)
+        weights[layer] = quantize(heaviest)
+        columns[layer] = np.take_along_axis(chosen, order, axis=-1)
+        kept[layer] = heaviest.sum(axis=(-1, -2)) / own.sum(axis=(-1, -2))
+    return StoredMaps(edges, weights, columns, kept)
+
+
+def _size(stored: StoredMaps) -> int:
+    arrays = [stored.weights] if stored.columns is None else [stored.weights, stored.columns]
+    return sum(4 * math.ceil(layer.nbytes / 3) for array in arrays for layer in array)
+
+
+def _encode(values: np.ndarray) -> str:
+    """Little-endian bytes in base64."""
+    little = values.astype(values.dtype.newbyteorder("<"), copy=False)
+    return base64.b64encode(np.ascontiguousarray(little).tobytes()).decode("ascii")
