@@ -21,9 +21,9 @@ from bertjax.types import Trace
 # Lengths are padded to a multiple of it, so that few shapes are compiled.
 LENGTH_STEP = 16
 # What is computed of a batch takes at most so many bytes, unless one text's part takes more.
-BATCH_BYTES = 32 << 20
+BATCH_BYTES = 16 << 20
 # Texts that are sorted by length at a time; their captures are in memory together.
-_WINDOW_BYTES = 64 << 20
+_WINDOW_BYTES = 16 << 20
 _MOST_ROWS = 32
 
 
@@ -112,12 +112,10 @@ def capture(
     if head_gates is None:
         head_gates = jnp.ones((config.num_hidden_layers, config.num_attention_heads))
     for window in _windows(texts, config, hidden, context):
-        order = sorted(range(len(window)), key=lambda number: len(window[number].token_ids))
         found: list[Captured | None] = [None] * len(window)
-        for numbers in _batches(window, order, config):
+        for numbers in _batches(window, config):
             batch = [window[number] for number in numbers]
-            length = padded_length(len(batch[-1].token_ids), config.max_position_embeddings)
-            rows = _rows(length, config)
+            length, rows = _shape(len(batch[0].token_ids), config)
             inputs = make_inputs(batch, rows, length, body.tokenizer.pad_id)
             trace = _trace(body.model, body.params, *inputs, head_gates)
             probs, hidden_states, contexts = (
@@ -217,24 +215,18 @@ def _windows(
         yield window
 
 
-def _rows(length: int, config: BertConfig) -> int:
-    """Rows of a batch: a power of two, so that few shapes are compiled."""
+def _shape(longest: int, config: BertConfig) -> tuple[int, int]:
+    """Length and rows of a batch with that longest text: few pairs, as each is compiled."""
+    length = padded_length(longest, config.max_position_embeddings)
     rows = BATCH_BYTES // _bytes(length, config, hidden=True, context=True)
-    return 1 << (max(1, min(_MOST_ROWS, rows)).bit_length() - 1)
+    return length, 1 << (max(1, min(_MOST_ROWS, rows)).bit_length() - 1)
 
 
-def _batches(
-    texts: Sequence[EncodedText], order: Sequence[int], config: BertConfig
-) -> Iterator[list[int]]:
-    """Numbers of texts of the same padded length, at most as many as its rows."""
-    batch: list[int] = []
-    length = 0
-    for number in order:
-        own = padded_length(len(texts[number].token_ids), config.max_position_embeddings)
-        if batch and (own != length or len(batch) == _rows(length, config)):
-            yield batch
-            batch = []
-        batch.append(number)
-        length = own
-    if batch:
-        yield batch
+def _batches(texts: Sequence[EncodedText], config: BertConfig) -> Iterator[list[int]]:
+    """Numbers of texts of similar length, the longest first; all batches but the last are full."""
+    order = sorted(range(len(texts)), key=lambda number: -len(texts[number].token_ids))
+    start = 0
+    while start < len(order):
+        _, rows = _shape(len(texts[order[start]].token_ids), config)
+        yield order[start : start + rows]
+        start += rows

@@ -71,7 +71,7 @@ def test_segment_is_seen(body, texts, captures):
 def test_only_what_is_asked_for_is_given(body, texts, captures):
     for options in ({}, {"hidden": True}, {"context": True}):
         one, *_ = capture(body, texts[:2], **options)
-        np.testing.assert_array_equal(one.probs, captures[0].probs)
+        np.testing.assert_allclose(one.probs, captures[0].probs, atol=1e-5)
         assert (one.hidden is not None, one.context is not None) == (
             "hidden" in options,
             "context" in options,
@@ -90,7 +90,7 @@ def test_memory_is_bounded_and_the_result_the_same(body, texts, captures, monkey
 
     for number, one in enumerate(capture(body, many(), progress=done.append)):
         assert len(taken) - number < 40
-        np.testing.assert_allclose(one.probs, captures[number % 5].probs, atol=2e-6)
+        np.testing.assert_allclose(one.probs, captures[number % 5].probs, atol=1e-5)
     assert number == 59
     assert sum(done) == 60
     assert len(done) > 5
@@ -98,9 +98,9 @@ def test_memory_is_bounded_and_the_result_the_same(body, texts, captures, monkey
 
 def test_one_row_at_a_time_gives_the_same(body, texts, captures, monkeypatch):
     monkeypatch.setattr(capture_module, "BATCH_BYTES", 1)
-    assert capture_module._rows(16, body.model.config) == 1
+    assert capture_module._shape(9, body.model.config) == (16, 1)
     for one, expected in zip(capture(body, texts), captures, strict=True):
-        np.testing.assert_allclose(one.probs, expected.probs, atol=2e-6)
+        np.testing.assert_allclose(one.probs, expected.probs, atol=1e-5)
 
 
 def test_captures_that_were_taken_are_not_kept(body, texts):
@@ -117,7 +117,7 @@ def test_gate_takes_a_head_out(body, texts, captures):
     one, *_ = capture(body, texts[:2], context=True, head_gates=gates)
     assert (one.context[1, :, 2] == 0).all()
     assert (one.context[1, :, 3] != 0).any()
-    np.testing.assert_allclose(one.probs[:2], captures[0].probs[:2], atol=1e-6)
+    np.testing.assert_allclose(one.probs[:2], captures[0].probs[:2], atol=1e-5)
     assert np.abs(one.probs[2:] - captures[0].probs[2:]).max() > 1e-3
 
 

@@ -209,6 +209,22 @@ def test_words_of_bytes_have_no_space_before_them():
     assert encoded.offsets[4:9].tolist() == [[3, 4], [3, 4], [4, 5], [5, 6], [5, 6]]
 
 
+def test_word_that_vanishes_leaves_no_gap():
+    from tokenizers import decoders, models, pre_tokenizers
+
+    letters = {token: id for id, token in enumerate([*SPECIAL_TOKENS, *"abcdefgh"])}
+    # Without an unknown token, BPE drops the letters that it does not have.
+    parts = None, pre_tokenizers.Whitespace(), decoders.BPEDecoder()
+    tokenizer = Tokenizer(build(models.BPE(letters, []), *parts))
+    text = "ΩΩ bad Ω Ω cab Ω"
+    [encoded] = encode_texts(tokenizer, [text], 17)
+    check_invariants(encoded)
+    assert encoded.words == ("[CLS]", "bad", "cab", "[SEP]")
+    assert [text[start:end] for start, end in encoded.offsets[1:-1]] == [*"badcab"]
+    windows = encode_texts(tokenizer, [f"{text} {text}"], 10, too_long="windows")
+    assert [window.words[1:-1] for window in windows] == [("bad", "cab"), ("bad", "cab")]
+
+
 @settings(max_examples=60, deadline=None)
 @given(text=st.text(st.characters(codec="utf-8"), max_size=60), max_length=st.integers(10, 40))
 def test_whatever_the_text_its_parts_fit_together(tokenizer, text, max_length):
