@@ -5,7 +5,17 @@ import sys
 from collections.abc import Sequence
 
 import bertjax
-from bertjax.commands import compare, embed, evaluate, fill_mask, info, predict, prune, verify
+from bertjax.commands import (
+    attention,
+    compare,
+    embed,
+    evaluate,
+    fill_mask,
+    info,
+    predict,
+    prune,
+    verify,
+)
 from bertjax.config import nearest
 from bertjax.errors import program
 
@@ -15,6 +25,7 @@ COMMANDS = {
     "evaluate": evaluate,
     "compare": compare,
     "embed": embed,
+    "attention": attention,
     "prune": prune,
     "info": info,
     "verify": verify,

@@ -1,0 +1,230 @@
+"""`bertjax attention`: what every head of a model attends to, into files."""
+
+import argparse
+import contextlib
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from bertjax.commands.screen import add_json, count_on, print_json, read_lines
+from bertjax.errors import UserError
+
+SUMMARY = "what every head attends to in texts, into an .npz, .parquet, .arrow or other file"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options."""
+    parser.add_argument(
+        "--model", metavar="DIR", required=True, help="a model directory (required)"
+    )
+    parser.add_argument(
+        "--input",
+        metavar="FILE",
+        nargs="+",
+        default=["-"],
+        help=".txt files (a text a line, the two of a pair parted by a tab), or .csv, .tsv, .json,"
+        " .jsonl, .parquet (one or two of their columns), each also .gz; - reads standard input,"
+        " lines as of a .txt file; empty ones are left out (default: -)",
+    )
+    parser.add_argument(
+        "--output",
+        metavar="PATH",
+        default="-",
+        help="an .npz, .parquet or .arrow file; a .jsonl or .json file for bertviz; a name without"
+        " a suffix is a folder of shards, for large sets; - for JSON lines in bertviz's form on"
+        " standard output (default: -)",
+    )
+    parser.add_argument(
+        "--format",
+        choices=["npz", "parquet", "arrow", "shards", "bertviz"],
+        help="of the output (default: by its suffix)",
+    )
+    parser.add_argument(
+        "--overwrite",
+        choices=["true", "false"],
+        default="false",
+        help="replace a folder of shards that is there; a file always is (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--layers", metavar="L", type=int, nargs="+", help="numbers from 0 (default: all)"
+    )
+    parser.add_argument(
+        "--heads",
+        metavar="N",
+        type=int,
+        nargs="+",
+        help="numbers from 0, the same of every layer (default: all)",
+    )
+    parser.add_argument(
+        "--words",
+        action="store_true",
+        help="merge subwords to words: to a word the sum, from it the mean (default: no)",
+    )
+    parser.add_argument(
+        "--hidden", action="store_true", help="write hidden states, too (default: no)"
+    )
+    parser.add_argument(
+        "--context",
+        action="store_true",
+        help="write each head's output before the projection, too (default: no)",
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=["float32", "float16"],
+        default="float32",
+        help="of the arrays; float16 takes half the room (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-length",
+        metavar="T",
+        type=int,
+        help="longest text in tokens (default: the model's max_position_embeddings)",
+    )
+    parser.add_argument(
+        "--too-long",
+        choices=["refuse", "windows"],
+        default="refuse",
+        help="what becomes of a longer text: it stops the command, or is cut into windows between"
+        " words; pairs are never cut (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--text-column",
+        metavar="NAME",
+        default="text",
+        help="of tables: the text, or the first of a pair (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--pair-column",
+        metavar="NAME",
+        help="of tables: the second of a pair (default: texts stand alone)",
+    )
+    parser.add_argument(
+        "--encoding", default="utf-8", help="of the text files (default: %(default)s)"
+    )
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Reads everything once to check it, then captures and writes."""
+    from bertjax.analysis.bertviz import write_bertviz
+    from bertjax.analysis.capture import capture, load_body
+    from bertjax.analysis.encoding import encode_stream
+    from bertjax.analysis.export import format_of, write_captures
+    from bertjax.analysis.selection import select
+
+    to_screen = options.output == "-"
+    if to_screen and options.format not in (None, "bertviz"):
+        raise UserError(f"--format {options.format} is for a file; name one with --output")
+    format = options.format or ("bertviz" if to_screen else format_of(options.output))
+    with contextlib.ExitStack() as stack:
+        lines = stack.enter_context(_standard_input()) if options.input == ["-"] else None
+        body = load_body(options.model)
+        config = body.model.config
+        selection = select(
+            config, options.layers, options.heads, words=options.words, dtype=options.dtype
+        )
+        most = config.max_position_embeddings
+        length = most if options.max_length is None else options.max_length
+        if not 3 <= length <= most:
+            raise UserError(
+                f"--max-length {length} must lie between 3 and the model's {most} positions"
+            )
+
+        def encode() -> Iterator[Any]:
+            texts = _read(options, lines)
+            return encode_stream(body.tokenizer, texts, length, too_long=options.too_long)
+
+        total = sum(1 for _ in encode())
+        if not total:
+            where = "standard input" if lines else ", ".join(options.input)
+            raise UserError(f"{where}: no text, only empty lines; give a text a line")
+        for note in body.notes:
+            print(note, file=sys.stderr)
+        progress = stack.enter_context(count_on("attending", total))
+        captures = capture(
+            body, encode(), hidden=options.hidden, context=options.context, progress=progress
+        )
+        if to_screen:
+            write_bertviz(sys.stdout, map(selection.apply, captures), selection)
+            return
+        count = write_captures(
+            options.output,
+            captures,
+            selection,
+            format,
+            overwrite=options.overwrite == "true",
+            inputs=() if lines else options.input,
+        )
+    _tell(options, count, format, selection.describe())
+
+
+def _tell(options: argparse.Namespace, count: int, format: str, about: dict[str, Any]) -> None:
+    """What was written, on standard error, or as JSON on standard output."""
+    path = Path(options.output)
+    size = sum(file.stat().st_size for file in ([path] if path.is_file() else path.iterdir()))
+    if options.json:
+        fields = {"output": options.output, "format": format, "texts": count, "bytes": size}
+        print_json(fields | about)
+    else:
+        print(
+            f"{path}: {count:,} texts, {len(about['layers'])} layers x {len(about['heads'])} heads,"
+            f" between {about['units']}, {about['dtype']}, {size / 1e6:,.1f} MB",
+            file=sys.stderr,
+        )
+
+
+@contextlib.contextmanager
+def _standard_input() -> Iterator[IO[str]]:
+    """The lines of standard input that are not empty, as a file that can be read twice."""
+    with tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n") as file:
+        for line in read_lines("a text a line, the two of a pair parted by a tab"):
+            file.write(line + "\n")
+        yield file
+
+
+def _read(
+    options: argparse.Namespace, lines: IO[str] | None
+) -> Iterator[tuple[str, str | tuple[str, str]]]:
+    """Every text that is not empty, with its place."""
+    from bertjax.text import streams
+    from bertjax.text.records import RecordConfig, read_records, shown
+    from bertjax.text.sources import find_sources
+
+    if lines is not None:
+        lines.seek(0)
+        for number, line in enumerate(lines, start=1):
+            yield _part(f"standard input, text {number}", line.removesuffix("\n"))
+        return
+    streams.check_encoding(options.encoding)
+    config = RecordConfig(encoding=options.encoding)
+    columns = {options.text_column: "--text-column"}
+    if options.pair_column is not None:
+        columns[options.pair_column] = "--pair-column"
+    for source in find_sources(options.input, options.encoding):
+        if source.kind == "txt":
+            for number, line in enumerate(streams.lines(source, config), start=1):
+                if line.strip():
+                    yield _part(f"{source.name}:{number}", line.strip())
+            continue
+        for place, values in read_records(source, config, columns):
+            texts = [values[column] or "" for column in columns]
+            for column, text in zip(columns, texts, strict=True):
+                if not isinstance(text, str):
+                    raise UserError(
+                        f"{place}: the field {column!r} holds {shown(text)}, not text; name another"
+                        f" with {columns[column]}"
+                    )
+            if any(text.strip() for text in texts):
+                yield place, texts[0] if len(texts) == 1 else (texts[0], texts[1])
+
+
+def _part(place: str, line: str) -> tuple[str, str | tuple[str, str]]:
+    """A line's text, or the two of a pair."""
+    parts = line.split("\t")
+    if len(parts) > 2:
+        raise UserError(
+            f"{place}: {len(parts) - 1} tabs; one tab parts the two of a pair, and a text has none"
+        )
+    return place, line if len(parts) == 1 else (parts[0], parts[1])
