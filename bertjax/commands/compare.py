@@ -10,6 +10,9 @@ from bertjax.errors import UserError
 
 SUMMARY = "whether model B is better than model A on the same examples, or cannot be told apart"
 
+# What is taken of each file.
+NEEDED = ("task", "data", "fingerprint", "slice_score", "outcomes")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options."""
@@ -31,12 +34,11 @@ def run(options: argparse.Namespace) -> None:
     if not 0 < options.level < 1:
         raise UserError(f"--level {options.level} must lie between 0 and 1")
     first, second = _read(options.a), _read(options.b)
-    for name in ("task", "data"):
-        if first[name] != second[name]:
-            raise UserError(
-                f"{options.a} and {options.b} are not of the same {name}: {first[name]} and"
-                f" {second[name]}; evaluate both models on the same files"
-            )
+    if first["fingerprint"] != second["fingerprint"]:
+        raise UserError(
+            f"{options.a} and {options.b} are not of the same examples: {_describe(first)} and"
+            f" {_describe(second)}; evaluate both models on the same files"
+        )
     comparison = compare_paired(first["outcomes"], second["outcomes"], options.level)
     means = {
         name: sum(result["outcomes"]) / len(result["outcomes"])
@@ -66,6 +68,11 @@ def _read(path: str) -> dict[str, Any]:
         raise UserError(f"{path}: no such file; make it with `bertjax evaluate --output`") from None
     except ValueError as error:
         raise UserError(f"{path}: not JSON ({error})") from None
-    if not isinstance(content, dict) or not {"outcomes", "task", "data"} <= content.keys():
-        raise UserError(f"{path}: not what `bertjax evaluate --output` writes (no outcomes)")
+    missing = [name for name in NEEDED if not isinstance(content, dict) or name not in content]
+    if missing:
+        raise UserError(f"{path}: not what `bertjax evaluate --output` writes (no {missing[0]})")
     return content
+
+
+def _describe(result: dict[str, Any]) -> str:
+    return f"{len(result['outcomes'])} of {result['task']} in {', '.join(result['data'])}"

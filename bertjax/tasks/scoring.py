@@ -1,5 +1,6 @@
 """A model's scores on labelled examples, as training, `evaluate` and `predict` all take them."""
 
+import hashlib
 import itertools
 import math
 import sys
@@ -133,7 +134,8 @@ def evaluate_predictions(
         progress: is called with the number of resamples done since the call before.
 
     Returns:
-        `examples`, `scores`, `intervals` (95 %, by the percentile bootstrap over examples),
+        `examples`, `fingerprint` (sha256 of what they hold), `scores`, `intervals` (95 %, by the
+        percentile bootstrap over examples),
         `slice_score` and `slices` (the mean outcome of the quarters by length, and by label),
         `outcomes` (one number an example, higher is better).
     """
@@ -155,8 +157,10 @@ def evaluate_predictions(
         for name, values in drawn.items()
         if len(values) > resamples / 2
     }
+    content = repr([example._replace(place="") for example in examples])
     return {
         "examples": len(examples),
+        "fingerprint": hashlib.sha256(content.encode()).hexdigest(),
         "scores": scores,
         "intervals": intervals,
         "slice_score": task.outcome_name,
