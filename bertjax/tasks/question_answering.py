@@ -121,6 +121,12 @@ class QuestionAnswering:
         notes = []
         if windowed:
             notes.append(f"{windowed:,} of {len(examples):,} contexts are read in several windows")
+        impossible = sum(example.is_impossible for example in examples)
+        if self._answerable and impossible:
+            notes.append(
+                f"{impossible:,} of {len(examples):,} questions have no answer, and this model"
+                " gives one to each (answerable in its config.json)"
+            )
         if cut:
             notes.append(f"{cut:,} questions are cut to {LONGEST_QUESTION} tokens")
         return Encoded(units, notes)

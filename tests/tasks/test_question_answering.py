@@ -55,6 +55,16 @@ def test_question_without_a_usable_answer_is_not_learned_from(tokenizer):
     assert [unit.weights.tolist() for unit in units] == [[0], [1]]
 
 
+def test_model_that_always_answers_is_told_of_where_some_have_none(tokenizer):
+    questions = [ask("a"), ask(impossible=True)]
+    notes = [
+        QuestionAnswering(answerable).encode(questions, tokenizer, 20, training=False).notes
+        for answerable in (True, False)
+    ]
+    assert notes[0][0].startswith("1 of 2 questions have no answer, and this model gives one")
+    assert notes[1] == []
+
+
 @pytest.mark.parametrize("max_length", [8, 9, 12])
 def test_question_that_leaves_no_room_is_told(tokenizer, max_length):
     question = ask(text="what is " * 5)
