@@ -1,7 +1,5 @@
 """Classification of a text or a pair of texts: one label each, or any number of labels each."""
 
-import csv
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,8 @@ from bertjax.objectives import losses
 from bertjax.objectives.losses import Total
 from bertjax.tasks import scores
 from bertjax.tasks.labelled import TextExample
-from bertjax.tasks.task import Encoded, Prediction, frame_texts, tell_cut
+from bertjax.tasks.task import Encoded, Prediction, softmax
+from bertjax.tasks.texts import encode_texts, text_examples, write_text_predictions
 from bertjax.tasks.units import Layout, Unit
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.types import TaskBatch
@@ -64,19 +63,11 @@ class Classification:
         training: bool,
     ) -> Encoded:
         """A unit an example; its label is the number of the class, int32 [1]."""
-        texts = [(example.first, example.second) for example in examples]
-        sequences, cut = frame_texts(tokenizer, texts, max_length)
         numbers = [self._numbers.get(example.label, -1) for example in examples]
         weights = [
             0.0 if number < 0 else self._weights[number] if training else 1.0 for number in numbers
         ]
-        units = [
-            Unit(place, (sequence,), np.array([number], np.int32), np.array([weight], np.float32))
-            for place, (sequence, number, weight) in enumerate(
-                zip(sequences, numbers, weights, strict=True)
-            )
-        ]
-        return Encoded(units, tell_cut(cut, len(units), max_length))
+        return encode_texts(examples, np.array(numbers, np.int32), weights, tokenizer, max_length)
 
     def loss(self, logits: Float[Array, "B K C"], batch: TaskBatch, layout: Layout) -> Total:
         """Cross-entropy in nats."""
@@ -171,18 +162,9 @@ class MultiLabelClassification:
         training: bool,
     ) -> Encoded:
         """A unit an example; its label is 1 for every label that applies, float32 [1, C]."""
-        texts = [(example.first, example.second) for example in examples]
-        sequences, cut = frame_texts(tokenizer, texts, max_length)
-        units = [
-            Unit(
-                place,
-                (sequence,),
-                self._applies(example)[None],
-                np.array([example.label is not None], np.float32),
-            )
-            for place, (sequence, example) in enumerate(zip(sequences, examples, strict=True))
-        ]
-        return Encoded(units, tell_cut(cut, len(units), max_length))
+        applies = [self._applies(example) for example in examples]
+        known = [example.label is not None for example in examples]
+        return encode_texts(examples, applies, known, tokenizer, max_length)
 
     def loss(self, logits: Float[Array, "B K C"], batch: TaskBatch, layout: Layout) -> Total:
         """Binary cross-entropy in nats, its mean over the labels."""
@@ -238,40 +220,6 @@ class MultiLabelClassification:
 
     def _applies(self, example: TextExample) -> Float[np.ndarray, " C"]:
         return np.array([label in (example.label or ()) for label in self.labels], np.float32)
-
-
-def text_examples(lines: Sequence[str]) -> list[TextExample]:
-    """A text a line, or two texts parted by a tab; no labels."""
-    parted = [line.partition("\t") for line in lines]
-    return [
-        TextExample(f"standard input, line {number}", first, second if tab else None, None)
-        for number, (first, tab, second) in enumerate(parted, start=1)
-    ]
-
-
-def softmax(logits: Float[np.ndarray, "*places C"]) -> Float[np.ndarray, "*places C"]:
-    """Probabilities in float64."""
-    weights = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
-    return weights / weights.sum(axis=-1, keepdims=True)
-
-
-def write_text_predictions(
-    directory: Path, examples: Sequence[TextExample], predictions: Sequence[Prediction]
-) -> None:
-    """`predictions.jsonl` with texts and labels beside the predictions, and `predictions.tsv`."""
-    with (directory / "predictions.jsonl").open("w", encoding="utf-8") as lines:
-        for example, prediction in zip(examples, predictions, strict=True):
-            texts = {"text": example.first}
-            if example.second is not None:
-                texts = {"sentence1": example.first, "sentence2": example.second}
-            record = {**texts, "gold": example.label, **prediction}
-            lines.write(json.dumps(record, ensure_ascii=False) + "\n")
-    with (directory / "predictions.tsv").open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file, delimiter="\t", lineterminator="\n")
-        table.writerow(["index", "prediction"])
-        for number, prediction in enumerate(predictions):
-            answer = prediction.get("label", prediction.get("labels", prediction.get("value")))
-            table.writerow([number, ",".join(answer) if isinstance(answer, list) else answer])
 
 
 def _by_label(labels: Sequence[str], probabilities: Float[np.ndarray, " C"]) -> dict[str, float]:

@@ -1,6 +1,5 @@
 """Multiple choice: the best of several continuations or answers."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,7 @@ from bertjax.errors import UserError
 from bertjax.objectives import losses
 from bertjax.objectives.losses import Total
 from bertjax.tasks.choice_questions import ChoiceQuestion
-from bertjax.tasks.classification import softmax
-from bertjax.tasks.task import Encoded, Prediction, frame_texts, tell_cut
+from bertjax.tasks.task import Encoded, Prediction, frame_texts, softmax, tell_cut, write_records
 from bertjax.tasks.units import Layout, Unit
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.types import TaskBatch
@@ -120,15 +118,16 @@ class MultipleChoice:
         predictions: Sequence[Prediction],
     ) -> None:
         """`predictions.jsonl`."""
-        with (directory / "predictions.jsonl").open("w", encoding="utf-8") as lines:
-            for example, prediction in zip(examples, predictions, strict=True):
-                record = {
-                    "context": example.context,
-                    "choices": list(example.choices),
-                    "gold": example.label,
-                    **prediction,
-                }
-                lines.write(json.dumps(record, ensure_ascii=False) + "\n")
+        records = (
+            {
+                "context": example.context,
+                "choices": list(example.choices),
+                "gold": example.label,
+                **prediction,
+            }
+            for example, prediction in zip(examples, predictions, strict=True)
+        )
+        write_records(directory / "predictions.jsonl", records)
 
 
 def _question_of_line(number: int, line: str) -> ChoiceQuestion:

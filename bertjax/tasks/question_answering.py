@@ -12,9 +12,8 @@ from bertjax.errors import UserError
 from bertjax.objectives import losses
 from bertjax.objectives.losses import Total
 from bertjax.tasks import squad
-from bertjax.tasks.classification import softmax
 from bertjax.tasks.squad import Question
-from bertjax.tasks.task import Encoded, Prediction, frame
+from bertjax.tasks.task import Encoded, Prediction, frame, softmax
 from bertjax.tasks.units import Layout, Unit
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.types import TaskBatch

@@ -10,9 +10,9 @@ from jaxtyping import Array, Float
 from bertjax.objectives import losses
 from bertjax.objectives.losses import Total
 from bertjax.tasks import scores
-from bertjax.tasks.classification import text_examples, write_text_predictions
 from bertjax.tasks.labelled import TextExample
-from bertjax.tasks.task import Encoded, Prediction, frame_texts, tell_cut
+from bertjax.tasks.task import Encoded, Prediction
+from bertjax.tasks.texts import encode_texts, text_examples, write_text_predictions
 from bertjax.tasks.units import Layout, Unit
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.types import TaskBatch
@@ -53,18 +53,12 @@ class Regression:
         training: bool,
     ) -> Encoded:
         """A unit an example; its label is the number, float32 [1]."""
-        texts = [(example.first, example.second) for example in examples]
-        sequences, cut = frame_texts(tokenizer, texts, max_length)
-        units = [
-            Unit(
-                place,
-                (sequence,),
-                np.array([0.0 if example.label is None else example.label], np.float32),
-                np.array([example.label is not None], np.float32),
-            )
-            for place, (sequence, example) in enumerate(zip(sequences, examples, strict=True))
+        known = [example.label is not None for example in examples]
+        numbers = [
+            example.label if is_known else 0.0
+            for example, is_known in zip(examples, known, strict=True)
         ]
-        return Encoded(units, tell_cut(cut, len(units), max_length))
+        return encode_texts(examples, np.array(numbers, np.float32), known, tokenizer, max_length)
 
     def loss(self, logits: Float[Array, "B K 1"], batch: TaskBatch, layout: Layout) -> Total:
         """Squared error."""

@@ -1,6 +1,5 @@
 """Token classification: a tag for every word (named entities, parts of speech)."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,9 @@ from jaxtyping import Array, Float, Int
 from bertjax.objectives import losses
 from bertjax.objectives.losses import Total
 from bertjax.tasks import conll, scores
-from bertjax.tasks.classification import softmax
 from bertjax.tasks.conll import TaggedSentence
 from bertjax.tasks.tagging_schemes import are_entity_tags, spans_of
-from bertjax.tasks.task import Encoded, Prediction, frame
+from bertjax.tasks.task import Encoded, Prediction, frame, softmax, write_records
 from bertjax.tasks.units import Layout, Unit
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.types import TaskBatch
@@ -174,15 +172,16 @@ class Tagging:
         said = [prediction["tags"] for prediction in predictions]
         text = conll.to_conll(examples, said)
         (directory / "predictions.conll").write_text(text, encoding="utf-8")
-        with (directory / "predictions.jsonl").open("w", encoding="utf-8") as lines:
-            for example, prediction in zip(examples, predictions, strict=True):
-                record = {
-                    "text": example.text,
-                    "tokens": list(example.tokens),
-                    "gold": None if example.tags is None else list(example.tags),
-                    **prediction,
-                }
-                lines.write(json.dumps(record, ensure_ascii=False) + "\n")
+        records = (
+            {
+                "text": example.text,
+                "tokens": list(example.tokens),
+                "gold": None if example.tags is None else list(example.tags),
+                **prediction,
+            }
+            for example, prediction in zip(examples, predictions, strict=True)
+        )
+        write_records(directory / "predictions.jsonl", records)
 
 
 def _cut_between_words(lengths: Sequence[int], room: int) -> list[slice]:

@@ -1,6 +1,7 @@
 """What every supervised task is to the programs that train, use and score it."""
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -144,3 +145,16 @@ def tell_cut(cut: int, total: int, max_length: int) -> list[str]:
     if not cut:
         return []
     return [f"{cut:,} of {total:,} texts are longer than {max_length} tokens and were cut"]
+
+
+def softmax(logits: Float[np.ndarray, "*places C"]) -> Float[np.ndarray, "*places C"]:
+    """Probabilities in float64."""
+    weights = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+    return weights / weights.sum(axis=-1, keepdims=True)
+
+
+def write_records(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Writes JSON lines."""
+    with path.open("w", encoding="utf-8") as lines:
+        for record in records:
+            lines.write(json.dumps(record, ensure_ascii=False) + "\n")

@@ -1,0 +1,68 @@
+"""Texts and pairs of texts: what classification and regression do alike."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Shaped
+
+from bertjax.tasks.labelled import TextExample
+from bertjax.tasks.task import Encoded, Prediction, frame_texts, tell_cut, write_records
+from bertjax.tasks.units import Unit
+from bertjax.text.tokenizer import Tokenizer
+
+
+def text_examples(lines: Sequence[str]) -> list[TextExample]:
+    """A text a line, or two texts parted by a tab; no labels."""
+    parted = [line.partition("\t") for line in lines]
+    return [
+        TextExample(f"standard input, line {number}", first, second if tab else None, None)
+        for number, (first, tab, second) in enumerate(parted, start=1)
+    ]
+
+
+def encode_texts(
+    examples: Sequence[TextExample],
+    labels: Sequence[Shaped[np.ndarray, "..."]],
+    weights: Sequence[float],
+    tokenizer: Tokenizer,
+    max_length: int,
+) -> Encoded:
+    """A unit an example, of one sequence.
+
+    Args:
+        examples: any number.
+        labels: of each, as the task has them.
+        weights: of each in the loss; 0 where there is no label.
+        tokenizer: of the model.
+        max_length: longest sequence in tokens.
+    """
+    texts = [(example.first, example.second) for example in examples]
+    sequences, cut = frame_texts(tokenizer, texts, max_length)
+    units = [
+        Unit(number, (sequence,), np.asarray(label)[None], np.array([weight], np.float32))
+        for number, (sequence, label, weight) in enumerate(
+            zip(sequences, labels, weights, strict=True)
+        )
+    ]
+    return Encoded(units, tell_cut(cut, len(units), max_length))
+
+
+def write_text_predictions(
+    directory: Path, examples: Sequence[TextExample], predictions: Sequence[Prediction]
+) -> None:
+    """`predictions.jsonl` with texts and labels beside the predictions, and `predictions.tsv`."""
+    records = []
+    for example, prediction in zip(examples, predictions, strict=True):
+        texts = {"text": example.first}
+        if example.second is not None:
+            texts = {"sentence1": example.first, "sentence2": example.second}
+        records.append({**texts, "gold": example.label, **prediction})
+    write_records(directory / "predictions.jsonl", records)
+    with (directory / "predictions.tsv").open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, delimiter="\t", lineterminator="\n")
+        table.writerow(["index", "prediction"])
+        for number, prediction in enumerate(predictions):
+            answer = prediction.get("label", prediction.get("labels", prediction.get("value")))
+            table.writerow([number, ",".join(answer) if isinstance(answer, list) else answer])
