@@ -74,14 +74,15 @@ class Tagging:
         words = [word for example in examples for word in example.tokens]
         pieces = iter(tokenizer.encode_batch(words))
         unknown = np.array([tokenizer.unk_id], np.int32)
-        units, parted = [], 0
+        units, parted, cut, room = [], 0, 0, max_length - 2
         for number, example in enumerate(examples):
+            split = [next(pieces) for _ in example.tokens]
+            cut += sum(len(ids) > room for ids in split)
             # A word of characters that the tokenizer throws away still needs a place for its tag.
-            split = [next(pieces)[: max_length - 2] for _ in example.tokens]
-            split = [ids if len(ids) else unknown for ids in split]
+            split = [ids[:room] if len(ids) else unknown for ids in split]
             tags = example.tags or (None,) * len(split)
             numbers = [self._numbers.get(tag, -1) for tag in tags]
-            parts = _cut_between_words([len(ids) for ids in split], max_length - 2)
+            parts = _cut_between_words([len(ids) for ids in split], room)
             parted += len(parts) > 1
             units += [
                 self._unit(number, split[part], numbers[part], tokenizer, max_length)
@@ -89,10 +90,12 @@ class Tagging:
             ]
         notes = []
         if parted:
-            notes = [
+            notes.append(
                 f"{parted:,} of {len(examples):,} sentences have more than {max_length} tokens and"
                 " are worked through in parts"
-            ]
+            )
+        if cut:
+            notes.append(f"{cut:,} words have more than {room} tokens and were cut")
         return Encoded(units, notes)
 
     def _unit(
