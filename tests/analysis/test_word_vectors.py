@@ -1,0 +1,53 @@
+import numpy as np
+
+from bertjax.analysis import word_vectors as word_vectors_module
+from bertjax.analysis.capture import Captured
+from bertjax.analysis.treebank import Sentence, encode_treebank
+from bertjax.analysis.word_vectors import standardize, word_vectors
+from bertjax.text.tokenizer import SPECIAL_TOKENS, Tokenizer, build_wordpiece
+
+
+def test_a_word_is_the_mean_of_its_tokens_and_of_the_type_of_its_tokens(monkeypatch, config):
+    tokenizer = Tokenizer(build_wordpiece([*SPECIAL_TOKENS, "a", "##b", "##c"], True, None))
+    words = [("abc", "a", "ab"), ("AB",), ("a", "abc")]
+    treebank = encode_treebank(
+        tokenizer,
+        [Sentence("", own, np.arange(len(own)) - 1, own, own, own) for own in words],
+        config.max_position_embeddings,
+    )
+    shape = (config.num_hidden_layers + 1, 9, config.hidden_size)
+    hidden = np.random.default_rng(0).normal(size=(3, *shape)).astype(np.float32)
+
+    def capture(body, texts, *, hidden, progress):
+        assert hidden
+        for text, own in zip(texts, states, strict=True):
+            yield Captured(text, None, own[:, : len(text.token_ids)], None)
+
+    states = hidden
+    monkeypatch.setattr(word_vectors_module, "capture", capture)
+
+    class Body:
+        class model:  # noqa: N801 - the attribute of a body
+            pass
+
+    Body.model.config = config
+    found = word_vectors(Body, treebank)
+    assert found.starts.tolist() == [0, 3, 4, 6]
+    # [CLS] a ##b ##c  a  a ##b [SEP]
+    np.testing.assert_allclose(found.vectors[:, 0], hidden[0][:, 1:4].mean(axis=1), atol=1e-6)
+    np.testing.assert_allclose(found.vectors[:, 1], hidden[0][:, 4])
+    np.testing.assert_allclose(found.vectors[:, 2], hidden[0][:, 5:7].mean(axis=1), atol=1e-6)
+    np.testing.assert_allclose(found.vectors[:, 3], hidden[1][:, 1:3].mean(axis=1), atol=1e-6)
+    np.testing.assert_allclose(found.vectors[:, 5], hidden[2][:, 2:5].mean(axis=1), atol=1e-6)
+    # The tokenizer tells no capitals.
+    assert found.types.tolist() == [0, 1, 2, 2, 1, 0]
+
+
+def test_standardized_vectors_have_mean_0_and_deviation_1_over_the_words_asked_for():
+    vectors = np.random.default_rng(0).normal(3, 5, (2, 9, 4)).astype(np.float32)
+    vectors[:, :, 3] = 7  # a dimension that does not vary
+    some = np.arange(6)
+    found = np.asarray(standardize(vectors, some))
+    np.testing.assert_allclose(found[:, some].mean(axis=1), np.zeros((2, 4)), atol=1e-5)
+    np.testing.assert_allclose(found[:, some].std(axis=1), [[1, 1, 1, 0]] * 2, rtol=1e-5, atol=1e-5)
+    assert abs(found[:, 6:].mean(axis=1)[:, :3]).min() > 1e-3
