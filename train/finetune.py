@@ -24,7 +24,6 @@ from bertjax.tasks.batches import TaskBatches
 from bertjax.tasks.inference import Inference
 from bertjax.tasks.reading import DataConfig, TaskData, TaskName, read_task_data
 from bertjax.tasks.scoring import describe_task_scores, goodness, single_scores
-from bertjax.text.tokenizer import load_tokenizer
 from bertjax.training.batches import check_seed, read_ahead
 from bertjax.training.budget import BudgetConfig, Clock
 from bertjax.training.checkpoint import CheckpointConfig, abstract
@@ -196,7 +195,7 @@ def finetune(config: FinetuneConfig, data: TaskData) -> int:
     # ---------------------------------------------------------------- model and examples
     task = data.task
     start = resolve_finetuned_model(config.model, task, config.seed)
-    bert_config, tokenizer = start.config, load_tokenizer(config.model.init)
+    bert_config, tokenizer = start.config, start.tokenizer
     if config.max_length > bert_config.max_position_embeddings:
         raise UserError(
             f"max_length={config.max_length} is more than the positions of {config.model.init},"
@@ -250,8 +249,12 @@ def finetune(config: FinetuneConfig, data: TaskData) -> int:
     else:
         checkpoints = open_run(run, config.checkpoint, identity, config.resume)
     progress = RunProgress(clock.total)
-    if not config.dry_run and (run / "eval_results.json").exists():
+    results_file = run / "eval_results.json"
+    if not config.dry_run and results_file.exists():
         progress.say(f"{run} is finished; its model is in {run / 'model'}")
+        if config.json:
+            results = json.loads(results_file.read_text(encoding="utf-8"))
+            print(json.dumps(results, ensure_ascii=False))
         return 0
     key = jax.random.key(config.seed)
     state = new_state(model, optimizer, mesh, key, objective.terms, start.params)
@@ -332,7 +335,8 @@ def finetune(config: FinetuneConfig, data: TaskData) -> int:
             if better:
                 save(state)
                 keep(state, -best)
-            compilations.mark(step)
+            if step >= steps_per_epoch:
+                compilations.mark()
             return 0 < config.scoring.patience <= unimproved
 
         # ------------------------------------------------------------ the loop (training/loop.py)
@@ -373,7 +377,7 @@ def finetune(config: FinetuneConfig, data: TaskData) -> int:
         "seed": config.seed,
         "score": score_name,
         "steps": int(state.step),
-        "compilations_after_first_epoch": compilations.since_first_mark(),
+        "compilations_after_first_epoch": compilations.between_marks(),
         "examples_per_second": examples_per_second(run, len(encoded.units) / steps_per_epoch),
         "packing_efficiency": batches.efficiency,
     }
@@ -381,11 +385,12 @@ def finetune(config: FinetuneConfig, data: TaskData) -> int:
     results = leave_results(run, config, data, inference, facts, metrics)
     metrics.close()
     test = single_scores(results.get("test", {}))
+    count = facts["compilations_after_first_epoch"]
+    compiled = "" if count is None else f"{count} compilations after the first epoch, "
     progress.say(
         f"test {describe_task_scores(test)}\n"
-        f"{facts['compilations_after_first_epoch']} compilations after the first epoch,"
-        f" {facts['examples_per_second']:,.0f} examples/s\n"
-        f"model      {run / 'model'}\nscores     {run / 'eval_results.json'}\n"
+        f"{compiled}{facts['examples_per_second']:,.0f} examples/s\n"
+        f"model      {run / 'model'}\nscores     {results_file}\n"
         f"try it     bertjax predict --model {run / 'model'} --input FILE"
     )
     if config.json:

@@ -94,7 +94,10 @@ def examples_per_second(run: Path, examples_a_step: float) -> float:
 
 
 def summarize_seeds(run: Path, seeds: Sequence[int]) -> dict[str, Any]:
-    """Mean and standard deviation of every score over the seeds, printed and written."""
+    """Mean and standard deviation of every score over the seeds, printed and written.
+
+    They are over the seeds for which the score is defined; in `values` the others have null.
+    """
     found = [
         json.loads((run / f"seed-{seed}" / "eval_results.json").read_text(encoding="utf-8"))
         for seed in seeds
@@ -102,19 +105,18 @@ def summarize_seeds(run: Path, seeds: Sequence[int]) -> dict[str, Any]:
     summary: dict[str, Any] = {"task": found[0]["task"], "seeds": list(seeds)}
     for split in ("validation", "test"):
         of_seeds = [single_scores(results.get(split, {})) for results in found]
-        summary[split] = {
-            name: {
-                "mean": statistics.fmean(values),
-                "standard_deviation": statistics.stdev(values),
-                "values": values,
-            }
-            for name in of_seeds[0]
-            if len(values := [scores[name] for scores in of_seeds if name in scores]) > 1
-        }
-        for name, score in summary[split].items():
-            print(
-                f"{split} {name} {score['mean']:.4f} +- {score['standard_deviation']:.4f}",
-                file=sys.stderr,
-            )
+        names = dict.fromkeys(name for scores in of_seeds for name in scores)
+        summary[split] = {}
+        for name in names:
+            values = [scores.get(name) for scores in of_seeds]
+            defined = [value for value in values if value is not None]
+            mean = statistics.fmean(defined)
+            deviation = statistics.stdev(defined) if len(defined) > 1 else None
+            summary[split][name] = {
+                "mean": mean, "standard_deviation": deviation, "values": values
+            }  # fmt: skip
+            spread = "" if deviation is None else f" +- {deviation:.4f}"
+            few = f" ({len(defined)} of {len(values)} seeds)" if None in values else ""
+            print(f"{split} {name} {mean:.4f}{spread}{few}", file=sys.stderr)
     write_json(run / "eval_results.json", summary)
     return summary

@@ -14,20 +14,19 @@ class Compilations:
 
     Attributes:
         total: since it was made.
-        marks: (step, total) as `mark` was called.
     """
 
     def __init__(self) -> None:
         self.total = 0
-        self.marks: list[tuple[int, int]] = []
+        self._marks: list[int] = []
 
-    def mark(self, step: int) -> None:
-        """Notes how many there were up to this step."""
-        self.marks.append((step, self.total))
+    def mark(self) -> None:
+        """Notes how many there were up to now."""
+        self._marks.append(self.total)
 
-    def since_first_mark(self) -> int:
-        """How many there were after the first mark."""
-        return self.marks[-1][1] - self.marks[0][1] if self.marks else 0
+    def between_marks(self) -> int | None:
+        """How many there were from the first mark to the last; None without two of them."""
+        return self._marks[-1] - self._marks[0] if len(self._marks) > 1 else None
 
 
 @contextlib.contextmanager

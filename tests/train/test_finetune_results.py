@@ -1,0 +1,27 @@
+"""What several runs say together."""
+
+import json
+import statistics
+
+from train.finetune_results import summarize_seeds
+
+
+def test_score_that_is_not_defined_for_every_seed_is_told_as_such(tmp_path, capsys):
+    tests = ({"loss": 0.5, "pearson": None}, {"loss": 0.7, "pearson": 0.25}, {"loss": 1.5})
+    for seed, scores in enumerate(tests):
+        (tmp_path / f"seed-{seed}").mkdir()
+        results = {"task": "regression", "test": {**scores, "per_label": {}, "total": 3}}
+        (tmp_path / f"seed-{seed}" / "eval_results.json").write_text(json.dumps(results))
+    summary = summarize_seeds(tmp_path, range(3))
+    assert summary == json.loads((tmp_path / "eval_results.json").read_text())
+    assert summary["validation"] == {}
+    assert summary["test"] == {
+        "loss": {
+            "mean": statistics.fmean([0.5, 0.7, 1.5]),
+            "standard_deviation": statistics.stdev([0.5, 0.7, 1.5]),
+            "values": [0.5, 0.7, 1.5],
+        },
+        "pearson": {"mean": 0.25, "standard_deviation": None, "values": [None, 0.25, None]},
+    }
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["test loss 0.9000 +- 0.5292", "test pearson 0.2500 (1 of 3 seeds)"]
