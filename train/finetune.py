@@ -9,7 +9,7 @@ import dataclasses
 import json
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,11 +22,11 @@ from bertjax.model.heads import fold_batch_norm
 from bertjax.objectives.supervised import SupervisedObjective
 from bertjax.tasks.batches import TaskBatches
 from bertjax.tasks.inference import Inference
-from bertjax.tasks.reading import DataConfig, TaskData, TaskName, read_task_data
+from bertjax.tasks.reading import TaskData, read_task_data
 from bertjax.tasks.scoring import describe_task_scores, goodness, single_scores
-from bertjax.training.batches import check_seed, read_ahead
-from bertjax.training.budget import BudgetConfig, Clock
-from bertjax.training.checkpoint import CheckpointConfig, abstract
+from bertjax.training.batches import read_ahead
+from bertjax.training.budget import Clock
+from bertjax.training.checkpoint import abstract
 from bertjax.training.compilations import count_compilations
 from bertjax.training.demand import describe_demand
 from bertjax.training.loop import Intervals, Loop
@@ -36,130 +36,19 @@ from bertjax.training.metrics import (
     measure_matmul_rate,
     read_metrics,
 )
-from bertjax.training.optimizer import (
-    OptimizerConfig,
-    ScheduleConfig,
-    make_optimizer,
-    make_schedule,
-)
+from bertjax.training.optimizer import make_optimizer, make_schedule
 from bertjax.training.progress import RunProgress
 from bertjax.training.run_directory import check_run, open_run, write_provenance
-from bertjax.training.sharding import MeshConfig, make_mesh, place_rows
+from bertjax.training.sharding import make_mesh, place_rows
 from bertjax.training.signals import STOPPED_EXIT_CODE, StopRequest, stopping_at_once
 from bertjax.training.state import TrainState, count_parameters, new_state
 from bertjax.training.steps import make_train_step
-from bertjax.training.transfer import TransferConfig, freeze, learning_rate_scales, scale_updates
+from bertjax.training.transfer import freeze, learning_rate_scales, scale_updates
 from train.command_line import parse, to_yaml
+from train.finetune_config import FinetuneConfig
 from train.finetune_results import examples_per_second, leave_results, summarize_seeds
 from train.huge_pages import restart_with_huge_pages
-from train.starting_model import (
-    FinetunedModelConfig,
-    compute_dtype,
-    remat_policy,
-    resolve_finetuned_model,
-)
-
-# Source: Devlin et al. 2019, section A.3: 2, 3 or 4.
-DEFAULT_EPOCHS = 3.0
-
-
-@dataclasses.dataclass(frozen=True)
-class ScoringConfig:
-    """When the validation split is scored, and when that ends the run.
-
-    Attributes:
-        every_epochs: epochs between two evaluations (a fraction is possible); one more comes at the
-            end
-        score: the score that decides which checkpoint is best, loss included; none = the task's
-            main one
-        patience: stop after so many evaluations in a row without a better score; 0 = never
-    """
-
-    every_epochs: float = 1.0
-    score: str | None = None
-    patience: int = 0
-
-    def __post_init__(self) -> None:
-        if not self.every_epochs > 0:
-            raise UserError(f"scoring.every_epochs={self.every_epochs} must be above 0")
-        if self.patience < 0:
-            raise UserError(f"scoring.patience={self.patience} must not be negative")
-
-
-@dataclasses.dataclass(frozen=True)
-class FinetuneConfig:
-    """A fine-tuning run; without a budget it lasts 3 epochs.
-
-    Attributes:
-        task: what is learned
-        run: run directory; when it holds a checkpoint, the run is continued from there
-        seed: of the new head, the order of the examples, dropout
-        seeds: number of runs with the seeds seed, seed + 1, ...; mean and deviation are reported
-        max_length: longest sequence in tokens; longer texts are cut (contexts of questions: read in
-            windows; tagged sentences: in parts)
-        batch_size: examples a step, over all devices (contexts of questions: windows)
-        accumulation: microbatches that a step's batch is worked through in
-        packing: put several examples into one row, so that short ones cost no padding
-        label_smoothing: share of the target that is spread evenly over the labels, in [0, 1)
-        class_weights: balanced = each class weighs the same in the loss, however many its examples
-        dtype: of the matrix products; auto = bfloat16 on GPU and TPU, float32 on CPU
-        remat: what the backward pass computes again to save memory: none, dots (all but matrix
-            products) or full; auto = dots on CPU, which it makes faster, none on GPU and TPU
-        log_every: steps between two lines of the log
-        most_skipped: so many steps in a row without a finite loss and gradient stop the run
-        resume: false = refuse to continue a run directory that has a checkpoint
-        dry_run: do everything but train: read, build, compile, write nothing
-        json: print the final scores as JSON on standard output
-    """
-
-    task: TaskName = "classification"
-    run: str = ""
-    data: DataConfig = dataclasses.field(default_factory=DataConfig)
-    model: FinetunedModelConfig = dataclasses.field(default_factory=FinetunedModelConfig)
-    transfer: TransferConfig = dataclasses.field(default_factory=TransferConfig)
-    budget: BudgetConfig = dataclasses.field(default_factory=BudgetConfig)
-    optimizer: OptimizerConfig = dataclasses.field(
-        default_factory=lambda: OptimizerConfig(learning_rate=5e-5)
-    )
-    schedule: ScheduleConfig = dataclasses.field(default_factory=ScheduleConfig)
-    scoring: ScoringConfig = dataclasses.field(default_factory=ScoringConfig)
-    checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)
-    mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
-    seed: int = 0
-    seeds: int = 1
-    max_length: int = 128
-    batch_size: int = 32
-    accumulation: int = 1
-    packing: bool = True
-    label_smoothing: float = 0.0
-    class_weights: Literal["none", "balanced"] = "none"
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    remat: Literal["auto", "none", "dots", "full"] = "auto"
-    log_every: int = 20
-    most_skipped: int = 10
-    resume: bool = True
-    dry_run: bool = False
-    json: bool = False
-
-    def __post_init__(self) -> None:
-        if self.budget == BudgetConfig():
-            object.__setattr__(self, "budget", BudgetConfig(epochs=DEFAULT_EPOCHS))
-        self.budget.require_one()
-        check_seed(self.seed)
-        if not self.run:
-            raise UserError("--run DIR is missing: the run directory")
-        for name, least in (
-            ("seeds", 1),
-            ("max_length", 8),
-            ("batch_size", 1),
-            ("accumulation", 1),
-            ("log_every", 1),
-            ("most_skipped", 1),
-        ):
-            if getattr(self, name) < least:
-                raise UserError(f"{name}={getattr(self, name)} must be at least {least}")
-        if not 0 <= self.label_smoothing < 1:
-            raise UserError(f"label_smoothing={self.label_smoothing} must lie in [0, 1)")
+from train.starting_model import compute_dtype, remat_policy, resolve_finetuned_model
 
 
 @stopping_at_once()

@@ -6,7 +6,7 @@ import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -25,14 +25,12 @@ from bertjax.tasks.scoring import predict_examples, single_scores
 from bertjax.text.tokenizer import load_tokenizer
 from bertjax.training.metrics import MetricsWriter, read_metrics
 from train.command_line import to_yaml
-
-if TYPE_CHECKING:
-    from train.finetune import FinetuneConfig
+from train.finetune_config import FinetuneConfig
 
 
 def leave_results(
     run: Path,
-    config: "FinetuneConfig",
+    config: FinetuneConfig,
     data: TaskData,
     trained: Inference,
     facts: dict[str, Any],

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from bertjax.cli import COMMANDS
 from bertjax.commands import compare, evaluate, predict
 from bertjax.config import BertConfig
 from bertjax.errors import UserError
@@ -28,7 +29,8 @@ from bertjax.training.checkpoint import CheckpointConfig
 from bertjax.training.optimizer import OptimizerConfig
 from bertjax.training.sharding import MeshConfig, make_mesh
 from bertjax.training.signals import STOPPED_EXIT_CODE, StopRequest
-from train.finetune import FinetuneConfig, ScoringConfig, finetune, main
+from train.finetune import finetune, main
+from train.finetune_config import FinetuneConfig, ScoringConfig
 from train.starting_model import FinetunedModelConfig
 
 TINY = Path(__file__).parents[1] / "parity" / "golden" / "tiny_bert"  # V=99, M=17
@@ -128,8 +130,10 @@ def test_run_learns_and_leaves_what_it_says(finished):
 def test_finished_run_is_left_alone(finished, capsys):
     config, folder = finished
     before = (folder / "eval_results.json").read_bytes()
-    assert run(config) == 0
-    assert "is finished" in capsys.readouterr().err
+    assert run(dataclasses.replace(config, json=True)) == 0
+    out, err = capsys.readouterr()
+    assert "is finished" in err
+    assert json.loads(out) == json.loads(before)
     assert (folder / "eval_results.json").read_bytes() == before
 
 
@@ -192,7 +196,7 @@ def test_stopped_run_resumed_equals_uninterrupted(tmp_path, pretrained, monkeypa
     parts = dataclasses.replace(whole, run=str(tmp_path / "parts"))
 
     class StopsSoon(StopRequest):
-        """A SIGTERM after the third look."""
+        """A SIGTERM after seven looks."""
 
         looks = 0
 
@@ -448,7 +452,8 @@ def test_model_without_a_task_is_refused(bertjax_command):
 
 
 def test_commands_are_registered():
-    assert all(module.SUMMARY for module in (compare, evaluate, predict))
+    named = {"predict": predict, "evaluate": evaluate, "compare": compare}
+    assert named.items() <= COMMANDS.items()
 
 
 @pytest.mark.slow
