@@ -1,0 +1,45 @@
+"""A tiny body with attention that is not flat, and texts for it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bertjax.analysis.capture import Body
+from bertjax.analysis.encoding import encode_texts
+from bertjax.config import BertConfig
+from bertjax.model.bert import BertModel
+from bertjax.text.tokenizer import SPECIAL_TOKENS, Tokenizer, build_wordpiece
+
+WORDS = ("the", "cat", "sat", "on", "a", "mat", "dog", "big", "saw", "un")
+VOCABULARY = (*SPECIAL_TOKENS, *WORDS, "##s", "##ly", ".", ",", "-")
+
+
+def make_tokenizer():
+    return Tokenizer(build_wordpiece(VOCABULARY, lowercase=True, strip_accents=None))
+
+
+def make_body(positions=48):
+    """N=4, H=8, F=37, L=2; heads that attend to few tokens, differently from row to row."""
+    config = BertConfig(
+        vocab_size=len(VOCABULARY),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=37,
+        max_position_embeddings=positions,
+    )
+    model = BertModel(config, pooling=False)
+    params = jax.jit(model.init)(jax.random.key(3), jnp.zeros((1, 1), jnp.int32))["params"]
+    attention = params["encoder"]["layers"]["attention"]
+    for name in ("query", "key"):
+        attention[name]["kernel"] *= 10
+    return Body(model, params, make_tokenizer())
+
+
+def make_texts(body, lengths, seed=0):
+    """Texts of so many words, some of two tokens, some with punctuation; the last is a pair."""
+    rng = np.random.default_rng(seed)
+    choices = (*WORDS, "cats", "unly", ".", ",")
+    texts = [" ".join(rng.choice(choices, length)) for length in lengths]
+    texts[-1] = (texts[-1], "the dog saw the cat .")
+    return encode_texts(body.tokenizer, texts, body.model.config.max_position_embeddings)
