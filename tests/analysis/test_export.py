@@ -12,14 +12,14 @@ import pytest
 from bertjax.analysis import selection as selection_module
 from bertjax.analysis.bertviz import to_bertviz
 from bertjax.analysis.capture import Captured, capture, load_body
-from bertjax.analysis.encoding import encode_texts, merge_subwords
+from bertjax.analysis.encoding import encode_texts, encode_words, merge_subwords
 from bertjax.analysis.export import write_captures
 from bertjax.analysis.selection import TEXT_FIELDS, select
 from bertjax.analysis.shards import Shards
 from bertjax.errors import UserError
 
 TINY = Path(__file__).parents[1] / "parity" / "golden" / "tiny_bert"
-TEXTS = ["this is what they had", "a", ("it was", "the cat [MASK]"), "Ωmega is \u2028 in."]
+TEXTS = ["this is what they had", "a", ("it was", "the cat [MASK]"), "Ωmega is in."]
 LINES = "".join(("\t".join(text) if isinstance(text, tuple) else text) + "\n" for text in TEXTS[:3])
 FORMATS = {"npz": "x.npz", "parquet": "x.parquet", "arrow": "x.arrow", "shards": "x"}
 
@@ -117,6 +117,15 @@ def test_part_of_the_layers_and_heads_and_words(body, captures, tmp_path, format
                 np.testing.assert_allclose(
                     record["hidden"][place, word], one.hidden[layer, own].mean(axis=0), atol=1e-6
                 )
+
+
+def test_given_words_come_back_whatever_is_in_them(body, tmp_path):
+    texts = encode_words(body.tokenizer, [["it", "a\u2028b", "in\x85", '"\n'], ["of"]], 17)
+    captures = list(capture(body, texts))
+    for format, name in FORMATS.items():
+        write_captures(tmp_path / name, captures, select(body.model.config))
+        for record, one in zip(read(tmp_path / name, format), captures, strict=True):
+            check_same(record, one)
 
 
 def test_half_precision_keeps_the_rows_at_one(body, captures):
