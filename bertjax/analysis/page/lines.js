@@ -104,6 +104,7 @@ class LineView {
 
   draw() {
     const { map, looked } = this;
+    this.least = this.leastDrawn();
     this.markWords();
     const width = this.canvas.clientWidth;
     const height = map.size * this.rowHeight;
@@ -133,9 +134,8 @@ class LineView {
       }
       return;
     }
-    const least = this.leastDrawn();
     map.weights.forEach((weight, place) => {
-      if (weight >= least) line(Math.floor(place / map.size), place % map.size, weight);
+      if (weight >= this.least) line(Math.floor(place / map.size), place % map.size, weight);
     });
   }
 
@@ -148,12 +148,11 @@ class LineView {
     while (step > 0 && total + counts[step] <= MOST_LINES) total += counts[step--];
     const least = ((step + 0.5) / 256) ** 2;
     // Even attention of a long text has no heavy lines at all: then the heaviest there are.
-    return step === 0 || total ? Math.max(least, Math.min(LEAST_WEIGHT, 1 / this.map.size)) : 2;
+    return step === 0 || total ? Math.max(least, Math.min(LEAST_WEIGHT, 1 / this.map.size)) : Infinity;
   }
 
   markWords() {
     const { map, looked } = this;
-    this.element.classList.toggle("looking", Boolean(looked));
     for (const [side, items] of Object.entries(this.items)) {
       items.forEach((item, index) => {
         const button = item.firstChild;

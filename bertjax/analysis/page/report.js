@@ -62,7 +62,9 @@ function drawHead() {
   byId("matrix").hidden = state.view !== "matrix";
   if (state.view === "lines") lines.show(map, `${state.sentence}/${state.unit}/${state.special}`);
   else matrix.show(map, name);
-  byId("map-meaning").textContent = explainMap(state.sentence, state.layer, state.head, state);
+  const light = state.view === "lines" && Number.isFinite(lines.least)
+    ? ` Lines below ${show(lines.least)} are drawn only of a word that is looked at.` : "";
+  byId("map-meaning").textContent = explainMap(state.sentence, state.layer, state.head, state) + light;
 }
 
 function drawHeadFigures() {
