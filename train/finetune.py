@@ -83,6 +83,11 @@ def finetune(config: FinetuneConfig, data: TaskData) -> int:
     """One run from labelled examples to model directory. Returns the exit code."""
     # ---------------------------------------------------------------- model and examples
     task = data.task
+    if not data.validation and (config.scoring.score or config.scoring.patience):
+        raise UserError(
+            "scoring.score and scoring.patience look at the validation split, and there is none:"
+            " give data.validation, or a data.validation_share above 0"
+        )
     start = resolve_finetuned_model(config.model, task, config.seed)
     bert_config, tokenizer = start.config, start.tokenizer
     if config.max_length > bert_config.max_position_embeddings:

@@ -404,6 +404,14 @@ def test_wrong_options_are_named(tmp_path, pretrained, fields, message):
         run(make_config(tmp_path, pretrained, **fields))
 
 
+@pytest.mark.parametrize("fields", [{"score": "loss"}, {"patience": 2}])
+def test_scoring_without_a_validation_split_is_refused(tmp_path, pretrained, fields):
+    config = make_config(tmp_path, pretrained, scoring=ScoringConfig(**fields))
+    data = dataclasses.replace(config.data, validation_share=0.0)
+    with pytest.raises(UserError, match="look at the validation split, and there is none"):
+        run(dataclasses.replace(config, data=data))
+
+
 def test_more_layers_than_there_are_cannot_be_kept(tmp_path, pretrained):
     model = FinetunedModelConfig(init=pretrained, num_hidden_layers=3)
     with pytest.raises(UserError, match="between 1 and the 2 layers of"):
