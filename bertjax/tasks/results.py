@@ -108,6 +108,11 @@ def make_model_card(
         if split in results:
             scores += [f"| {split} | {name} | {value:.4f} |" for name, value in
                        single_scores(results[split]).items()]  # fmt: skip
+    said = ["The last checkpoint was kept: there was no validation split."]
+    if "validation" in results:
+        said = [f"The checkpoint with the best validation {results['score']} was kept."]
+    if "test" in results:
+        said.append("The test split was scored once, at the end.")
     return "\n".join(
         [
             "---",
@@ -118,8 +123,7 @@ def make_model_card(
             f"# {task.architecture} for {task.name}",
             "",
             f"Fine-tuned from `{base}` with bertjax, seed {results['seed']},"
-            f" {results['steps']} steps. The checkpoint with the best validation"
-            f" {results['score']} was kept; the test split was scored once, at the end.",
+            f" {results['steps']} steps. {' '.join(said)}",
             "",
             "| split | score | value |",
             "|---|---|---|",

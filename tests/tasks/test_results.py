@@ -6,7 +6,7 @@ import math
 import pytest
 
 from bertjax.tasks.regression import Regression
-from bertjax.tasks.results import write_json, write_predictions
+from bertjax.tasks.results import make_model_card, write_json, write_predictions
 
 
 def test_numbers_that_are_not_finite_are_null_in_json(tmp_path):
@@ -32,3 +32,18 @@ def test_predictions_leave_alone_what_lies_beside_them(tmp_path, monkeypatch, fo
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
     names = {path.name for path in (tmp_path / folder).iterdir()} - {"thesis.tex"}
     assert names == {"predictions.jsonl", "predictions.tsv"}
+
+
+def test_model_card_says_what_was_scored_and_nothing_else():
+    facts = {"seed": 3, "steps": 40, "score": "pearson"}
+    scores = {"pearson": 0.5, "spearman": None, "total": 7}
+    card = make_model_card(
+        Regression(), {**facts, "validation": scores, "test": scores}, "seed: 3\n", ["d"], "base"
+    )
+    assert "`base` with bertjax, seed 3, 40 steps. The checkpoint with the best validation" in card
+    assert "| test | pearson | 0.5000 |" in card
+    assert "spearman" not in card
+    card = make_model_card(Regression(), facts, "seed: 3\n", ["d"], "base")
+    assert "The last checkpoint was kept: there was no validation split." in card
+    assert "best validation" not in card
+    assert "scored once" not in card
