@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import bertjax
 from bertjax.commands import (
+    analyze,
     attention,
     compare,
     embed,
@@ -25,6 +26,7 @@ COMMANDS = {
     "evaluate": evaluate,
     "compare": compare,
     "embed": embed,
+    "analyze": analyze,
     "attention": attention,
     "prune": prune,
     "info": info,

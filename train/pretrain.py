@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from bertjax.analysis.development_config import DevelopmentConfig
 from bertjax.config import BertConfig
 from bertjax.errors import UserError, program
 from bertjax.interop.huggingface import load_model_directory, save_model_directory
@@ -82,6 +83,7 @@ class PretrainConfig:
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = dataclasses.field(default_factory=ScheduleConfig)
     evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
+    development: DevelopmentConfig = dataclasses.field(default_factory=DevelopmentConfig)
     checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
     seed: int = 0
@@ -181,6 +183,14 @@ def pretrain(config: PretrainConfig) -> int:
         f"{flops:.3g} FLOP a step; matrix products run at {rate / 1e9:,.0f} GFLOP/s here"
     )
 
+    development = None
+    if config.development.examples:
+        from bertjax.analysis.development import Development
+
+        development = Development(
+            config.development, bert_config, prepared.tokenizer_path, prepared.validation, run
+        )
+
     # ---------------------------------------------------------------- compile
     batches = TrainingBatches(prepared.train, config.batch_size, config.seed, clock.most_steps)
     evaluate = make_evaluation(config.evaluation, model, vocabulary, prepared.token_counts, mesh)
@@ -208,12 +218,20 @@ def pretrain(config: PretrainConfig) -> int:
             notes = {"identity": identity, "best": best, "seconds": clock.seconds}
             checkpoints.save(state, notes, scores and scores["loss"])
 
+        def look_inside(state: TrainState) -> None:
+            if development:
+                started = time.perf_counter()
+                figures = development.measure(state.params)
+                seconds = time.perf_counter() - started
+                metrics.write(int(state.step), "analysis", figures, {"seconds": seconds})
+
         def validate(state: TrainState) -> bool:
             nonlocal best
             step = int(state.step)
             scores, seconds = evaluate(state.params, prepared.validation, config.evaluation.rows)
             metrics.write(step, "validation", scores, {"seconds": seconds})
             progress.say(f"step {step}: validation {describe_scores(scores)}")
+            look_inside(state)
             if scores["loss"] < best:
                 best = scores["loss"]
                 save_model_directory(
@@ -223,6 +241,8 @@ def pretrain(config: PretrainConfig) -> int:
             return False
 
         # ------------------------------------------------------------ the loop (training/loop.py)
+        if step == 0:
+            look_inside(state)
         clock.start(seconds_before)
         if clock.is_over(step) and "validation" not in done:
             validate(state)
@@ -259,6 +279,12 @@ def pretrain(config: PretrainConfig) -> int:
     metrics.write(step, "test", scores, {"seconds": seconds})
     metrics.close()
     progress.say(f"test {describe_scores(scores)}")
+    if config.development.examples:
+        from bertjax.analysis.development import draw_development
+
+        lines = [one for one in read_metrics(run / "metrics.jsonl") if one["split"] == "analysis"]
+        draw_development(lines, run / "development.png")
+        progress.say(f"heads      {run / 'development.png'}")
     progress.say(
         f"model      {run / 'model'}\nmetrics    {run / 'metrics.jsonl'}\n"
         f'try it     bertjax fill-mask --model {run / "model"} "... [MASK] ..."'

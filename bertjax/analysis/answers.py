@@ -112,6 +112,13 @@ def load_whole_model(path: Path | str, architecture: str | None = None) -> Whole
     return WholeModel(model, params, tokenizer, tuple(notes))
 
 
+def randomize_whole_model(whole: WholeModel, seed: int = 0) -> WholeModel:
+    """The control: the same shape with new random weights."""
+    tokens = jnp.zeros((1, 1), jnp.int32)
+    params = jax.jit(whole.model.init)(jax.random.key(seed), tokens)["params"]
+    return whole._replace(params=params, notes=())
+
+
 def check_target(whole: WholeModel, encoded: EncodedText, target: Target) -> None:
     """Checks that the model has such a number for the text.
 

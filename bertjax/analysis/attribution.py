@@ -133,9 +133,9 @@ def multiply_gradient_by_input(
 ) -> Attribution:
     """Gradient x input over the embeddings' output, summed over D.
 
-    To be distrusted on a BERT: its first layer normalises the token's vector after attention has
-    been added, so that an answer hardly changes with the vector's length, and the slope along it is
-    near 0 however much the token matters. Integrated gradients do not have this fault.
+    It can miss what matters: the first layer normalises a token's vector after attention has been
+    added, so that where attention adds little, the answer does not change with the vector's length,
+    and the slope along it is near 0. Integrated gradients do not have this fault.
 
     Source: Shrikumar et al. 2016.
     """

@@ -3,12 +3,12 @@
 import argparse
 import contextlib
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from bertjax.commands.screen import add_json, count_on, print_json, read_lines
+from bertjax.commands.screen import add_json, count_on, print_json
+from bertjax.commands.texts import KINDS, add_columns, read_texts, standard_input
 from bertjax.errors import UserError
 
 SUMMARY = "what every head attends to in texts, into an .npz, .parquet, .arrow or other file"
@@ -24,9 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         nargs="+",
         default=["-"],
-        help=".txt files (a text a line, the two of a pair parted by a tab), or .csv, .tsv, .json,"
-        " .jsonl, .parquet (one or two of their columns), each also .gz; - reads standard input,"
-        " lines as of a .txt file; empty ones are left out (default: -)",
+        help=f"{KINDS}; - reads standard input, lines as of a .txt file; empty ones are left out"
+        " (default: -)",
     )
     parser.add_argument(
         "--output",
@@ -89,20 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what becomes of a longer text: it stops the command, or is cut into windows between"
         " words; pairs are never cut (default: %(default)s)",
     )
-    parser.add_argument(
-        "--text-column",
-        metavar="NAME",
-        default="text",
-        help="of tables: the text, or the first of a pair (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--pair-column",
-        metavar="NAME",
-        help="of tables: the second of a pair (default: texts stand alone)",
-    )
-    parser.add_argument(
-        "--encoding", default="utf-8", help="of the text files (default: %(default)s)"
-    )
+    add_columns(parser)
     add_json(parser)
 
 
@@ -119,7 +105,7 @@ def run(options: argparse.Namespace) -> None:
         raise UserError(f"--format {options.format} is for a file; name one with --output")
     format = options.format or ("bertviz" if to_screen else format_of(options.output))
     with contextlib.ExitStack() as stack:
-        lines = stack.enter_context(_standard_input()) if options.input == ["-"] else None
+        lines = stack.enter_context(standard_input()) if options.input == ["-"] else None
         body = load_body(options.model)
         config = body.model.config
         selection = select(
@@ -133,7 +119,7 @@ def run(options: argparse.Namespace) -> None:
             )
 
         def encode() -> Iterator[Any]:
-            texts = _read(options, lines)
+            texts = read_texts(options, options.input, lines)
             return encode_stream(body.tokenizer, texts, length, too_long=options.too_long)
 
         total = sum(1 for _ in encode())
@@ -173,58 +159,3 @@ def _tell(options: argparse.Namespace, count: int, format: str, about: dict[str,
             f" between {about['units']}, {about['dtype']}, {size / 1e6:,.1f} MB",
             file=sys.stderr,
         )
-
-
-@contextlib.contextmanager
-def _standard_input() -> Iterator[IO[str]]:
-    """The lines of standard input that are not empty, as a file that can be read twice."""
-    with tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n") as file:
-        for line in read_lines("a text a line, the two of a pair parted by a tab"):
-            file.write(line + "\n")
-        yield file
-
-
-def _read(
-    options: argparse.Namespace, lines: IO[str] | None
-) -> Iterator[tuple[str, str | tuple[str, str]]]:
-    """Every text that is not empty, with its place."""
-    from bertjax.text import streams
-    from bertjax.text.records import RecordConfig, read_records, shown
-    from bertjax.text.sources import find_sources
-
-    if lines is not None:
-        lines.seek(0)
-        for number, line in enumerate(lines, start=1):
-            yield _part(f"standard input, text {number}", line.removesuffix("\n"))
-        return
-    streams.check_encoding(options.encoding)
-    config = RecordConfig(encoding=options.encoding)
-    columns = {options.text_column: "--text-column"}
-    if options.pair_column is not None:
-        columns[options.pair_column] = "--pair-column"
-    for source in find_sources(options.input, options.encoding):
-        if source.kind == "txt":
-            for number, line in enumerate(streams.lines(source, config), start=1):
-                if line.strip():
-                    yield _part(f"{source.name}:{number}", line.strip())
-            continue
-        for place, values in read_records(source, config, columns):
-            texts = [values[column] or "" for column in columns]
-            for column, text in zip(columns, texts, strict=True):
-                if not isinstance(text, str):
-                    raise UserError(
-                        f"{place}: the field {column!r} holds {shown(text)}, not text; name another"
-                        f" with {columns[column]}"
-                    )
-            if any(text.strip() for text in texts):
-                yield place, texts[0] if len(texts) == 1 else (texts[0], texts[1])
-
-
-def _part(place: str, line: str) -> tuple[str, str | tuple[str, str]]:
-    """A line's text, or the two of a pair."""
-    parts = line.split("\t")
-    if len(parts) > 2:
-        raise UserError(
-            f"{place}: {len(parts) - 1} tabs; one tab parts the two of a pair, and a text has none"
-        )
-    return place, line if len(parts) == 1 else (parts[0], parts[1])

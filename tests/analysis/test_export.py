@@ -228,7 +228,10 @@ def test_folder_that_holds_no_shards_is_told(tmp_path):
 @pytest.mark.parametrize("words", [False, True])
 def test_bertviz_form_is_what_its_views_take(body, captures, words):
     chosen = select(body.model.config, words=words)
-    single, pair = (to_bertviz(chosen.apply(captures[k]), words) for k in (0, 2))
+    texts = encode_texts(body.tokenizer, [("it was a cat", "the cat")], 17)
+    # A has a word of three tokens, so that B starts elsewhere among words.
+    both = (captures[0], *capture(body, texts))
+    single, pair = (to_bertviz(chosen.apply(one), words) for one in both)
     assert list(pair) == ["attention", "tokens", "sentence_b_start"]
     length = len(pair["tokens"])
     assert [layer.shape for layer in pair["attention"]] == [(1, 4, length, length)] * 5

@@ -432,3 +432,13 @@ def test_mistake_ends_program_with_one_paragraph_and_code_2(launch, tmp_path):
     assert output == ""
     assert errors.startswith("error: ")
     assert errors.count("\n") == 1
+
+
+def test_heads_are_looked_at_from_the_first_step_on(prepared, tmp_path):
+    run = tmp_path / "run"
+    assert pretrain(read_config(prepared, run, "--development.examples", 6)) == 0
+    lines = [line for line in read_metrics(run / "metrics.jsonl") if line["split"] == "analysis"]
+    assert [line["step"] for line in lines] == [0, 4, 8, 12]
+    assert lines[0]["cka_to_first"] == pytest.approx(1)
+    assert lines[-1]["entropy_0"] != lines[0]["entropy_0"]
+    assert (run / "development.png").stat().st_size > 10_000

@@ -3,6 +3,8 @@
 // Cells that carry their number; more would be too narrow for it.
 const MOST_HEADS_WITH_NUMBERS = 12;
 const THUMBNAIL_DOTS = 40;
+// Milliseconds of drawing after which the page may answer its reader.
+const LONGEST_PAUSE = 60;
 
 class HeadGrid {
   constructor(element, layers, heads, onchoose) {
@@ -98,23 +100,18 @@ class HeadGrid {
     return make("span", { class: "scale" }, box, text);
   }
 
-  // Draws the small maps, a layer at a time, so that the page answers in between.
+  // Draws the small maps, for a short while at a time, so that the page answers in between.
   showMaps(sentence, options) {
     const drawing = ++this.drawing;
     this.element.classList.add("maps");
-    const draw = (layer) => {
-      if (drawing !== this.drawing || layer === this.layers) return;
-      this.cells[layer].forEach((cell, head) => {
-        cell.classList.remove("grey");
-        cell.style.background = cell.style.color = "";
-        cell.firstChild.textContent = "";
-        const canvas = cell.querySelector("canvas") || cell.appendChild(make("canvas"));
-        thumbnail(canvas, sentence, layer, head, options, THUMBNAIL_DOTS);
-        cell.title = `layer ${layer}, head ${head}`;
-        cell.setAttribute("aria-label", `attention map, ${cell.title}`);
-      });
-      if (layer + 1 < this.layers) setTimeout(() => draw(layer + 1));
-      else this.element.dataset.drawn = drawing;
+    delete this.element.dataset.drawn;
+    const draw = (first) => {
+      if (drawing !== this.drawing) return;
+      const end = performance.now() + LONGEST_PAUSE;
+      let layer = first;
+      while (layer < this.layers && performance.now() < end) this.drawLayer(layer++, sentence, options);
+      if (layer < this.layers) setTimeout(() => draw(layer));
+      else this.element.dataset.drawn = "true";
     };
     draw(0);
     const shown = data.sentences[sentence].tokens.length > THUMBNAIL_DOTS
@@ -122,5 +119,17 @@ class HeadGrid {
         `${THUMBNAIL_DOTS} dots).` : "Each dot is an edge between two tokens.";
     return [make("span", {}, `From each token (row) to each token (column). ${shown} Colours go up ` +
       "to each head's own heaviest edge.")];
+  }
+
+  drawLayer(layer, sentence, options) {
+    this.cells[layer].forEach((cell, head) => {
+      cell.classList.remove("grey");
+      cell.style.background = cell.style.color = "";
+      cell.firstChild.textContent = "";
+      const canvas = cell.querySelector("canvas") || cell.appendChild(make("canvas"));
+      thumbnail(canvas, sentence, layer, head, options, THUMBNAIL_DOTS);
+      cell.title = `layer ${layer}, head ${head}`;
+      cell.setAttribute("aria-label", `attention map, ${cell.title}`);
+    });
   }
 }

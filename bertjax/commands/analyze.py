@@ -1,0 +1,211 @@
+"""`bertjax analyze`: takes a model apart, and writes one report to explore."""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import bertjax
+from bertjax.commands.screen import add_json, console, count_on, print_json
+from bertjax.commands.texts import KINDS, add_columns, read_texts
+from bertjax.errors import UserError
+
+if TYPE_CHECKING:
+    from bertjax.analysis.report_data import ReportData
+
+SUMMARY = "what a model's heads and layers do, as a report to explore"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options."""
+    parser.add_argument(
+        "--model", metavar="DIR", required=True, help="a model directory (required)"
+    )
+    parser.add_argument(
+        "--text", metavar="FILE", nargs="+", required=True, help=f"{KINDS} (required)"
+    )
+    parser.add_argument(
+        "--treebank",
+        metavar="FILE",
+        nargs="+",
+        default=[],
+        help="CoNLL-U files: adds heads that follow dependencies, and probes (default: none)",
+    )
+    parser.add_argument(
+        "--labels",
+        metavar="FILE",
+        nargs="+",
+        default=[],
+        help="labelled files of a fine-tuned model's task: which heads matter for it (default:"
+        " none; a model with a masked-LM head is measured on the texts)",
+    )
+    parser.add_argument(
+        "--output", metavar="DIR", required=True, help="of report.html and its figures (required)"
+    )
+    parser.add_argument(
+        "--limit",
+        metavar="TEXTS",
+        type=int,
+        default=200,
+        help="measure on so many of the texts, the first ones; 0 = all (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--shown",
+        metavar="TEXTS",
+        type=int,
+        default=12,
+        help="put the attention of so many into the report (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-length",
+        metavar="T",
+        type=int,
+        help="longest text in tokens; longer ones are cut into windows (default: the model's"
+        " max_position_embeddings)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the random control (default: %(default)s)"
+    )
+    add_columns(parser)
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measures section by section, then writes the report."""
+    from bertjax.analysis import survey
+    from bertjax.analysis.capture import load_body, randomize
+    from bertjax.analysis.encoding import encode_stream
+    from bertjax.analysis.report import write_report
+    from bertjax.training.batches import check_seed
+
+    check_seed(options.seed)
+    for name, least in (("limit", 0), ("shown", 1)):
+        if getattr(options, name) < least:
+            raise UserError(f"--{name} {getattr(options, name)} must be at least {least}")
+    started = time.perf_counter()
+    body = load_body(options.model)
+    config = body.model.config
+    most = config.max_position_embeddings
+    length = most if options.max_length is None else options.max_length
+    if not 3 <= length <= most:
+        raise UserError(
+            f"--max-length {length} must lie between 3 and the model's {most} positions"
+        )
+    found = list(read_texts(options, options.text))
+    if not found:
+        raise UserError(f"{', '.join(options.text)}: no text, only empty lines; give a text a line")
+    kept = found[: options.limit] if options.limit else found
+    texts = list(encode_stream(body.tokenizer, kept, length, too_long="windows"))
+    shown = texts[: options.shown]
+    control = randomize(body, options.seed)
+    notes = [*body.notes]
+    if len(kept) < len(found):
+        notes.append(f"measured on the first {len(kept):,} of {len(found):,} texts (--limit)")
+    for note in notes:
+        print(note, file=sys.stderr)
+
+    from bertjax.analysis.report_data import ReportData
+
+    parts = [ReportData("", notes=notes)]
+    with count_on("attention", 4 * len(texts) + len(shown)) as progress:
+        parts.append(survey.survey_attention(body, control, texts, shown, progress))
+    if len(texts) > 1:
+        with count_on("layers", len(texts)) as progress:
+            parts.append(survey.survey_layers(body, texts, progress))
+    parts += _survey_heads(options, texts, shown, length)
+    if options.treebank:
+        parts += _survey_treebank(options, body, control, length)
+
+    facts = {
+        "model": str(options.model),
+        "layers": config.num_hidden_layers,
+        "heads a layer": config.num_attention_heads,
+        "hidden size": config.hidden_size,
+        "vocabulary": config.vocab_size,
+        "texts": len(kept),
+        "tokens": sum(len(text.token_ids) for text in texts),
+        "seed of the random control": options.seed,
+        "bertjax": bertjax.__version__,
+        "seconds": round(time.perf_counter() - started),
+    }
+    data = survey.join(Path(options.model).resolve().name, facts, parts)
+    written = write_report(data, options.output)
+    _tell(options, written)
+
+
+def _survey_heads(
+    options: argparse.Namespace, texts: list[Any], shown: list[Any], length: int
+) -> "list[ReportData]":
+    """What needs the model's own head: the lens, and which attention heads matter."""
+    from bertjax.analysis import survey
+    from bertjax.analysis.answers import load_whole_model, randomize_whole_model
+    from bertjax.analysis.lens import load_masked_model
+    from bertjax.analysis.objective import masked_language_objective, task_objective
+    from bertjax.analysis.report_data import ReportData
+    from bertjax.tasks.reading import DataConfig, read_task_examples, task_of_model
+
+    whole = load_whole_model(options.model)
+    words = whole.architecture in ("BertForMaskedLM", "BertForPreTraining")
+    parts = []
+    if words:
+        with count_on("words", 2 * len(texts) + len(shown)) as progress:
+            parts.append(
+                survey.survey_words(load_masked_model(options.model), texts, shown, progress)
+            )
+    if options.labels:
+        try:
+            task = task_of_model(whole.config, whole.architecture)
+        except UserError as error:
+            raise UserError(f"--labels: {options.model}: {error}") from None
+        examples, notes = read_task_examples(
+            task.name, options.labels, DataConfig(encoding=options.encoding)
+        )
+        if options.limit:
+            examples = examples[: options.limit]
+        parts.append(ReportData("", notes=notes))
+        objective, what = task_objective(whole, task, examples, length), f"{task.name} loss"
+    elif words:
+        objective, what = masked_language_objective(whole, texts, options.seed), "masked-LM loss"
+    else:
+        return parts
+    random = randomize_whole_model(whole, options.seed)
+    heads = whole.config.num_hidden_layers * whole.config.num_attention_heads
+    # The curve is drawn in the order of importance and in five random ones.
+    measurements = 6 * (min(survey.PRUNING_STEPS, heads) + 1)
+    with count_on("heads", 2 * objective.examples + measurements) as progress:
+        parts.append(
+            survey.survey_importance(objective, whole.params, random.params, what, progress)
+        )
+    return parts
+
+
+def _survey_treebank(
+    options: argparse.Namespace, body: Any, control: Any, length: int
+) -> "list[ReportData]":
+    """Syntax and probes."""
+    from bertjax.analysis import survey
+    from bertjax.analysis.report_data import ReportData
+    from bertjax.analysis.treebank import encode_treebank, read_treebank
+
+    treebank = read_treebank(options.treebank, options.encoding)
+    encoded = encode_treebank(body.tokenizer, treebank.sentences, length)
+    parts = [ReportData("", notes=[*treebank.notes()])]
+    with count_on("syntax", 2 * len(encoded.sentences)) as progress:
+        parts.append(survey.survey_syntax(body, control, encoded, progress))
+    with count_on("probes", 2 * len(encoded.sentences) + 4) as progress:
+        parts.append(survey.survey_probes(body, control, encoded, progress))
+    return parts
+
+
+def _tell(options: argparse.Namespace, written: list[Path]) -> None:
+    page = Path(options.output) / "report.html"
+    if options.json:
+        numbers = json.loads((Path(options.output) / "numbers.json").read_text(encoding="utf-8"))
+        print_json(numbers)
+        return
+    out = console()
+    out.print(f"report     {page} ({page.stat().st_size / 1e6:.1f} MB)")
+    out.print(f"numbers    {Path(options.output) / 'numbers.json'}")
+    out.print(f"figures    {len(written) - 2} files in {Path(options.output) / 'figures'}")

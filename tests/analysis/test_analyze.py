@@ -1,0 +1,99 @@
+"""`bertjax analyze` from texts to the report, on small models."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from bertjax.config import BertConfig
+from bertjax.interop.huggingface import save_model_directory
+from bertjax.model.bert import ARCHITECTURES
+from bertjax.text.tokenizer import Tokenizer, build_wordpiece
+
+WORDS = ["the", "dog", "cat", "sees", "hears", "a", "bird", "red", "old", ".", "good", "bad"]
+TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
+
+
+def save(folder, architecture, **fields):
+    config = BertConfig(
+        vocab_size=len(TOKENS), hidden_size=24, num_hidden_layers=2, num_attention_heads=3,
+        intermediate_size=29, max_position_embeddings=12, **fields,
+    )  # fmt: skip
+    model = ARCHITECTURES[architecture](config)
+    params = jax.jit(model.init)(jax.random.key(3), np.zeros((1, 1), np.int32))["params"]
+    Tokenizer(build_wordpiece(TOKENS, True, None)).save(folder / "tokenizer")
+    save_model_directory(folder / "model", config, params, folder / "tokenizer", architecture)
+    return folder / "model"
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory):
+    path = tmp_path_factory.mktemp("texts") / "texts.txt"
+    draw = np.random.default_rng(0)
+    lines = [" ".join(draw.choice(WORDS, 7)) for _ in range(9)]
+    path.write_text("\n\n".join(lines) + "\n" + " ".join(WORDS * 2) + "\n")  # one is too long
+    return path
+
+
+def test_report_has_every_section_that_the_model_allows(bertjax_command, texts, tmp_path):
+    model = save(tmp_path, "BertForMaskedLM")
+    code, out, err = bertjax_command(
+        "analyze", "--model", model, "--text", texts, "--output", tmp_path / "report",
+        "--shown", 2, "--json",
+    )  # fmt: skip
+    assert code == 0, err
+    numbers = json.loads(out)
+    assert numbers == json.loads((tmp_path / "report" / "numbers.json").read_text())
+    names = {one["name"] for one in numbers["headFigures"]}
+    assert {"entropy", "previous", "class", "nearest", "importance"} <= names
+    assert "block" not in names  # there are no pairs
+    assert {one["name"] for one in numbers["curves"]} == {"far-words", "lens", "pruning"}
+    entropy = next(one for one in numbers["headFigures"] if one["name"] == "entropy")
+    assert np.shape(entropy["figures"]["value"]) == (2, 3)
+    facts = dict(numbers["facts"])
+    assert facts["texts"] == 10
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert (tmp_path / "report" / "figures").is_dir()
+
+
+def test_labels_say_which_heads_matter_for_the_task(bertjax_command, texts, tmp_path):
+    labels = ("no", "yes")
+    model = save(tmp_path, "BertForSequenceClassification", id2label=labels)
+    table = tmp_path / "labelled.csv"
+    table.write_text(
+        "text,label\n" + "".join(f"the {w} dog,{labels[k % 2]}\n" for k, w in enumerate(WORDS))
+    )
+    code, _, err = bertjax_command(
+        "analyze", "--model", model, "--text", texts, "--labels", table, "--limit", 6,
+        "--output", tmp_path / "report",
+    )  # fmt: skip
+    assert code == 0, err
+    assert "first 6 of 10 texts" in err
+    numbers = json.loads((tmp_path / "report" / "numbers.json").read_text())
+    assert {one["name"] for one in numbers["curves"]} == {"far-words", "pruning"}
+    assert numbers["lenses"] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--max-length", 99), "must lie between 3 and the model's 12 positions"),
+        (("--shown", 0), "--shown 0 must be at least 1"),
+        (("--limit", -1), "--limit -1 must be at least 0"),
+        (("--seed", -1), "seed=-1"),
+        (("--labels", "none.csv"), "has no head of a supervised task"),
+        (("--treebank", "none.conllu"), "none.conllu"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_written(
+    bertjax_command, texts, tmp_path, options, message
+):
+    model = save(tmp_path, "BertForMaskedLM")
+    code, _, err = bertjax_command(
+        "analyze", "--model", model, "--text", texts, "--output", tmp_path / "report", *options
+    )
+    assert (code, "Traceback" in err) == (2, False)
+    assert message in err
+    assert not (tmp_path / "report").exists()
