@@ -144,7 +144,8 @@ def study_mixing(
     """The mixture of a model's layers and of its control's.
 
     The intervals of the weights are over resamples of the training sentences, each of which has
-    trained a classifier of its own; that of the accuracy is over the test sentences.
+    trained a classifier of its own; that of the accuracy is over the test sentences. A resample has
+    fewer different sentences (about 63 %), so that a small weight may lie outside its interval.
 
     Args:
         what: tags or relations, see `make_task`.
