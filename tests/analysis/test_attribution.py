@@ -197,6 +197,9 @@ def test_hooks_into_the_model_that_change_nothing_change_no_bit(make_model, enco
     for hooks in ({"embedded": embedded}, {"probs_offset": offset}):
         np.testing.assert_array_equal(forward(**hooks).logits, plain.logits)
     assert not np.array_equal(forward(embedded=2 * embedded).logits, plain.logits)
+    # What is added to the first layer's maps is added as it is.
+    probs = forward(probs_offset=offset + 0.25).encoder.trace.probs[0]
+    np.testing.assert_allclose(probs, plain.encoder.trace.probs[0] + 0.25, rtol=1e-6)
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "gradient-x-input"])

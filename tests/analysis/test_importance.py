@@ -113,8 +113,28 @@ def test_masked_tokens_are_the_same_ones_at_every_call(tiny, texts):
     np.testing.assert_array_equal(measured[0].counts, [1, 1, 2])
     np.testing.assert_allclose(measured[0].sums[:2], measured[1].sums, rtol=1e-6)
     assert 0 <= measured[0].score <= 1
+    # Each text has masks of its own: the same words twice are not the same examples.
+    twice = masked_language_objective(tiny, [texts[2]] * 4).measure(tiny.params)
+    assert len(set(twice.sums.round(4).tolist())) > 1
     other = masked_language_objective(tiny, texts, seed=1).measure(tiny.params)
     assert not np.allclose(other.sums, measured[0].sums)
+
+
+def test_loss_is_that_of_the_masked_tokens(tiny, texts):
+    objective = masked_language_objective(tiny, texts)
+    measured = objective.measure(tiny.params)
+    for numbers, (masked, types, sequence_ids) in objective._batches:
+        output = jax.jit(tiny.model.apply)(
+            {"params": tiny.params}, masked.token_ids, types, sequence_ids
+        )
+        scores = np.asarray(output.mlm_logits, np.float64)
+        for row, number in enumerate(numbers):
+            used = masked.weights[row] > 0
+            at, labels = masked.positions[row, used], masked.labels[row, used]
+            np.testing.assert_array_equal(texts[number].token_ids[at], labels)
+            own = scores[row, at]
+            losses = np.log(np.exp(own).sum(axis=-1)) - own[np.arange(len(at)), labels]
+            assert measured.sums[number] == pytest.approx(losses.sum(), rel=1e-5)
 
 
 def make_tagging(wired):
