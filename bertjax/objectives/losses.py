@@ -15,7 +15,7 @@ class Total(NamedTuple):
 
     def mean(self) -> Float[Array, ""]:
         """sum / count; 0 where nothing was counted."""
-        return self.sum / jnp.maximum(self.count, 1)
+        return self.sum / jnp.where(self.count > 0, self.count, 1)
 
 
 def cross_entropy(

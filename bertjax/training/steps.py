@@ -92,7 +92,7 @@ def make_train_step(
     ) -> tuple[Array, tuple[Mapping[str, Total], Any]]:
         inputs, row_ids = part
         totals, statistics = objective.totals(params, statistics, inputs, row_ids, key)
-        means = (totals[name].sum / jnp.maximum(counts[name], 1) for name in objective.terms)
+        means = (Total(totals[name].sum, counts[name]).mean() for name in objective.terms)
         return sum(means), (dict(totals), statistics)
 
     def step(

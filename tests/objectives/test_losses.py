@@ -149,3 +149,8 @@ def test_choice_loss_compares_the_choices_of_a_question():
     smoothed = choice_cross_entropy(scores, questions, right, 0.1)
     expected += 0.1 * ((2 - 1.5) + (3 - 4))
     assert float(smoothed.sum) == pytest.approx(expected, rel=1e-5)
+
+
+def test_mean_is_by_the_weight_however_small_it_is():
+    assert Total(jnp.float32(0.3), jnp.float32(0.2)).mean() == pytest.approx(1.5)
+    assert Total(jnp.float32(0), jnp.float32(0)).mean() == 0

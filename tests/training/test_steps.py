@@ -3,12 +3,16 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
+from bertjax.objectives.losses import Total
 from bertjax.objectives.masking import EVALUATION_SEED, MaskingConfig, mask_tokens
 from bertjax.objectives.pretraining import make_eval_step
 from bertjax.training.batches import evaluation_batches
 from bertjax.training.sharding import place_rows, shardings_of
+from bertjax.training.state import TrainState, empty_window
+from bertjax.training.steps import make_train_step
 
 RATE_1 = jnp.float32(10)  # the clock at which the steps of these tests have a rate of 1
 
@@ -263,3 +267,28 @@ def test_empty_rows_of_an_evaluation_count_nowhere(score, even_params, rows):
     np.testing.assert_array_equal(
         jax.tree.leaves(score(even_params, noisy)), jax.tree.leaves(scores)
     )
+
+
+class SmallWeights:
+    """One parameter, whose loss is its square, of places that weigh a tenth together."""
+
+    terms = ("task",)
+
+    def prepare(self, batch):
+        return batch.token_ids, {"task": jnp.float32(0.1)}
+
+    def totals(self, params, statistics, part, row_ids, dropout_key):
+        return {"task": Total(0.1 * params["w"] ** 2, jnp.float32(0.1))}, statistics
+
+
+def test_loss_of_small_weights_is_their_mean(rows):
+    optimizer = optax.sgd(1.0)
+    params = {"w": jnp.float32(3)}
+    state = TrainState(
+        params, {}, optimizer.init(params), *jnp.zeros((3,), jnp.int32), empty_window(("task",))
+    )
+    _, report = make_train_step(SmallWeights(), optimizer, lambda now: now, 0)(
+        state, rows, jnp.float32(0)
+    )
+    assert float(report.loss) == pytest.approx(9)
+    assert float(report.gradient_norm) == pytest.approx(6)
