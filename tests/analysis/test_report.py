@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bertjax.analysis.report import ReportData, assemble_page, numbers_of, write_report
-from bertjax.analysis.report_data import Head
+from bertjax.analysis.report_data import Head, Measure, Table
 from bertjax.analysis.report_maps import LEAST_EDGES, dequantize, quantize, store_maps
 from bertjax.errors import UserError
 from tests.analysis.report_example import make_figures, make_report
@@ -119,6 +119,17 @@ def test_numbers_are_those_of_the_data(data, tmp_path):
     assert second[2]["distinguishable"] is False
     assert third[1:] == [None, {"value": None}, 3]
     assert found["curves"][0]["series"][1]["figures"] == {"value": [0.2, 0.4, 0.45]}
+
+
+@pytest.mark.parametrize(
+    ("value", "told"), [(0.05, True), (0.1, False), (0.3, False), (0.31, True)]
+)
+def test_measure_is_told_from_its_control_on_either_side(value, told):
+    measure = Measure(value, control=0.2, control_low=0.1, control_high=0.3)
+    table = Table("one", "", "", ("a",), ((measure,),))
+    [[cell]] = numbers_of(ReportData("", tables=[table]))["tables"][0]["rows"]
+    assert cell["distinguishable"] is told
+    assert "low" not in cell
 
 
 def test_everything_is_written(data, tmp_path):

@@ -27,7 +27,9 @@ class LineView {
     });
     this.body.addEventListener("click", (event) => this.pin(event));
     this.body.addEventListener("keydown", (event) => this.move(event));
-    new ResizeObserver(() => this.map && !element.hidden && this.draw()).observe(element);
+    new ResizeObserver(() => {
+      if (this.map && this.canvas.clientWidth && this.canvas.clientWidth !== this.width) this.draw();
+    }).observe(element);
   }
 
   // key: words are made anew when it changes; the word looked at stays when it does not.
@@ -106,7 +108,7 @@ class LineView {
     const { map, looked } = this;
     this.least = this.leastDrawn();
     this.markWords();
-    const width = this.canvas.clientWidth;
+    const width = this.width = this.canvas.clientWidth;
     const height = map.size * this.rowHeight;
     // A canvas of a long text would be too high for the browser at full resolution.
     const scale = Math.min(devicePixelRatio || 1, 16000 / Math.max(1, height));

@@ -19,7 +19,9 @@ class MatrixView {
     this.canvas.addEventListener("pointerleave", () => this.look(null));
     this.canvas.addEventListener("keydown", (event) => this.move(event));
     this.canvas.addEventListener("blur", () => this.look(null));
-    new ResizeObserver(() => this.map && !element.hidden && this.draw()).observe(element);
+    new ResizeObserver(() => {
+      if (this.map && element.clientWidth && element.clientWidth !== this.width) this.draw();
+    }).observe(element);
   }
 
   show(map, name) {
@@ -32,7 +34,7 @@ class MatrixView {
 
   draw() {
     const { map } = this;
-    const width = this.element.clientWidth;
+    const width = this.width = this.element.clientWidth;
     if (!width || !map.size) return;
     const context = this.canvas.getContext("2d");
     const styles = getComputedStyle(this.element);
