@@ -191,7 +191,7 @@ def _survey_treebank(
 
     treebank = read_treebank(options.treebank, options.encoding)
     encoded = encode_treebank(body.tokenizer, treebank.sentences, length)
-    parts = [ReportData("", notes=[*treebank.notes()])]
+    parts = [ReportData("", notes=treebank.notes)]
     with count_on("syntax", 2 * len(encoded.sentences)) as progress:
         parts.append(survey.survey_syntax(body, control, encoded, progress))
     with count_on("probes", 2 * len(encoded.sentences) + 4) as progress:

@@ -97,3 +97,38 @@ def test_mistakes_are_told_before_anything_is_written(
     assert (code, "Traceback" in err) == (2, False)
     assert message in err
     assert not (tmp_path / "report").exists()
+
+
+@pytest.mark.slow
+def test_treebank_adds_syntax_and_probes(bertjax_command, texts, tmp_path):
+    model = save(tmp_path, "BertForMaskedLM")
+    draw = np.random.default_rng(1)
+    rows = ("DET det 2", "NOUN nsubj 3", "VERB root 0", "DET det 5", "NOUN obj 3", "PUNCT punct 3")
+    choices = (
+        ("the", "a"),
+        ("dog", "cat"),
+        ("sees", "hears"),
+        ("the", "a"),
+        ("bird", "cat"),
+        (".",),
+    )
+    lines = []
+    for _ in range(150):
+        for number, (row, words) in enumerate(zip(rows, choices, strict=True), start=1):
+            tag, relation, head = row.split()
+            word = draw.choice(words)
+            lines.append(f"{number}\t{word}\t{word}\t{tag}\t{tag}\t_\t{head}\t{relation}\t_\t_")
+        lines.append("")
+    treebank = tmp_path / "small.conllu"
+    treebank.write_text("\n".join(lines) + "\n")
+    code, _, err = bertjax_command(
+        "analyze", "--model", model, "--text", texts, "--treebank", treebank,
+        "--output", tmp_path / "report",
+    )  # fmt: skip
+    assert code == 0, err
+    numbers = json.loads((tmp_path / "report" / "numbers.json").read_text())
+    assert {one["name"] for one in numbers["tables"]} == {"relations", "trees", "probes"}
+    names = {one["name"] for one in numbers["curves"]}
+    assert {"structure", "probe-upos", "probe-relation", "mixing"} <= names
+    relations = next(one for one in numbers["tables"] if one["name"] == "relations")
+    assert {"det", "nsubj", "obj"} <= {row[0] for row in relations["rows"]}
