@@ -15,7 +15,7 @@ import numpy as np
 
 from bertjax.errors import UserError
 from bertjax.text import streams
-from bertjax.text.records import shown
+from bertjax.text.records import shown, without_surrogates
 from bertjax.text.sources import Source, find_sources
 
 Kind = TypeVar("Kind")
@@ -133,10 +133,12 @@ def _entries(
     if source.kind not in ("json", "txt"):
         raise UserError(f"{source.name}: questions come as JSON in the format of SQuAD")
     try:
-        content = json.loads("".join(streams.pieces(source, config)))
+        text = "".join(streams.pieces(source, config))
+        content = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
         line = getattr(error, "lineno", 1)
         raise UserError(f"{source.name}:{line}: not JSON ({error})") from None
+    content = without_surrogates(source.name, 1, content, text, config)
     for i, article in enumerate(_member(source.name, content, "data", list)):
         place = f"{source.name}: data[{i}]"
         for j, paragraph in enumerate(_member(place, article, "paragraphs", list)):

@@ -19,8 +19,20 @@ from bertjax.errors import UserError
 from bertjax.text import streams
 from bertjax.text.sources import Source
 
+# What to do where quotation marks bound the cells of a .tsv file.
+QUOTING_WAY_OUT = (
+    "where they are the bounds of cells, set quoting to double (--data.quoting double)"
+)
+
 # Bytes. Without a buffer pyarrow reads a whole column of a row group at once.
 _PARQUET_BUFFER = 1 << 20
+
+# How JSON writes half of a character; one whose other half is missing; what Python makes of it.
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_ALONE = re.compile(
+    r"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F]..", re.DOTALL
+)
+_HALF = re.compile("[\ud800-\udfff]")
 
 _JSON_BETWEEN = re.compile(r"[\s,]*")
 
@@ -106,6 +118,7 @@ def _read_jsonl(
                 raise UserError(
                     f"{place}: not JSON ({error}); .jsonl holds one object a line"
                 ) from None
+            value = without_surrogates(source.name, number, value, line, config)
             yield _record(place, value, fields)
 
 
@@ -157,6 +170,7 @@ def _read_json(
                         "characters; make several documents of it"
                     ) from None
                 break
+            value = without_surrogates(source.name, line, value, buffer[position:end], config)
             yield _record(place, value, fields)
             line += buffer.count("\n", position, end)
             position = end
@@ -170,6 +184,48 @@ def _is_malformed(error: json.JSONDecodeError) -> bool:
     given.
     """
     return not error.msg.startswith("Unterminated") and error.pos < len(error.doc) - 16
+
+
+def without_surrogates(
+    name: str, line: int, value: Any, text: str, config: streams.Decoding
+) -> Any:
+    """A JSON value whose texts can be encoded: half of a character is as a bad byte is.
+
+    Args:
+        name: of the file.
+        line: on which the value begins.
+        value: what may hold halves of characters.
+        text: what it was read from.
+        config: what is done with bad bytes.
+
+    Raises:
+        UserError: with `errors` strict, half of a character.
+    """
+    if not _SURROGATE.search(text) or not (half := _find_surrogate(value)):
+        return value
+    if config.errors == "strict":
+        alone = _ALONE.search(text)
+        line += text.count("\n", 0, alone.start() if alone else 0)
+        raise UserError(
+            f"{name}:{line}: \\u{ord(half):04x} is half of a character (a surrogate without its"
+            " other half), and no text; mend it, or pass --errors replace"
+        )
+    return _mend(value, "\ufffd" if config.errors == "replace" else "")
+
+
+def _find_surrogate(value: Any) -> str | None:
+    text = json.dumps(value, ensure_ascii=False)
+    return found[0] if (found := _HALF.search(text)) else None
+
+
+def _mend(value: Any, replacement: str) -> Any:
+    if isinstance(value, str):
+        return _HALF.sub(replacement, value)
+    if isinstance(value, list):
+        return [_mend(part, replacement) for part in value]
+    if isinstance(value, dict):
+        return {_mend(name, replacement): _mend(part, replacement) for name, part in value.items()}
+    return value
 
 
 def _record(place: str, value: Any, fields: Mapping[str, str] | None) -> Record:
@@ -218,8 +274,11 @@ def _read_table(
                 continue
             if not names:
                 names = [name.strip() for name in row]
+                _check_delimiter(place, names, source)
+                _check_quoting(place, names, config, quoting)
                 _check_header(place, names, fields)
             elif len(row) != len(names):
+                _check_delimiter(place, row, source)
                 raise UserError(_wrong_columns(place, len(row), names, source, config, quoting))
             else:
                 yield Record(place, dict(zip(names, row, strict=True)))
@@ -228,6 +287,36 @@ def _read_table(
             f"{source.name}:{start}: not {source.kind.upper()} ({error}); "
             "is a quotation mark left open?"
         ) from None
+
+
+def _check_delimiter(place: str, cells: list[str], source: Source) -> None:
+    """Refuses the first row of a table that something else parts than its name says."""
+    ways = {";": "semicolons", "\t": "tabs"} if source.kind == "csv" else {",": "commas"}
+    for delimiter, name in ways.items():
+        if len(cells) == 1 and delimiter in cells[0]:
+            way_out = "call the file .tsv" if name == "tabs" else "call the file .csv"
+            if name == "semicolons":
+                way_out = "write commas or, without quotation marks, tabs (.tsv) in their place"
+            raise UserError(
+                f"{place}: one column, {shown(cells[0])}; {name} part its cells, and"
+                f" {'commas' if source.kind == 'csv' else 'tabs'} part those of .{source.kind}:"
+                f" {way_out}"
+            )
+
+
+def _check_quoting(place: str, names: list[str], config: RecordConfig, quoting: str) -> None:
+    """Refuses names in quotation marks that nobody said are part of them."""
+    marked = [name for name in names if is_quoted(name)]
+    if marked and quoting == "none" and config.quoting is None:
+        raise UserError(
+            f"{place}: the name {marked[0]} is in quotation marks, which are characters like any in"
+            f" .tsv; {QUOTING_WAY_OUT} (none: they belong to the texts)"
+        )
+
+
+def is_quoted(cell: str) -> bool:
+    """Whether the cell begins and ends with a quotation mark."""
+    return len(cell) > 1 and cell[0] == cell[-1] == '"'
 
 
 def _check_header(place: str, names: list[str], fields: Mapping[str, str] | None) -> None:
@@ -244,7 +333,9 @@ def _wrong_columns(
     way_out = (
         "put a text that holds the delimiter in quotation marks"
         if quoting == "double"
-        else "a tab inside a text cannot stand in .tsv, take it out or write the file as .csv"
+        else "a tab or a line end inside a text cannot stand in .tsv: take it out, write the file"
+        " as .csv, or, where quotation marks bound such texts, set quoting to double"
+        " (--data.quoting double)"
         if source.kind == "tsv"
         else "a comma inside a text asks for quotation marks around it"
     )

@@ -33,6 +33,15 @@ def read(tmp_path):
     return read
 
 
+def test_half_of_a_character_is_told_with_its_line(tmp_path):
+    entry = {"id": "q", "question": "\udc00 who?", **answers(("cat", 4))}
+    data = [{"title": "Cats", "paragraphs": [{"context": CONTEXT, "qas": [entry]}]}]
+    text = json.dumps({"data": data}).replace('"qas"', '\n"qas"')
+    (tmp_path / "f.json").write_text(text)
+    with pytest.raises(UserError, match=r"f\.json:2: \\udc00 is half of a character"):
+        read_questions([str(tmp_path / "f.json")], RecordConfig())
+
+
 def answers(*pairs):
     return {"answers": [{"text": text, "answer_start": start} for text, start in pairs]}
 

@@ -94,7 +94,7 @@ WRONG = {
     "few.tsv": (
         "a\tb\nx\ty\nz\n",
         {},
-        r"few\.tsv:3: 1 columns where the header has 2; a tab inside a text cannot stand in \.tsv",
+        r"few\.tsv:3: 1 columns where the header has 2; a tab or .* \(--data.quoting double\)",
     ),
     "many.csv": (
         "a,b\nx,y,z\n",
@@ -110,6 +110,19 @@ WRONG = {
         "x\ty\tz\n",
         {"columns": ["a", "b"]},
         r"named\.tsv:1: 3 columns where columns names 2",
+    ),
+    "semicolons.csv": (
+        "a;b\nx;y, z\n",
+        {},
+        r'semicolons\.csv:1: one column, "a;b"; semicolons part its cells',
+    ),
+    "unnamed.csv": ("x;y\n", {"columns": ["a", "b"]}, r'unnamed\.csv:1: one column, "x;y"; semico'),
+    "tabs.csv": ("a\tb\nx\ty\n", {}, r"tabs\.csv:1: .* tabs part .*: call the file \.tsv"),
+    "commas.tsv": ("a,b\nx,y\n", {}, r"commas\.tsv:1: .* commas part .*: call the file \.csv"),
+    "quoted.tsv": (
+        '"a"\t"b"\n"x"\t"y"\n',
+        {},
+        r'quoted\.tsv:1: the name "a" is in quotation marks, .* \(--data.quoting double\)',
     ),
     "twice.csv": ("a,b,a\n1,2,3\n", {}, r"twice\.csv:1: two columns have the name 'a'; rename"),
     "a.jsonl": (
@@ -136,3 +149,29 @@ def test_missing_field_is_told_with_its_option(tmp_path, name):
         UserError, match=r"no (field|column) 'label'; did you mean 'labels'\?.*with --label-column"
     ):
         read(path, {"label": "--label-column"})
+
+
+HALF = '{"a": {"b": ["good \\ud83d\\ude00", \n"bad \\uD83D end"]}}'
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "json"])
+def test_half_of_a_character_is_as_a_bad_byte_is(tmp_path, kind):
+    text = HALF if kind == "json" else HALF.replace("\n", "")
+    path = write(tmp_path / f"f.{kind}", f'{{"a": 1}}\n{text}\n')
+    line = 3 if kind == "json" else 2
+    message = rf"f\.{kind}:{line}: \\ud83d is half of a character .* pass --errors replace"
+    with pytest.raises(UserError, match=message):
+        read(path)
+    for errors, mended in (("replace", "bad \ufffd end"), ("ignore", "bad  end")):
+        assert read(path, errors=errors)[1].values == {"a": {"b": ["good \U0001f600", mended]}}
+
+
+def test_backslash_that_is_text_is_no_half_of_a_character(tmp_path):
+    path = write(tmp_path / "f.jsonl", r'{"a": "\\ud83d"}')
+    assert read(path)[0].values == {"a": r"\ud83d"}
+
+
+def test_names_in_quotation_marks_are_taken_as_quoting_says(tmp_path):
+    path = write(tmp_path / "f.tsv", '"a"\tb\n"x"\ty\n')
+    assert read(path, quoting="double")[0].values == {"a": "x", "b": "y"}
+    assert read(path, quoting="none")[0].values == {'"a"': '"x"', "b": "y"}
