@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -12,7 +13,7 @@ from bertjax.errors import UserError
 from bertjax.tasks import choice_questions, conll, labelled, squad
 from bertjax.tasks.classification import Classification, MultiLabelClassification
 from bertjax.tasks.conll import TaggedConfig
-from bertjax.tasks.labelled import ColumnsConfig
+from bertjax.tasks.labelled import ColumnsConfig, TextExample
 from bertjax.tasks.multiple_choice import MultipleChoice
 from bertjax.tasks.question_answering import QuestionAnswering
 from bertjax.tasks.regression import Regression
@@ -20,7 +21,9 @@ from bertjax.tasks.scores import scoring_library
 from bertjax.tasks.tagging import Tagging
 from bertjax.tasks.tagging_schemes import Scheme
 from bertjax.tasks.task import Task
-from bertjax.text.records import RecordConfig
+from bertjax.text.records import QUOTING_WAY_OUT, RecordConfig, is_quoted
+
+_TSV_LINE = re.compile(r"\.tsv(\.gz)?:\d+$", re.IGNORECASE)
 
 # What tells examples apart when they are split: texts, sentences, contexts.
 _TEXTS: dict[str, Callable[[Any], Sequence[str | None]]] = {
@@ -72,6 +75,10 @@ class DataConfig(ColumnsConfig):
         for name in ("validation_share", "test_share"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"data.{name}={getattr(self, name)} must lie in [0, 1)")
+        for name in ("labels", "label_columns"):
+            names = getattr(self, name)
+            if twice := [one for one in names if names.count(one) > 1]:
+                raise UserError(f"{name}={names} has {twice[0]!r} twice; name each label once")
 
 
 def _names(config: type) -> set[str]:
@@ -183,7 +190,30 @@ def read_task_examples(
     if name == "multiple-choice":
         return choice_questions.read_choice_questions(files, config, with_labels), []
     kinds = {"classification": "class", "multi-label": "set", "regression": "number"}
-    return labelled.read_examples(files, config, kinds[name], with_labels), []
+    examples = labelled.read_examples(files, config, kinds[name], with_labels)
+    return examples, _tell_quoted(examples, config)
+
+
+def _tell_quoted(examples: Sequence[TextExample], config: DataConfig) -> list[str]:
+    """A note about quotation marks around texts and labels, of .tsv files of which nobody said
+    whether they belong to them.
+    """
+    if config.quoting is not None:
+        return []
+    cells = [(example, (example.first, example.second, example.label)) for example in examples]
+    quoted = [
+        example.place
+        for example, parts in cells
+        if any(isinstance(part, str) and is_quoted(part.strip()) for part in parts)
+        and _TSV_LINE.search(example.place)
+    ]
+    if not quoted:
+        return []
+    return [
+        f"{quoted[0]}: here, and in {len(quoted):,} of {len(examples):,} examples together, a text"
+        " or label is in quotation marks, which are characters like any in .tsv and were kept;"
+        f" {QUOTING_WAY_OUT} (none: they belong to the texts)"
+    ]
 
 
 def _check_read(name: TaskName, config: DataConfig) -> None:

@@ -85,3 +85,25 @@ def test_recipe_that_the_task_does_not_follow_is_refused(table, tmp_path, task, 
     assert read_task_data(task, data).train
     with pytest.raises(UserError, match=message):
         read_task_data(task, data, **options)
+
+
+@pytest.mark.parametrize("name", ["labels", "label_columns"])
+def test_label_that_is_named_twice_is_refused(name):
+    with pytest.raises(UserError, match=rf"^{name}=\['a', 'b', 'a'\] has 'a' twice"):
+        DataConfig(**{name: ["a", "b", "a"]})
+
+
+def test_quotation_marks_that_are_kept_are_told_of(tmp_path):
+    path = tmp_path / "f.tsv"
+    path.write_text('label\ttext\na\tb\n"a"\tx\nb\t"y"\nb\t"z" of\n')
+    _, notes = read_task_examples("classification", [str(path)], DataConfig())
+    assert len(notes) == 1
+    assert f"{path}:3: here, and in 2 of 4 examples together" in notes[0]
+    assert "(--data.quoting double)" in notes[0]
+    for quoting in ("none", "double"):
+        config = DataConfig(quoting=quoting)
+        path.write_text('label\ttext\na\tb\n"a"\tx\n')
+        assert read_task_examples("classification", [str(path)], config)[1] == []
+    path = tmp_path / "f.jsonl"
+    path.write_text(json.dumps({"label": "a", "text": '"y"'}))
+    assert read_task_examples("classification", [str(path)], DataConfig())[1] == []
