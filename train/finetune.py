@@ -23,7 +23,7 @@ from bertjax.objectives.supervised import SupervisedObjective
 from bertjax.tasks.batches import TaskBatches
 from bertjax.tasks.inference import Inference
 from bertjax.tasks.reading import TaskData, read_task_data
-from bertjax.tasks.scoring import describe_task_scores, goodness, single_scores
+from bertjax.tasks.scoring import check_score, describe_task_scores, goodness, single_scores
 from bertjax.training.batches import read_ahead
 from bertjax.training.budget import Clock
 from bertjax.training.checkpoint import abstract
@@ -88,6 +88,7 @@ def finetune(config: FinetuneConfig, data: TaskData) -> int:
             "scoring.score and scoring.patience look at the validation split, and there is none:"
             " give data.validation, or a data.validation_share above 0"
         )
+    check_score(config.scoring.score, task)
     start = resolve_finetuned_model(config.model, task, config.seed)
     bert_config, tokenizer = start.config, start.tokenizer
     if config.max_length > bert_config.max_position_embeddings:

@@ -11,6 +11,7 @@ from bertjax.objectives import losses
 from bertjax.objectives.losses import Total
 from bertjax.tasks import scores
 from bertjax.tasks.labelled import TextExample
+from bertjax.tasks.resampling import Resampler, classification_resampler, multilabel_resampler
 from bertjax.tasks.task import Encoded, Prediction, softmax
 from bertjax.tasks.texts import encode_texts, text_examples, write_text_predictions
 from bertjax.tasks.units import Layout, Unit
@@ -33,6 +34,7 @@ class Classification:
     architecture = "BertForSequenceClassification"
     per_token = False
     main_score = "accuracy"
+    score_names = ("accuracy", "macro_f1", "micro_f1", "mcc", "roc_auc", "calibration_error")
     outcome_name = "accuracy"
 
     def __init__(
@@ -103,6 +105,13 @@ class Classification:
             "calibration_error": scores.calibration_error(gold, probabilities),
         }
 
+    def resampler(
+        self, examples: Sequence[TextExample], predictions: Sequence[Prediction]
+    ) -> Resampler:
+        """`score` of draws."""
+        gold, probabilities = self._known(examples), _probabilities(self.labels, predictions)
+        return classification_resampler(gold, probabilities)
+
     def outcomes(
         self, examples: Sequence[TextExample], predictions: Sequence[Prediction]
     ) -> Float[np.ndarray, " examples"]:
@@ -139,6 +148,7 @@ class MultiLabelClassification:
     architecture = "BertForSequenceClassification"
     per_token = False
     main_score = "micro_f1"
+    score_names = ("accuracy", "macro_f1", "micro_f1", "roc_auc")
     outcome_name = "exact match"
 
     def __init__(self, labels: Sequence[str], smoothing: float = 0.0) -> None:
@@ -197,6 +207,13 @@ class MultiLabelClassification:
         gold = np.array([self._applies(example) for example in examples], bool)
         probabilities = _probabilities(self.labels, predictions)
         return scores.multilabel_scores(gold, probabilities, self.labels)
+
+    def resampler(
+        self, examples: Sequence[TextExample], predictions: Sequence[Prediction]
+    ) -> Resampler:
+        """`score` of draws."""
+        gold = np.array([self._applies(example) for example in examples], bool)
+        return multilabel_resampler(gold, _probabilities(self.labels, predictions))
 
     def outcomes(
         self, examples: Sequence[TextExample], predictions: Sequence[Prediction]

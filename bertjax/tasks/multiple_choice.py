@@ -12,6 +12,7 @@ from bertjax.errors import UserError
 from bertjax.objectives import losses
 from bertjax.objectives.losses import Total
 from bertjax.tasks.choice_questions import ChoiceQuestion
+from bertjax.tasks.resampling import Resampler
 from bertjax.tasks.task import Encoded, Prediction, frame_texts, softmax, tell_cut, write_records
 from bertjax.tasks.units import Layout, Unit
 from bertjax.text.tokenizer import Tokenizer
@@ -31,6 +32,7 @@ class MultipleChoice:
     architecture = "BertForMultipleChoice"
     per_token = False
     main_score = "accuracy"
+    score_names = ("accuracy",)
     outcome_name = "accuracy"
 
     def __init__(self, smoothing: float = 0.0) -> None:
@@ -99,6 +101,13 @@ class MultipleChoice:
         """Accuracy."""
         right = self.outcomes(examples, predictions)
         return {"accuracy": float(right.mean()), "questions": len(right)}
+
+    def resampler(
+        self, examples: Sequence[ChoiceQuestion], predictions: Sequence[Prediction]
+    ) -> Resampler:
+        """`score` of draws."""
+        right = self.outcomes(examples, predictions)
+        return lambda drawn: {"accuracy": float(right[drawn].mean())}
 
     def outcomes(
         self, examples: Sequence[ChoiceQuestion], predictions: Sequence[Prediction]

@@ -12,6 +12,7 @@ from bertjax.errors import UserError
 from bertjax.objectives import losses
 from bertjax.objectives.losses import Total
 from bertjax.tasks import squad
+from bertjax.tasks.resampling import Resampler
 from bertjax.tasks.squad import Question
 from bertjax.tasks.task import Encoded, Prediction, frame, softmax
 from bertjax.tasks.units import Layout, Unit
@@ -60,6 +61,14 @@ class QuestionAnswering:
 
     def __init__(self, answerable: bool, threshold: float = 0.0, stride: int = STRIDE) -> None:
         self._answerable, self._threshold, self._stride = answerable, threshold, stride
+
+    @property
+    def score_names(self) -> tuple[str, ...]:
+        """Of all questions and of those with an answer; with those that have none, of each kind."""
+        names = ("exact", "f1", "HasAns_exact", "HasAns_f1")
+        if self._answerable:
+            return names
+        return (*names, "NoAns_exact", "NoAns_f1", "best_exact", "best_f1")
 
     def model_fields(self) -> Mapping[str, Any]:
         """Whether every question has an answer."""
@@ -190,16 +199,28 @@ class QuestionAnswering:
         self, examples: Sequence[Question], predictions: Sequence[Prediction]
     ) -> dict[str, Any]:
         """Exact match and F1 as the official scripts have them, in per cent."""
+        return squad.sum_up(self._judge(examples, predictions))
+
+    def resampler(
+        self, examples: Sequence[Question], predictions: Sequence[Prediction]
+    ) -> Resampler:
+        """`score` of draws: each question is judged once."""
+        judged = self._judge(examples, predictions)
+        return lambda drawn: squad.sum_up(judged.drawn(drawn))
+
+    def _judge(
+        self, examples: Sequence[Question], predictions: Sequence[Prediction]
+    ) -> squad.Judged:
         if self._answerable:
             answers = {prediction["id"]: prediction["answer"] for prediction in predictions}
-            return squad.squad_scores(examples, answers)
+            return squad.judge(examples, answers)
         # The search for the best threshold wants the best text where none was given, too.
         texts = {
             prediction["id"]: next((one["text"] for one in prediction["nbest"] if one["text"]), "")
             for prediction in predictions
         }
         odds = {prediction["id"]: prediction["null_odds"] for prediction in predictions}
-        return squad.squad_scores(examples, texts, odds, self._threshold)
+        return squad.judge(examples, texts, odds, self._threshold)
 
     def outcomes(
         self, examples: Sequence[Question], predictions: Sequence[Prediction]

@@ -11,6 +11,7 @@ from bertjax.objectives import losses
 from bertjax.objectives.losses import Total
 from bertjax.tasks import scores
 from bertjax.tasks.labelled import TextExample
+from bertjax.tasks.resampling import Resampler
 from bertjax.tasks.task import Encoded, Prediction
 from bertjax.tasks.texts import encode_texts, text_examples, write_text_predictions
 from bertjax.tasks.units import Layout, Unit
@@ -31,6 +32,7 @@ class Regression:
     architecture = "BertForSequenceClassification"
     per_token = False
     main_score = "pearson"
+    score_names = ("pearson", "spearman", "mse")
     outcome_name = "-squared error"
 
     def __init__(self, label: str = "score") -> None:
@@ -79,6 +81,13 @@ class Regression:
         """Pearson's and Spearman's correlation, mean squared error."""
         known, said = self._both(examples, predictions)
         return scores.regression_scores(known, said)
+
+    def resampler(
+        self, examples: Sequence[TextExample], predictions: Sequence[Prediction]
+    ) -> Resampler:
+        """`score` of draws."""
+        known, said = self._both(examples, predictions)
+        return lambda drawn: scores.regression_scores(known[drawn], said[drawn])
 
     def outcomes(
         self, examples: Sequence[TextExample], predictions: Sequence[Prediction]

@@ -64,7 +64,7 @@ def classification_scores(
         "macro_f1": float(metrics.f1_score(gold, predicted, average="macro", zero_division=0)),
         "micro_f1": float(metrics.f1_score(gold, predicted, average="micro", zero_division=0)),
         "mcc": float(metrics.matthews_corrcoef(gold, predicted)) if np.ptp(gold) else None,
-        "roc_auc": areas[1] if len(labels) == 2 else _mean(areas),
+        "roc_auc": areas[1] if len(labels) == 2 else mean_of(areas),
         "per_label": _per_label(gold, predicted, numbers, labels),
         "confusion_matrix": metrics.confusion_matrix(gold, predicted, labels=numbers).tolist(),
     }
@@ -95,9 +95,9 @@ def multilabel_scores(
     }
     return {
         "accuracy": float((gold == predicted).all(axis=1).mean()),
-        "macro_f1": _mean([scores["f1"] for scores in per_label.values()]),
+        "macro_f1": mean_of([scores["f1"] for scores in per_label.values()]),
         "micro_f1": float(metrics.f1_score(gold.ravel(), predicted.ravel(), zero_division=0)),
-        "roc_auc": _mean(areas),
+        "roc_auc": mean_of(areas),
         "per_label": per_label,
         "confusion_matrix": {
             label: metrics.confusion_matrix(
@@ -161,7 +161,7 @@ def entity_scores(
     del rows["macro avg"], rows["weighted avg"]
     return {
         **{name: total[name] if rows else None for name in ("precision", "recall", "f1")},
-        "macro_f1": _mean([row["f1"] for row in rows.values()]),
+        "macro_f1": mean_of([row["f1"] for row in rows.values()]),
         "per_type": rows,
     }
 
@@ -170,14 +170,18 @@ def entity_f1_of_sentences(
     gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]
 ) -> Float[np.ndarray, " N"]:
     """F1 of the entities of each sentence by itself; 1 where there is rightly none."""
-    sequence_labeling = scoring_library("seqeval.metrics.sequence_labeling")
     scores = np.ones(len(gold))
     for number, (right, found) in enumerate(zip(gold, predicted, strict=True)):
-        wanted = set(sequence_labeling.get_entities(list(right)))
-        entities = set(sequence_labeling.get_entities(list(found)))
+        wanted, entities = entities_of(right), entities_of(found)
         if wanted or entities:
             scores[number] = 2 * len(wanted & entities) / (len(wanted) + len(entities))
     return scores
+
+
+def entities_of(tags: Sequence[str]) -> set[tuple[str, int, int]]:
+    """Type, first and last token of every entity that the IOB2 tags of a sentence mark."""
+    sequence_labeling = scoring_library("seqeval.metrics.sequence_labeling")
+    return set(sequence_labeling.get_entities(list(tags)))
 
 
 def tag_scores(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> dict[str, Any]:
@@ -193,7 +197,7 @@ def tag_scores(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]
     per_label = _per_label(wanted, given, labels, labels)
     return {
         "accuracy": float(metrics.accuracy_score(wanted, given)),
-        "macro_f1": _mean([scores["f1"] for scores in per_label.values()]),
+        "macro_f1": mean_of([scores["f1"] for scores in per_label.values()]),
         "per_label": per_label,
     }
 
@@ -211,12 +215,22 @@ def calibration_error(
 
     Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", eq. 3.
     """
+    return sum_of_gaps(*calibration_gaps(gold, probabilities, bins))
+
+
+def calibration_gaps(
+    gold: Int[np.ndarray, " N"], probabilities: Float[np.ndarray, "N C"], bins: int = 15
+) -> tuple[Int[np.ndarray, " N"], Float[np.ndarray, " N"]]:
+    """The bin of every example, and what it adds to the bin's accuracy less its confidence."""
     confidence = probabilities.max(axis=-1).astype(float)
     right = probabilities.argmax(axis=-1) == gold
     # A bin is open below and closed above, as in the paper.
-    places = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    gaps = np.bincount(places, weights=right - confidence, minlength=bins)
-    return float(np.abs(gaps).sum() / len(confidence))
+    return np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1), right - confidence
+
+
+def sum_of_gaps(places: Int[np.ndarray, " N"], gaps: Float[np.ndarray, " N"]) -> float:
+    """The calibration error, of what `calibration_gaps` gives."""
+    return float(np.abs(np.bincount(places, weights=gaps)).sum() / len(gaps))
 
 
 def _per_label(
@@ -245,7 +259,7 @@ def _roc_auc(gold: np.ndarray, probabilities: np.ndarray) -> float | None:
     return float(metrics.roc_auc_score(gold, probabilities))
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
+def mean_of(values: Sequence[float | None]) -> float | None:
     """None where there is nothing to take the mean of, or one of the values is not defined."""
     if not values or any(value is None for value in values):
         return None

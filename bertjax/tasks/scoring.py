@@ -82,13 +82,26 @@ def goodness(name: str, scores: Mapping[str, Any]) -> float:
     """
     known = sorted(single_scores(scores))
     if not isinstance(scores.get(name, ""), float | None):
-        raise UserError(
-            f"scoring.score={name!r} is not one of: {', '.join(known)}{nearest(name, known)}"
-        )
+        raise UserError(_unknown_score(name, known))
     value = scores[name]
     if value is None or math.isnan(value):
         return -sys.float_info.max
     return -value if name.endswith(LESS_IS_BETTER) else value
+
+
+def check_score(name: str | None, task: Task) -> None:
+    """Checks that the task has the score that is to choose a checkpoint; None: its main one.
+
+    Raises:
+        UserError: it has not.
+    """
+    known = sorted(("loss", *task.score_names))
+    if name is not None and name not in known:
+        raise UserError(_unknown_score(name, known))
+
+
+def _unknown_score(name: str, known: Sequence[str]) -> str:
+    return f"scoring.score={name!r} is not one of: {', '.join(known)}{nearest(name, known)}"
 
 
 def describe_task_scores(scores: Mapping[str, float]) -> str:
@@ -143,12 +156,9 @@ def evaluate_predictions(
     outcomes = task.outcomes(examples, predicted.predictions)
     random = np.random.default_rng(0)
     drawn: dict[str, list[float]] = {}
+    resampled = task.resampler(examples, predicted.predictions)
     for _ in range(resamples):
-        numbers = random.integers(len(examples), size=len(examples))
-        again = task.score(
-            [examples[number] for number in numbers],
-            [predicted.predictions[number] for number in numbers],
-        )
+        again = resampled(random.integers(len(examples), size=len(examples)))
         for name, value in single_scores(again).items():
             drawn.setdefault(name, []).append(value)
         progress(1)

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+from jaxtyping import Bool, Float, Int
 
 from bertjax.errors import UserError
 from bertjax.text import streams
@@ -52,6 +53,26 @@ class Question(NamedTuple):
     is_impossible: bool
     place: str
     gold_texts: tuple[str, ...]
+
+
+class Judged(NamedTuple):
+    """How good the answer to each question is, in arrays over the questions.
+
+    has_answer: whether it has one.
+    exact, f1: in [0, 1], of the answer as it counts when it is given.
+    odds: how much no answer is preferred to it; None where that is not said.
+    given_up: whether it counts as no answer.
+    """
+
+    has_answer: Bool[np.ndarray, " N"]
+    exact: Float[np.ndarray, " N"]
+    f1: Float[np.ndarray, " N"]
+    odds: Float[np.ndarray, " N"] | None
+    given_up: Bool[np.ndarray, " N"]
+
+    def drawn(self, numbers: Int[np.ndarray, " M"]) -> "Judged":
+        """Of these questions, which may be repeated."""
+        return Judged(*(None if values is None else values[numbers] for values in self))
 
 
 class AnswerReport(NamedTuple):
@@ -276,6 +297,16 @@ def squad_scores(
     threshold is judged with all questions on its one side, also where several have the same odds,
     and lies below all odds when it is best to answer nothing, not at 0.
     """
+    return sum_up(judge(questions, answers, null_odds, threshold))
+
+
+def judge(
+    questions: Sequence[Question],
+    answers: Mapping[str, str],
+    null_odds: Mapping[str, float | None] | None = None,
+    threshold: float | None = None,
+) -> Judged:
+    """How good each answer is, of which `sum_up` makes `squad_scores`; arguments as there."""
     ids = [question.question_id for question in questions]
     for name, given in (("answer", answers), ("null odds", null_odds)):
         missing = [] if given is None else [number for number in ids if number not in given]
@@ -284,19 +315,26 @@ def squad_scores(
                 f"no {name} for {len(missing)} of {len(ids)} questions, the first {missing[0]!r}; "
                 "a file of predictions must have all questions of the data"
             )
-    has_answer = np.array([bool(question.gold_texts) for question in questions])
-    answered = {
-        "exact": np.array([exact_match(answers[q.question_id], q.gold_texts) for q in questions]),
-        "f1": np.array([answer_f1(answers[q.question_id], q.gold_texts) for q in questions]),
-    }
-    odds = np.full(len(ids), -np.inf)
+    odds = None
     if null_odds is not None:
         given = (null_odds[number] for number in ids)
         odds = np.array([np.inf if value is None else value for value in given])
-    given_up = np.zeros(len(ids), bool) if threshold is None else odds > threshold
+    return Judged(
+        np.array([bool(question.gold_texts) for question in questions]),
+        np.array([exact_match(answers[q.question_id], q.gold_texts) for q in questions]),
+        np.array([answer_f1(answers[q.question_id], q.gold_texts) for q in questions]),
+        odds,
+        np.zeros(len(ids), bool) if threshold is None or odds is None else odds > threshold,
+    )
+
+
+def sum_up(judged: Judged) -> dict[str, float | int]:
+    """The scores of `squad_scores`."""
+    has_answer, given_up = judged.has_answer, judged.given_up
+    answered = {"exact": judged.exact, "f1": judged.f1}
     scores: dict[str, float | int] = {}
     for prefix, chosen in (
-        ("", np.ones(len(ids), bool)),
+        ("", np.ones(len(has_answer), bool)),
         ("HasAns_", has_answer),
         ("NoAns_", ~has_answer),
     ):
@@ -305,9 +343,9 @@ def squad_scores(
                 counted = np.where(given_up, ~has_answer, values)[chosen]
                 scores[prefix + name] = 100 * float(counted.mean())
             scores[f"{prefix}total"] = int(chosen.sum())
-    if null_odds is not None:
+    if judged.odds is not None:
         for name, values in answered.items():
-            best, at = _best_threshold(values, (~has_answer).astype(float), odds)
+            best, at = _best_threshold(values, (~has_answer).astype(float), judged.odds)
             scores |= {f"best_{name}": 100 * best, f"best_{name}_thresh": at}
     return scores
 

@@ -11,6 +11,7 @@ from bertjax.objectives import losses
 from bertjax.objectives.losses import Total
 from bertjax.tasks import conll, scores
 from bertjax.tasks.conll import TaggedSentence
+from bertjax.tasks.resampling import Resampler, entity_resampler, tag_resampler
 from bertjax.tasks.tagging_schemes import are_entity_tags, spans_of
 from bertjax.tasks.task import Encoded, Prediction, frame, softmax, write_records
 from bertjax.tasks.units import Layout, Unit
@@ -45,6 +46,13 @@ class Tagging:
     def main_score(self) -> str:
         """F1 over entities; the accuracy for tags that mark none."""
         return "f1" if self._entities else "accuracy"
+
+    @property
+    def score_names(self) -> tuple[str, ...]:
+        """Of entities, or of tags."""
+        if self._entities:
+            return ("precision", "recall", "f1", "macro_f1")
+        return ("accuracy", "macro_f1")
 
     @property
     def outcome_name(self) -> str:
@@ -150,6 +158,14 @@ class Tagging:
         return (
             scores.entity_scores(known, said) if self._entities else scores.tag_scores(known, said)
         )
+
+    def resampler(
+        self, examples: Sequence[TaggedSentence], predictions: Sequence[Prediction]
+    ) -> Resampler:
+        """`score` of draws."""
+        known = [example.tags for example in examples]
+        said = [prediction["tags"] for prediction in predictions]
+        return (entity_resampler if self._entities else tag_resampler)(known, said)
 
     def outcomes(
         self, examples: Sequence[TaggedSentence], predictions: Sequence[Prediction]

@@ -1,7 +1,7 @@
 """What every supervised task is to the programs that train, use and score it."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -32,6 +32,7 @@ class Task(Protocol):
         architecture: the class of the model.
         per_token: whether the model's output is wanted for every token, not for every sequence.
         main_score: the score that says which checkpoint is best; higher is better.
+        score_names: the scores that can say so; each is one number, or None.
         outcome_name: what `outcomes` are.
     """
 
@@ -39,6 +40,7 @@ class Task(Protocol):
     architecture: ClassVar[str]
     per_token: ClassVar[bool]
     main_score: ClassVar[str]
+    score_names: ClassVar[tuple[str, ...]]
     outcome_name: ClassVar[str]
 
     def model_fields(self) -> Mapping[str, Any]:
@@ -83,6 +85,14 @@ class Task(Protocol):
 
     def score(self, examples: Sequence[Any], predictions: Sequence[Prediction]) -> dict[str, Any]:
         """The scores of the field; `main_score` is among them."""
+        ...
+
+    def resampler(
+        self, examples: Sequence[Any], predictions: Sequence[Prediction]
+    ) -> Callable[[Int[np.ndarray, " M"]], dict[str, Any]]:
+        """What gives the scores of a draw of these examples, quickly, by their numbers: those of
+        `score` that are one number.
+        """
         ...
 
     def outcomes(

@@ -404,6 +404,14 @@ def test_wrong_options_are_named(tmp_path, pretrained, fields, message):
         run(make_config(tmp_path, pretrained, **fields))
 
 
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_unknown_score_is_refused_before_anything_is_done(tmp_path, pretrained, dry_run):
+    scoring = ScoringConfig(score="macro_f2")
+    with pytest.raises(UserError, match=r"'macro_f2' is not one of: .*did you mean 'macro_f1'"):
+        run(make_config(tmp_path, pretrained, scoring=scoring, dry_run=dry_run))
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("fields", [{"score": "loss"}, {"patience": 2}])
 def test_scoring_without_a_validation_split_is_refused(tmp_path, pretrained, fields):
     config = make_config(tmp_path, pretrained, scoring=ScoringConfig(**fields))

@@ -1,0 +1,167 @@
+"""Scores of the bootstrap's draws, thousands of times, from what each example adds to them.
+
+A resampler is made once of all examples and their predictions; then it gives the scores of any
+draw, by the numbers of the examples in it (with repetitions). They are those of `tasks.scores`,
+which stays the definition: a test holds them equal.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from bertjax.tasks import scores
+
+# From the numbers of the drawn examples to the scores that are one number; None: not defined.
+Resampler = Callable[[np.ndarray], dict[str, float | None]]
+
+
+class _Ratios(NamedTuple):
+    """Precision, recall and F1; 0 / 0 is 0."""
+
+    precision: np.ndarray
+    recall: np.ndarray
+    f1: np.ndarray
+
+
+def classification_resampler(
+    gold: Int[np.ndarray, " N"], probabilities: Float[np.ndarray, "N C"]
+) -> Resampler:
+    """Of `scores.classification_scores`, and the calibration error."""
+    classes = probabilities.shape[1]
+    cells = gold * classes + probabilities.argmax(axis=-1)
+    areas = [_Area(gold == number, probabilities[:, number]) for number in range(classes)]
+    bins, gaps = scores.calibration_gaps(gold, probabilities)
+
+    def resample(drawn: np.ndarray) -> dict[str, float | None]:
+        matrix = np.bincount(cells[drawn], minlength=classes**2).reshape(classes, classes)
+        right, given, wanted = np.diag(matrix), matrix.sum(axis=0), matrix.sum(axis=1)
+        accuracy = float(right.sum() / len(drawn))
+        area = [one.of(drawn) for one in (areas[1:] if classes == 2 else areas)]
+        return {
+            "accuracy": accuracy,
+            "macro_f1": _macro(right, given, wanted),
+            "micro_f1": accuracy,
+            "mcc": _matthews(right, given, wanted) if (wanted > 0).sum() > 1 else None,
+            "roc_auc": scores.mean_of(area),
+            "calibration_error": scores.sum_of_gaps(bins[drawn], gaps[drawn]),
+        }
+
+    return resample
+
+
+def multilabel_resampler(
+    gold: Bool[np.ndarray, "N C"], probabilities: Float[np.ndarray, "N C"], threshold: float = 0.5
+) -> Resampler:
+    """Of `scores.multilabel_scores`."""
+    predicted = probabilities >= threshold
+    counts = np.stack([gold & predicted, predicted, gold], axis=1).astype(np.int64)
+    exact = (gold == predicted).all(axis=1)
+    areas = [_Area(gold[:, at], probabilities[:, at]) for at in range(gold.shape[1])]
+
+    def resample(drawn: np.ndarray) -> dict[str, float | None]:
+        sums = counts[drawn].sum(axis=0)
+        return {
+            "accuracy": float(exact[drawn].mean()),
+            "macro_f1": float(_ratios(*sums).f1.mean()),
+            "micro_f1": float(_ratios(*sums.sum(axis=1)).f1),
+            "roc_auc": scores.mean_of([area.of(drawn) for area in areas]),
+        }
+
+    return resample
+
+
+def entity_resampler(
+    gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]
+) -> Resampler:
+    """Of `scores.entity_scores`: right, predicted and gold entities of each sentence and type."""
+    entities = scores.entities_of
+    found = [
+        (entities(wanted), entities(given)) for wanted, given in zip(gold, predicted, strict=True)
+    ]
+    types = sorted({entity[0] for both in found for one in both for entity in one})
+    numbers = {name: number for number, name in enumerate(types)}
+    counts = np.zeros((len(found), 3, len(types)), np.int32)
+    for row, (wanted, given) in zip(counts, found, strict=True):
+        for kind, some in enumerate((wanted & given, given, wanted)):
+            for entity in some:
+                row[kind, numbers[entity[0]]] += 1
+
+    def resample(drawn: np.ndarray) -> dict[str, float | None]:
+        sums = _sum_rows(counts, drawn)
+        if not sums.any():
+            return dict.fromkeys(("precision", "recall", "f1", "macro_f1"))
+        total = _ratios(*sums.sum(axis=1))
+        return {
+            **{name: float(value) for name, value in total._asdict().items()},
+            "macro_f1": _macro(*sums),
+        }
+
+    return resample
+
+
+def tag_resampler(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> Resampler:
+    """Of `scores.tag_scores`: right, predicted and gold words of each sentence and tag."""
+    tags = sorted({tag for side in (gold, predicted) for one in side for tag in one})
+    numbers = {tag: number for number, tag in enumerate(tags)}
+    counts = np.zeros((len(gold), 3, len(tags)), np.int32)
+    for row, wanted, given in zip(counts, gold, predicted, strict=True):
+        for right, said in zip(wanted, given, strict=True):
+            row[0, numbers[right]] += right == said
+            row[1, numbers[said]] += 1
+            row[2, numbers[right]] += 1
+
+    def resample(drawn: np.ndarray) -> dict[str, float | None]:
+        right, given, wanted = _sum_rows(counts, drawn)
+        return {
+            "accuracy": float(right.sum() / wanted.sum()),
+            "macro_f1": _macro(right, given, wanted),
+        }
+
+    return resample
+
+
+class _Area:
+    """The area under the ROC curve of any draw, as the share of pairs in the right order."""
+
+    def __init__(self, gold: Bool[np.ndarray, " N"], values: Float[np.ndarray, " N"]) -> None:
+        self._gold = gold
+        distinct, self._places = np.unique(values, return_inverse=True)
+        self._size = len(distinct)
+
+    def of(self, drawn: np.ndarray) -> float | None:
+        """None where all drawn examples are of one side."""
+        gold, places = self._gold[drawn], self._places[drawn]
+        yes = np.bincount(places[gold], minlength=self._size).astype(float)
+        no = np.bincount(places[~gold], minlength=self._size).astype(float)
+        pairs = yes.sum() * no.sum()
+        below = np.cumsum(no) - no / 2  # of the same value: half
+        return float((yes * below).sum() / pairs) if pairs else None
+
+
+def _sum_rows(counts: Int[np.ndarray, "N 3 C"], drawn: np.ndarray) -> Int[np.ndarray, "3 C"]:
+    times = np.bincount(drawn, minlength=len(counts)).astype(np.int64)
+    return np.tensordot(times, counts, axes=1)
+
+
+def _ratios(right: np.ndarray, given: np.ndarray, wanted: np.ndarray) -> _Ratios:
+    return _Ratios(
+        right / np.maximum(given, 1),
+        right / np.maximum(wanted, 1),
+        2 * right / np.maximum(given + wanted, 1),
+    )
+
+
+def _macro(right: np.ndarray, given: np.ndarray, wanted: np.ndarray) -> float:
+    """The mean F1 of what occurs."""
+    return float(_ratios(right, given, wanted).f1[given + wanted > 0].mean())
+
+
+def _matthews(right: np.ndarray, given: np.ndarray, wanted: np.ndarray) -> float:
+    """Source: Gorodkin 2004, for any number of classes; 0 / 0 is 0."""
+    right, given, wanted = right.astype(float), given.astype(float), wanted.astype(float)
+    total = wanted.sum()
+    above = right.sum() * total - given @ wanted
+    below = np.sqrt((total**2 - given @ given) * (total**2 - wanted @ wanted))
+    return float(above / below) if below else 0.0
