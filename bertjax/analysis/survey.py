@@ -37,7 +37,7 @@ from bertjax.analysis.report_data import (
     Table,
 )
 from bertjax.analysis.similarity import FOLDS, compare_layers
-from bertjax.analysis.structural_probe import study_structure
+from bertjax.analysis.structural_probe import RANK, study_structure
 from bertjax.analysis.syntax import DIRECTIONS, study_syntax
 from bertjax.analysis.targets import FAR
 from bertjax.analysis.treebank import EncodedTreebank, split_sentences
@@ -260,7 +260,11 @@ def survey_syntax(
         ((Head(*trees.head), Measure.of(trees.best), Measure.of(trees.chain)),),
     )
     figure = HeadFigure(
-        "trees", "Trees", "", "UUAS of the maximum spanning tree of its attention", trees.by_head
+        "spanning-tree",
+        "Trees",
+        "",
+        "UUAS of the maximum spanning tree of its attention",
+        trees.by_head,
     )
     notes = list(treebank.notes)
     if relations.left_out:
@@ -281,7 +285,8 @@ def survey_probes(
     model, random = (word_vectors(one, treebank, progress=progress) for one in (body, control))
     splits = split_sentences(treebank.sentences)
     labels = _layer_labels(body)
-    structure = study_structure(model, random, treebank.sentences, splits)
+    rank = min(RANK, body.model.config.hidden_size)
+    structure = study_structure(model, random, treebank.sentences, splits, rank=rank)
     progress(1)
     curves = [
         Curve(

@@ -5,7 +5,7 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import bertjax
 from bertjax.commands.screen import add_json, console, count_on, print_json
@@ -13,7 +13,14 @@ from bertjax.commands.texts import KINDS, add_columns, read_texts
 from bertjax.errors import UserError
 
 if TYPE_CHECKING:
-    from bertjax.analysis.report_data import ReportData
+    from bertjax.analysis.answers import WholeModel
+    from bertjax.analysis.capture import Body
+    from bertjax.analysis.encoding import EncodedText
+    from bertjax.analysis.objective import Objective
+    from bertjax.analysis.treebank import EncodedTreebank
+
+# The classes with a masked-LM head.
+MASKED_MODELS = ("BertForMaskedLM", "BertForPreTraining")
 
 SUMMARY = "what a model's heads and layers do, as a report to explore"
 
@@ -75,9 +82,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Measures section by section, then writes the report."""
     from bertjax.analysis import survey
+    from bertjax.analysis.answers import load_whole_model, randomize_whole_model
     from bertjax.analysis.capture import load_body, randomize
     from bertjax.analysis.encoding import encode_stream
+    from bertjax.analysis.lens import load_masked_model
     from bertjax.analysis.report import write_report
+    from bertjax.analysis.report_data import ReportData
     from bertjax.training.batches import check_seed
 
     check_seed(options.seed)
@@ -99,24 +109,41 @@ def run(options: argparse.Namespace) -> None:
     kept = found[: options.limit] if options.limit else found
     texts = list(encode_stream(body.tokenizer, kept, length, too_long="windows"))
     shown = texts[: options.shown]
-    control = randomize(body, options.seed)
-    notes = [*body.notes]
+    # What can be wrong with a file is told before anything is measured.
+    treebank, tree_notes = _read_treebank(options, body, length)
+    whole = load_whole_model(options.model)
+    objective, what, label_notes = _choose_objective(options, whole, texts, length)
+    notes = [*body.notes, *tree_notes, *label_notes]
     if len(kept) < len(found):
         notes.append(f"measured on the first {len(kept):,} of {len(found):,} texts (--limit)")
     for note in notes:
         print(note, file=sys.stderr)
 
-    from bertjax.analysis.report_data import ReportData
-
+    control = randomize(body, options.seed)
     parts = [ReportData("", notes=notes)]
     with count_on("attention", 4 * len(texts) + len(shown)) as progress:
         parts.append(survey.survey_attention(body, control, texts, shown, progress))
     if len(texts) > 1:
         with count_on("layers", len(texts)) as progress:
             parts.append(survey.survey_layers(body, texts, progress))
-    parts += _survey_heads(options, texts, shown, length)
-    if options.treebank:
-        parts += _survey_treebank(options, body, control, length)
+    if whole.architecture in MASKED_MODELS:
+        masked = load_masked_model(options.model)
+        with count_on("words", 2 * len(texts) + len(shown)) as progress:
+            parts.append(survey.survey_words(masked, texts, shown, progress))
+    if objective:
+        random = randomize_whole_model(whole, options.seed)
+        heads = config.num_hidden_layers * config.num_attention_heads
+        # The curve is drawn in the order of importance and in five random ones.
+        measurements = 6 * (min(survey.PRUNING_STEPS, heads) + 1)
+        with count_on("heads", 2 * objective.examples + measurements) as progress:
+            parts.append(
+                survey.survey_importance(objective, whole.params, random.params, what, progress)
+            )
+    if treebank:
+        with count_on("syntax", 2 * len(treebank.sentences)) as progress:
+            parts.append(survey.survey_syntax(body, control, treebank, progress))
+        with count_on("probes", 2 * len(treebank.sentences) + 4) as progress:
+            parts.append(survey.survey_probes(body, control, treebank, progress))
 
     facts = {
         "model": str(options.model),
@@ -135,25 +162,13 @@ def run(options: argparse.Namespace) -> None:
     _tell(options, written)
 
 
-def _survey_heads(
-    options: argparse.Namespace, texts: list[Any], shown: list[Any], length: int
-) -> "list[ReportData]":
-    """What needs the model's own head: the lens, and which attention heads matter."""
-    from bertjax.analysis import survey
-    from bertjax.analysis.answers import load_whole_model, randomize_whole_model
-    from bertjax.analysis.lens import load_masked_model
+def _choose_objective(
+    options: argparse.Namespace, whole: "WholeModel", texts: "list[EncodedText]", length: int
+) -> "tuple[Objective | None, str, list[str]]":
+    """What the attention heads are to matter for, in words too, and what there is to tell."""
     from bertjax.analysis.objective import masked_language_objective, task_objective
-    from bertjax.analysis.report_data import ReportData
     from bertjax.tasks.reading import DataConfig, read_task_examples, task_of_model
 
-    whole = load_whole_model(options.model)
-    words = whole.architecture in ("BertForMaskedLM", "BertForPreTraining")
-    parts = []
-    if words:
-        with count_on("words", 2 * len(texts) + len(shown)) as progress:
-            parts.append(
-                survey.survey_words(load_masked_model(options.model), texts, shown, progress)
-            )
     if options.labels:
         try:
             task = task_of_model(whole.config, whole.architecture)
@@ -162,41 +177,23 @@ def _survey_heads(
         examples, notes = read_task_examples(
             task.name, options.labels, DataConfig(encoding=options.encoding)
         )
-        if options.limit:
-            examples = examples[: options.limit]
-        parts.append(ReportData("", notes=notes))
-        objective, what = task_objective(whole, task, examples, length), f"{task.name} loss"
-    elif words:
-        objective, what = masked_language_objective(whole, texts, options.seed), "masked-LM loss"
-    else:
-        return parts
-    random = randomize_whole_model(whole, options.seed)
-    heads = whole.config.num_hidden_layers * whole.config.num_attention_heads
-    # The curve is drawn in the order of importance and in five random ones.
-    measurements = 6 * (min(survey.PRUNING_STEPS, heads) + 1)
-    with count_on("heads", 2 * objective.examples + measurements) as progress:
-        parts.append(
-            survey.survey_importance(objective, whole.params, random.params, what, progress)
-        )
-    return parts
+        some = examples[: options.limit] if options.limit else examples
+        return task_objective(whole, task, some, length), f"{task.name} loss", notes
+    if whole.architecture in MASKED_MODELS:
+        return masked_language_objective(whole, texts, options.seed), "masked-LM loss", []
+    return None, "", []
 
 
-def _survey_treebank(
-    options: argparse.Namespace, body: Any, control: Any, length: int
-) -> "list[ReportData]":
-    """Syntax and probes."""
-    from bertjax.analysis import survey
-    from bertjax.analysis.report_data import ReportData
+def _read_treebank(
+    options: argparse.Namespace, body: "Body", length: int
+) -> "tuple[EncodedTreebank | None, tuple[str, ...]]":
+    """The treebank, and what there is to tell of it."""
+    if not options.treebank:
+        return None, ()
     from bertjax.analysis.treebank import encode_treebank, read_treebank
 
     treebank = read_treebank(options.treebank, options.encoding)
-    encoded = encode_treebank(body.tokenizer, treebank.sentences, length)
-    parts = [ReportData("", notes=treebank.notes)]
-    with count_on("syntax", 2 * len(encoded.sentences)) as progress:
-        parts.append(survey.survey_syntax(body, control, encoded, progress))
-    with count_on("probes", 2 * len(encoded.sentences) + 4) as progress:
-        parts.append(survey.survey_probes(body, control, encoded, progress))
-    return parts
+    return encode_treebank(body.tokenizer, treebank.sentences, length), treebank.notes
 
 
 def _tell(options: argparse.Namespace, written: list[Path]) -> None:
