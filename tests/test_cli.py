@@ -323,3 +323,26 @@ def test_user_error_leaves_no_traceback(bertjax_command, monkeypatch):
 
     monkeypatch.setattr(info, "run", fail)
     assert bertjax_command("info", TINY) == (2, "", "error: the field x=3 must be 4\n")
+
+
+@pytest.mark.parametrize(
+    ("command", "suffix"), [("predict", ".jsonl"), ("embed", ".npy"), ("evaluate", ".json")]
+)
+def test_output_that_cannot_be_written_is_refused_before_the_work(
+    bertjax_command, tmp_path, monkeypatch, command, suffix
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / f"folder{suffix}").mkdir()
+    words = {"evaluate": ["--data", "no"], "predict": [], "embed": []}[command]
+    for output, message in (
+        (f"no/x{suffix}", f"--output no/x{suffix}: there is no folder no; make it first"),
+        (f"folder{suffix}", f"--output folder{suffix}: is a folder; name a file"),
+    ):
+        code, _, err = bertjax_command(command, "--model", "no", *words, "--output", output)
+        assert (code, message in err) == (2, True)
+    if command == "predict":
+        (tmp_path / "file").touch()
+        for output in ("file", "file/x"):
+            _, _, err = bertjax_command(command, "--model", "no", "--output", output)
+            assert f"--output {output}: " in err
+            assert "file is a file; name a folder" in err

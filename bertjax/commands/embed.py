@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertjax.commands.screen import count_on, read_lines
+from bertjax.commands.screen import check_output, count_on, read_lines
 from bertjax.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=["-"],
         help=".txt files (a text a line), or .csv, .tsv, .json, .jsonl, .parquet (one of their"
-        " columns), each also .gz; - reads standard input, a text a line (default: -). Empty lines"
-        " are passed over",
+        " columns), each also .gz; - reads standard input, a text a line (default: -). An empty"
+        " line or cell is a text, too: its vector is that of [CLS] [SEP]",
     )
     parser.add_argument(
         "--output",
@@ -62,8 +62,9 @@ def run(options: argparse.Namespace) -> None:
     output = Path(options.output)
     if output.suffix not in (".npy", ".parquet"):
         raise UserError(f"--output {output}: name an .npy or a .parquet file")
+    check_output(options.output)
     texts = _read(options)
-    if not texts:
+    if not any(texts):
         raise UserError("no text to embed; give a text a line, or name files with --input")
     from bertjax.interop.huggingface import load_model_directory, load_model_tokenizer
     from bertjax.model.bert import BertModel
@@ -87,6 +88,8 @@ def run(options: argparse.Namespace) -> None:
     )
     with count_on("embedding", len(texts)) as progress:
         vectors, notes = embedder.embed(texts, length, progress)
+    if empty := texts.count(""):
+        notes = [*notes, f"{empty:,} of {len(texts):,} texts are empty"]
     for note in [*loaded.notes, *more, *notes]:
         print(note, file=sys.stderr)
     _write(output, texts, vectors)
@@ -94,18 +97,21 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _read(options: argparse.Namespace) -> list[str]:
+    """A text for every line or record, "" for an empty one: vectors stay beside their rows."""
     if options.input == ["-"]:
-        return list(read_lines("a text a line"))
-    from bertjax.text.readers import ReaderConfig, list_sources, read_documents
+        return list(read_lines("a text a line", keep_empty=True))
+    from bertjax.text import streams
+    from bertjax.text.readers import ReaderConfig, list_sources, read_texts
 
     config = ReaderConfig(options.input, text_column=options.text_column)
-    return [
-        line
+    texts = (
+        text
         for source in list_sources(config)
-        for document in read_documents(source, config)
-        for line in (document.text.split("\n") if source.kind == "txt" else [document.text])
-        if line.strip()
-    ]
+        for text in (
+            streams.lines(source, config) if source.kind == "txt" else read_texts(source, config)
+        )
+    )
+    return [text if text.strip() else "" for text in texts]
 
 
 def _write(output: Path, texts: list[str], vectors: "np.ndarray[Any, Any]") -> None:

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bertjax.commands.screen import add_json, console, count_on, print_json
+from bertjax.commands.screen import add_json, check_output, console, count_on, print_json
 from bertjax.commands.task_model import add_model, load_task_model, read_data_config
 from bertjax.errors import UserError
 
@@ -66,6 +66,8 @@ def run(options: argparse.Namespace) -> None:
         raise UserError(f"--resamples {options.resamples} must not be negative")
     if options.output and not options.output.endswith(".json"):
         raise UserError(f"--output {options.output}: name a .json file")
+    if options.output:
+        check_output(options.output)
     model = load_task_model(options)
     from bertjax.tasks.reading import read_task_examples
     from bertjax.tasks.results import write_json

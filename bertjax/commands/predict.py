@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bertjax.commands.screen import count_on, read_lines
+from bertjax.commands.screen import check_output, count_on, read_lines
 from bertjax.commands.task_model import add_model, load_task_model, read_data_config
 from bertjax.errors import UserError
 
@@ -23,8 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=["-"],
         help="files in any format that train.finetune reads, labels not needed; - reads standard"
-        " input, a text a line, the two of a pair parted by a tab, empty lines passed over"
-        " (default: -)",
+        " input, a text a line, the two of a pair parted by a tab; it passes over empty"
+        " lines and says how many on stderr (default: -)",
     )
     parser.add_argument(
         "--output",
@@ -43,14 +43,23 @@ def run(options: argparse.Namespace) -> None:
             f"--output {output}: what kind of file is this? Name a .jsonl file, or a folder for the"
             " formats of the field"
         )
+    if options.output != "-":
+        check_output(options.output, folder=not output.suffix)
     model = load_task_model(options)
     from bertjax.tasks.reading import read_task_examples
     from bertjax.tasks.results import write_predictions
     from bertjax.tasks.scoring import predict_examples
 
     if options.input == ["-"]:
-        lines = list(read_lines("a text a line, the two of a pair parted by a tab"))
-        examples = model.task.examples_of_lines(lines)
+        prompt = "a text a line, the two of a pair parted by a tab"
+        lines = list(read_lines(prompt, keep_empty=True))
+        texts = list(filter(None, lines))
+        if empty := len(lines) - len(texts):
+            print(
+                f"standard input: {empty:,} of {len(lines):,} lines are empty and are passed over",
+                file=sys.stderr,
+            )
+        examples = model.task.examples_of_lines(texts)
     else:
         examples, notes = read_task_examples(
             model.task.name, options.input, read_data_config(options), with_labels=False

@@ -5,6 +5,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertjax.errors import UserError
@@ -20,8 +21,35 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def read_lines(prompt: str) -> Iterator[str]:
-    """The lines of standard input that are not empty; a terminal is shown the prompt."""
+def check_output(name: str, folder: bool = False) -> None:
+    """Checks, before the work, that what `--output` names can be written.
+
+    Args:
+        name: as the user gave it.
+        folder: it is one, and made where it is not there.
+
+    Raises:
+        UserError: a folder where a file is wanted, or the other way round; a file in a folder that
+            is not there.
+    """
+    path = Path(name)
+    if folder:
+        first = next(one for one in (path, *path.absolute().parents) if one.exists())
+        if not first.is_dir():
+            raise UserError(f"--output {name}: {first} is a file; name a folder")
+    elif path.is_dir():
+        raise UserError(f"--output {name}: is a folder; name a file")
+    elif not path.parent.is_dir():
+        raise UserError(f"--output {name}: there is no folder {path.parent}; make it first")
+
+
+def read_lines(prompt: str, keep_empty: bool = False) -> Iterator[str]:
+    """The lines of standard input without white space around them; a terminal is shown the prompt.
+
+    Args:
+        prompt: what to type.
+        keep_empty: whether lines count that have nothing else.
+    """
     if sys.stdin.isatty():
         print(f"{prompt}; end with Ctrl-D", file=sys.stderr)
     for number, line in enumerate(sys.stdin.buffer, start=1):
@@ -33,7 +61,7 @@ def read_lines(prompt: str) -> Iterator[str]:
                 f" column {error.start + 1}); convert it, for instance with"
                 " `iconv -f latin1 -t utf8`"
             ) from None
-        if text:
+        if text or keep_empty:
             yield text
 
 

@@ -106,10 +106,19 @@ def read_documents(source: Source, config: ReaderConfig) -> Iterator[Document]:
             encoding, a line beyond `streams.MAXIMUM_LINE`, a record without the text column,
             damaged JSON, CSV, Parquet or gzip data.
     """
-    texts = _READERS[source.kind](source, config)
+    texts = read_texts(source, config)
     pieces = (piece for text in texts for piece in _cut(text) if piece and not piece.isspace())
     for number, text in enumerate(pieces):
         yield Document(source.name, number, text)
+
+
+def read_texts(source: Source, config: ReaderConfig) -> Iterator[str]:
+    """The text of every record, or of every document of a .txt file, also where it is empty.
+
+    Raises:
+        UserError: as `read_documents`.
+    """
+    return _READERS[source.kind](source, config)
 
 
 def _cut(text: str) -> Iterator[str]:
@@ -158,7 +167,7 @@ def _read_txt(source: Source, config: ReaderConfig) -> Iterator[str]:
         yield "\n".join(lines)
 
 
-def _read_texts(source: Source, config: ReaderConfig) -> Iterator[str]:
+def _read_records(source: Source, config: ReaderConfig) -> Iterator[str]:
     """The text of every record; null is an empty document."""
     column = config.text_column
     for place, values in read_records(
@@ -183,11 +192,11 @@ def _read_corpus(source: Source, config: ReaderConfig) -> Iterator[str]:
 
 _READERS = {
     "txt": _read_txt,
-    "jsonl": _read_texts,
-    "json": _read_texts,
-    "csv": _read_texts,
-    "tsv": _read_texts,
-    "parquet": _read_texts,
-    "dataset": _read_texts,
+    "jsonl": _read_records,
+    "json": _read_records,
+    "csv": _read_records,
+    "tsv": _read_records,
+    "parquet": _read_records,
+    "dataset": _read_records,
     "corpus": _read_corpus,
 }

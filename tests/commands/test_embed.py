@@ -1,5 +1,6 @@
 """`bertjax embed`: each text's vector is that of the text alone, however texts are packed."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def hidden():
 
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 def test_vectors_are_those_of_each_text_alone(bertjax_command, tmp_path, hidden, pooling):
-    stdin = "\n\n".join(TEXTS).encode()
+    stdin = "\n".join(TEXTS).encode()
     arguments = ("embed", "--model", TINY, "--pooling", pooling, "--output")
     code, _, err = bertjax_command(*arguments, tmp_path / "x.npy", stdin=stdin)
     assert (code, "4 vectors of 24 numbers" in err) == (0, True)
@@ -45,6 +46,36 @@ def test_vectors_are_those_of_each_text_alone(bertjax_command, tmp_path, hidden,
     assert table["text"] == TEXTS
     lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
     np.testing.assert_allclose(table["embedding"], vectors / lengths, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["-", "f.txt", "f.jsonl", "f.csv"])
+def test_empty_text_keeps_its_row(bertjax_command, tmp_path, name):
+    texts = ["they are", "", "of", "  "]
+    lines = "\n".join(texts) + "\n"
+    if name == "f.jsonl":
+        lines = "".join(json.dumps({"text": text or None}) + "\n" for text in texts)
+    if name == "f.csv":
+        lines = "text,n\n" + "".join(f"{text},1\n" for text in texts)
+    (tmp_path / name).write_text(lines)
+    code, _, err = bertjax_command(
+        "embed", "--model", TINY, "--output", tmp_path / "x.npy", "--input",
+        "-" if name == "-" else tmp_path / name, stdin=lines.encode(),
+    )  # fmt: skip
+    assert (code, "2 of 4 texts are empty" in err) == (0, True)
+    vectors = np.load(tmp_path / "x.npy")
+    assert len(vectors) == 4
+    np.testing.assert_allclose(vectors[1], vectors[3], atol=1e-6)
+    config, params, *_ = load_model_directory(TINY, "BertModel")
+    variables = {"params": jax.tree.map(jnp.asarray, params["bert"])}
+    tokenizer = load_tokenizer(TINY)
+    framed = jnp.array([[tokenizer.cls_id, tokenizer.sep_id]])
+    hidden = BertModel(config).apply(variables, framed).hidden[0]
+    np.testing.assert_allclose(vectors[1], hidden.mean(axis=0), atol=1e-5)
+
+
+def test_nothing_but_empty_lines_is_refused(bertjax_command, tmp_path):
+    arguments = ("embed", "--model", TINY, "--output", tmp_path / "x.npy")
+    assert "no text to embed" in bertjax_command(*arguments, stdin=b"\n \n")[2]
 
 
 def test_tokenizer_of_another_model_is_refused(bertjax_command, tmp_path):

@@ -165,6 +165,20 @@ def test_model_is_used_by_the_commands(finished, bertjax_command, tmp_path, monk
     assert json.loads(out)["verdict"] == "worse"
 
 
+def test_predict_tells_of_empty_lines_and_writes_where_it_stands(
+    finished, bertjax_command, tmp_path, monkeypatch
+):
+    model = str((finished[1] / "model").absolute())
+    monkeypatch.chdir(tmp_path)
+    for output in (".", "folder/new"):
+        arguments = ("predict", "--model", model, "--output", output)
+        code, _, err = bertjax_command(*arguments, stdin=b"this is\n\n \non his\n")
+        assert (code, "2 of 4 lines are empty and are passed over" in err) == (0, True)
+        lines = (tmp_path / output / "predictions.jsonl").read_text().splitlines()
+        assert len(lines) == 2
+    assert "empty" not in bertjax_command("predict", "--model", model, stdin=b"this is\n")[2]
+
+
 def test_watching_scores_every_checkpoint_once(finished, bertjax_command):
     config, folder = finished
     arguments = ("evaluate", "--watch", folder, "--data", config.data.train[0], "--json")
