@@ -18,6 +18,7 @@ from bertjax.tasks.labelled import TextExample, check_labels
 from bertjax.tasks.tagging_schemes import (
     OUTSIDE,
     Scheme,
+    TagError,
     are_entity_tags,
     recognise_scheme,
     to_iob2,
@@ -81,6 +82,13 @@ class TaggedSentence(NamedTuple):
     offsets: tuple[tuple[int, int], ...]
 
 
+class _Placed(NamedTuple):
+    """A sentence, and the place of each of its tokens."""
+
+    sentence: TaggedSentence
+    places: list[str]
+
+
 class _Row(NamedTuple):
     line: int
     cells: list[str]
@@ -117,28 +125,31 @@ def read_sentences(
         in_columns = source.kind in ("txt", "csv", "tsv")
         read = _read_columns if in_columns else _read_records
         found = list(read(source, config, labelled))
-        sentences += _convert(found, config.scheme) if labelled else found
+        if labelled:
+            sentences += _convert(found, config.scheme)
+        else:
+            sentences += [sentence for sentence, _ in found]
     if not sentences:
         raise UserError(f"{', '.join(names)}: no sentences")
     return sentences
 
 
-def _convert(sentences: list[TaggedSentence], scheme: Scheme | None) -> Iterator[TaggedSentence]:
-    if not sentences:
-        return
-    file = sentences[0].place.rpartition(":")[0] or sentences[0].place
+def _convert(found: list[_Placed], scheme: Scheme | None) -> Iterator[TaggedSentence]:
     try:
-        scheme = scheme or recognise_scheme([sentence.tags for sentence in sentences])
-    except UserError as error:
-        raise UserError(f"{file}: {error}") from None
-    for sentence in sentences:
-        try:
+        scheme = scheme or recognise_scheme([sentence.tags for sentence, _ in found])
+        for sentence, _ in found:
             yield sentence._replace(tags=to_iob2(sentence.tags, scheme))
-        except UserError as error:
-            raise UserError(f"{sentence.place}: {error}") from None
+    except TagError as error:
+        place = next(
+            place
+            for sentence, places in found
+            for tag, place in zip(sentence.tags, places, strict=True)
+            if tag == error.tag
+        )
+        raise UserError(f"{place}: {error}") from None
 
 
-def _read_columns(source: Source, config: TaggedConfig, labelled: bool) -> Iterator[TaggedSentence]:
+def _read_columns(source: Source, config: TaggedConfig, labelled: bool) -> Iterator[_Placed]:
     blocks = _blocks(source, config)
     rows = [row for block in blocks for row in block.rows]
     if not rows:
@@ -162,12 +173,14 @@ def _read_columns(source: Source, config: TaggedConfig, labelled: bool) -> Itera
     for block in blocks:
         # A range is a word of several tokens, which have rows of their own.
         rows = [row for row in block.rows if not (counted and _RANGE.fullmatch(row.cells[0]))]
-        yield _sentence(
-            f"{source.name}:{rows[0].line}",
+        places = [f"{source.name}:{row.line}" for row in rows]
+        sentence = _sentence(
+            places[0],
             [row.cells[token - 1] for row in rows],
             [row.cells[tag - 1] for row in rows] if labelled else None,
             block.text,
         )
+        yield _Placed(sentence, places)
 
 
 def _blocks(source: Source, config: TaggedConfig) -> list[_Block]:
@@ -217,7 +230,7 @@ def _column(file: str, name: str, chosen: int | str | None, width: int, otherwis
     return int(chosen)
 
 
-def _read_records(source: Source, config: TaggedConfig, labelled: bool) -> Iterator[TaggedSentence]:
+def _read_records(source: Source, config: TaggedConfig, labelled: bool) -> Iterator[_Placed]:
     record_config = RecordConfig(encoding=config.encoding, errors=config.errors)
     first_record = next(read_records(source, record_config), None)
     if first_record is None:
@@ -235,7 +248,8 @@ def _read_records(source: Source, config: TaggedConfig, labelled: bool) -> Itera
         tokens = _tokens(place, token, values[token])
         tags = None if tag is None else _tags(place, tag, values[tag], tokens, config.labels)
         text = values.get("text")
-        yield _sentence(place, tokens, tags, text if isinstance(text, str) else None)
+        sentence = _sentence(place, tokens, tags, text if isinstance(text, str) else None)
+        yield _Placed(sentence, [place] * len(tokens))
 
 
 def _field(
@@ -358,10 +372,11 @@ def check_tags(
     if labels is None:
         return names
     if unknown := sorted(every - set(labels)):
+        place = next(one.place for split in splits for one in split if unknown[0] in one.tags)
         raise UserError(
-            f"the tag {unknown[0]!r} is not among labels={list(labels)}"
+            f"{place}: the tag {unknown[0]!r} is not among labels={list(labels)}"
             f"{nearest(unknown[0], list(labels))}; name it there (entities are IOB2: B-TYPE, "
-            "I-TYPE, O), or correct it in the files"
+            "I-TYPE, O), or correct it in this sentence"
         )
     return tuple(labels)
 

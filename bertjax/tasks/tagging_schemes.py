@@ -24,6 +24,18 @@ _PREFIXED = re.compile(r"([BIESLU])-(.+)")
 _LETTERS = {"IOB1": "BI", "IOB2": "BI", "IO": "I", "BIOES": "BIES", "BILOU": "BILU"}
 
 
+class TagError(UserError):
+    """A tag that does not fit.
+
+    Attributes:
+        tag: the one that is probably wrong.
+    """
+
+    def __init__(self, message: str, tag: str) -> None:
+        super().__init__(message)
+        self.tag = tag
+
+
 class Span(NamedTuple):
     """An entity: its type, and its characters `text[start:end]`."""
 
@@ -52,7 +64,7 @@ def recognise_scheme(sentences: Sequence[Sequence[str]]) -> Scheme:
     than half of the tokens; otherwise they stand for themselves (none).
 
     Raises:
-        UserError: tags of several schemes.
+        TagError: tags of several schemes; it has the first of the rarer ones.
     """
     counts = Counter(tag for tags in sentences for tag in tags)
     marks = {tag: match for tag in counts if (match := _PREFIXED.fullmatch(tag))}
@@ -62,13 +74,18 @@ def recognise_scheme(sentences: Sequence[Sequence[str]]) -> Scheme:
     if bare and OUTSIDE not in counts:
         return "none"
     if bare:
-        raise UserError(
+        raise TagError(
             f"the tags {next(iter(marks))!r} and {bare[0]!r} are of different schemes; correct one "
-            "of them, or name the scheme (none: tags that mark no entities)"
+            "of them, or name the scheme (none: tags that mark no entities)",
+            _first_of_rarer(counts, list(marks), bare),
         )
     letters = {match[1] for match in marks.values()}
     if letters & {"E", "S"} and letters & {"L", "U"}:
-        raise UserError(f"the prefixes {sorted(letters)} of the tags are of BIOES and of BILOU")
+        ends, last = ([tag for tag in marks if tag[0] in some] for some in ("ES", "LU"))
+        raise TagError(
+            f"the prefixes {sorted(letters)} of the tags are of BIOES and of BILOU",
+            _first_of_rarer(counts, ends, last),
+        )
     if letters & {"E", "S"}:
         return "BIOES"
     if letters & {"L", "U"}:
@@ -83,13 +100,17 @@ def recognise_scheme(sentences: Sequence[Sequence[str]]) -> Scheme:
     return "IOB2" if begun else "IOB1"
 
 
+def _first_of_rarer(counts: Counter[str], some: list[str], others: list[str]) -> str:
+    return min(some, others, key=lambda tags: sum(counts[tag] for tag in tags))[0]
+
+
 def to_iob2(tags: Sequence[str], scheme: Scheme) -> tuple[str, ...]:
     """The tags of one sentence in IOB2; those of the scheme none as they are.
 
     What continues an entity that nothing began begins one, as conlleval has it.
 
     Raises:
-        UserError: a tag that the scheme does not have.
+        TagError: a tag that the scheme does not have.
     """
     if scheme == "none":
         return tuple(tags)
@@ -131,8 +152,9 @@ def _read(tag: str, scheme: Scheme) -> _Mark:
         return _Mark(match[1], match[2])
     if scheme == "IO" and not match:
         return _Mark("I", tag)
-    raise UserError(
+    raise TagError(
         f"the tag {tag!r} is not one of {scheme}: O"
         + "".join(f", {letter}-TYPE" for letter in _LETTERS[scheme])
-        + "; correct it, or name another scheme"
+        + "; correct it, or name another scheme",
+        tag,
     )

@@ -181,8 +181,14 @@ WRONG_COLUMNS = {
     "hashtag": ("a\tO\n\n#fail\nb\tO\n", {}, r"f\.conll:3: 1 columns where line 1 has 2"),
     "column": ("a\tO\n", {"tag_column": 3}, r"tag_column=3 must be a column's number, 1 to 2"),
     "name": ("a\tO\n", {"token_column": "x"}, r"token_column='x' must be a column's number"),
-    "scheme": ("a\tO\n\nb\tL-X\n", {"scheme": "IOB2"}, r"f\.conll:3: the tag 'L-X' is not one of"),
-    "mixed": ("a\tO\nb\tB-X\nc\tX\n", {}, r"f\.conll: the tags 'B-X' and 'X' are of different"),
+    "scheme": (
+        "a\tO\n\nc\tO\nb\tL-X\n",
+        {"scheme": "IOB2"},
+        r"f\.conll:4: the tag 'L-X' is not one of",
+    ),
+    "mixed": ("a\tO\nb\tB-X\nb\tI-X\nc\tX\n", {}, r"f\.conll:4: the tags 'B-X' and 'X' are of"),
+    "marked": ("a\tX\nb\tB-X\nc\tX\nd\tO\n", {}, r"f\.conll:2: the tags 'B-X' and 'X' are of"),
+    "ends": ("a\tE-X\nb\tS-X\n\nd\tO\nc\tL-X\n", {}, r"f\.conll:5: the prefixes .* are of BIOES"),
     "none": ("# text = a\n\n\t\n", {}, r"f\.conll: no sentences"),
 }
 
@@ -237,7 +243,7 @@ def test_tags_of_entities_are_o_and_both_of_each_type():
     ("test", "labels", "message"),
     [
         (tagged("B-Z", place="t:7"), None, "t:7: the label 'Z' is in test but in no training"),
-        (tagged("O"), ["O", "B-X"], r"the tag 'B-Y' is not among .*\(entities are IOB2"),
+        (tagged("O"), ["O", "B-X"], r"f:1: the tag 'B-Y' is not among .*\(entities are IOB2"),
     ],
 )
 def test_tags_that_do_not_fit_are_told(test, labels, message):
