@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,11 @@ def run(options: argparse.Namespace) -> None:
             f"{options.a} and {options.b} are not of the same examples: {_describe(first)} and"
             f" {_describe(second)}; evaluate both models on the same files"
         )
+    if len(first["outcomes"]) != len(second["outcomes"]):
+        raise UserError(
+            f"{options.a} and {options.b} have {len(first['outcomes'])} and"
+            f" {len(second['outcomes'])} outcomes of the same examples; evaluate again"
+        )
     comparison = compare_paired(first["outcomes"], second["outcomes"], options.level)
     means = {
         name: sum(result["outcomes"]) / len(result["outcomes"])
@@ -71,7 +77,23 @@ def _read(path: str) -> dict[str, Any]:
     missing = [name for name in NEEDED if not isinstance(content, dict) or name not in content]
     if missing:
         raise UserError(f"{path}: not what `bertjax evaluate --output` writes (no {missing[0]})")
+    values = content["outcomes"]
+    kinds = {"task": str, "data": list, "fingerprint": str, "slice_score": str, "outcomes": list}
+    wrong = [name for name, kind in kinds.items() if not isinstance(content[name], kind)]
+    if not wrong and not all(isinstance(one, str) for one in content["data"]):
+        wrong = ["data"]
+    if not wrong and not (values and all(_is_number(value) for value in values)):
+        wrong = ["outcomes"]
+    if wrong:
+        raise UserError(
+            f"{path}: {wrong[0]} is not what `bertjax evaluate --output` writes there; evaluate"
+            " again"
+        )
     return content
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _describe(result: dict[str, Any]) -> str:

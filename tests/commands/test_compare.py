@@ -47,3 +47,25 @@ def test_other_examples_of_the_same_file_are_refused(bertjax_command, tmp_path, 
     b.write_text('{"task": "regression"}')
     code, _, err = bertjax_command("compare", a, b)
     assert (code, "not what `bertjax evaluate --output` writes (no data)" in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("task", 1), ("data", "f.csv"), ("data", [1]), ("fingerprint", None), ("slice_score", {}),
+        ("outcomes", 0.5), ("outcomes", []), ("outcomes", [0.5, "x"]), ("outcomes", [None]),
+    ],
+)  # fmt: skip
+def test_field_of_another_kind_is_told(bertjax_command, tmp_path, texts, name, value):
+    a = write_evaluation(tmp_path / "a.json", texts, np.arange(30.0))
+    b = write_evaluation(tmp_path / "b.json", texts, np.arange(30.0))
+    b.write_text(json.dumps(json.loads(b.read_text()) | {name: value}))
+    code, _, err = bertjax_command("compare", a, b)
+    assert (code, f"b.json: {name} is not what `bertjax evaluate" in err) == (2, True)
+
+
+def test_outcomes_that_went_missing_are_told(bertjax_command, tmp_path, texts):
+    a = write_evaluation(tmp_path / "a.json", texts, np.arange(30.0))
+    b = write_evaluation(tmp_path / "b.json", texts, np.arange(30.0), outcomes=[0.5])
+    code, _, err = bertjax_command("compare", a, b)
+    assert (code, "have 30 and 1 outcomes of the same examples" in err) == (2, True)
