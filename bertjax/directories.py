@@ -63,20 +63,23 @@ def describe_model(path: Path) -> dict[str, Any]:
 def describe_run(path: Path) -> dict[str, Any]:
     """A run directory: how far it came, its last and its best evaluation, what it left.
 
-    The best evaluation is the one with the lowest validation loss, as in the run itself.
+    The best evaluation is, as in the run itself, that with the lowest validation loss; of
+    fine-tuning that with the best score that the run goes by.
+
+    Raises:
+        UserError: a damaged run.json or eval_results.json.
     """
+    from bertjax.tasks.scoring import goodness
     from bertjax.training.metrics import read_metrics
 
-    about: dict[str, Any] = {}
-    try:
-        if (path / "run.json").exists():
-            about = json.loads((path / "run.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path / 'run.json'}: damaged, not JSON ({error})") from None
+    about, results = (_read_object(path / name) for name in ("run.json", "eval_results.json"))
     metrics = path / "metrics.jsonl"
     lines = read_metrics(metrics) if metrics.exists() else []
     validations = [line for line in lines if line["split"] == "validation"]
-    measured = [line for line in validations if line["loss"] is not None]
+    # A fine-tuning run of before its score stood in run.json has it in its results.
+    is_finetuning = about.get("program") == "train.finetune"
+    score = about.get("score", results.get("score")) if is_finetuning else "loss"
+    measured = [line for line in validations if score and line.get(score) is not None]
     tests = [line for line in lines if line["split"] == "test"]
     folder = path / "checkpoints"
     names = [saved.name for saved in folder.iterdir()] if folder.is_dir() else []
@@ -89,9 +92,11 @@ def describe_run(path: Path) -> dict[str, Any]:
         **about,
         "last_step": last_step,
         "checkpoints": checkpoints,
-        "finished": bool(tests) and tests[-1]["step"] == last_step,
+        "finished": bool(results)
+        if is_finetuning
+        else bool(tests) and tests[-1]["step"] == last_step,
         "last_validation": _scores(validations[-1]) if validations else None,
-        "best_validation": _scores(min(measured, key=lambda line: line["loss"]))
+        "best_validation": _scores(max(measured, key=lambda line: goodness(score, line)))
         if measured
         else None,
         "test": _scores(tests[-1]) if tests else None,
@@ -136,6 +141,14 @@ def _describe_tokenizer(path: Path, model_size: int = 0) -> dict[str, Any] | Non
     if tokenizer.vocab_size < model_size:
         description["note"] = tokenizer.describe_missing(model_size)
     return description
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    """What a file of JSON holds; nothing where there is none."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except ValueError as error:
+        raise UserError(f"{path}: damaged, not JSON ({error})") from None
 
 
 def _scores(line: dict[str, Any]) -> dict[str, Any]:

@@ -32,7 +32,7 @@ MAY_IMPORT = {
         "tasks",
     },
     "serving": {"config", "types", "model", "interop", "text", "tasks"},
-    "directories": {"config", "interop", "text", "training"},
+    "directories": {"config", "interop", "text", "tasks", "training"},
     "verification": {"config", "types", "model", "objectives", "training", "interop"},
     "commands": {
         "config",

@@ -207,6 +207,28 @@ def test_info_of_a_run(bertjax_command, tmp_path):
     assert "finished         yes" in out
 
 
+def test_info_of_a_fine_tuning_run_goes_by_its_score_and_results(bertjax_command, tmp_path):
+    def line(step, accuracy, loss):
+        timing = {"seconds": 1.5}
+        split = "validation"
+        return {"step": step, "split": split, "loss": loss, "accuracy": accuracy, "timing": timing}
+
+    run = tmp_path / "run"
+    write_run(run, [line(1, 0.5, 1.0), line(2, 0.75, 1.5), line(3, None, 0.5)], checkpoints=["3"])
+    origin = {"program": "train.finetune", "score": "accuracy"}
+    (run / "run.json").write_text(json.dumps(origin))
+    about = json.loads(bertjax_command("info", run, "--json")[1])
+    assert about["best_validation"]["step"] == 2
+    assert about["finished"] is False
+    (run / "eval_results.json").write_text(json.dumps({"score": "accuracy"}))
+    assert json.loads(bertjax_command("info", run, "--json")[1])["finished"] is True
+    (run / "run.json").write_text(json.dumps(origin | {"score": "loss"}))
+    about = json.loads(bertjax_command("info", run, "--json")[1])
+    assert about["best_validation"]["step"] == 3
+    (run / "eval_results.json").write_text("{")
+    assert "eval_results.json: damaged, not JSON" in bertjax_command("info", run)[2]
+
+
 def test_tokenizer_with_fewer_tokens_than_the_model_is_told_of(bertjax_command, tmp_path):
     from bertjax.text.tokenizer import Tokenizer, build_wordpiece
 

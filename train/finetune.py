@@ -46,7 +46,12 @@ from bertjax.training.steps import make_train_step
 from bertjax.training.transfer import freeze, learning_rate_scales, scale_updates
 from train.command_line import parse, to_yaml
 from train.finetune_config import FinetuneConfig
-from train.finetune_results import examples_per_second, leave_results, summarize_seeds
+from train.finetune_results import (
+    describe_finished,
+    examples_per_second,
+    leave_results,
+    summarize_seeds,
+)
 from train.huge_pages import restart_with_huge_pages
 from train.starting_model import compute_dtype, remat_policy, resolve_finetuned_model
 
@@ -146,9 +151,9 @@ def finetune(config: FinetuneConfig, data: TaskData) -> int:
     progress = RunProgress(clock.total)
     results_file = run / "eval_results.json"
     if not config.dry_run and results_file.exists():
-        progress.say(f"{run} is finished; its model is in {run / 'model'}")
+        results = json.loads(results_file.read_text(encoding="utf-8"))
+        progress.say(describe_finished(run, config, results["steps"]))
         if config.json:
-            results = json.loads(results_file.read_text(encoding="utf-8"))
             print(json.dumps(results, ensure_ascii=False))
         return 0
     key = jax.random.key(config.seed)
@@ -196,9 +201,9 @@ def finetune(config: FinetuneConfig, data: TaskData) -> int:
     if restored:
         progress.say(f"continuing {run} from step {step}")
     with progress, StopRequest() as stop, count_compilations() as compilations:
-        write_provenance(run, to_yaml(config), _origin(config, data))
-        metrics = MetricsWriter(run, step)
         score_name = config.scoring.score or task.main_score
+        write_provenance(run, to_yaml(config), _origin(config, data) | {"score": score_name})
+        metrics = MetricsWriter(run, step)
 
         def keep(state: TrainState, cost: float | None = None) -> None:
             notes = {
@@ -255,6 +260,7 @@ def finetune(config: FinetuneConfig, data: TaskData) -> int:
             over = True
         else:
             state, over = loop.run(state, stop)
+        seconds = clock.seconds
         keep(state)
         checkpoints.close()
         if over and not data.validation:
@@ -273,7 +279,9 @@ def finetune(config: FinetuneConfig, data: TaskData) -> int:
         "score": score_name,
         "steps": int(state.step),
         "compilations_after_first_epoch": compilations.between_marks(),
-        "examples_per_second": examples_per_second(run, len(encoded.units) / steps_per_epoch),
+        "examples_per_second": examples_per_second(
+            run, len(encoded.units) / steps_per_epoch, int(state.step), seconds
+        ),
         "packing_efficiency": batches.efficiency,
     }
     del state

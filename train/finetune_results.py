@@ -1,7 +1,7 @@
 """What a fine-tuning run leaves at its end, and what several of them say together."""
 
+import dataclasses
 import json
-import math
 import statistics
 import sys
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from bertjax.interop.huggingface import load_model_directory
 from bertjax.model import bert
@@ -83,12 +84,34 @@ def leave_results(
     return results
 
 
-def examples_per_second(run: Path, examples_a_step: float) -> float:
-    """Training examples a second, over all lines of the log."""
+def examples_per_second(run: Path, examples_a_step: float, steps: int, seconds: float) -> float:
+    """Training examples a second, over all lines of the log; where it has none, over all the time.
+
+    Args:
+        run: its directory.
+        examples_a_step: the mean.
+        steps: of the run.
+        seconds: what they took, with the evaluations between them.
+    """
     lines = [line for line in read_metrics(run / "metrics.jsonl") if line["split"] == "train"]
-    steps = np.diff([0, *(line["step"] for line in lines)])
-    seconds = np.array([line["timing"]["seconds_a_step"] for line in lines])
-    return float(examples_a_step * steps.sum() / (steps * seconds).sum()) if lines else math.nan
+    intervals = np.diff([0, *(line["step"] for line in lines)])
+    times = np.array([line["timing"]["seconds_a_step"] for line in lines])
+    if not lines:
+        return examples_a_step * steps / seconds
+    return float(examples_a_step * np.sum(intervals) / (intervals * times).sum())
+
+
+def describe_finished(run: Path, config: FinetuneConfig, steps: int) -> str:
+    """What is said of a run that has its results: with another budget, why it is not continued."""
+    text = f"{run} is finished: {steps:,} steps; its model is in {run / 'model'}"
+    then = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["budget"]
+    if then == dataclasses.asdict(config.budget):
+        return text
+    said = ", ".join(f"budget.{name}={value}" for name, value in then.items() if value is not None)
+    return (
+        f"{text}. Its budget was {said}; it has scored its best model, which is done once, and is"
+        " not continued with another budget: for more training name a new --run directory"
+    )
 
 
 def summarize_seeds(run: Path, seeds: Sequence[int]) -> dict[str, Any]:

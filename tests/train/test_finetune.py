@@ -111,6 +111,7 @@ def finished(tmp_path_factory, pretrained):
 def test_run_learns_and_leaves_what_it_says(finished):
     _, folder = finished
     results = json.loads((folder / "eval_results.json").read_text())
+    assert json.loads((folder / "run.json").read_text())["score"] == "accuracy"
     assert results["test"]["accuracy"] == 1.0
     assert results["test"]["confusion_matrix"][0][1] == 0
     assert results["compilations_after_first_epoch"] == 0
@@ -132,7 +133,11 @@ def test_finished_run_is_left_alone(finished, capsys):
     before = (folder / "eval_results.json").read_bytes()
     assert run(dataclasses.replace(config, json=True)) == 0
     out, err = capsys.readouterr()
-    assert "is finished" in err
+    assert f"is finished: {json.loads(before)['steps']} steps" in err
+    assert "budget" not in err
+    assert run(dataclasses.replace(config, budget=BudgetConfig(epochs=9.0))) == 0
+    said = "Its budget was budget.epochs=6.0; it has scored its best model, which is done once"
+    assert said in capsys.readouterr().err
     assert json.loads(out) == json.loads(before)
     assert (folder / "eval_results.json").read_bytes() == before
 

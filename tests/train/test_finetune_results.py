@@ -3,7 +3,7 @@
 import json
 import statistics
 
-from train.finetune_results import summarize_seeds
+from train.finetune_results import examples_per_second, summarize_seeds
 
 
 def test_score_that_is_not_defined_for_every_seed_is_told_as_such(tmp_path, capsys):
@@ -25,3 +25,13 @@ def test_score_that_is_not_defined_for_every_seed_is_told_as_such(tmp_path, caps
     }
     lines = capsys.readouterr().err.splitlines()
     assert lines == ["test loss 0.9000 +- 0.5292", "test pearson 0.2500 (1 of 3 seeds)"]
+
+
+def test_speed_is_that_of_the_log_or_else_of_the_whole_run(tmp_path):
+    assert examples_per_second(tmp_path, 15.5, steps=4, seconds=8.0) == 7.75
+    lines = [
+        {"step": step, "split": "train", "timing": {"seconds_a_step": seconds}}
+        for step, seconds in ((3, 2.0), (4, 4.0))
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert examples_per_second(tmp_path, 15.5, steps=4, seconds=99.0) == 15.5 * 4 / 10
