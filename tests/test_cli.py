@@ -242,6 +242,10 @@ def test_tokenizer_with_fewer_tokens_than_the_model_is_told_of(bertjax_command, 
     code, _, err = bertjax_command("fill-mask", "--model", tmp_path / "model", "this is [MASK]")
     assert (code, err.count("\n")) == (0, 1)
     assert note in err
+    _, _, err = bertjax_command(
+        "embed", "--model", tmp_path / "model", "--output", tmp_path / "x.npy", stdin=b"this is"
+    )
+    assert note in err
 
 
 def test_info_counts_the_steps_of_checkpoints_beyond_the_last_line(bertjax_command, tmp_path):

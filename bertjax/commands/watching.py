@@ -73,19 +73,19 @@ def make_scorer(identity: Mapping[str, Any], run: Path, options: argparse.Namesp
 def _score_task(identity: Mapping[str, Any], options: argparse.Namespace) -> Scorer:
     from bertjax.commands.task_model import choose_length, read_data_config
     from bertjax.config import BertConfig
+    from bertjax.interop.huggingface import load_model_tokenizer
     from bertjax.model import bert
     from bertjax.tasks.inference import Inference
     from bertjax.tasks.reading import architecture_of, read_task_examples, task_of_model
     from bertjax.tasks.scoring import check_known_labels, predict_examples, single_scores
-    from bertjax.text.tokenizer import load_tokenizer
 
     config = BertConfig.from_dict(identity["model"])
     architecture = architecture_of(identity["task"])
     task = task_of_model(config, architecture)
-    tokenizer = load_tokenizer(identity["init"])
+    tokenizer, told = load_model_tokenizer(identity["init"], config)
     examples, notes = read_task_examples(identity["task"], options.data, read_data_config(options))
     check_known_labels(task, examples)
-    for note in notes:
+    for note in [*told, *notes]:
         print(note, file=sys.stderr)
     inference = Inference(getattr(bert, architecture)(config), task, tokenizer.pad_id)
     length = choose_length(options, config.max_position_embeddings, identity["max_length"])

@@ -184,6 +184,20 @@ def test_predict_tells_of_empty_lines_and_writes_where_it_stands(
     assert "empty" not in bertjax_command("predict", "--model", model, stdin=b"this is\n")[2]
 
 
+def test_tokenizer_of_fewer_tokens_is_told_of_by_every_command(finished, bertjax_command, tmp_path):
+    config, folder = finished
+    shutil.copytree(folder / "model", tmp_path / "model")
+    for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
+        (tmp_path / "model" / name).unlink()
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
+    Tokenizer(build_wordpiece(tokens, True, None)).save(tmp_path / "model")
+    note = f"has {len(tokens)} tokens, the model embeddings for 99"
+    arguments = ("--model", tmp_path / "model")
+    data = ("--data", config.data.train[0], "--resamples", 0)
+    assert note in bertjax_command("predict", *arguments, stdin=b"this is\n")[2]
+    assert note in bertjax_command("evaluate", *arguments, *data)[2]
+
+
 def test_watching_scores_every_checkpoint_once(finished, bertjax_command):
     config, folder = finished
     arguments = ("evaluate", "--watch", folder, "--data", config.data.train[0], "--json")
