@@ -99,22 +99,23 @@ def train_mixing(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Fitted:
-    """A classifier of the training sentences, then one of each resample of them, side by side.
+    """A classifier of the training sentences, then one of each reweighting of them, side by side.
 
     Args:
         task: what they learn.
         standardized: see `standardize`; without it a layer of long vectors would need less weight.
         splits: the sentences' numbers; train and validation are looked at.
-        resamples: how often the training sentences are drawn anew, with replacement.
-        seed: of the draws, the start and the order.
+        resamples: how often the training sentences are weighted anew (Bayesian bootstrap: no
+            sentence is lost, as it would be by drawing with replacement).
+        seed: of the weights, the start and the order.
+
+    Source: Rubin 1981, "The Bayesian Bootstrap".
     """
     layers, _, size = standardized.shape
     random = np.random.default_rng(seed)
     train = splits["train"]
     weights = np.ones((max(map(int, task.sentences)) + 1, 1 + resamples), np.float32)
-    weights[train, 1:] = random.multinomial(
-        len(train), np.full(len(train), 1 / len(train)), resamples
-    ).T
+    weights[train, 1:] = len(train) * random.dirichlet(np.ones(len(train)), resamples).T
     width, classes = task.words.shape[1] * size, len(task.classes)
     start = {
         "layers": np.zeros((1 + resamples, layers)),
@@ -143,9 +144,8 @@ def study_mixing(
 ) -> MixingFigures:
     """The mixture of a model's layers and of its control's.
 
-    The intervals of the weights are over resamples of the training sentences, each of which has
-    trained a classifier of its own; that of the accuracy is over the test sentences. A resample has
-    fewer different sentences (about 63 %), so that a small weight may lie outside its interval.
+    The intervals of the weights are over reweightings of the training sentences, each of which has
+    trained a classifier of its own; that of the accuracy is over the test sentences.
 
     Args:
         what: tags or relations, see `make_task`.
