@@ -260,6 +260,7 @@ def test_sigterm_saves_exits_with_its_own_code_and_resumes_the_same(launch, whol
     assert_same_run(whole_run, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_run_ended_where_it_was_stopped_is_validated_and_tested(launch, tmp_path):
     run = tmp_path / "run"
     process = launch(run, "--evaluation.every", 9999, "--budget.steps", 9999)
@@ -276,6 +277,7 @@ def test_run_ended_where_it_was_stopped_is_validated_and_tested(launch, tmp_path
     assert (run / "model" / "model.safetensors").is_file()
 
 
+@pytest.mark.slow
 def test_finished_run_given_more_steps_is_tested_again(launch, whole_run, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(whole_run, run)
