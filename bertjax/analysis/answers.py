@@ -15,10 +15,14 @@ from bertjax.analysis.capture import make_inputs, padded_length
 from bertjax.analysis.encoding import EncodedText
 from bertjax.config import BertConfig
 from bertjax.errors import UserError
-from bertjax.interop.huggingface import inspect_model_directory, load_model_directory
+from bertjax.interop.huggingface import (
+    inspect_model_directory,
+    load_model_directory,
+    load_model_tokenizer,
+)
 from bertjax.model import bert
 from bertjax.model.embeddings import Embeddings
-from bertjax.text.tokenizer import Tokenizer, load_tokenizer
+from bertjax.text.tokenizer import Tokenizer
 
 OutputName = Literal[
     "token", "next-sentence", "class", "tag", "start", "end", "choice", "hidden", "pooled"
@@ -64,6 +68,11 @@ class WholeModel(NamedTuple):
         """The name of its class."""
         return type(self.model).__name__
 
+    @property
+    def restores_words(self) -> bool:
+        """Whether it has a masked-LM head."""
+        return self.architecture in ("BertForMaskedLM", "BertForPreTraining")
+
 
 class Target(NamedTuple):
     """One number of a model's output.
@@ -98,25 +107,13 @@ def load_whole_model(path: Path | str, architecture: str | None = None) -> Whole
     own = inspect_model_directory(path).architecture
     may_lack = ("pooler",) if (architecture or own) == "BertModel" else ()
     config, params, found, notes = load_model_directory(path, architecture, may_lack=may_lack)
-    tokenizer = load_tokenizer(path)
-    if tokenizer.vocab_size > config.vocab_size:
-        raise UserError(
-            f"{path}: its tokenizer has {tokenizer.vocab_size} tokens, more than the model's"
-            f" vocab_size={config.vocab_size}; it is the tokenizer of another model"
-        )
+    tokenizer, more = load_model_tokenizer(path, config)
     if found == "BertModel":
         params = params["bert"]
         model: nn.Module = bert.BertModel(config, pooling="pooler" in params)
     else:
         model = bert.ARCHITECTURES[found](config)
-    return WholeModel(model, params, tokenizer, tuple(notes))
-
-
-def randomize_whole_model(whole: WholeModel, seed: int = 0) -> WholeModel:
-    """The control: the same shape with new random weights."""
-    tokens = jnp.zeros((1, 1), jnp.int32)
-    params = jax.jit(whole.model.init)(jax.random.key(seed), tokens)["params"]
-    return whole._replace(params=params, notes=())
+    return WholeModel(model, params, tokenizer, (*notes, *more))
 
 
 def check_target(whole: WholeModel, encoded: EncodedText, target: Target) -> None:

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +13,9 @@ from jaxtyping import Array, Float, Integer, Key
 from bertjax.analysis.encoding import EncodedText
 from bertjax.config import BertConfig
 from bertjax.errors import UserError
-from bertjax.interop.huggingface import load_model_directory
+from bertjax.interop.huggingface import load_model_directory, load_model_tokenizer
 from bertjax.model.bert import BertModel
-from bertjax.text.tokenizer import Tokenizer, load_tokenizer
+from bertjax.text.tokenizer import Tokenizer
 from bertjax.types import Trace
 
 # Lengths are padded to a multiple of it, so that few shapes are compiled.
@@ -43,6 +43,10 @@ class Body(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
+# With fields model, params and notes.
+AnyModel = TypeVar("AnyModel", bound=NamedTuple)
+
+
 class Captured(NamedTuple):
     """What a body computed for one text; float32.
 
@@ -66,22 +70,22 @@ def load_body(path: Path | str) -> Body:
         UserError: no model, a damaged one, or a tokenizer that is not its own.
     """
     loaded = load_model_directory(path, "BertModel", may_lack=("pooler",))
-    tokenizer = load_tokenizer(path)
-    if tokenizer.vocab_size > loaded.config.vocab_size:
-        raise UserError(
-            f"{path}: its tokenizer has {tokenizer.vocab_size} tokens, more than the model's"
-            f" vocab_size={loaded.config.vocab_size}; it is the tokenizer of another model"
-        )
+    tokenizer, more = load_model_tokenizer(path, loaded.config)
     params = {name: part for name, part in loaded.params["bert"].items() if name != "pooler"}
     params = jax.tree.map(jnp.asarray, params)
     # A pooler is of no use here, so that it does not matter whether there is one.
-    notes = tuple(note for note in loaded.notes if "pooler" not in note)
+    notes = (*(note for note in loaded.notes if "pooler" not in note), *more)
     return Body(BertModel(loaded.config, pooling=False), params, tokenizer, notes)
 
 
-def randomize(body: Body, seed: int = 0) -> Body:
-    """The control that figures are held against: the same shape with new random weights."""
-    return body._replace(params=_initialize(body.model, jax.random.key(seed)), notes=())
+def randomize(model: AnyModel, seed: int = 0) -> AnyModel:
+    """The control that figures are held against: the same shape with new random weights.
+
+    Args:
+        model: a `Body`, or an `answers.WholeModel`.
+        seed: of the weights.
+    """
+    return model._replace(params=_initialize(model.model, jax.random.key(seed)), notes=())
 
 
 def capture(

@@ -8,7 +8,7 @@ same texts each time. They stand in `metrics.jsonl` in lines of the split "analy
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from bertjax.analysis.treebank import (
 from bertjax.config import BertConfig
 from bertjax.interop.huggingface import save_model_directory
 from bertjax.model.bert import BertModel
+from bertjax.text.rows import Rows
 from bertjax.text.tokenizer import Tokenizer, load_tokenizer
 
 # Of every layer, the mean over its heads.
@@ -35,14 +36,6 @@ BY_LAYER = ("entropy", "previous", "next", "sep")
 # The most frequent relations of the treebank that are followed.
 _MOST_RELATIONS = 8
 _FEWEST_WORDS = 20
-
-
-class RowSource(Protocol):
-    """Rows by number, as `bertjax.text.rows.Rows` gives them."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, indices: np.ndarray) -> Mapping[str, np.ndarray]: ...
 
 
 class Development:
@@ -64,7 +57,7 @@ class Development:
         config: DevelopmentConfig,
         bert_config: BertConfig,
         tokenizer_path: Path,
-        rows: RowSource,
+        rows: Rows,
         folder: Path,
     ) -> None:
         tokenizer = load_tokenizer(tokenizer_path)

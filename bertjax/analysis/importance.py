@@ -98,17 +98,22 @@ def importance_with_company(
     objective: Objective,
     params: Any,
     control_params: Any,
-    measure: Callable[[Objective, Any], HeadImportance] = gradient_importance,
+    *,
+    progress: Callable[[int], None] = lambda done: None,
 ) -> Figures:
-    """The importance of each head beside that in a model with random weights.
+    """The gradient importance of each head beside that in a model with random weights.
 
     Args:
         objective: whose loss.
         params: of the model.
         control_params: of `capture.randomize`.
-        measure: gradient_importance, or the first of what ablation_importance gives.
+        progress: is called with the number of examples done since the call before; each counts
+            twice.
     """
-    return Figures(*(measure(objective, some).interval() for some in (params, control_params)))
+    model, control = (
+        gradient_importance(objective, some, progress=progress) for some in (params, control_params)
+    )
+    return Figures(model.interval(), control.interval())
 
 
 def order_heads(importance: Float[np.ndarray, "L N"]) -> Int[np.ndarray, "heads 2"]:

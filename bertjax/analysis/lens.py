@@ -10,11 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Integer
 
-from bertjax.analysis.capture import Body, load_body, make_inputs, padded_length
+from bertjax.analysis.capture import Body, make_inputs, padded_length
 from bertjax.analysis.company import Figures, Interval, bootstrap_ratio
 from bertjax.analysis.encoding import EncodedText
 from bertjax.errors import UserError
-from bertjax.interop.huggingface import inspect_model_directory, load_model_directory
+from bertjax.interop.huggingface import (
+    inspect_model_directory,
+    load_model_directory,
+    load_model_tokenizer,
+)
 from bertjax.model.bert import BertForMaskedLM, BertModel
 from bertjax.text.tokenizer import Tokenizer
 
@@ -105,9 +109,11 @@ def load_masked_model(path: Path | str) -> MaskedModel:
             " BertForPreTraining), or train the head with `python -m train.pretrain --model.init"
             f" {path}`"
         )
-    body = load_body(path)
-    loaded = load_model_directory(path, "BertForMaskedLM")
-    return MaskedModel(body, loaded.params["mlm_head"])
+    config, params, _, notes = load_model_directory(path, "BertForMaskedLM")
+    params = jax.tree.map(jnp.asarray, params)
+    tokenizer, more = load_model_tokenizer(path, config)
+    body = Body(BertModel(config, pooling=False), params["bert"], tokenizer, (*notes, *more))
+    return MaskedModel(body, params["mlm_head"])
 
 
 def randomize_masked_model(model: MaskedModel, seed: int = 0) -> MaskedModel:

@@ -166,7 +166,7 @@ def masked_language_objective(
 
     Source: Devlin et al. 2019, section 3.1, task 1.
     """
-    if whole.architecture not in ("BertForMaskedLM", "BertForPreTraining"):
+    if not whole.restores_words:
         raise UserError(
             f"a {whole.architecture} has no masked-LM head; measure it on labelled files (--data)"
         )

@@ -123,11 +123,18 @@ def patterns_with_company(
         measure_patterns(one, texts, blockwise=blockwise, progress=progress)
         for one in (body, randomize(body, seed))
     )
+    return compare_tallies(model, control, seed)
+
+
+def compare_tallies(
+    model: Mapping[str, Tally], control: Mapping[str, Tally], seed: int = 0
+) -> dict[str, Figures]:
+    """Each figure of a model with its interval, beside that of its control."""
     return {
         name: Figures(
             bootstrap_ratio(*model[name], seed=seed), bootstrap_ratio(*control[name], seed=seed)
         )
-        for name in FIGURES
+        for name in model
     }
 
 

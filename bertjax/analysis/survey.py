@@ -11,6 +11,7 @@ survey_probes      trees and labels in the hidden states
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -18,13 +19,13 @@ from bertjax.analysis.capture import Body, capture
 from bertjax.analysis.company import Figures, bootstrap_ratio
 from bertjax.analysis.encoding import EncodedText
 from bertjax.analysis.head_classes import CLASSES
-from bertjax.analysis.importance import draw_pruning_curve, gradient_importance, order_heads
+from bertjax.analysis.importance import draw_pruning_curve, importance_with_company, order_heads
 from bertjax.analysis.layer_mixing import study_mixing
 from bertjax.analysis.lens import MaskedModel, compare_lenses, logit_lens
 from bertjax.analysis.linear_probe import study_linear_probes
 from bertjax.analysis.objective import Objective
-from bertjax.analysis.patterns import FIGURES, classify_heads, measure_patterns
-from bertjax.analysis.redundancy import measure_redundancy
+from bertjax.analysis.patterns import FIGURES, classify_heads, compare_tallies, measure_patterns
+from bertjax.analysis.redundancy import Divergences, measure_redundancy
 from bertjax.analysis.report_data import (
     Cell,
     Curve,
@@ -83,9 +84,7 @@ def survey_attention(
     Progress counts each of `texts` four times and each of `shown` once.
     """
     tallies = [measure_patterns(one, texts, progress=progress) for one in (body, control)]
-    figures = {
-        name: Figures(*(bootstrap_ratio(*tally[name]) for tally in tallies)) for name in FIGURES
-    }
+    figures = compare_tallies(*tallies)
     heads = [
         HeadFigure(
             name.replace("_", "-"), _TITLES[name], _UNITS.get(name, ""), FIGURES[name],
@@ -176,7 +175,7 @@ def survey_words(
 
 
 def survey_importance(
-    objective: Objective, params: object, control_params: object, what: str, progress: Progress
+    objective: Objective, params: Any, control_params: Any, what: str, progress: Progress
 ) -> ReportData:
     """Gradient importance of every head, and a pruning curve in its order.
 
@@ -189,10 +188,7 @@ def survey_importance(
         what: the objective in words, for instance "masked-LM loss".
         progress: see above.
     """
-    found = [
-        gradient_importance(objective, one, progress=progress) for one in (params, control_params)
-    ]
-    figures = Figures(*(one.interval() for one in found))
+    figures = importance_with_company(objective, params, control_params, progress=progress)
     head = HeadFigure(
         "importance",
         "Importance",
@@ -366,7 +362,7 @@ def survey_probes(
     return ReportData("", curves=curves, tables=[table])
 
 
-def _nearest_head(divergences: Sequence[object], shape: tuple[int, ...]) -> HeadFigure:
+def _nearest_head(divergences: Sequence[Divergences], shape: tuple[int, ...]) -> HeadFigure:
     """How far each head is from the one that is most like it."""
     nearest = []
     for one in divergences:

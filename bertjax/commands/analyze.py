@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from bertjax.analysis.objective import Objective
     from bertjax.analysis.treebank import EncodedTreebank
 
-# The classes with a masked-LM head.
-MASKED_MODELS = ("BertForMaskedLM", "BertForPreTraining")
-
 SUMMARY = "what a model's heads and layers do, as a report to explore"
 
 
@@ -82,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Measures section by section, then writes the report."""
     from bertjax.analysis import survey
-    from bertjax.analysis.answers import load_whole_model, randomize_whole_model
+    from bertjax.analysis.answers import load_whole_model
     from bertjax.analysis.capture import load_body, randomize
     from bertjax.analysis.encoding import encode_stream
     from bertjax.analysis.lens import load_masked_model
@@ -126,12 +123,12 @@ def run(options: argparse.Namespace) -> None:
     if len(texts) > 1:
         with count_on("layers", len(texts)) as progress:
             parts.append(survey.survey_layers(body, texts, progress))
-    if whole.architecture in MASKED_MODELS:
+    if whole.restores_words:
         masked = load_masked_model(options.model)
         with count_on("words", 2 * len(texts) + len(shown)) as progress:
             parts.append(survey.survey_words(masked, texts, shown, progress))
     if objective:
-        random = randomize_whole_model(whole, options.seed)
+        random = randomize(whole, options.seed)
         heads = config.num_hidden_layers * config.num_attention_heads
         # The curve is drawn in the order of importance and in five random ones.
         measurements = 6 * (min(survey.PRUNING_STEPS, heads) + 1)
@@ -179,7 +176,7 @@ def _choose_objective(
         )
         some = examples[: options.limit] if options.limit else examples
         return task_objective(whole, task, some, length), f"{task.name} loss", notes
-    if whole.architecture in MASKED_MODELS:
+    if whole.restores_words:
         return masked_language_objective(whole, texts, options.seed), "masked-LM loss", []
     return None, "", []
 
