@@ -1,12 +1,9 @@
 """The options of `development`, apart from it: they need none of the libraries that it needs."""
 
 import dataclasses
-import importlib.util
 
+from bertjax.analysis.libraries import require_libraries
 from bertjax.errors import UserError
-
-# Of the extra `analysis`.
-LIBRARIES = ("matplotlib", "scipy", "conllu")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,9 +33,5 @@ class DevelopmentConfig:
             raise UserError(
                 "development.treebank is read where development.examples is above 0; set that, too"
             )
-        for library in LIBRARIES if self.examples else ():
-            if importlib.util.find_spec(library) is None:
-                raise UserError(
-                    f"development.examples needs {library}, which is not installed; `pip install"
-                    " 'bertjax[analysis]'`, or leave development.examples at 0"
-                )
+        if self.examples:
+            require_libraries("development.examples")

@@ -78,6 +78,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Measures section by section, then writes the report."""
+    from bertjax.analysis.libraries import require_libraries
+
+    require_libraries("bertjax analyze")
     from bertjax.analysis import survey
     from bertjax.analysis.answers import load_whole_model
     from bertjax.analysis.capture import load_body, randomize

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from bertjax.analysis import libraries
 from bertjax.config import BertConfig
 from bertjax.interop.huggingface import save_model_directory
 from bertjax.model.bert import ARCHITECTURES
@@ -132,3 +133,12 @@ def test_treebank_adds_syntax_and_probes(bertjax_command, texts, tmp_path):
     assert {"structure", "probe-upos", "probe-relation", "mixing"} <= names
     relations = next(one for one in numbers["tables"] if one["name"] == "relations")
     assert {"det", "nsubj", "obj"} <= {row[0] for row in relations["rows"]}
+
+
+def test_missing_library_is_named(bertjax_command, texts, tmp_path, monkeypatch):
+    monkeypatch.setattr(libraries, "LIBRARIES", ("no_such_library",))
+    code, _, err = bertjax_command(
+        "analyze", "--model", tmp_path, "--text", texts, "--output", tmp_path / "report"
+    )
+    assert code == 2
+    assert "bertjax analyze needs no_such_library, which is not installed; pip install" in err

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from bertjax.analysis import development_config
+from bertjax.analysis import libraries
 from bertjax.analysis.development import (
     BY_LAYER,
     Development,
@@ -131,7 +131,7 @@ def test_options_that_make_no_sense_are_refused(fields, message):
 
 
 def test_missing_library_is_named_before_anything_is_done(monkeypatch):
-    monkeypatch.setattr(development_config, "LIBRARIES", ("no_such_library",))
+    monkeypatch.setattr(libraries, "LIBRARIES", ("no_such_library",))
     DevelopmentConfig()
     with pytest.raises(UserError, match="needs no_such_library"):
         DevelopmentConfig(examples=2)
