@@ -4,7 +4,7 @@ BIN := .venv/bin
 # jax takes seconds to import where Python may not keep what it compiled.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo test test-all test-parity lint format clean
+.PHONY: install demo test test-all test-browser test-parity lint format clean
 .DELETE_ON_ERROR:
 
 install: .venv/.installed
@@ -30,6 +30,8 @@ demo: install
 	  "Raise an [MASK] if the argument is not a string." \
 	  "Returns [MASK] if the object is a string." \
 	  "See the documentation for more [MASK]."
+	$(BIN)/bertjax analyze --model $(DEMO)/run/model --text docs/demo_sentences.txt \
+	  --output $(DEMO)/report
 
 # Compilation is mostly serial, so two files at a time take two thirds of the time of one.
 TWO_AT_A_TIME := -n 2 --dist loadfile
@@ -38,6 +40,11 @@ test: install
 
 test-all: install
 	$(BIN)/python -m pytest $(TWO_AT_A_TIME)
+
+# The report's page in a browser, which the machine has to have: Debian's chromium, for instance.
+test-browser: install
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[browser]'
+	REQUIRE_BROWSER=1 $(BIN)/python -m pytest tests/analysis/test_report_page.py
 
 # torch comes from pip: uv would take the CUDA build.
 test-parity: .venv-parity/.installed

@@ -34,7 +34,7 @@ from train.huge_pages import restart_with_huge_pages
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "finetune"
 SCORES = {
-    "sms": "accuracy", "tweets": "pearson", "help-med": "accuracy", "wnut17": "f1", "squad": "f1"
+    "sms": "accuracy", "tweets": "pearson", "help-med": "accuracy", "wnut17": "f1", "xquad": "f1"
 }  # fmt: skip
 # The share of the steps in which torch's schedule rises; `ScheduleConfig.warmup` here.
 WARMUP = 0.1

@@ -9,13 +9,16 @@ from bertjax.commands import (
     analyze,
     attention,
     compare,
+    contexts,
     embed,
     evaluate,
+    explain,
     fill_mask,
     info,
     predict,
     prune,
     verify,
+    what_if,
 )
 from bertjax.config import nearest
 from bertjax.errors import program
@@ -28,6 +31,9 @@ COMMANDS = {
     "embed": embed,
     "analyze": analyze,
     "attention": attention,
+    "explain": explain,
+    "what-if": what_if,
+    "contexts": contexts,
     "prune": prune,
     "info": info,
     "verify": verify,

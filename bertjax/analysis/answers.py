@@ -168,7 +168,7 @@ def answer(
     """
     check_target(whole, encoded, target)
     variants = encoded.token_ids[None] if token_ids is None else token_ids
-    inputs, places = _pad(whole, encoded), _places(target)
+    inputs, places = pad_inputs(whole, encoded), _places(target)
     rows = rows_at_once(whole.config, inputs[0].shape[1], len(variants))
     values = []
     for start in range(0, len(variants), rows):
@@ -192,7 +192,7 @@ def embed_tokens(
         encoded: the text.
         token_ids: other tokens in its frame; its own when left out.
     """
-    ids, types, _ = _pad(whole, encoded)
+    ids, types, _ = pad_inputs(whole, encoded)
     length = len(encoded.token_ids)
     ids[0, :length] = encoded.token_ids if token_ids is None else token_ids
     body = whole.params.get("bert", whole.params)
@@ -211,7 +211,7 @@ def differentiate_by_embeddings(
         embedded: points in the space of the embeddings' output, any number of them.
     """
     check_target(whole, encoded, target)
-    inputs, places = _pad(whole, encoded), _places(target)
+    inputs, places = pad_inputs(whole, encoded), _places(target)
     points, length, width = embedded.shape
     rows = rows_at_once(whole.config, inputs[0].shape[1], points)
     values, gradients = [], []
@@ -240,7 +240,9 @@ def differentiate_by_attention(
     check_target(whole, encoded, target)
     kind = target.output, target.probability
     value, probs, gradient = jax.device_get(
-        _by_attention(whole.model, *kind, whole.params, _pad(whole, encoded), *_places(target))
+        _by_attention(
+            whole.model, *kind, whole.params, pad_inputs(whole, encoded), *_places(target)
+        )
     )
     t = len(encoded.token_ids)
     return float(value), probs[:, 0, :, :t, :t], gradient[:, 0, :, :t, :t]
@@ -256,7 +258,10 @@ def rows_at_once(config: BertConfig, length: int, wanted: int) -> int:
 Inputs = tuple[Integer[Array, "B T"], Integer[Array, "B T"], Integer[Array, "B T"]]
 
 
-def _pad(whole: WholeModel, encoded: EncodedText) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def pad_inputs(
+    whole: WholeModel, encoded: EncodedText
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Token ids, token types and sequence ids `[1, T]` of the text, padded to a length in use."""
     length = padded_length(len(encoded.token_ids), whole.config.max_position_embeddings)
     return make_inputs([encoded], 1, length, whole.tokenizer.pad_id)
 

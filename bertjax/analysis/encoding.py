@@ -185,6 +185,29 @@ def merge_subwords(
     return np.add.reduceat(to_words, firsts, axis=-2) / sizes[:, None].astype(probs.dtype)
 
 
+def find_word_number(encoded: EncodedText, name: str) -> int:
+    """Which of the text's words is meant.
+
+    Args:
+        encoded: the text.
+        name: the word itself, upper and lower case alike, or its number, counted from 1.
+
+    Raises:
+        UserError: no such word, or several.
+    """
+    words = {
+        number: encoded.words[number] for number in np.flatnonzero(~encoded.special_words).tolist()
+    }
+    found = [number for number, word in words.items() if word.casefold() == name.casefold()]
+    if not found and name.isdecimal() and int(name) in words:
+        return int(name)
+    if len(found) == 1:
+        return found[0]
+    numbered = ", ".join(f"{number} {word}" for number, word in words.items())
+    how = f"stands {len(found)} times in the text" if found else "is none of the text's"
+    raise UserError(f"the word {name!r} {how}; name one by its number: {numbered}")
+
+
 class _Piece(NamedTuple):
     """A text without its frame."""
 

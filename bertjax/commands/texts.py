@@ -4,10 +4,14 @@ import argparse
 import contextlib
 import tempfile
 from collections.abc import Iterator, Sequence
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from bertjax.commands.screen import read_lines
 from bertjax.errors import UserError
+
+if TYPE_CHECKING:
+    from bertjax.analysis.encoding import EncodedText
+    from bertjax.text.tokenizer import Tokenizer
 
 # What can be read, for the help.
 KINDS = (
@@ -60,7 +64,7 @@ def read_texts(
     if lines is not None:
         lines.seek(0)
         for number, line in enumerate(lines, start=1):
-            yield _part(f"standard input, text {number}", line.removesuffix("\n"))
+            yield part_pair(f"standard input, text {number}", line.removesuffix("\n"))
         return
     streams.check_encoding(options.encoding)
     config = RecordConfig(encoding=options.encoding)
@@ -71,7 +75,7 @@ def read_texts(
         if source.kind == "txt":
             for number, line in enumerate(streams.lines(source, config), start=1):
                 if line.strip():
-                    yield _part(f"{source.name}:{number}", line.strip())
+                    yield part_pair(f"{source.name}:{number}", line.strip())
             continue
         for place, values in read_records(source, config, columns):
             texts = [values[column] or "" for column in columns]
@@ -85,11 +89,21 @@ def read_texts(
                 yield place, texts[0] if len(texts) == 1 else (texts[0], texts[1])
 
 
-def _part(place: str, line: str) -> tuple[str, str | tuple[str, str]]:
-    """A line's text, or the two of a pair."""
+def part_pair(place: str, line: str) -> tuple[str, str | tuple[str, str]]:
+    """A line's text, or the two of a pair, behind its place."""
     parts = line.split("\t")
     if len(parts) > 2:
         raise UserError(
             f"{place}: {len(parts) - 1} tabs; one tab parts the two of a pair, and a text has none"
         )
     return place, line if len(parts) == 1 else (parts[0], parts[1])
+
+
+def encode_argument(
+    tokenizer: "Tokenizer", text: str, max_length: int, place: str = "the text"
+) -> "EncodedText":
+    """A text of the command line, or a pair parted by a tab, as the model sees it."""
+    from bertjax.analysis.encoding import encode_texts
+
+    place, parts = part_pair(place, text)
+    return encode_texts(tokenizer, [parts], max_length, places=[place])[0]

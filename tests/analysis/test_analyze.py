@@ -2,30 +2,11 @@
 
 import json
 
-import jax
 import numpy as np
 import pytest
+from saved import WORDS, save
 
 from bertjax.analysis import libraries
-from bertjax.config import BertConfig
-from bertjax.interop.huggingface import save_model_directory
-from bertjax.model.bert import ARCHITECTURES
-from bertjax.text.tokenizer import Tokenizer, build_wordpiece
-
-WORDS = ["the", "dog", "cat", "sees", "hears", "a", "bird", "red", "old", ".", "good", "bad"]
-TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
-
-
-def save(folder, architecture, **fields):
-    config = BertConfig(
-        vocab_size=len(TOKENS), hidden_size=24, num_hidden_layers=2, num_attention_heads=3,
-        intermediate_size=29, max_position_embeddings=12, **fields,
-    )  # fmt: skip
-    model = ARCHITECTURES[architecture](config)
-    params = jax.jit(model.init)(jax.random.key(3), np.zeros((1, 1), np.int32))["params"]
-    Tokenizer(build_wordpiece(TOKENS, True, None)).save(folder / "tokenizer")
-    save_model_directory(folder / "model", config, params, folder / "tokenizer", architecture)
-    return folder / "model"
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,136 @@
+"""`bertjax contexts`: where in a corpus a word is used as it is in a text."""
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from bertjax.commands.screen import add_json, console, count_on, print_json
+from bertjax.commands.texts import KINDS, add_columns, encode_argument, read_texts
+from bertjax.errors import UserError
+
+if TYPE_CHECKING:
+    from bertjax.analysis.contexts import NearestContexts
+
+SUMMARY = "where in a corpus a word is used as it is in a text: the nearest hidden states"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options."""
+    parser.add_argument("text", metavar="TEXT", help="a text, or a pair parted by a tab")
+    parser.add_argument(
+        "--model", metavar="DIR", required=True, help="a model directory (required)"
+    )
+    parser.add_argument(
+        "--word", metavar="WORD", required=True, help="of the text, or its number from 1 (required)"
+    )
+    parser.add_argument(
+        "--input", metavar="FILE", nargs="+", required=True, help=f"the corpus: {KINDS} (required)"
+    )
+    parser.add_argument(
+        "--layer",
+        metavar="L",
+        type=int,
+        help="of the hidden states: 0 = the embeddings' output, L = the last layer's (default: the"
+        " last)",
+    )
+    parser.add_argument(
+        "--top-k",
+        metavar="K",
+        type=int,
+        default=10,
+        help="contexts to show (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--any-word",
+        action="store_true",
+        help="compare with every word, not with the same one only (default: no)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the random control (default: %(default)s)"
+    )
+    add_columns(parser)
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Searches with the model, then with the random control."""
+    from bertjax.analysis.capture import load_body, randomize
+    from bertjax.analysis.contexts import nearest_contexts
+    from bertjax.analysis.encoding import encode_stream, find_word_number
+    from bertjax.training.batches import check_seed
+
+    check_seed(options.seed)
+    if options.top_k < 1:
+        raise UserError(f"--top-k {options.top_k} must be at least 1")
+    body = load_body(options.model)
+    for note in body.notes:
+        print(note, file=sys.stderr)
+    config = body.model.config
+    most = config.max_position_embeddings
+    query = encode_argument(body.tokenizer, options.text, most)
+    word = find_word_number(query, options.word)
+    texts = read_texts(options, options.input)
+    corpus = list(encode_stream(body.tokenizer, texts, most, too_long="windows"))
+    layer = config.num_hidden_layers if options.layer is None else options.layer
+    with count_on("comparing", 2 * len(corpus)) as progress:
+        found, control = (
+            nearest_contexts(
+                one,
+                query,
+                word,
+                corpus,
+                layer=layer,
+                top=options.top_k,
+                same_word=not options.any_word,
+                progress=progress,
+            )
+            for one in (body, randomize(body, options.seed))
+        )
+    shared = {one.place for one in found.contexts} & {one.place for one in control.contexts}
+    if options.json:
+        print_json(
+            {
+                "word": query.words[word],
+                "layer": layer,
+                "compared": found.compared,
+                "mean": found.mean,
+                "deviation": found.deviation,
+                "contexts": [
+                    {
+                        "text": corpus[one.place.text].source + 1,
+                        "left": one.left,
+                        "word": one.center,
+                        "right": one.right,
+                        "similarity": one.similarity,
+                    }
+                    for one in found.contexts
+                ],
+                "random_model": {
+                    "mean": control.mean,
+                    "deviation": control.deviation,
+                    "same_contexts": len(shared),
+                },
+            }
+        )
+    else:
+        _print(found, control, len(shared))
+
+
+def _print(found: "NearestContexts", control: "NearestContexts", shared: int) -> None:
+    from rich.text import Text
+
+    out = console()
+    # What a line has beside the words to the left and right: the cosine, four spaces, the word.
+    taken = len("0.000") + 4 + max(len(one.center) for one in found.contexts)
+    side = max(10, (out.width - taken) // 2)
+    for one in found.contexts:
+        left, right = one.left[-side:].rjust(side), one.right[:side]
+        out.print(
+            Text.assemble(f"{one.similarity:.3f}  {left} ", (one.center, "bold"), f" {right}")
+        )
+    out.print(
+        f"cosine of {found.compared:,} places: {found.mean:.3f} ± {found.deviation:.3f}; in a"
+        f" random model of the same shape {control.mean:.3f} ± {control.deviation:.3f}, and"
+        f" {shared} of the {len(found.contexts)} contexts are its nearest, too",
+        style="dim",
+    )

@@ -1,0 +1,215 @@
+"""`bertjax explain`: what each word of a text adds to the model's answer."""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from bertjax.commands.screen import add_json, console, count_on, print_json, read_lines
+from bertjax.commands.texts import encode_argument
+from bertjax.errors import UserError
+
+if TYPE_CHECKING:
+    from bertjax.analysis.answers import WholeModel
+    from bertjax.analysis.attribution import Attribution
+    from bertjax.analysis.encoding import EncodedText
+    from bertjax.analysis.faithfulness import Faithfulness
+    from bertjax.analysis.named_targets import NamedTarget
+
+SUMMARY = "what each word of a text adds to the model's answer"
+
+# As `analysis.attribution.METHODS`, which takes seconds to import.
+METHODS = ("integrated-gradients", "gradient-x-input", "rollout", "flow", "relevance")
+_BAR = 16  # characters
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options."""
+    parser.add_argument(
+        "texts",
+        metavar="TEXT",
+        nargs="*",
+        default=["-"],
+        help="a text, or the two of a pair parted by a tab: with a [MASK] for a masked LM, the"
+        " question and the context for a reader of answers; - reads standard input, a text a line"
+        " (default: -)",
+    )
+    parser.add_argument(
+        "--model", metavar="DIR", required=True, help="a model directory (required)"
+    )
+    parser.add_argument(
+        "--answer",
+        metavar="ANSWER",
+        help="explain this word, label, tag or span (default: what the model answers)",
+    )
+    parser.add_argument(
+        "--word",
+        metavar="WORD",
+        help="of a tagger: the word whose tag to explain, or its number from 1 (default: every word"
+        " that has a tag)",
+    )
+    parser.add_argument(
+        "--method",
+        nargs="+",
+        choices=METHODS,
+        default=["integrated-gradients"],
+        help="one or several (default: integrated-gradients)",
+    )
+    parser.add_argument(
+        "--faithfulness",
+        action="store_true",
+        help="take words away in the order of the scores, and in random orders, and tell how the"
+        " answer's probability falls (default: no)",
+    )
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Explains every answer to every text."""
+    from bertjax.analysis.answers import load_whole_model
+    from bertjax.analysis.named_targets import choose_targets
+
+    if "-" in options.texts and len(options.texts) > 1:
+        raise UserError("- reads standard input and stands alone: give texts, or -")
+    texts = list(read_lines("a text a line")) if options.texts == ["-"] else options.texts
+    if not texts:
+        raise UserError("standard input: no text; give a text a line, or texts on the command line")
+    whole = load_whole_model(options.model)
+    for note in whole.notes:
+        print(note, file=sys.stderr)
+    most = whole.config.max_position_embeddings
+    asked = []
+    for number, text in enumerate(texts, start=1):
+        place = "the text" if len(texts) == 1 else f"text {number}"
+        encoded = encode_argument(whole.tokenizer, text, most, place)
+        try:
+            targets = choose_targets(whole, encoded, options.answer, options.word)
+        except UserError as error:
+            raise UserError(f"{place}: {error}") from None
+        asked += [(encoded, target) for target in targets]
+    with count_on("explaining", len(asked) * len(options.method)) as progress:
+        results = [_explain(whole, *one, options, progress) for one in asked]
+    if options.json:
+        print_json([result.to_json() for result in results])
+    else:
+        for number, result in enumerate(results):
+            if number:
+                console().print()
+            result.print()
+
+
+def _explain(
+    whole: "WholeModel",
+    encoded: "EncodedText",
+    named: "NamedTarget",
+    options: argparse.Namespace,
+    progress: Any,
+) -> "_Explained":
+    from bertjax.analysis.answers import answer
+    from bertjax.analysis.attribution import attribute
+    from bertjax.analysis.faithfulness import measure_faithfulness
+
+    likely = named.target._replace(probability=named.has_probability)
+    probability = float(answer(whole, encoded, likely)[0]) if named.has_probability else None
+    attributions, faithful = {}, {}
+    for method in options.method:
+        attributions[method] = attribute(whole, encoded, named.target, method)
+        if options.faithfulness:
+            scores = attributions[method].scores
+            faithful[method] = measure_faithfulness(whole, encoded, likely, scores)
+        progress(1)
+    return _Explained(encoded, named, probability, attributions, faithful)
+
+
+class _Explained:
+    """One answer, by every method asked for."""
+
+    def __init__(
+        self,
+        encoded: "EncodedText",
+        named: "NamedTarget",
+        probability: float | None,
+        attributions: Mapping[str, "Attribution"],
+        faithful: Mapping[str, "Faithfulness"],
+    ) -> None:
+        self.encoded, self.named, self.probability = encoded, named, probability
+        self.attributions, self.faithful = attributions, faithful
+
+    def to_json(self) -> dict[str, Any]:
+        """All numbers, of words and of tokens."""
+        first = next(iter(self.attributions.values()))
+        methods = {}
+        for name, found in self.attributions.items():
+            methods[name] = {
+                "word_scores": found.word_scores.tolist(),
+                "token_scores": found.scores.tolist(),
+            }
+            if found.gap is not None:
+                methods[name] |= {"baseline_value": found.baseline_value, "gap": found.gap}
+            if name in self.faithful:
+                areas = self.faithful[name].areas()
+                methods[name]["faithfulness"] = {
+                    curve: {"area": area, "random": random}
+                    for curve, (area, random) in areas.items()
+                }
+        return {
+            "place": self.named.place,
+            "answer": self.named.answer,
+            "output": self.named.target.output,
+            "position": self.named.target.position,
+            "value": first.value,
+            "probability": self.probability,
+            "words": list(self.encoded.words),
+            "tokens": list(self.encoded.tokens),
+            "methods": methods,
+        }
+
+    def print(self) -> None:
+        """A line a word with a bar for each method, then what there is to tell of each."""
+        from rich.table import Table
+        from rich.text import Text
+
+        out, value = console(), next(iter(self.attributions.values())).value
+        head = Text(" = ".join(filter(None, (self.named.place, self.named.answer))) or "the answer")
+        head.stylize("bold")
+        kind = "the number" if not self.named.has_probability else "logit"
+        head.append(f"   {kind} {value:.3f}", "dim")
+        if self.probability is not None:
+            head.append(f", probability {self.probability:.2%}", "dim")
+        out.print(head)
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        table.add_column("  word")
+        for method in self.attributions:
+            table.add_column(method, min_width=_BAR + 9)
+        columns = [_bars(found.word_scores.tolist()) for found in self.attributions.values()]
+        for number, word in enumerate(self.encoded.words):
+            table.add_row(Text(f"  {word}"), *(column[number] for column in columns))
+        out.print(table)
+        for name, found in self.attributions.items():
+            if found.baseline_value is not None and found.relative_gap is not None:
+                out.print(
+                    f"  {name}: the scores lead from {found.baseline_value:.3f}, where every word"
+                    f" is [MASK], to {found.value:.3f}; gap {found.relative_gap:.1%}",
+                    style="dim",
+                )
+            if name in self.faithful:
+                areas = self.faithful[name].areas()
+                told = ", ".join(
+                    f"{curve} {area:.3f} (random orders {random:.3f})"
+                    for curve, (area, random) in areas.items()
+                )
+                out.print(f"  {name}: mean answer with words gone: {told}", style="dim")
+
+
+def _bars(scores: Sequence[float]) -> list[Any]:
+    """Each score with a bar, as long as the largest allows: blue for, orange against."""
+    from rich.text import Text
+
+    largest = max(map(abs, scores)) or 1.0
+    return [
+        Text.assemble(
+            f"{score:+8.3f} ",
+            ("█" * round(_BAR * abs(score) / largest), "blue" if score > 0 else "dark_orange"),
+        )
+        for score in scores
+    ]

@@ -1,0 +1,104 @@
+"""`bertjax what-if`: what a masked LM makes of a text with another word in one place."""
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, Any
+
+from bertjax.commands.screen import add_json, console, print_json
+from bertjax.commands.texts import encode_argument
+
+if TYPE_CHECKING:
+    from bertjax.analysis.what_if import WhatIf
+
+SUMMARY = "how a model's expectations and attention move when one word of a text is another"
+
+# Heads that are printed.
+_HEADS = 5
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options."""
+    parser.add_argument("text", metavar="TEXT", help="a text, or a pair parted by a tab")
+    parser.add_argument(
+        "--model", metavar="DIR", required=True, help="with a masked-LM head (required)"
+    )
+    parser.add_argument(
+        "--word",
+        metavar="WORD",
+        required=True,
+        help="that is replaced, or its number from 1 (required)",
+    )
+    parser.add_argument(
+        "--by", metavar="NEW", help="what stands there instead (default: a [MASK] for each token)"
+    )
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Asks for every word of the text, before and after."""
+    from bertjax.analysis.encoding import find_word_number
+    from bertjax.analysis.lens import load_masked_model
+    from bertjax.analysis.what_if import what_if
+
+    model = load_masked_model(options.model)
+    for note in model.body.notes:
+        print(note, file=sys.stderr)
+    most = model.body.model.config.max_position_embeddings
+    encoded = encode_argument(model.tokenizer, options.text, most)
+    found = what_if(model, encoded, find_word_number(encoded, options.word), options.by)
+    if options.json:
+        print_json(_to_json(found))
+    else:
+        _print(found)
+
+
+def _to_json(found: "WhatIf") -> dict[str, Any]:
+    return {
+        "before": list(found.before.words),
+        "after": list(found.after.words),
+        "word": found.word,
+        "asked": found.asked.tolist(),
+        "log_probability_before": found.log_probability_before.tolist(),
+        "log_probability_after": found.log_probability_after.tolist(),
+        "candidates": [
+            [{"token": token, "probability": probability} for token, probability in pairs]
+            for pairs in (
+                zip(tokens, values, strict=True)
+                for tokens, values in zip(
+                    found.candidates, found.candidate_probability.tolist(), strict=True
+                )
+            )
+        ],
+        "moved": found.moved.tolist(),
+    }
+
+
+def _print(found: "WhatIf") -> None:
+    import numpy as np
+    from rich.table import Table
+    from rich.text import Text
+
+    out = console()
+    old, new = found.before.words[found.word], found.after.words[found.word]
+    out.print(Text.assemble((old, "bold"), " -> ", (new, "bold")))
+    for tokens, values in zip(found.candidates, found.candidate_probability, strict=True):
+        pairs = zip(tokens, values, strict=True)
+        said = ", ".join(f"{token} {probability:.1%}" for token, probability in pairs)
+        out.print(Text(f"the model would expect there: {said}", "dim"))
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("  each other word, masked", f"with {old}", f"with {new}", "change"):
+        table.add_column(name, justify="left" if name.startswith("  ") else "right")
+    rows = zip(found.asked, found.log_probability_before, found.log_probability_after, strict=True)
+    for number, before, after in rows:
+        change = after - before
+        table.add_row(
+            Text(f"  {found.before.words[number]}"),
+            f"{100 * np.exp(before):.3g} %",
+            f"{100 * np.exp(after):.3g} %",
+            Text(f"x {np.exp(change):.3g}", "blue" if change > 0 else "dark_orange"),
+        )
+    out.print(table)
+    heads = found.moved.shape[1]
+    order = np.argsort(-found.moved, axis=None)[:_HEADS]
+    said = ", ".join(f"{at // heads}-{at % heads} {found.moved.flat[at]:.2f}" for at in order)
+    out.print(Text(f"heads whose attention moves most (layer-head, 0 to 1): {said}", "dim"))
