@@ -20,6 +20,7 @@ from bertjax.analysis.encoding import EncodedText
 from bertjax.analysis.targets import TARGETS, MapSums, TokenMarks, mark_tokens, weigh_targets
 from bertjax.errors import UserError
 from bertjax.kernels import blockwise
+from bertjax.kernels.visibility import see
 from bertjax.model.bert import BertModel
 from bertjax.model.embeddings import Embeddings
 from bertjax.model.encoder import EncoderLayer
@@ -198,7 +199,8 @@ def _sum_blocks(
         ) -> tuple[tuple[Array, Array, Array], None]:
             entropy, targets, columns = running
             query, query_ids, log_sums, query_marks = of_queries
-            scores, visible = blockwise.score_block(query, key, query_ids, key_ids)
+            visible = see(query_ids, key_ids)
+            scores = blockwise.score_block(query, key, visible)
             probs = blockwise.weigh_block(scores, visible, log_sums)
             # Where the probability is 0, the score may be too low for the product.
             log_probs = jnp.where(probs > 0, scores - log_sums[..., None], 0)

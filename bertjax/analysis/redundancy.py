@@ -16,6 +16,7 @@ from bertjax.analysis.encoding import EncodedText
 from bertjax.errors import UserError
 from bertjax.kernels.blockwise import BLOCK as ATTENTION_BLOCK
 from bertjax.kernels.blockwise import score_block, split, split_heads, weigh_block
+from bertjax.kernels.visibility import see
 from bertjax.model.bert import BertModel
 
 # Tokens a block, and tokens worked through together: a block of the maps of all heads is there at
@@ -204,7 +205,8 @@ def sum_divergences_blockwise(
         ) -> tuple[Array, None]:
             query, query_ids, log_sums = of_queries
             key, key_ids = of_keys
-            scores, visible = score_block(query, key, query_ids, key_ids)
+            visible = see(query_ids, key_ids)
+            scores = score_block(query, key, visible)
             probs = weigh_block(scores, visible, log_sums)
             return total + sum_divergences(jnp.swapaxes(probs, 0, 1)), None
 

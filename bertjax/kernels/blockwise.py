@@ -6,12 +6,17 @@ forgotten, and a running maximum and total of every query keep the softmax exact
 Inside, axes are laid out `[blocks, B, N, block, H]`, so that the scans run over the first.
 """
 
+import functools
+from collections.abc import Callable
+from typing import TypeVar
+
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Integer, Shaped
 
 from bertjax.errors import UserError
+from bertjax.kernels.visibility import check_window, see
 
 # Tokens a block. Blocks of scores [B, N, 256, 256] are small beside the hidden states of a long
 # text, and large enough that matrix products are.
@@ -24,12 +29,15 @@ def attention(
     value: Float[Array, "B T N H"],
     sequence_ids: Integer[Array, "B T"],
     *,
+    window: int | None = None,
     block: int = BLOCK,
 ) -> Float[Array, "B T N H"]:
     """Scaled dot-product attention, exact, in memory linear in T; so is its gradient.
 
     Args:
         sequence_ids: a token sees the tokens of its own number; 0 is padding.
+        window: it sees no further than so many tokens to either side; blocks that are further away
+            cost nothing.
         block: tokens a block, at least 1; the result does not depend on it but for rounding.
 
     Returns:
@@ -37,12 +45,12 @@ def attention(
         (padding) gets 0, and gradients without NaN.
 
     Raises:
-        UserError: `block` is below 1.
+        UserError: `block` or `window` is below 1.
 
     Source: Milakov & Gimelshein 2018 (online softmax); Rabe & Staats 2021 (memory); Dao et al.
         2022, appendix B (the backward pass).
     """
-    return attend(query, key, value, sequence_ids, block=block)[0]
+    return attend(query, key, value, sequence_ids, window=window, block=block)[0]
 
 
 def attend(
@@ -51,6 +59,7 @@ def attend(
     value: Float[Array, "B T N H"],
     sequence_ids: Integer[Array, "B T"],
     *,
+    window: int | None = None,
     block: int = BLOCK,
 ) -> tuple[Float[Array, "B T N H"], Float[Array, "B N T"]]:
     """`attention`, and every query's log of the sum of the exponentials of its scores.
@@ -60,10 +69,11 @@ def attend(
     """
     if block < 1:
         raise UserError(f"block={block} must be at least 1 token")
+    check_window(window)
     length = query.shape[1]
     block = min(block, length)
     by_block = (split_heads(part, block) for part in (query, key, value))
-    context, log_sums = _attend(*by_block, split(sequence_ids, block, 1))
+    context, log_sums = _attend(window, *by_block, split(sequence_ids, block, 1))
     context = jnp.swapaxes(_join(context, 2, length), 1, 2)
     return context, _join(log_sums, 2, length)
 
@@ -84,19 +94,11 @@ def split_heads(
 
 
 def score_block(
-    query: Float[Array, "B N t H"],
-    key: Float[Array, "B N s H"],
-    query_ids: Integer[Array, "B t"],
-    key_ids: Integer[Array, "B s"],
-) -> tuple[Float[Array, "B N t s"], Bool[Array, "B 1 t s"]]:
-    """Scores in float32 or wider, and which of them count (see `attention.see_own_sequence`).
-
-    Those that do not are `finfo.min`.
-    """
-    visible = query_ids[:, :, None] == key_ids[:, None, :]
-    visible = (visible & (key_ids != 0)[:, None, :])[:, None]
+    query: Float[Array, "B N t H"], key: Float[Array, "B N s H"], visible: Bool[Array, "B 1 t s"]
+) -> Float[Array, "B N t s"]:
+    """Scores in float32 or wider; those that do not count are `finfo.min`."""
     scores = _multiply("bnth,bnsh->bnts", query, key) * query.shape[-1] ** -0.5
-    return jnp.where(visible, scores, jnp.finfo(scores.dtype).min), visible
+    return jnp.where(visible, scores, jnp.finfo(scores.dtype).min)
 
 
 def weigh_block(
@@ -130,52 +132,83 @@ def _multiply(subscripts: str, left: Array, right: Array) -> Array:
     )
 
 
-@jax.custom_vjp
+_State = TypeVar("_State")
+
+
+def _places(sequence_ids: Integer[Array, "blocks B t"]) -> Integer[Array, "blocks t"]:
+    """The tokens' numbers in the row."""
+    blocks, _, block = sequence_ids.shape
+    return jnp.arange(blocks * block).reshape(blocks, block)
+
+
+def _unless_far(
+    window: int | None,
+    query_places: Integer[Array, " t"],
+    key_places: Integer[Array, " s"],
+    work: Callable[[_State], _State],
+    state: _State,
+) -> _State:
+    """The state after the work, which is left undone where no query sees as far as any key."""
+    if window is None:
+        return work(state)
+    gap = jnp.maximum(key_places[0] - query_places[-1], query_places[0] - key_places[-1])
+    return jax.lax.cond(gap <= window, work, lambda state: state, state)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _attend(
+    window: int | None,
     query: Float[Array, "blocks B N t H"],
     key: Float[Array, "blocks B N t H"],
     value: Float[Array, "blocks B N t H"],
     sequence_ids: Integer[Array, "blocks B t"],
 ) -> tuple[Float[Array, "blocks B N t H"], Float[Array, "blocks B N t"]]:
-    wide = _wide(query.dtype)
+    wide, places = _wide(query.dtype), _places(sequence_ids)
 
-    def read_keys(of_block: tuple[Array, Array]) -> tuple[Array, Array]:
-        query, query_ids = of_block
+    def read_keys(of_block: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+        query, query_ids, query_places = of_block
 
         def read_block(
-            running: tuple[Array, Array, Array], keys: tuple[Array, Array, Array]
+            running: tuple[Array, Array, Array], keys: tuple[Array, Array, Array, Array]
         ) -> tuple[tuple[Array, Array, Array], None]:
-            most, total, context = running
-            key, value, key_ids = keys
-            scores, visible = score_block(query, key, query_ids, key_ids)
-            new_most = jnp.maximum(most, scores.max(axis=-1))
-            shrink = jnp.exp(most - new_most)
-            weights = jnp.where(visible, jnp.exp(scores - new_most[..., None]), 0)
-            total = total * shrink + weights.sum(axis=-1)
-            context = context * shrink[..., None]
-            context += _multiply("bnts,bnsh->bnth", weights, value)
-            return (new_most, total, context), None
+            key, value, key_ids, key_places = keys
+
+            def add(running: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+                most, total, context = running
+                distance = query_places[:, None] - key_places
+                visible = see(query_ids, key_ids, distance, window)
+                scores = score_block(query, key, visible)
+                new_most = jnp.maximum(most, scores.max(axis=-1))
+                shrink = jnp.exp(most - new_most)
+                weights = jnp.where(visible, jnp.exp(scores - new_most[..., None]), 0)
+                total = total * shrink + weights.sum(axis=-1)
+                context = context * shrink[..., None]
+                context += _multiply("bnts,bnsh->bnth", weights, value)
+                return new_most, total, context
+
+            return _unless_far(window, query_places, key_places, add, running), None
 
         most = jnp.full(query.shape[:-1], jnp.finfo(wide).min, wide)
         start = most, jnp.zeros_like(most), jnp.zeros(query.shape, wide)
-        (most, total, context), _ = jax.lax.scan(read_block, start, (key, value, sequence_ids))
+        keys = key, value, sequence_ids, places
+        (most, total, context), _ = jax.lax.scan(read_block, start, keys)
         seen = total > 0
         total = jnp.where(seen, total, 1)
         log_sums = jnp.where(seen, most + jnp.log(total), 0)
         return (context / total[..., None]).astype(query.dtype), log_sums
 
-    return jax.lax.map(read_keys, (query, sequence_ids))
+    return jax.lax.map(read_keys, (query, sequence_ids, places))
 
 
 def _attend_forward(
-    query: Array, key: Array, value: Array, sequence_ids: Array
+    window: int | None, query: Array, key: Array, value: Array, sequence_ids: Array
 ) -> tuple[tuple[Array, Array], tuple[Array, ...]]:
-    context, log_sums = _attend(query, key, value, sequence_ids)
+    context, log_sums = _attend(window, query, key, value, sequence_ids)
     return (context, log_sums), (query, key, value, sequence_ids, context, log_sums)
 
 
 def _attend_backward(
-    kept: tuple[Array, ...], gradients: tuple[Array, Array]
+    window: int | None, kept: tuple[Array, ...], gradients: tuple[Array, Array]
 ) -> tuple[Array, Array, Array, None]:
     """The probabilities are made again, block by block.
 
@@ -184,36 +217,45 @@ def _attend_backward(
     """
     query, key, value, sequence_ids, context, log_sums = kept
     by_context, by_log_sums = gradients
-    wide = _wide(query.dtype)
+    wide, places = _wide(query.dtype), _places(sequence_ids)
     scale = query.shape[-1] ** -0.5
     offset = by_log_sums - (by_context.astype(wide) * context.astype(wide)).sum(axis=-1)
 
     def read_keys(
-        by_query: Array, keys: tuple[Array, Array, Array]
+        by_query: Array, keys: tuple[Array, Array, Array, Array]
     ) -> tuple[Array, tuple[Array, Array]]:
-        key, value, key_ids = keys
+        key, value, key_ids, key_places = keys
 
         def read_queries(
             running: tuple[Array, Array], queries: tuple[Array, ...]
         ) -> tuple[tuple[Array, Array], Array]:
-            by_key, by_value = running
-            query, query_ids, by_context, log_sums, offset, by_query = queries
-            scores, visible = score_block(query, key, query_ids, key_ids)
-            probs = weigh_block(scores, visible, log_sums)
-            by_probs = _multiply("bnth,bnsh->bnts", by_context, value)
-            by_scores = probs * (by_probs + offset[..., None]) * scale
-            by_value += _multiply("bnts,bnth->bnsh", probs, by_context)
-            by_key += _multiply("bnts,bnth->bnsh", by_scores, query)
-            by_query += _multiply("bnts,bnsh->bnth", by_scores, key)
-            return (by_key, by_value), by_query
+            query, query_ids, query_places, by_context, log_sums, offset, by_query = queries
+
+            def add(gradients: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+                by_key, by_value, by_query = gradients
+                distance = query_places[:, None] - key_places
+                visible = see(query_ids, key_ids, distance, window)
+                probs = weigh_block(score_block(query, key, visible), visible, log_sums)
+                by_probs = _multiply("bnth,bnsh->bnts", by_context, value)
+                by_scores = probs * (by_probs + offset[..., None]) * scale
+                by_value += _multiply("bnts,bnth->bnsh", probs, by_context)
+                by_key += _multiply("bnts,bnth->bnsh", by_scores, query)
+                by_query += _multiply("bnts,bnsh->bnth", by_scores, key)
+                return by_key, by_value, by_query
+
+            gradients = *running, by_query
+            *running, by_query = _unless_far(window, query_places, key_places, add, gradients)
+            return tuple(running), by_query
 
         start = jnp.zeros(key.shape, wide), jnp.zeros(value.shape, wide)
-        queries = query, sequence_ids, by_context, log_sums, offset, by_query
+        queries = query, sequence_ids, places, by_context, log_sums, offset, by_query
         of_keys, by_query = jax.lax.scan(read_queries, start, queries)
         return by_query, of_keys
 
     start = jnp.zeros(query.shape, wide)
-    by_query, (by_key, by_value) = jax.lax.scan(read_keys, start, (key, value, sequence_ids))
+    by_query, (by_key, by_value) = jax.lax.scan(
+        read_keys, start, (key, value, sequence_ids, places)
+    )
     by_query, by_key, by_value = (
         gradient.astype(part.dtype)
         for gradient, part in ((by_query, query), (by_key, key), (by_value, value))

@@ -9,22 +9,6 @@ from bertjax.config import BertConfig
 from bertjax.model.layers import Linear, drop_out
 
 
-def see_own_sequence(sequence_ids: Integer[Array, "B T"]) -> Bool[Array, "B 1 T S"]:
-    """Who sees whom: a token sees its own example; padding sees nobody and is seen by nobody.
-
-    For a row with two examples and one place of padding, `sequence_ids = [1 1 2 2 0]`:
-
-        query \\ key  1 1 2 2 0
-                  1  x x . . .
-                  1  x x . . .
-                  2  . . x x .
-                  2  . . x x .
-                  0  . . . . .
-    """
-    same = sequence_ids[:, :, None] == sequence_ids[:, None, :]
-    return (same & (sequence_ids != 0)[:, None, :])[:, None]
-
-
 def masked_softmax(
     scores: Float[Array, "B N T S"], visible: Bool[Array, "B 1 T S"]
 ) -> Float[Array, "B N T S"]:

@@ -8,7 +8,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, Integer
 
 from bertjax.config import BertConfig
-from bertjax.model.attention import see_own_sequence
+from bertjax.kernels.visibility import see_own_sequence
 from bertjax.model.embeddings import Embeddings
 from bertjax.model.encoder import Encoder
 from bertjax.model.heads import ClassifierHead, LinearHead, MaskedLanguageModelHead, Pooler

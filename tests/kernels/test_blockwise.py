@@ -9,7 +9,8 @@ import pytest
 
 from bertjax.errors import UserError
 from bertjax.kernels import blockwise
-from bertjax.model.attention import attend, see_own_sequence
+from bertjax.kernels.visibility import see_own_sequence
+from bertjax.model.attention import attend
 from tests.kernels.compiled_buffers import largest_buffer
 
 # B=3, T=23, N=4, H=8. Two examples of a row, one with padding behind, one that fills its row.

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bertjax.model.attention import attend, masked_softmax, see_own_sequence
+from bertjax.kernels.visibility import see_own_sequence
+from bertjax.model.attention import attend, masked_softmax
 
 # Compiled, as eager calls would compile every operation for itself.
 softmax = jax.jit(masked_softmax)

@@ -1,0 +1,74 @@
+"""Splash attention, jax's kernel for TPUs: memory linear in the length, far blocks are skipped."""
+
+import jax
+import jax.numpy as jnp
+from jax.experimental.pallas.ops.tpu.splash_attention import (
+    splash_attention_kernel,
+    splash_attention_mask,
+)
+from jaxtyping import Array, Float, Integer
+
+from bertjax.kernels.visibility import check_window
+
+# A TPU's vector is as wide: lengths and blocks are multiples of it.
+_LANES = 128
+# Tokens a block, where the length allows: large ones keep the matrix unit busy.
+_BLOCK = 512
+
+
+def attention(
+    query: Float[Array, "B T N H"],
+    key: Float[Array, "B T N H"],
+    value: Float[Array, "B T N H"],
+    sequence_ids: Integer[Array, "B T"],
+    *,
+    window: int | None = None,
+    interpret: bool = False,
+) -> Float[Array, "B T N H"]:
+    """Splash attention, on TPUs.
+
+    Arguments and result as `blockwise.attention`.
+
+    Args:
+        interpret: run the kernel step by step on any device: slow, to check it.
+
+    Source: `jax.experimental.pallas.ops.tpu.splash_attention`.
+    """
+    check_window(window)
+    length, heads = query.shape[1], query.shape[2]
+    fill = -length % _LANES
+    kernel = _make_kernel(length + fill, heads, window, interpret)
+    # The kernel does not scale the scores.
+    query = query * query.shape[3] ** -0.5
+
+    def by_head(part: Float[Array, "B T N H"]) -> Float[Array, "B N T H"]:
+        return jnp.pad(jnp.swapaxes(part, 1, 2), [(0, 0), (0, 0), (0, fill), (0, 0)])
+
+    ids = jnp.pad(sequence_ids, [(0, 0), (0, fill)]).astype(jnp.int32)
+    segments = splash_attention_kernel.SegmentIds(ids, ids)
+    context = jax.vmap(kernel)(by_head(query), by_head(key), by_head(value), segments)
+    context = jnp.swapaxes(context[:, :, :length], 1, 2).astype(query.dtype)
+    # The kernel lets padding see padding.
+    return jnp.where(sequence_ids[:, :, None, None] != 0, context, 0)
+
+
+def _make_kernel(
+    length: int, heads: int, window: int | None, interpret: bool
+) -> splash_attention_kernel.SplashAttentionKernel:
+    shape = (length, length)
+    mask: splash_attention_mask.Mask = splash_attention_mask.FullMask(shape)
+    if window is not None:
+        mask = splash_attention_mask.LocalMask(shape, (window, window), offset=0)
+    block = next(size for size in (_BLOCK, 2 * _LANES, _LANES) if length % size == 0)
+    sizes = splash_attention_kernel.BlockSizes(
+        block_q=block, block_kv=block, block_kv_compute=block,
+        block_q_dkv=block, block_kv_dkv=block, block_kv_dkv_compute=block,
+        block_q_dq=block, block_kv_dq=block,
+    )  # fmt: skip
+    return splash_attention_kernel.make_splash_mha(
+        splash_attention_mask.MultiHeadMask([mask] * heads),
+        block_sizes=sizes,
+        head_shards=1,
+        q_seq_shards=1,
+        interpret=interpret,
+    )
