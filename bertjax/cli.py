@@ -8,6 +8,7 @@ import bertjax
 from bertjax.commands import (
     analyze,
     attention,
+    bench,
     compare,
     contexts,
     embed,
@@ -37,6 +38,7 @@ COMMANDS = {
     "prune": prune,
     "info": info,
     "verify": verify,
+    "bench": bench,
 }
 
 

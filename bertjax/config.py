@@ -30,7 +30,6 @@ PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "r
 
 # What a config.json may say that this model does not do: (field, the only value that is accepted).
 _ONLY_VALUES = {
-    "model_type": "bert",
     "is_decoder": False,
     "add_cross_attention": False,
     "position_embedding_type": "absolute",
@@ -43,10 +42,12 @@ class BertConfig:
 
     Every field has Hugging Face's name and default (those of bert-base-uncased), so that a
     `config.json` is read and written as it stands. `id2label` is the labels in the order of their
-    numbers (in the file an object). Three fields are ours: `classifier_norm` (none, layer or batch)
+    numbers (in the file an object). Four fields are ours: `classifier_norm` (none, layer or batch)
     is what stands before a classifier's linear layer, `answerable` whether every question has an
     answer, `attention_head_size` the width of a head where heads were taken out of the tensors
-    (`bertjax prune --shrink`), so that it is not hidden_size / num_attention_heads.
+    (`bertjax prune --shrink`), so that it is not hidden_size / num_attention_heads, and
+    `attention_window` how many tokens to either side a token sees (None = all). What has a window
+    is written as another `model_type`, so that no other library takes it for a BERT that sees all.
 
     Source: Devlin et al. 2019; `transformers.BertConfig`.
 
@@ -74,6 +75,7 @@ class BertConfig:
     classifier_norm: str = "none"
     answerable: bool = True
     attention_head_size: int | None = None
+    attention_window: int | None = None
 
     def __post_init__(self) -> None:
         for name in (
@@ -88,11 +90,12 @@ class BertConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise UserError(f"{name}={value!r} must be a whole number of at least 1")
-        width = self.attention_head_size
-        is_number = isinstance(width, int) and not isinstance(width, bool)
-        if width is not None and (not is_number or width < 1):
-            raise UserError(f"attention_head_size={width!r} must be a whole number of at least 1")
-        if width is None and self.hidden_size % self.num_attention_heads:
+        for name in ("attention_head_size", "attention_window"):
+            value = getattr(self, name)
+            is_number = isinstance(value, int) and not isinstance(value, bool)
+            if value is not None and (not is_number or value < 1):
+                raise UserError(f"{name}={value!r} must be a whole number of at least 1")
+        if self.attention_head_size is None and self.hidden_size % self.num_attention_heads:
             raise UserError(
                 f"hidden_size={self.hidden_size} must be a multiple of"
                 f" num_attention_heads={self.num_attention_heads}"
@@ -178,7 +181,8 @@ class BertConfig:
             UserError: the file asks for something that is not BERT as published (a decoder,
                 relative positions), or a value is out of its range.
         """
-        for name, only in _ONLY_VALUES.items():
+        model_type = _model_type(values.get("attention_window"))
+        for name, only in ({"model_type": model_type} | _ONLY_VALUES).items():
             if name in values and values[name] != only:
                 raise UserError(
                     f"{name}={values[name]!r} is not supported: bertjax computes"
@@ -217,7 +221,11 @@ class BertConfig:
         fields = dataclasses.asdict(self)
         fields["id2label"] = {str(number): name for number, name in enumerate(self.id2label)}
         fields["label2id"] = {name: number for number, name in enumerate(self.id2label)}
-        return {"model_type": "bert", **fields}
+        return {"model_type": _model_type(self.attention_window), **fields}
+
+
+def _model_type(window: int | None) -> str:
+    return "bert" if window is None else "bert-with-attention-window"
 
 
 def _read_labels(values: Mapping[str, Any]) -> tuple[str, ...]:

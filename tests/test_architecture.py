@@ -33,7 +33,7 @@ MAY_IMPORT = {
     },
     "serving": {"config", "types", "model", "interop", "text", "tasks"},
     "directories": {"config", "interop", "text", "tasks", "training"},
-    "verification": {"config", "types", "model", "objectives", "training", "interop"},
+    "verification": {"config", "types", "kernels", "model", "objectives", "training", "interop"},
     "commands": {
         "config",
         "types",

@@ -53,7 +53,12 @@ from train.finetune_results import (
     summarize_seeds,
 )
 from train.huge_pages import restart_with_huge_pages
-from train.starting_model import compute_dtype, remat_policy, resolve_finetuned_model
+from train.starting_model import (
+    attention_backend,
+    compute_dtype,
+    remat_policy,
+    resolve_finetuned_model,
+)
 
 
 @stopping_at_once()
@@ -110,7 +115,12 @@ def finetune(config: FinetuneConfig, data: TaskData) -> int:
     mesh = make_mesh(config.mesh)
     places = mesh.shape["data"] * mesh.shape["fsdp"]
     dtype = compute_dtype(config.dtype)
-    model = getattr(bert, task.architecture)(bert_config, dtype, remat_policy(config.remat))
+    model = getattr(bert, task.architecture)(
+        bert_config,
+        dtype,
+        remat_policy(config.remat),
+        attention=attention_backend(config.attention, bert_config),
+    )
     steps_per_epoch = -(-len(encoded.units) // config.batch_size)
     clock = Clock(config.budget, steps_per_epoch * config.batch_size, config.batch_size)
     batches = TaskBatches(

@@ -60,6 +60,8 @@ class FinetuneConfig:
         dtype: of the matrix products; auto = bfloat16 on GPU and TPU, float32 on CPU
         remat: what the backward pass computes again to save memory: none, dots (all but matrix
             products) or full; auto = dots on CPU, which it makes faster, none on GPU and TPU
+        attention: its backend; all but explicit need model.attention_probs_dropout_prob=0, cudnn an
+            NVIDIA GPU and bfloat16, splash a TPU (`bertjax bench attention` measures them)
         log_every: steps between two lines of the log
         most_skipped: so many steps in a row without a finite loss and gradient stop the run
         resume: false = refuse to continue a run directory that has a checkpoint
@@ -90,6 +92,7 @@ class FinetuneConfig:
     class_weights: Literal["none", "balanced"] = "none"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     remat: Literal["auto", "none", "dots", "full"] = "auto"
+    attention: Literal["explicit", "xla", "cudnn", "blockwise", "splash"] = "explicit"
     log_every: int = 20
     most_skipped: int = 10
     resume: bool = True

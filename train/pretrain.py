@@ -50,7 +50,13 @@ from bertjax.training.state import TrainState, count_parameters, new_state
 from bertjax.training.steps import make_train_step
 from train.command_line import parse, to_yaml
 from train.huge_pages import restart_with_huge_pages
-from train.starting_model import ModelConfig, compute_dtype, remat_policy, resolve_model
+from train.starting_model import (
+    ModelConfig,
+    attention_backend,
+    compute_dtype,
+    remat_policy,
+    resolve_model,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +72,8 @@ class PretrainConfig:
         dtype: of the matrix products; auto = bfloat16 on GPU and TPU, float32 on CPU
         remat: what the backward pass computes again to save memory: none, dots (all but matrix
             products) or full; auto = dots on CPU, which it makes faster, none on GPU and TPU
+        attention: its backend; all but explicit need model.attention_probs_dropout_prob=0, cudnn an
+            NVIDIA GPU and bfloat16, splash a TPU (`bertjax bench attention` measures them)
         log_every: steps between two lines of the log, each the mean since the line before
         most_skipped: so many steps in a row without a finite loss and gradient stop the run, at
             the next line of the log
@@ -91,6 +99,7 @@ class PretrainConfig:
     accumulation: int = 1
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     remat: Literal["auto", "none", "dots", "full"] = "auto"
+    attention: Literal["explicit", "xla", "cudnn", "blockwise", "splash"] = "explicit"
     log_every: int = 20
     most_skipped: int = 10
     resume: bool = True
@@ -131,7 +140,12 @@ def pretrain(config: PretrainConfig) -> int:
     mesh = make_mesh(config.mesh)
     _check_batches(config, mesh)
     dtype = compute_dtype(config.dtype)
-    model = BertForPreTraining(bert_config, dtype, remat_policy(config.remat))
+    model = BertForPreTraining(
+        bert_config,
+        dtype,
+        remat_policy(config.remat),
+        attention=attention_backend(config.attention, bert_config),
+    )
     optimizer = make_optimizer(config.optimizer)
     clock = Clock(config.budget, len(prepared.train), config.batch_size)
     schedule = make_schedule(config.schedule, clock.total)

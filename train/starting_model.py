@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from bertjax.config import BertConfig
 from bertjax.errors import UserError
 from bertjax.interop.huggingface import load_model_directory, load_model_tokenizer
+from bertjax.kernels.backends import EXPLICIT, check_backend
 from bertjax.model.pattern_start import start_with_patterns
 from bertjax.objectives.masking import Vocabulary
 from bertjax.tasks.task import Task
@@ -37,6 +38,7 @@ class ModelConfig:
         attention_probs_dropout_prob: dropout of attention probabilities, in [0, 1)
         initializer_range: standard deviation of new weights; 0.02 when not given
         max_position_embeddings: longest example in tokens; the rows' length when not given
+        attention_window: a token sees so many to either side; all of its example when not given
     """
 
     size: Literal["tiny", "mini", "small", "medium", "base", "large"] | None = None
@@ -51,6 +53,7 @@ class ModelConfig:
     attention_probs_dropout_prob: float | None = None
     initializer_range: float | None = None
     max_position_embeddings: int | None = None
+    attention_window: int | None = None
 
     def differing_fields(self) -> dict[str, Any]:
         """The fields of `BertConfig` that are given here."""
@@ -210,4 +213,20 @@ def remat_policy(name: str) -> str:
     """
     if name == "auto":
         return "dots" if jax.default_backend() == "cpu" else "none"
+    return name
+
+
+def attention_backend(name: str, config: BertConfig) -> str:
+    """The name, checked against the devices and the dropout.
+
+    Raises:
+        UserError: it is for other devices, or would have to drop attention probabilities.
+    """
+    check_backend(name)
+    rate = config.attention_probs_dropout_prob
+    if name != EXPLICIT and rate > 0:
+        raise UserError(
+            f"attention={name} has no probabilities to drop, and attention_probs_dropout_prob is"
+            f" {rate}; pass --model.attention_probs_dropout_prob 0, or --attention {EXPLICIT}"
+        )
     return name

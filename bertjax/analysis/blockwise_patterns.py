@@ -132,7 +132,7 @@ def sum_batch(
     sequence_ids = inputs[2]
 
     def sum_layer(layer: LayerAttention) -> tuple[Array, Array, Array]:
-        return _sum_blocks(layer, sequence_ids, marks, block)
+        return _sum_blocks(layer, sequence_ids, marks, block, model.config.attention_window)
 
     # As the captures are made: accelerators would round the factors of float32 products.
     with jax.default_matmul_precision("highest"):
@@ -168,7 +168,9 @@ def run_layers(
         parts = layer.bind({"params": layer_params})
         projections = parts.attention.query, parts.attention.key, parts.attention.value
         query, key, value = (project(hidden).reshape(by_head) for project in projections)
-        context, log_sums = blockwise.attend(query, key, value, sequence_ids, block=block)
+        context, log_sums = blockwise.attend(
+            query, key, value, sequence_ids, window=config.attention_window, block=block
+        )
         attended = parts.attention.output(context.reshape(rows * length, *by_head[2:]))
         hidden = parts.attention_layer_norm(hidden + attended)
         inner = activate(config.hidden_act, parts.intermediate(hidden))
@@ -179,7 +181,11 @@ def run_layers(
 
 
 def _sum_blocks(
-    layer: LayerAttention, sequence_ids: Integer[Array, "B T"], marks: TokenMarks, block: int
+    layer: LayerAttention,
+    sequence_ids: Integer[Array, "B T"],
+    marks: TokenMarks,
+    block: int,
+    window: int | None,
 ) -> tuple[Float[Array, "B N"], Float[Array, "targets B N"], Float[Array, "2 B N T"]]:
     batch, length = sequence_ids.shape
     heads, dtype = layer.query.shape[2], layer.log_sums.dtype
@@ -187,19 +193,20 @@ def _sum_blocks(
     queries, keys = (blockwise.split_heads(part, block) for part in (layer.query, layer.key))
     log_sums = blockwise.split(layer.log_sums, block, 2)
     ids = blockwise.split(sequence_ids, block, 1)
+    places = blockwise.number_places(ids)
     by_block = jax.tree.map(lambda mark: blockwise.split(jnp.asarray(mark), block, 1), marks)
 
     def read_keys(
-        running: tuple[Array, Array], of_keys: tuple[Array, Array, TokenMarks]
+        running: tuple[Array, Array], of_keys: tuple[Array, Array, Array, TokenMarks]
     ) -> tuple[tuple[Array, Array], Array]:
-        key, key_ids, key_marks = of_keys
+        key, key_ids, key_places, key_marks = of_keys
 
         def read_queries(
             running: tuple[Array, Array, Array], of_queries: tuple[Any, ...]
         ) -> tuple[tuple[Array, Array, Array], None]:
             entropy, targets, columns = running
-            query, query_ids, log_sums, query_marks = of_queries
-            visible = see(query_ids, key_ids)
+            query, query_ids, query_places, log_sums, query_marks = of_queries
+            visible = see(query_ids, key_ids, query_places[:, None] - key_places, window)
             scores = blockwise.score_block(query, key, visible)
             probs = blockwise.weigh_block(scores, visible, log_sums)
             # Where the probability is 0, the score may be too low for the product.
@@ -219,7 +226,7 @@ def _sum_blocks(
         return (entropy, targets), columns
 
     start = jnp.zeros((batch, heads), dtype), jnp.zeros((len(TARGETS), batch, heads), dtype)
-    (entropy, targets), columns = jax.lax.scan(read_keys, start, (keys, ids, by_block))
+    (entropy, targets), columns = jax.lax.scan(read_keys, start, (keys, ids, places, by_block))
     columns = jnp.moveaxis(columns, 0, 3).reshape(2, batch, heads, -1)[..., :length]
     return entropy, targets, columns
 

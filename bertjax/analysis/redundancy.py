@@ -15,7 +15,13 @@ from bertjax.analysis.company import Figures, Interval, bootstrap_ratio
 from bertjax.analysis.encoding import EncodedText
 from bertjax.errors import UserError
 from bertjax.kernels.blockwise import BLOCK as ATTENTION_BLOCK
-from bertjax.kernels.blockwise import score_block, split, split_heads, weigh_block
+from bertjax.kernels.blockwise import (
+    number_places,
+    score_block,
+    split,
+    split_heads,
+    weigh_block,
+)
 from bertjax.kernels.visibility import see
 from bertjax.model.bert import BertModel
 
@@ -199,18 +205,17 @@ def sum_divergences_blockwise(
     sequence_ids = inputs[2]
     block = min(block, sequence_ids.shape[1])
 
-    def read_keys(total: Array, of_keys: tuple[Array, Array]) -> tuple[Array, None]:
-        def read_queries(
-            total: Array, of_queries: tuple[Array, Array, Array]
-        ) -> tuple[Array, None]:
-            query, query_ids, log_sums = of_queries
-            key, key_ids = of_keys
-            visible = see(query_ids, key_ids)
+    def read_keys(total: Array, of_keys: tuple[Array, ...]) -> tuple[Array, None]:
+        def read_queries(total: Array, of_queries: tuple[Array, ...]) -> tuple[Array, None]:
+            query, query_ids, query_places, log_sums = of_queries
+            key, key_ids, key_places = of_keys
+            distance = query_places[:, None] - key_places
+            visible = see(query_ids, key_ids, distance, model.config.attention_window)
             scores = score_block(query, key, visible)
             probs = weigh_block(scores, visible, log_sums)
             return total + sum_divergences(jnp.swapaxes(probs, 0, 1)), None
 
-        return jax.lax.scan(read_queries, total, (queries, ids, log_sums))[0], None
+        return jax.lax.scan(read_queries, total, (queries, ids, places, log_sums))[0], None
 
     # As the captures are made: accelerators would round the factors of float32 products.
     with jax.default_matmul_precision("highest"):
@@ -220,9 +225,10 @@ def sum_divergences_blockwise(
         )
         log_sums = split(_through_layers(layers.log_sums, 2), block, 2)
         ids = split(sequence_ids, block, 1)
+        places = number_places(ids)
         rows, heads = log_sums.shape[1:3]
         start = jnp.zeros((heads // 2 + 1, heads, rows), log_sums.dtype)
-        return jax.lax.scan(read_keys, start, (keys, ids))[0]
+        return jax.lax.scan(read_keys, start, (keys, ids, places))[0]
 
 
 def _through_layers(part: Float[Array, "L B ..."], heads_axis: int) -> Float[Array, "B ..."]:

@@ -135,7 +135,7 @@ def _multiply(subscripts: str, left: Array, right: Array) -> Array:
 _State = TypeVar("_State")
 
 
-def _places(sequence_ids: Integer[Array, "blocks B t"]) -> Integer[Array, "blocks t"]:
+def number_places(sequence_ids: Integer[Array, "blocks B t"]) -> Integer[Array, "blocks t"]:
     """The tokens' numbers in the row."""
     blocks, _, block = sequence_ids.shape
     return jnp.arange(blocks * block).reshape(blocks, block)
@@ -163,7 +163,7 @@ def _attend(
     value: Float[Array, "blocks B N t H"],
     sequence_ids: Integer[Array, "blocks B t"],
 ) -> tuple[Float[Array, "blocks B N t H"], Float[Array, "blocks B N t"]]:
-    wide, places = _wide(query.dtype), _places(sequence_ids)
+    wide, places = _wide(query.dtype), number_places(sequence_ids)
 
     def read_keys(of_block: tuple[Array, Array, Array]) -> tuple[Array, Array]:
         query, query_ids, query_places = of_block
@@ -217,7 +217,7 @@ def _attend_backward(
     """
     query, key, value, sequence_ids, context, log_sums = kept
     by_context, by_log_sums = gradients
-    wide, places = _wide(query.dtype), _places(sequence_ids)
+    wide, places = _wide(query.dtype), number_places(sequence_ids)
     scale = query.shape[-1] ** -0.5
     offset = by_log_sums - (by_context.astype(wide) * context.astype(wide)).sum(axis=-1)
 

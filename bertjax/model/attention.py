@@ -6,6 +6,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Integer, Key
 
 from bertjax.config import BertConfig
+from bertjax.errors import UserError
+from bertjax.kernels.backends import BACKENDS, EXPLICIT
 from bertjax.model.layers import Linear, drop_out
 
 
@@ -50,7 +52,9 @@ def attend(
 
     Source: Vaswani et al. 2017, section 3.2.1; google-research/bert `attention_layer`.
     """
-    scores = jnp.einsum("btnh,bsnh->bnts", query, key) * query.shape[-1] ** -0.5
+    wide = jnp.promote_types(query.dtype, jnp.float32)
+    scores = jnp.einsum("btnh,bsnh->bnts", query, key, preferred_element_type=wide)
+    scores *= query.shape[-1] ** -0.5
     probs = masked_softmax(scores, visible)
     if probs_offset is not None:
         probs += probs_offset
@@ -65,10 +69,14 @@ class SelfAttention(nn.Module):
 
     The kernels keep the head axis, `query, key, value [D, N, H]` and `output [N, H, D]`: to ablate
     a head is to index it.
+
+    Attributes:
+        backend: "explicit" for `attend`, or a key of `kernels.backends.BACKENDS`.
     """
 
     config: BertConfig
     dtype: DTypeLike
+    backend: str = EXPLICIT
 
     def setup(self) -> None:
         config = self.config
@@ -82,22 +90,40 @@ class SelfAttention(nn.Module):
     def __call__(
         self,
         hidden: Float[Array, "tokens D"],
-        visible: Bool[Array, "B 1 T S"],
+        sequence_ids: Integer[Array, "B T"],
+        visible: Bool[Array, "B 1 T S"] | None,
         head_gates: Float[Array, " N"],
         row_ids: Integer[Array, " B"],
         dropout: bool,
         probs_offset: Float[Array, "B N T S"] | None = None,
-    ) -> tuple[Float[Array, "B*T D"], Float[Array, "B N T S"], Float[Array, "B T N H"]]:
-        """The projected context, the probabilities, and the context of every head (gated)."""
-        rows, _, length, _ = visible.shape
+    ) -> tuple[Float[Array, "B*T D"], Float[Array, "B N T S"] | None, Float[Array, "B T N H"]]:
+        """The projected context, the probabilities, and the context of every head (gated).
+
+        Only the explicit backend has probabilities, and takes `visible`, which is
+        `visibility.see_own_sequence` of the sequence ids; the others work it out block by block.
+
+        Raises:
+            UserError: another one is to drop probabilities, or to differentiate by them.
+        """
+        rows, length = sequence_ids.shape
         by_head = (rows, length, self.config.num_attention_heads, self.config.head_size)
         query, key, value = (
             project(hidden).reshape(by_head) for project in (self.query, self.key, self.value)
         )
         rate = self.config.attention_probs_dropout_prob if dropout else 0.0
-        dropout_key = self.make_rng("dropout") if rate > 0 else None
-        context, probs = attend(
-            query, key, value, visible, rate, dropout_key, row_ids, probs_offset
-        )
+        if self.backend == EXPLICIT:
+            dropout_key = self.make_rng("dropout") if rate > 0 else None
+            context, probs = attend(
+                query, key, value, visible, rate, dropout_key, row_ids, probs_offset
+            )
+        else:
+            if rate > 0 or probs_offset is not None:
+                raise UserError(
+                    f"attention={self.backend} has no probabilities to drop or to add to; set"
+                    " attention_probs_dropout_prob to 0, or attention to explicit"
+                )
+            attention, window = BACKENDS[self.backend].attention, self.config.attention_window
+            context = attention(query, key, value, sequence_ids, window=window)
+            probs = None
         context *= head_gates[:, None].astype(context.dtype)
         return self.output(context.reshape(rows * length, *by_head[2:])), probs, context

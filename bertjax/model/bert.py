@@ -8,6 +8,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, Integer
 
 from bertjax.config import BertConfig
+from bertjax.errors import UserError
+from bertjax.kernels.backends import EXPLICIT
 from bertjax.kernels.visibility import see_own_sequence
 from bertjax.model.embeddings import Embeddings
 from bertjax.model.encoder import Encoder
@@ -66,6 +68,7 @@ class BertModel(nn.Module):
             is.
         remat: a key of `encoder.REMAT_POLICIES`.
         pooling: whether there is a pooler.
+        attention: "explicit", or a key of `kernels.backends.BACKENDS`.
 
     Source: Devlin et al. 2019; google-research/bert `BertModel`.
     """
@@ -74,10 +77,11 @@ class BertModel(nn.Module):
     dtype: DTypeLike = jnp.float32
     remat: str = "none"
     pooling: bool = True
+    attention: str = EXPLICIT
 
     def setup(self) -> None:
         self.embeddings = Embeddings(self.config, self.dtype)
-        self.encoder = Encoder(self.config, self.dtype, self.remat)
+        self.encoder = Encoder(self.config, self.dtype, self.remat, self.attention)
         if self.pooling:
             self.pooler = Pooler(self.config, self.dtype)
 
@@ -112,6 +116,9 @@ class BertModel(nn.Module):
             probs_offset: added to the attention probabilities (see `attention.attend`).
             dropout: static; needs `rngs={"dropout": key}`.
             trace: static; fills `EncoderOutput.trace`.
+
+        Raises:
+            UserError: a trace of an attention that is not explicit, or what `SelfAttention` raises.
         """
         config, (rows, length) = self.config, token_ids.shape
         inputs = complete_inputs(
@@ -127,9 +134,17 @@ class BertModel(nn.Module):
             )
         else:
             embedded = embedded.reshape(rows * length, -1)
-        visible = see_own_sequence(inputs.sequence_ids)
+        visible = None
+        if self.attention == EXPLICIT:
+            visible = see_own_sequence(inputs.sequence_ids, config.attention_window)
+        elif trace:
+            raise UserError(
+                f"attention={self.attention} returns no probabilities; a trace needs"
+                f" attention={EXPLICIT}"
+            )
+        sight = inputs.sequence_ids, visible
         hidden, layers = self.encoder(
-            embedded, head_gates, visible, row_ids, dropout, trace, probs_offset
+            embedded, head_gates, *sight, row_ids, dropout, trace, probs_offset
         )
         hidden = hidden.reshape(rows, length, -1)
         pooled = None
@@ -147,15 +162,23 @@ class BertModel(nn.Module):
         )
 
 
-class BertForPreTraining(nn.Module):
-    """The body with both heads of pretraining: masked language model and next sentence."""
+class _WithHead(nn.Module):
+    """What every class with a head is made of; attributes as `BertModel`."""
 
     config: BertConfig
     dtype: DTypeLike = jnp.float32
     remat: str = "none"
+    attention: str = EXPLICIT
+
+    def _make_body(self, pooling: bool = True) -> BertModel:
+        return BertModel(self.config, self.dtype, self.remat, pooling, self.attention)
+
+
+class BertForPreTraining(_WithHead):
+    """The body with both heads of pretraining: masked language model and next sentence."""
 
     def setup(self) -> None:
-        self.bert = BertModel(self.config, self.dtype, self.remat)
+        self.bert = self._make_body()
         self.mlm_head = MaskedLanguageModelHead(self.config, self.dtype)
         self.nsp_head = LinearHead(self.config, 2, self.dtype)
 
@@ -179,15 +202,11 @@ class BertForPreTraining(nn.Module):
         return PreTrainingOutput(mlm_logits, self.nsp_head(body.pooled), body)
 
 
-class BertForMaskedLM(nn.Module):
+class BertForMaskedLM(_WithHead):
     """The body with the masked-LM head; no pooler."""
 
-    config: BertConfig
-    dtype: DTypeLike = jnp.float32
-    remat: str = "none"
-
     def setup(self) -> None:
-        self.bert = BertModel(self.config, self.dtype, self.remat, pooling=False)
+        self.bert = self._make_body(pooling=False)
         self.mlm_head = MaskedLanguageModelHead(self.config, self.dtype)
 
     def __call__(
@@ -202,15 +221,11 @@ class BertForMaskedLM(nn.Module):
         return HeadOutput(_restore_words(self.mlm_head, self.bert, body, masked_positions), body)
 
 
-class BertForNextSentencePrediction(nn.Module):
+class BertForNextSentencePrediction(_WithHead):
     """The body with the next-sentence head."""
 
-    config: BertConfig
-    dtype: DTypeLike = jnp.float32
-    remat: str = "none"
-
     def setup(self) -> None:
-        self.bert = BertModel(self.config, self.dtype, self.remat)
+        self.bert = self._make_body()
         self.nsp_head = LinearHead(self.config, 2, self.dtype)
 
     def __call__(
@@ -221,18 +236,14 @@ class BertForNextSentencePrediction(nn.Module):
         return HeadOutput(self.nsp_head(body.pooled), body)
 
 
-class BertForSequenceClassification(nn.Module):
+class BertForSequenceClassification(_WithHead):
     """The body with a classifier of every example, on its pooled [CLS]; C=1 is a regression.
 
     Source: Devlin et al. 2019, section 4.1; google-research/bert `run_classifier.create_model`.
     """
 
-    config: BertConfig
-    dtype: DTypeLike = jnp.float32
-    remat: str = "none"
-
     def setup(self) -> None:
-        self.bert = BertModel(self.config, self.dtype, self.remat)
+        self.bert = self._make_body()
         self.sequence_head = ClassifierHead(self.config, self.config.num_labels, self.dtype)
 
     def __call__(
@@ -249,18 +260,14 @@ class BertForSequenceClassification(nn.Module):
         return HeadOutput(logits, body)
 
 
-class BertForMultipleChoice(nn.Module):
+class BertForMultipleChoice(_WithHead):
     """The body with a score for every sequence, on its pooled [CLS]: the choices of a question.
 
     Source: Devlin et al. 2019, section 4.4 (SWAG); `transformers.BertForMultipleChoice`.
     """
 
-    config: BertConfig
-    dtype: DTypeLike = jnp.float32
-    remat: str = "none"
-
     def setup(self) -> None:
-        self.bert = BertModel(self.config, self.dtype, self.remat)
+        self.bert = self._make_body()
         self.choice_head = ClassifierHead(self.config, 1, self.dtype)
 
     def __call__(
@@ -277,18 +284,14 @@ class BertForMultipleChoice(nn.Module):
         return HeadOutput(scores[..., 0], body)
 
 
-class BertForTokenClassification(nn.Module):
+class BertForTokenClassification(_WithHead):
     """The body with a classifier of every token; no pooler.
 
     Source: Devlin et al. 2019, section 5.3.
     """
 
-    config: BertConfig
-    dtype: DTypeLike = jnp.float32
-    remat: str = "none"
-
     def setup(self) -> None:
-        self.bert = BertModel(self.config, self.dtype, self.remat, pooling=False)
+        self.bert = self._make_body(pooling=False)
         self.token_head = ClassifierHead(self.config, self.config.num_labels, self.dtype)
 
     def __call__(
@@ -306,18 +309,14 @@ class BertForTokenClassification(nn.Module):
         return HeadOutput(logits, body)
 
 
-class BertForQuestionAnswering(nn.Module):
+class BertForQuestionAnswering(_WithHead):
     """The body with two logits a token, start and end of the answer; no pooler.
 
     Source: Devlin et al. 2019, section 4.2; google-research/bert `run_squad.create_model`.
     """
 
-    config: BertConfig
-    dtype: DTypeLike = jnp.float32
-    remat: str = "none"
-
     def setup(self) -> None:
-        self.bert = BertModel(self.config, self.dtype, self.remat, pooling=False)
+        self.bert = self._make_body(pooling=False)
         self.span_head = LinearHead(self.config, 2, self.dtype)
 
     def __call__(

@@ -6,6 +6,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Integer
 
 from bertjax.config import BertConfig
+from bertjax.kernels.backends import EXPLICIT
 from bertjax.model.attention import SelfAttention
 from bertjax.model.layers import LayerNorm, Linear, activate, drop_out
 
@@ -29,12 +30,13 @@ class EncoderLayer(nn.Module):
     dtype: DTypeLike
     dropout: bool
     trace: bool
+    backend: str = EXPLICIT
 
     def setup(self) -> None:
         config = self.config
         width, inner = (config.hidden_size,), (config.intermediate_size,)
         spread, dtype = config.initializer_range, self.dtype
-        self.attention = SelfAttention(config, dtype)
+        self.attention = SelfAttention(config, dtype, self.backend)
         self.attention_layer_norm = LayerNorm(config.layer_norm_eps)
         self.intermediate = Linear(inner, width, spread, dtype)
         self.output = Linear(width, inner, spread, dtype)
@@ -44,12 +46,13 @@ class EncoderLayer(nn.Module):
         self,
         hidden: Float[Array, "tokens D"],
         head_gates: Float[Array, " N"],
-        visible: Bool[Array, "B 1 T S"],
+        sequence_ids: Integer[Array, "B T"],
+        visible: Bool[Array, "B 1 T S"] | None,
         row_ids: Integer[Array, " B"],
         probs_offset: Float[Array, "B N T S"] | None,
-    ) -> tuple[Float[Array, "B*T D"], tuple[Array, Array, Array] | None]:
+    ) -> tuple[Float[Array, "B*T D"], tuple[Array | None, Array, Array] | None]:
         attended, probs, context = self.attention(
-            hidden, visible, head_gates, row_ids, self.dropout, probs_offset
+            hidden, sequence_ids, visible, head_gates, row_ids, self.dropout, probs_offset
         )
         hidden = self.attention_layer_norm(hidden + self._drop(attended, row_ids))
         inner = activate(self.config.hidden_act, self.intermediate(hidden))
@@ -73,23 +76,26 @@ class Encoder(nn.Module):
     Attributes:
         remat: a key of `REMAT_POLICIES`: what is computed again in the backward pass to save
             memory.
+        backend: of the attention (see `SelfAttention`).
     """
 
     config: BertConfig
     dtype: DTypeLike
     remat: str = "none"
+    backend: str = EXPLICIT
 
     @nn.compact
     def __call__(
         self,
         hidden: Float[Array, "tokens D"],
         head_gates: Float[Array, "L N"],
-        visible: Bool[Array, "B 1 T S"],
+        sequence_ids: Integer[Array, "B T"],
+        visible: Bool[Array, "B 1 T S"] | None,
         row_ids: Integer[Array, " B"],
         dropout: bool,
         trace: bool,
         probs_offset: Float[Array, "L B N T S"] | None = None,
-    ) -> tuple[Float[Array, "B*T D"], tuple[Array, Array, Array] | None]:
+    ) -> tuple[Float[Array, "B*T D"], tuple[Array | None, Array, Array] | None]:
         """The last hidden states, and with `trace` the (probs, context, hidden) of every layer."""
         layer = EncoderLayer
         if self.remat != "none":
@@ -98,8 +104,8 @@ class Encoder(nn.Module):
             layer,
             variable_axes={"params": 0},
             split_rngs={"params": True, "dropout": True},
-            in_axes=(0, nn.broadcast, nn.broadcast, 0),
+            in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast, 0),
             length=self.config.num_hidden_layers,
         )
-        layers = stack(self.config, self.dtype, dropout, trace, name="layers")
-        return layers(hidden, head_gates, visible, row_ids, probs_offset)
+        layers = stack(self.config, self.dtype, dropout, trace, self.backend, name="layers")
+        return layers(hidden, head_gates, sequence_ids, visible, row_ids, probs_offset)

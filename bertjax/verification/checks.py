@@ -18,6 +18,7 @@ from bertjax.config import BertConfig
 from bertjax.errors import UserError
 from bertjax.interop.huggingface import load_model_directory
 from bertjax.interop.tensor_names import flatten
+from bertjax.kernels.backends import BACKENDS, EXPLICIT
 from bertjax.model import bert
 from bertjax.objectives.losses import Total
 from bertjax.training.sharding import MeshConfig, make_mesh, place_rows, shardings_of
@@ -46,7 +47,6 @@ TOLERANCE = 1e-5
 # Devices that a CPU is taken for, so that there are several to compare.
 CPU_DEVICES = 4
 MICROBATCHES = 4
-KERNELS = ("explicit",)
 # Of a gradient, which runs once: on a CPU LLVM takes twice as long for what saves milliseconds.
 _QUICK_COMPILATION = {
     "xla_backend_optimization_level": 0,
@@ -124,10 +124,11 @@ class _Subject:
         architecture: str,
         params: Any,
         examples: list[Example] | None = None,
+        attention: str = EXPLICIT,
     ) -> None:
         self.config, self.architecture = config, architecture
         self.params = params["bert"] if architecture == "BertModel" else params
-        self.model = bert.ARCHITECTURES[architecture](config)
+        self.model = bert.ARCHITECTURES[architecture](config, attention=attention)
         self.examples = draw_examples(config) if examples is None else examples
         self.alone = arrange_alone(self.examples)
         self.padded = arrange_padded(self.examples, range(len(self.examples)))
@@ -200,7 +201,7 @@ def _checks(
         ),
         "devices": lambda: _check_devices(subject),
         "accumulation": lambda: _check_accumulation(subject),
-        "kernels": lambda: (None, f"there is one attention kernel, {KERNELS[0]}"),
+        "kernels": lambda: _check_kernels(subject),
     }
     if against is not None:
         found["against"] = lambda: _check_against(subject, against)
@@ -270,6 +271,25 @@ def _check_accumulation(subject: _Subject) -> Finding:
     parts = subject.gradients(MICROBATCHES)
     what = f"gradients of {MICROBATCHES} parts of a batch, and of all of it at once, with dropout"
     return _compare_gradients(parts, subject.whole_gradients), what
+
+
+def _check_kernels(subject: _Subject) -> Finding:
+    packed = arrange_packed(subject.examples)
+    # cuDNN's has no float32, and what computes otherwise cannot give the same to 1e-5.
+    names = [
+        name
+        for name, backend in BACKENDS.items()
+        if name != "cudnn" and jax.default_backend() in backend.platforms
+    ]
+    differences = []
+    for name in names:
+        is_body = subject.architecture == "BertModel"
+        params = {"bert": subject.params} if is_body else subject.params
+        other = _Subject(
+            subject.config, subject.architecture, params, subject.examples, attention=name
+        )
+        differences.append(compare_answers(other.answer(packed), subject.answers))
+    return float(np.max(differences)), f"attention {' and '.join(names)}, packed, and explicit"
 
 
 def _compare_gradients(actual: dict[str, Any], expected: dict[str, Any]) -> float:

@@ -15,6 +15,8 @@ import bertjax.model.bert as bert
 import bertjax.model.layers as layers
 from bertjax.errors import UserError
 from bertjax.interop.tensor_names import ARCHITECTURES
+from bertjax.kernels import library
+from bertjax.kernels.backends import BACKENDS
 from bertjax.model.embeddings import Embeddings
 from bertjax.verification import checks, reference
 from bertjax.verification.checks import Check, checks_of, verify
@@ -77,17 +79,18 @@ def test_every_class_learns_alike_on_devices_and_in_parts(architecture):
     results = {row.name: row.result for row in rows}
     assert results["devices"] == results["accumulation"] == "ok"
     assert rows[4].detail == "8 devices (cpu) and one, answers and gradients"
-    assert results["reference"] == results["kernels"] == "not checked"
+    assert results["reference"] == "not checked"
     assert rows[0].detail.startswith("torch and transformers not installed")
-    assert rows[-1].detail == "there is one attention kernel, explicit"
+    assert results["kernels"] == "ok"
+    assert rows[-1].detail == "attention xla and blockwise, packed, and explicit"
 
 
-def sees_padding(sequence_ids):
+def sees_padding(sequence_ids, window):
     rows, length = sequence_ids.shape
     return jnp.ones((rows, 1, length, length), bool)
 
 
-def sees_other_examples(sequence_ids):
+def sees_other_examples(sequence_ids, window):
     real = sequence_ids != 0
     return (real[:, :, None] & real[:, None, :])[:, None]
 
@@ -151,6 +154,15 @@ def test_dropout_that_counts_within_a_part_fails_accumulation(monkeypatch, other
     rows = {row.name: row.result for row in verify(other)}
     assert rows["accumulation"] == "FAILED"
     assert rows["devices"] == "ok"
+
+
+def test_kernel_that_shows_other_examples_fails(monkeypatch):
+    def see_all(query, key, value, sequence_ids, *, window):
+        return library.xla(query, key, value, jnp.minimum(sequence_ids, 1), window=window)
+
+    wrong = BACKENDS["blockwise"]._replace(attention=see_all)
+    monkeypatch.setitem(BACKENDS, "blockwise", wrong)
+    assert check("kernels").result == "FAILED"
 
 
 def test_one_device_is_said_not_to_be_checked(monkeypatch):

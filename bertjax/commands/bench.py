@@ -1,0 +1,193 @@
+"""`bertjax bench attention`: which attention backends are right here, and how fast each is."""
+
+import argparse
+import itertools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bertjax.commands.screen import add_json, check_output, console, count_on, print_json
+from bertjax.errors import UserError
+
+if TYPE_CHECKING:
+    from bertjax.verification.attention_timing import Judged
+
+SUMMARY = "which attention backends are right on this machine, and how fast each is"
+
+# As `kernels.backends.NAMES`, which takes seconds to import.
+BACKENDS = ("explicit", "xla", "cudnn", "blockwise", "splash")
+# Tokens of a batch, heads and head size of the default shapes.
+_TOKENS, _HEADS, _HEAD_SIZE = 8192, 12, 64
+_LENGTHS = (128, 256, 512, 1024, 2048, 4096, 8192)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options."""
+    parser.add_argument("what", choices=["attention"], help="what is measured")
+    parser.add_argument(
+        "--shapes",
+        metavar="BxTxNxH",
+        nargs="+",
+        default=[f"{_TOKENS // t}x{t}x{_HEADS}x{_HEAD_SIZE}" for t in _LENGTHS],
+        help=f"rows x tokens x heads x head size (default: {_TOKENS:,} tokens of {_HEADS} heads of"
+        f" {_HEAD_SIZE}, in rows of {_LENGTHS[0]} to {_LENGTHS[-1]:,})",
+    )
+    parser.add_argument(
+        "--backends",
+        nargs="+",
+        choices=BACKENDS,
+        default=list(BACKENDS),
+        help="some of these (default: all)",
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=["float32", "bfloat16", "float16"],
+        help="of query, key and value (default: float32 on CPU, bfloat16 elsewhere)",
+    )
+    parser.add_argument(
+        "--window",
+        metavar="TOKENS",
+        type=int,
+        help="a token sees so many to either side (default: all)",
+    )
+    parser.add_argument(
+        "--rounds",
+        metavar="R",
+        type=int,
+        default=5,
+        help="the backends run in turn, so many times; medians count (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--output", metavar="DIR", help="write attention.json and attention.png there, too"
+    )
+    parser.add_argument(
+        "--compare",
+        metavar="BASELINE.json",
+        help="tell what has become slower or larger since; exit code 1 where something has",
+    )
+    parser.add_argument(
+        "--allowed",
+        metavar="RATIO",
+        type=float,
+        default=1.2,
+        help="of --compare: the largest ratio that is no regression (default: %(default)s)",
+    )
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Judges, times, prints; 1 where a backend is wrong or something has become slower."""
+    from bertjax.verification.attention_bench import bench_attention
+    from bertjax.verification.attention_timing import Shape, find_regressions
+
+    shapes = [Shape.parse(text) for text in options.shapes]
+    if options.rounds < 1:
+        raise UserError(f"--rounds {options.rounds} must be at least 1")
+    baseline = _read_baseline(options.compare) if options.compare else None
+    if options.output:
+        check_output(options.output, folder=True)
+    steps = len(options.backends) * (1 + len(shapes) * (options.rounds + 1))
+    with count_on("measuring", steps) as progress:
+        results, judged = bench_attention(
+            options.backends, shapes, options.dtype, options.window, options.rounds, progress
+        )
+    regressions = []
+    if baseline:
+        regressions = list(find_regressions(results, baseline, options.allowed))
+        results["regressions"] = regressions
+    if options.output:
+        _write(Path(options.output), results)
+    if options.json:
+        print_json(results)
+    else:
+        _print(results, judged, options.output)
+    return 1 if regressions or not all(one.passed for one in judged) else 0
+
+
+def _read_baseline(name: str) -> dict[str, Any]:
+    try:
+        found = json.loads(Path(name).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"--compare {name}: {error.strerror}") from None
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or not {"matmul_rate", "timings", "dtype"} <= found.keys():
+        raise UserError(f"--compare {name}: not what `bertjax bench attention --output` writes")
+    return found
+
+
+def _print(results: dict[str, Any], judged: Sequence["Judged"], output: str | None) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    out = console()
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("backend", "conformance", "worst", "cases", "how"):
+        table.add_column(name)
+    for one in judged:
+        did = [found for found in one.findings if not found.reason]
+        passed = sum(found.passes(results["dtype"]) for found in did)
+        said = Text("not run", "yellow") if not did else Text("ok", "green")
+        if not one.passed:
+            said = Text("WRONG", "bold red")
+        worst = f"{one.worst:.1e}" if did else ""
+        table.add_row(one.name, said, worst, f"{passed} of {len(did)}" if did else "", one.how)
+    out.print(table)
+    for one in judged:
+        for found in one.findings:
+            if found.reason:
+                out.print(f"{one.name}, {found.case}: {found.reason}", style="dim")
+            elif not found.passes(results["dtype"]):
+                out.print(
+                    f"{one.name} is wrong on {found.case}: forward {found.forward:.1e}, backward"
+                    f" {found.backward:.1e} from float64; it is not timed",
+                    style="red",
+                )
+    out.print()
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("BxTxNxH", no_wrap=True)
+    table.add_column("backend", no_wrap=True)
+    for name in ("fwd ms", "of peak", "+bwd ms", "of peak", "fwd MiB", "+bwd MiB"):
+        table.add_column(name, justify="right", no_wrap=True)
+    last = None
+    for one in sorted(results["timings"], key=lambda one: int(one["shape"].split("x")[1])):
+        seconds = [_number(one[name], 1e3, 2) for name in ("forward", "both")]
+        shares = [
+            _number(one[f"{name}_share_of_peak"], 100, 0, "%") for name in ("forward", "both")
+        ]
+        sizes = [_number(one[name], 2**-20, 1) for name in ("forward_bytes", "both_bytes")]
+        shape = one["shape"] if one["shape"] != last else ""
+        pairs = zip(seconds, shares, strict=True)
+        table.add_row(shape, one["backend"], *itertools.chain(*pairs), *sizes)
+        last = one["shape"]
+    out.print(table)
+    for backend, reason in dict.fromkeys(
+        (one["backend"], one["reason"]) for one in results["timings"] if one["reason"]
+    ):
+        out.print(f"{backend}: {reason}", style="dim")
+    window = "" if results["window"] is None else f", a window of {results['window']} tokens"
+    out.print(
+        f"{results['device']}, {results['dtype']}{window}: medians of {results['rounds']} rounds in"
+        f" turn; peak = the machine's own matrix products, {results['matmul_rate'] / 1e9:,.0f}"
+        " GFLOP/s",
+        style="dim",
+    )
+    for line in results.get("regressions", []):
+        out.print(Text(f"slower: {line}", "red"))
+    if output:
+        out.print(f"written to {Path(output) / 'attention.json'} and attention.png")
+
+
+def _number(value: float | None, scale: float, digits: int, unit: str = "") -> str:
+    return "" if value is None else f"{scale * value:,.{digits}f}{unit}"
+
+
+def _write(folder: Path, results: dict[str, Any]) -> None:
+    from bertjax.verification.attention_plot import plot_timings
+
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / "attention.json.part"
+    part.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    plot_timings(results, folder / "attention.png")
+    part.rename(folder / "attention.json")

@@ -1,0 +1,90 @@
+"""Programs made for devices that are not there: compiled for a TPU, lowered for an NVIDIA GPU."""
+
+import contextlib
+import importlib.util
+import os
+from collections.abc import Callable, Iterator, Sequence
+from unittest import mock
+
+import jax
+from jax._src.cudnn import fused_attention_stablehlo
+from jax.experimental import topologies
+
+from bertjax.errors import UserError
+
+# cuDNN's kernels are calls to a library, whose names jax.export has to be told.
+_CUDNN_CALLS = (
+    "__cudnn$fmhaSoftmax",
+    "__cudnn$fmhaSoftmaxBackward",
+    "__cudnn$fmhaScaleBiasSoftmax",
+    "__cudnn$fmhaScaleBiasSoftmaxBackward",
+)
+# The version that is taken to be there.
+CUDNN_VERSION = 91000
+
+
+def has_libtpu() -> bool:
+    """Whether the compiler for TPUs is installed."""
+    return importlib.util.find_spec("libtpu") is not None
+
+
+def tpu_devices(topology: str) -> Sequence[jax.Device]:
+    """The devices of a TPU slice that is not there, to compile for.
+
+    Args:
+        topology: generation and shape, "v5e:4x4" for instance.
+
+    Raises:
+        UserError: libtpu is not installed, or it knows no such slice.
+    """
+    if not has_libtpu():
+        raise UserError(
+            "libtpu, which compiles for TPUs, is not installed: pip install 'bertjax[plan]'"
+        )
+    # There is no metadata server to ask on a machine that is no TPU's host.
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    try:
+        with _quiet():
+            return topologies.get_topology_desc(topology, platform="tpu").devices
+    except Exception as error:  # the library's own classes are not public
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"topology {topology!r}: libtpu knows no such slice ({reason}); give a generation and a"
+            " shape, as v5e:4x4, v6e:2x2, v4:2x2x1 or v5p:2x2x2"
+        ) from None
+
+
+def compile_for_tpu(
+    function: Callable[..., object], arguments: Sequence[jax.ShapeDtypeStruct], topology: str
+) -> jax.stages.Compiled:
+    """Compiles for one chip of a TPU slice."""
+    sharding = jax.sharding.SingleDeviceSharding(tpu_devices(topology)[0])
+    placed = [jax.ShapeDtypeStruct(one.shape, one.dtype, sharding=sharding) for one in arguments]
+    with _quiet():
+        return jax.jit(function).lower(*placed).compile()
+
+
+def lower_for_cuda(
+    function: Callable[..., object], arguments: Sequence[jax.ShapeDtypeStruct]
+) -> str:
+    """The program for an NVIDIA GPU in StableHLO; cuDNN is taken to be `CUDNN_VERSION`."""
+    versions = mock.Mock(cudnn_get_version=lambda: CUDNN_VERSION)
+    calls = [jax.export.DisabledSafetyCheck.custom_call(name) for name in _CUDNN_CALLS]
+    with mock.patch.object(fused_attention_stablehlo, "cuda_versions", versions):
+        exported = jax.export.export(jax.jit(function), platforms=["cuda"], disabled_checks=calls)(
+            *arguments
+        )
+    return exported.mlir_module()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """libtpu warns on standard error, by its file descriptor, that there is no TPU."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

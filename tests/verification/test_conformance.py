@@ -1,0 +1,195 @@
+"""The conformance suite: what is right passes, what is wrong is found, and is not timed."""
+
+import functools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bertjax.commands import bench
+from bertjax.errors import UserError
+from bertjax.kernels import backends, library, splash
+from bertjax.kernels.visibility import see_own_sequence
+from bertjax.model.attention import attend
+from bertjax.verification import absent_devices, attention_timing
+from bertjax.verification.attention_timing import Shape, find_regressions, judge
+from bertjax.verification.conformance import (
+    attend_exactly,
+    attention_of,
+    cases,
+    check_conformance,
+)
+
+SMALL = ("1x24x2x8", "2x32x2x8")
+
+
+def shifted(query, key, value, sequence_ids, *, window=None):
+    """Wrong: who sees whom is one key off."""
+    visible = jnp.roll(see_own_sequence(sequence_ids, window), 1, axis=-1)
+    return attend(query, key, value, visible)[0]
+
+
+def some(*names):
+    return [case for case in cases() if case.name in names]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", ["explicit", "xla", "blockwise"])
+def test_backends_that_run_here_conform(name, dtype):
+    found = list(check_conformance(attention_of(name), dtype))
+    assert [one for one in found if not one.passes(dtype)] == []
+    assert not any(one.reason for one in found)
+    assert len(found) == len(cases())
+
+
+def test_tpu_kernel_conforms_interpreted():
+    interpreted = functools.partial(splash.attention, interpret=True)
+    chosen = some("packing", "a row of nothing but padding", "an odd length", "a window")
+    found = list(check_conformance(interpreted, "float32", chosen))
+    assert [one for one in found if not one.passes("float32")] == []
+    assert len(found) == 4
+
+
+def test_mask_that_is_one_key_off_is_found():
+    found = {one.case: one.passes("float32") for one in check_conformance(shifted, "float32")}
+    assert not found["packing"]
+    assert not found["padding"]
+    assert not found["a window"]
+    assert found["full rows"]  # all see all: nothing can be off
+
+
+def test_wrong_gradient_is_found():
+    def blind(query, key, value, sequence_ids, *, window=None):
+        # Right forwards; the gradient by the key is left out.
+        return attention_of("explicit")(
+            query, jax.lax.stop_gradient(key), value, sequence_ids, window=window
+        )
+
+    [found] = check_conformance(blind, "float32", some("packing"))
+    assert found.forward < 1e-5
+    assert found.backward > 0.1
+    assert not found.passes("float32")
+
+
+def test_nan_does_not_pass():
+    def broken(query, key, value, sequence_ids, *, window=None):
+        return attention_of("explicit")(query, key, value, sequence_ids) / 0
+
+    [found] = check_conformance(broken, "float32", some("a single token"))
+    assert not found.passes("float32")
+
+
+def test_reference_is_softmax_of_what_is_seen():
+    """By hand: two tokens that see each other, one that sees itself, one of padding."""
+    query = np.array([1.0, 0.0, 2.0, 5.0]).reshape(1, 4, 1, 1)
+    key, value = np.ones((1, 4, 1, 1)), np.array([3.0, 7.0, 11.0, 13.0]).reshape(1, 4, 1, 1)
+    key[0, 1] = 0
+    context, _ = attend_exactly(query, key, value, np.ones_like(value), np.array([[1, 1, 2, 0]]))
+    first = np.e / (np.e + 1)
+    expected = [3 * first + 7 * (1 - first), 5, 11, 0]
+    np.testing.assert_allclose(context.ravel(), expected, rtol=1e-12)
+
+
+def test_wrong_backend_is_not_timed(monkeypatch, bertjax_command):
+    wrong = backends.BACKENDS["xla"]._replace(attention=shifted)
+    monkeypatch.setitem(backends.BACKENDS, "xla", wrong)
+    code, out, err = bertjax_command(
+        "bench", "attention", "--backends", "xla", "explicit", "--shapes", SMALL[0],
+        "--rounds", 1, "--json",
+    )  # fmt: skip
+    assert code == 1, err
+    results = json.loads(out)
+    passed = {one["backend"]: one["passed"] for one in results["conformance"]}
+    assert passed == {"xla": False, "explicit": True}
+    assert {one["backend"] for one in results["timings"]} == {"explicit"}
+
+
+def test_results_are_written_and_compared(monkeypatch, bertjax_command, tmp_path):
+    monkeypatch.setattr(attention_timing, "check_conformance", lambda *arguments: iter(()))
+    arguments = (
+        "bench", "attention", "--backends", "explicit", "blockwise", "--shapes", *SMALL,
+        "--rounds", 1, "--output", tmp_path,
+    )  # fmt: skip
+    code, out, err = bertjax_command(*arguments)
+    assert code == 0, err
+    assert "2x32x2x8" in out
+    results = json.loads((tmp_path / "attention.json").read_text())
+    assert (tmp_path / "attention.png").read_bytes().startswith(b"\x89PNG")
+    assert len(results["timings"]) == 4
+    for one in results["timings"]:
+        assert one["forward"] > 0
+        assert one["both_bytes"] > 0
+        assert one["forward_share_of_peak"] == pytest.approx(
+            one["forward_flops"] / one["forward"] / results["matmul_rate"]
+        )
+    for one in results["timings"]:
+        one["both"] /= 1e6
+    (tmp_path / "faster.json").write_text(json.dumps(results))
+    code, out, _ = bertjax_command(*arguments, "--compare", tmp_path / "faster.json")
+    assert code == 1
+    assert "blockwise at 1x24x2x8: both is" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--shapes", "8x512"], "must be four whole numbers"),
+        (["--rounds", "0"], "must be at least 1"),
+        (["--window", "0"], "must be at least 1 token"),
+        (["--compare", "none.json"], "No such file"),
+    ],
+)
+def test_mistakes_are_told(bertjax_command, arguments, message):
+    code, _, err = bertjax_command("bench", "attention", *arguments)
+    assert code == 2
+    assert message in err
+
+
+def test_a_slower_machine_is_no_regression():
+    def run(rate, seconds):
+        timing = {"backend": "xla", "shape": "1x8x1x8", "forward": seconds, "both": 3.0 / rate}
+        return {"dtype": "float32", "window": None, "matmul_rate": rate, "timings": [timing]}
+
+    assert list(find_regressions(run(1.0, 2.0), run(2.0, 1.0), 1.2)) == []
+    [line] = find_regressions(run(1.0, 3.0), run(2.0, 1.0), 1.2)
+    assert "forward is 1.50 x" in line
+    with pytest.raises(UserError, match="in common"):
+        list(find_regressions(run(1.0, 3.0), run(2.0, 1.0) | {"dtype": "bfloat16"}, 1.2))
+
+
+def test_operations_are_those_of_pairs_that_see_each_other():
+    shape = Shape.parse("2x10x3x4")
+    assert shape.flops(None, backward=False) == 2 * 2 * 2 * 3 * 10 * 10 * 4
+    pairs = sum(abs(t - s) <= 2 for t in range(10) for s in range(10))
+    assert shape.flops(2, backward=True) == 6 * 2 * 2 * 3 * pairs * 4
+
+
+def test_names_are_those_of_the_backends():
+    assert bench.BACKENDS == backends.NAMES
+
+
+def test_cudnn_is_lowered_for_a_gpu_that_is_not_here():
+    shape = Shape(2, 33, 2, 16)
+    arguments = [jnp.zeros(shape, jnp.bfloat16)] * 3 + [jnp.ones(shape[:2], jnp.int32)]
+    text = absent_devices.lower_for_cuda(attention_timing.both_of("cudnn", 5), arguments)
+    assert "__cudnn$fmhaScaleBiasSoftmaxBackward" in text
+    assert judge("cudnn", "bfloat16").timed is False
+
+
+@pytest.mark.parametrize(
+    ("dtype", "head_size", "message"),
+    [("float32", 16, "bfloat16 or float16"), ("bfloat16", 12, "multiple of 8")],
+)
+def test_cudnn_says_what_it_does_not_take(dtype, head_size, message):
+    query = jnp.zeros((1, 4, 1, head_size), dtype)
+    with pytest.raises(UserError, match=message):
+        library.cudnn(query, query, query, jnp.ones((1, 4), jnp.int32))
+
+
+@pytest.mark.skipif(not absent_devices.has_libtpu(), reason="needs libtpu (extra `plan`)")
+def test_splash_compiles_for_a_tpu_that_is_not_here():
+    [timing] = [attention_timing.prepare_for_absent("splash", Shape(2, 200, 2, 64), "bfloat16")]
+    assert timing.both_bytes > 0
+    assert "compiled for a TPU" in timing.reason
