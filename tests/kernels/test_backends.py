@@ -89,7 +89,7 @@ def test_window_makes_another_kind_of_model():
 
 
 def test_training_refuses_what_cannot_drop_probabilities():
-    with pytest.raises(UserError, match="pass --model.attention_probs_dropout_prob 0"):
+    with pytest.raises(UserError, match=r"pass --model\.attention_probs_dropout_prob 0"):
         attention_backend("xla", BertConfig())
     still = BertConfig(attention_probs_dropout_prob=0.0)
     assert attention_backend("xla", still) == "xla"
