@@ -221,7 +221,7 @@ def _sum_blocks(
             return (entropy, targets, columns), None
 
         start = (*running, jnp.zeros((2, batch, heads, block), dtype))
-        of_queries = queries, ids, log_sums, by_block
+        of_queries = queries, ids, places, log_sums, by_block
         (entropy, targets, columns), _ = jax.lax.scan(read_queries, start, of_queries)
         return (entropy, targets), columns
 

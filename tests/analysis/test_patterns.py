@@ -1,5 +1,7 @@
 """What heads attend to: planted maps give the figures they were made for; figures have company."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -15,6 +17,7 @@ from bertjax.analysis.patterns import (
 )
 from bertjax.analysis.targets import mark_tokens
 from bertjax.errors import UserError
+from bertjax.model.bert import BertModel
 from tests.analysis.tiny_bodies import make_body, make_texts
 
 
@@ -113,6 +116,16 @@ def test_blockwise_figures_are_the_same(body, texts, measured):
         with np.errstate(invalid="ignore"):
             figures = sums / counts, blockwise[name].sums / blockwise[name].counts
         np.testing.assert_allclose(*figures, atol=1e-5, rtol=1e-5, err_msg=name)
+
+
+def test_blockwise_figures_keep_to_the_window(body, texts):
+    config = dataclasses.replace(body.model.config, attention_window=2)
+    near = body._replace(model=BertModel(config, pooling=False))
+    whole, blockwise = (measure_patterns(near, texts, blockwise=way) for way in (False, True))
+    for name in ("entropy", "distance", "cls"):
+        sums = blockwise[name].sums
+        np.testing.assert_allclose(sums, whole[name].sums, atol=1e-4, rtol=1e-5, err_msg=name)
+    assert (whole["entropy"].sums / whole["entropy"].counts).max() < np.log(5)
 
 
 def test_company_is_the_same_shape_with_random_weights(body):
