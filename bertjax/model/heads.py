@@ -52,7 +52,8 @@ class MaskedLanguageModelHead(nn.Module):
         transformed = activate(config.hidden_act, dense(hidden))
         transformed = LayerNorm(config.layer_norm_eps, name="layer_norm")(transformed)
         bias = self.param("bias", nn.initializers.zeros, (config.vocab_size,))
-        return _widen(multiply(transformed, word_embeddings.T, 1, self.dtype)) + bias
+        logits = multiply(transformed, word_embeddings, 1, self.dtype, outputs_first=True)
+        return _widen(logits) + bias
 
 
 class LinearHead(nn.Module):

@@ -121,51 +121,75 @@ def hidden_dtype(dtype: DTypeLike) -> DTypeLike:
 
 
 def multiply(
-    inputs: Float[Array, "rows ..."], kernel: Float[Array, "..."], axes: int, dtype: DTypeLike
+    inputs: Float[Array, "rows ..."],
+    kernel: Float[Array, "..."],
+    axes: int,
+    dtype: DTypeLike,
+    *,
+    outputs_first: bool = False,
 ) -> Float[Array, "rows ..."]:
     """`jnp.tensordot(inputs, kernel, axes)` with operands in `dtype`.
 
     Where `dtype` is narrower than float32 the sums are in float32, those of the gradient's two
-    products too, and the result has the inputs' dtype.
+    products too, and the result has the inputs' dtype. With `outputs_first` the kernel is a matrix
+    `[outputs, inputs]`, as an embedding table that decodes.
     """
     if jnp.finfo(dtype).bits >= 32:
+        kernel = kernel.T if outputs_first else kernel
         return jnp.tensordot(inputs.astype(dtype), kernel.astype(dtype), axes)
-    rows, features = inputs.shape[: inputs.ndim - axes], kernel.shape[axes:]
-    inner = math.prod(kernel.shape[:axes])
-    product = _multiply_narrow(dtype, inputs.reshape(-1, inner), kernel.reshape(inner, -1))
-    return product.reshape(*rows, *features)
+    rows = inputs.shape[: inputs.ndim - axes]
+    features = kernel.shape[:1] if outputs_first else kernel.shape[axes:]
+    flat = inputs.reshape(math.prod(rows), -1)
+    matrix = kernel if outputs_first else kernel.reshape(flat.shape[1], -1)
+    return _multiply_narrow(dtype, outputs_first, flat, matrix).reshape(*rows, *features)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _multiply_narrow(
-    dtype: DTypeLike, inputs: Float[Array, "rows A"], kernel: Float[Array, "A C"]
+    dtype: DTypeLike,
+    outputs_first: bool,
+    inputs: Float[Array, "rows A"],
+    kernel: Float[Array, "..."],
 ) -> Float[Array, "rows C"]:
     """A product whose gradient, too, has narrow operands; jax would widen one of them.
 
     All three products are of matrices: what XLA:CPU makes of others it cannot run.
     """
-    return _multiply_narrow_forward(dtype, inputs, kernel)[0]
+    return _multiply_narrow_forward(dtype, outputs_first, inputs, kernel)[0]
 
 
 def _multiply_narrow_forward(
-    dtype: DTypeLike, inputs: Array, kernel: Array
+    dtype: DTypeLike, outputs_first: bool, inputs: Array, kernel: Array
 ) -> tuple[Array, tuple[Array, ...]]:
     narrow = inputs.astype(dtype), kernel.astype(dtype)
-    product = _sum_products(*narrow, over=(1, 0)).astype(inputs.dtype)
+    product = _sum_products(*narrow, over=(1, int(outputs_first))).astype(inputs.dtype)
     return product, (*narrow, inputs[:0], kernel[:0])
 
 
 def _multiply_narrow_backward(
-    dtype: DTypeLike, kept: tuple[Array, ...], gradient: Array
+    dtype: DTypeLike, outputs_first: bool, kept: tuple[Array, ...], gradient: Array
 ) -> tuple[Array, Array]:
     inputs, kernel, like_inputs, like_kernel = kept
     gradient = gradient.astype(dtype)
-    of_inputs = _sum_products(gradient, kernel, over=(1, 1))
-    of_kernel = _sum_products(inputs, gradient, over=(0, 0))
+    of_inputs = _sum_products(gradient, kernel, over=(1, int(not outputs_first)))
+    first, second = (gradient, inputs) if outputs_first else (inputs, gradient)
+    of_kernel = _sum_products(_transpose(first), second, over=(1, 0))
     return of_inputs.astype(like_inputs.dtype), of_kernel.astype(like_kernel.dtype)
 
 
 _multiply_narrow.defvjp(_multiply_narrow_forward, _multiply_narrow_backward)
+
+
+def _transpose(matrix: Float[Array, "A C"]) -> Float[Array, "C A"]:
+    """The transpose; on a CPU made in a branch, where the product that it goes into cannot see it.
+
+    XLA:CPU takes a transposition before a product into it, and multiplies transposed matrices in
+    float32 alone, at half the rate. The other branch is for a matrix that begins with NaN.
+    """
+    if jax.default_backend() != "cpu":
+        return matrix.T
+    is_number = matrix[0, 0] == matrix[0, 0]
+    return jax.lax.cond(is_number, jnp.transpose, lambda m: jnp.full_like(m.T, jnp.nan), matrix)
 
 
 def _sum_products(left: Array, right: Array, over: tuple[int, int]) -> Float[Array, "A C"]:
