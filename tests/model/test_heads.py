@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from bertjax.model import heads
 from bertjax.model.bert import BertForSequenceClassification, BertForTokenClassification
 from bertjax.model.heads import BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, ClassifierHead
 
@@ -103,3 +104,16 @@ def test_classes_tell_the_head_what_is_in_use(config, batch, model_class):
     used = np.asarray(getattr(output.encoder, body))[np.asarray(in_use, bool)]
     [statistics] = (head["norm"] for head in after["batch_stats"].values())
     np.testing.assert_allclose(statistics["mean"], 0.1 * used.mean(0), atol=1e-5)
+
+
+def test_token_bias_has_the_gradient_of_a_sum():
+    random = np.random.default_rng(2)
+    logits, bias, weights = (
+        jnp.asarray(random.normal(size=size), jnp.float32) for size in ((6, 50), (50,), (6, 50))
+    )
+    of_logits, of_bias = jax.grad(
+        lambda x, b: (jnp.sin(heads._add_token_bias(x, b)) * weights).sum(), argnums=(0, 1)
+    )(logits, bias)
+    expected = jnp.cos(logits + bias) * weights
+    np.testing.assert_allclose(of_logits, expected, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(of_bias, expected.sum(0), rtol=1e-5, atol=1e-5)
