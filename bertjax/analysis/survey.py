@@ -223,8 +223,7 @@ def survey_syntax(
     relations, trees = study_syntax(body, control, treebank, progress=progress)
     rows: list[tuple[Cell, ...]] = []
     for number, relation in enumerate(relations.relations):
-        # Of the two directions the better one.
-        way = int(relations.accuracy.model.value[:, number].argmax())
+        way = int(relations.directions[number])
         layer, head = (int(part) for part in relations.heads[way, number])
         offset = int(relations.offsets[number])
         rows.append(
@@ -236,15 +235,26 @@ def survey_syntax(
                 Measure.of(relations.accuracy, (way, number)),
                 Measure.of(relations.offset_accuracy, number),
                 f"{offset:+d}",
+                Measure.of(relations.gain, (way, number)),
             )
         )
     table = Table(
         "relations",
         "Heads that follow dependencies",
-        "how often the word that a head attends to most is the one that the dependency names; the"
-        " head was chosen on one half of the sentences, the figures are of the other (Clark et al."
-        " 2019)",
-        ("relation", "words", "head", "direction", "accuracy", "best offset's accuracy", "offset"),
+        "how often the word that a head attends to most is the one that the dependency names; head,"
+        " direction and offset were chosen on one half of the sentences, the figures are of the"
+        " other (Clark et al. 2019). Where 0 lies in the interval of the gain, the head may do no"
+        " more than attend so many words further on",
+        (
+            "relation",
+            "words",
+            "head",
+            "direction",
+            "accuracy",
+            "best offset's accuracy",
+            "offset",
+            "gain over the offset",
+        ),
         tuple(rows),
     )
     best = Table(

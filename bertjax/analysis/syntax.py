@@ -8,8 +8,8 @@ relation_figures  -> for every relation the best head, beside the best fixed off
 tree_figures      -> how much of the trees a spanning tree of each head's attention has
 
 The best of many heads looks better than it is on the sentences that it was chosen on. Therefore the
-head (and the offset, and the head of the control) is chosen on one half of the sentences, and its
-accuracy on the other half is reported; the halves go by a hash of the words.
+head (and the direction, the offset, and the head of the control) is chosen on one half of the
+sentences, and its accuracy on the other half is reported; the halves go by a hash of the words.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -61,6 +61,7 @@ class RelationFigures(NamedTuple):
         relations: R of them, the most frequent first.
         words: how many words have each relation.
         heads: layer and head, from 0, that are best on the other half.
+        directions: the number of the one of `DIRECTIONS` whose head is better on the other half.
         accuracy: of that head, and of the head of the control that is best on the other half.
         offsets: the best on the other half, among `OFFSETS`.
         offset_accuracy: of the fixed offset: the baseline of both directions.
@@ -73,6 +74,7 @@ class RelationFigures(NamedTuple):
     relations: tuple[str, ...]
     words: Int[np.ndarray, " R"]
     heads: Int[np.ndarray, "2 R 2"]
+    directions: Int[np.ndarray, " R"]
     accuracy: Figures
     offsets: Int[np.ndarray, " R"]
     offset_accuracy: Interval
@@ -228,6 +230,7 @@ def relation_figures(
         hits = hits[:, way, relation, heads[..., 0], heads[..., 1]]
         best_hits.append(hits)
         intervals.append(bootstrap_ratio(hits, words[:, None]))
+    most = model.hits[choose][:, :, kept].sum(axis=0).max(axis=(-1, -2))
     offset = model.offset_hits[choose][:, kept].sum(axis=0).argmax(axis=-1)
     offset_hits = model.offset_hits[report][:, kept, offset]
     by_head = model.hits[report][:, :, kept].sum(axis=0) / words.sum(axis=0)[:, None, None]
@@ -235,6 +238,7 @@ def relation_figures(
         tuple(model.relations[number] for number in kept),
         words.sum(axis=0),
         chosen[0],
+        most.argmax(axis=0),
         Figures(*intervals),
         OFFSETS[offset],
         bootstrap_ratio(offset_hits, words),

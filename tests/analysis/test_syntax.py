@@ -171,6 +171,18 @@ def test_the_head_is_chosen_on_one_half_and_measured_on_the_other(treebank, coun
     assert (trees.head, trees.best.model.value) == ((1, 0), 0)
 
 
+def test_the_direction_is_chosen_on_the_half_that_chooses_the_head(treebank, counts):
+    choose, report = split_halves(treebank.sentences)
+    model = counts[0]
+    # Each direction has a head that is right in one half only.
+    hits = np.zeros_like(model.hits)
+    hits[choose, 1, :, 0, 0] = model.words[choose]
+    hits[report, 0, :, 0, 0] = model.words[report]
+    found = relation_figures(model._replace(hits=hits), counts[1], treebank.sentences, least=5)
+    assert (found.directions == 1).all()
+    assert (found.accuracy.model.value[0] == 1).all()  # better on the half to report, and not taken
+
+
 def test_rare_relations_are_left_out_by_name(treebank, counts):
     words = counts[0].words[:, 1:].sum(axis=0)
     rarest = counts[0].relations[1 + words.argmin()]
