@@ -220,6 +220,26 @@ def test_lens_curves_and_matrix_are_there(page):
     assert page.locator("#part-cka td.grey").count() == 1
 
 
+def test_curves_and_lens_are_each_one_stop_of_the_tab_key(page):
+    for element, read in (("#part-tags svg", "circle"), ("table.lens", "td")):
+        stops = page.locator(f"{element} [tabindex='0']")
+        assert stops.count() == 1
+        stops.focus()
+        before = page.evaluate("document.activeElement.getAttribute('aria-label')")
+        page.keyboard.press("ArrowRight")
+        assert page.evaluate("document.activeElement.tagName.toLowerCase()") == read
+        assert page.evaluate("document.activeElement.getAttribute('aria-label')") != before
+        page.keyboard.press("ArrowUp")  # there is nothing above: it stays
+        page.keyboard.press("ArrowLeft")
+        assert page.evaluate("document.activeElement.getAttribute('aria-label')") == before
+        assert stops.count() == 1
+
+
+def test_table_shows_the_random_model_beside_the_figure(page):
+    cell = page.locator("#part-relations tbody tr").first.locator("td").nth(2)
+    assert "random model 0." in cell.inner_text()
+
+
 def test_theme_is_the_systems_or_the_readers(browser, address):
     color = "getComputedStyle(document.body).backgroundColor"
     seen = {}

@@ -22,7 +22,7 @@ function lensTable(lens, onread) {
         `${name} ${show(lens.topProbability[layer][place][k])}`).join(", ");
       const text = `${names[layer]}, “${token}”: probability ${show(probability)}, rank ` +
         `${show(lens.rank[layer][place])}; likeliest: ${best}.`;
-      const cell = make("td", { tabindex: "0", title: text, "aria-label": text,
+      const cell = make("td", { tabindex: "-1", title: text, "aria-label": text,
         class: lens.rank[layer][place] === 1 ? "right" : "" }, lens.topTokens[layer][place][0]);
       cell.style.background = css(color);
       cell.style.color = inkOn(color);
@@ -33,6 +33,7 @@ function lensTable(lens, onread) {
     body.append(row);
   }
   table.append(body);
+  roam(table, [...body.rows].map((row) => [...row.cells].slice(1)));
   return table;
 }
 
@@ -73,6 +74,7 @@ function curveChart(curve) {
     return there.length ? `M${[...there, ...back].join("L")}Z` : "";
   };
   const legend = make("div", { class: "legend" });
+  const dots = curve.series.map(() => []);
   curve.series.forEach(({ name, figures }, number) => {
     const color = CATEGORY_COLORS[number % CATEGORY_COLORS.length];
     const draw = (attributes) => svg.append(make("path", attributes));
@@ -87,18 +89,20 @@ function curveChart(curve) {
     figures.value.forEach((value, k) => {
       if (value === null) return;
       const found = figureAt(figures, k);
-      const dot = make("circle", { cx: x(k), cy: y(value), r: 4, stroke: color, tabindex: "0",
+      const dot = make("circle", { cx: x(k), cy: y(value), r: 4, stroke: color, tabindex: "-1",
         class: found.distinguishable === false ? "hollow" : "",
         fill: found.distinguishable === false ? null : color });
       const text = `${name}, ${curve.xTitle} ${curve.points[k]}: ${describe(found)}`;
       dot.setAttribute("aria-label", text);
       dot.append(make("title", {}, text));
       svg.append(dot);
+      dots[number].push(dot);
     });
     const sample = make("span", { class: "sample line", "aria-hidden": "true" });
     sample.style.background = color;
     legend.append(make("span", { class: "scale" }, sample, name));
   });
+  roam(svg, dots.filter((line) => line.length));
   const all = curve.series.map(({ figures }) => figures);
   const remarks = [];
   if (all.some((figures) => figures.low)) remarks.push("Bands are 95 % intervals");
@@ -201,6 +205,9 @@ function dataCell(cell, onhead) {
   const parts = [make("span", {}, show(cell.value))];
   if (cell.low !== undefined && cell.low !== null) {
     parts.push(make("span", { class: "interval" }, ` ${show(cell.low)} to ${show(cell.high)}`));
+  }
+  if (cell.control !== undefined) {
+    parts.push(make("span", { class: "interval control" }, `random model ${show(cell.control)}`));
   }
   return make("td", { class: told ? "numeric" : "numeric grey", title: describe(cell) }, ...parts);
 }

@@ -41,6 +41,25 @@ function show(value) {
 const entry = (lists, index) =>
   index.reduce((list, place) => (list === undefined ? undefined : list[place]), lists);
 
+// Makes rows of elements one stop of the Tab key: the arrow keys go from one to the next.
+function roam(element, rows) {
+  if (rows.length) rows[0][0].setAttribute("tabindex", "0");
+  element.addEventListener("keydown", (event) => {
+    const step = {
+      ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1],
+    }[event.key];
+    const row = rows.findIndex((own) => own.includes(event.target));
+    if (!step || row < 0) return;
+    event.preventDefault();
+    const own = rows[Math.max(0, Math.min(rows.length - 1, row + step[0]))];
+    const place = rows[row].indexOf(event.target) + step[1];
+    event.target.setAttribute("tabindex", "-1");
+    const next = own[Math.max(0, Math.min(own.length - 1, place))];
+    next.setAttribute("tabindex", "0");
+    next.focus();
+  });
+}
+
 // One figure with its company, out of figures as lists.
 function figureAt(figures, ...index) {
   const at = (name) => entry(figures[name], index);
