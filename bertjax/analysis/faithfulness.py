@@ -38,6 +38,17 @@ class Faithfulness(NamedTuple):
             "insertion": (self._area(self.insertion), self._area(self.random_insertion)),
         }
 
+    def random_range(self) -> dict[str, tuple[float, float]]:
+        """The smallest and the largest area of a random order, along each curve.
+
+        A mean of random orders says little without it: one of them may be as good as the scores.
+        """
+        areas = {
+            "deletion": np.trapezoid(self.random_deletion, self.shares, axis=-1),
+            "insertion": np.trapezoid(self.random_insertion, self.shares, axis=-1),
+        }
+        return {name: (float(own.min()), float(own.max())) for name, own in areas.items()}
+
     def _area(self, curves: Float[np.ndarray, "... points"]) -> float:
         return float(np.mean(np.trapezoid(curves, self.shares, axis=-1)))
 

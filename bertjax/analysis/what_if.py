@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from bertjax.analysis.capture import capture
+from bertjax.analysis.capture import capture, randomize
 from bertjax.analysis.encoding import EncodedText, merge_subwords
 from bertjax.analysis.lens import MaskedModel, ask_words, spell
 from bertjax.errors import UserError
@@ -25,6 +25,7 @@ class WhatIf(NamedTuple):
         attention_before, attention_after: between words.
         moved: how far each head's attention moved: the total variation distance (0 = not at all,
             1 = to quite other words), mean over the words from which it goes.
+        control_moved: the same of a model of this shape with random weights.
     """
 
     before: EncodedText
@@ -38,6 +39,7 @@ class WhatIf(NamedTuple):
     attention_before: Float[np.ndarray, "L N W W"]
     attention_after: Float[np.ndarray, "L N W W"]
     moved: Float[np.ndarray, "L N"]
+    control_moved: Float[np.ndarray, "L N"]
 
 
 def replace_word(
@@ -96,11 +98,15 @@ def replace_word(
 
 
 def what_if(
-    model: MaskedModel, encoded: EncodedText, word: int, replacement: str | None = None
+    model: MaskedModel,
+    encoded: EncodedText,
+    word: int,
+    replacement: str | None = None,
+    seed: int = 0,
 ) -> WhatIf:
     """What the model makes of the text when another word, or a mask, stands in one place.
 
-    Arguments and errors as `replace_word`; a text needs two words.
+    Arguments and errors as `replace_word`; a text needs two words. `seed` is of the random control.
     """
     after = replace_word(model, encoded, word, replacement)
     asked = np.setdiff1d(np.flatnonzero(~encoded.special_words), [word])
@@ -109,12 +115,21 @@ def what_if(
     before_logs, _ = ask_words(model, encoded, asked)
     after_logs, _ = ask_words(model, after, asked)
     _, at_word = ask_words(model, encoded, [word])
-    maps = [
-        merge_subwords(captured.probs, captured.encoded)
-        for captured in capture(model.body, [encoded, after])
-    ]
-    moved = 0.5 * np.abs(maps[0] - maps[1]).sum(axis=-1).mean(axis=-1)
+    maps, random_maps = (
+        [
+            merge_subwords(captured.probs, captured.encoded)
+            for captured in capture(body, [encoded, after])
+        ]
+        for body in (model.body, randomize(model.body, seed))
+    )
     return WhatIf(
         encoded, after, word, asked, before_logs, after_logs,
-        spell(model.tokenizer, at_word.top_ids[-1:])[0], at_word.top_probability[-1], *maps, moved,
+        spell(model.tokenizer, at_word.top_ids[-1:])[0], at_word.top_probability[-1], *maps,
+        _how_far(*maps), _how_far(*random_maps),
     )  # fmt: skip
+
+
+def _how_far(
+    before: Float[np.ndarray, "L N W W"], after: Float[np.ndarray, "L N W W"]
+) -> Float[np.ndarray, "L N"]:
+    return 0.5 * np.abs(before - after).sum(axis=-1).mean(axis=-1)

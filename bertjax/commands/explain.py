@@ -147,10 +147,10 @@ class _Explained:
             if found.gap is not None:
                 methods[name] |= {"baseline_value": found.baseline_value, "gap": found.gap}
             if name in self.faithful:
-                areas = self.faithful[name].areas()
+                ranges = self.faithful[name].random_range()
                 methods[name]["faithfulness"] = {
-                    curve: {"area": area, "random": random}
-                    for curve, (area, random) in areas.items()
+                    curve: {"area": area, "random": random, "random_range": list(ranges[curve])}
+                    for curve, (area, random) in self.faithful[name].areas().items()
                 }
         return {
             "place": self.named.place,
@@ -193,10 +193,11 @@ class _Explained:
                     style="dim",
                 )
             if name in self.faithful:
-                areas = self.faithful[name].areas()
+                ranges = self.faithful[name].random_range()
                 told = ", ".join(
-                    f"{curve} {area:.3f} (random orders {random:.3f})"
-                    for curve, (area, random) in areas.items()
+                    f"{curve} {area:.3f} (random orders {random:.3f}, from {ranges[curve][0]:.3f}"
+                    f" to {ranges[curve][1]:.3f})"
+                    for curve, (area, random) in self.faithful[name].areas().items()
                 )
                 out.print(f"  {name}: mean answer with words gone: {told}", style="dim")
 

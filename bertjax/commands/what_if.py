@@ -31,6 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--by", metavar="NEW", help="what stands there instead (default: a [MASK] for each token)"
     )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the random control (default: %(default)s)"
+    )
     add_json(parser)
 
 
@@ -39,13 +42,16 @@ def run(options: argparse.Namespace) -> None:
     from bertjax.analysis.encoding import find_word_number
     from bertjax.analysis.lens import load_masked_model
     from bertjax.analysis.what_if import what_if
+    from bertjax.training.batches import check_seed
 
+    check_seed(options.seed)
     model = load_masked_model(options.model)
     for note in model.body.notes:
         print(note, file=sys.stderr)
     most = model.body.model.config.max_position_embeddings
     encoded = encode_argument(model.tokenizer, options.text, most)
-    found = what_if(model, encoded, find_word_number(encoded, options.word), options.by)
+    word = find_word_number(encoded, options.word)
+    found = what_if(model, encoded, word, options.by, options.seed)
     if options.json:
         print_json(_to_json(found))
     else:
@@ -70,6 +76,7 @@ def _to_json(found: "WhatIf") -> dict[str, Any]:
             )
         ],
         "moved": found.moved.tolist(),
+        "random_model": {"moved": found.control_moved.tolist()},
     }
 
 
@@ -101,4 +108,11 @@ def _print(found: "WhatIf") -> None:
     heads = found.moved.shape[1]
     order = np.argsort(-found.moved, axis=None)[:_HEADS]
     said = ", ".join(f"{at // heads}-{at % heads} {found.moved.flat[at]:.2f}" for at in order)
-    out.print(Text(f"heads whose attention moves most (layer-head, 0 to 1): {said}", "dim"))
+    random = found.control_moved
+    out.print(
+        Text(
+            f"heads whose attention moves most (layer-head, 0 to 1): {said}; in a random model of"
+            f" the same shape {random.min():.2f} to {random.max():.2f}",
+            "dim",
+        )
+    )

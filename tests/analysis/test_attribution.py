@@ -318,6 +318,7 @@ def test_area_is_the_mean_along_the_curve():
     measured = Faithfulness(shares, line, 1 - line, np.stack([line, line + 1]), line[None])
     assert measured.areas()["deletion"] == pytest.approx((0.5, 1.0))
     assert measured.areas()["insertion"] == pytest.approx((0.5, 0.5))
+    assert measured.random_range()["deletion"] == pytest.approx((0.5, 1.5))
 
 
 def test_faithful_scores_are_told_from_random_orders(wired, encode):

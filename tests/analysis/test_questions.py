@@ -63,6 +63,9 @@ def test_every_mask_is_explained_by_the_likeliest_word(bertjax_command, models):
         total = one["value"] - ours["baseline_value"] + ours["gap"]
         np.testing.assert_allclose(sum(ours["word_scores"]), total, atol=1e-6)
         assert set(ours["faithfulness"]) == {"deletion", "insertion"}
+        for curve in ours["faithfulness"].values():
+            low, high = curve["random_range"]
+            assert low < curve["random"] < high
 
 
 def test_answer_names_what_is_explained(bertjax_command, models):
@@ -168,11 +171,15 @@ def test_what_if_tells_every_other_word(bertjax_command, models):
     assert found["asked"] == [1, 3, 4, 5]
     assert len(found["log_probability_after"]) == 4
     assert np.shape(found["moved"]) == (2, 3)
+    random = np.array(found["random_model"]["moved"])
+    assert random.shape == (2, 3)
+    assert (random != found["moved"]).all()
     code, out, _ = bertjax_command(*arguments)
     assert code == 0
     assert "dog -> cat" in out
     change = np.exp(found["log_probability_after"][0] - found["log_probability_before"][0])
     assert f"x {change:.3g}" in out
+    assert f"random model of the same shape {random.min():.2f} to {random.max():.2f}" in out
 
 
 def test_contexts_come_with_those_of_a_random_model(bertjax_command, models, tmp_path):
