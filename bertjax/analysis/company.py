@@ -64,8 +64,10 @@ def bootstrap_ratio(
         seed: of the draws.
 
     Returns:
-        NaN where the counts are all 0. What `sums` has where a text's count is 0 does not matter,
-        and a resample in which all counts are 0 takes no part.
+        NaN where the counts are all 0; ends that are NaN where fewer than two texts count, of which
+        nobody knows how they vary, so that nothing is distinguishable by them. What `sums` has
+        where a text's count is 0 does not matter, and a resample in which all counts are 0 takes no
+        part.
 
     Source: Efron & Tibshirani 1993, chapter 13 (percentile interval).
     """
@@ -82,7 +84,8 @@ def bootstrap_ratio(
         draws = draws.astype(np.float64)
         resampled[start : start + at_once] = _divide(draws @ sums, draws @ counts)
     value = _divide(sums.sum(axis=0), counts.sum(axis=0))
-    return Interval(*(part.reshape(shape) for part in (value, *_find_ends(resampled))))
+    ends = np.where((counts != 0).sum(axis=0) < 2, np.nan, _find_ends(resampled))
+    return Interval(*(part.reshape(shape) for part in (value, *ends)))
 
 
 def _divide(

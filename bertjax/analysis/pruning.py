@@ -10,6 +10,7 @@ number of heads, and its own record of single heads (`pruned_heads`) went with v
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -48,6 +49,8 @@ def read_heads(wanted: str, config: BertConfig, *, per_layer: bool = False) -> i
     digits = wanted.removesuffix("%").strip()
     try:
         value = float(digits) / 100 if wanted.endswith("%") else int(digits)
+        if not math.isfinite(value):
+            raise ValueError
     except ValueError:
         raise UserError(
             f"--heads {wanted}: give a share of all heads, for instance 40%, or their number"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertjax.commands.screen import add_json, console, count_on, print_json
+from bertjax.commands.screen import add_json, check_output, console, count_on, print_json
 from bertjax.commands.task_model import add_model, load_task_model, read_data_config
 from bertjax.errors import UserError
 
@@ -61,7 +61,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " heads are chosen, which flatters the result)",
     )
     parser.add_argument(
-        "--output", metavar="DIR", required=True, help="the new model directory (required)"
+        "--output",
+        metavar="DIR",
+        required=True,
+        help="the new model directory; one that is there is replaced only if prune made it"
+        " (required)",
     )
     parser.add_argument(
         "--shrink",
@@ -93,8 +97,12 @@ def run(options: argparse.Namespace) -> None:
     output = Path(options.output)
     if output.resolve() == Path(options.model).resolve():
         raise UserError(f"--output {output}: is the model itself; name another directory")
-    if output.exists() and not output.is_dir():
-        raise UserError(f"--output {output}: is a file; a model is a directory")
+    check_output(options.output, folder=True)
+    if output.is_dir() and any(output.iterdir()) and not (output / REPORT_NAME).exists():
+        raise UserError(
+            f"--output {output}: holds files, and no {REPORT_NAME} of an earlier run that may be"
+            " replaced; name another directory"
+        )
     if options.max_examples is not None and options.max_examples < 1:
         raise UserError(f"--max-examples {options.max_examples} must be at least 1")
     whole, make_objective = _open_texts(options) if options.text else _open_task(options)
@@ -143,9 +151,9 @@ def run(options: argparse.Namespace) -> None:
         "examples": tested.examples,
         "score": tested.score_name,
         "loss": tested.loss_name,
-        "before": _describe(before),
-        "after": _describe(after),
-        "random_heads": [_describe(draw) for draw in draws],
+        "before": describe_measured(before),
+        "after": describe_measured(after),
+        "random_heads": [describe_measured(draw) for draw in draws],
         "importance": about_importance,
     }
     save_model_directory(output, config, params, options.model, whole.architecture)
@@ -175,7 +183,7 @@ def _open_texts(options: argparse.Namespace) -> tuple["WholeModel", MakeObjectiv
 
     def make(whole: "WholeModel", files: list[str]) -> "Objective":
         column = {"text_column": options.text_column} if options.text_column else {}
-        config = ReaderConfig(files, encoding=options.encoding, **column)
+        config = ReaderConfig(files, encoding=options.encoding, errors=options.errors, **column)
         texts = [
             line
             for source in list_sources(config)
@@ -242,14 +250,16 @@ def _random_importance(shape: tuple[int, ...], seed: int) -> "np.ndarray[Any, An
     return np.random.default_rng(seed).random(shape)
 
 
-def _describe(measured: "Measured") -> dict[str, Any]:
+def describe_measured(measured: "Measured") -> dict[str, Any]:
+    """Score and loss, the loss with its interval, for the report."""
     from bertjax.analysis.company import bootstrap_ratio
 
     interval = bootstrap_ratio(measured.sums, measured.counts)
     return {
         "score": measured.score,
         "loss": measured.loss,
-        "loss_interval": [float(interval.low), float(interval.high)],
+        # Of one example there is none.
+        "loss_interval": None if len(measured.sums) < 2 else [*map(float, interval[1:])],
     }
 
 
@@ -260,11 +270,18 @@ def _print_table(result: dict[str, Any]) -> None:
     table = Table("", result["score"], result["loss"], "95 % interval", title=title)
     for name in ("before", "after"):
         row = result[name]
-        low, high = row["loss_interval"]
-        table.add_row(name, f"{row['score']:.4f}", f"{row['loss']:.4f}", f"{low:.4f} to {high:.4f}")
+        ends = row["loss_interval"]
+        interval = f"{ends[0]:.4f} to {ends[1]:.4f}" if ends else "–"
+        table.add_row(name, f"{row['score']:.4f}", f"{row['loss']:.4f}", interval)
     draws = result["random_heads"]
     score, loss = (sum(draw[name] for draw in draws) / len(draws) for name in ("score", "loss"))
-    table.add_row(f"random heads, mean of {len(draws)}", f"{score:.4f}", f"{loss:.4f}", "")
+    losses = [draw["loss"] for draw in draws]
+    table.add_row(
+        f"random heads, mean of {len(draws)}",
+        f"{score:.4f}",
+        f"{loss:.4f}",
+        f"{min(losses):.4f} to {max(losses):.4f} (all of them)",
+    )
     console().print(table)
 
 

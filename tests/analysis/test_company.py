@@ -24,6 +24,15 @@ def test_interval_of_two_texts_is_exact():
     assert bootstrap_ratio(np.full(7, 3.0), np.full(7, 4.0)) == Interval(0.75, 0.75, 0.75)
 
 
+def test_one_text_has_no_interval_and_tells_nothing_apart():
+    found = bootstrap_ratio(np.array([[3.0, 1.0], [9.0, 2.0]]), np.array([[4.0, 1.0], [0.0, 1.0]]))
+    np.testing.assert_array_equal(found.value, [0.75, 1.5])
+    np.testing.assert_array_equal(found.low, [np.nan, 1])  # of the first figure one text counts
+    one = bootstrap_ratio(np.array([5.0]), np.array([2.0]))
+    assert np.isnan([one.low, one.high]).all()
+    assert not Figures(Interval(np.array(9.0), *one[1:]), one).distinguishable
+
+
 def test_interval_of_a_ratio_is_that_of_the_closed_form():
     """Linearised: the variance of r = S / C is sum((s - r c)^2) / C^2 (Cochran 1977, 6.4)."""
     random = np.random.default_rng(3)

@@ -11,6 +11,7 @@ from safetensors.numpy import load_file
 from wired import CONFIG, HEAD, LAYER, make_wired_model
 
 from bertjax.analysis.importance import gates_without
+from bertjax.analysis.objective import Measured
 from bertjax.analysis.pruning import (
     blank_heads,
     choose_heads,
@@ -19,6 +20,7 @@ from bertjax.analysis.pruning import (
     heads_by_layer,
     read_heads,
 )
+from bertjax.commands.prune import describe_measured
 from bertjax.errors import UserError
 from bertjax.interop.huggingface import load_model_directory, save_model_directory
 from bertjax.model.bert import BertForPreTraining
@@ -153,6 +155,8 @@ def test_number_of_heads_is_read(wanted, per_layer, number):
     [
         ("many", False, "--heads many: give a share of all heads, for instance 40%, or their"),
         ("0.4", False, "give a share of all heads"),
+        ("nan%", False, "give a share of all heads"),
+        ("inf%", True, "give a share of all heads"),
         ("1%", False, "is 0 of the model's 12 heads; between 1 and 12 can go"),
         ("13", False, "is 13 of the model's 12 heads"),
         ("-3", False, "is -3 of the model's 12 heads"),
@@ -183,6 +187,8 @@ def test_command_writes_a_model_without_its_least_important_heads(
     report = json.loads((output / "pruning.json").read_text())
     assert report["before"]["score"] == report["after"]["score"] == 1
     assert np.mean([draw["score"] for draw in report["random_heads"]]) < 1
+    losses = [draw["loss"] for draw in report["random_heads"]]
+    assert f"{min(losses):.4f} to {max(losses):.4f}" in out
     left = {(layer, head) for layer in range(3) for head in range(4)}
     left -= {
         (int(layer), head) for layer, heads in report["removed_heads"].items() for head in heads
@@ -248,6 +254,11 @@ def test_command_prunes_by_the_masked_lm_loss(bertjax_command, tmp_path):
     assert measured.loss == pytest.approx(report["after"]["loss"], rel=1e-5)
 
 
+def test_score_of_one_example_has_no_interval():
+    measured = Measured(np.array([3.0]), np.array([2.0]), 1.0)
+    assert describe_measured(measured) == {"score": 1.0, "loss": 1.5, "loss_interval": None}
+
+
 def test_command_refuses(bertjax_command, directories, tmp_path):
     model, data = directories
     rest = ("--heads", "40%", "--output", tmp_path / "pruned")
@@ -255,7 +266,11 @@ def test_command_refuses(bertjax_command, directories, tmp_path):
         (("--model", model, "--text", data, *rest), "has no masked-LM head"),
         (("--model", model, "--data", data, "--heads", "x", *rest[2:]), "--heads x: give a share"),
         (("--model", model, "--data", data, *rest[:3], model), "is the model itself"),
-        (("--model", model, "--data", data, *rest[:3], data), "is a file; a model is a directory"),
+        (("--model", model, "--data", data, *rest[:3], data), "is a file; name a folder"),
+        (
+            ("--model", model, "--data", data, *rest[:3], tmp_path),
+            "holds files, and no pruning.json",
+        ),
         (("--model", model, "--data", data, "--max-examples", "0", *rest), "must be at least 1"),
         (("--model", TINY, "--data", data, *rest), "has no head of a supervised task"),
         (("--model", model, *rest), "one of the arguments --data --text is required"),
