@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import bertjax
-from bertjax.commands import info
+from bertjax.commands import info, screen
 from bertjax.errors import UserError
 from bertjax.text.rows import write_rows
 
@@ -366,6 +366,10 @@ def test_output_that_cannot_be_written_is_refused_before_the_work(
     ):
         code, _, err = bertjax_command(command, "--model", "no", *words, "--output", output)
         assert (code, message in err) == (2, True)
+    with monkeypatch.context() as patch:  # root may write everywhere
+        patch.setattr(screen.os, "access", lambda path, mode: str(path) != ".")
+        code, _, err = bertjax_command(command, "--model", "no", *words, "--output", f"x{suffix}")
+    assert (code, f"--output x{suffix}: . may not be written to" in err) == (2, True)
     if command == "predict":
         (tmp_path / "file").touch()
         for output in ("file", "file/x"):

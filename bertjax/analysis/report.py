@@ -22,6 +22,7 @@ from bertjax.analysis.report_data import (
     ReportData,
     check,
     head_shape,
+    is_name,
 )
 from bertjax.analysis.report_figures import draw_figures, palette
 from bertjax.analysis.report_maps import MAP_BYTES, store_maps
@@ -41,7 +42,8 @@ def write_report(
 
     Args:
         data: what to show.
-        output_dir: is made where it is not there; other files in it stay.
+        output_dir: is made where it is not there; figures of an earlier report that this one does
+            not have are removed, lest they be taken for its own; other files stay.
         map_bytes: of the page's attention maps; with more texts each keeps fewer edges.
 
     Returns:
@@ -56,13 +58,26 @@ def write_report(
     page = assemble_page(data, map_bytes)
     folder = output_dir / "figures"
     folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    for name, content in draw_figures(data):
-        written.append(_replace(folder / name, content))
+    drawn = dict(draw_figures(data))
+    for name in _figures_of_report(output_dir) - drawn.keys():
+        (folder / name).unlink(missing_ok=True)
+    written = [_replace(folder / name, content) for name, content in drawn.items()]
     numbers = json.dumps(numbers_of(data), ensure_ascii=False, allow_nan=False, indent=1)
     written.insert(0, _replace(output_dir / "numbers.json", numbers.encode("utf-8")))
     written.insert(0, _replace(output_dir / "report.html", page.encode("utf-8")))
     return written
+
+
+def _figures_of_report(output_dir: Path) -> set[str]:
+    """The names of the figures' files of the report that is there; none without one."""
+    try:
+        numbers = json.loads((output_dir / "numbers.json").read_text(encoding="utf-8"))
+        names = {
+            one["name"] for kind in ("headFigures", "curves", "matrices") for one in numbers[kind]
+        }
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+    return {f"{name}.{kind}" for name in names if is_name(name) for kind in ("png", "svg")}
 
 
 def assemble_page(data: ReportData, map_bytes: int = MAP_BYTES) -> str:

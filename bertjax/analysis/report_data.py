@@ -164,7 +164,7 @@ def check(data: ReportData) -> None:
     """
     named = [*data.head_figures, *data.curves, *data.matrices, *data.tables]
     for one in named:
-        if not _NAME.fullmatch(one.name):
+        if not is_name(one.name):
             raise ValueError(f"name={one.name!r} must be small letters, digits, - and _")
     names = [one.name for one in named]
     twice = {name for name in names if names.count(name) > 1}
@@ -187,6 +187,11 @@ def check(data: ReportData) -> None:
     for one in data.tables:
         if any(len(row) != len(one.columns) for row in one.rows):
             raise ValueError(f"table {one.name}: every row needs {len(one.columns)} cells")
+
+
+def is_name(name: str) -> bool:
+    """Whether files can be called so."""
+    return bool(_NAME.fullmatch(name))
 
 
 def head_shape(data: ReportData) -> tuple[int, int]:

@@ -1,6 +1,7 @@
 """Attention maps made small enough for a page: 256 steps, of long texts the heaviest edges."""
 
 import base64
+import contextlib
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -65,36 +66,69 @@ def store_maps(
     """All maps in so many bytes: short texts whole, long ones by the heaviest edges of every row.
 
     Raises:
+        UserError: see `plan_edges`.
+    """
+    plan = plan_edges([probs.shape[:3] for probs in maps], most_bytes)
+    return [_store(probs, edges) for probs, edges in zip(maps, plan, strict=True)]
+
+
+def plan_edges(
+    shapes: Sequence[tuple[int, int, int]], most_bytes: int = MAP_BYTES
+) -> list[int | None]:
+    """How many edges of each row are kept of each text; None of one that is kept whole.
+
+    Args:
+        shapes: (L, N, T) of each text's maps.
+        most_bytes: of all of them together.
+
+    Raises:
         UserError: there is not room for a few edges a row of each.
     """
     remaining = most_bytes
-    result: list[StoredMaps | None] = [None] * len(maps)
-    order = sorted(range(len(maps)), key=lambda number: maps[number].size)
+    plan: list[int | None] = [None] * len(shapes)
+    order = sorted(range(len(shapes)), key=lambda number: shapes[number][2])
     for place, number in enumerate(order):
+        layers, heads, length = shapes[number]
         share = remaining // (len(order) - place)
-        stored = _store(maps[number], share)
-        if stored is None:
-            sizes = [probs.shape[-1] for probs in maps]
-            raise UserError(
-                f"{len(maps)} texts of up to {max(sizes)} tokens: the page has not room for their"
-                f" attention maps (at most {most_bytes / 1e6:.1f} MB); show fewer or shorter texts"
-            )
-        result[number] = stored
-        remaining -= _size(stored)
-    return result
+        rows = heads * length
+        if math.ceil(layers * rows * length * _BASE64) > share:
+            # The padding of base64 is at most 2 bytes a layer and part.
+            an_edge = layers * rows * (1 + _column_type(length).itemsize) * _BASE64
+            plan[number] = int((share - 8 * layers) / an_edge)
+            if plan[number] < min(LEAST_EDGES, length):
+                longest = max(length for *_, length in shapes)
+                raise UserError(
+                    f"{len(shapes)} texts of up to {longest} tokens: the page has not room for"
+                    f" their attention maps (at most {most_bytes / 1e6:.1f} MB); show fewer or"
+                    " shorter texts (--shown, --max-length)"
+                )
+        remaining -= _size(shapes[number], plan[number])
+    return plan
 
 
-def _store(probs: Float[np.ndarray, "L N T T"], most_bytes: int) -> StoredMaps | None:
+def texts_with_room(shapes: Sequence[tuple[int, int, int]], most_bytes: int = MAP_BYTES) -> int:
+    """How many of the texts, from the first on, a page has room for; arguments of `plan_edges`.
+
+    Raises:
+        UserError: not even for the first.
+    """
+    for number in range(len(shapes), 1, -1):
+        with contextlib.suppress(UserError):
+            plan_edges(shapes[:number], most_bytes)
+            return number
+    plan_edges(shapes[:1], most_bytes)
+    return len(shapes)
+
+
+def _column_type(length: int) -> np.dtype:
+    return np.dtype(np.uint8 if length <= 256 else np.uint16)
+
+
+def _store(probs: Float[np.ndarray, "L N T T"], edges: int | None) -> StoredMaps:
     layers, heads, length, _ = probs.shape
-    if math.ceil(probs.size * _BASE64) <= most_bytes:
+    if edges is None:
         return StoredMaps(None, quantize(probs), None, np.ones((layers, heads)))
-    column_type = np.dtype(np.uint8 if length <= 256 else np.uint16)
-    # The padding of base64 is at most 2 bytes a layer and part.
-    room = most_bytes - 8 * layers
-    edges = int(room / (layers * heads * length * (1 + column_type.itemsize) * _BASE64))
-    if edges < min(LEAST_EDGES, length):
-        return None
-    edges = min(edges, length)
+    column_type = _column_type(length)
     weights = np.empty((layers, heads, length, edges), np.uint8)
     columns = np.empty((layers, heads, length, edges), column_type)
     kept = np.empty((layers, heads))
@@ -109,9 +143,12 @@ def _store(probs: Float[np.ndarray, "L N T T"], most_bytes: int) -> StoredMaps |
     return StoredMaps(edges, weights, columns, kept)
 
 
-def _size(stored: StoredMaps) -> int:
-    arrays = [stored.weights] if stored.columns is None else [stored.weights, stored.columns]
-    return sum(4 * math.ceil(layer.nbytes / 3) for array in arrays for layer in array)
+def _size(shape: tuple[int, int, int], edges: int | None) -> int:
+    """Bytes of base64."""
+    layers, heads, length = shape
+    rows, item = heads * length, _column_type(length).itemsize
+    parts = [rows * length] if edges is None else [rows * edges, rows * edges * item]
+    return sum(layers * 4 * math.ceil(part / 3) for part in parts)
 
 
 def _encode(values: np.ndarray) -> str:

@@ -8,16 +8,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import bertjax
-from bertjax.commands.screen import add_json, console, count_on, print_json
+from bertjax.commands.screen import add_json, check_output, console, count_on, print_json
 from bertjax.commands.texts import KINDS, add_columns, read_texts
 from bertjax.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from bertjax.analysis.answers import WholeModel
     from bertjax.analysis.capture import Body
     from bertjax.analysis.encoding import EncodedText
     from bertjax.analysis.objective import Objective
+    from bertjax.analysis.report_data import ReportData
     from bertjax.analysis.treebank import EncodedTreebank
+
+# With fewer, percentile intervals are much too narrow.
+FEW_TEXTS = 20
 
 SUMMARY = "what a model's heads and layers do, as a report to explore"
 
@@ -60,7 +66,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TEXTS",
         type=int,
         default=12,
-        help="put the attention of so many into the report (default: %(default)s)",
+        help="put the attention of so many into the report, or of as many as the page has room for"
+        " (default: %(default)s)",
     )
     parser.add_argument(
         "--max-length",
@@ -88,8 +95,10 @@ def run(options: argparse.Namespace) -> None:
     from bertjax.analysis.lens import load_masked_model
     from bertjax.analysis.report import write_report
     from bertjax.analysis.report_data import ReportData
+    from bertjax.analysis.report_maps import texts_with_room
     from bertjax.training.batches import check_seed
 
+    check_output(options.output, folder=True)
     check_seed(options.seed)
     for name, least in (("limit", 0), ("shown", 1)):
         if getattr(options, name) < least:
@@ -114,6 +123,19 @@ def run(options: argparse.Namespace) -> None:
     whole = load_whole_model(options.model)
     objective, what, label_notes = _choose_objective(options, whole, texts, length)
     notes = [*body.notes, *tree_notes, *label_notes]
+    layers, heads = config.num_hidden_layers, config.num_attention_heads
+    room = texts_with_room([(layers, heads, len(text.token_ids)) for text in shown])
+    if room < len(shown):
+        notes.append(
+            f"the page has room for the attention of the first {room} texts, not of {len(shown)}"
+            " (--shown); with a smaller --max-length it has room for more"
+        )
+        shown = shown[:room]
+    if len(texts) < FEW_TEXTS:
+        notes.append(
+            f"measured on {len(texts)} texts: intervals of so few are narrower than they should be,"
+            f" and there is none of a single one; give {FEW_TEXTS} or more"
+        )
     if len(kept) < len(found):
         notes.append(f"measured on the first {len(kept):,} of {len(found):,} texts (--limit)")
     for note in notes:
@@ -132,23 +154,19 @@ def run(options: argparse.Namespace) -> None:
             parts.append(survey.survey_words(masked, texts, shown, progress))
     if objective:
         random = randomize(whole, options.seed)
-        heads = config.num_hidden_layers * config.num_attention_heads
         # The curve is drawn in the order of importance and in five random ones.
-        measurements = 6 * (min(survey.PRUNING_STEPS, heads) + 1)
+        measurements = 6 * (min(survey.PRUNING_STEPS, layers * heads) + 1)
         with count_on("heads", 2 * objective.examples + measurements) as progress:
             parts.append(
                 survey.survey_importance(objective, whole.params, random.params, what, progress)
             )
     if treebank:
-        with count_on("syntax", 2 * len(treebank.sentences)) as progress:
-            parts.append(survey.survey_syntax(body, control, treebank, progress))
-        with count_on("probes", 2 * len(treebank.sentences) + 4) as progress:
-            parts.append(survey.survey_probes(body, control, treebank, progress))
+        parts += _study_treebank(body, control, treebank)
 
     facts = {
         "model": str(options.model),
-        "layers": config.num_hidden_layers,
-        "heads a layer": config.num_attention_heads,
+        "layers": layers,
+        "heads a layer": heads,
         "hidden size": config.hidden_size,
         "vocabulary": config.vocab_size,
         "texts": len(kept),
@@ -168,6 +186,7 @@ def _choose_objective(
     """What the attention heads are to matter for, in words too, and what there is to tell."""
     from bertjax.analysis.objective import masked_language_objective, task_objective
     from bertjax.tasks.reading import DataConfig, read_task_examples, task_of_model
+    from bertjax.tasks.scoring import check_known_labels
 
     if options.labels:
         try:
@@ -175,8 +194,9 @@ def _choose_objective(
         except UserError as error:
             raise UserError(f"--labels: {options.model}: {error}") from None
         examples, notes = read_task_examples(
-            task.name, options.labels, DataConfig(encoding=options.encoding)
+            task.name, options.labels, DataConfig(encoding=options.encoding, errors=options.errors)
         )
+        check_known_labels(task, examples)
         some = examples[: options.limit] if options.limit else examples
         return task_objective(whole, task, some, length), f"{task.name} loss", notes
     if whole.restores_words:
@@ -192,8 +212,29 @@ def _read_treebank(
         return None, ()
     from bertjax.analysis.treebank import encode_treebank, read_treebank
 
-    treebank = read_treebank(options.treebank, options.encoding)
+    treebank = read_treebank(options.treebank, options.encoding, options.errors)
     return encode_treebank(body.tokenizer, treebank.sentences, length), treebank.notes
+
+
+def _study_treebank(
+    body: "Body", control: "Body", treebank: "EncodedTreebank"
+) -> "Iterator[ReportData]":
+    """Syntax, then probes; a note in place of what the treebank is too small for."""
+    from bertjax.analysis import survey
+    from bertjax.analysis.report_data import ReportData
+
+    for what, study, more in (
+        ("dependencies", survey.survey_syntax, 0),
+        ("probes", survey.survey_probes, 4),
+    ):
+        try:
+            with count_on(what, 2 * len(treebank.sentences) + more) as progress:
+                part = study(body, control, treebank, progress)
+        except UserError as error:  # what was measured before is not lost for it
+            note = f"{what} are left out: {error}"
+            print(note, file=sys.stderr)
+            part = ReportData("", notes=[note])
+        yield part
 
 
 def _tell(options: argparse.Namespace, written: list[Path]) -> None:

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -30,17 +31,21 @@ def check_output(name: str, folder: bool = False) -> None:
 
     Raises:
         UserError: a folder where a file is wanted, or the other way round; a file in a folder that
-            is not there.
+            is not there; a folder that may not be written to.
     """
     path = Path(name)
     if folder:
         first = next(one for one in (path, *path.absolute().parents) if one.exists())
         if not first.is_dir():
             raise UserError(f"--output {name}: {first} is a file; name a folder")
-    elif path.is_dir():
-        raise UserError(f"--output {name}: is a folder; name a file")
-    elif not path.parent.is_dir():
-        raise UserError(f"--output {name}: there is no folder {path.parent}; make it first")
+    else:
+        first = path.parent
+        if path.is_dir():
+            raise UserError(f"--output {name}: is a folder; name a file")
+        if not first.is_dir():
+            raise UserError(f"--output {name}: there is no folder {first}; make it first")
+    if not os.access(first, os.W_OK | os.X_OK):
+        raise UserError(f"--output {name}: {first} may not be written to; name another place")
 
 
 def read_lines(prompt: str, keep_empty: bool = False) -> Iterator[str]:

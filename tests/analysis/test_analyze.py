@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from saved import WORDS, save
 
-from bertjax.analysis import libraries
+from bertjax.analysis import libraries, report_maps
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +33,8 @@ def test_report_has_every_section_that_the_model_allows(bertjax_command, texts, 
     assert {one["name"] for one in numbers["curves"]} == {"far-words", "lens", "pruning"}
     entropy = next(one for one in numbers["headFigures"] if one["name"] == "entropy")
     assert np.shape(entropy["figures"]["value"]) == (2, 3)
+    assert any("intervals of so few" in note for note in numbers["notes"])
+    assert "intervals of so few" in err
     facts = dict(numbers["facts"])
     assert facts["texts"] == 10
     page = (tmp_path / "report" / "report.html").read_text()
@@ -79,6 +81,55 @@ def test_mistakes_are_told_before_anything_is_written(
     assert (code, "Traceback" in err) == (2, False)
     assert message in err
     assert not (tmp_path / "report").exists()
+
+
+def test_output_is_looked_at_before_anything_is_measured(bertjax_command, texts):
+    for output in (texts, texts / "report"):
+        code, _, err = bertjax_command(
+            "analyze", "--model", "no such model", "--text", texts, "--output", output
+        )
+        assert code == 2
+        assert f"--output {output}: {texts} is a file; name a folder" in err
+
+
+def test_labels_that_the_model_does_not_know_are_told(bertjax_command, texts, tmp_path):
+    model = save(tmp_path, "BertForSequenceClassification", id2label=("no", "yes"))
+    table = tmp_path / "labelled.csv"
+    table.write_text("text,label\nthe dog,yes\nthe cat,maybe\n")
+    code, _, err = bertjax_command(
+        "analyze", "--model", model, "--text", texts, "--labels", table,
+        "--output", tmp_path / "report",
+    )  # fmt: skip
+    assert (code, "Traceback" in err) == (2, False)
+    assert "labelled.csv:3" in err
+    assert "maybe" in err
+
+
+def test_small_treebank_does_not_cost_the_report(bertjax_command, texts, tmp_path):
+    treebank = tmp_path / "small.conllu"
+    rows = ("1\tthe\t_\tDET\t_\t_\t2\tdet\t_\t_", "2\tdog\t_\tNOUN\t_\t_\t0\troot\t_\t_")
+    treebank.write_text("\n".join(rows) + "\n\n")
+    code, _, err = bertjax_command(
+        "analyze", "--model", save(tmp_path, "BertModel"), "--text", texts,
+        "--treebank", treebank, "--output", tmp_path / "report",
+    )  # fmt: skip
+    assert code == 0, err
+    notes = json.loads((tmp_path / "report" / "numbers.json").read_text())["notes"]
+    for what in ("dependencies are left out: no relation has 20", "probes are left out: the "):
+        assert any(what in note for note in notes)
+        assert what in err
+
+
+def test_page_shows_as_many_texts_as_it_has_room_for(bertjax_command, texts, tmp_path, monkeypatch):
+    monkeypatch.setattr(report_maps, "texts_with_room", lambda shapes: len(shapes) - 2)
+    code, _, err = bertjax_command(
+        "analyze", "--model", save(tmp_path, "BertForMaskedLM"), "--text", texts,
+        "--output", tmp_path / "report", "--shown", 5,
+    )  # fmt: skip
+    assert code == 0, err
+    assert "room for the attention of the first 3 texts, not of 5 (--shown)" in err
+    numbers = json.loads((tmp_path / "report" / "numbers.json").read_text())
+    assert len(numbers["lenses"]) == 3
 
 
 @pytest.mark.slow

@@ -10,7 +10,14 @@ import pytest
 
 from bertjax.analysis.report import ReportData, assemble_page, numbers_of, write_report
 from bertjax.analysis.report_data import Head, Measure, Table
-from bertjax.analysis.report_maps import LEAST_EDGES, dequantize, quantize, store_maps
+from bertjax.analysis.report_maps import (
+    LEAST_EDGES,
+    dequantize,
+    plan_edges,
+    quantize,
+    store_maps,
+    texts_with_room,
+)
 from bertjax.errors import UserError
 from tests.analysis.report_example import make_figures, make_report
 
@@ -85,6 +92,21 @@ def test_short_texts_stay_whole_beside_a_long_one():
     assert stored[0].weights.shape[2] == 60
 
 
+def test_as_many_texts_are_shown_as_there_is_room_for():
+    shapes = [(2, 3, length) for length in (60, 8, 60, 60)]
+    with pytest.raises(UserError, match="show fewer or shorter texts"):
+        plan_edges(shapes, 9000)
+    room = texts_with_room(shapes, 9000)
+    assert 0 < room < 4
+    assert len(store_maps([random_maps(*shape) for shape in shapes[:room]], 9000)) == room
+    with pytest.raises(UserError, match="show fewer or shorter texts"):
+        store_maps([random_maps(*shape) for shape in shapes[: room + 1]], 9000)
+    assert texts_with_room(shapes) == 4
+    assert texts_with_room([(12, 12, 512)] * 12) < 12  # of a model of the base size
+    with pytest.raises(UserError, match="1 texts of up to 60 tokens"):
+        texts_with_room(shapes, 100)
+
+
 def test_too_many_texts_are_refused():
     with pytest.raises(UserError, match="show fewer or shorter texts"):
         store_maps([random_maps(2, 3, 60)] * 3, 9000)
@@ -151,6 +173,15 @@ def test_everything_is_written(data, tmp_path):
     assert "nats" in drawing
     before = [path.read_bytes() for path in written]
     assert [path.read_bytes() for path in write_report(data, tmp_path)] == before
+
+
+def test_figures_of_an_earlier_report_are_not_left_beside_the_new_one(data, tmp_path):
+    write_report(data, tmp_path)
+    (tmp_path / "figures" / "mine.png").write_text("stays")
+    written = write_report(data._replace(curves=[]), tmp_path)
+    there = set((tmp_path / "figures").iterdir())
+    assert there == {*written[2:], tmp_path / "figures" / "mine.png"}
+    assert not (tmp_path / "figures" / "tags.png").exists()
 
 
 def test_every_section_may_be_left_out(tmp_path):
