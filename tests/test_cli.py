@@ -351,6 +351,27 @@ def test_user_error_leaves_no_traceback(bertjax_command, monkeypatch):
     assert bertjax_command("info", TINY) == (2, "", "error: the field x=3 must be 4\n")
 
 
+@pytest.mark.parametrize("command", ["attention", "contexts", "embed", "analyze"])
+def test_way_out_of_another_encoding_is_an_option_of_the_command(
+    bertjax_command, tmp_path, command
+):
+    text = tmp_path / "text.txt"
+    text.write_bytes("caf\xe9 au lait\n".encode("latin-1"))
+    words = {
+        "attention": ["--input", text, "--output", tmp_path / "x.npz"],
+        "contexts": ["--word", "a", "a b", "--input", text],
+        "embed": ["--input", text, "--output", tmp_path / "x.npy"],
+        "analyze": ["--text", text, "--output", tmp_path / "x"],
+    }[command]
+    code, _, err = bertjax_command(command, "--model", TINY, *words)
+    assert (code, "pass --encoding latin-1 or --errors replace" in err) == (2, True)
+    text.write_bytes("caf\xe9\tau\tlait\n".encode("latin-1"))
+    for way_out in (("--encoding", "latin-1"), ("--errors", "replace")):
+        code, _, err = bertjax_command(command, "--model", TINY, *words, *way_out)
+        # Read so, it goes on to the next mistake, which is none to embed.
+        assert (code, "2 tabs" in err) == ((0, False) if command == "embed" else (2, True))
+
+
 @pytest.mark.parametrize(
     ("command", "suffix"), [("predict", ".jsonl"), ("embed", ".npy"), ("evaluate", ".json")]
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertjax.commands.screen import check_output, count_on, read_lines
+from bertjax.commands.texts import add_encoding
 from bertjax.errors import UserError
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--text-column", metavar="NAME", default="text", help="of tables (default: %(default)s)"
     )
+    add_encoding(parser)
     parser.add_argument(
         "--max-length",
         metavar="T",
@@ -103,7 +105,12 @@ def _read(options: argparse.Namespace) -> list[str]:
     from bertjax.text import streams
     from bertjax.text.readers import ReaderConfig, list_sources, read_texts
 
-    config = ReaderConfig(options.input, text_column=options.text_column)
+    config = ReaderConfig(
+        options.input,
+        text_column=options.text_column,
+        encoding=options.encoding,
+        errors=options.errors,
+    )
     texts = (
         text
         for source in list_sources(config)

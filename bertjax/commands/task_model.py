@@ -4,6 +4,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
+from bertjax.commands.texts import add_encoding
 from bertjax.errors import UserError
 from bertjax.tasks.tagging_schemes import Scheme
 
@@ -95,15 +96,7 @@ def add_model(parser: argparse.ArgumentParser, required: bool = True) -> None:
         help="the names of the tags in their order, where the tags of records are numbers"
         " (default: none)",
     )
-    parser.add_argument(
-        "--encoding", default="utf-8", help="of the text files (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--errors",
-        choices=["strict", "replace", "ignore"],
-        default="strict",
-        help="what to do with bytes that are not of that encoding (default: %(default)s)",
-    )
+    add_encoding(parser)
 
 
 def read_data_config(options: argparse.Namespace) -> "DataConfig":

@@ -21,7 +21,7 @@ KINDS = (
 
 
 def add_columns(parser: argparse.ArgumentParser) -> None:
-    """Adds how a table's columns are called, and the encoding."""
+    """Adds how a table's columns are called, and `add_encoding`."""
     parser.add_argument(
         "--text-column",
         metavar="NAME",
@@ -33,8 +33,19 @@ def add_columns(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="of tables: the second of a pair (default: texts stand alone)",
     )
+    add_encoding(parser)
+
+
+def add_encoding(parser: argparse.ArgumentParser) -> None:
+    """Adds what messages about bytes that are not of the encoding name as the way out."""
     parser.add_argument(
         "--encoding", default="utf-8", help="of the text files (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--errors",
+        choices=["strict", "replace", "ignore"],
+        default="strict",
+        help="what to do with bytes that are not of that encoding (default: %(default)s)",
     )
 
 
@@ -67,7 +78,7 @@ def read_texts(
             yield part_pair(f"standard input, text {number}", line.removesuffix("\n"))
         return
     streams.check_encoding(options.encoding)
-    config = RecordConfig(encoding=options.encoding)
+    config = RecordConfig(encoding=options.encoding, errors=options.errors)
     columns = {options.text_column: "--text-column"}
     if options.pair_column is not None:
         columns[options.pair_column] = "--pair-column"
