@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> None:
     most = config.max_position_embeddings
     query = encode_argument(body.tokenizer, options.text, most)
     word = find_word_number(query, options.word)
-    texts = read_texts(options, options.input)
+    texts = list(read_texts(options, options.input))
     corpus = list(encode_stream(body.tokenizer, texts, most, too_long="windows"))
     layer = config.num_hidden_layers if options.layer is None else options.layer
     with count_on("comparing", 2 * len(corpus)) as progress:
@@ -98,6 +98,7 @@ def run(options: argparse.Namespace) -> None:
                 "contexts": [
                     {
                         "text": corpus[one.place.text].source + 1,
+                        "place": texts[corpus[one.place.text].source][0],
                         "left": one.left,
                         "word": one.center,
                         "right": one.right,

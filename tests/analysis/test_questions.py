@@ -186,7 +186,7 @@ def test_contexts_come_with_those_of_a_random_model(bertjax_command, models, tmp
     corpus = tmp_path / "corpus.txt"
     draw = np.random.default_rng(1)
     lines = [" ".join(draw.permutation(WORDS)[:8]) for _ in range(12)]
-    corpus.write_text("\n".join(lines))
+    corpus.write_text("\n\n".join(lines))
     arguments = (
         "contexts", "--model", models("BertModel"), "--word", "dog", "the dog sees a bird",
         "--input", corpus, "--top-k", 3,
@@ -198,6 +198,7 @@ def test_contexts_come_with_those_of_a_random_model(bertjax_command, models, tmp
     assert len(similarities) == 3
     for one in found["contexts"]:
         assert lines[one["text"] - 1] == " ".join([one["left"], one["word"], one["right"]]).strip()
+        assert one["place"] == f"{corpus}:{2 * one['text'] - 1}"
     assert found["random_model"]["same_contexts"] in range(4)
     code, out, _ = bertjax_command(*arguments)
     assert code == 0
