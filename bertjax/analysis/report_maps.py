@@ -116,8 +116,7 @@ def texts_with_room(shapes: Sequence[tuple[int, int, int]], most_bytes: int = MA
         with contextlib.suppress(UserError):
             plan_edges(shapes[:number], most_bytes)
             return number
-    plan_edges(shapes[:1], most_bytes)
-    return len(shapes)
+    return len(plan_edges(shapes[:1], most_bytes))
 
 
 def _column_type(length: int) -> np.dtype:

@@ -102,6 +102,7 @@ def test_as_many_texts_are_shown_as_there_is_room_for():
     with pytest.raises(UserError, match="show fewer or shorter texts"):
         store_maps([random_maps(*shape) for shape in shapes[: room + 1]], 9000)
     assert texts_with_room(shapes) == 4
+    assert texts_with_room([(2, 3, 60)] * 2, 5000) == 1
     assert texts_with_room([(12, 12, 512)] * 12) < 12  # of a model of the base size
     with pytest.raises(UserError, match="1 texts of up to 60 tokens"):
         texts_with_room(shapes, 100)
