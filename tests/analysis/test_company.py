@@ -76,13 +76,13 @@ def test_intervals_do_not_depend_on_how_many_draws_are_made_at_a_time(monkeypatc
 
 
 def test_figure_without_counts_is_not_defined():
-    sums = np.array([[1.0, 0.0, np.nan], [2.0, 0.0, 5.0], [3.0, 0.0, np.nan]])
-    counts = np.array([[1.0, 0.0, 0.0], [1.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
+    sums = np.array([[1.0, 0.0, np.nan], [2.0, 0.0, 5.0], [3.0, 0.0, 5.0]])
+    counts = np.array([[1.0, 0.0, 0.0], [1.0, 0.0, 1.0], [1.0, 0.0, 1.0]])
     found = bootstrap_ratio(sums, counts)
     assert found.value[0] == 2
     for part in found:
         assert np.isnan(part).tolist() == [False, True, False]
-        # Only the resamples that have the one text with a count tell of the third figure.
+        # Only the resamples that have a text with a count tell of the third figure.
         assert part[2] == 5
     assert 1 <= found.low[0] < 2 < found.high[0] <= 3
 
