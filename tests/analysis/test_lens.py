@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bertjax.analysis import lens as lens_module
+from bertjax.analysis.capture import make_inputs
 from bertjax.analysis.encoding import encode_texts
 from bertjax.analysis.lens import (
     MaskedModel,
@@ -197,3 +198,13 @@ def test_what_if_mistakes_are_told(model, text):
     [alone] = encode_texts(model.tokenizer, ["cats"], 48)
     with pytest.raises(UserError, match="the text is one word"):
         what_if(model, alone, 1, "dog")
+
+
+def test_products_are_in_full_precision(model, text):
+    """GPUs and TPUs round float32 factors unless told not to."""
+    places = np.zeros((3, 1), np.int64)
+    inputs = make_inputs([text], 1, 16, model.tokenizer.pad_id)
+    lowered = lens_module._read_layers.lower(model.body.model, 2, model.params, *inputs, *places)
+    products = [line for line in lowered.as_text().splitlines() if "dot_general" in line]
+    assert len(products) >= 8
+    assert all("precision = [HIGHEST, HIGHEST]" in line for line in products)
