@@ -42,7 +42,7 @@ from bertjax.analysis.structural_probe import RANK, study_structure
 from bertjax.analysis.syntax import DIRECTIONS, study_syntax
 from bertjax.analysis.targets import FAR
 from bertjax.analysis.treebank import EncodedTreebank, split_sentences
-from bertjax.analysis.word_vectors import word_vectors
+from bertjax.analysis.word_vectors import choose_sentences, word_vectors
 
 Progress = Callable[[int], None]
 
@@ -288,6 +288,7 @@ def survey_probes(
 
     Progress counts each sentence twice, and then each of the four studies once.
     """
+    treebank, notes = choose_sentences(treebank, body.model.config)
     model, random = (word_vectors(one, treebank, progress=progress) for one in (body, control))
     splits = split_sentences(treebank.sentences)
     labels = _layer_labels(body)
@@ -369,7 +370,7 @@ def survey_probes(
         ("probe", "layer", "score", "baseline", "selectivity"),
         tuple(rows),
     )
-    return ReportData("", curves=curves, tables=[table])
+    return ReportData("", curves=curves, tables=[table], notes=notes)
 
 
 def _nearest_head(divergences: Sequence[Divergences], shape: tuple[int, ...]) -> HeadFigure:

@@ -9,6 +9,10 @@ from jaxtyping import Array, Float, Int
 
 from bertjax.analysis.capture import Body, capture
 from bertjax.analysis.treebank import EncodedTreebank
+from bertjax.config import BertConfig
+
+# Of one model's vectors; probes hold those of a model and its control, and standardized copies.
+MOST_BYTES = 3 << 30
 
 
 class WordVectors(NamedTuple):
@@ -24,6 +28,32 @@ class WordVectors(NamedTuple):
     vectors: Float[np.ndarray, "L+1 words D"]
     starts: Int[np.ndarray, " sentences+1"]
     types: Int[np.ndarray, " words"]
+
+
+def choose_sentences(
+    treebank: EncodedTreebank, config: BertConfig, most_bytes: int = MOST_BYTES
+) -> tuple[EncodedTreebank, tuple[str, ...]]:
+    """As many sentences, from all parts of the treebank, as there is room for the vectors of.
+
+    Args:
+        treebank: the sentences.
+        config: of the model.
+        most_bytes: of the vectors of one model.
+
+    Returns:
+        The sentences, and what there is to tell of those that are left out.
+    """
+    words = sum(len(sentence.words) for sentence in treebank.sentences)
+    size = 4 * (config.num_hidden_layers + 1) * words * config.hidden_size
+    total = len(treebank.sentences)
+    if size <= most_bytes:
+        return treebank, ()
+    kept = max(1, total * most_bytes // size)
+    note = (
+        f"probes are trained and tested on {kept:,} of the {total:,} sentences of the treebank:"
+        f" the vectors of all their words would take {size / 1e9:,.1f} GB"
+    )
+    return treebank.select(np.arange(kept) * total // kept), (note,)
 
 
 def word_vectors(

@@ -3,7 +3,7 @@ import numpy as np
 from bertjax.analysis import word_vectors as word_vectors_module
 from bertjax.analysis.capture import Captured
 from bertjax.analysis.treebank import Sentence, encode_treebank
-from bertjax.analysis.word_vectors import standardize, word_vectors
+from bertjax.analysis.word_vectors import choose_sentences, standardize, word_vectors
 from bertjax.text.tokenizer import SPECIAL_TOKENS, Tokenizer, build_wordpiece
 
 
@@ -51,3 +51,24 @@ def test_standardized_vectors_have_mean_0_and_deviation_1_over_the_words_asked_f
     np.testing.assert_allclose(found[:, some].mean(axis=1), np.zeros((2, 4)), atol=1e-5)
     np.testing.assert_allclose(found[:, some].std(axis=1), [[1, 1, 1, 0]] * 2, rtol=1e-5, atol=1e-5)
     assert abs(found[:, 6:].mean(axis=1)[:, :3]).min() > 1e-3
+
+
+def test_sentences_are_left_out_where_their_vectors_have_no_room(config):
+    tokenizer = Tokenizer(build_wordpiece([*SPECIAL_TOKENS, "a"], True, None))
+    words = [("a",) * (1 + number % 3) for number in range(9)]
+    treebank = encode_treebank(
+        tokenizer,
+        [
+            Sentence(str(n), own, np.arange(len(own)) - 1, own, own, own)
+            for n, own in enumerate(words)
+        ],
+        config.max_position_embeddings,
+    )
+    size = 4 * (config.num_hidden_layers + 1) * config.hidden_size * 18
+    assert choose_sentences(treebank, config, size) == (treebank, ())
+    some, [note] = choose_sentences(treebank, config, size - 1)
+    assert len(some.sentences) == len(some.encoded) == 8
+    assert "on 8 of the 9 sentences" in note
+    # Of all parts of the treebank.
+    some, _ = choose_sentences(treebank, config, size // 3)
+    assert [sentence.place for sentence in some.sentences] == ["0", "3", "6"]
