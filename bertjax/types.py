@@ -3,7 +3,8 @@
 One letter, one meaning, in annotations, comments and (in lower case) einsums:
 
     B  rows of a batch            T  query positions        S  key positions (T = S in an encoder)
-    D  hidden size                N  attention heads        H  head size (D = N * H)
+    D  hidden size                N  attention heads        H  head size (N * H is D, or less where
+                                                               heads were taken out)
     F  intermediate size          V  vocabulary             L  layers
     P  masked slots a row         K  examples a row         M  max positions
     G  token types                C  classes                W  words

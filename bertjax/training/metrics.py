@@ -90,9 +90,11 @@ def count_matmul_flops(
         examples: K.
     """
     width, inner = config.hidden_size, config.intermediate_size
+    # That of all heads together; not the hidden size where heads were taken out of the tensors.
+    of_heads = config.num_attention_heads * config.head_size
     tokens = rows * length
-    projections = tokens * (4 * width * width + 2 * width * inner)
-    attention = 2 * tokens * length * width
+    projections = tokens * (4 * width * of_heads + 2 * width * inner)
+    attention = 2 * tokens * length * of_heads
     encoder = config.num_hidden_layers * (projections + attention)
     mlm_head = rows * masked_slots * (width * width + width * config.vocab_size)
     pooler_and_nsp = rows * examples * (width * width + 2 * width)

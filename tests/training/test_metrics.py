@@ -96,9 +96,11 @@ def products_of(jaxpr, times=1):
     return total
 
 
-def test_counted_work_is_that_of_the_programs_products(config):
+@pytest.mark.parametrize("head_size", [None, 11])
+def test_counted_work_is_that_of_the_programs_products(config, head_size):
     """B=3, T=7, P=5, K=2; the product with the token-type table is a look-up and not counted."""
-    model = BertForPreTraining(dataclasses.replace(config, num_hidden_layers=5))
+    config = dataclasses.replace(config, num_hidden_layers=5, attention_head_size=head_size)
+    model = BertForPreTraining(config)
     ids = jnp.ones((3, 7), jnp.int32)
     params = jax.eval_shape(model.init, jax.random.key(0), ids)["params"]
 
