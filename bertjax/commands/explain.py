@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bertjax.commands.screen import add_json, console, count_on, print_json, read_lines
+from bertjax.commands.screen import add_json, console, count_on, print_json, texts_or_lines
 from bertjax.commands.texts import encode_argument
 from bertjax.errors import UserError
 
@@ -69,11 +69,7 @@ def run(options: argparse.Namespace) -> None:
     from bertjax.analysis.answers import load_whole_model
     from bertjax.analysis.named_targets import choose_targets
 
-    if "-" in options.texts and len(options.texts) > 1:
-        raise UserError("- reads standard input and stands alone: give texts, or -")
-    texts = list(read_lines("a text a line")) if options.texts == ["-"] else options.texts
-    if not texts:
-        raise UserError("standard input: no text; give a text a line, or texts on the command line")
+    texts = texts_or_lines(options.texts, "a text a line")
     whole = load_whole_model(options.model)
     for note in whole.notes:
         print(note, file=sys.stderr)

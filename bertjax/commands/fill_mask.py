@@ -5,8 +5,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from bertjax.commands.screen import add_json, console, count_on, print_json, read_lines
-from bertjax.errors import UserError
+from bertjax.commands.screen import add_json, console, count_on, print_json, texts_or_lines
 
 if TYPE_CHECKING:
     from bertjax.tasks.fill_mask import FilledText
@@ -41,15 +40,7 @@ def run(options: argparse.Namespace) -> None:
     """Prints every text with its masks filled."""
     from bertjax.interop.huggingface import load_model_directory, load_model_tokenizer
 
-    if "-" in options.texts and len(options.texts) > 1:
-        raise UserError("- reads standard input and stands alone: give texts, or -")
-    texts = (
-        list(read_lines("a text a line, with [MASK] in it"))
-        if options.texts == ["-"]
-        else options.texts
-    )
-    if not texts:
-        raise UserError("standard input: no text; give a text a line, or texts on the command line")
+    texts = texts_or_lines(options.texts, "a text a line, with [MASK] in it")
     config, params, _, notes = load_model_directory(options.model, "BertForMaskedLM")
     tokenizer, more = load_model_tokenizer(options.model, config)
     for note in [*notes, *more]:

@@ -5,7 +5,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +68,24 @@ def read_lines(prompt: str, keep_empty: bool = False) -> Iterator[str]:
             ) from None
         if text or keep_empty:
             yield text
+
+
+def texts_or_lines(texts: Sequence[str], prompt: str) -> list[str]:
+    """The texts of the command line, or in place of a single - the lines of standard input.
+
+    Args:
+        texts: of the command line.
+        prompt: see `read_lines`.
+
+    Raises:
+        UserError: - beside texts, or no text.
+    """
+    if "-" in texts and len(texts) > 1:
+        raise UserError("- reads standard input and stands alone: give texts, or -")
+    found = list(read_lines(prompt) if list(texts) == ["-"] else texts)
+    if not found:
+        raise UserError("standard input: no text; give a text a line, or texts on the command line")
+    return found
 
 
 def console(stderr: bool = False) -> "Console":
