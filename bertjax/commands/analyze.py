@@ -1,6 +1,7 @@
 """`bertjax analyze`: takes a model apart, and writes one report to explore."""
 
 import argparse
+import itertools
 import json
 import sys
 import time
@@ -112,10 +113,11 @@ def run(options: argparse.Namespace) -> None:
         raise UserError(
             f"--max-length {length} must lie between 3 and the model's {most} positions"
         )
-    found = list(read_texts(options, options.text))
-    if not found:
+    found = read_texts(options, options.text)
+    kept = list(itertools.islice(found, options.limit or None))
+    if not kept:
         raise UserError(f"{', '.join(options.text)}: no text, only empty lines; give a text a line")
-    kept = found[: options.limit] if options.limit else found
+    total = len(kept) + sum(1 for _ in found)
     texts = list(encode_stream(body.tokenizer, kept, length, too_long="windows"))
     shown = texts[: options.shown]
     # What can be wrong with a file is told before anything is measured.
@@ -136,8 +138,8 @@ def run(options: argparse.Namespace) -> None:
             f"measured on {len(texts)} texts: intervals of so few are narrower than they should be,"
             f" and there is none of a single one; give {FEW_TEXTS} or more"
         )
-    if len(kept) < len(found):
-        notes.append(f"measured on the first {len(kept):,} of {len(found):,} texts (--limit)")
+    if len(kept) < total:
+        notes.append(f"measured on the first {len(kept):,} of {total:,} texts (--limit)")
     for note in notes:
         print(note, file=sys.stderr)
 
