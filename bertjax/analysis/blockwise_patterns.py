@@ -60,8 +60,10 @@ def sum_maps_blockwise(
     *,
     block: int = blockwise.BLOCK,
     progress: Callable[[int], None] = lambda done: None,
-) -> list[MapSums]:
-    """What `patterns.sum_maps` gives of each text's maps, without them.
+) -> Iterator[tuple[int, MapSums]]:
+    """The number of each text, and what `patterns.sum_maps` gives of its maps, without them.
+
+    The shortest texts come first, so that none waits in memory for another.
 
     Args:
         body: whose heads they are.
@@ -69,19 +71,18 @@ def sum_maps_blockwise(
         block: tokens a block.
         progress: is called with the number of texts done since the call before.
     """
-    found: dict[int, MapSums] = {}
     for batch in make_batches(body, texts):
         sums = sum_batch(body.model, body.params, batch.inputs, batch.marks, block)
         entropy, targets, columns = (np.asarray(part) for part in sums)
         for row, number in enumerate(batch.numbers):
             length = len(texts[number].token_ids)
-            found[number] = MapSums(
+            sums = MapSums(
                 entropy[:, row],
                 np.moveaxis(targets[:, :, row], 1, 0),
                 np.moveaxis(columns[:, :, row, :, :length], 1, 0),
             )
+            yield number, sums
         progress(len(batch.numbers))
-    return [found[number] for number in range(len(texts))]
 
 
 def make_batches(

@@ -1,29 +1,33 @@
 """Which heads matter: by the gradient of their gates, by taking each away, and how far it goes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from bertjax.analysis.company import Figures, Interval, bootstrap_ratio
+from bertjax.analysis.company import CONFIDENCE, Figures, Interval, bootstrap_ratio
+from bertjax.analysis.drawn_units import sum_by_unit
 from bertjax.analysis.objective import Objective
 from bertjax.errors import UserError
 
 Criterion = Literal["importance", "ablation", "random"]
+
+# Random orders that a pruning curve is held against.
+ORDERS = 5
 
 
 class HeadImportance(NamedTuple):
     """How much each head matters.
 
     Attributes:
-        sums: over what is counted of each example.
-        counts: 1, or how much is asked of each example; 0 where nothing is.
+        sums: over what is counted of each unit of examples (see `drawn_units.number_units`).
+        counts: how many examples it has of which something is asked, or how much is asked of them.
         scale: what the heads of each layer are divided by; ones without normalisation.
     """
 
-    sums: Float[np.ndarray, "examples L N"]
-    counts: Float[np.ndarray, " examples"]
+    sums: Float[np.ndarray, "units L N"]
+    counts: Float[np.ndarray, " units"]
     scale: Float[np.ndarray, "L 1"]
 
     @property
@@ -32,7 +36,7 @@ class HeadImportance(NamedTuple):
         return self.sums.sum(axis=0) / self.counts.sum() / self.scale
 
     def interval(self, seed: int = 0) -> Interval:
-        """The importance of each head with its bootstrap interval over examples."""
+        """The importance of each head with its bootstrap interval over units."""
         return bootstrap_ratio(self.sums / self.scale, self.counts[:, None, None], seed)
 
 
@@ -64,7 +68,7 @@ def gradient_importance(
     if normalize_layers:
         scale = np.linalg.norm(gradients.sum(axis=0) / counts.sum(), axis=-1, keepdims=True)
         scale = np.where(scale == 0, 1, scale)
-    return HeadImportance(gradients, counts, scale)
+    return HeadImportance(*_by_unit(objective, gradients, counts), scale)
 
 
 def ablation_importance(
@@ -91,7 +95,8 @@ def ablation_importance(
         rises[:, layer, head] = after.sums - before.sums
         changes[layer, head] = after.score - before.score
         progress(1)
-    return HeadImportance(rises, before.counts, np.ones((len(gates), 1))), changes
+    sums, counts = _by_unit(objective, rises, before.counts)
+    return HeadImportance(sums, counts, np.ones((len(gates), 1))), changes
 
 
 def importance_with_company(
@@ -145,8 +150,8 @@ class PruningCurve(NamedTuple):
     Attributes:
         removed: heads that are gone at each point.
         scores: in the order; higher is better.
-        losses: in the order (model), and in the random orders together (control), with intervals
-            over examples.
+        losses: in the order (model), with intervals over examples, and the mean in the random
+            orders (control), see `interval_of_orders`.
         random_scores: in the random orders.
         score_name: what the score is.
     """
@@ -174,17 +179,15 @@ def draw_pruning_curve(
     order: Int[np.ndarray, "heads 2"],
     *,
     steps: int = 10,
-    orders: Sequence[Int[np.ndarray, "heads 2"]] | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> PruningCurve:
-    """Takes heads away in their order, a step at a time, and measures.
+    """Takes heads away in their order, a step at a time, and measures; then in random orders.
 
     Args:
         objective: what is measured.
         params: of the model.
         order: the heads, the first to go first.
         steps: of equal size, from no head to all of them.
-        orders: to compare with; five random ones when left out.
         progress: is called with the number of measurements done since the call before.
 
     Source: Michel et al. 2019, section 4.2, figure 3.
@@ -192,19 +195,45 @@ def draw_pruning_curve(
     if steps < 1:
         raise UserError(f"steps={steps} must be at least 1")
     shape = objective.open_gates.shape
-    compared = random_orders(shape, 5) if orders is None else list(orders)
+    compared = random_orders(shape, ORDERS)
     removed = np.rint(np.linspace(0, len(order), steps + 1)).astype(int)
     scores = np.zeros((1 + len(compared), len(removed)))
-    sums = np.zeros((1 + len(compared), objective.examples, len(removed)))
+    sums = np.zeros((1 + len(compared), objective.units.max() + 1, len(removed)))
     for row, one in enumerate([order, *compared]):
         for point, count in enumerate(removed):
             measured = objective.measure(params, gates_without(shape, one[:count]))
             scores[row, point] = measured.score
-            sums[row, :, point] = measured.sums
+            sums[row, :, point], counts = _by_unit(objective, measured.sums, measured.counts)
             progress(1)
-    counts = measured.counts[:, None]
-    losses = Figures(
-        bootstrap_ratio(sums[0], counts),
-        bootstrap_ratio(sums[1:].mean(axis=0) if compared else sums[0], counts),
-    )
+    counts = counts[:, None]
+    losses = Figures(bootstrap_ratio(sums[0], counts), interval_of_orders(sums[1:], counts))
     return PruningCurve(removed, scores[0], losses, scores[1:], objective.score_name)
+
+
+def interval_of_orders(
+    sums: Float[np.ndarray, "orders examples points"], counts: Float[np.ndarray, "examples 1"]
+) -> Interval:
+    """The mean loss in random orders, and where the loss in another random order is likely to lie.
+
+    An order is not better than random because it is better than the mean of some random ones: their
+    losses differ among themselves far more than examples make them. The interval is the wider of
+    the normal prediction interval for one more order and of the bootstrap over examples.
+
+    Args:
+        sums: of the losses; two orders at least.
+        counts: how much is asked of each example."""
+    from scipy.stats import t
+
+    orders = len(sums)
+    over_examples = bootstrap_ratio(sums.mean(axis=0), counts)
+    spread = (sums.sum(axis=1) / counts.sum()).std(axis=0, ddof=1) * np.sqrt(1 + 1 / orders)
+    half = t.ppf(0.5 + CONFIDENCE / 2, orders - 1) * spread
+    value = over_examples.value
+    low, high = np.minimum(over_examples.low, value - half), value + half
+    return Interval(value, low, np.maximum(over_examples.high, high))
+
+
+def _by_unit(
+    objective: Objective, *values: Float[np.ndarray, "examples ..."]
+) -> tuple[Float[np.ndarray, "units ..."], ...]:
+    return tuple(sum_by_unit(value, objective.units) for value in values)

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int, Integer
 
 from bertjax.analysis.capture import Body, make_inputs, padded_length
 from bertjax.analysis.company import Figures, Interval, bootstrap_ratio
+from bertjax.analysis.drawn_units import number_units, sum_by_unit
 from bertjax.analysis.encoding import EncodedText
 from bertjax.errors import UserError
 from bertjax.interop.huggingface import (
@@ -160,7 +161,8 @@ def lens_curve(lenses: Sequence[Lens]) -> Interval:
     """Mean reciprocal rank of the true token, by layer: 1 where it is always the likeliest."""
     sums = np.stack([(1 / lens.rank).sum(axis=1) for lens in lenses])
     counts = np.array([[len(lens.positions)] for lens in lenses], np.float64)
-    return bootstrap_ratio(sums, counts)
+    units = number_units(lens.encoded.source for lens in lenses)
+    return bootstrap_ratio(sum_by_unit(sums, units), sum_by_unit(counts, units))
 
 
 def compare_lenses(

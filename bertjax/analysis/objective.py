@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from bertjax.analysis.answers import WholeModel
 from bertjax.analysis.capture import make_inputs
+from bertjax.analysis.drawn_units import number_units
 from bertjax.analysis.encoding import EncodedText
 from bertjax.config import BertConfig
 from bertjax.errors import UserError
@@ -68,6 +69,8 @@ class Objective:
     Attributes:
         config: the shape of the model.
         examples: their number.
+        units: what a bootstrap draws: which unit each example is of (see
+            `drawn_units.number_units`).
         score_name: what the score is.
         loss_name: what the loss is.
     """
@@ -76,6 +79,7 @@ class Objective:
         self,
         config: BertConfig,
         batches: Sequence[RowsOfExamples],
+        units: Int[np.ndarray, " examples"],
         row_loss: RowLoss,
         score: Callable[[Sequence[np.ndarray]], float],
         score_name: str,
@@ -86,6 +90,7 @@ class Objective:
         Args:
             config: the shape of the model.
             batches: of all examples.
+            units: of every example.
             row_loss: (parameters, a row without its leading axis, gates) -> loss, and what the
                 score needs of the row.
             score: of what `row_loss` gave for every example.
@@ -93,7 +98,7 @@ class Objective:
         """
         self.config, self.score_name, self.loss_name = config, score_name, loss_name
         self.examples = sum(len(batch.numbers) for batch in batches)
-        self._batches, self._score = batches, score
+        self.units, self._batches, self._score = units, batches, score
 
         def mean_loss(gates: Float[Array, "L N"], params: Any, row: Any) -> Float[Array, ""]:
             return row_loss(params, row, gates)[0].mean()
@@ -207,9 +212,11 @@ def masked_language_objective(
         right, all_masked = np.sum(outputs, axis=0, dtype=np.float64)
         return float(right / max(all_masked, 1))
 
+    units = number_units(text.source for text in texts)
     return Objective(
-        whole.config, batches, row_loss, score, "masked-token accuracy", "masked-LM loss (nats)"
-    )
+        whole.config, batches, units, row_loss, score,
+        "masked-token accuracy", "masked-LM loss (nats)",
+    )  # fmt: skip
 
 
 def task_objective(
@@ -255,7 +262,8 @@ def task_objective(
         predictions = task.decode(examples, units, logits)
         return float(task.score(examples, predictions)[task.main_score])
 
-    return Objective(whole.config, batches, row_loss, score, task.main_score, "loss (nats)")
+    drawn = number_units(unit.example for unit in units)
+    return Objective(whole.config, batches, drawn, row_loss, score, task.main_score, "loss (nats)")
 
 
 def _group(lengths: Sequence[int], config: BertConfig) -> list[tuple[list[int], int, int]]:

@@ -15,6 +15,7 @@ from scipy.special import entr
 from bertjax.analysis.blockwise_patterns import sum_maps_blockwise
 from bertjax.analysis.capture import Body, capture, randomize
 from bertjax.analysis.company import Figures, bootstrap_ratio
+from bertjax.analysis.drawn_units import number_units
 from bertjax.analysis.encoding import EncodedText
 from bertjax.analysis.head_classes import CLASSES, classify, measure_structure
 from bertjax.analysis.targets import (
@@ -57,14 +58,14 @@ FIGURES: Mapping[str, str] = {
 
 
 class Tally(NamedTuple):
-    """A figure of every head in every text, as a fraction.
+    """A figure of every head in every unit (see `drawn_units.number_units`), as a fraction.
 
     Attributes:
-        sums, counts: the figure is the one over the other, of one text or added over several.
+        sums, counts: the figure is the one over the other, of one unit or added over several.
     """
 
-    sums: Float[np.ndarray, "texts L N"]
-    counts: Float[np.ndarray, "texts L N"]
+    sums: Float[np.ndarray, "units L N"]
+    counts: Float[np.ndarray, "units L N"]
 
 
 def measure_patterns(
@@ -74,7 +75,7 @@ def measure_patterns(
     blockwise: bool = False,
     progress: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Tally]:
-    """All `FIGURES` of every head in every text.
+    """All `FIGURES` of every head in every unit of texts; memory is that of the units.
 
     Args:
         body: whose heads they are.
@@ -88,14 +89,14 @@ def measure_patterns(
     """
     if not texts:
         raise UserError("there are no texts to measure attention on; give one at least")
-    measured = [
-        tally_text(sums, mark_tokens(text))
-        for text, sums in _sum_all(body, texts, blockwise, progress)
-    ]
-    return {
-        name: Tally(*(np.stack([text[name][part] for text in measured]) for part in (0, 1)))
-        for name in FIGURES
-    }
+    units, config = number_units(text.source for text in texts), body.model.config
+    shape = units.max() + 1, config.num_hidden_layers, config.num_attention_heads
+    tallies = {name: Tally(*np.zeros((2, *shape))) for name in FIGURES}
+    for number, sums in _sum_all(body, texts, blockwise, progress):
+        for name, parts in tally_text(sums, mark_tokens(texts[number])).items():
+            for whole, part in zip(tallies[name], parts, strict=True):
+                whole[units[number]] += part
+    return tallies
 
 
 def patterns_with_company(
@@ -187,9 +188,10 @@ def tally_text(sums: MapSums, marks: TokenMarks) -> dict[str, tuple[np.ndarray, 
 
 def _sum_all(
     body: Body, texts: Sequence[EncodedText], blockwise: bool, progress: Callable[[int], None]
-) -> Iterator[tuple[EncodedText, MapSums]]:
+) -> Iterator[tuple[int, MapSums]]:
+    """The number of each text, and its sums."""
     if blockwise:
-        yield from zip(texts, sum_maps_blockwise(body, texts, progress=progress), strict=True)
+        yield from sum_maps_blockwise(body, texts, progress=progress)
         return
-    for captured in capture(body, texts, progress=progress):
-        yield captured.encoded, sum_maps(captured.probs, mark_tokens(captured.encoded))
+    for number, captured in enumerate(capture(body, texts, progress=progress)):
+        yield number, sum_maps(captured.probs, mark_tokens(captured.encoded))

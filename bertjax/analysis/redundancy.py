@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Integer
 from bertjax.analysis.blockwise_patterns import make_batches, run_layers
 from bertjax.analysis.capture import Body, capture, padded_length, randomize
 from bertjax.analysis.company import Figures, Interval, bootstrap_ratio
+from bertjax.analysis.drawn_units import number_units, sum_by_unit
 from bertjax.analysis.encoding import EncodedText
 from bertjax.errors import UserError
 from bertjax.kernels.blockwise import BLOCK as ATTENTION_BLOCK
@@ -32,17 +33,19 @@ BATCH_TOKENS = 1024
 
 
 class Divergences(NamedTuple):
-    """Jensen-Shannon divergences between the rows of every two heads' maps, added over a text.
+    """Jensen-Shannon divergences between the rows of every two heads' maps, added over a unit.
+
+    A unit is a text, or several (see `drawn_units.number_units`).
 
     Heads are numbered through: that of layer l and head n is l * N + n.
 
     Attributes:
         sums: in nats; symmetric, 0 on the diagonal.
-        counts: the text's tokens.
+        counts: the unit's tokens.
     """
 
-    sums: Float[np.ndarray, "texts L*N L*N"]
-    counts: Float[np.ndarray, " texts"]
+    sums: Float[np.ndarray, "units L*N L*N"]
+    counts: Float[np.ndarray, " units"]
 
 
 def measure_redundancy(
@@ -71,8 +74,13 @@ def measure_redundancy(
     if not texts:
         raise UserError("there are no texts to compare heads on; give one at least")
     measure = _measure_blockwise if blockwise else _measure_maps
-    sums = np.stack(list(measure(body, texts, progress)))
-    return Divergences(sums, np.array([len(text.token_ids) for text in texts], np.float64))
+    units, config = number_units(text.source for text in texts), body.model.config
+    heads = config.num_hidden_layers * config.num_attention_heads
+    sums = np.zeros((units.max() + 1, heads, heads))
+    for number, matrix in measure(body, texts, progress):
+        sums[units[number]] += matrix
+    tokens = np.array([len(text.token_ids) for text in texts], np.float64)
+    return Divergences(sums, sum_by_unit(tokens, units))
 
 
 def redundancy_with_company(
@@ -161,27 +169,25 @@ def _to_matrix(by_shift: Float[np.ndarray, "shifts heads"]) -> Float[np.ndarray,
 
 def _measure_maps(
     body: Body, texts: Sequence[EncodedText], progress: Callable[[int], None]
-) -> Iterator[Float[np.ndarray, "heads heads"]]:
+) -> Iterator[tuple[int, Float[np.ndarray, "heads heads"]]]:
     most = body.model.config.max_position_embeddings
-    for captured in capture(body, texts, progress=progress):
+    for number, captured in enumerate(capture(body, texts, progress=progress)):
         layers, heads, tokens, _ = captured.probs.shape
         # Padded, so that few shapes are compiled; a probability of 0 adds 0.
         length = padded_length(tokens, most)
         probs = np.zeros((layers * heads, 1, length, length), np.float32)
         probs[:, 0, :tokens, :tokens] = captured.probs.reshape(-1, tokens, tokens)
-        yield _to_matrix(np.asarray(sum_divergences(probs))[..., 0])
+        yield number, _to_matrix(np.asarray(sum_divergences(probs))[..., 0])
 
 
 def _measure_blockwise(
     body: Body, texts: Sequence[EncodedText], progress: Callable[[int], None]
-) -> Iterator[Float[np.ndarray, "heads heads"]]:
-    found = {}
+) -> Iterator[tuple[int, Float[np.ndarray, "heads heads"]]]:
     for batch in make_batches(body, texts, BATCH_TOKENS):
         by_shift = np.asarray(sum_divergences_blockwise(body.model, body.params, batch.inputs))
         for row, number in enumerate(batch.numbers):
-            found[number] = _to_matrix(by_shift[..., row])
+            yield number, _to_matrix(by_shift[..., row])
         progress(len(batch.numbers))
-    yield from (found[number] for number in range(len(texts)))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3, 4))

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from bertjax.analysis.capture import Body, capture
 from bertjax.analysis.company import Interval
+from bertjax.analysis.drawn_units import number_units
 from bertjax.analysis.encoding import EncodedText
 from bertjax.errors import UserError
 
@@ -152,7 +153,7 @@ def compare_layers(
         first_layers, second_layers: which hidden states, 0 = the embeddings' output, L = the last
             layer's; all when left out.
         special: whether [CLS] and [SEP] count, whose large vectors can rule the figure.
-        folds: groups of texts of the jackknife, at least 2.
+        folds: groups of texts of the jackknife, at least 2; windows of a text are of one group.
         progress: is called with the number of texts done since the call before.
 
     Returns:
@@ -169,9 +170,10 @@ def compare_layers(
             "the two models have other tokenizers, so that their hidden states are not of the same"
             " tokens; compare models that share a tokenizer (checkpoints of one run, for instance)"
         )
-    if len(texts) < folds or folds < 2:
+    units = number_units(text.source for text in texts)
+    if (number := units.max(initial=-1) + 1) < folds or folds < 2:
         raise UserError(
-            f"{len(texts)} texts in {folds} folds: an interval needs at least two folds and a text"
+            f"{number} texts in {folds} folds: an interval needs at least two folds and a text"
             " in each; give more texts"
         )
     rows, columns = (
@@ -181,7 +183,7 @@ def compare_layers(
     sums: list[dict[Any, PairSums]] = [{} for _ in range(folds)]
     start: list[Float[np.ndarray, "layers 1 D"]] = []
     for fold, hidden in _chunks(
-        first, second, texts, (rows, columns), special, folds, same, progress
+        first, second, texts, (rows, columns), special, units % folds, same, progress
     ):
         # No figure depends on where the origin is; near the mean little is lost to cancellation.
         start = start or [part.mean(axis=1, keepdims=True) for part in hidden]
@@ -223,21 +225,20 @@ def _chunks(
     texts: Sequence[EncodedText],
     layers: tuple[list[int], list[int]],
     special: bool,
-    folds: int,
+    folds: Int[np.ndarray, " texts"],
     same: bool,
     progress: Callable[[int], None],
 ) -> Iterator[tuple[int, list[Float[np.ndarray, "layers n D"]]]]:
     """(fold, hidden states of both models), about CHUNK_TOKENS tokens at a time."""
-    waiting: list[list[list[np.ndarray]]] = [[] for _ in range(folds)]
+    waiting: list[list[list[np.ndarray]]] = [[] for _ in range(folds.max() + 1)]
     captures = capture(first, texts, hidden=True, progress=progress)
     others = [] if same else [capture(second, texts, hidden=True)]
-    for number, (captured, *other) in enumerate(zip(captures, *others, strict=True)):
+    for fold, captured, *other in zip(folds.tolist(), captures, *others, strict=True):
         kept = slice(None) if special else ~captured.encoded.special
         parts = [
             found.hidden[chosen][:, kept]
             for found, chosen in zip([captured, *other], layers, strict=False)
         ]
-        fold = number % folds
         waiting[fold].append(parts)
         if sum(part[0].shape[1] for part in waiting[fold]) >= CHUNK_TOKENS:
             yield fold, _join(waiting[fold])

@@ -17,6 +17,7 @@ import numpy as np
 
 from bertjax.analysis.capture import Body, capture
 from bertjax.analysis.company import Figures, bootstrap_ratio
+from bertjax.analysis.drawn_units import number_units
 from bertjax.analysis.encoding import EncodedText
 from bertjax.analysis.head_classes import CLASSES
 from bertjax.analysis.importance import draw_pruning_curve, importance_with_company, order_heads
@@ -135,6 +136,8 @@ def survey_attention(
 def survey_layers(body: Body, texts: Sequence[EncodedText], progress: Progress) -> ReportData:
     """Linear CKA between all layers. Progress counts each text once."""
     labels = _layer_labels(body)
+    units = number_units(text.source for text in texts)
+    folds = min(FOLDS, int(units.max()) + 1)
     matrix = Matrix(
         "cka",
         "Likeness of the layers",
@@ -144,7 +147,7 @@ def survey_layers(body: Body, texts: Sequence[EncodedText], progress: Progress) 
         "layer",
         labels,
         labels,
-        compare_layers(body, body, texts, folds=min(FOLDS, len(texts)), progress=progress),
+        compare_layers(body, body, texts, folds=folds, progress=progress),
     )
     return ReportData("", matrices=[matrix])
 

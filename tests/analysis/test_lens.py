@@ -106,6 +106,7 @@ def test_curve_is_the_mean_reciprocal_rank(model, text):
     lens = logit_lens(model, text)
     first = lens._replace(rank=np.array([[1, 2], [4, 4]]), positions=np.arange(2))
     second = lens._replace(rank=np.array([[1], [1]]), positions=np.arange(1))
+    second = second._replace(encoded=text._replace(source=1))
     curve = lens_curve([first, second])
     np.testing.assert_allclose(curve.value, [2.5 / 3, 1.5 / 3])
     assert curve.low[1] == pytest.approx(0.25)
