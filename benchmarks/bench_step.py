@@ -20,6 +20,7 @@ import numpy as np
 
 from bertjax.config import SIZES, BertConfig
 from bertjax.errors import UserError, program
+from train.huge_pages import restart_with_huge_pages
 from bertjax.model.bert import BertForPreTraining
 from bertjax.model.encoder import REMAT_POLICIES
 from bertjax.objectives.masking import MaskingConfig, Vocabulary
@@ -30,7 +31,6 @@ from bertjax.training.sharding import MeshConfig, make_mesh, place_rows
 from bertjax.training.state import new_state
 from bertjax.training.steps import make_train_step
 from bertjax.types import RowBatch
-from train.huge_pages import restart_with_huge_pages
 from train.starting_model import remat_policy
 
 EXAMPLES_A_ROW = 2
@@ -74,7 +74,7 @@ def measure_step(options: argparse.Namespace) -> dict[str, Any]:
     flops = count_matmul_flops(
         config, options.rows, options.length, masking.slots(options.length), EXAMPLES_A_ROW
     )
-    take_step, state, batch = _compile_step(config, options, mesh, dtype)
+    take_step, state, batch = compile_step(config, options, mesh, dtype)
 
     losses, steps, products = [], [], []
     for _ in range(options.rounds):
@@ -116,15 +116,16 @@ def measure_compilation(options: argparse.Namespace) -> dict[str, Any]:
             )
             jax.clear_caches()
             started = time.perf_counter()
-            _compile_step(config, options, mesh, jnp.dtype(options.dtype), create=False)
+            compile_step(config, options, mesh, jnp.dtype(options.dtype), create=False)
             times.append(time.perf_counter() - started)
     few, many = statistics.median(seconds[4]), statistics.median(seconds[24])
     return {"4 layers, s": few, "24 layers, s": many, "24 layers / 4 layers": many / few}
 
 
-def _compile_step(
+def compile_step(
     config: BertConfig, options: argparse.Namespace, mesh: Any, dtype: Any, create: bool = True
 ) -> tuple[Any, Any, RowBatch]:
+    """The step, its state (its shapes, if not to be created) and a batch on the device."""
     model = BertForPreTraining(config, dtype, remat_policy(options.remat))
     optimizer = make_optimizer(OptimizerConfig())
     vocabulary = Vocabulary(
@@ -134,7 +135,7 @@ def _compile_step(
     step = make_train_step(
         objective, optimizer, lambda clock: LEARNING_RATE * clock, seed=0, clip_norm=1.0
     )
-    batch = place_rows(_random_batch(config, options.rows, options.length), mesh)
+    batch = place_rows(random_batch(config, options.rows, options.length), mesh)
 
     def make_state() -> Any:
         return new_state(model, optimizer, mesh, jax.random.key(0), objective.terms)
@@ -144,7 +145,7 @@ def _compile_step(
     return compiled, state, batch
 
 
-def _random_batch(config: BertConfig, rows: int, length: int) -> RowBatch:
+def random_batch(config: BertConfig, rows: int, length: int) -> RowBatch:
     """Full rows of two examples each, of random tokens."""
     random = np.random.default_rng(0)
     second = length // 2

@@ -82,9 +82,11 @@ class Rows:
     def __init__(self, files: Sequence[Path], max_length: int, examples_per_row: int) -> None:
         self.max_length = max_length
         self.examples_per_row = examples_per_row
-        self._blocks = [block for file in files for block in self._map(file)]
-        self._length = sum(len(block["token_ids"]) for block in self._blocks)
-        if any(len(block["token_ids"]) != BLOCK_ROWS for block in self._blocks[:-1]):
+        blocks = [block for file in files for block in self._map(file)]
+        self._blocks = {name: [block[name] for block in blocks] for name in COLUMNS}
+        sizes = [len(block) for block in self._blocks["token_ids"]]
+        self._length = sum(sizes)
+        if any(size != BLOCK_ROWS for size in sizes[:-1]):
             raise UserError(f"{files[0].parent}: damaged: a block before the last is not full")
 
     def __len__(self) -> int:
@@ -105,21 +107,23 @@ class Rows:
         return self._gather(np.where(indices < 0, indices + self._length, indices))
 
     def _view(self, start: int, stop: int) -> dict[str, np.ndarray]:
-        first = start // BLOCK_ROWS * BLOCK_ROWS
-        block = self._blocks[start // BLOCK_ROWS]
+        number, first = divmod(start, BLOCK_ROWS)
         return {
-            name: _as_returned(name, block[name][start - first : stop - first]) for name in COLUMNS
+            name: _as_returned(name, blocks[number][first : first + stop - start])
+            for name, blocks in self._blocks.items()
         }
 
     def _gather(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        blocks, inside = np.divmod(indices, BLOCK_ROWS)
+        # Row by row, which costs less than a mask for each of the blocks that a few rows lie in.
+        places = [divmod(index, BLOCK_ROWS) for index in indices.tolist()]
         result = {}
         for name, (axis, dtype) in _COLUMNS.items():
             width = self.max_length if axis == "T" else self.examples_per_row
             values = np.empty((len(indices), width), np.int32 if dtype is None else dtype)
-            for block in np.unique(blocks):
-                here = blocks == block
-                values[here] = self._blocks[block][name][inside[here]]
+            if places:
+                blocks = self._blocks[name]
+                rows = [blocks[block][inside] for block, inside in places]
+                np.concatenate(rows, out=values.reshape(-1))
             result[name] = values
         return result
 

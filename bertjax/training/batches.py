@@ -1,18 +1,24 @@
 """Which rows a step sees: a pure function of (seed, step), read ahead of need."""
 
+import collections
+import concurrent.futures
+import functools
+import itertools
 from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
-import grain
 import numpy as np
 
 from bertjax.errors import UserError
+from bertjax.training.permutation import permute
 from bertjax.types import RowBatch
 
 # What jax takes for a seed everywhere.
 MOST_SEEDS = 1 << 32
-# Batches that are read while the devices compute.
-PREFETCH = 4
+# Places of an epoch whose rows are computed together.
+STRETCH = 4096
+# Batches that the reading thread hands over together: a hand-over takes half a batch's time.
+TOGETHER = 4
 
 
 def check_seed(seed: int) -> None:
@@ -43,38 +49,55 @@ class TrainingBatches:
     """The batch of every step, by random access: `batches[step]`.
 
     Each epoch is a permutation of all rows, keyed by (seed, epoch) and computed place by place, so
-    that nothing is kept and nothing is to be restored. A batch may span two epochs: no row is
+    that nothing is to be kept and nothing to be restored. A batch may span two epochs: no row is
     dropped.
     """
 
     def __init__(self, rows: RowSource, batch_size: int, seed: int, steps: int) -> None:
         self._rows, self._batch_size, self._seed, self._steps = rows, batch_size, seed, steps
+        self._numbers_at = functools.lru_cache(maxsize=2)(self._compute_numbers)
 
     def __len__(self) -> int:
         return self._steps
 
     def __getitem__(self, step: int) -> RowBatch:
-        places = step * self._batch_size + np.arange(self._batch_size)
-        epochs, places = np.divmod(places, len(self._rows))
-        seeds = {epoch: self._epoch_seed(int(epoch)) for epoch in np.unique(epochs)}
-        last = len(self._rows) - 1
-        numbers = np.array(
-            [
-                grain.experimental.index_shuffle(int(place), last, seeds[epoch], rounds=4)
-                for epoch, place in zip(epochs, places, strict=True)
-            ]
-        )
-        return _batch_of(self._rows[numbers], numbers, epochs)
+        parts, epochs = [], []
+        first, missing = step * self._batch_size, self._batch_size
+        while missing:
+            epoch, place = divmod(first, len(self._rows))
+            stretch, inside = divmod(place, STRETCH)
+            part = self._numbers_at(epoch, stretch)[inside : inside + missing]
+            parts.append(part)
+            epochs.append(np.full(len(part), epoch, np.uint32))
+            first, missing = first + len(part), missing - len(part)
+        numbers = np.concatenate(parts)
+        return _batch_of(self._rows[numbers], numbers, np.concatenate(epochs))
 
-    def _epoch_seed(self, epoch: int) -> int:
-        return int(np.random.SeedSequence((self._seed, epoch)).generate_state(1)[0])
+    def _compute_numbers(self, epoch: int, stretch: int) -> np.ndarray:
+        """The rows at `STRETCH` places of an epoch, or at fewer where it ends."""
+        length = len(self._rows)
+        places = np.arange(stretch * STRETCH, min((stretch + 1) * STRETCH, length))
+        seed = int(np.random.SeedSequence((self._seed, epoch)).generate_state(1)[0])
+        return permute(places, length, seed)
 
 
 def read_ahead(batches: Batches, first_step: int) -> Iterator[Any]:
     """The batches from `first_step` on, a few of them made in the background."""
-    source = grain.MapDataset.source(batches).slice(slice(first_step, None))
-    options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=PREFETCH)
-    return iter(source.to_iter_dataset(options))
+    end = len(batches)
+    starts = iter(range(first_step, end, TOGETHER))
+
+    def read(start: int) -> list[Any]:
+        return [batches[step] for step in range(start, min(start + TOGETHER, end))]
+
+    reader = concurrent.futures.ThreadPoolExecutor(1, "read-ahead")
+    try:
+        coming = collections.deque(reader.submit(read, one) for one in itertools.islice(starts, 2))
+        while coming:
+            ready = coming.popleft().result()
+            coming.extend(reader.submit(read, one) for one in itertools.islice(starts, 1))
+            yield from ready
+    finally:
+        reader.shutdown(cancel_futures=True)
 
 
 def evaluation_batches(rows: RowSource, batch_size: int, limit: int = 0) -> Iterator[RowBatch]:
@@ -95,5 +118,7 @@ def evaluation_batches(rows: RowSource, batch_size: int, limit: int = 0) -> Iter
 
 def _batch_of(columns: dict[str, np.ndarray], numbers: np.ndarray, epochs: np.ndarray) -> RowBatch:
     return RowBatch(
-        **columns, row_numbers=numbers.astype(np.uint32), epochs=epochs.astype(np.uint32)
+        **columns,
+        row_numbers=numbers.astype(np.uint32),
+        epochs=epochs.astype(np.uint32, copy=False),
     )

@@ -134,6 +134,15 @@ def test_axis_without_devices_is_refused(axes):
         MeshConfig(**axes)
 
 
+def test_rows_are_placed_on_one_device_as_they_are(rows, one_device):
+    placed = place_rows(rows, one_device)
+    for one, other in zip(rows, placed, strict=True):
+        assert isinstance(other, jax.Array)
+        assert other.dtype == one.dtype
+        assert other.sharding.mesh == one_device
+        np.testing.assert_array_equal(one, other)
+
+
 def test_rows_are_divided_over_data_and_fsdp(rows, eight_devices):
     placed = place_rows(rows, eight_devices)
     assert placed.token_ids.sharding.shard_shape((4, 7)) == (1, 7)
