@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from bertjax.errors import program
+from bertjax.huge_pages import restart_with_huge_pages
 from bertjax.tasks.reading import TaskData, read_task_data
 from bertjax.tasks.scoring import single_scores
 from bertjax.tasks.units import Unit
@@ -30,7 +31,6 @@ from bertjax.text.tokenizer import load_tokenizer
 from bertjax.training.optimizer import ADAM_EPSILON
 from train.command_line import parse
 from train.finetune import FinetuneConfig, finetune
-from train.huge_pages import restart_with_huge_pages
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "finetune"
 SCORES = {

@@ -20,7 +20,7 @@ import numpy as np
 
 from bertjax.config import SIZES, BertConfig
 from bertjax.errors import UserError, program
-from train.huge_pages import restart_with_huge_pages
+from bertjax.huge_pages import restart_with_huge_pages
 from bertjax.model.bert import BertForPreTraining
 from bertjax.model.encoder import REMAT_POLICIES
 from bertjax.objectives.masking import MaskingConfig, Vocabulary

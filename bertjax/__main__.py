@@ -1,5 +1,21 @@
-"""`python -m bertjax` is the `bertjax` command."""
+"""The program `bertjax`, also as `python -m bertjax`: the command line of `bertjax.cli`."""
 
-from bertjax.cli import main
+import sys
 
-main()
+from bertjax.huge_pages import restart_with_huge_pages
+
+# Commands that compute for minutes, in buffers as large as training's.
+LONG = ("analyze",)
+
+
+def main() -> None:
+    """Starts the command, those that compute for long with huge pages."""
+    if sys.argv[1:2] and sys.argv[1] in LONG:
+        restart_with_huge_pages()
+    from bertjax import cli
+
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -47,8 +47,9 @@ MAY_IMPORT = {
         "verification",
         "analysis",
     },
+    "huge_pages": set(),
     "cli": {"commands", "config"},
-    "__main__": {"cli"},
+    "__main__": {"cli", "huge_pages"},
     "__init__": set(),
 }
 

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import optax
 
 from bertjax.errors import UserError, program
+from bertjax.huge_pages import restart_with_huge_pages
 from bertjax.interop.huggingface import save_model_directory
 from bertjax.model import bert
 from bertjax.model.heads import fold_batch_norm
@@ -52,7 +53,6 @@ from train.finetune_results import (
     leave_results,
     summarize_seeds,
 )
-from train.huge_pages import restart_with_huge_pages
 from train.starting_model import (
     attention_backend,
     compute_dtype,

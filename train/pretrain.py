@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 from bertjax.analysis.development_config import DevelopmentConfig
 from bertjax.config import BertConfig
 from bertjax.errors import UserError, program
+from bertjax.huge_pages import restart_with_huge_pages
 from bertjax.interop.huggingface import load_model_directory, save_model_directory
 from bertjax.model.bert import BertForPreTraining
 from bertjax.objectives.masking import MaskingConfig, Vocabulary
@@ -49,7 +50,6 @@ from bertjax.training.signals import STOPPED_EXIT_CODE, StopRequest, stopping_at
 from bertjax.training.state import TrainState, count_parameters, new_state
 from bertjax.training.steps import make_train_step
 from train.command_line import parse, to_yaml
-from train.huge_pages import restart_with_huge_pages
 from train.starting_model import (
     ModelConfig,
     attention_backend,

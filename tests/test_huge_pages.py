@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-from train import huge_pages
+from bertjax import __main__, cli, huge_pages
 
 PROGRAM = """
 import os, sys
-from train.huge_pages import restart_with_huge_pages
+from bertjax.huge_pages import restart_with_huge_pages
 print(os.getpid(), os.environ.get("GLIBC_TUNABLES"), sys.argv[1:], flush=True)
 restart_with_huge_pages()
 print("main")
@@ -52,3 +52,22 @@ def test_nothing_is_asked_where_nothing_can_be_had(tmp_path, monkeypatch, settin
     if setting:
         (tmp_path / "enabled").write_text(setting)
     assert not huge_pages._can_ask()
+
+
+@pytest.mark.parametrize(
+    ("words", "restarts"),
+    [
+        (["analyze", "--model", "m"], True),
+        (["fill-mask", "analyze"], False),
+        (["--help"], False),
+        ([], False),
+    ],
+)
+def test_only_commands_that_compute_for_long_are_restarted(monkeypatch, words, restarts):
+    called = []
+    monkeypatch.setattr(__main__, "restart_with_huge_pages", lambda: called.append("restart"))
+    monkeypatch.setattr(cli, "main", lambda: called.append("command"))
+    monkeypatch.setattr(sys, "argv", ["bertjax", *words])
+    __main__.main()
+    assert called == ["restart", "command"] if restarts else called == ["command"]
+    assert set(__main__.LONG) <= cli.COMMANDS.keys()
