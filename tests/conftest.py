@@ -26,6 +26,8 @@ if flags is None:
     del os.environ["XLA_FLAGS"]
 else:
     os.environ["XLA_FLAGS"] = flags
+# What tests start keeps no compiled programs in the user's home.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = ""
 
 # Before the first import of any of them: shape annotations of these packages are checked at calls.
 install_import_hook(

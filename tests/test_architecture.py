@@ -48,7 +48,8 @@ MAY_IMPORT = {
         "analysis",
     },
     "huge_pages": set(),
-    "cli": {"commands", "config"},
+    "compiled_programs": set(),
+    "cli": {"commands", "config", "compiled_programs"},
     "__main__": {"cli", "huge_pages"},
     "__init__": set(),
 }

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from bertjax.compiled_programs import keep_compiled_programs
 from bertjax.errors import UserError, program
 from bertjax.huge_pages import restart_with_huge_pages
 from bertjax.interop.huggingface import save_model_directory
@@ -351,4 +352,5 @@ def _origin(config: FinetuneConfig, data: TaskData) -> dict[str, Any]:
 
 if __name__ == "__main__":
     restart_with_huge_pages()
+    keep_compiled_programs()
     program(main)()

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from bertjax.analysis.development_config import DevelopmentConfig
+from bertjax.compiled_programs import keep_compiled_programs
 from bertjax.config import BertConfig
 from bertjax.errors import UserError, program
 from bertjax.huge_pages import restart_with_huge_pages
@@ -370,4 +371,5 @@ def _origin(config: PretrainConfig, prepared: PreparedDirectory) -> dict[str, An
 
 if __name__ == "__main__":
     restart_with_huge_pages()
+    keep_compiled_programs()
     program(main)()

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
+from bertjax.compiled_programs import keep_compiled_programs
 from bertjax.errors import UserError, program
 from bertjax.huge_pages import restart_with_huge_pages
 from bertjax.training.signals import STOPPED_EXIT_CODE, StopRequest
@@ -342,4 +343,5 @@ def _report(
 
 if __name__ == "__main__":
     restart_with_huge_pages()
+    keep_compiled_programs()
     program(main)()

@@ -208,6 +208,17 @@ def test_killed_run_resumed_equals_uninterrupted(launch, whole_run, tmp_path):
 
 
 @pytest.mark.slow
+def test_programs_from_the_disk_give_the_bits_of_those_compiled(
+    launch, whole_run, cache, tmp_path, monkeypatch
+):
+    assert list(cache.glob("jit_step-*-cache"))  # of the whole run
+    assert finish(launch(tmp_path / "kept"))[0] == 0
+    monkeypatch.setenv("JAX_ENABLE_COMPILATION_CACHE", "false")
+    assert finish(launch(tmp_path / "compiled"))[0] == 0
+    assert_same_run(tmp_path / "kept", tmp_path / "compiled")
+
+
+@pytest.mark.slow
 def test_ten_kills_resumed_equal_uninterrupted(launch, tmp_path):
     steps = 200
     options = ("--budget.steps", steps)
