@@ -62,7 +62,7 @@ def main() -> None:
         " plateau)",
     )  # fmt: skip
     parser.add_argument("--batch-size", type=int, default=8, help="rows a step (default: 8)")
-    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="ours")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="bfloat16", help="ours")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args()
