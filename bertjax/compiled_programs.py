@@ -23,9 +23,10 @@ def keep_compiled_programs() -> None:
 
     Called by programs before they compute, not by the library. Nothing happens where one of jax's
     variables `JAX_COMPILATION_CACHE_DIR` and `JAX_ENABLE_COMPILATION_CACHE` is set (jax heeds
-    them), or where the folder cannot be made, written or trusted: it holds machine code, so it must
-    be the user's own. jax's keys hold its version, XLA's flags and the program; every kind of
-    processor has a folder of its own, as homes are shared between machines.
+    them, and those for the size and the least seconds), or where the folder cannot be made, written
+    or trusted: it holds machine code, so it must be the user's own. jax's keys hold its version,
+    XLA's flags and the program; every kind of processor has a folder of its own, as homes are
+    shared between machines.
 
     Source: `jax.experimental.compilation_cache`.
     """
@@ -45,6 +46,8 @@ def keep_compiled_programs() -> None:
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": LEAST_SECONDS,
     }
     for name, value in settings.items():
+        if name in os.environ:
+            continue
         os.environ[name] = str(value)  # for the processes that this one starts, too
         if "jax" in sys.modules:
             import jax
