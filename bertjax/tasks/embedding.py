@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from bertjax.objectives.losses import Total
 from bertjax.tasks.inference import Inference
 from bertjax.tasks.task import frame_texts, tell_cut
-from bertjax.tasks.units import Layout, Unit
+from bertjax.tasks.units import Layout, TokenSequence, Unit
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.types import EncoderOutput, HeadOutput, TaskBatch
 
@@ -59,12 +59,20 @@ class Embedder:
             progress: is called with the number of texts done since the call before.
         """
         sequences, cut = frame_texts(self._tokenizer, [(text, None) for text in texts], max_length)
+        vectors = self.embed_sequences(sequences, progress)
+        return vectors, tell_cut(cut, len(texts), max_length)
+
+    def embed_sequences(
+        self,
+        sequences: Sequence[TokenSequence],
+        progress: Callable[[int], None] = lambda done: None,
+    ) -> Float[np.ndarray, "texts D"]:
+        """`embed` without the tokenizer."""
         nothing = np.zeros(1, np.float32)
         units = [
             Unit(number, (sequence,), nothing, nothing) for number, sequence in enumerate(sequences)
         ]
-        vectors = self._inference.run(self._variables, units, progress).logits
-        return np.concatenate(vectors), tell_cut(cut, len(texts), max_length)
+        return np.concatenate(self._inference.run(self._variables, units, progress).logits)
 
     def apply(self, variables: Any, *inputs: Array) -> HeadOutput:
         """The vectors `[B, K, D]` of packed rows, as a model gives logits."""
