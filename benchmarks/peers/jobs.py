@@ -21,9 +21,9 @@ CASES = {
     "mini-training": {"kind": "training", "size": "mini", "rows": 32, "length": 128},
     "base-inference": {"kind": "inference", "size": "base", "rows": 8, "length": 128},
     "text-training": {"kind": "training", "size": "base", "rows": 8, "length": 128, "steps": 4},
-    "embed-sentences": {"kind": "inference", "length": 256, "most": 1024},
-    "embed-tweets": {"kind": "inference", "length": 256, "most": 1024},
-    "embed-paragraphs": {"kind": "inference", "length": 256, "most": 256},
+    "embed-sentences": {"kind": "inference", "length": 256, "most": 512},
+    "embed-tweets": {"kind": "inference", "length": 256, "most": 512},
+    "embed-paragraphs": {"kind": "inference", "length": 256, "most": 192},
 }
 
 

@@ -47,6 +47,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--normalize", action="store_true", help="scale every vector to length 1 (default: no)"
     )
     parser.add_argument(
+        "--dtype",
+        choices=["float32", "bfloat16"],
+        default="float32",
+        help="of the matrix products; bfloat16 is faster where the processor has it, and vectors"
+        " differ by about a hundredth of their length (default: %(default)s)",
+    )
+    parser.add_argument(
         "--text-column", metavar="NAME", default="text", help="of tables (default: %(default)s)"
     )
     add_encoding(parser)
@@ -82,7 +89,7 @@ def run(options: argparse.Namespace) -> None:
         )
     tokenizer, more = load_model_tokenizer(options.model, loaded.config)
     embedder = Embedder(
-        BertModel(loaded.config, pooling=False),
+        BertModel(loaded.config, options.dtype, pooling=False),
         body,
         tokenizer,
         options.pooling,

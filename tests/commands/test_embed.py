@@ -48,6 +48,16 @@ def test_vectors_are_those_of_each_text_alone(bertjax_command, tmp_path, hidden,
     np.testing.assert_allclose(table["embedding"], vectors / lengths, atol=1e-5)
 
 
+def test_bfloat16_products_give_nearly_the_same_vectors(bertjax_command, tmp_path, hidden):
+    stdin = "\n".join(TEXTS).encode()
+    arguments = ("embed", "--model", TINY, "--dtype", "bfloat16", "--output", tmp_path / "x.npy")
+    assert bertjax_command(*arguments, stdin=stdin)[0] == 0
+    vectors, expected = np.load(tmp_path / "x.npy"), np.stack([each.mean(0) for each in hidden])
+    assert vectors.dtype == np.float32
+    far = np.linalg.norm(vectors - expected) / np.linalg.norm(expected)
+    assert 1e-5 < far < 0.03  # narrow products, and no more than that
+
+
 @pytest.mark.parametrize("name", ["-", "f.txt", "f.jsonl", "f.csv"])
 def test_empty_text_keeps_its_row(bertjax_command, tmp_path, name):
     texts = ["they are", "", "of", "  "]
