@@ -76,14 +76,18 @@ class Training(_Peer):
         self.model.compile(optimizer, loss, jit_compile=True)
 
     def check(self):
-        before = float(self.model.test_on_batch(self.inputs, self.labels))
+        before = self.evaluate()
         for _ in range(2):
             self.run()
-        return {"loss": before, "after": float(self.model.test_on_batch(self.inputs, self.labels))}
+        return {"loss": before, "after": self.evaluate()}
+
+    def evaluate(self):
+        self.model.reset_metrics()
+        return np.ravel(self.model.test_on_batch(self.inputs, self.labels))[0]
 
     def run(self):
         self.model.reset_metrics()
-        return float(self.model.train_on_batch(self.inputs, self.labels))
+        return np.ravel(self.model.train_on_batch(self.inputs, self.labels))[0]
 
 
 def make_peer(folder, job, dtype):
