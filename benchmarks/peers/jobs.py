@@ -20,7 +20,14 @@ CASES = {
     "base-training": {"kind": "training", "size": "base", "rows": 8, "length": 128},
     "mini-training": {"kind": "training", "size": "mini", "rows": 32, "length": 128},
     "base-inference": {"kind": "inference", "size": "base", "rows": 8, "length": 128},
-    "text-training": {"kind": "training", "size": "base", "rows": 8, "length": 128, "steps": 4},
+    "text-training": {"kind": "training", "size": "base", "rows": 8, "length": 128, "steps": 2},
+    "text-training-mini": {
+        "kind": "training",
+        "size": "mini",
+        "rows": 32,
+        "length": 128,
+        "steps": 2,
+    },
     "embed-sentences": {"kind": "inference", "length": 256, "most": 512},
     "embed-tweets": {"kind": "inference", "length": 256, "most": 512},
     "embed-paragraphs": {"kind": "inference", "length": 256, "most": 192},
@@ -102,7 +109,7 @@ def _read(case, job, options, random):
     texts, share = [], job["rows"] * job["steps"] * job["length"] if "rows" in job else 0
     for kind in kinds:
         lines = READERS[kind](options.data)
-        lines = [lines[number] for number in random.permutation(len(lines))[: job.get("most", 999)]]
+        lines = [lines[number] for number in random.permutation(len(lines))[: job.get("most")]]
         room = job["length"] - 2
         framed = [
             np.array([SPECIAL["cls"], *ids[:room], SPECIAL["sep"]])

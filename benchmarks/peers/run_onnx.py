@@ -4,6 +4,7 @@ Runs in torch's environment. Inference only.
 """
 
 import numpy as np
+import onnx
 import onnxruntime
 import torch
 from batches import by_room, load_texts, pad
@@ -85,7 +86,9 @@ def make_graph(folder, dtype):
     if dtype == "float32":
         return fused
     int8 = folder / "int8.onnx"
-    quantize_dynamic(fused, int8, weight_type=QuantType.QInt8)
+    # Shapes and types of fused nodes are unknown to it: what is not said is float32.
+    options = {"DefaultTensorType": onnx.TensorProto.FLOAT, "MatMulConstBOnly": True}
+    quantize_dynamic(fused, int8, weight_type=QuantType.QInt8, extra_options=options)
     return int8
 
 
