@@ -4,7 +4,7 @@ BIN := .venv/bin
 # jax takes seconds to import where Python may not keep what it compiled.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo test test-all test-browser test-parity lint format clean
+.PHONY: install demo test test-all test-browser test-parity bench-peers lint format clean
 .DELETE_ON_ERROR:
 
 install: .venv/.installed
@@ -58,6 +58,12 @@ test-parity: .venv-parity/.installed
 	.venv-parity/bin/python -m pip install --quiet --constraint constraints.txt \
 	  torch==2.13.0 'transformers>=5,<6'
 	touch $@
+
+# Ours beside torch, FlaxBert, keras-hub and onnxruntime; MINILM is all-MiniLM-L6-v2's directory.
+bench-peers: install
+	$(BIN)/python -m benchmarks.bench_peers --make-venvs runs/peers
+	$(BIN)/python -m benchmarks.bench_peers --venvs runs/peers --minilm $(MINILM) \
+	  --json runs/peers/figures.json
 
 lint: install
 	$(BIN)/ruff format --check .

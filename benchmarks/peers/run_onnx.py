@@ -88,7 +88,9 @@ def make_graph(folder, dtype):
     int8 = folder / "int8.onnx"
     # Shapes and types of fused nodes are unknown to it: what is not said is float32.
     options = {"DefaultTensorType": onnx.TensorProto.FLOAT, "MatMulConstBOnly": True}
-    quantize_dynamic(fused, int8, weight_type=QuantType.QInt8, extra_options=options)
+    quantize_dynamic(
+        fused, int8, per_channel=True, weight_type=QuantType.QInt8, extra_options=options
+    )
     return int8
 
 

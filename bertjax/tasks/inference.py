@@ -9,12 +9,20 @@ from jaxtyping import Float
 
 from bertjax.objectives.losses import Total
 from bertjax.tasks.task import Task
-from bertjax.tasks.units import LENGTH_STEP, Layout, Unit, make_task_batch, places_of
+from bertjax.tasks.units import (
+    LENGTH_STEP,
+    Layout,
+    Unit,
+    count_rows,
+    make_task_batch,
+    places_of,
+)
 from bertjax.text.packing import Places
 from bertjax.types import TaskBatch
 
-# Places of a batch, padding included, and the shortest row: attention is cheap up to there.
-BATCH_TOKENS, SHORTEST_ROW = 4096, 128
+# Places of a batch, padding included (a CPU is faster when a batch stays in its caches), and the
+# shortest row: attention is cheap up to there.
+BATCH_TOKENS, CPU_BATCH_TOKENS, SHORTEST_ROW = 4096, 1024, 128
 
 
 class Outputs(NamedTuple):
@@ -99,12 +107,16 @@ class Inference:
         return Outputs(logits, loss)
 
     def _layout(self, units: Sequence[Unit]) -> Layout:
-        lengths = [unit.length for unit in units]
-        total, longest = sum(lengths), max(lengths)
+        lengths = np.array([unit.length for unit in units])
+        total, longest, shortest = int(lengths.sum()), int(lengths.max()), int(lengths.min())
         length = max(longest, min(SHORTEST_ROW, total))
         length = -(-length // LENGTH_STEP) * LENGTH_STEP
         per_unit = max(len(unit.sequences) for unit in units)
-        slots = length // min(lengths) * per_unit
-        rows = max(1, min(BATCH_TOKENS // length, -(-total // length)))
+        units_per_row = length // shortest
+        # As many rows in every batch, so that the last one is as full as the others.
+        needed = count_rows(lengths, length, units_per_row)
+        most = CPU_BATCH_TOKENS if jax.default_backend() == "cpu" else BATCH_TOKENS
+        batches = -(-needed // max(1, most // length))
+        rows = -(-needed // batches)
         rows = -(-rows // self.multiple) * self.multiple
-        return Layout(rows, length, slots, per_unit)
+        return Layout(rows, length, units_per_row * per_unit, per_unit)

@@ -1,0 +1,44 @@
+"""Running a model on units: how much of its batches is padding."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bertjax.objectives.losses import Total
+from bertjax.tasks import inference
+from bertjax.tasks.units import TokenSequence, Unit
+from bertjax.types import HeadOutput
+
+
+class Counting:
+    """A model whose output for an example is its first token; it remembers the shapes it met."""
+
+    per_token = False
+
+    def __init__(self):
+        self.shapes = []
+
+    def apply(self, variables, token_ids, types, sequence_ids, positions, starts):
+        self.shapes.append(token_ids.shape)  # once a compilation
+        return HeadOutput(jnp.take_along_axis(token_ids, starts, axis=1), None)
+
+    def loss(self, logits, batch, layout):
+        return Total(jnp.zeros(()), jnp.zeros(()))
+
+
+@pytest.mark.parametrize("rows", [1, 5, 9, 33])
+def test_batches_are_full_whatever_their_number(monkeypatch, rows):
+    for name in ("BATCH_TOKENS", "CPU_BATCH_TOKENS"):
+        monkeypatch.setattr(inference, name, 8 * inference.SHORTEST_ROW)
+    nothing = np.zeros(1, np.float32)
+    numbers = range(rows * inference.SHORTEST_ROW // 16)
+    units = [
+        Unit(number, (TokenSequence(np.full(16, number, np.int32), 16),), nothing, nothing)
+        for number in numbers
+    ]
+    model, batches = Counting(), []
+    outputs = inference.Inference(model, model, pad_id=0).run({}, units, batches.append)
+    assert np.concatenate(outputs.logits).tolist() == list(numbers)
+    (shape,) = model.shapes
+    assert shape[0] <= 8
+    assert len(batches) * shape[0] * shape[1] <= 1.12 * 16 * len(units)
