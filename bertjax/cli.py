@@ -16,6 +16,7 @@ from bertjax.commands import (
     explain,
     fill_mask,
     info,
+    plan,
     predict,
     prune,
     verify,
@@ -40,6 +41,7 @@ COMMANDS = {
     "info": info,
     "verify": verify,
     "bench": bench,
+    "plan": plan,
 }
 
 

@@ -44,7 +44,7 @@ from bertjax.training.run_directory import check_run, open_run, write_provenance
 from bertjax.training.sharding import make_mesh, place_rows
 from bertjax.training.signals import STOPPED_EXIT_CODE, StopRequest, stopping_at_once
 from bertjax.training.state import TrainState, count_parameters, new_state
-from bertjax.training.steps import make_train_step
+from bertjax.training.steps import lower_step, make_train_step
 from bertjax.training.transfer import freeze, learning_rate_scales, scale_updates
 from train.command_line import parse, to_yaml
 from train.finetune_config import FinetuneConfig
@@ -189,12 +189,7 @@ def finetune(config: FinetuneConfig, data: TaskData) -> int:
         model, task, tokenizer.pad_id, place=lambda batch: place_rows(batch, mesh), multiple=places
     )
     started = time.perf_counter()
-    shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
-    take_step = (
-        jax.jit(train_step, donate_argnums=0, out_shardings=(shardings, None))
-        .lower(state, place_rows(batches[0], mesh), jnp.float32(0))
-        .compile()
-    )
+    take_step = lower_step(train_step, state, place_rows(batches[0], mesh), mesh).compile()
     progress.say(f"compiled in {time.perf_counter() - started:.1f} s")
     if config.dry_run:
         progress.say(describe_demand(take_step, flops / rate, clock))

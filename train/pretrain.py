@@ -9,10 +9,11 @@ import dataclasses
 import json
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax.sharding import Mesh
 
 from bertjax.analysis.development_config import DevelopmentConfig
@@ -49,7 +50,7 @@ from bertjax.training.run_directory import check_run, open_run, write_provenance
 from bertjax.training.sharding import MeshConfig, make_mesh, place_rows
 from bertjax.training.signals import STOPPED_EXIT_CODE, StopRequest, stopping_at_once
 from bertjax.training.state import TrainState, count_parameters, new_state
-from bertjax.training.steps import make_train_step
+from bertjax.training.steps import Step, lower_step, make_train_step
 from train.command_line import parse, to_yaml
 from train.starting_model import (
     ModelConfig,
@@ -139,27 +140,11 @@ def pretrain(config: PretrainConfig) -> int:
         config.model, config.seed, prepared, tokenizer, vocabulary
     )
     mesh = make_mesh(config.mesh)
-    _check_batches(config, mesh)
-    dtype = compute_dtype(config.dtype)
-    model = BertForPreTraining(
-        bert_config,
-        dtype,
-        remat_policy(config.remat),
-        attention=attention_backend(config.attention, bert_config),
-    )
-    optimizer = make_optimizer(config.optimizer)
+    check_batch("batch_size / accumulation", config.batch_size // config.accumulation, mesh)
+    check_batch("evaluation.batch_size", config.evaluation.batch_size, mesh)
     clock = Clock(config.budget, len(prepared.train), config.batch_size)
-    schedule = make_schedule(config.schedule, clock.total)
-    objective = PretrainingObjective(model, config.masking, vocabulary, config.seed)
-    train_step = make_train_step(
-        objective,
-        optimizer,
-        lambda now: config.optimizer.learning_rate * schedule(now),
-        config.seed,
-        microbatches=config.accumulation,
-        clip_norm=config.optimizer.clip_norm,
-        log_every=config.log_every,
-        most_skipped=config.most_skipped,
+    model, optimizer, objective, train_step = make_step(
+        config, bert_config, vocabulary, clock.total, mesh
     )
     identity = _identity(config, bert_config, prepared)
     run = Path(config.run)
@@ -189,7 +174,7 @@ def pretrain(config: PretrainConfig) -> int:
     flops = count_matmul_flops(
         bert_config, config.batch_size, length, config.masking.slots(length), examples
     )
-    rate = measure_matmul_rate(mesh, dtype)
+    rate = measure_matmul_rate(mesh, model.dtype)
     progress.say(
         f"{count_parameters(state.params):,} parameters, "
         f"{int(prepared.token_counts.sum()):,} tokens in {len(prepared.train):,} rows of {length}, "
@@ -210,12 +195,7 @@ def pretrain(config: PretrainConfig) -> int:
     batches = TrainingBatches(prepared.train, config.batch_size, config.seed, clock.most_steps)
     evaluate = make_evaluation(config.evaluation, model, vocabulary, prepared.token_counts, mesh)
     started = time.perf_counter()
-    shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
-    take_step = (
-        jax.jit(train_step, donate_argnums=0, out_shardings=(shardings, None))
-        .lower(state, place_rows(batches[0], mesh), jnp.float32(0))
-        .compile()
-    )
+    take_step = lower_step(train_step, state, place_rows(batches[0], mesh), mesh).compile()
     evaluate(state.params, prepared.validation, 1)
     progress.say(f"compiled in {time.perf_counter() - started:.1f} s")
     if config.dry_run:
@@ -312,6 +292,54 @@ def pretrain(config: PretrainConfig) -> int:
 # -------------------------------------------------------------------- what the run is made of
 
 
+class PretrainingStep(NamedTuple):
+    """A step of a run, and what it is made of."""
+
+    model: BertForPreTraining
+    optimizer: optax.GradientTransformation
+    objective: PretrainingObjective
+    take: Step
+
+
+def make_step(
+    config: PretrainConfig,
+    bert_config: BertConfig,
+    vocabulary: Vocabulary,
+    total: float,
+    mesh: Mesh,
+) -> PretrainingStep:
+    """The step of a run for the devices of a mesh, which `bertjax plan` compiles, too.
+
+    Args:
+        config: of the run.
+        bert_config: of the model.
+        vocabulary: of the rows.
+        total: the clock's value at the end of the run.
+        mesh: whose devices may be absent.
+    """
+    platform = mesh.devices.flat[0].platform
+    model = BertForPreTraining(
+        bert_config,
+        compute_dtype(config.dtype, platform),
+        remat_policy(config.remat, platform),
+        attention=attention_backend(config.attention, bert_config, platform),
+    )
+    optimizer = make_optimizer(config.optimizer)
+    schedule = make_schedule(config.schedule, total)
+    objective = PretrainingObjective(model, config.masking, vocabulary, config.seed)
+    take = make_train_step(
+        objective,
+        optimizer,
+        lambda now: config.optimizer.learning_rate * schedule(now),
+        config.seed,
+        microbatches=config.accumulation,
+        clip_norm=config.optimizer.clip_norm,
+        log_every=config.log_every,
+        most_skipped=config.most_skipped,
+    )
+    return PretrainingStep(model, optimizer, objective, take)
+
+
 def _check_rows(prepared: PreparedDirectory, config: PretrainConfig) -> None:
     for split in ("train", "validation", "test"):
         if not len(getattr(prepared, split)):
@@ -327,17 +355,14 @@ def _check_rows(prepared: PreparedDirectory, config: PretrainConfig) -> None:
         )
 
 
-def _check_batches(config: PretrainConfig, mesh: Mesh) -> None:
+def check_batch(name: str, size: int, mesh: Mesh) -> None:
+    """Raises a `UserError` unless the devices can share out the rows of a batch evenly."""
     places = mesh.shape["data"] * mesh.shape["fsdp"]
-    for name, size in (
-        ("batch_size / accumulation", config.batch_size // config.accumulation),
-        ("evaluation.batch_size", config.evaluation.batch_size),
-    ):
-        if size % places:
-            raise UserError(
-                f"{name}={size} must be a multiple of the {places} devices that share the rows out "
-                "(mesh.data x mesh.fsdp)"
-            )
+    if size % places:
+        raise UserError(
+            f"{name}={size} must be a multiple of the {places} devices that share the rows out "
+            "(mesh.data x mesh.fsdp)"
+        )
 
 
 def _identity(

@@ -83,12 +83,7 @@ def resolve_model(
     chosen = config.differing_fields()
     length = prepared.train.max_length
     if config.init is None:
-        fields = {
-            "vocab_size": tokenizer.vocab_size,
-            "pad_token_id": tokenizer.pad_id,
-            "max_position_embeddings": length,
-        }
-        bert_config = BertConfig.of_size(config.size or "mini", **(fields | chosen))
+        bert_config = shape_new_model(config, tokenizer.vocab_size, tokenizer.pad_id, length)
         params = None
         if config.start == "patterns":
             log_frequencies = unigram_log_probs(prepared.token_counts, vocabulary)
@@ -128,6 +123,18 @@ def resolve_model(
             + ("" if config.init else ", or raise model.max_position_embeddings")
         )
     return bert_config, params
+
+
+def shape_new_model(
+    config: ModelConfig, vocab_size: int, pad_token_id: int, length: int
+) -> BertConfig:
+    """The config of a new model for rows of `length` tokens, of a tokenizer of `vocab_size`."""
+    fields = {
+        "vocab_size": vocab_size,
+        "pad_token_id": pad_token_id,
+        "max_position_embeddings": length,
+    }
+    return BertConfig.of_size(config.size or "mini", **(fields | config.differing_fields()))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,31 +205,36 @@ def resolve_finetuned_model(config: FinetunedModelConfig, task: Task, seed: int)
     return FinetunedStart(bert_config, params, tokenizer, [*notes, *more])
 
 
-def compute_dtype(name: str) -> Any:
-    """The dtype of matrix products: auto = bfloat16 on GPU and TPU, float32 on CPU."""
+def compute_dtype(name: str, platform: str | None = None) -> Any:
+    """The dtype of matrix products: auto = bfloat16 on GPU and TPU, float32 on CPU.
+
+    Args:
+        name: as in a config.
+        platform: jax's name of the devices; that of the default ones when left out.
+    """
     if name == "auto":
-        return jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
+        return jnp.float32 if (platform or jax.default_backend()) == "cpu" else jnp.bfloat16
     return jnp.dtype(name)
 
 
-def remat_policy(name: str) -> str:
+def remat_policy(name: str, platform: str | None = None) -> str:
     """The key of `encoder.REMAT_POLICIES`: auto = dots on CPU, none on GPU and TPU.
 
     Writing a layer's other intermediate values down for the backward pass costs a CPU more than to
     compute them again (docs/performance.md).
     """
     if name == "auto":
-        return "dots" if jax.default_backend() == "cpu" else "none"
+        return "dots" if (platform or jax.default_backend()) == "cpu" else "none"
     return name
 
 
-def attention_backend(name: str, config: BertConfig) -> str:
+def attention_backend(name: str, config: BertConfig, platform: str | None = None) -> str:
     """The name, checked against the devices and the dropout.
 
     Raises:
         UserError: it is for other devices, or would have to drop attention probabilities.
     """
-    check_backend(name)
+    check_backend(name, platform)
     rate = config.attention_probs_dropout_prob
     if name != EXPLICIT and rate > 0:
         raise UserError(

@@ -8,11 +8,11 @@ Every backend is one function, `attention(query, key, value, sequence_ids, *, wi
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
 from jaxtyping import Array, Float
 
 from bertjax.errors import UserError
 from bertjax.kernels import blockwise, library
+from bertjax.placement import target_platform
 
 EXPLICIT = "explicit"
 EVERYWHERE = ("cpu", "gpu", "tpu")
@@ -60,7 +60,7 @@ def check_backend(name: str, platform: str | None = None) -> None:
     """
     if name not in NAMES:
         raise UserError(f"attention={name!r} is not one of {', '.join(NAMES)}")
-    platform = platform or jax.default_backend()
+    platform = platform or target_platform()
     if name != EXPLICIT and platform not in BACKENDS[name].platforms:
         here = [one for one in NAMES if one == EXPLICIT or platform in BACKENDS[one].platforms]
         raise UserError(

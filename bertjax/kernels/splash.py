@@ -1,14 +1,18 @@
 """Splash attention, jax's kernel for TPUs: memory linear in the length, far blocks are skipped."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax.experimental.pallas.ops.tpu.splash_attention import (
     splash_attention_kernel,
     splash_attention_mask,
 )
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Integer
 
 from bertjax.kernels.visibility import check_window
+from bertjax.placement import HEAD_AXIS, ROW_AXES, is_divided
 
 # A TPU's vector is as wide: lengths and blocks are multiples of it.
 _LANES = 128
@@ -25,7 +29,7 @@ def attention(
     window: int | None = None,
     interpret: bool = False,
 ) -> Float[Array, "B T N H"]:
-    """Splash attention, on TPUs.
+    """Splash attention, on TPUs; on a mesh each device takes its own rows and heads.
 
     Arguments and result as `blockwise.attention`.
 
@@ -35,6 +39,23 @@ def attention(
     Source: `jax.experimental.pallas.ops.tpu.splash_attention`.
     """
     check_window(window)
+    attend = functools.partial(_attend, window=window, interpret=interpret)
+    if is_divided():
+        # XLA cannot divide a kernel itself.
+        parts = PartitionSpec(ROW_AXES, None, HEAD_AXIS)
+        specs = (parts, parts, parts, PartitionSpec(ROW_AXES))
+        attend = jax.shard_map(attend, in_specs=specs, out_specs=parts, check_vma=False)
+    return attend(query, key, value, sequence_ids)
+
+
+def _attend(
+    query: Float[Array, "B T N H"],
+    key: Float[Array, "B T N H"],
+    value: Float[Array, "B T N H"],
+    sequence_ids: Integer[Array, "B T"],
+    window: int | None,
+    interpret: bool,
+) -> Float[Array, "B T N H"]:
     length, heads = query.shape[1], query.shape[2]
     fill = -length % _LANES
     kernel = _make_kernel(length + fill, heads, window, interpret)

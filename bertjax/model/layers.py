@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Integer, Key
 
+from bertjax.placement import divide_rows, target_platform
+
 
 def initialize_weights(standard_deviation: float) -> nn.initializers.Initializer:
     """The initializer of every kernel and embedding table: normal, cut at two standard deviations.
@@ -117,7 +119,7 @@ def hidden_dtype(dtype: DTypeLike) -> DTypeLike:
 
     The same; on a CPU, which adds and multiplies nothing narrower, at least float32.
     """
-    return jnp.promote_types(dtype, jnp.float32) if jax.default_backend() == "cpu" else dtype
+    return jnp.promote_types(dtype, jnp.float32) if target_platform() == "cpu" else dtype
 
 
 def multiply(
@@ -136,12 +138,13 @@ def multiply(
     """
     if jnp.finfo(dtype).bits >= 32:
         kernel = kernel.T if outputs_first else kernel
-        return jnp.tensordot(inputs.astype(dtype), kernel.astype(dtype), axes)
+        return divide_rows(jnp.tensordot(inputs.astype(dtype), kernel.astype(dtype), axes))
     rows = inputs.shape[: inputs.ndim - axes]
     features = kernel.shape[:1] if outputs_first else kernel.shape[axes:]
     flat = inputs.reshape(math.prod(rows), -1)
     matrix = kernel if outputs_first else kernel.reshape(flat.shape[1], -1)
-    return _multiply_narrow(dtype, outputs_first, flat, matrix).reshape(*rows, *features)
+    product = _multiply_narrow(dtype, outputs_first, flat, matrix)
+    return divide_rows(product.reshape(*rows, *features))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
@@ -186,7 +189,7 @@ def _transpose(matrix: Float[Array, "A C"]) -> Float[Array, "C A"]:
     XLA:CPU takes a transposition before a product into it, and multiplies transposed matrices in
     float32 alone, at half the rate. The other branch is for a matrix that begins with NaN.
     """
-    if jax.default_backend() != "cpu":
+    if target_platform() != "cpu":
         return matrix.T
     is_number = matrix[0, 0] == matrix[0, 0]
     return jax.lax.cond(is_number, jnp.transpose, lambda m: jnp.full_like(m.T, jnp.nan), matrix)

@@ -54,11 +54,16 @@ def _memory_of_a_device() -> int | None:
     device = jax.local_devices()[0]
     if device.platform != "cpu":
         return (device.memory_stats() or {}).get("bytes_limit")
+    whole = memory_of_machine()
+    return whole and whole // jax.local_device_count()
+
+
+def memory_of_machine() -> int | None:
+    """Bytes of memory that this machine has; None where the system does not tell."""
     try:
-        whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError):
         return None
-    return whole // jax.local_device_count()
 
 
 def _gigabytes(size: int) -> str:

@@ -76,8 +76,9 @@ def make_evaluation(
     def evaluate(params: Any, rows: RowSource, limit: int) -> tuple[dict[str, float], float]:
         started = time.perf_counter()
         batches = evaluation_batches(rows, config.batch_size, limit)
-        parts = (jax.device_get(score(params, place_rows(batch, mesh))) for batch in batches)
-        total: Scores = functools.reduce(add, parts)
+        with jax.set_mesh(mesh):
+            parts = (jax.device_get(score(params, place_rows(batch, mesh))) for batch in batches)
+            total: Scores = functools.reduce(add, parts)
         means = {name: float(part.mean()) for name, part in total._asdict().items()}
         return {
             "loss": means["mlm"] + means["nsp"],

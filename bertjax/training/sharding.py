@@ -12,11 +12,12 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from bertjax.errors import UserError
+from bertjax.placement import HEAD_AXIS, ROW_AXES
 
-AXES = ("data", "fsdp", "tensor")
+AXES = (*ROW_AXES, HEAD_AXIS)
 
 # Rows of a batch are divided over both axes that hold different rows.
-ROWS = PartitionSpec(("data", "fsdp"))
+ROWS = PartitionSpec(ROW_AXES)
 REPLICATED = PartitionSpec()
 
 # End of a parameter's path -> how its axes are divided. The first pattern that matches counts.

@@ -1,5 +1,6 @@
 """The state of a run: everything that a step changes, and nothing else."""
 
+import functools
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
@@ -75,15 +76,41 @@ def new_state(
         params: existing parameters to start from instead.
     """
 
-    def create(start: Any) -> TrainState:
-        statistics = model.init(key, jnp.zeros((1, 1), jnp.int32))
-        drawn = statistics.pop("params")
-        start = drawn if start is None else start
-        zero, window = jnp.zeros((), jnp.int32), empty_window(terms)
-        return TrainState(start, statistics, optimizer.init(start), zero, zero, zero, window)
-
+    create = functools.partial(_create_state, model, optimizer, key, terms)
     shardings = shardings_of(jax.eval_shape(create, params), mesh)
     return jax.jit(create, out_shardings=shardings)(params)
+
+
+def describe_state(
+    model: Any,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+    key: Key[Array, ""],
+    terms: Collection[str],
+) -> TrainState:
+    """What `new_state` creates, in shapes, types and shardings only; the devices may be absent."""
+    shapes = jax.eval_shape(
+        functools.partial(_create_state, model, optimizer, key, terms, params=None)
+    )
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        shapes,
+        shardings_of(shapes, mesh),
+    )
+
+
+def _create_state(
+    model: Any,
+    optimizer: optax.GradientTransformation,
+    key: Key[Array, ""],
+    terms: Collection[str],
+    params: Any,
+) -> TrainState:
+    statistics = model.init(key, jnp.zeros((1, 1), jnp.int32))
+    drawn = statistics.pop("params")
+    start = drawn if params is None else params
+    zero, window = jnp.zeros((), jnp.int32), empty_window(terms)
+    return TrainState(start, statistics, optimizer.init(start), zero, zero, zero, window)
 
 
 def count_parameters(params: Any) -> int:

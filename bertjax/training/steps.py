@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Integer, Key
 
 from bertjax.objectives.losses import Total
@@ -54,6 +55,10 @@ class StepReport(NamedTuple):
     skipped_in_a_row: Array
 
 
+# (state, batch, clock) -> the next state, and what there is to tell.
+Step = Callable[[TrainState, Any, Array], tuple[TrainState, StepReport]]
+
+
 def make_train_step(
     objective: Objective,
     optimizer: optax.GradientTransformation,
@@ -65,7 +70,7 @@ def make_train_step(
     log_every: int = 1,
     most_skipped: int = 2**31 - 1,
     dropout: bool = True,
-) -> Callable[[TrainState, Any, Array], tuple[TrainState, StepReport]]:
+) -> Step:
     """The function that `jax.jit` compiles for training.
 
     The loss is a true mean over the global batch: the counts are known before the model runs, each
@@ -171,6 +176,22 @@ def make_train_step(
         return new_state, StepReport(loss, norm, rate, in_a_row)
 
     return step
+
+
+def lower_step(step: Step, state: TrainState, batch: Any, mesh: Mesh) -> jax.stages.Lowered:
+    """The step as it is to be compiled: a state turns into the next one where it lives.
+
+    Args:
+        step: of `make_train_step`.
+        state: one, or the shapes of one with their shardings.
+        batch: likewise, placed on the mesh.
+        mesh: of both; its devices may be absent.
+    """
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
+    jitted = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
+    # What is traced asks the mesh in context which devices it is for.
+    with jax.set_mesh(mesh):
+        return jitted.lower(state, batch, jax.ShapeDtypeStruct((), jnp.float32))
 
 
 def dropout_key_of(seed: int) -> Key[Array, ""]:

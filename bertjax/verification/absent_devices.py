@@ -21,6 +21,8 @@ _CUDNN_CALLS = (
 )
 # The version that is taken to be there.
 CUDNN_VERSION = 91000
+# jax on a v4 takes both cores of a chip as one device; libtpu by itself takes them as two.
+_TOPOLOGY_OPTIONS = {"v4": {"chip_config_name": "megacore"}}
 
 
 def has_libtpu() -> bool:
@@ -44,8 +46,9 @@ def tpu_devices(topology: str) -> Sequence[jax.Device]:
     # There is no metadata server to ask on a machine that is no TPU's host.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     try:
+        options = _TOPOLOGY_OPTIONS.get(topology.partition(":")[0], {})
         with _quiet():
-            return topologies.get_topology_desc(topology, platform="tpu").devices
+            return topologies.get_topology_desc(topology, platform="tpu", **options).devices
     except Exception as error:  # the library's own classes are not public
         reason = str(error).splitlines()[0]
         raise UserError(

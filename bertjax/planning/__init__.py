@@ -1,0 +1,1 @@
+"""What a training run needs of devices that need not be there: memory, communication, time."""

@@ -1,0 +1,56 @@
+"""What the chips can do, as their maker publishes it."""
+
+from typing import NamedTuple
+
+from bertjax.errors import UserError
+
+_GIB = 1 << 30
+
+
+class Chip(NamedTuple):
+    """A TPU chip.
+
+    Attributes:
+        name: as in a topology, "v5e" for instance.
+        memory: bytes of HBM. A compiler keeps some of them for itself.
+        memory_rate: bytes a second between HBM and chip.
+        flops: floating-point operations a second, bfloat16 matrix products.
+        link_rate: bytes a second that a chip sends to its neighbours in the slice, all its links
+            together; as much comes in at the same time.
+        source: where the figures stand.
+    """
+
+    name: str
+    memory: int
+    memory_rate: float
+    flops: float
+    link_rate: float
+    source: str
+
+
+# Google publishes the rate of the links for both directions together; half of it is `link_rate`.
+CHIPS = {
+    "v4": Chip(
+        "v4", 32 * _GIB, 1200e9, 275e12, 300e9,
+        "cloud.google.com/tpu/docs/v4; links: Jouppi et al. 2023 (arXiv:2304.01433), table 4,"
+        " 6 of 50 GB/s",
+    ),
+    "v5e": Chip("v5e", 16 * _GIB, 819e9, 197e12, 200e9, "cloud.google.com/tpu/docs/v5e"),
+    "v5p": Chip("v5p", 95 * _GIB, 2765e9, 459e12, 600e9, "cloud.google.com/tpu/docs/v5p"),
+    "v6e": Chip("v6e", 32 * _GIB, 1640e9, 918e12, 400e9, "cloud.google.com/tpu/docs/v6e"),
+}  # fmt: skip
+
+
+def chip_of(topology: str) -> Chip:
+    """The chip of a topology such as "v5e:4x4".
+
+    Raises:
+        UserError: no generation that has figures here.
+    """
+    name = topology.partition(":")[0]
+    if name not in CHIPS:
+        raise UserError(
+            f"topology {topology!r}: a topology is one of {', '.join(CHIPS)}, a colon and the shape"
+            " of the slice, as v5e:4x4, v6e:2x2, v4:2x2x1 or v5p:2x2x2"
+        )
+    return CHIPS[name]

@@ -1,0 +1,137 @@
+"""A training step compiled for devices that need not be there: its memory, its communication."""
+
+import time
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+
+from bertjax.planning.collectives import Collective, read_collectives
+from bertjax.training.sharding import ROWS
+from bertjax.training.state import TrainState
+from bertjax.training.steps import Step, lower_step
+from bertjax.types import RowBatch
+
+# What rows come as from a prepared directory (bertjax.text.rows): (is it [T] or [K] or [], type).
+_COLUMNS = RowBatch(
+    token_ids=("T", np.int32),
+    token_type_ids=("T", np.uint8),
+    sequence_ids=("T", np.uint8),
+    position_ids=("T", np.uint16),
+    example_starts=("K", np.uint16),
+    next_sentence_labels=("K", np.int8),
+    row_numbers=("", np.uint32),
+    epochs=("", np.uint32),
+)
+
+
+class Memory(NamedTuple):
+    """Bytes on each device during a step.
+
+    Attributes:
+        parameters: of the model.
+        optimizer: its moments.
+        batch: the rows of a step.
+        other: what else stays: step counts and, on a TPU, what fills up the tiles of the arrays.
+        results: those that do not take the place of an argument.
+        temporaries: activations kept for the backward pass, gradients, room to work in.
+        code: the program.
+    """
+
+    parameters: int
+    optimizer: int
+    batch: int
+    other: int
+    results: int
+    temporaries: int
+    code: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return sum(self)
+
+
+class CompiledStep(NamedTuple):
+    """What the compiler tells of a step.
+
+    Attributes:
+        memory: on each device; None where the step does not fit.
+        collectives: of a step, each device's.
+        arguments: bytes of the arguments on each device, as `Memory` has them.
+        seconds: that it took to trace, lower and compile.
+        once_flops: what XLA counts, which takes every loop for one round.
+        refusal: the compiler's reason why it does not fit.
+    """
+
+    memory: Memory | None
+    collectives: list[Collective]
+    seconds: float
+    once_flops: float
+    refusal: str
+
+
+def describe_batch(rows: int, length: int, examples: int, mesh: Mesh) -> RowBatch:
+    """A batch of `rows` rows of `length` tokens, in shapes, types and shardings only."""
+    sharding = NamedSharding(mesh, ROWS)
+    widths = {"T": (length,), "K": (examples,), "": ()}
+    return RowBatch(
+        *(
+            jax.ShapeDtypeStruct((rows, *widths[axis]), dtype, sharding=sharding)
+            for axis, dtype in _COLUMNS
+        )
+    )
+
+
+def compile_step(step: Step, state: TrainState, batch: RowBatch, mesh: Mesh) -> CompiledStep:
+    """Compiles the step for the mesh, and reads what it needs.
+
+    Args:
+        step: of `training.steps.make_train_step`.
+        state: of `training.state.describe_state`.
+        batch: of `describe_batch`.
+        mesh: of both.
+    """
+    started = time.perf_counter()
+    lowered = lower_step(step, state, batch, mesh)
+    try:
+        compiled = lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        reason = str(error).splitlines()[0].rpartition("CompileTimeHbmOom: ")[2]
+        return CompiledStep(None, [], time.perf_counter() - started, 0.0, reason)
+    seconds = time.perf_counter() - started
+    return CompiledStep(
+        _measure_memory(compiled.memory_analysis(), state, batch),
+        read_collectives(compiled.as_text(), mesh.devices.size),
+        seconds,
+        (compiled.cost_analysis() or {}).get("flops", 0.0),
+        "",
+    )
+
+
+def bytes_on_a_device(tree: Any) -> int:
+    """Bytes of the part of every leaf that one device holds."""
+    return sum(
+        int(np.prod(leaf.sharding.shard_shape(leaf.shape))) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(tree)
+    )
+
+
+def _measure_memory(told: Any, state: TrainState, batch: RowBatch) -> Memory:
+    parameters, optimizer = (
+        bytes_on_a_device(state.params),
+        bytes_on_a_device(state.optimizer_state),
+    )
+    rows = bytes_on_a_device(batch)
+    return Memory(
+        parameters,
+        optimizer,
+        rows,
+        told.argument_size_in_bytes - parameters - optimizer - rows,
+        told.output_size_in_bytes - told.alias_size_in_bytes,
+        told.temp_size_in_bytes,
+        told.generated_code_size_in_bytes,
+    )

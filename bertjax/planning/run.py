@@ -1,0 +1,302 @@
+"""The run that `bertjax plan` is asked about, as `train.pretrain` would make it.
+
+This file and no other of `bertjax` imports `train`: what is planned has to be what is trained.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import importlib.metadata
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import yaml
+from jax.sharding import Mesh
+
+from bertjax.config import BertConfig
+from bertjax.errors import UserError
+from bertjax.interop.huggingface import inspect_model_directory
+from bertjax.objectives.masking import Vocabulary
+from bertjax.planning.chips import Chip, chip_of
+from bertjax.planning.plan import bound_step, find_largest_batch, fits
+from bertjax.planning.program import CompiledStep, compile_step, describe_batch
+from bertjax.text.preparation_options import RowConfig
+from bertjax.text.rows import open_prepared
+from bertjax.text.tokenizer import load_tokenizer
+from bertjax.training.budget import Clock
+from bertjax.training.demand import memory_of_machine
+from bertjax.training.metrics import count_matmul_flops
+from bertjax.training.sharding import AXES, make_mesh
+from bertjax.training.state import count_parameters, describe_state
+from bertjax.verification.absent_devices import tpu_devices
+from train.command_line import parse
+from train.pretrain import PretrainConfig, check_batch, make_step
+from train.starting_model import shape_new_model
+
+# A stand-in for a tokenizer: where [MASK] and the other special tokens are changes no program.
+_PAD_ID, _MASK_ID, _SPECIAL_IDS = 0, 4, range(5)
+# Of a prepared directory that is not there.
+DEFAULT_LENGTH, DEFAULT_VOCABULARY = 512, 30_000
+# Rows of a corpus that is not there, of which only the length of a schedule in epochs depends.
+_SOME_ROWS = 1_000_000
+
+
+class Devices(NamedTuple):
+    """What is planned for.
+
+    Attributes:
+        name: as given.
+        devices: jax's.
+        chip: their figures; None of CPU devices.
+        available: bytes that each has.
+    """
+
+    name: str
+    devices: Sequence[Any]
+    chip: Chip | None
+    available: int
+
+
+class Rows(NamedTuple):
+    """What the model is made for: T, K, V, and what masking must know."""
+
+    length: int
+    examples: int
+    vocabulary: Vocabulary
+    pad_id: int
+    count: int
+
+
+class PlannedRun(NamedTuple):
+    """A run with its devices: nothing is compiled yet."""
+
+    devices: Devices
+    config: PretrainConfig
+    bert_config: BertConfig
+    rows: Rows
+    mesh: Mesh
+    notes: list[str]
+
+    def plan(self, search: int, progress: Callable[[], None]) -> dict[str, Any]:
+        """Compiles the step, and `search` more for the largest batch; all that is known of it.
+
+        Args:
+            search: the most compilations beside the first.
+            progress: is called after each of them, and for each that was not needed.
+        """
+        config, rows, mesh, places = self.config, self.rows, self.mesh, self.devices
+        clock = Clock(config.budget, rows.count, config.batch_size)
+        step = make_step(config, self.bert_config, rows.vocabulary, clock.total, mesh)
+        key = jax.random.key(config.seed)
+        state = describe_state(step.model, step.optimizer, mesh, key, step.objective.terms)
+
+        def compile_rows(size: int) -> CompiledStep:
+            batch = describe_batch(size, rows.length, rows.examples, mesh)
+            compiled = compile_step(step.take, state, batch, mesh)
+            progress()
+            return compiled
+
+        compiled = compile_rows(config.batch_size)
+        largest = None
+        if search:
+            unit = mesh.shape["data"] * mesh.shape["fsdp"] * config.accumulation
+            largest = find_largest_batch(
+                compile_rows, compiled, config.batch_size, unit, places.available, search
+            )
+            for _ in range(search - largest.compilations):
+                progress()
+        slots = config.masking.slots(rows.length)
+        flops = count_matmul_flops(
+            self.bert_config, config.batch_size, rows.length, slots, rows.examples
+        )
+        memory, chip, bounds = compiled.memory, places.chip, None
+        if memory is not None and chip is not None:
+            bounds = bound_step(chip, flops / mesh.devices.size, memory, compiled.collectives)
+        return {
+            "versions": _versions(),
+            "devices": places.name,
+            "device_count": mesh.devices.size,
+            "chip": chip and chip._asdict(),
+            "mesh": dict(mesh.shape),
+            "rows": config.batch_size,
+            "microbatches": config.accumulation,
+            "length": rows.length,
+            "examples": rows.examples,
+            "vocab_size": self.bert_config.vocab_size,
+            "parameters": count_parameters(state.params),
+            "dtype": jnp.dtype(step.model.dtype).name,
+            "remat": step.model.remat,
+            "attention": step.model.attention,
+            "compile_seconds": compiled.seconds,
+            "memory": memory and {**memory._asdict(), "total": memory.total},
+            "available_bytes": places.available,
+            "fits": fits(compiled, places.available),
+            "refusal": compiled.refusal or None,
+            "largest_batch": largest and largest._asdict(),
+            "matmul_flops_per_device": flops / mesh.devices.size,
+            "xla_flops_loops_once": compiled.once_flops,
+            "collectives": [one._asdict() for one in compiled.collectives],
+            "sent_bytes": sum(one.sent for one in compiled.collectives),
+            "seconds_at_least": bounds
+            and {
+                **bounds._asdict(),
+                "overlapped": bounds.overlapped,
+                "in_turn": bounds.in_turn,
+            },
+            "tokens_per_second_at_most": bounds
+            and config.batch_size * rows.length / bounds.overlapped,
+            "notes": self.notes,
+        }
+
+
+def open_devices(name: str) -> Devices:
+    """The devices of a TPU slice, or CPU devices of this machine for "cpu:8".
+
+    Raises:
+        UserError: there are no such devices.
+    """
+    platform, _, number = name.partition(":")
+    if platform == "cpu":
+        if not number.isdecimal() or not int(number):
+            raise UserError(f"--devices {name}: name a number of CPU devices, as cpu:8")
+        return _open_cpu(name, int(number))
+    chip = chip_of(name)
+    # jax's own work, the drawing of keys for instance, is the CPU's.
+    jax.config.update("jax_platforms", "cpu")
+    return Devices(name, tpu_devices(name), chip, chip.memory)
+
+
+def _open_cpu(name: str, number: int) -> Devices:
+    with contextlib.suppress(RuntimeError):  # they are open already: there may be enough of them
+        jax.config.update("jax_num_cpu_devices", number)
+    devices = jax.devices("cpu")
+    if len(devices) < number:
+        raise UserError(f"--devices {name}: this process has {len(devices)} CPU devices already")
+    memory = memory_of_machine()
+    return Devices(name, devices[:number], None, memory // number)
+
+
+def read_run(options: argparse.Namespace, devices: Devices, layout: str | None) -> PlannedRun:
+    """The run that the options describe, on a mesh of that layout.
+
+    Raises:
+        UserError: what `train.pretrain` would refuse, as far as it can be known without the data.
+    """
+    config = _read_config(options, devices, layout)
+    mesh = make_mesh(config.mesh, devices.devices)
+    notes: list[str] = []
+    rows = _read_rows(options, config, notes)
+    bert_config = _read_model(config, rows)
+    places = mesh.shape["data"] * mesh.shape["fsdp"]
+    check_batch("batch_size / accumulation", config.batch_size // config.accumulation, mesh)
+    if config.evaluation.batch_size % places:
+        notes.append(
+            f"evaluation.batch_size={config.evaluation.batch_size} is no multiple of the {places}"
+            " devices that share the rows out: the run will refuse it"
+        )
+    return PlannedRun(devices, config, bert_config, rows, mesh, notes)
+
+
+def _read_config(
+    options: argparse.Namespace, devices: Devices, layout: str | None
+) -> PretrainConfig:
+    given = {"data": options.data or "", "run": ""} | _read_fields(options.fields)
+    path = Path(options.config)
+    if path.is_file() and not options.data:
+        with contextlib.suppress(yaml.YAMLError, UnicodeDecodeError):  # told by `parse`
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            if isinstance(content, dict) and "data" in content:
+                del given["data"]
+    if layout is not None:
+        given |= _read_layout(layout, len(devices.devices))
+    if options.rows_per_device is not None:
+        given["batch_size"] = str(options.rows_per_device * len(devices.devices))
+    if options.batch_size is not None:
+        given["batch_size"] = str(options.batch_size)
+    words = [f"--{name}={text}" for name, text in given.items()]
+    return parse(PretrainConfig, "", ["--config", options.config, *words])
+
+
+def _read_fields(words: Sequence[str]) -> dict[str, str]:
+    fields = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not equals:
+            raise UserError(f"--set {word}: give FIELD=VALUE, as mesh.fsdp=4")
+        fields[name] = text
+    return fields
+
+
+def _read_layout(layout: str, devices: int) -> dict[str, str]:
+    """The fields of `mesh` for a word as data or 4x2x2."""
+    if layout in AXES:
+        fixed = {f"mesh.{axis}": "1" for axis in AXES}
+        return fixed | {f"mesh.{layout}": str(devices)}
+    sizes = layout.split("x")
+    if len(sizes) != len(AXES) or not all(size.isdecimal() for size in sizes):
+        raise UserError(
+            f"--mesh {layout}: give {', '.join(AXES)} for all devices on that axis, or the sizes of"
+            " the three, as 4x2x2"
+        )
+    return {f"mesh.{axis}": size for axis, size in zip(AXES, sizes, strict=True)}
+
+
+def _read_rows(options: argparse.Namespace, config: PretrainConfig, notes: list[str]) -> Rows:
+    """Those of the prepared directory, or of options and defaults where it is not there."""
+    told = {
+        name: value
+        for name in ("length", "vocab_size", "examples")
+        if (value := getattr(options, name)) is not None
+    }
+    if options.data or (config.data and Path(config.data).is_dir()):
+        prepared = open_prepared(config.data)
+        if told:
+            raise UserError(
+                f"{', '.join(told)}: {config.data} has its own; leave it out, or leave the data out"
+            )
+        tokenizer = load_tokenizer(prepared.tokenizer_path)
+        train = prepared.train
+        return Rows(
+            train.max_length, train.examples_per_row, Vocabulary.of(tokenizer), tokenizer.pad_id,
+            len(train),
+        )  # fmt: skip
+    length, size = told.get("length", DEFAULT_LENGTH), told.get("vocab_size", DEFAULT_VOCABULARY)
+    wanted = RowConfig(max_length=length, examples_per_row=told.get("examples"))
+    if size <= len(_SPECIAL_IDS):
+        raise UserError(
+            f"--vocab-size {size} must be more than the {len(_SPECIAL_IDS)} special tokens"
+        )
+    notes.append(
+        f"no prepared directory: rows of {length} tokens with at most {wanted.examples_per_row}"
+        f" examples, and a vocabulary of {size:,}, are taken for granted"
+    )
+    vocabulary = Vocabulary(size, _MASK_ID, list(_SPECIAL_IDS), np.zeros(size, bool))
+    return Rows(length, wanted.examples_per_row, vocabulary, _PAD_ID, _SOME_ROWS)
+
+
+def _read_model(config: PretrainConfig, rows: Rows) -> BertConfig:
+    if config.model.init is not None:
+        found = inspect_model_directory(config.model.init).config
+        bert_config = dataclasses.replace(found, **config.model.differing_fields())
+    else:
+        bert_config = shape_new_model(config.model, rows.vocabulary.size, rows.pad_id, rows.length)
+    if rows.length > bert_config.max_position_embeddings:
+        raise UserError(
+            f"rows of {rows.length} tokens do not fit the model's max_position_embeddings="
+            f"{bert_config.max_position_embeddings}; pass --length"
+            f" {bert_config.max_position_embeddings}"
+        )
+    return bert_config
+
+
+def _versions() -> dict[str, str]:
+    names = ("bertjax", "jax", "libtpu")
+    found = {}
+    for name in names:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
