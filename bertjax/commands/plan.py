@@ -13,6 +13,7 @@ DEFAULT_TOPOLOGY = "v5e:4x4"
 # As `planning.run`, which takes seconds to import.
 _LENGTH, _VOCABULARY = 512, 30_000
 _SEARCH = 4
+_TABLE_WIDTH = 132
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -103,30 +104,34 @@ def run(options: argparse.Namespace) -> int:
 def _print_table(plans: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
+    out = console()
+    if not out.is_terminal:  # nothing is cut off in a file
+        out.width = max(out.width, _TABLE_WIDTH)
     table = Table(box=None, pad_edge=False, header_style="dim")
+    words = ("devices", "mesh", "fits")
     for name in (
-        "devices", "mesh", "rows", "state", "temporaries", "total GB", "fits", "sent MB",
-        "products", "memory", "links ms", "at least", "tokens/s",
+        "devices", "mesh", "rows", "stays GB", "temporary", "total", "fits", "sent MB",
+        "products ms", "memory", "links", "longest", "Mtoken/s",
     ):  # fmt: skip
-        table.add_column(name, justify="left" if name in ("devices", "mesh", "fits") else "right")
+        table.add_column(name, justify="left" if name in words else "right")
     for plan in plans:
         memory, bounds = plan["memory"], plan["seconds_at_least"]
         cells = [plan["devices"], _mesh(plan), f"{plan['rows']:,}"]
         if memory is None:
             table.add_row(*cells, "", "", "", "no")
             continue
-        state = memory["total"] - memory["temporaries"] - memory["code"]
-        cells += [f"{value / 1e9:.2f}" for value in (state, memory["temporaries"])]
-        cells += [f"{memory['total'] / 1e9:.2f}", "yes" if plan["fits"] else "no"]
-        cells += [f"{plan['sent_bytes'] / 1e6:,.0f}"]
+        stays = memory["total"] - memory["temporaries"] - memory["code"]
+        sizes = stays, memory["temporaries"], memory["total"]
+        cells += [f"{size / 1e9:,.3f}" for size in sizes]
+        cells += ["yes" if plan["fits"] else "no", f"{plan['sent_bytes'] / 1e6:,.1f}"]
         if bounds:
             times = ("products", "memory", "links", "overlapped")
-            cells += [f"{1e3 * bounds[name]:.2f}" for name in times]
-            cells += [f"{plan['tokens_per_second_at_most']:,.0f}"]
+            cells += [f"{1e3 * bounds[name]:,.2f}" for name in times]
+            cells += [f"{plan['tokens_per_second_at_most'] / 1e6:,.2f}"]
         table.add_row(*cells)
-    console().print(table)
+    out.print(table)
     for note in dict.fromkeys(note for plan in plans for note in plan["notes"]):
-        console().print(note)
+        out.print(note)
 
 
 def _print_plan(plan: dict[str, Any]) -> None:
@@ -135,56 +140,67 @@ def _print_plan(plan: dict[str, Any]) -> None:
 
     out = console()
     out.print(
-        f"{plan['parameters']:,} parameters in {plan['dtype']} (remat {plan['remat']}, attention"
-        f" {plan['attention']}); {plan['rows']:,} rows of {plan['length']} tokens a step, in"
-        f" {plan['microbatches']} part(s), vocabulary of {plan['vocab_size']:,}\n"
+        f"{plan['parameters']:,} parameters; products in {plan['dtype']}, remat {plan['remat']},"
+        f" attention {plan['attention']}\n"
+        f"{plan['rows']:,} rows of {plan['length']:,} tokens a step, {plan['microbatches']}"
+        f" microbatch(es); vocabulary of {plan['vocab_size']:,}\n"
         f"{plan['devices']}: {plan['device_count']} device(s), mesh {_mesh(plan)}; compiled in"
         f" {plan['compile_seconds']:.1f} s\n"
     )
-    memory, available = plan["memory"], plan["available_bytes"]
+    memory = plan["memory"]
     if memory is None:
         out.print(Text(f"does not fit: {plan['refusal']}", "bold red"))
     else:
-        table = Table("memory on each device", "GB", box=None, pad_edge=False, header_style="dim")
-        table.columns[1].justify = "right"
-        for name, value in memory.items():
-            table.add_row(name, f"{value / 1e9:.3f}")
-        table.add_row("there is", f"{available / 1e9:.3f}")
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        table.add_column("memory on each device")
+        table.add_column("MB", justify="right")
+        for name, size in {**memory, "there is": plan["available_bytes"]}.items():
+            table.add_row(name, f"{size / 1e6:,.1f}")
         out.print(table)
-        said = Text("it fits", "green") if plan["fits"] else Text("does not fit", "bold red")
-        out.print(said)
+        fits = plan["fits"]
+        out.print(Text("it fits" if fits else "does not fit", "green" if fits else "bold red"))
     _print_largest(plan)
-    if memory is None:
-        return
-    out.print()
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("a step of each device", "times", "MB put in", "MB sent at least"):
-        table.add_column(name, justify="left" if name.startswith("a ") else "right")
-    for one in plan["collectives"]:
-        table.add_row(
-            one["kind"], f"{one['count']:,}", f"{one['bytes'] / 1e6:,.1f}",
-            f"{one['sent'] / 1e6:,.1f}",
-        )  # fmt: skip
-    if plan["collectives"]:
-        out.print(table)
-    else:
-        out.print("the devices have nothing to say to each other")
-    out.print(f"\nmatrix products: {plan['matmul_flops_per_device']:.4g} FLOP on each device")
-    bounds = plan["seconds_at_least"]
-    if bounds:
-        chip = plan["chip"]
-        for name, rate in (
-            ("products", f"{chip['flops'] / 1e12:.0f} TFLOP/s in bfloat16"),
-            ("memory", f"{chip['memory_rate'] / 1e9:,.0f} GB/s; all that stays and all temporaries,"
-             " once in, once out"),
-            ("links", f"{chip['link_rate'] / 1e9:.0f} GB/s, all links of a chip busy"),
-            ("overlapped", "the longest of the three: no step can be faster"),
-            ("in_turn", "their sum, when nothing overlaps"),
-        ):  # fmt: skip
-            out.print(f"{name.replace('_', ' '):<10} {1e3 * bounds[name]:>10.2f} ms  {rate}")
-        out.print(f"at most {plan['tokens_per_second_at_most']:,.0f} tokens a second")
+    if memory is not None:
+        _print_talk(plan)
+        _print_bounds(plan)
     for note in plan["notes"]:
         out.print(note)
+
+
+def _print_talk(plan: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    if not plan["collectives"]:
+        console().print("\nthe devices have nothing to say to each other")
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("in a step, each device")
+    for name in ("times", "MB put in", "MB sent"):
+        table.add_column(name, justify="right")
+    for one in plan["collectives"]:
+        sizes = (f"{one[name] / 1e6:,.1f}" for name in ("bytes", "sent"))
+        table.add_row(one["kind"], f"{one['count']:,}", *sizes)
+    console().print()
+    console().print(table)
+
+
+def _print_bounds(plan: dict[str, Any]) -> None:
+    out, bounds, chip = console(), plan["seconds_at_least"], plan["chip"]
+    out.print(f"\nmatrix products: {plan['matmul_flops_per_device']:.4g} FLOP on each device")
+    if bounds is None:
+        return
+    out.print("a step takes at the least")
+    for name, reason in (
+        ("products", f"at {chip['flops'] / 1e12:,.0f} TFLOP/s, bfloat16"),
+        ("memory", f"at {chip['memory_rate'] / 1e9:,.0f} GB/s: what stays and what is temporary,"
+         " once in and once out"),
+        ("links", f"at {chip['link_rate'] / 1e9:,.0f} GB/s out of a chip, all its links busy"),
+        ("overlapped", "the longest of them: no step is faster"),
+        ("in turn", "one after the other"),
+    ):  # fmt: skip
+        milliseconds = 1e3 * bounds[name.replace(" ", "_")]
+        out.print(f"  {name:<10} {milliseconds:>10,.3f} ms  {reason}")
+    out.print(f"at most {plan['tokens_per_second_at_most']:,.0f} tokens a second")
 
 
 def _print_largest(plan: dict[str, Any]) -> None:

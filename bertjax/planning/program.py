@@ -59,7 +59,6 @@ class CompiledStep(NamedTuple):
     Attributes:
         memory: on each device; None where the step does not fit.
         collectives: of a step, each device's.
-        arguments: bytes of the arguments on each device, as `Memory` has them.
         seconds: that it took to trace, lower and compile.
         once_flops: what XLA counts, which takes every loop for one round.
         refusal: the compiler's reason why it does not fit.

@@ -10,9 +10,9 @@ from bertjax.objectives.losses import Total
 from bertjax.objectives.masking import EVALUATION_SEED, MaskingConfig, mask_tokens
 from bertjax.objectives.pretraining import make_eval_step
 from bertjax.training.batches import evaluation_batches
-from bertjax.training.sharding import place_rows, shardings_of
+from bertjax.training.sharding import MeshConfig, make_mesh, place_rows, shardings_of
 from bertjax.training.state import TrainState, empty_window
-from bertjax.training.steps import make_train_step
+from bertjax.training.steps import lower_step, make_train_step
 
 RATE_1 = jnp.float32(10)  # the clock at which the steps of these tests have a rate of 1
 
@@ -132,9 +132,13 @@ def test_small_gradient_is_not_scaled_up(clipping_step, step, start, rows):
     assert_trees_close(change_of(state, before), expected, 1e-4)
 
 
-def test_eight_devices_give_what_one_gives(step, start, rows, taken, eight_devices):
-    placed = jax.device_put(start, shardings_of(start, eight_devices))
-    state, report = step(placed, place_rows(rows, eight_devices), RATE_1)
+@pytest.mark.parametrize("axes", [(2, 2, 2), (1, 4, 2)])
+def test_eight_devices_give_what_one_gives(step, start, rows, taken, axes):
+    mesh = make_mesh(MeshConfig(*axes))
+    # A copy, as the step takes the state's memory for the new one.
+    placed = jax.device_put(jax.tree.map(jnp.copy, start), shardings_of(start, mesh))
+    take = lower_step(step, placed, place_rows(rows, mesh), mesh).compile()
+    state, report = take(placed, place_rows(rows, mesh), RATE_1)
     assert len(report.loss.sharding.device_set) == 8
     assert float(report.loss) == pytest.approx(float(taken[1].loss), rel=1e-6)
     assert float(report.gradient_norm) == pytest.approx(float(taken[1].gradient_norm), rel=1e-5)

@@ -1,0 +1,91 @@
+"""The roofline by hand, and the search for the largest batch on memories made up."""
+
+import pytest
+
+from bertjax.errors import UserError
+from bertjax.planning.chips import CHIPS, Chip, chip_of
+from bertjax.planning.collectives import Collective
+from bertjax.planning.plan import bound_step, find_largest_batch
+from bertjax.planning.program import CompiledStep, Memory
+
+SLOW = Chip("slow", memory=1000, memory_rate=10.0, flops=100.0, link_rate=4.0, source="")
+
+
+def step_of(temporaries):
+    return CompiledStep(Memory(100, 200, 8, 2, 0, temporaries, 30), [], 1.0, 0.0, "")
+
+
+REFUSED = CompiledStep(None, [], 1.0, 0.0, "too large")
+
+
+def test_roofline_is_the_slowest_of_three():
+    links = [Collective("all-reduce", 3, 30, 60), Collective("all-gather", 1, 5, 20)]
+    bounds = bound_step(SLOW, 5000.0, step_of(400), links)
+    assert bounds.products == 5000 / 100
+    # All that stays is read and written, and so are temporaries; the program is neither.
+    assert bounds.memory == 2 * (100 + 200 + 8 + 2 + 400) / 10
+    assert bounds.links == (60 + 20) / 4
+    assert bounds.overlapped == bounds.memory
+    assert bounds.in_turn == 50 + 142 + 20
+
+
+def test_every_generation_has_its_figures():
+    assert set(CHIPS) == {"v4", "v5e", "v5p", "v6e"}
+    for name, chip in CHIPS.items():
+        assert chip.name == name
+        assert "cloud.google.com" in chip.source
+        # A roofline's ridge: so many operations a byte of HBM, a hundred and more on all of them.
+        assert 100 < chip.flops / chip.memory_rate < 1000
+        assert 2 < chip.memory_rate / chip.link_rate < 10
+    assert chip_of("v5p:2x2x2") == CHIPS["v5p"]
+    with pytest.raises(UserError, match=r"'v9:2x2'.*one of v4, v5e, v5p, v6e.*as v5e:4x4"):
+        chip_of("v9:2x2")
+
+
+def search(temporaries, first, unit=8, available=1000, most=6):
+    """Of a step with `temporaries(rows)` bytes; also the sizes that were compiled."""
+    tried = []
+
+    def compile_rows(rows):
+        size = temporaries(rows)
+        return REFUSED if size is None else step_of(size)
+
+    def note(rows):
+        tried.append(rows)
+        return compile_rows(rows)
+
+    found = find_largest_batch(note, compile_rows(first), first, unit, available, most)
+    return found, tried
+
+
+def test_straight_line_leads_to_the_largest_batch_at_once():
+    # 340 bytes stay: 660 are left, 66 rows of 10; 64 is the last multiple of 8.
+    found, tried = search(lambda rows: 10 * rows, first=16)
+    assert (found.fits, found.fails) == (64, 72)
+    assert tried == [64, 72]
+    assert found.compilations == 2
+
+
+def test_search_goes_down_from_what_does_not_fit():
+    found, tried = search(lambda rows: 10 * rows if rows < 50 else None, first=256)
+    assert (found.fits, found.fails) == (48, 56)
+    assert tried == [128, 64, 32, 56, 48]
+
+
+def test_memory_that_bends_near_the_limit_is_followed():
+    # Beyond 32 rows the compiler computes again what it did not keep.
+    found, tried = search(lambda rows: min(10 * rows, 320 + 2 * (rows - 32)), first=16, most=9)
+    assert found.fits == 200
+    assert found.fails == 208
+    assert len(tried) <= 7
+
+
+def test_search_ends_when_its_compilations_are_spent():
+    found, tried = search(lambda rows: rows if rows < 500 else None, first=8, most=1)
+    assert len(tried) == found.compilations == 1
+
+
+def test_nothing_fits():
+    found, tried = search(lambda rows: None, first=32)
+    assert (found.fits, found.fails) == (0, 8)
+    assert tried == [16, 8]

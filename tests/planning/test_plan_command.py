@@ -1,0 +1,162 @@
+"""`bertjax plan` as one uses it: CPU devices everywhere, TPUs where their compiler is installed."""
+
+import json
+
+import pytest
+
+from bertjax.model.layers import hidden_dtype
+from bertjax.verification import absent_devices
+
+CONFIG = """\
+model: {hidden_size: 32, num_hidden_layers: 2, num_attention_heads: 4, intermediate_size: 64,
+        attention_probs_dropout_prob: 0.0}
+budget: {steps: 10}
+batch_size: 16
+evaluation: {batch_size: 4}
+"""
+ROWS = ("--length", 16, "--vocab-size", 96)
+
+needs_libtpu = pytest.mark.skipif(
+    not absent_devices.has_libtpu(), reason="libtpu is not installed: make test-plan"
+)
+
+
+@pytest.fixture
+def config_file(tmp_path):
+    path = tmp_path / "small.yaml"
+    path.write_text(CONFIG)
+    return path
+
+
+@pytest.fixture
+def plan(bertjax_command, config_file):
+    def run(*arguments):
+        return bertjax_command("plan", "--config", config_file, *ROWS, *arguments)
+
+    return run
+
+
+def test_plan_for_cpu_devices_is_complete(plan):
+    code, out, err = plan("--devices", "cpu:8", "--mesh", "2x2x2", "--search", 0, "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["mesh"] == {"data": 2, "fsdp": 2, "tensor": 2}
+    assert (found["rows"], found["length"], found["examples"]) == (16, 16, 2)
+    assert (found["dtype"], found["remat"]) == ("float32", "dots")
+    memory = found["memory"]
+    total = memory.pop("total")
+    assert total == sum(memory.values())
+    assert memory["optimizer"] >= 2 * memory["parameters"]
+    # Parameters that are divided lie on all devices together once, on each data replica.
+    assert found["parameters"] * 4 / 4 <= memory["parameters"] < found["parameters"] * 4 / 3
+    assert found["fits"]
+    assert found["available_bytes"] > total
+    assert {one["kind"] for one in found["collectives"]} >= {"all-reduce", "all-gather"}
+    assert found["sent_bytes"] == sum(one["sent"] for one in found["collectives"]) > 0
+    assert found["seconds_at_least"] is None
+    assert "are taken for granted" in found["notes"][0]
+    assert "evaluation.batch_size=4" not in " ".join(found["notes"])
+
+
+def test_several_layouts_make_a_table(plan):
+    arguments = ("--devices", "cpu:8", "--mesh", "data", "fsdp", "--rows-per-device", 2)
+    code, out, err = plan(*arguments)
+    assert code == 0, err
+    lines = out.splitlines()
+    assert [line.split()[:3] for line in lines[1:3]] == [
+        ["cpu:8", "8x1x1", "16"],
+        ["cpu:8", "1x8x1", "16"],
+    ]
+    assert "evaluation.batch_size=4 is no multiple of the 8 devices" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--topology", "v9:2x2"], "one of v4, v5e, v5p, v6e"),
+        (["--devices", "cpu:none"], "name a number of CPU devices, as cpu:8"),
+        (["--devices", "gpu:8"], "name a number of CPU devices, as cpu:8"),
+        (["--devices", "cpu:99"], "this process has 8 CPU devices already"),
+        (["--devices", "cpu:8", "--mesh", "3x1x1"], "does not make the number of devices, 8"),
+        (["--devices", "cpu:8", "--mesh", "wide"], "give data, fsdp, tensor"),
+        (["--devices", "cpu:8", "--mesh", "tensor"], "mesh.tensor=8 does not divide axis"),
+        (["--devices", "cpu:8", "--batch-size", "12"], "must be a multiple of the 8 devices"),
+        (["--devices", "cpu:8", "--set", "batchsize=8"], "unknown key batchsize; did you mean"),
+        (["--devices", "cpu:8", "--set", "remat"], "give FIELD=VALUE, as mesh.fsdp=4"),
+        (["--devices", "cpu:8", "--set", "attention=splash"], "runs on tpu, not on cpu"),
+        (["--devices", "cpu:8", "--set", "model.max_position_embeddings=8"], "pass --length 8"),
+        (["--devices", "cpu:8", "--data", "nowhere"], "nowhere: no such directory"),
+        (["--devices", "cpu:8", "--search", "-1"], "must be at least 0"),
+    ],
+)
+def test_mistakes_are_told(plan, arguments, message):
+    code, out, err = plan(*arguments)
+    assert (code, out) == (2, "")
+    assert message in err
+
+
+def test_config_that_is_not_there_is_told(bertjax_command):
+    code, _, err = bertjax_command("plan", "--config", "none.yaml", "--devices", "cpu:8")
+    assert code == 2
+    assert "--config none.yaml: no such file" in err
+
+
+def test_missing_compiler_is_told(plan, monkeypatch):
+    monkeypatch.setattr(absent_devices, "has_libtpu", lambda: False)
+    code, _, err = plan("--topology", "v5e:2x2")
+    assert code == 2
+    assert "libtpu, which compiles for TPUs, is not installed: pip install 'bertjax[plan]'" in err
+
+
+@needs_libtpu
+def test_program_for_a_tpu_is_a_tpus(plan):
+    code, out, err = plan("--topology", "v5e:2x2", "--mesh", "data", "fsdp", "--json")
+    assert code == 0, err
+    data, fsdp = json.loads(out)
+    for found in (data, fsdp):
+        assert (found["dtype"], found["remat"]) == ("bfloat16", "none")
+        assert found["device_count"] == 4
+        assert found["available_bytes"] == 16 << 30
+        bounds = found["seconds_at_least"]
+        assert bounds["products"] == found["matmul_flops_per_device"] / 197e12
+        assert bounds["overlapped"] == max(bounds[name] for name in ("products", "memory", "links"))
+    # Every device has all parameters, or a quarter of those that are divided.
+    assert data["memory"]["parameters"] == 4 * data["parameters"]
+    assert fsdp["memory"]["parameters"] < 0.3 * data["memory"]["parameters"]
+    assert [one["kind"] for one in data["collectives"]] == ["all-reduce"]
+    assert "all-gather" in [one["kind"] for one in fsdp["collectives"]]
+
+
+@needs_libtpu
+@pytest.mark.parametrize("mesh", ["2x4x1", "2x2x2"])
+def test_splash_is_divided_over_rows_and_heads(plan, mesh):
+    arguments = ("--topology", "v5e:2x4", "--mesh", mesh, "--set", "attention=splash", "--json")
+    code, out, err = plan(*arguments, "--search", 0)
+    assert code == 0, err
+    assert json.loads(out)["attention"] == "splash"
+
+
+@needs_libtpu
+def test_step_that_is_too_large_says_so(plan):
+    arguments = ("--topology", "v5e:1x1", "--batch-size", 1 << 20, "--search", 0)
+    code, out, _ = plan(*arguments)
+    assert code == 1
+    assert "does not fit:" in out
+
+
+@needs_libtpu
+@pytest.mark.parametrize("generation", ["v4:2x2x1", "v5p:2x2x1", "v6e:2x2"])
+def test_device_is_a_chip_in_every_generation(generation):
+    assert len(absent_devices.tpu_devices(generation)) == 4
+
+
+def test_dtype_between_products_is_that_of_the_target():
+    """On this CPU, whatever the program is for, jax's default backend is the CPU."""
+    import jax
+    import jax.numpy as jnp
+
+    assert hidden_dtype(jnp.bfloat16) == jnp.float32
+    if absent_devices.has_libtpu():
+        mesh = jax.sharding.Mesh(absent_devices.tpu_devices("v5e:2x2"), ("data",))
+        with jax.set_mesh(mesh):
+            assert hidden_dtype(jnp.bfloat16) == jnp.bfloat16
