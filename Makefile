@@ -4,7 +4,7 @@ BIN := .venv/bin
 # jax takes seconds to import where Python may not keep what it compiled.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo test test-all test-browser test-parity bench-peers lint format clean
+.PHONY: install demo test test-all test-browser test-plan test-parity bench-peers lint format clean
 .DELETE_ON_ERROR:
 
 install: .venv/.installed
@@ -45,6 +45,11 @@ test-all: install
 test-browser: install
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[browser]'
 	REQUIRE_BROWSER=1 $(BIN)/python -m pytest tests/analysis/test_report_page.py
+
+# Programs for TPUs that are not there, with libtpu, their compiler (a download of 150 MB).
+test-plan: install
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[plan]'
+	REQUIRE_LIBTPU=1 $(BIN)/python -m pytest tests/planning
 
 # torch comes from pip: uv would take the CUDA build.
 test-parity: .venv-parity/.installed

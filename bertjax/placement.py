@@ -41,6 +41,17 @@ def divide_rows(values: Float[Array, "rows ..."]) -> Float[Array, "rows ..."]:
     return jax.lax.with_sharding_constraint(values, PartitionSpec(ROW_AXES, *free))
 
 
+def hold_vectors(hidden: Float[Array, "rows ... D"]) -> Float[Array, "rows ... D"]:
+    """The same hidden states, each device holding those of its own rows, whole vectors.
+
+    So it is for their gradient, too: XLA adds up wrongly what it scatters back where vectors picked
+    from the rows are divided over several axes.
+    """
+    if not is_divided():
+        return hidden
+    return jax.lax.with_sharding_constraint(hidden, PartitionSpec(ROW_AXES))
+
+
 def whole_vectors(table: Float[Array, "entries D"]) -> Float[Array, "entries D"]:
     """The same table of vectors, each device holding whole ones, to look them up by row."""
     if not is_divided():

@@ -14,6 +14,7 @@ from bertjax.kernels.visibility import see_own_sequence
 from bertjax.model.embeddings import Embeddings
 from bertjax.model.encoder import Encoder
 from bertjax.model.heads import ClassifierHead, LinearHead, MaskedLanguageModelHead, Pooler
+from bertjax.placement import hold_vectors
 from bertjax.types import EncoderOutput, HeadOutput, PreTrainingOutput, Trace
 
 
@@ -150,7 +151,7 @@ class BertModel(nn.Module):
         pooled = None
         if self.pooling:
             starts = inputs.example_starts[:, :, None]
-            pooled = self.pooler(jnp.take_along_axis(hidden, starts, axis=1))
+            pooled = self.pooler(hold_vectors(jnp.take_along_axis(hidden, starts, axis=1)))
         if layers is None:
             return EncoderOutput(hidden, pooled, None)
         probs, context, layer_hidden = layers
@@ -352,7 +353,7 @@ def _restore_words(
     """Masked-LM logits at the positions asked for, at all of them without."""
     hidden = body.hidden
     if masked_positions is not None:
-        hidden = jnp.take_along_axis(hidden, masked_positions[:, :, None], axis=1)
+        hidden = hold_vectors(jnp.take_along_axis(hidden, masked_positions[:, :, None], axis=1))
     flat = hidden.reshape(-1, hidden.shape[-1])
     logits = head(flat, bert.embeddings.word_embeddings)
     return logits.reshape(*hidden.shape[:2], -1)

@@ -7,7 +7,7 @@ from jaxtyping import Array, Float, Integer
 
 from bertjax.config import BertConfig
 from bertjax.model.layers import LayerNorm, drop_out, hidden_dtype, initialize_weights
-from bertjax.placement import divide_rows, whole_vectors
+from bertjax.placement import hold_vectors, whole_vectors
 
 
 class Embeddings(nn.Module):
@@ -41,8 +41,8 @@ class Embeddings(nn.Module):
         dropout: bool,
     ) -> Float[Array, "B*T D"]:
         """The hidden states that enter the first layer, flat over tokens."""
-        summed = divide_rows(whole_vectors(self.word_embeddings)[token_ids.reshape(-1)])
-        summed += divide_rows(whole_vectors(self.position_embeddings)[position_ids.reshape(-1)])
+        summed = hold_vectors(whole_vectors(self.word_embeddings)[token_ids.reshape(-1)])
+        summed += hold_vectors(whole_vectors(self.position_embeddings)[position_ids.reshape(-1)])
         # A table of two rows: picking by comparison has a cheap gradient, a gather's is a scatter.
         kinds = jnp.arange(self.config.type_vocab_size)
         chosen = (token_type_ids.reshape(-1, 1) == kinds).astype(summed.dtype)
