@@ -1,6 +1,7 @@
 """What one training step costs beside its matrix products alone.
 
     python benchmarks/bench_step.py                 # base size, 8 rows of 128 tokens, dropout on
+    python benchmarks/bench_step.py --profile       # and where the time goes
     python benchmarks/bench_step.py --compile       # compile time of 4 and of 24 layers
 
 Conformance first: the step must bring the loss down on its one batch. Then rounds of one
@@ -17,6 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from step_profile import profile_step
 
 from bertjax.config import SIZES, BertConfig
 from bertjax.errors import UserError, program
@@ -49,6 +51,9 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5, help="measurements (default: 5)")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--remat", choices=["auto", *REMAT_POLICIES], default="auto")
+    parser.add_argument(
+        "--profile", action="store_true", help="trace a step, too, by kind of operation"
+    )
     parser.add_argument("--compile", action="store_true", help="measure compilation instead")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args()
@@ -85,6 +90,15 @@ def measure_step(options: argparse.Namespace) -> dict[str, Any]:
         steps.append(time.perf_counter() - started)
     if not losses[-1] < losses[0]:
         raise SystemExit(f"conformance: the loss did not fall on one batch: {losses}")
+    kinds = {}
+    if options.profile:
+
+        def run() -> None:
+            nonlocal state
+            state, report = take_step(state, batch, jnp.float32(1))
+            report.loss.block_until_ready()
+
+        kinds = profile_step(take_step, run, steps=3)
     ratios = [step / product for step, product in zip(steps, products, strict=True)]
     return {
         "model": f"{options.size}, {options.rows} x {options.length} tokens, {options.dtype}",
@@ -97,6 +111,7 @@ def measure_step(options: argparse.Namespace) -> dict[str, Any]:
         "step / matrix products, median": statistics.median(ratios),
         "step / matrix products, least": min(ratios),
         "tokens a second": options.rows * options.length / statistics.median(steps),
+        **{f"thread time of {kind}, ms": milliseconds for kind, milliseconds in kinds.items()},
     }
 
 
