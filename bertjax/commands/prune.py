@@ -151,9 +151,9 @@ def run(options: argparse.Namespace) -> None:
         "examples": tested.examples,
         "score": tested.score_name,
         "loss": tested.loss_name,
-        "before": describe_measured(before),
-        "after": describe_measured(after),
-        "random_heads": [describe_measured(draw) for draw in draws],
+        "before": describe_measured(before, tested.units),
+        "after": describe_measured(after, tested.units),
+        "random_heads": [describe_measured(draw, tested.units) for draw in draws],
         "importance": about_importance,
     }
     save_model_directory(output, config, params, options.model, whole.architecture)
@@ -250,16 +250,18 @@ def _random_importance(shape: tuple[int, ...], seed: int) -> "np.ndarray[Any, An
     return np.random.default_rng(seed).random(shape)
 
 
-def describe_measured(measured: "Measured") -> dict[str, Any]:
-    """Score and loss, the loss with its interval, for the report."""
+def describe_measured(measured: "Measured", units: "np.ndarray[Any, Any]") -> dict[str, Any]:
+    """Score and loss, the loss with its interval over `units`, for the report."""
     from bertjax.analysis.company import bootstrap_ratio
+    from bertjax.analysis.drawn_units import sum_by_unit
 
-    interval = bootstrap_ratio(measured.sums, measured.counts)
+    sums, counts = (sum_by_unit(part, units) for part in (measured.sums, measured.counts))
+    interval = bootstrap_ratio(sums, counts)
     return {
         "score": measured.score,
         "loss": measured.loss,
-        # Of one example there is none.
-        "loss_interval": None if len(measured.sums) < 2 else [*map(float, interval[1:])],
+        # Of one unit there is none.
+        "loss_interval": None if len(sums) < 2 else [*map(float, interval[1:])],
     }
 
 

@@ -256,7 +256,17 @@ def test_command_prunes_by_the_masked_lm_loss(bertjax_command, tmp_path):
 
 def test_score_of_one_example_has_no_interval():
     measured = Measured(np.array([3.0]), np.array([2.0]), 1.0)
-    assert describe_measured(measured) == {"score": 1.0, "loss": 1.5, "loss_interval": None}
+    told = describe_measured(measured, np.zeros(1, int))
+    assert told == {"score": 1.0, "loss": 1.5, "loss_interval": None}
+
+
+def test_interval_of_the_loss_draws_texts_and_not_their_windows():
+    sums, counts = np.repeat([1.0, 3.0], 50), np.ones(100)
+    measured = Measured(sums, counts, 1.0)
+    low, high = describe_measured(measured, np.repeat([0, 1], 50))["loss_interval"]
+    assert (low, high) == (1.0, 3.0)
+    low, high = describe_measured(measured, np.arange(100))["loss_interval"]
+    assert 1.5 < low < high < 2.5
 
 
 def test_command_refuses(bertjax_command, directories, tmp_path):
