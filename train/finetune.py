@@ -39,6 +39,7 @@ from bertjax.training.metrics import (
     read_metrics,
 )
 from bertjax.training.optimizer import make_optimizer, make_schedule
+from bertjax.training.processes import require_one_process
 from bertjax.training.progress import RunProgress
 from bertjax.training.run_directory import check_run, open_run, write_provenance
 from bertjax.training.sharding import make_mesh, place_rows
@@ -66,6 +67,7 @@ from train.starting_model import (
 def main() -> int:
     """Reads the command line and fine-tunes, once or with several seeds."""
     config = parse(FinetuneConfig, __doc__)
+    require_one_process("train.finetune")
     data = read_task_data(
         config.task,
         config.data,

@@ -45,9 +45,10 @@ from bertjax.training.optimizer import (
     make_optimizer,
     make_schedule,
 )
+from bertjax.training.processes import Agreement, gather, is_first, joined, wait_for_all
 from bertjax.training.progress import RunProgress, describe_scores
 from bertjax.training.run_directory import check_run, open_run, write_provenance
-from bertjax.training.sharding import MeshConfig, make_mesh, place_rows
+from bertjax.training.sharding import MeshConfig, make_mesh, place_params, place_rows, rows_here
 from bertjax.training.signals import STOPPED_EXIT_CODE, StopRequest, stopping_at_once
 from bertjax.training.state import TrainState, count_parameters, new_state
 from bertjax.training.steps import Step, lower_step, make_train_step
@@ -76,6 +77,8 @@ class PretrainConfig:
             products) or full; auto = dots on CPU, which it makes faster, none on GPU and TPU
         attention: its backend; all but explicit need model.attention_probs_dropout_prob=0, cudnn an
             NVIDIA GPU and bfloat16, splash a TPU (`bertjax bench attention` measures them)
+        distributed: this process is one of several that train together, as train/launch/ starts
+            them (docs/distributed.md)
         log_every: steps between two lines of the log, each the mean since the line before
         most_skipped: so many steps in a row without a finite loss and gradient stop the run, at
             the next line of the log
@@ -102,6 +105,7 @@ class PretrainConfig:
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     remat: Literal["auto", "none", "dots", "full"] = "auto"
     attention: Literal["explicit", "xla", "cudnn", "blockwise", "splash"] = "explicit"
+    distributed: bool = False
     log_every: int = 20
     most_skipped: int = 10
     resume: bool = True
@@ -124,7 +128,9 @@ class PretrainConfig:
 @stopping_at_once()
 def main() -> int:
     """Reads the command line and pretrains."""
-    return pretrain(parse(PretrainConfig, __doc__))
+    config = parse(PretrainConfig, __doc__)
+    with joined(config.distributed):
+        return pretrain(config)
 
 
 def pretrain(config: PretrainConfig) -> int:
@@ -184,7 +190,7 @@ def pretrain(config: PretrainConfig) -> int:
     )
 
     development = None
-    if config.development.examples:
+    if config.development.examples and is_first():
         from bertjax.analysis.development import Development
 
         development = Development(
@@ -192,7 +198,10 @@ def pretrain(config: PretrainConfig) -> int:
         )
 
     # ---------------------------------------------------------------- compile
-    batches = TrainingBatches(prepared.train, config.batch_size, config.seed, clock.most_steps)
+    here = rows_here(mesh, config.batch_size)
+    batches = TrainingBatches(
+        prepared.train, config.batch_size, config.seed, clock.most_steps, here
+    )
     evaluate = make_evaluation(config.evaluation, model, vocabulary, prepared.token_counts, mesh)
     started = time.perf_counter()
     take_step = lower_step(train_step, state, place_rows(batches[0], mesh), mesh).compile()
@@ -214,9 +223,10 @@ def pretrain(config: PretrainConfig) -> int:
             checkpoints.save(state, notes, scores and scores["loss"])
 
         def look_inside(state: TrainState) -> None:
+            params = gather(state.params) if config.development.examples else None
             if development:
                 started = time.perf_counter()
-                figures = development.measure(state.params)
+                figures = development.measure(params)
                 seconds = time.perf_counter() - started
                 metrics.write(int(state.step), "analysis", figures, {"seconds": seconds})
 
@@ -229,15 +239,18 @@ def pretrain(config: PretrainConfig) -> int:
             look_inside(state)
             if scores["loss"] < best:
                 best = scores["loss"]
-                save_model_directory(
-                    run / "model", bert_config, state.params, prepared.tokenizer_path
-                )
+                params = gather(state.params)
+                if is_first():
+                    save_model_directory(
+                        run / "model", bert_config, params, prepared.tokenizer_path
+                    )
                 keep(state, scores)
             return False
 
         # ------------------------------------------------------------ the loop (training/loop.py)
         if step == 0:
             look_inside(state)
+        agree = Agreement(mesh, clock, stop)
         clock.start(seconds_before)
         if clock.is_over(step) and "validation" not in done:
             validate(state)
@@ -256,6 +269,7 @@ def pretrain(config: PretrainConfig) -> int:
             keep,
             progress,
             metrics,
+            agree,
         )
         state, over = loop.run(state, stop)
         step = int(state.step)
@@ -269,12 +283,13 @@ def pretrain(config: PretrainConfig) -> int:
         return STOPPED_EXIT_CODE
 
     # ---------------------------------------------------------------- the test split, once
-    params = load_model_directory(run / "model").params
+    wait_for_all("the model is written")
+    params = place_params(load_model_directory(run / "model").params, mesh)
     scores, seconds = evaluate(params, prepared.test, 0)
     metrics.write(step, "test", scores, {"seconds": seconds})
     metrics.close()
     progress.say(f"test {describe_scores(scores)}")
-    if config.development.examples:
+    if development:
         from bertjax.analysis.development import draw_development
 
         lines = [one for one in read_metrics(run / "metrics.jsonl") if one["split"] == "analysis"]
@@ -284,7 +299,7 @@ def pretrain(config: PretrainConfig) -> int:
         f"model      {run / 'model'}\nmetrics    {run / 'metrics.jsonl'}\n"
         f'try it     bertjax fill-mask --model {run / "model"} "... [MASK] ..."'
     )
-    if config.json:
+    if config.json and is_first():
         print(json.dumps({"step": step, "model": str(run / "model"), "test": scores}))
     return 0
 

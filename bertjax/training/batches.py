@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from jaxtyping import Integer
 
 from bertjax.errors import UserError
 from bertjax.training.permutation import permute
@@ -51,11 +52,26 @@ class TrainingBatches:
     Each epoch is a permutation of all rows, keyed by (seed, epoch) and computed place by place, so
     that nothing is to be kept and nothing to be restored. A batch may span two epochs: no row is
     dropped.
+
+    Args:
+        rows: of the training split.
+        batch_size: rows a step, over all processes.
+        seed: of the order.
+        steps: of the run.
+        here: the places in a batch that this process reads (`sharding.rows_here`); None = all.
     """
 
-    def __init__(self, rows: RowSource, batch_size: int, seed: int, steps: int) -> None:
+    def __init__(
+        self,
+        rows: RowSource,
+        batch_size: int,
+        seed: int,
+        steps: int,
+        here: Integer[np.ndarray, " B"] | None = None,
+    ) -> None:
         self._rows, self._batch_size, self._seed, self._steps = rows, batch_size, seed, steps
         self._numbers_at = functools.lru_cache(maxsize=2)(self._compute_numbers)
+        self._here = np.arange(batch_size) if here is None else here
 
     def __len__(self) -> int:
         return self._steps
@@ -70,8 +86,8 @@ class TrainingBatches:
             parts.append(part)
             epochs.append(np.full(len(part), epoch, np.uint32))
             first, missing = first + len(part), missing - len(part)
-        numbers = np.concatenate(parts)
-        return _batch_of(self._rows[numbers], numbers, np.concatenate(epochs))
+        numbers, epochs = np.concatenate(parts)[self._here], np.concatenate(epochs)[self._here]
+        return _batch_of(self._rows[numbers], numbers, epochs)
 
     def _compute_numbers(self, epoch: int, stretch: int) -> np.ndarray:
         """The rows at `STRETCH` places of an epoch, or at fewer where it ends."""
@@ -100,16 +116,28 @@ def read_ahead(batches: Batches, first_step: int) -> Iterator[Any]:
         reader.shutdown(cancel_futures=True)
 
 
-def evaluation_batches(rows: RowSource, batch_size: int, limit: int = 0) -> Iterator[RowBatch]:
+def evaluation_batches(
+    rows: RowSource,
+    batch_size: int,
+    limit: int = 0,
+    here: Integer[np.ndarray, " B"] | None = None,
+) -> Iterator[RowBatch]:
     """The first `limit` rows (0 = all) in order; the last batch is filled up with empty rows.
 
     An empty row is all padding: it holds no masked token and no example, so it counts nowhere.
+
+    Args:
+        rows: of the split.
+        batch_size: rows at a time, over all processes.
+        limit: how many rows.
+        here: the places in a batch that this process reads; None = all.
     """
     total = min(limit or len(rows), len(rows))
+    here = np.arange(batch_size) if here is None else here
     for start in range(0, total, batch_size):
-        numbers = np.arange(start, min(start + batch_size, total))
+        numbers = start + here[start + here < total]
         batch = _batch_of(rows[numbers], numbers, np.zeros_like(numbers))
-        missing = batch_size - len(numbers)
+        missing = len(here) - len(numbers)
         filled = [np.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1)) for x in batch]
         padded = RowBatch(*filled)
         padded.next_sentence_labels[len(numbers) :] = -1

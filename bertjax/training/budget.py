@@ -49,6 +49,8 @@ class Clock:
     Attributes:
         total: the clock's value at the end.
         in_seconds: whether it counts seconds.
+        shared: whether it shows what it was told last, which is the same in all processes
+            (`processes.Agreement`), and not what it measures.
     """
 
     def __init__(self, budget: BudgetConfig, rows: int, batch_size: int) -> None:
@@ -59,18 +61,28 @@ class Clock:
             self.total = float(max(1, math.ceil(budget.epochs * rows / batch_size)))
         else:
             self.total = float(budget.steps)
-        self._before = 0.0
+        self.shared = False
+        self._before = self._told = 0.0
         self._started = time.monotonic()
 
     def start(self, seconds_before: float = 0.0) -> None:
         """Starts the seconds, after those of earlier sittings."""
-        self._before = seconds_before
+        self._before = self._told = seconds_before
         self._started = time.monotonic()
 
     @property
     def seconds(self) -> float:
         """Seconds of training so far."""
+        return self._told if self.shared else self.measured
+
+    @property
+    def measured(self) -> float:
+        """Seconds of training so far, as this process measures them."""
         return self._before + time.monotonic() - self._started
+
+    def tell(self, seconds: float) -> None:
+        """Sets what the clock shows where it is shared."""
+        self._told = seconds
 
     def now(self, step: int) -> float:
         """The clock's value before `step`, at most `total`."""

@@ -15,6 +15,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from bertjax.errors import UserError
+from bertjax.training.processes import anywhere, on_first
 from bertjax.training.state import TrainState, fingerprint
 
 
@@ -177,10 +178,13 @@ class Checkpoints:
         """
         unread: dict[int, str] = {}
         for step in reversed(self.steps()):
+            reason = ""
             try:
                 restored = self._read(step, like)
             except Exception as error:  # whatever the reader of damaged bytes stumbles over
-                unread[step] = " ".join(str(error).split())[:200] or type(error).__name__
+                reason = " ".join(str(error).split())[:200] or type(error).__name__
+            if anywhere(bool(reason)):
+                unread[step] = reason or "another process could not read its part"
                 continue
             for damaged, reason in unread.items():
                 aside = self._set_aside(damaged)
@@ -213,10 +217,14 @@ class Checkpoints:
 
     def _set_aside(self, step: int) -> Path:
         aside = self._directory.parent / "damaged" / str(step)
-        aside.parent.mkdir(exist_ok=True)
-        if aside.exists():
-            shutil.rmtree(aside)
-        (self._directory / str(step)).rename(aside)
+
+        def move() -> None:
+            aside.parent.mkdir(exist_ok=True)
+            if aside.exists():
+                shutil.rmtree(aside)
+            (self._directory / str(step)).rename(aside)
+
+        on_first(move)
         self._manager.reload()
         return aside
 

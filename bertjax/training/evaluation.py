@@ -9,14 +9,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Float, Integer
 
 from bertjax.errors import UserError
 from bertjax.objectives.masking import Vocabulary
 from bertjax.objectives.pretraining import Scores, make_eval_step
 from bertjax.training.batches import RowSource, evaluation_batches
-from bertjax.training.sharding import place_rows
+from bertjax.training.sharding import REPLICATED, place_rows, rows_here
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,12 +70,16 @@ def make_evaluation(
         mesh: the devices.
     """
     log_probs = unigram_log_probs(token_counts, vocabulary)
-    score = jax.jit(make_eval_step(model, vocabulary, log_probs))
+    score = jax.jit(
+        make_eval_step(model, vocabulary, log_probs),
+        out_shardings=NamedSharding(mesh, REPLICATED),
+    )
+    here = rows_here(mesh, config.batch_size)
     add = functools.partial(jax.tree.map, np.add)
 
     def evaluate(params: Any, rows: RowSource, limit: int) -> tuple[dict[str, float], float]:
         started = time.perf_counter()
-        batches = evaluation_batches(rows, config.batch_size, limit)
+        batches = evaluation_batches(rows, config.batch_size, limit, here)
         with jax.set_mesh(mesh):
             parts = (jax.device_get(score(params, place_rows(batch, mesh))) for batch in batches)
             total: Scores = functools.reduce(add, parts)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from bertjax.errors import UserError
 from bertjax.training.budget import Clock
@@ -38,6 +38,8 @@ class Loop(NamedTuple):
         keep: is called with the state to save it.
         progress: shows each line of the log.
         metrics: writes it.
+        agree: is called before the first and after every step, so that several processes go by one
+            clock and stop at one step (`processes.Agreement`).
     """
 
     take_step: Callable[[TrainState, Any, Any], tuple[TrainState, StepReport]]
@@ -49,6 +51,7 @@ class Loop(NamedTuple):
     keep: Callable[[TrainState], None]
     progress: RunProgress
     metrics: MetricsWriter
+    agree: Callable[[], None] = lambda: None
 
     def run(self, state: TrainState, stop: StopRequest) -> tuple[TrainState, bool]:
         """Trains until the clock or `validate` ends it, or a signal comes.
@@ -61,9 +64,10 @@ class Loop(NamedTuple):
         """
         every, step = self.intervals, int(state.step)
         first_step, stopwatch = step, Stopwatch()
+        self.agree()
         over = self.clock.is_over(step)
         while not over and stop.name is None:
-            now = jnp.float32(self.clock.now(step))
+            now = np.float32(self.clock.now(step))
             state, report = self.take_step(state, next(self.batches), now)
             step += 1
             if step % every.log == 0:
@@ -86,6 +90,7 @@ class Loop(NamedTuple):
                 stopwatch.go_on()
             if over or step % every.checkpoint == 0:
                 self.keep(state)
+            self.agree()
         return state, over
 
     def _check(self, step: int, report: StepReport) -> None:

@@ -14,11 +14,14 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from bertjax.config import BertConfig
+from bertjax.training.processes import is_first
 from bertjax.training.sharding import AXES
 
 
 class MetricsWriter:
     """Appends to `metrics.jsonl` (one JSON object a line) and to TensorBoard's event files.
+
+    Of several processes the first alone does; in the others nothing comes of it.
 
     Everything in a line but its `timing` is a function of config, data and seed: a run that was
     killed and resumed writes the same lines as one that was not.
@@ -26,6 +29,9 @@ class MetricsWriter:
 
     def __init__(self, directory: Path, first_step: int) -> None:
         """Opens the files; lines of steps after `first_step`, left by a run that was killed, go."""
+        self._writes = is_first()
+        if not self._writes:
+            return
         from tensorboardX import SummaryWriter  # slow to import
 
         self._path = directory / "metrics.jsonl"
@@ -44,6 +50,8 @@ class MetricsWriter:
 
         Numbers that are not finite become null.
         """
+        if not self._writes:
+            return
         line = {"step": step, "split": split, **_finite(values), "timing": _finite(timing)}
         self._file.write(json.dumps(line, allow_nan=False) + "\n")
         self._file.flush()
@@ -52,6 +60,8 @@ class MetricsWriter:
 
     def close(self) -> None:
         """Closes both."""
+        if not self._writes:
+            return
         self._file.close()
         self._board.close()
 
@@ -115,7 +125,8 @@ def measure_matmul_rate(mesh: Mesh, dtype: Any, size: int = 2048, repeats: int =
     """
     devices = mesh.devices.size
     sharding = NamedSharding(mesh, PartitionSpec(AXES))
-    matrices = jax.device_put(jnp.ones((devices, size, size), dtype), sharding)
+    make = jax.jit(lambda: jnp.ones((devices, size, size), dtype), out_shardings=sharding)
+    matrices = make()
     wide = jnp.promote_types(dtype, jnp.float32)
     multiply = jax.jit(
         lambda a: jnp.einsum("zij,zjk->zik", a, a, preferred_element_type=wide),

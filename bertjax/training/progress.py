@@ -10,16 +10,21 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
+from bertjax.training.processes import is_first
 from bertjax.training.state import TrainState
 from bertjax.training.steps import StepReport
 
 
 class RunProgress:
-    """Tells of a run on stderr: on a terminal the newest figures over a bar, else plain lines."""
+    """Tells of a run on stderr: on a terminal the newest figures over a bar, else plain lines.
+
+    Of several processes the first alone does.
+    """
 
     def __init__(self, total: float) -> None:
-        self.console = Console(stderr=True, highlight=False)
-        self._live = Live(console=self.console) if sys.stderr.isatty() else None
+        self.console = Console(stderr=True, highlight=False, quiet=not is_first())
+        shows = sys.stderr.isatty() and is_first()
+        self._live = Live(console=self.console) if shows else None
         self._bar = ProgressBar(total=total)
 
     def __enter__(self) -> "RunProgress":

@@ -12,6 +12,7 @@ from typing import Any, TextIO
 
 from bertjax.errors import UserError
 from bertjax.training.checkpoint import CheckpointConfig, Checkpoints
+from bertjax.training.processes import is_first, on_first
 from bertjax.training.provenance import describe_environment
 
 LOCK_NAME = ".lock"
@@ -28,8 +29,8 @@ def open_run(
 ) -> Checkpoints:
     """Opens, or begins, a run directory and returns its checkpoints.
 
-    The directory belongs to this process until its end, however that comes: the operating system
-    frees the lock of a process that is killed.
+    The directory belongs to this process (of several, to the first) until its end, however that
+    comes: the operating system frees the lock of a process that is killed.
 
     Args:
         run: the directory.
@@ -41,9 +42,15 @@ def open_run(
         UserError: the directory holds something else, a run that these settings do not continue,
             or one that another process trains.
     """
-    _check_kind(run)
-    run.mkdir(parents=True, exist_ok=True)
-    locked_now = _lock(run)
+    locked_now = False
+
+    def claim() -> None:
+        nonlocal locked_now
+        _check_kind(run)
+        run.mkdir(parents=True, exist_ok=True)
+        locked_now = _lock(run)
+
+    on_first(claim)
     try:
         checkpoints = Checkpoints(run / "checkpoints", config)
         _check_identity(run, checkpoints.newest_notes(), identity, resume)
@@ -58,15 +65,20 @@ def check_run(
     run: Path, config: CheckpointConfig, identity: Mapping[str, Any], resume: bool
 ) -> None:
     """Raises what `open_run` would raise, and writes nothing."""
-    _check_kind(run)
-    _check_free(run)
+    on_first(lambda: _check_kind(run))
+    on_first(lambda: _check_free(run))
     if (run / "checkpoints").is_dir():
         notes = Checkpoints(run / "checkpoints", config, read_only=True).newest_notes()
         _check_identity(run, notes, identity, resume)
 
 
 def write_provenance(run: Path, config_yaml: str, origin: Mapping[str, Any]) -> None:
-    """Writes the resolved config, and where a run comes from: versions, devices, `origin`."""
+    """Writes the resolved config, and where a run comes from: versions, devices, `origin`.
+
+    Of several processes the first alone does.
+    """
+    if not is_first():
+        return
     about = {**origin, **describe_environment()}
     for name, text in (
         ("config.yaml", config_yaml),

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Integer
 
 from bertjax.errors import UserError
 from bertjax.placement import HEAD_AXIS, ROW_AXES
@@ -120,10 +121,16 @@ def shardings_of(tree: Any, mesh: Mesh) -> Any:
 
 
 def place_rows(batch: Any, mesh: Mesh) -> Any:
-    """Puts a batch of numpy arrays on the mesh, rows divided over `data` and `fsdp`."""
+    """Puts a batch of numpy arrays on the mesh, rows divided over `data` and `fsdp`.
+
+    Of several processes each gives the rows that `rows_here` names.
+    """
     if mesh.devices.size == 1:
         return _placing_on_one(mesh)(batch)
-    return jax.device_put(batch, NamedSharding(mesh, ROWS))
+    sharding = NamedSharding(mesh, ROWS)
+    if jax.process_count() == 1:
+        return jax.device_put(batch, sharding)
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
 
 
 @functools.lru_cache
@@ -131,3 +138,19 @@ def _placing_on_one(mesh: Mesh) -> Callable[[Any], Any]:
     """A program that returns its arguments: jax places them in a sixth of `device_put`'s time."""
     rows = NamedSharding(mesh, ROWS)
     return jax.jit(lambda batch: batch, in_shardings=rows, out_shardings=rows)
+
+
+def rows_here(mesh: Mesh, rows: int) -> Integer[np.ndarray, " B"]:
+    """Which rows of a batch of `rows` live on devices of this process, in order."""
+    places = NamedSharding(mesh, ROWS).addressable_devices_indices_map((rows,))
+    return np.unique([np.arange(rows)[index] for index in places.values()])
+
+
+def place_params(params: Any, mesh: Mesh) -> Any:
+    """Puts parameters that every process has on the mesh, where the table says."""
+
+    def place(x: Any, sharding: NamedSharding) -> jax.Array:
+        whole = np.asarray(x)
+        return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
+
+    return jax.tree.map(place, params, shardings_of(params, mesh))

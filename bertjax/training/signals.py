@@ -58,10 +58,27 @@ def _stop_at_once(number: int, frame: FrameType | None) -> None:
 
 
 class StopRequest:
-    """While entered, notes SIGTERM and the first SIGINT in `.name`; a second SIGINT interrupts."""
+    """While entered, notes SIGTERM and the first SIGINT in `.name`; a second SIGINT interrupts.
+
+    Attributes:
+        heard: the signal that came to this process.
+        shared: whether `name` is what it was told, which is the same in all processes
+            (`processes.Agreement`), and not what this one heard.
+    """
 
     def __init__(self) -> None:
-        self.name: str | None = None
+        self.heard: str | None = None
+        self.shared = False
+        self._told: str | None = None
+
+    @property
+    def name(self) -> str | None:
+        """The signal to stop for."""
+        return self._told if self.shared else self.heard
+
+    def tell(self, name: str) -> None:
+        """Says which signal came to any process."""
+        self._told = name
 
     def __enter__(self) -> "StopRequest":
         self._previous = {number: signal.signal(number, self._note) for number in _SIGNALS}
@@ -69,9 +86,9 @@ class StopRequest:
         return self
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.name is not None and number == signal.SIGINT:
+        if self.heard is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.name = signal.Signals(number).name
+        self.heard = signal.Signals(number).name
 
     def __exit__(
         self,

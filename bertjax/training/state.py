@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key
 
 from bertjax.objectives.losses import Total
-from bertjax.training.sharding import shardings_of
+from bertjax.training.sharding import place_params, shardings_of
 
 
 class Window(NamedTuple):
@@ -76,6 +76,8 @@ def new_state(
         params: existing parameters to start from instead.
     """
 
+    if params is not None:
+        params = place_params(params, mesh)
     create = functools.partial(_create_state, model, optimizer, key, terms)
     shardings = shardings_of(jax.eval_shape(create, params), mesh)
     return jax.jit(create, out_shardings=shardings)(params)

@@ -119,6 +119,34 @@ def test_evaluation_sees_every_row_once_and_fills_up_with_empty_ones(rows, limit
     assert (np.concatenate([batch.epochs for batch in batches]) == 0).all()
 
 
+def test_processes_read_their_parts_of_the_same_batches():
+    whole = TrainingBatches(NumberedRows(10), 6, seed=0, steps=9)
+    sources = [NumberedRows(10), NumberedRows(10)]
+    parts = [
+        TrainingBatches(source, 6, seed=0, steps=9, here=here)
+        for source, here in zip(sources, (np.arange(3), np.arange(3, 6)), strict=True)
+    ]
+    for step in range(4):
+        for name in ("token_ids", "row_numbers", "epochs"):
+            together = np.concatenate([getattr(part[step], name) for part in parts])
+            np.testing.assert_array_equal(together, getattr(whole[step], name))
+    assert {len(numbers) for source in sources for numbers in source.asked} == {3}
+
+
+@pytest.mark.parametrize("rows", [8, 5, 1])
+def test_processes_evaluate_their_parts_of_the_same_batches(rows):
+    """The last batch may have no row for a process: it gets empty ones."""
+    parts = [
+        list(evaluation_batches(NumberedRows(rows), 4, here=here))
+        for here in (np.arange(2), np.arange(2, 4))
+    ]
+    whole = list(evaluation_batches(NumberedRows(rows), 4))
+    for batch, *pieces in zip(whole, *parts, strict=True):
+        for name, expected in batch._asdict().items():
+            together = np.concatenate([getattr(piece, name) for piece in pieces])
+            np.testing.assert_array_equal(together, expected)
+
+
 def test_evaluation_does_not_write_into_the_rows():
     """Rows are memory-mapped: a batch that is whole may be the file itself."""
 

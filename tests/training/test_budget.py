@@ -98,3 +98,14 @@ def test_nothing_is_no_budget(given):
     (name,) = given
     with pytest.raises(UserError, match=rf"budget.{name}={given[name]} must be above 0"):
         BudgetConfig(**given)
+
+
+def test_shared_clock_shows_what_it_is_told(time):
+    clock = Clock(BudgetConfig(minutes=1.0), rows=97, batch_size=5)
+    clock.shared = True
+    clock.start(10.0)
+    time.now += 30
+    assert (clock.seconds, clock.measured) == (10.0, 40.0)
+    clock.tell(60.0)
+    assert clock.now(step=0) == 60.0
+    assert clock.is_over(step=0)

@@ -11,7 +11,15 @@ from jax.sharding import PartitionSpec
 from bertjax.errors import UserError
 from bertjax.model.bert import BertForPreTraining
 from bertjax.training.optimizer import OptimizerConfig, make_optimizer
-from bertjax.training.sharding import MeshConfig, make_mesh, place_rows, shardings_of, spec_of
+from bertjax.training.sharding import (
+    MeshConfig,
+    make_mesh,
+    place_params,
+    place_rows,
+    rows_here,
+    shardings_of,
+    spec_of,
+)
 from bertjax.training.state import count_parameters, fingerprint, new_state
 
 # What a device holds of a parameter where fsdp=4 and tensor=2, with V=98, D=32, N=4, H=8, F=38,
@@ -147,6 +155,23 @@ def test_rows_are_divided_over_data_and_fsdp(rows, eight_devices):
     placed = place_rows(rows, eight_devices)
     assert placed.token_ids.sharding.shard_shape((4, 7)) == (1, 7)
     np.testing.assert_array_equal(placed.token_ids, rows.token_ids)
+
+
+def test_one_process_reads_all_rows(eight_devices, one_device):
+    for mesh in (eight_devices, one_device):
+        np.testing.assert_array_equal(rows_here(mesh, 12), np.arange(12))
+
+
+def test_parameters_are_placed_as_the_table_says(even_params, four_by_two):
+    placed = place_params(even_params, four_by_two)
+    for one, other, sharding in zip(
+        jax.tree.leaves(placed),
+        jax.tree.leaves(even_params),
+        jax.tree.leaves(shardings_of(even_params, four_by_two)),
+        strict=True,
+    ):
+        assert one.sharding == sharding
+        np.testing.assert_array_equal(one, other)
 
 
 # ------------------------------------------------------------------ the state

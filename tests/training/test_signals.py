@@ -85,3 +85,12 @@ def test_request_to_stop_goes_before_the_end_at_once():
         assert stop.name == "SIGTERM"
     assert signal.getsignal(signal.SIGTERM) is before
     assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_shared_request_stops_for_what_it_is_told():
+    with StopRequest() as stop:
+        stop.shared = True
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert (stop.heard, stop.name) == ("SIGTERM", None)
+        stop.tell("SIGINT")
+        assert stop.name == "SIGINT"

@@ -1,0 +1,219 @@
+"""Several processes train one model together: how they find each other, and what they agree on.
+
+Every process runs the same program on the same config and sees its own devices; arrays that live on
+the devices of all are reached through XLA's collectives. What lies on disk is written by the first
+process alone (Orbax's checkpoints excepted, of which each writes its part), so that the directory
+of the run must be one that all of them see.
+"""
+
+import collections
+import contextlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from bertjax.errors import USER_ERROR_EXIT_CODE, UserError, complain, describe_os_error
+from bertjax.training.budget import Clock
+from bertjax.training.signals import StopRequest
+
+# EX_PROTOCOL of sysexits.h: another process went; this one is whole.
+LOST_EXIT_CODE = 76
+# A process that says nothing for so long is given up: the others end.
+HEARTBEAT_SECONDS = 60
+# Steps that the host may run ahead of what the processes have agreed on.
+LAG = 2
+
+# What jax has no variable for. With its own JAX_COORDINATOR_ADDRESS (host:port of process 0) they
+# name the processes where no cluster does.
+COUNT_VARIABLE, INDEX_VARIABLE = "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
+_MOST_TOLD = 4096  # bytes of a message from the first process
+# What is in the message of a collective, or of the coordination service, when a process has gone.
+_SIGNS_OF_LOSS = ("gloo", "connection", "unavailable", "heartbeat", "coordination", "nccl")
+
+
+@contextlib.contextmanager
+def joined(distributed: bool) -> Iterator[None]:
+    """While entered, this process is one of several, if `distributed`.
+
+    They find each other by the variables that `train/launch/local.sh` sets, or else as jax detects
+    it: SLURM, Kubernetes, TPU pods, Open MPI. A process that fails ends at once: the others, which
+    wait for it in a collective, hear of the closed connection, or after `HEARTBEAT_SECONDS` of its
+    silence.
+
+    Raises:
+        UserError: there is nothing to find the others by.
+    """
+    if not distributed:
+        yield
+        return
+    _join()
+    try:
+        yield
+    except (Exception, KeyboardInterrupt) as error:
+        # Python's own end would wait for the others, which wait for this one.
+        code = _tell(error)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    jax.distributed.shutdown()
+
+
+def _join() -> None:
+    named: dict[str, Any] = {}
+    if COUNT_VARIABLE in os.environ or INDEX_VARIABLE in os.environ:
+        names = ("JAX_COORDINATOR_ADDRESS", COUNT_VARIABLE, INDEX_VARIABLE)
+        missing = [name for name in names if name not in os.environ]
+        if missing:
+            raise UserError(f"--distributed: {' and '.join(missing)} must be set, too")
+        named = {
+            "num_processes": int(os.environ[COUNT_VARIABLE]),
+            "process_id": int(os.environ[INDEX_VARIABLE]),
+            "cluster_detection_method": "deactivate",
+        }
+    # It takes SIGTERM for itself, and knows nothing of SIGINT: `Agreement` sees to both.
+    jax.config.update("jax_enable_preemption_service", False)
+    try:
+        jax.distributed.initialize(heartbeat_timeout_seconds=HEARTBEAT_SECONDS, **named)
+    except ValueError as error:
+        raise UserError(
+            f"--distributed: cannot find the other processes ({error}). Start them with"
+            f" train/launch/local.sh, on SLURM, Kubernetes, a TPU pod or under Open MPI, or set"
+            f" JAX_COORDINATOR_ADDRESS=HOST:PORT of process 0, {COUNT_VARIABLE} and"
+            f" {INDEX_VARIABLE}"
+        ) from None
+
+
+def _tell(error: BaseException) -> int:
+    """Tells what ends this process; returns the exit code."""
+    who = f"process {jax.process_index()} of {jax.process_count()}"
+    if isinstance(error, UserError):
+        complain(f"{who}: {error}")
+        return USER_ERROR_EXIT_CODE
+    if isinstance(error, OSError):
+        complain(f"{who}: {describe_os_error(error)}")
+        return USER_ERROR_EXIT_CODE
+    if isinstance(error, KeyboardInterrupt):
+        print(f"{who}: interrupted", file=sys.stderr)
+        return 130
+    said = " ".join(str(error).split())
+    if isinstance(error, jax.errors.JaxRuntimeError) and any(
+        sign in said.lower() for sign in _SIGNS_OF_LOSS
+    ):
+        complain(
+            f"{who}: another process went ({said[:200]}). Look into its output for the reason; the"
+            " same command, on as many processes or fewer, goes on from the newest checkpoint"
+        )
+        return LOST_EXIT_CODE
+    print(f"{who} failed:", file=sys.stderr)
+    traceback.print_exception(error)
+    return 1
+
+
+def require_one_process(program: str) -> None:
+    """Raises a `UserError` where several processes were started for a program that is for one."""
+    for name in (COUNT_VARIABLE, "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE"):
+        if int(os.environ.get(name) or 1) > 1:
+            raise UserError(
+                f"{program} runs in one process, on all devices that it sees, and {name}="
+                f"{os.environ[name]} started several; start one (its batches are cut to the length"
+                " of their texts, which each process would have to know of all others')"
+            )
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes and tells."""
+    return jax.process_index() == 0
+
+
+def on_first(act: Callable[[], None]) -> None:
+    """The first process acts, the others wait for it; a mistake that it finds is raised in all."""
+    if jax.process_count() == 1:
+        act()
+        return
+    message = ""
+    if is_first():
+        try:
+            act()
+        except UserError as error:
+            message = str(error)
+        except OSError as error:
+            message = describe_os_error(error)
+    words = np.zeros(_MOST_TOLD, np.uint8)
+    said = np.frombuffer(message.encode()[:_MOST_TOLD], np.uint8)
+    words[: len(said)] = said
+    told = bytes(multihost_utils.broadcast_one_to_all(words)).rstrip(b"\0")
+    if told:
+        raise UserError(told.decode(errors="replace"))
+
+
+def wait_for_all(reason: str) -> None:
+    """Returns when every process has come here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(reason)
+
+
+def anywhere(here: bool) -> bool:
+    """Whether it is so in any process."""
+    if jax.process_count() == 1:
+        return here
+    return bool(multihost_utils.process_allgather(np.array(here)).any())
+
+
+def gather(tree: Any) -> Any:
+    """The arrays, such that this process can read all of each: as they are, where it is alone."""
+    if jax.process_count() == 1:
+        return tree
+    return multihost_utils.process_allgather(tree, tiled=True)
+
+
+class Agreement:
+    """What must be the same in all processes at the same step: the time, and whether to stop.
+
+    Each call contributes this process's clock and the signal it heard, and tells clock and stop
+    request what came of an earlier call: the time of the process that has the mesh's first device,
+    and a signal that any process heard. The answers are those of `LAG` calls ago, for which no
+    device has to be waited for. Of one process nothing is asked.
+
+    Args:
+        mesh: the devices of all processes.
+        clock: of the run.
+        stop: request of this process.
+    """
+
+    def __init__(self, mesh: Mesh, clock: Clock, stop: StopRequest) -> None:
+        self._clock, self._stop = clock, stop
+        self._alone = jax.process_count() == 1
+        clock.shared = stop.shared = not self._alone
+        self._pending: collections.deque[jax.Array] = collections.deque()
+        self._asked = False
+        self._each = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+        self._combine = jax.jit(
+            lambda said: jnp.stack([said[0, 0], said[:, 1].max()]),
+            out_shardings=NamedSharding(mesh, PartitionSpec()),
+        )
+
+    def __call__(self) -> None:
+        if self._alone:
+            return
+        heard = signal.Signals[self._stop.heard].value if self._stop.heard else 0
+        said = np.array([[self._clock.measured, heard]], np.float32)
+        said = said.repeat(jax.local_device_count(), 0)
+        self._pending.append(
+            self._combine(jax.make_array_from_process_local_data(self._each, said))
+        )
+        if self._asked and len(self._pending) <= LAG:
+            return
+        self._asked = True
+        seconds, number = np.asarray(self._pending.popleft())
+        self._clock.tell(float(seconds))
+        if number:
+            self._stop.tell(signal.Signals(int(number)).name)

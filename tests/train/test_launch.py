@@ -1,0 +1,127 @@
+"""The files that start a run on clusters, as far as they can be checked without one."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from tests.train.test_pretrain import WAY
+from train.command_line import flat_fields, parse
+from train.pretrain import PretrainConfig
+
+LAUNCH = WAY / "train" / "launch"
+SCRIPTS = ["local.sh", "tpu_vm.sh", "slurm.sbatch"]
+ARGUMENTS = ["--config", "configs/pretrain/base.yaml", "--data", "some rows", "--run", "runs/x"]
+
+
+def print_commands(script, *arguments, **environment):
+    done = subprocess.run(
+        [LAUNCH / script, "--print", *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PATH": "/usr/bin:/bin", "PYTHON": sys.executable, **environment},
+    )
+    return [shlex.split(line) for line in done.stdout.splitlines()]
+
+
+def read_arguments(words):
+    """The config that the words behind `train.pretrain` make."""
+    return parse(PretrainConfig, "", words[words.index("train.pretrain") + 1 :])
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_script_is_well_formed(name):
+    subprocess.run(["bash", "-n", LAUNCH / name], check=True)
+    if shutil.which("shellcheck"):
+        subprocess.run(["shellcheck", LAUNCH / name], check=True)
+
+
+def test_local_processes_know_of_each_other():
+    commands = print_commands("local.sh", "3", *ARGUMENTS, DEVICES="2")
+    assert len(commands) == 3
+    addresses = set()
+    for index, words in enumerate(commands):
+        assert f"JAX_PROCESS_ID={index}" in words
+        assert {"JAX_NUM_PROCESSES=3", "JAX_NUM_CPU_DEVICES=2", "JAX_PLATFORMS=cpu"} <= {*words}
+        addresses |= {word for word in words if word.startswith("JAX_COORDINATOR_ADDRESS=")}
+        config = read_arguments(words)
+        assert (config.data, config.distributed) == ("some rows", True)
+    (address,) = addresses
+    assert re.fullmatch(r"JAX_COORDINATOR_ADDRESS=127.0.0.1:\d+", address)
+
+
+@pytest.mark.parametrize("count", ["0", "two", "--config"])
+def test_local_refuses_what_is_no_number(count):
+    done = subprocess.run([LAUNCH / "local.sh", count], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("usage: ")
+
+
+def test_tpu_commands_name_slice_and_zone():
+    given = {"NAME": "pod", "ZONE": "us-a", "TYPE": "v5litepod-16", "VERSION": "v2-alpha"}
+    (create,) = print_commands("tpu_vm.sh", "create", **given)
+    assert create[:6] == ["gcloud", "compute", "tpus", "tpu-vm", "create", "pod"]
+    assert create[create.index("--accelerator-type") + 1] == "v5litepod-16"
+    (run,) = print_commands("tpu_vm.sh", "run", *ARGUMENTS, **given)
+    assert run[run.index("--worker") + 1] == "all"
+    config = read_arguments(shlex.split(run[run.index("--command") + 1]))
+    assert (config.data, config.distributed) == ("some rows", True)
+    for word in ("install", "stop", "delete"):
+        for command in print_commands("tpu_vm.sh", word, **given):
+            assert {"git", "rm"} & {command[0]} or {"pod", "us-a"} <= {
+                part.split(":")[0] for part in command
+            }
+
+
+def test_tpu_script_says_what_is_missing():
+    done = subprocess.run(
+        [LAUNCH / "tpu_vm.sh", "run"], capture_output=True, text=True, env={"PATH": "/usr/bin:/bin"}
+    )
+    assert done.returncode == 2
+    assert "NAME is not set" in done.stderr
+
+
+def test_slurm_script_asks_for_a_process_a_gpu_and_for_the_signal():
+    text = (LAUNCH / "slurm.sbatch").read_text()
+    options = dict(re.findall(r"^#SBATCH --([a-z-]+)=(.*)$", text, re.M))
+    assert options["ntasks-per-node"] == options["gpus-per-node"]
+    assert options["signal"].startswith("TERM@")
+    (srun,) = re.findall(r"^srun .*$", text, re.M)
+    words = shlex.split(srun.replace('"$@"', shlex.join(ARGUMENTS)))
+    assert read_arguments(words).distributed
+
+
+def test_jobset_pods_know_of_each_other():
+    jobset = yaml.safe_load((LAUNCH / "jobset.yaml").read_text())
+    assert (jobset["apiVersion"], jobset["kind"]) == ("jobset.x-k8s.io/v1alpha2", "JobSet")
+    (replicated,) = jobset["spec"]["replicatedJobs"]
+    job = replicated["template"]["spec"]
+    assert job["completionMode"] == "Indexed"  # which numbers the pods
+    pod = job["template"]["spec"]
+    (container,) = pod["containers"]
+    environment = {one["name"]: one for one in container["env"]}
+    count = int(environment["JAX_NUM_PROCESSES"]["value"])
+    assert job["parallelism"] == job["completions"] == count
+    host, port = environment["JAX_COORDINATOR_ADDRESS"]["value"].split(":")
+    name = jobset["metadata"]["name"]
+    assert host == f"{name}-{replicated['name']}-0-0.{name}"
+    assert [{"containerPort": int(port)}] == container["ports"]
+    index = environment["JAX_PROCESS_ID"]["valueFrom"]["fieldRef"]["fieldPath"]
+    assert index == "metadata.annotations['batch.kubernetes.io/job-completion-index']"
+    assert read_arguments(container["command"]).distributed
+    mounted = {mount["name"] for mount in container["volumeMounts"]}
+    assert mounted == {volume["name"] for volume in pod["volumes"]}
+
+
+def test_head_comments_name_options_that_there_are():
+    fields = {name for name, _ in flat_fields(PretrainConfig)} | {"config"}
+    for path in LAUNCH.iterdir():
+        for line in path.read_text().splitlines():
+            if line.startswith("#   ") and "--run " in line:
+                behind = line[line.index("--config") :]
+                assert {word[2:] for word in behind.split() if word.startswith("--")} <= fields

@@ -1,0 +1,91 @@
+"""How a process finds the others, and what it says where it cannot. (Several: tests/train.)"""
+
+import jax
+import numpy as np
+import pytest
+
+from bertjax.errors import UserError
+from bertjax.training import processes
+from bertjax.training.budget import BudgetConfig, Clock
+from bertjax.training.processes import Agreement, joined, on_first, require_one_process
+from bertjax.training.signals import StopRequest
+
+
+@pytest.fixture(autouse=True)
+def no_cluster(monkeypatch):
+    for name in ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID", "SLURM_NTASKS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_nothing_is_joined_unless_asked(monkeypatch):
+    monkeypatch.setattr(jax.distributed, "initialize", None)
+    with joined(False):
+        pass
+
+
+def test_no_other_process_to_be_found_says_how_to_start_them(monkeypatch):
+    def fail(**options):
+        raise ValueError("coordinator_address should be defined.")
+
+    monkeypatch.setattr(jax.distributed, "initialize", fail)
+    with (
+        pytest.raises(UserError, match=r"cannot find the other .*local.sh.*JAX_PROCESS_ID"),
+        joined(True),
+    ):
+        pass
+
+
+def test_variables_name_the_processes(monkeypatch):
+    given = {}
+    monkeypatch.setattr(jax.distributed, "initialize", lambda **options: given.update(options))
+    monkeypatch.setattr(jax.distributed, "shutdown", lambda: None)
+    monkeypatch.setenv("JAX_NUM_PROCESSES", "3")
+    with (
+        pytest.raises(UserError, match=r"ADDRESS and JAX_PROCESS_ID must be set, too"),
+        joined(True),
+    ):
+        pass
+    monkeypatch.setenv("JAX_PROCESS_ID", "2")
+    monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "host:1")
+    with joined(True):
+        pass
+    assert (given["num_processes"], given["process_id"]) == (3, 2)
+    assert given["heartbeat_timeout_seconds"] < 120
+
+
+@pytest.mark.parametrize("name", ["JAX_NUM_PROCESSES", "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE"])
+def test_program_for_one_process_refuses_several(monkeypatch, name):
+    require_one_process("it")
+    monkeypatch.setenv(name, "1")
+    require_one_process("it")
+    monkeypatch.setenv(name, "2")
+    with pytest.raises(UserError, match=rf"it runs in one process.* {name}=2 started several"):
+        require_one_process("it")
+
+
+def test_lost_process_is_told_apart_from_other_failures(capsys):
+    lost = jax.errors.JaxRuntimeError("INTERNAL: Gloo AllReduce failed: Connection closed by peer")
+    assert processes._tell(lost) == processes.LOST_EXIT_CODE
+    assert "process 0 of 1: another process went" in capsys.readouterr().err
+    assert processes._tell(jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")) == 1
+    assert "Out of memory" in capsys.readouterr().err
+    assert processes._tell(UserError("a mistake")) == 2
+
+
+def test_one_process_asks_nobody(one_device):
+    clock, stop = Clock(BudgetConfig(steps=3), 1, 1), StopRequest()
+    Agreement(one_device, clock, stop)()
+    assert not clock.shared
+    assert not stop.shared
+    acted = []
+    on_first(lambda: acted.append(1))
+    assert acted == [1]
+
+
+def test_agreement_is_on_the_first_clock_and_any_signal(eight_devices):
+    """The reduction itself, over eight devices as if each were a process."""
+    agree = Agreement(eight_devices, Clock(BudgetConfig(steps=3), 1, 1), StopRequest())
+    said = np.zeros((8, 2), np.float32)
+    said[:, 0] = np.arange(8) + 5
+    said[3, 1] = 15
+    np.testing.assert_array_equal(agree._combine(said), [5, 15])

@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# Starts N processes of train.pretrain on this machine's CPU, which train one model together:
+#
+#   train/launch/local.sh 2 --config configs/pretrain/textbooks.yaml --data rows --run runs/mine
+#
+# It is one run: the same command, with as many processes or fewer, continues it. It is for trying
+# on one machine what runs on many; on a CPU one process is faster.
+#
+# --print before N prints the commands and starts nothing. Variables that may be set:
+#   PYTHON   the interpreter (python)
+#   DEVICES  CPU devices of each process (1)
+#   PORT     where process 0 listens for the others (a free one)
+#
+# SIGTERM and SIGINT are handed on to all processes, which save and end with 75. The exit code is
+# the first that is not 0, in the order of the processes.
+set -um # with -m each process hears only the signals that are handed on
+
+print=
+if [[ ${1-} == --print ]]; then
+  print=1
+  shift
+fi
+if [[ ! ${1-} =~ ^[1-9][0-9]*$ ]]; then
+  echo "usage: train/launch/local.sh [--print] N [argument of train.pretrain ...]" >&2
+  exit 2
+fi
+count=$1
+shift
+
+python=${PYTHON:-python}
+find_port='import socket; s = socket.create_server(("127.0.0.1", 0)); print(s.getsockname()[1])'
+port=${PORT:-$("$python" -c "$find_port")} || exit 2
+
+ids=()
+signalled=
+# shellcheck disable=SC2317 # the traps call it
+hand_on() {
+  signalled=1
+  kill -s "$1" "${ids[@]}" 2>/dev/null
+}
+trap 'hand_on TERM' TERM
+trap 'hand_on INT' INT
+
+for ((index = 0; index < count; index++)); do
+  command=(env JAX_PLATFORMS=cpu "JAX_NUM_CPU_DEVICES=${DEVICES:-1}"
+    "JAX_COORDINATOR_ADDRESS=127.0.0.1:$port" "JAX_COORDINATOR_BIND_ADDRESS=127.0.0.1:$port"
+    "JAX_NUM_PROCESSES=$count" "JAX_PROCESS_ID=$index"
+    "$python" -m train.pretrain "$@" --distributed true)
+  if [[ $print ]]; then
+    printf '%q ' "${command[@]}"
+    echo
+  else
+    "${command[@]}" </dev/null &
+    ids+=($!)
+  fi
+done
+
+first=0
+for index in "${!ids[@]}"; do
+  while true; do
+    signalled=
+    wait "${ids[index]}"
+    code=$?
+    [[ $signalled ]] || break # else the signal ended the wait, not the process
+  done
+  if ((code)); then
+    echo "process $index of $count ended with $code" >&2
+    ((first)) || first=$code
+  fi
+done
+exit "$first"
