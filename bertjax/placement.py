@@ -42,18 +42,18 @@ def divide_rows(values: Float[Array, "rows ..."]) -> Float[Array, "rows ..."]:
 
 
 def hold_vectors(hidden: Float[Array, "rows ... D"]) -> Float[Array, "rows ... D"]:
-    """The same hidden states, each device holding those of its own rows, whole vectors.
-
-    So it is for their gradient, too: XLA adds up wrongly what it scatters back where vectors picked
-    from the rows are divided over several axes.
-    """
+    """The same hidden states, each device holding those of its own rows, whole vectors."""
     if not is_divided():
         return hidden
     return jax.lax.with_sharding_constraint(hidden, PartitionSpec(ROW_AXES))
 
 
 def whole_vectors(table: Float[Array, "entries D"]) -> Float[Array, "entries D"]:
-    """The same table of vectors, each device holding whole ones, to look them up by row."""
+    """The same table of vectors, each device holding whole ones.
+
+    Without it, XLA (jaxlib 0.10.2) mixes up the rows in the gradient of a product with a table that
+    is divided over `fsdp` and `tensor`, on a mesh that has `data`, too.
+    """
     if not is_divided():
         return table
     spec = PartitionSpec(PartitionSpec.UNCONSTRAINED, None)

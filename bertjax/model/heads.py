@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Integer
 
 from bertjax.config import BertConfig
 from bertjax.model.layers import LayerNorm, Linear, activate, drop_out, multiply
+from bertjax.placement import whole_vectors
 
 # Source: torch.nn.BatchNorm1d (a tenth of the new, flax: a hundredth; epsilon as flax).
 BATCH_NORM_MOMENTUM, BATCH_NORM_EPSILON = 0.9, 1e-5
@@ -53,7 +54,8 @@ class MaskedLanguageModelHead(nn.Module):
         transformed = activate(config.hidden_act, dense(hidden))
         transformed = LayerNorm(config.layer_norm_eps, name="layer_norm")(transformed)
         bias = self.param("bias", nn.initializers.zeros, (config.vocab_size,))
-        logits = multiply(transformed, word_embeddings, 1, self.dtype, outputs_first=True)
+        table = whole_vectors(word_embeddings)
+        logits = multiply(transformed, table, 1, self.dtype, outputs_first=True)
         return _add_token_bias(_widen(logits), bias)
 
 

@@ -136,6 +136,7 @@ def multiply(
     products too, and the result has the inputs' dtype. With `outputs_first` the kernel is a matrix
     `[outputs, inputs]`, as an embedding table that decodes.
     """
+    inputs = divide_rows(inputs)  # and so is their gradient
     if jnp.finfo(dtype).bits >= 32:
         kernel = kernel.T if outputs_first else kernel
         return divide_rows(jnp.tensordot(inputs.astype(dtype), kernel.astype(dtype), axes))
