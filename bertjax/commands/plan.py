@@ -80,6 +80,8 @@ def run(options: argparse.Namespace) -> int:
 
     if options.search is not None and options.search < 0:
         raise UserError(f"--search {options.search} must be at least 0")
+    if options.devices and not options.devices.startswith("cpu:"):
+        raise UserError(f"--devices {options.devices}: name a number of CPU devices, as cpu:8")
     # What to read is checked before anything is compiled, and the devices before both.
     places = [options.devices] if options.devices else list(options.topology or [DEFAULT_TOPOLOGY])
     pairs = list(itertools.product(places, options.mesh or [None]))

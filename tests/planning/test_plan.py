@@ -20,7 +20,7 @@ REFUSED = CompiledStep(None, [], 1.0, 0.0, "too large")
 
 def test_roofline_is_the_slowest_of_three():
     links = [Collective("all-reduce", 3, 30, 60), Collective("all-gather", 1, 5, 20)]
-    bounds = bound_step(SLOW, 5000.0, step_of(400), links)
+    bounds = bound_step(SLOW, 5000.0, step_of(400).memory, links)
     assert bounds.products == 5000 / 100
     # All that stays is read and written, and so are temporaries; the program is neither.
     assert bounds.memory == 2 * (100 + 200 + 8 + 2 + 400) / 10
@@ -69,7 +69,7 @@ def test_straight_line_leads_to_the_largest_batch_at_once():
 def test_search_goes_down_from_what_does_not_fit():
     found, tried = search(lambda rows: 10 * rows if rows < 50 else None, first=256)
     assert (found.fits, found.fails) == (48, 56)
-    assert tried == [128, 64, 32, 56, 48]
+    assert tried == [128, 64, 32, 48, 56]
 
 
 def test_memory_that_bends_near_the_limit_is_followed():
