@@ -39,7 +39,14 @@ def test_batch_is_described_as_it_comes(real_batches):
         assert (one.shape, one.dtype) == (real.shape, real.dtype), name
 
 
-@pytest.mark.parametrize("axes", [{"data": 8}, {"fsdp": 8}, {"data": 2, "fsdp": 2, "tensor": 2}])
+@pytest.mark.parametrize(
+    "axes",
+    [
+        pytest.param({"data": 8}, marks=pytest.mark.slow),
+        pytest.param({"fsdp": 8}, marks=pytest.mark.slow),
+        {"data": 2, "fsdp": 2, "tensor": 2},
+    ],
+)
 def test_plan_is_what_a_run_takes(even_model, half, vocabulary, real_batches, axes):
     mesh = make_mesh(MeshConfig(**axes))
     optimizer = make_optimizer(OptimizerConfig())
@@ -81,7 +88,14 @@ def sent_by(model, half, vocabulary, rows, axes):
     return sum(one.sent for one in planned.collectives)
 
 
-@pytest.mark.parametrize("axes", [{"data": 8}, {"fsdp": 8}, {"data": 2, "fsdp": 4}])
+@pytest.mark.parametrize(
+    "axes",
+    [
+        pytest.param({"data": 8}, marks=pytest.mark.slow),
+        pytest.param({"fsdp": 8}, marks=pytest.mark.slow),
+        {"data": 2, "fsdp": 4},
+    ],
+)
 def test_rows_stay_where_they_are(even_model, half, vocabulary, axes):
     """What is sent is parameters and gradients, however many rows there are."""
     few = sent_by(even_model, half, vocabulary, 16, axes)

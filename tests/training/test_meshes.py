@@ -57,7 +57,17 @@ def on_one_device(take, one_device):
     return take(one_device)
 
 
-@pytest.fixture(scope="module", params=MESHES.values(), ids=MESHES.keys())
+# The two that divide one axis only make the suite longer.
+ONE_AXIS = ("8x1x1", "1x1x8")
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(shape, id=name, marks=[pytest.mark.slow] if name in ONE_AXIS else [])
+        for name, shape in MESHES.items()
+    ],
+)
 def mesh(request):
     return make_mesh(MeshConfig(*request.param))
 
