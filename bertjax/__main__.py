@@ -5,7 +5,7 @@ import sys
 from bertjax.huge_pages import restart_with_huge_pages
 
 # Commands that compute for minutes, in buffers as large as training's.
-LONG = ("analyze",)
+LONG = ("analyze", "bench")
 
 
 def main() -> None:

@@ -58,6 +58,7 @@ def test_nothing_is_asked_where_nothing_can_be_had(tmp_path, monkeypatch, settin
     ("words", "restarts"),
     [
         (["analyze", "--model", "m"], True),
+        (["bench", "attention"], True),
         (["fill-mask", "analyze"], False),
         (["--help"], False),
         ([], False),
