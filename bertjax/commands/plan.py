@@ -76,12 +76,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Compiles, and prints what came of it; 1 where one of the plans does not fit."""
-    import jax
-
     from bertjax.planning.run import open_devices, read_run
 
-    # A program for devices that are not there cannot be taken from jax's cache again.
-    jax.config.update("jax_enable_compilation_cache", False)
     if options.search is not None and options.search < 0:
         raise UserError(f"--search {options.search} must be at least 0")
     if options.devices and not options.devices.startswith("cpu:"):

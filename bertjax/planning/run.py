@@ -165,8 +165,10 @@ def open_devices(name: str) -> Devices:
             raise UserError(f"--devices {name}: name a number of CPU devices, as cpu:8")
         return _open_cpu(name, int(number))
     chip = chip_of(name)
-    # jax's own work, the drawing of keys for instance, is the CPU's.
+    # jax's own work, the drawing of keys for instance, is the CPU's. A program for devices that are
+    # not there can be put into jax's cache and not be taken from it.
     jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_enable_compilation_cache", False)
     return Devices(name, tpu_devices(name), chip, chip.memory)
 
 

@@ -142,9 +142,10 @@ def test_two_processes_train_as_one(launch, alone, tmp_path):
 def test_mistake_ends_all_processes(launch, tmp_path):
     code, _, errors = finish(launch(2, tmp_path / "run", "--batch-size", 3))
     assert code == 2
-    for index in range(2):
-        assert f"error: process {index} of 2: batch_size" in errors
-        assert f"process {index} of 2 ended with 2" in errors
+    assert "error: process 0 of 2: batch_size" in errors
+    assert "process 0 of 2 ended with 2" in errors
+    # The other finds the same, or that the first is gone, whichever comes first.
+    assert re.search(r"process 1 of 2 ended with [1-9]", errors)
     assert not (tmp_path / "run").exists()
 
 
