@@ -78,13 +78,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Judges, times, prints; 1 where a backend is wrong or something has become slower."""
-    from bertjax.verification.attention_bench import bench_attention
-    from bertjax.verification.attention_timing import Shape, find_regressions
+    from bertjax.verification.attention_bench import bench_attention, default_dtype
+    from bertjax.verification.attention_timing import Baseline, Shape, find_regressions
 
     shapes = [Shape.parse(text) for text in options.shapes]
     if options.rounds < 1:
         raise UserError(f"--rounds {options.rounds} must be at least 1")
-    baseline = _read_baseline(options.compare) if options.compare else None
+    if not options.allowed > 0:
+        raise UserError(f"--allowed {options.allowed} must be above 0, as 1.2")
+    baseline = None
+    if options.compare:
+        try:
+            baseline = Baseline.read(_read_json(options.compare))
+            dtype = options.dtype or default_dtype()
+            baseline.check_common(options.backends, shapes, dtype, options.window)
+        except UserError as error:
+            raise UserError(f"--compare {options.compare}: {error}") from None
     if options.output:
         check_output(options.output, folder=True)
     steps = len(options.backends) * (1 + len(shapes) * (options.rounds + 1))
@@ -94,7 +103,7 @@ def run(options: argparse.Namespace) -> int:
         )
     regressions = []
     if baseline:
-        regressions = list(find_regressions(results, baseline, options.allowed))
+        regressions = list(find_regressions(Baseline.read(results), baseline, options.allowed))
         results["regressions"] = regressions
     if options.output:
         _write(Path(options.output), results)
@@ -105,16 +114,14 @@ def run(options: argparse.Namespace) -> int:
     return 1 if regressions or not all(one.passed for one in judged) else 0
 
 
-def _read_baseline(name: str) -> dict[str, Any]:
+def _read_json(name: str) -> Any:
+    """What the file holds; None where it is no JSON."""
     try:
-        found = json.loads(Path(name).read_text(encoding="utf-8"))
+        return json.loads(Path(name).read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"--compare {name}: {error.strerror}") from None
+        raise UserError(str(error.strerror)) from None
     except ValueError:
-        found = None
-    if not isinstance(found, dict) or not {"matmul_rate", "timings", "dtype"} <= found.keys():
-        raise UserError(f"--compare {name}: not what `bertjax bench attention --output` writes")
-    return found
+        return None
 
 
 def _print(results: dict[str, Any], judged: Sequence["Judged"], output: str | None) -> None:
@@ -187,7 +194,8 @@ def _write(folder: Path, results: dict[str, Any]) -> None:
     from bertjax.verification.attention_plot import plot_timings
 
     folder.mkdir(parents=True, exist_ok=True)
-    part = folder / "attention.json.part"
-    part.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    plot_timings(results, folder / "attention.png")
-    part.rename(folder / "attention.json")
+    parts = {name: folder / f"{name}.part" for name in ("attention.json", "attention.png")}
+    parts["attention.json"].write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    plot_timings(results, parts["attention.png"])
+    for name, part in parts.items():
+        part.replace(folder / name)

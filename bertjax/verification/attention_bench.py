@@ -44,7 +44,7 @@ def bench_attention(
         The figures, seconds, bytes and FLOP/s, as they are written; and the judgements.
     """
     check_window(window)
-    dtype = dtype or ("float32" if jax.default_backend() == "cpu" else "bfloat16")
+    dtype = dtype or default_dtype()
     judged = []
     for name in names:
         judged.append(judge(name, dtype))
@@ -73,6 +73,11 @@ def bench_attention(
         "timings": [_describe_timing(one, window, rate) for one in timings],
     }
     return results, judged
+
+
+def default_dtype() -> str:
+    """The name of the type that attention is computed in where nothing is said."""
+    return "float32" if jax.default_backend() == "cpu" else "bfloat16"
 
 
 def _describe_judged(one: Judged, dtype: str) -> dict[str, Any]:

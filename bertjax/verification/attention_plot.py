@@ -8,6 +8,7 @@ from typing import Any
 def plot_timings(results: Mapping[str, Any], path: Path) -> None:
     """Forward and backward a token, and the memory of the program a token, of every backend."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, LogLocator
 
     figure = Figure(figsize=(9, 4), layout="constrained")
     axes = figure.subplots(1, 2)
@@ -27,13 +28,17 @@ def plot_timings(results: Mapping[str, Any], path: Path) -> None:
         axis.set(xscale="log", yscale="log", xlabel="tokens a row (T)", title=title)
         lengths = sorted({int(one["shape"].split("x")[1]) for one in results["timings"]})
         axis.set_xticks(lengths, [str(length) for length in lengths], minor=False)
-        axis.minorticks_off()
+        axis.xaxis.minorticks_off()
+        # Within a decade there are no powers of ten to read the values off.
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:.3g}"))
+        axis.yaxis.minorticks_off()
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
     # Of a backend that was compiled and not run, there is nothing but memory.
     axes[1].legend(frameon=False)
     figure.suptitle(f"attention, {results['device']}, {results['dtype']}", fontsize=10)
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=150, format="png")
 
 
 def _tokens(timing: Mapping[str, Any]) -> int:

@@ -219,40 +219,76 @@ def both_of(name: str, window: int | None) -> Callable[..., tuple[Array, ...]]:
     return jax.grad(total, argnums=(0, 1, 2))
 
 
-def find_regressions(
-    now: Mapping[str, Any], before: Mapping[str, Any], allowed: float
-) -> Iterator[str]:
+class Baseline(NamedTuple):
+    """What a run before measured.
+
+    Attributes:
+        matmul_rate: FLOP/s of the machine's own matrix products.
+        entries: (backend, shape, dtype, window) -> seconds and bytes by name, where they are known.
+    """
+
+    matmul_rate: float
+    entries: Mapping[tuple[Any, ...], Mapping[str, float]]
+
+    @classmethod
+    def read(cls, run: Any) -> "Baseline":
+        """Of what `bertjax bench attention --json` prints.
+
+        Raises:
+            UserError: it is something else.
+        """
+        try:
+            about, rate = (run["dtype"], run["window"]), float(run["matmul_rate"])
+            entries = {
+                (one["backend"], one["shape"], *about): {
+                    name: float(one[name]) for name in _COMPARED if one[name]
+                }
+                for one in run["timings"]
+            }
+            figures = [rate, *(value for one in entries.values() for value in one.values())]
+            right = all(np.isfinite(value) and value > 0 for value in figures)
+        except (KeyError, TypeError, ValueError):
+            right = False
+        if not right:
+            raise UserError("not what `bertjax bench attention --output` writes")
+        return cls(rate, entries)
+
+    def check_common(
+        self, names: Sequence[str], shapes: Sequence[Shape], dtype: str, window: int | None
+    ) -> None:
+        """Raises a `UserError` where a run of these would have nothing to be compared with."""
+        if not any((name, str(shape), dtype, window) in self.entries
+                   for name in names for shape in shapes):  # fmt: skip
+            there = dict.fromkeys(f"{key[0]} {key[1]} {key[2]} window {key[3]}"
+                                  for key in self.entries)  # fmt: skip
+            raise UserError(
+                "has no backend, shape, dtype and window in common with this run; give the options"
+                f" of that one ({', '.join(list(there)[:4]) or 'it timed nothing'}"
+                f"{', ...' if len(there) > 4 else ''})"
+            )
+
+
+_COMPARED = ("forward", "both", "forward_bytes", "both_bytes")
+
+
+def find_regressions(now: Baseline, before: Baseline, allowed: float) -> Iterator[str]:
     """What has become slower, or needs more memory, than in a run before.
 
     Seconds are counted in matrix products of each run's own rate, so that a slower machine is no
     regression.
 
     Args:
-        now, before: what `bertjax bench attention --json` prints.
+        now, before: of the two runs.
         allowed: the largest ratio that is none.
-
-    Raises:
-        UserError: the two have nothing in common.
     """
-
-    def entries(run: Mapping[str, Any]) -> dict[tuple[Any, ...], dict[str, Any]]:
-        about = run["dtype"], run["window"]
-        return {(one["backend"], one["shape"], *about): one for one in run["timings"]}
-
-    earlier, later = entries(before), entries(now)
-    if earlier.keys().isdisjoint(later):
-        raise UserError(
-            "--compare: the two runs have no backend, shape, dtype and window in common; give the"
-            " same options"
-        )
-    for key, one in later.items():
-        other = earlier.get(key, {})
-        for name in ("forward", "both", "forward_bytes", "both_bytes"):
-            if not one.get(name) or not other.get(name):
+    for key, one in now.entries.items():
+        other = before.entries.get(key, {})
+        for name in _COMPARED:
+            if name not in one or name not in other:
                 continue
             ratio = one[name] / other[name]
             if not name.endswith("bytes"):
-                ratio *= now["matmul_rate"] / before["matmul_rate"]
+                ratio *= now.matmul_rate / before.matmul_rate
             if ratio > allowed:
                 yield f"{key[0]} at {key[1]}: {name} is {ratio:.2f} x what it was"
 

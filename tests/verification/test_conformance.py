@@ -2,11 +2,13 @@
 
 import functools
 import json
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from bertjax.commands import bench
 from bertjax.errors import UserError
@@ -14,7 +16,8 @@ from bertjax.kernels import backends, library, splash
 from bertjax.kernels.visibility import see_own_sequence
 from bertjax.model.attention import attend
 from bertjax.verification import absent_devices, attention_timing
-from bertjax.verification.attention_timing import Shape, find_regressions, judge
+from bertjax.verification.attention_plot import plot_timings
+from bertjax.verification.attention_timing import Baseline, Shape, find_regressions, judge
 from bertjax.verification.conformance import (
     attend_exactly,
     attention_of,
@@ -147,16 +150,58 @@ def test_mistakes_are_told(bertjax_command, arguments, message):
     assert message in err
 
 
-def test_a_slower_machine_is_no_regression():
-    def run(rate, seconds):
-        timing = {"backend": "xla", "shape": "1x8x1x8", "forward": seconds, "both": 3.0 / rate}
-        return {"dtype": "float32", "window": None, "matmul_rate": rate, "timings": [timing]}
+def earlier_run(rate=1.0, seconds=2.0, **changes):
+    timing = {"backend": "xla", "shape": "1x8x1x8", "forward": seconds, "both": 3.0 / rate}
+    timing |= {"forward_bytes": None, "both_bytes": 0}
+    run = {"dtype": "float32", "window": None, "matmul_rate": rate, "timings": [timing]}
+    return run | changes
 
-    assert list(find_regressions(run(1.0, 2.0), run(2.0, 1.0), 1.2)) == []
-    [line] = find_regressions(run(1.0, 3.0), run(2.0, 1.0), 1.2)
+
+def test_a_slower_machine_is_no_regression():
+    def regressions(now, before):
+        return list(find_regressions(Baseline.read(now), Baseline.read(before), 1.2))
+
+    assert regressions(earlier_run(1.0, 2.0), earlier_run(2.0, 1.0)) == []
+    [line] = regressions(earlier_run(1.0, 3.0), earlier_run(2.0, 1.0))
     assert "forward is 1.50 x" in line
-    with pytest.raises(UserError, match="in common"):
-        list(find_regressions(run(1.0, 3.0), run(2.0, 1.0) | {"dtype": "bfloat16"}, 1.2))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"timings": 5}, "not what `bertjax bench attention --output` writes"),
+        ({"timings": [{}]}, "not what"),
+        ({"timings": [{"backend": "xla", "shape": "1x8x1x8", "forward": "fast"}]}, "not what"),
+        ({"matmul_rate": 0}, "not what"),
+        ({"matmul_rate": "fast"}, "not what"),
+        ({"timings": []}, "it timed nothing"),
+        ({"dtype": "bfloat16"}, r"in common with this run.*xla 1x8x1x8 bfloat16 window None"),
+    ],
+)
+def test_baseline_of_no_use_is_told_before_anything_is_measured(
+    monkeypatch, bertjax_command, tmp_path, changes, message
+):
+    monkeypatch.setattr(attention_timing, "check_conformance", None)
+    (tmp_path / "other.json").write_text(json.dumps(earlier_run() | changes))
+    code, _, err = bertjax_command(
+        "bench", "attention", "--backends", "xla", "--shapes", "1x8x1x8",
+        "--compare", tmp_path / "other.json",
+    )  # fmt: skip
+    assert code == 2
+    assert re.search(message, err)
+    assert str(tmp_path / "other.json") in err
+
+
+def test_plot_within_a_decade_has_figures_on_its_axes(tmp_path, monkeypatch):
+    timing = {"backend": "xla", "shape": "1x8x1x8", "both": 2.5e-5, "both_bytes": 2 << 13}
+    results = {"device": "cpu", "dtype": "float32", "timings": [timing]}
+    results["timings"].append(timing | {"shape": "1x16x1x8", "both": 9e-5, "both_bytes": 5 << 14})
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, *_, **__: drawn.append(self))
+    plot_timings(results, tmp_path / "attention.png")
+    for axis in drawn[0].axes:
+        low, high = axis.get_ylim()
+        assert [place for place in axis.get_yticks() if low <= place <= high]
 
 
 def test_operations_are_those_of_pairs_that_see_each_other():
