@@ -80,6 +80,10 @@ def run(options: argparse.Namespace) -> int:
 
     if options.search is not None and options.search < 0:
         raise UserError(f"--search {options.search} must be at least 0")
+    for name in ("batch_size", "rows_per_device"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name.replace('_', '-')} {value} must be at least 1")
     if options.devices and not options.devices.startswith("cpu:"):
         raise UserError(f"--devices {options.devices}: name a number of CPU devices, as cpu:8")
     # What to read is checked before anything is compiled, and the devices before both.

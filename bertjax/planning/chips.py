@@ -1,5 +1,7 @@
 """What the chips can do, as their maker publishes it."""
 
+import math
+import re
 from typing import NamedTuple
 
 from bertjax.errors import UserError
@@ -17,6 +19,8 @@ class Chip(NamedTuple):
         flops: floating-point operations a second, bfloat16 matrix products.
         link_rate: bytes a second that a chip sends to its neighbours in the slice, all its links
             together; as much comes in at the same time.
+        dimensions: of the torus or mesh that its slices are.
+        most: chips of the largest slice.
         source: where the figures stand.
     """
 
@@ -25,19 +29,21 @@ class Chip(NamedTuple):
     memory_rate: float
     flops: float
     link_rate: float
+    dimensions: int
+    most: int
     source: str
 
 
 # Google publishes the rate of the links for both directions together; half of it is `link_rate`.
 CHIPS = {
     "v4": Chip(
-        "v4", 32 * _GIB, 1200e9, 275e12, 300e9,
+        "v4", 32 * _GIB, 1200e9, 275e12, 300e9, 3, 4096,
         "cloud.google.com/tpu/docs/v4; links: Jouppi et al. 2023 (arXiv:2304.01433), table 4,"
         " 6 of 50 GB/s",
     ),
-    "v5e": Chip("v5e", 16 * _GIB, 819e9, 197e12, 200e9, "cloud.google.com/tpu/docs/v5e"),
-    "v5p": Chip("v5p", 95 * _GIB, 2765e9, 459e12, 600e9, "cloud.google.com/tpu/docs/v5p"),
-    "v6e": Chip("v6e", 32 * _GIB, 1640e9, 918e12, 400e9, "cloud.google.com/tpu/docs/v6e"),
+    "v5e": Chip("v5e", 16 * _GIB, 819e9, 197e12, 200e9, 2, 256, "cloud.google.com/tpu/docs/v5e"),
+    "v5p": Chip("v5p", 95 * _GIB, 2765e9, 459e12, 600e9, 3, 8960, "cloud.google.com/tpu/docs/v5p"),
+    "v6e": Chip("v6e", 32 * _GIB, 1640e9, 918e12, 400e9, 2, 256, "cloud.google.com/tpu/docs/v6e"),
 }  # fmt: skip
 
 
@@ -45,12 +51,27 @@ def chip_of(topology: str) -> Chip:
     """The chip of a topology such as "v5e:4x4".
 
     Raises:
-        UserError: no generation that has figures here.
+        UserError: no generation that has figures here, or no slice of it: libtpu takes slices that
+            nobody can rent, and a shape with a 0 ends the process.
     """
-    name = topology.partition(":")[0]
-    if name not in CHIPS:
+    name, _, text = topology.partition(":")
+    sizes = re.fullmatch(r"([1-9]\d{0,4}(?:x[1-9]\d{0,4})*)(?:_(?:un)?twisted)?", text)
+    if name not in CHIPS or not sizes:
         raise UserError(
             f"topology {topology!r}: a topology is one of {', '.join(CHIPS)}, a colon and the shape"
             " of the slice, as v5e:4x4, v6e:2x2, v4:2x2x1 or v5p:2x2x2"
         )
-    return CHIPS[name]
+    chip = CHIPS[name]
+    shape = [int(size) for size in sizes[1].split("x")]
+    if len(shape) != chip.dimensions:
+        example = "x".join(["4"] * chip.dimensions)
+        raise UserError(
+            f"topology {topology!r}: slices of {name} have {chip.dimensions} dimensions, as"
+            f" {name}:{example}"
+        )
+    if math.prod(shape) > chip.most:
+        raise UserError(
+            f"topology {topology!r}: {math.prod(shape):,} chips are more than the {chip.most:,} of"
+            f" the largest slice of {name}"
+        )
+    return chip

@@ -41,6 +41,8 @@ from train.starting_model import shape_new_model
 _PAD_ID, _MASK_ID, _SPECIAL_IDS = 0, 4, range(5)
 # Of a prepared directory that is not there.
 DEFAULT_LENGTH, DEFAULT_VOCABULARY = 512, 30_000
+# jax makes each of them, with threads of its own.
+_MOST_CPU_DEVICES = 1024
 # Rows of a corpus that is not there, of which only the length of a schedule in epochs depends.
 _SOME_ROWS = 1_000_000
 
@@ -161,8 +163,11 @@ def open_devices(name: str) -> Devices:
     """
     platform, _, number = name.partition(":")
     if platform == "cpu":
-        if not number.isdecimal() or not int(number):
-            raise UserError(f"--devices {name}: name a number of CPU devices, as cpu:8")
+        if not number.isdecimal() or not 0 < int(number) <= _MOST_CPU_DEVICES:
+            raise UserError(
+                f"--devices {name}: name a number of CPU devices up to {_MOST_CPU_DEVICES:,}, as"
+                " cpu:8"
+            )
         return _open_cpu(name, int(number))
     chip = chip_of(name)
     # jax's own work, the drawing of keys for instance, is the CPU's. A program for devices that are
@@ -220,7 +225,11 @@ def _read_config(
     if options.batch_size is not None:
         given["batch_size"] = str(options.batch_size)
     words = [f"--{name}={text}" for name, text in given.items()]
-    return parse(PretrainConfig, "", ["--config", options.config, *words])
+    try:
+        return parse(PretrainConfig, "", ["--config", options.config, *words])
+    except UserError as error:  # the fields are in that program's help, and not in this one's
+        message = str(error).replace("(--help ", "(`python -m train.pretrain --help` ")
+        raise UserError(message) from None
 
 
 def _read_fields(words: Sequence[str]) -> dict[str, str]:
@@ -272,9 +281,10 @@ def _read_rows(options: argparse.Namespace, config: PretrainConfig, notes: list[
         raise UserError(
             f"--vocab-size {size} must be more than the {len(_SPECIAL_IDS)} special tokens"
         )
+    where = f" at {config.data}" if config.data else ""
     notes.append(
-        f"no prepared directory: rows of {length} tokens with at most {wanted.examples_per_row}"
-        f" examples, and a vocabulary of {size:,}, are taken for granted"
+        f"no prepared directory{where}: rows of {length} tokens with at most"
+        f" {wanted.examples_per_row} examples, and a vocabulary of {size:,}, are taken for granted"
     )
     vocabulary = Vocabulary(size, _MASK_ID, list(_SPECIAL_IDS), np.zeros(size, bool))
     return Rows(length, wanted.examples_per_row, vocabulary, _PAD_ID, _SOME_ROWS)

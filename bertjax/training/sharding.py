@@ -68,15 +68,17 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
     Raises:
         UserError: the axes ask for another number of devices than there are.
     """
+    here = devices is None
     devices = list(jax.devices() if devices is None else devices)
     fixed = config.fsdp * config.tensor
     data = len(devices) // fixed if config.data == -1 else config.data
     if data * fixed != len(devices):
+        more = "set XLA_FLAGS=--xla_force_host_platform_device_count=N for N CPU devices, or "
         raise UserError(
             f"mesh.data={config.data} x mesh.fsdp={config.fsdp} x mesh.tensor={config.tensor} does"
-            f" not make the number of devices, {len(devices)}; set"
-            " XLA_FLAGS=--xla_force_host_platform_device_count=N for N CPU devices, or choose axes"
-            " whose product is the number of devices"
+            f" not make the number of devices, {len(devices)};"
+            f" {more if here and devices[0].platform == 'cpu' else ''}choose axes whose product is"
+            " the number of devices"
         )
     return Mesh(np.array(devices).reshape(data, config.fsdp, config.tensor), AXES)
 

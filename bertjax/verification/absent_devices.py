@@ -45,6 +45,8 @@ def tpu_devices(topology: str) -> Sequence[jax.Device]:
         )
     # There is no metadata server to ask on a machine that is no TPU's host.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    # libtpu lets in one process a machine, as a TPU would; a compiler alone may be used by several.
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     try:
         options = _TOPOLOGY_OPTIONS.get(topology.partition(":")[0], {})
         with _quiet():

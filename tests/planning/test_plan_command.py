@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -78,14 +80,22 @@ def test_several_layouts_make_a_table(plan):
     ("arguments", "message"),
     [
         (["--topology", "v9:2x2"], "one of v4, v5e, v5p, v6e"),
-        (["--devices", "cpu:none"], "name a number of CPU devices, as cpu:8"),
+        (["--topology", "v5e"], "a colon and the shape of the slice"),
+        (["--topology", "v5e:0x0"], "a colon and the shape of the slice"),
+        (["--topology", "v5e:2x2x2"], "slices of v5e have 2 dimensions, as v5e:4x4"),
+        (["--topology", "v5p:2x2"], "slices of v5p have 3 dimensions, as v5p:4x4x4"),
+        (["--topology", "v6e:32x32"], "1,024 chips are more than the 256"),
+        (["--devices", "cpu:5000"], "number of CPU devices up to 1,024"),
+        (["--devices", "cpu:none"], "name a number of CPU devices up to 1,024, as cpu:8"),
         (["--devices", "gpu:8"], "name a number of CPU devices, as cpu:8"),
         (["--devices", "cpu:99"], "this process has 8 CPU devices already"),
         (["--devices", "cpu:8", "--mesh", "3x1x1"], "does not make the number of devices, 8"),
         (["--devices", "cpu:8", "--mesh", "wide"], "give data, fsdp, tensor"),
         (["--devices", "cpu:8", "--mesh", "tensor"], "mesh.tensor=8 does not divide axis"),
+        (["--devices", "cpu:8", "--rows-per-device", "0"], "--rows-per-device 0 must be"),
         (["--devices", "cpu:8", "--batch-size", "12"], "must be a multiple of the 8 devices"),
         (["--devices", "cpu:8", "--set", "batchsize=8"], "unknown key batchsize; did you mean"),
+        (["--devices", "cpu:8", "--set", "a.b=1"], "(`python -m train.pretrain --help` lists them"),
         (["--devices", "cpu:8", "--set", "remat"], "give FIELD=VALUE, as mesh.fsdp=4"),
         (["--devices", "cpu:8", "--set", "attention=splash"], "runs on tpu, not on cpu"),
         (["--devices", "cpu:8", "--set", "model.max_position_embeddings=8"], "pass --length 8"),
@@ -97,6 +107,12 @@ def test_mistakes_are_told(plan, arguments, message):
     code, out, err = plan(*arguments)
     assert (code, out) == (2, "")
     assert message in err
+
+
+def test_mesh_of_absent_devices_is_not_mended_by_a_flag_for_present_ones(plan):
+    _, _, err = plan("--devices", "cpu:8", "--mesh", "3x1x1")
+    assert "choose axes whose product" in err
+    assert "XLA_FLAGS" not in err
 
 
 def test_config_that_is_not_there_is_told(bertjax_command):
@@ -146,6 +162,27 @@ def test_step_that_is_too_large_says_so(plan):
     code, out, _ = plan(*arguments)
     assert code == 1
     assert "does not fit:" in out
+
+
+@needs_libtpu
+def test_two_processes_may_plan_at_once(monkeypatch):
+    monkeypatch.delenv("ALLOW_MULTIPLE_LIBTPU_LOAD", raising=False)
+    program = (
+        "from bertjax.verification.absent_devices import tpu_devices\n"
+        "print(len(tpu_devices('v5e:2x2')), flush=True)\n"
+        "input()"
+    )
+    first, second = (
+        subprocess.Popen(
+            [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        for _ in range(2)
+    )
+    # Both are alive until both have opened the slice.
+    counts = [process.stdout.readline() for process in (first, second)]
+    for process in (first, second):
+        process.communicate(b"\n")
+    assert counts == [b"4\n", b"4\n"]
 
 
 @needs_libtpu
