@@ -9,6 +9,7 @@ of the run must be one that all of them see.
 import collections
 import contextlib
 import os
+import re
 import signal
 import sys
 import traceback
@@ -32,8 +33,9 @@ HEARTBEAT_SECONDS = 60
 # Steps that the host may run ahead of what the processes have agreed on.
 LAG = 2
 
-# What jax has no variable for. With its own JAX_COORDINATOR_ADDRESS (host:port of process 0) they
-# name the processes where no cluster does.
+# jax's own: host:port of process 0. With the next two, which jax does not know, it names the
+# processes where no cluster does.
+ADDRESS_VARIABLE = "JAX_COORDINATOR_ADDRESS"
 COUNT_VARIABLE, INDEX_VARIABLE = "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
 _MOST_TOLD = 4096  # bytes of a message from the first process
 # What is in the message of a collective, or of the coordination service, when a process has gone.
@@ -69,14 +71,20 @@ def joined(distributed: bool) -> Iterator[None]:
 
 def _join() -> None:
     named: dict[str, Any] = {}
+    address = os.environ.get(ADDRESS_VARIABLE)
+    # jax ends with a signal where it cannot make sense of one.
+    if address and not re.fullmatch(r".+:\d{1,5}", address):
+        raise UserError(
+            f"{ADDRESS_VARIABLE}={address} must be host and port of process 0, as 10.0.0.1:8482"
+        )
     if COUNT_VARIABLE in os.environ or INDEX_VARIABLE in os.environ:
-        names = ("JAX_COORDINATOR_ADDRESS", COUNT_VARIABLE, INDEX_VARIABLE)
+        names = (ADDRESS_VARIABLE, COUNT_VARIABLE, INDEX_VARIABLE)
         missing = [name for name in names if name not in os.environ]
         if missing:
             raise UserError(f"--distributed: {' and '.join(missing)} must be set, too")
         named = {
-            "num_processes": int(os.environ[COUNT_VARIABLE]),
-            "process_id": int(os.environ[INDEX_VARIABLE]),
+            "num_processes": _read_number(COUNT_VARIABLE),
+            "process_id": _read_number(INDEX_VARIABLE),
             "cluster_detection_method": "deactivate",
         }
     # It takes SIGTERM for itself, and knows nothing of SIGINT: `Agreement` sees to both.
@@ -87,7 +95,7 @@ def _join() -> None:
         raise UserError(
             f"--distributed: cannot find the other processes ({error}). Start them with"
             f" train/launch/local.sh, on SLURM, Kubernetes, a TPU pod or under Open MPI, or set"
-            f" JAX_COORDINATOR_ADDRESS=HOST:PORT of process 0, {COUNT_VARIABLE} and"
+            f" {ADDRESS_VARIABLE}=HOST:PORT of process 0, {COUNT_VARIABLE} and"
             f" {INDEX_VARIABLE}"
         ) from None
 
@@ -121,12 +129,20 @@ def _tell(error: BaseException) -> int:
 def require_one_process(program: str) -> None:
     """Raises a `UserError` where several processes were started for a program that is for one."""
     for name in (COUNT_VARIABLE, "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE"):
-        if int(os.environ.get(name) or 1) > 1:
+        if _read_number(name) > 1:
             raise UserError(
                 f"{program} runs in one process, on all devices that it sees, and {name}="
                 f"{os.environ[name]} started several; start one (its batches are cut to the length"
                 " of their texts, which each process would have to know of all others')"
             )
+
+
+def _read_number(variable: str) -> int:
+    """The number in a variable of the environment; 1 where it is not set."""
+    text = os.environ.get(variable) or "1"
+    if not text.isdecimal():
+        raise UserError(f"{variable}={text} must be a whole number")
+    return int(text)
 
 
 def is_first() -> bool:

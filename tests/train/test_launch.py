@@ -3,6 +3,7 @@
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 
@@ -60,6 +61,30 @@ def test_local_refuses_what_is_no_number(count):
     done = subprocess.run([LAUNCH / "local.sh", count], capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.startswith("usage: ")
+
+
+def test_local_refuses_a_port_that_cannot_be_had():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        for port in (str(server.getsockname()[1]), "http", "99999999"):
+            done = subprocess.run(
+                [LAUNCH / "local.sh", "--print", "2"],
+                capture_output=True,
+                text=True,
+                env={"PATH": "/usr/bin:/bin", "PYTHON": sys.executable, "PORT": port},
+            )
+            assert (done.returncode, done.stdout) == (2, "")
+            assert f"PORT={port} is no port that is free" in done.stderr
+
+
+def test_local_refuses_devices_that_are_no_number():
+    done = subprocess.run(
+        [LAUNCH / "local.sh", "--print", "2"],
+        capture_output=True,
+        text=True,
+        env={"PATH": "/usr/bin:/bin", "PYTHON": sys.executable, "DEVICES": "many"},
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "DEVICES=many must be" in done.stderr
 
 
 def test_tpu_commands_name_slice_and_zone():

@@ -53,6 +53,24 @@ def test_variables_name_the_processes(monkeypatch):
     assert given["heartbeat_timeout_seconds"] < 120
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("JAX_NUM_PROCESSES", "two"),
+        ("JAX_PROCESS_ID", "-1"),
+        ("JAX_COORDINATOR_ADDRESS", "localhost"),
+        ("JAX_COORDINATOR_ADDRESS", "localhost:http"),
+    ],
+)
+def test_variable_of_no_use_is_told(monkeypatch, variable, value):
+    monkeypatch.setattr(jax.distributed, "initialize", None)
+    given = {"JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "1", "JAX_COORDINATOR_ADDRESS": "host:1"}
+    for name, text in (given | {variable: value}).items():
+        monkeypatch.setenv(name, text)
+    with pytest.raises(UserError, match=rf"{variable}={value} must be"), joined(True):
+        pass
+
+
 @pytest.mark.parametrize("name", ["JAX_NUM_PROCESSES", "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE"])
 def test_program_for_one_process_refuses_several(monkeypatch, name):
     require_one_process("it")

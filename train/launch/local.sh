@@ -28,8 +28,17 @@ count=$1
 shift
 
 python=${PYTHON:-python}
-find_port='import socket; s = socket.create_server(("127.0.0.1", 0)); print(s.getsockname()[1])'
-port=${PORT:-$("$python" -c "$find_port")} || exit 2
+find_port='import socket, sys
+try:
+    server = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+except (OSError, OverflowError, ValueError) as error:
+    sys.exit(f"error: PORT={sys.argv[1]} is no port that is free ({error}); leave it out")
+print(server.getsockname()[1])'
+port=$("$python" -c "$find_port" "${PORT:-0}") || exit 2
+if [[ ! ${DEVICES:-1} =~ ^[1-9][0-9]*$ ]]; then
+  echo "error: DEVICES=$DEVICES must be a whole number above 0" >&2
+  exit 2
+fi
 
 ids=()
 signalled=
