@@ -14,6 +14,7 @@ ones for both.
 """
 
 import argparse
+import importlib.util
 import json
 import subprocess
 import sys
@@ -68,6 +69,12 @@ def main() -> None:
     options = parser.parse_args()
     if not options.minutes > 0 or options.batch_size < 1:
         raise UserError("--minutes must be above 0 and --batch-size at least 1")
+    missing = [one for one in ("torch", "transformers") if not importlib.util.find_spec(one)]
+    if missing:
+        raise UserError(
+            f"{' and '.join(missing)} not installed here: `make test-parity` makes"
+            " .venv-parity, whose python has both"
+        )
     prepared = open_prepared(options.data)
     with tempfile.TemporaryDirectory() as folder:
         start = make_start(prepared, options, Path(folder) / "start")

@@ -51,6 +51,8 @@ def main() -> None:
     options = parser.parse_args()
     if bool(options.data) == options.masking:
         raise UserError("give --data DIR ..., or --masking")
+    if min(options.rounds, *options.batch_size) < 1:
+        raise UserError("--rounds and --batch-size must be at least 1")
     if options.masking:
         figures = [measure_masking(options.rounds)]
     else:

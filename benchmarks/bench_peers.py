@@ -21,6 +21,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+if not __package__:  # python benchmarks/bench_peers.py
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from benchmarks.peers import environments, jobs
 
 HERE = Path(__file__).resolve().parent
@@ -114,6 +117,14 @@ def main():
         parser.error("--venvs DIR is missing; --make-venvs DIR makes them")
     if options.minilm is None and any(name.startswith("embed") for name in options.cases):
         parser.error("embed-* needs --minilm DIR, a model directory such as all-MiniLM-L6-v2's")
+    if options.rounds < 1:
+        parser.error("--rounds must be at least 1")
+    if not options.venvs.is_dir():
+        parser.error(
+            f"--venvs {options.venvs}: no such folder; --make-venvs {options.venvs} makes it"
+        )
+    if options.json and not os.access(options.json.absolute().parent, os.W_OK):
+        parser.error(f"--json {options.json}: its folder is not there, or may not be written to")
     figures = {"machine": describe_machine(), "date": datetime.date.today().isoformat()}
     figures["command"] = " ".join(["python -m benchmarks.bench_peers", *sys.argv[1:]])
     figures["cases"] = {}

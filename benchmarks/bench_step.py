@@ -59,6 +59,8 @@ def main() -> int:
     options = parser.parse_args()
     if min(options.rows, options.length // 8, options.rounds) < 1:
         raise UserError("--rows and --rounds must be at least 1, --length at least 8")
+    if options.rounds < 2 and not options.compile:
+        raise UserError("--rounds must be at least 2: the loss has to fall from one to the next")
     figures = measure_compilation(options) if options.compile else measure_step(options)
     if options.json:
         print(json.dumps(figures))

@@ -1,0 +1,45 @@
+"""Benchmarks as one starts them from a shell: a mistake is told before minutes of measuring."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+WAY = Path(__file__).parents[1]
+
+
+def start(*words):
+    return subprocess.run(
+        [sys.executable, *map(str, words)], capture_output=True, text=True, cwd=WAY
+    )
+
+
+def test_peers_start_as_a_file_too():
+    done = start("benchmarks/bench_peers.py", "--help")
+    assert done.returncode == 0, done.stderr
+    assert "--make-venvs DIR" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["bench_input.py", "--data", "x", "--batch-size", "0"], "must be at least 1"),
+        (["bench_step.py", "--rounds", "1"], "must be at least 2"),
+        (["bench_peers.py", "--venvs", "none", "--cases", "base-training"], "none: no such folder"),
+        (["bench_peers.py", "--venvs", ".", "--minilm", ".", "--json", "none/x"], "its folder"),
+        (["bench_peers.py", "--venvs", ".", "--minilm", ".", "--rounds", "0"], "at least 1"),
+    ],
+)
+def test_mistakes_are_told(words, message):
+    done = start(f"benchmarks/{words[0]}", *words[1:])
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is not None, reason="torch is installed")
+def test_missing_torch_is_told_before_ours_is_trained():
+    done = start("benchmarks/bench_budget.py", "--data", "none")
+    assert done.returncode == 2
+    assert "torch and transformers not installed here" in done.stderr
