@@ -191,7 +191,8 @@ def finetune(config: FinetuneConfig, data: TaskData) -> int:
         model, task, tokenizer.pad_id, place=lambda batch: place_rows(batch, mesh), multiple=places
     )
     started = time.perf_counter()
-    take_step = lower_step(train_step, state, place_rows(batches[0], mesh), mesh).compile()
+    with progress.during("compiling"):
+        take_step = lower_step(train_step, state, place_rows(batches[0], mesh), mesh).compile()
     progress.say(f"compiled in {time.perf_counter() - started:.1f} s")
     if config.dry_run:
         progress.say(describe_demand(take_step, flops / rate, clock))

@@ -204,8 +204,9 @@ def pretrain(config: PretrainConfig) -> int:
     )
     evaluate = make_evaluation(config.evaluation, model, vocabulary, prepared.token_counts, mesh)
     started = time.perf_counter()
-    take_step = lower_step(train_step, state, place_rows(batches[0], mesh), mesh).compile()
-    evaluate(state.params, prepared.validation, 1)
+    with progress.during("compiling"):
+        take_step = lower_step(train_step, state, place_rows(batches[0], mesh), mesh).compile()
+        evaluate(state.params, prepared.validation, 1)
     progress.say(f"compiled in {time.perf_counter() - started:.1f} s")
     if config.dry_run:
         progress.say(describe_demand(take_step, flops / rate, clock))

@@ -98,10 +98,12 @@ def console(stderr: bool = False) -> "Console":
 @contextlib.contextmanager
 def count_on(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """A bar on stderr, where that is a terminal; gives the function that moves it on."""
-    from rich.progress import Progress
+    from rich.progress import Progress, TimeElapsedColumn
 
+    # What takes minutes to its first step has no time that is left, but one that has gone by.
+    columns = (*Progress.get_default_columns(), TimeElapsedColumn())
     with Progress(
-        console=console(stderr=True), transient=True, disable=not sys.stderr.isatty()
+        *columns, console=console(stderr=True), transient=True, disable=not sys.stderr.isatty()
     ) as bar:
         task = bar.add_task(what, total=total)
         yield lambda done: bar.advance(task, done)

@@ -1,5 +1,6 @@
 """What a person sees of a run: one live line on a terminal, plain lines anywhere else."""
 
+import contextlib
 import sys
 import time
 from types import TracebackType
@@ -52,6 +53,10 @@ class RunProgress:
     def say(self, message: str) -> None:
         """Prints a line that stays."""
         self.console.print(message, soft_wrap=True)
+
+    def during(self, what: str) -> contextlib.AbstractContextManager[object]:
+        """While entered, a terminal shows that this goes on; not within the run's live line."""
+        return self.console.status(what) if self._live else contextlib.nullcontext()
 
 
 def describe_duration(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 import io
 import re
+import sys
 
 import jax.numpy as jnp
 import pytest
@@ -42,21 +43,37 @@ def test_without_a_terminal_every_report_is_a_plain_line(capsys):
     assert told.err == "step 20  loss 3.1\nsaved\n"
 
 
-@pytest.mark.parametrize("width", [40, 200])
-def test_terminal_of_any_width_shows_all_figures(monkeypatch, width):
-    import bertjax.training.progress as progress_module
-
+def open_terminal(monkeypatch, width):
     class Terminal(io.StringIO):
         def isatty(self):
             return True
 
-    monkeypatch.setattr(progress_module.sys, "stderr", Terminal())
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setenv("TERM", "xterm")
+    return terminal
+
+
+def test_terminal_shows_that_compilation_goes_on(monkeypatch):
+    terminal = open_terminal(monkeypatch, 80)
+    with RunProgress(100.0).during("compiling"):
+        pass
+    assert "compiling" in terminal.getvalue()
+
+
+def test_without_a_terminal_nothing_is_said_of_compilation(capsys):
+    with RunProgress(100.0).during("compiling"):
+        pass
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("width", [40, 200])
+def test_terminal_of_any_width_shows_all_figures(monkeypatch, width):
+    terminal = open_terminal(monkeypatch, width)
     with RunProgress(100.0) as progress:
         progress.report(20.0, "step 20  loss 3.000 (mlm 2.250, nsp 0.750)  12,346 tokens/s  51%")
-        told = progress_module.sys.stderr
-    shown = re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", "", told.getvalue())
+    shown = re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", "", terminal.getvalue())
     for word in (
         "step",
         "loss 3.000",
