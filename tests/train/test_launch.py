@@ -103,12 +103,19 @@ def test_tpu_commands_name_slice_and_zone():
             }
 
 
-def test_tpu_script_says_what_is_missing():
+@pytest.mark.parametrize(
+    ("word", "given", "missing"),
+    [("run", {}, "NAME"), ("create", {"NAME": "pod", "ZONE": "us-a", "TYPE": "v5"}, "VERSION")],
+)
+def test_tpu_script_says_what_is_missing(word, given, missing):
     done = subprocess.run(
-        [LAUNCH / "tpu_vm.sh", "run"], capture_output=True, text=True, env={"PATH": "/usr/bin:/bin"}
+        [LAUNCH / "tpu_vm.sh", word],
+        capture_output=True,
+        text=True,
+        env={"PATH": "/usr/bin:/bin", **given},
     )
     assert done.returncode == 2
-    assert "NAME is not set" in done.stderr
+    assert f"error: {missing} is not set" in done.stderr
 
 
 def test_slurm_script_asks_for_a_process_a_gpu_and_for_the_signal():

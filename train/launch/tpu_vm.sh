@@ -34,7 +34,9 @@ on_all_hosts() {
   act gcloud compute tpus tpu-vm ssh "$NAME" --zone "$ZONE" --worker all --command "$1"
 }
 
-for variable in NAME ZONE; do
+needed=(NAME ZONE)
+[[ ${1-} != create ]] || needed+=(TYPE VERSION)
+for variable in "${needed[@]}"; do
   if [[ -z ${!variable-} ]]; then
     echo "error: $variable is not set; the head of $0 shows all of them" >&2
     exit 2
@@ -45,7 +47,7 @@ word=${1-}
 case $word in
 create)
   act gcloud compute tpus tpu-vm create "$NAME" --zone "$ZONE" \
-    --accelerator-type "${TYPE:?is not set}" --version "${VERSION:?is not set}"
+    --accelerator-type "$TYPE" --version "$VERSION"
   ;;
 install)
   archive=$(mktemp -u).tar.gz
