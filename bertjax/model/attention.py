@@ -61,7 +61,9 @@ def attend(
     kept = probs
     if dropout_rate > 0:
         kept = drop_out(probs, dropout_rate, dropout_key, row_ids)
-    return jnp.einsum("bnts,bsnh->btnh", kept.astype(value.dtype), value), probs
+    # Transposed by hand: XLA:CPU would compute [B, N, H, T] first, and transpose that.
+    context = jnp.einsum("bnts,bsnh->bnth", kept.astype(value.dtype), value)
+    return context.transpose(0, 2, 1, 3), probs
 
 
 class SelfAttention(nn.Module):

@@ -22,7 +22,7 @@ from bertjax.types import TaskBatch
 
 # Places of a batch, padding included (a CPU is faster when a batch stays in its caches), and the
 # shortest row: attention is cheap up to there.
-BATCH_TOKENS, CPU_BATCH_TOKENS, SHORTEST_ROW = 4096, 1024, 128
+BATCH_TOKENS, CPU_BATCH_TOKENS, SHORTEST_ROW = 4096, 1280, 64
 
 
 class Outputs(NamedTuple):
@@ -81,6 +81,7 @@ class Inference:
         """
         if not units:
             return Outputs([], Total(np.float32(0), np.float32(0)))
+        variables = jax.device_put(variables)  # once, and not with every batch
         layout = self._layout(units)
         places = places_of(units, layout)
         order = np.argsort(places.row, kind="stable")
