@@ -4,9 +4,11 @@ import time
 from typing import Any, NamedTuple
 
 import jax
+import jaxlib
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
+from bertjax.errors import UserError
 from bertjax.planning.collectives import Collective, read_collectives
 from bertjax.training.sharding import ROWS
 from bertjax.training.state import TrainState
@@ -91,6 +93,9 @@ def compile_step(step: Step, state: TrainState, batch: RowBatch, mesh: Mesh) -> 
         state: of `training.state.describe_state`.
         batch: of `describe_batch`.
         mesh: of both.
+
+    Raises:
+        UserError: jaxlib cannot read the compiled program.
     """
     started = time.perf_counter()
     lowered = lower_step(step, state, batch, mesh)
@@ -102,9 +107,17 @@ def compile_step(step: Step, state: TrainState, batch: RowBatch, mesh: Mesh) -> 
         reason = str(error).splitlines()[0].rpartition("CompileTimeHbmOom: ")[2]
         return CompiledStep(None, [], time.perf_counter() - started, 0.0, reason)
     seconds = time.perf_counter() - started
+    try:
+        text = compiled.as_text()
+    except jax.errors.JaxRuntimeError as error:
+        raise UserError(
+            f"the compiler made a program that jaxlib {jaxlib.__version__} cannot read"
+            f" ({str(error).splitlines()[0]}), so what the devices send is unknown; try another"
+            " mesh or topology, or versions of jax and libtpu that fit each other"
+        ) from error
     return CompiledStep(
         _measure_memory(compiled.memory_analysis(), state, batch),
-        read_collectives(compiled.as_text(), mesh.devices.size),
+        read_collectives(text, mesh.devices.size),
         seconds,
         (compiled.cost_analysis() or {}).get("flops", 0.0),
         "",
