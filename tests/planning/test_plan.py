@@ -8,7 +8,16 @@ from bertjax.planning.collectives import Collective
 from bertjax.planning.plan import bound_step, find_largest_batch
 from bertjax.planning.program import CompiledStep, Memory
 
-SLOW = Chip("slow", memory=1000, memory_rate=10.0, flops=100.0, link_rate=4.0, source="")
+SLOW = Chip(
+    "slow",
+    memory=1000,
+    memory_rate=10.0,
+    flops=100.0,
+    link_rate=4.0,
+    dimensions=2,
+    most=4,
+    source="",
+)
 
 
 def step_of(temporaries):
