@@ -42,7 +42,7 @@ CHIPS = {
         " 6 of 50 GB/s",
     ),
     "v5e": Chip("v5e", 16 * _GIB, 819e9, 197e12, 200e9, 2, 256, "cloud.google.com/tpu/docs/v5e"),
-    "v5p": Chip("v5p", 95 * _GIB, 2765e9, 459e12, 600e9, 3, 8960, "cloud.google.com/tpu/docs/v5p"),
+    "v5p": Chip("v5p", 95 * _GIB, 2765e9, 459e12, 600e9, 3, 6144, "cloud.google.com/tpu/docs/v5p"),
     "v6e": Chip("v6e", 32 * _GIB, 1640e9, 918e12, 400e9, 2, 256, "cloud.google.com/tpu/docs/v6e"),
 }  # fmt: skip
 

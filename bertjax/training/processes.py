@@ -79,7 +79,7 @@ def _join() -> None:
         )
     if COUNT_VARIABLE in os.environ or INDEX_VARIABLE in os.environ:
         names = (ADDRESS_VARIABLE, COUNT_VARIABLE, INDEX_VARIABLE)
-        missing = [name for name in names if name not in os.environ]
+        missing = [name for name in names if not os.environ.get(name)]
         if missing:
             raise UserError(f"--distributed: {' and '.join(missing)} must be set, too")
         named = {

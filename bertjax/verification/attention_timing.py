@@ -219,6 +219,10 @@ def both_of(name: str, window: int | None) -> Callable[..., tuple[Array, ...]]:
     return jax.grad(total, argnums=(0, 1, 2))
 
 
+# What a run is compared by, as its timings name it.
+_COMPARED = ("forward", "both", "forward_bytes", "both_bytes")
+
+
 class Baseline(NamedTuple):
     """What a run before measured.
 
@@ -257,18 +261,14 @@ class Baseline(NamedTuple):
         self, names: Sequence[str], shapes: Sequence[Shape], dtype: str, window: int | None
     ) -> None:
         """Raises a `UserError` where a run of these would have nothing to be compared with."""
-        if not any((name, str(shape), dtype, window) in self.entries
-                   for name in names for shape in shapes):  # fmt: skip
-            there = dict.fromkeys(f"{key[0]} {key[1]} {key[2]} window {key[3]}"
-                                  for key in self.entries)  # fmt: skip
+        wanted = {(name, str(shape), dtype, window) for name in names for shape in shapes}
+        if wanted.isdisjoint(self.entries):
+            there = ["{} {} {} window {}".format(*key) for key in self.entries]
             raise UserError(
                 "has no backend, shape, dtype and window in common with this run; give the options"
-                f" of that one ({', '.join(list(there)[:4]) or 'it timed nothing'}"
+                f" of that one ({', '.join(there[:4]) or 'it timed nothing'}"
                 f"{', ...' if len(there) > 4 else ''})"
             )
-
-
-_COMPARED = ("forward", "both", "forward_bytes", "both_bytes")
 
 
 def find_regressions(now: Baseline, before: Baseline, allowed: float) -> Iterator[str]:
