@@ -58,8 +58,9 @@ class FinetuneConfig:
         class_weights: of classification: balanced = each class weighs the same in the loss, however
             many its examples
         dtype: of the matrix products; auto = bfloat16 on GPU and TPU, float32 on CPU
-        remat: what the backward pass computes again to save memory: none, dots (all but matrix
-            products) or full; auto = dots on CPU, which it makes faster, none on GPU and TPU
+        remat: what the backward pass computes again to save memory: none, dots (all but
+            products with parameters) or full; auto = dots on CPU, which it makes faster, none on
+            GPU and TPU
         attention: its backend; all but explicit need model.attention_probs_dropout_prob=0, cudnn an
             NVIDIA GPU and bfloat16, splash a TPU (`bertjax bench attention` measures them)
         log_every: steps between two lines of the log

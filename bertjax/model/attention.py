@@ -9,6 +9,7 @@ from bertjax.config import BertConfig
 from bertjax.errors import UserError
 from bertjax.kernels.backends import BACKENDS, EXPLICIT
 from bertjax.model.layers import Linear, drop_out
+from bertjax.model.products import mix_values, score_keys
 
 
 def masked_softmax(
@@ -39,6 +40,7 @@ def attend(
     dropout_key: Key[Array, ""] | None = None,
     row_ids: Integer[Array, " B"] | None = None,
     probs_offset: Float[Array, "B N T S"] | None = None,
+    dtype: DTypeLike | None = None,
 ) -> tuple[Float[Array, "B T N H"], Float[Array, "B N T S"]]:
     """Scaled dot-product attention, every step in sight.
 
@@ -46,24 +48,22 @@ def attend(
         dropout_rate: share of the probabilities dropped; needs `dropout_key` and `row_ids` when
             above 0.
         probs_offset: added to the probabilities; zeros of it are what to differentiate by them.
+        dtype: of the operands of the two products; None = the query's.
 
     Returns:
         The context, and the probabilities before dropout.
 
     Source: Vaswani et al. 2017, section 3.2.1; google-research/bert `attention_layer`.
     """
-    wide = jnp.promote_types(query.dtype, jnp.float32)
-    scores = jnp.einsum("btnh,bsnh->bnts", query, key, preferred_element_type=wide)
-    scores *= query.shape[-1] ** -0.5
+    dtype = dtype or query.dtype
+    scores = score_keys(query, key, dtype) * query.shape[-1] ** -0.5
     probs = masked_softmax(scores, visible)
     if probs_offset is not None:
         probs += probs_offset
     kept = probs
     if dropout_rate > 0:
         kept = drop_out(probs, dropout_rate, dropout_key, row_ids)
-    # Transposed by hand: XLA:CPU would compute [B, N, H, T] first, and transpose that.
-    context = jnp.einsum("bnts,bsnh->bnth", kept.astype(value.dtype), value)
-    return context.transpose(0, 2, 1, 3), probs
+    return mix_values(kept, value, dtype), probs
 
 
 class SelfAttention(nn.Module):
@@ -116,7 +116,7 @@ class SelfAttention(nn.Module):
         if self.backend == EXPLICIT:
             dropout_key = self.make_rng("dropout") if rate > 0 else None
             context, probs = attend(
-                query, key, value, visible, rate, dropout_key, row_ids, probs_offset
+                query, key, value, visible, rate, dropout_key, row_ids, probs_offset, self.dtype
             )
         else:
             if rate > 0 or probs_offset is not None:

@@ -6,7 +6,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Integer
 
 from bertjax.config import BertConfig
-from bertjax.model.layers import LayerNorm, drop_out, hidden_dtype, initialize_weights
+from bertjax.model.layers import LayerNorm, drop_out, initialize_weights
+from bertjax.model.products import hidden_dtype
 from bertjax.placement import hold_vectors, whole_vectors
 
 

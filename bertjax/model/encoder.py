@@ -10,10 +10,11 @@ from bertjax.kernels.backends import EXPLICIT
 from bertjax.model.attention import SelfAttention
 from bertjax.model.layers import LayerNorm, Linear, activate, drop_out
 
-# What the backward pass keeps of a layer: everything, its matrix products, or only its input.
+# What the backward pass keeps of a layer: everything, its products with parameters, or only its
+# input. To make the two products of attention anew costs no more than to keep the scores.
 REMAT_POLICIES = {
     "none": None,
-    "dots": jax.checkpoint_policies.dots_saveable,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
     "full": jax.checkpoint_policies.nothing_saveable,
 }
 

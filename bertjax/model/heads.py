@@ -12,7 +12,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Integer
 
 from bertjax.config import BertConfig
-from bertjax.model.layers import LayerNorm, Linear, activate, drop_out, multiply
+from bertjax.model.layers import LayerNorm, Linear, activate, drop_out
+from bertjax.model.products import multiply
 from bertjax.placement import whole_vectors
 
 # Source: torch.nn.BatchNorm1d (a tenth of the new, flax: a hundredth; epsilon as flax).

@@ -1,6 +1,5 @@
 """The maths every part of the model shares: pure functions, and modules that own parameters."""
 
-import functools
 import math
 
 import flax.linen as nn
@@ -9,7 +8,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Integer, Key
 
-from bertjax.placement import divide_rows, target_platform
+from bertjax.model.products import multiply
 
 
 def initialize_weights(standard_deviation: float) -> nn.initializers.Initializer:
@@ -112,93 +111,6 @@ def drop_out(
     shape = (values.shape[0] // rows, *values.shape[1:])
     kept = draw_kept(key, row_ids, shape, rate).reshape(values.shape)
     return jnp.where(kept, values * (1 / (1 - rate)), 0).astype(values.dtype)
-
-
-def hidden_dtype(dtype: DTypeLike) -> DTypeLike:
-    """What flows from one matrix product to the next when their operands are `dtype`.
-
-    The same; on a CPU, which adds and multiplies nothing narrower, at least float32.
-    """
-    return jnp.promote_types(dtype, jnp.float32) if target_platform() == "cpu" else dtype
-
-
-def multiply(
-    inputs: Float[Array, "rows ..."],
-    kernel: Float[Array, "..."],
-    axes: int,
-    dtype: DTypeLike,
-    *,
-    outputs_first: bool = False,
-) -> Float[Array, "rows ..."]:
-    """`jnp.tensordot(inputs, kernel, axes)` with operands in `dtype`.
-
-    Where `dtype` is narrower than float32 the sums are in float32, those of the gradient's two
-    products too, and the result has the inputs' dtype. With `outputs_first` the kernel is a matrix
-    `[outputs, inputs]`, as an embedding table that decodes.
-    """
-    inputs = divide_rows(inputs)  # and so is their gradient
-    if jnp.finfo(dtype).bits >= 32:
-        kernel = kernel.T if outputs_first else kernel
-        return divide_rows(jnp.tensordot(inputs.astype(dtype), kernel.astype(dtype), axes))
-    rows = inputs.shape[: inputs.ndim - axes]
-    features = kernel.shape[:1] if outputs_first else kernel.shape[axes:]
-    flat = inputs.reshape(math.prod(rows), -1)
-    matrix = kernel if outputs_first else kernel.reshape(flat.shape[1], -1)
-    product = _multiply_narrow(dtype, outputs_first, flat, matrix)
-    return divide_rows(product.reshape(*rows, *features))
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _multiply_narrow(
-    dtype: DTypeLike,
-    outputs_first: bool,
-    inputs: Float[Array, "rows A"],
-    kernel: Float[Array, "..."],
-) -> Float[Array, "rows C"]:
-    """A product whose gradient, too, has narrow operands; jax would widen one of them.
-
-    All three products are of matrices: what XLA:CPU makes of others it cannot run.
-    """
-    return _multiply_narrow_forward(dtype, outputs_first, inputs, kernel)[0]
-
-
-def _multiply_narrow_forward(
-    dtype: DTypeLike, outputs_first: bool, inputs: Array, kernel: Array
-) -> tuple[Array, tuple[Array, ...]]:
-    narrow = inputs.astype(dtype), kernel.astype(dtype)
-    product = _sum_products(*narrow, over=(1, int(outputs_first))).astype(inputs.dtype)
-    return product, (*narrow, inputs[:0], kernel[:0])
-
-
-def _multiply_narrow_backward(
-    dtype: DTypeLike, outputs_first: bool, kept: tuple[Array, ...], gradient: Array
-) -> tuple[Array, Array]:
-    inputs, kernel, like_inputs, like_kernel = kept
-    gradient = gradient.astype(dtype)
-    of_inputs = _sum_products(gradient, kernel, over=(1, int(not outputs_first)))
-    first, second = (gradient, inputs) if outputs_first else (inputs, gradient)
-    of_kernel = _sum_products(_transpose(first), second, over=(1, 0))
-    return of_inputs.astype(like_inputs.dtype), of_kernel.astype(like_kernel.dtype)
-
-
-_multiply_narrow.defvjp(_multiply_narrow_forward, _multiply_narrow_backward)
-
-
-def _transpose(matrix: Float[Array, "A C"]) -> Float[Array, "C A"]:
-    """The transpose; on a CPU made in a branch, where the product that it goes into cannot see it.
-
-    XLA:CPU takes a transposition before a product into it, and multiplies transposed matrices in
-    float32 alone, at half the rate. The other branch is for a matrix that begins with NaN.
-    """
-    if target_platform() != "cpu":
-        return matrix.T
-    is_number = matrix[0, 0] == matrix[0, 0]
-    return jax.lax.cond(is_number, jnp.transpose, lambda m: jnp.full_like(m.T, jnp.nan), matrix)
-
-
-def _sum_products(left: Array, right: Array, over: tuple[int, int]) -> Float[Array, "A C"]:
-    axes = (((over[0],), (over[1],)), ((), ()))
-    return jax.lax.dot_general(left, right, axes, preferred_element_type=jnp.float32)
 
 
 class LayerNorm(nn.Module):

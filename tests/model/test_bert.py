@@ -360,7 +360,8 @@ def test_remat_computes_again_what_its_name_says(config, params, batch):
         for remat in ("none", "dots", "full")
     }
     products = {remat: names.count("dot_general") for remat, names in counts.items()}
-    assert products["none"] == products["dots"] < products["full"]
+    # A layer's scores and context are made again, and its products with parameters are not.
+    assert products["none"] + 2 == products["dots"] < products["full"]
     assert counts["dots"].count("exp") > counts["none"].count("exp")
 
 

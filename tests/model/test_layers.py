@@ -1,14 +1,13 @@
 """The maths that every part of the model shares, against float64."""
 
 import math
-import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bertjax.model.layers import Linear, activate, initialize_weights, multiply, normalize_layer
+from bertjax.model.layers import Linear, activate, initialize_weights, normalize_layer
 
 
 def layer_norm_in_float64(hidden, scale, bias, epsilon):
@@ -117,65 +116,3 @@ def test_linear_contracts_every_axis_it_names():
     kernel = np.asarray(variables["params"]["kernel"], np.float64)
     expected = np.einsum("tnh,nhd->td", np.asarray(inputs, np.float64), kernel) + np.arange(5)
     np.testing.assert_allclose(linear.apply(variables, inputs), expected, rtol=1e-5, atol=1e-5)
-
-
-def narrowed(values):
-    return np.asarray(jnp.asarray(values, jnp.bfloat16), np.float64)
-
-
-def test_narrow_product_and_its_gradient_are_of_narrow_operands_with_wide_sums():
-    random = np.random.default_rng(5)
-    inputs, kernel, gradient = (
-        random.normal(size=shape).astype(np.float32)
-        for shape in ((4, 5, 2, 3), (2, 3, 7, 2), (4, 5, 7, 2))
-    )
-    product, pull_back = jax.vjp(lambda x, w: multiply(x, w, 2, jnp.bfloat16), inputs, kernel)
-    of_inputs, of_kernel = pull_back(gradient)
-    assert {product.dtype, of_inputs.dtype, of_kernel.dtype} == {jnp.dtype(jnp.float32)}
-    x, w, g = map(narrowed, (inputs, kernel, gradient))
-    np.testing.assert_allclose(product, np.einsum("abij,ijcd->abcd", x, w), 1e-5, 1e-6)
-    np.testing.assert_allclose(of_inputs, np.einsum("abcd,ijcd->abij", g, w), 1e-5, 1e-6)
-    np.testing.assert_allclose(of_kernel, np.einsum("abij,abcd->ijcd", x, g), 1e-5, 1e-6)
-
-
-def test_narrow_product_with_an_embedding_table():
-    random = np.random.default_rng(1)
-    inputs, table, gradient = (
-        jnp.asarray(random.normal(size=size), jnp.float32) for size in ((9, 12), (20, 12), (9, 20))
-    )
-    product, pull_back = jax.vjp(
-        lambda x, w: multiply(x, w, 1, jnp.bfloat16, outputs_first=True), inputs, table
-    )
-    of_inputs, of_table = pull_back(gradient)
-    x, w, g = map(narrowed, (inputs, table, gradient))
-    np.testing.assert_allclose(product, x @ w.T, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(of_inputs, g @ w, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(of_table, g.T @ x, rtol=1e-5, atol=1e-5)
-    wide = multiply(inputs, table, 1, jnp.float32, outputs_first=True)
-    np.testing.assert_allclose(wide, inputs @ table.T, rtol=1e-6, atol=1e-6)
-
-
-@pytest.mark.parametrize("outputs_first", [False, True])
-def test_every_product_of_a_narrow_gradient_has_narrow_operands_once_compiled(outputs_first):
-    # XLA:CPU would multiply transposed matrices in float32, at half the rate.
-    inputs, kernel = jnp.ones((64, 32)), jnp.ones((48, 32) if outputs_first else (32, 48))
-
-    def total(x, w):
-        return jnp.square(multiply(x, w, 1, jnp.bfloat16, outputs_first=outputs_first)).sum()
-
-    text = jax.jit(jax.grad(total, argnums=(0, 1))).lower(inputs, kernel).compile().as_text()
-    types = dict(re.findall(r"%([\w.-]+) = (\w+)\[", text))
-    products = re.findall(r" dot\((?:\w+\[.*?\]\S* )?%([\w.-]+), ", text)
-    assert [types[name] for name in products] == ["bf16"] * 3
-
-
-def test_narrow_gradient_of_what_begins_with_nan_is_nan():
-    inputs = jnp.full((4, 3), jnp.nan)
-    gradient = jax.grad(lambda w: multiply(inputs, w, 1, jnp.bfloat16).sum())(jnp.ones((3, 2)))
-    assert jnp.isnan(gradient).all()
-
-
-def test_product_of_narrow_inputs_is_narrow():
-    inputs = jnp.ones((2, 3), jnp.bfloat16)
-    assert multiply(inputs, jnp.ones((3, 4)), 1, jnp.bfloat16).dtype == jnp.bfloat16
-    assert multiply(inputs, jnp.ones((3, 4)), 1, jnp.float32).dtype == jnp.float32

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from bertjax.model.layers import hidden_dtype
+from bertjax.model.products import hidden_dtype
 from bertjax.verification import absent_devices
 
 CONFIG = """\

@@ -1,0 +1,209 @@
+"""Matrix products in the compute dtype: narrow operands, sums in float32, forward and backward."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from bertjax.placement import divide_rows, is_divided, target_platform
+
+
+def hidden_dtype(dtype: DTypeLike) -> DTypeLike:
+    """What flows from one matrix product to the next when their operands are `dtype`.
+
+    The same; on a CPU, which adds and multiplies nothing narrower, at least float32.
+    """
+    return jnp.promote_types(dtype, jnp.float32) if target_platform() == "cpu" else dtype
+
+
+def multiply(
+    inputs: Float[Array, "rows ..."],
+    kernel: Float[Array, "..."],
+    axes: int,
+    dtype: DTypeLike,
+    *,
+    outputs_first: bool = False,
+) -> Float[Array, "rows ..."]:
+    """`jnp.tensordot(inputs, kernel, axes)` with operands in `dtype`.
+
+    Where `dtype` is narrower than float32 the sums are in float32, those of the gradient's two
+    products too, and the result has the inputs' dtype. With `outputs_first` the kernel is a matrix
+    `[outputs, inputs]`, as an embedding table that decodes.
+    """
+    inputs = divide_rows(inputs)  # and so is their gradient
+    if jnp.finfo(dtype).bits >= 32:
+        kernel = kernel.T if outputs_first else kernel
+        return divide_rows(jnp.tensordot(inputs.astype(dtype), kernel.astype(dtype), axes))
+    rows = inputs.shape[: inputs.ndim - axes]
+    features = kernel.shape[:1] if outputs_first else kernel.shape[axes:]
+    flat = inputs.reshape(math.prod(rows), -1)
+    matrix = kernel if outputs_first else kernel.reshape(flat.shape[1], -1)
+    product = _multiply_narrow(dtype, outputs_first, flat, matrix)
+    return divide_rows(product.reshape(*rows, *features))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _multiply_narrow(
+    dtype: DTypeLike,
+    outputs_first: bool,
+    inputs: Float[Array, "rows A"],
+    kernel: Float[Array, "..."],
+) -> Float[Array, "rows C"]:
+    """A product whose gradient, too, has narrow operands; jax would widen one of them.
+
+    All three products are of matrices: what XLA:CPU makes of others it cannot run.
+    """
+    return _multiply_narrow_forward(dtype, outputs_first, inputs, kernel)[0]
+
+
+def _multiply_narrow_forward(
+    dtype: DTypeLike, outputs_first: bool, inputs: Array, kernel: Array
+) -> tuple[Array, tuple[Array, ...]]:
+    narrow = inputs.astype(dtype), kernel.astype(dtype)
+    product = _sum_products(*narrow, over=(1, int(outputs_first))).astype(inputs.dtype)
+    return product, (*narrow, inputs[:0], kernel[:0])
+
+
+def _multiply_narrow_backward(
+    dtype: DTypeLike, outputs_first: bool, kept: tuple[Array, ...], gradient: Array
+) -> tuple[Array, Array]:
+    inputs, kernel, like_inputs, like_kernel = kept
+    gradient = gradient.astype(dtype)
+    of_inputs = _sum_products(gradient, kernel, over=(1, int(not outputs_first)))
+    first, second = (gradient, inputs) if outputs_first else (inputs, gradient)
+    of_kernel = _sum_products(_transpose(first), second, over=(1, 0))
+    return of_inputs.astype(like_inputs.dtype), of_kernel.astype(like_kernel.dtype)
+
+
+_multiply_narrow.defvjp(_multiply_narrow_forward, _multiply_narrow_backward)
+
+
+def _transpose(matrix: Float[Array, "A C"]) -> Float[Array, "C A"]:
+    """The transpose; on a CPU made in a branch, where the product that it goes into cannot see it.
+
+    XLA:CPU takes a transposition before a product into it, and multiplies transposed matrices in
+    float32 alone, at half the rate. The other branch is for a matrix that begins with NaN.
+    """
+    if target_platform() != "cpu":
+        return matrix.T
+    is_number = matrix[0, 0] == matrix[0, 0]
+    return jax.lax.cond(is_number, jnp.transpose, lambda m: jnp.full_like(m.T, jnp.nan), matrix)
+
+
+def score_keys(
+    query: Float[Array, "B T N H"], key: Float[Array, "B S N H"], dtype: DTypeLike
+) -> Float[Array, "B N T S"]:
+    """The product of every query with every key of its head, operands in `dtype`.
+
+    Where that is narrower than float32 so are the operands of the gradient's two products; the
+    sums, and the result, are float32 or wider.
+    """
+    if jnp.finfo(dtype).bits >= 32:
+        return jnp.einsum("btnh,bsnh->bnts", query.astype(dtype), key.astype(dtype))
+    return _score_narrow(dtype, query, key)
+
+
+def mix_values(
+    probs: Float[Array, "B N T S"], value: Float[Array, "B S N H"], dtype: DTypeLike
+) -> Float[Array, "B T N H"]:
+    """The values of every head, weighted by `probs`: a product as that of `score_keys`.
+
+    The result has the values' dtype.
+    """
+    if jnp.finfo(dtype).bits >= 32:
+        # Transposed by hand: XLA:CPU would compute [B, N, H, T] first, and transpose that.
+        context = jnp.einsum("bnts,bsnh->bnth", probs.astype(dtype), value.astype(dtype))
+        return context.astype(value.dtype).transpose(0, 2, 1, 3)
+    return _mix_narrow(dtype, probs, value)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _score_narrow(dtype: DTypeLike, query: Array, key: Array) -> Float[Array, "B N T S"]:
+    return _score_narrow_forward(dtype, query, key)[0]
+
+
+def _score_narrow_forward(
+    dtype: DTypeLike, query: Array, key: Array
+) -> tuple[Array, tuple[Array, ...]]:
+    narrow = query.astype(dtype), key.astype(dtype)
+    scores = _sum_by_head(_by_head(narrow[0]), _by_head(narrow[1]), over=(3, 3))
+    return scores, (*narrow, query[:0], key[:0])
+
+
+def _score_narrow_backward(
+    dtype: DTypeLike, kept: tuple[Array, ...], gradient: Array
+) -> tuple[Array, Array]:
+    query, key, like_query, like_key = kept
+    gradient = gradient.astype(dtype)
+    of_query = _by_head(_sum_by_head(gradient, _by_head(key), over=(3, 2)))
+    of_key = _sum_over_queries(query, gradient)
+    return of_query.astype(like_query.dtype), of_key.astype(like_key.dtype)
+
+
+_score_narrow.defvjp(_score_narrow_forward, _score_narrow_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _mix_narrow(dtype: DTypeLike, probs: Array, value: Array) -> Float[Array, "B T N H"]:
+    return _mix_narrow_forward(dtype, probs, value)[0]
+
+
+def _mix_narrow_forward(
+    dtype: DTypeLike, probs: Array, value: Array
+) -> tuple[Array, tuple[Array, ...]]:
+    narrow = probs.astype(dtype), value.astype(dtype)
+    context = _by_head(_sum_by_head(narrow[0], _by_head(narrow[1]), over=(3, 2)))
+    return context.astype(value.dtype), (*narrow, probs[:0], value[:0])
+
+
+def _mix_narrow_backward(
+    dtype: DTypeLike, kept: tuple[Array, ...], gradient: Array
+) -> tuple[Array, Array]:
+    probs, value, like_probs, like_value = kept
+    gradient = gradient.astype(dtype)
+    of_probs = _sum_by_head(_by_head(gradient), _by_head(value), over=(3, 3))
+    of_value = _sum_over_queries(gradient, probs)
+    return of_probs.astype(like_probs.dtype), of_value.astype(like_value.dtype)
+
+
+_mix_narrow.defvjp(_mix_narrow_forward, _mix_narrow_backward)
+
+
+def _by_head(values: Float[Array, "B T N H"]) -> Float[Array, "B N T H"]:
+    """Tokens and heads change places; twice, it is the same again."""
+    return values.transpose(0, 2, 1, 3)
+
+
+def _sum_over_queries(
+    by_query: Float[Array, "B T N H"], pairs: Float[Array, "B N T S"]
+) -> Float[Array, "B S N H"]:
+    """By way of [B, N, H, S], so that `pairs`, the largest of the three, is not transposed."""
+    return _sum_by_head(by_query.transpose(0, 2, 3, 1), pairs, over=(3, 2)).transpose(0, 3, 1, 2)
+
+
+def _sum_by_head(
+    left: Float[Array, "B N ..."], right: Float[Array, "B N ..."], over: tuple[int, int]
+) -> Float[Array, "B N ..."]:
+    """A product for every row and head, summed over an axis of each, in float32.
+
+    On a CPU row and head become one axis: XLA multiplies narrow matrices in float32, at a quarter
+    of the rate, where a product has two axes that it is repeated over. Over divided rows and heads
+    they stay two, as one axis cannot be divided by both.
+    """
+    if target_platform() != "cpu" or is_divided():
+        return _sum_products(left, right, over, batch=2)
+    one_axis = (values.reshape(-1, *values.shape[2:]) for values in (left, right))
+    product = _sum_products(*one_axis, (over[0] - 1, over[1] - 1), batch=1)
+    return product.reshape(*left.shape[:2], *product.shape[1:])
+
+
+def _sum_products(
+    left: Array, right: Array, over: tuple[int, int], batch: int = 0
+) -> Float[Array, "..."]:
+    """The product over one axis of each, repeated over the first `batch` axes of both."""
+    repeated = tuple(range(batch))
+    axes = (((over[0],), (over[1],)), (repeated, repeated))
+    return jax.lax.dot_general(left, right, axes, preferred_element_type=jnp.float32)
