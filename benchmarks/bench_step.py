@@ -31,7 +31,7 @@ from bertjax.training.metrics import count_matmul_flops, measure_matmul_rate
 from bertjax.training.optimizer import OptimizerConfig, make_optimizer
 from bertjax.training.sharding import MeshConfig, make_mesh, place_rows
 from bertjax.training.state import new_state
-from bertjax.training.steps import make_train_step
+from bertjax.training.steps import lower_step, make_train_step
 from bertjax.types import RowBatch
 from train.starting_model import remat_policy
 
@@ -158,8 +158,7 @@ def compile_step(
         return new_state(model, optimizer, mesh, jax.random.key(0), objective.terms)
 
     state = make_state() if create else jax.eval_shape(make_state)
-    compiled = jax.jit(step, donate_argnums=0).lower(state, batch, jnp.float32(0)).compile()
-    return compiled, state, batch
+    return lower_step(step, state, batch, mesh).compile(), state, batch
 
 
 def random_batch(config: BertConfig, rows: int, length: int) -> RowBatch:

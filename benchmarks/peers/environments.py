@@ -15,7 +15,7 @@ PACKAGES = {
         "optax==0.2.4",
         "numpy<2.3",
     ],
-    "keras": ["keras-hub==0.32.0", "keras==3.15.1", "jax==0.10.2", "optax"],
+    "keras": ["keras-hub==0.32.0", "keras==3.15.1", "jax==0.10.2", "optax", "safetensors"],
 }
 
 

@@ -18,7 +18,7 @@ from bertjax.text.pairs import NO_PAIR, Example
 from bertjax.training.optimizer import OptimizerConfig, make_optimizer
 from bertjax.training.sharding import MeshConfig, make_mesh, place_rows
 from bertjax.training.state import new_state
-from bertjax.training.steps import make_train_step
+from bertjax.training.steps import lower_step, make_train_step
 from bertjax.types import RowBatch
 from train.starting_model import remat_policy
 
@@ -55,11 +55,7 @@ class Training:
         self.state = new_state(
             self.model, optimizer, self.mesh, jax.random.key(0), objective.terms, loaded.params
         )
-        self.step = (
-            jax.jit(step, donate_argnums=0)
-            .lower(self.state, self.batches[0], jnp.float32(1))
-            .compile()
-        )
+        self.step = lower_step(step, self.state, self.batches[0], self.mesh).compile()
         self.evaluate = jax.jit(self._evaluate)
         rows, length = self.batches[0].token_ids.shape
         self.settings = f"{len(self.batches)} x {rows} rows of {length}, packed, remat auto"

@@ -55,6 +55,9 @@ class StepReport(NamedTuple):
     skipped_in_a_row: Array
 
 
+# XLA works with half an AVX-512 register, unless it is told to use all of it (docs/performance.md).
+CPU_OPTIONS = {"xla_cpu_prefer_vector_width": 512}
+
 # (state, batch, clock) -> the next state, and what there is to tell.
 Step = Callable[[TrainState, Any, Array], tuple[TrainState, StepReport]]
 
@@ -188,7 +191,10 @@ def lower_step(step: Step, state: TrainState, batch: Any, mesh: Mesh) -> jax.sta
         mesh: of both; its devices may be absent.
     """
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
-    jitted = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
+    options = CPU_OPTIONS if mesh.devices.flat[0].platform == "cpu" else None
+    jitted = jax.jit(
+        step, donate_argnums=0, out_shardings=(shardings, None), compiler_options=options
+    )
     # What is traced asks the mesh in context which devices it is for.
     with jax.set_mesh(mesh):
         return jitted.lower(state, batch, jax.ShapeDtypeStruct((), jnp.float32))
