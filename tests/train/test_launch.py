@@ -118,6 +118,42 @@ def test_tpu_script_says_what_is_missing(word, given, missing):
     assert f"error: {missing} is not set" in done.stderr
 
 
+def run_in(folder, programs, command, **environment):
+    """Runs a command in a folder, where `programs` (name -> text for sh) stand in for others."""
+    (folder / "bin").mkdir()
+    for name, text in programs.items():
+        (folder / "bin" / name).write_text(f"#!/bin/sh\n{text}\n")
+        (folder / "bin" / name).chmod(0o755)
+    path = {"PATH": f"{folder / 'bin'}:/usr/bin:/bin"}
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=folder, env=path | environment
+    )
+
+
+# srun as its manual has it, of two processes: with --kill-on-bad-exit=1, or without it where the
+# cluster is set up so, the first that ends with an error has the other killed; the highest code is
+# the end's.
+SRUN = """\
+sleep 0.5 && exit $SECOND & second=$!
+case "$*" in *--kill-on-bad-exit=0*) ;; *) [ $FIRST = 0 ] || kill -KILL $second ;; esac
+wait $second
+code=$?
+[ $FIRST -gt $code ] && exit $FIRST
+exit $code"""
+
+
+@pytest.mark.parametrize(
+    ("codes", "code", "queued"),
+    [((75, 75), 75, True), ((0, 0), 0, False), ((2, 76), 76, False), ((75, 137), 137, False)],
+)
+def test_slurm_job_that_was_stopped_is_queued_again(tmp_path, codes, code, queued):
+    programs = {"srun": SRUN, "scontrol": 'echo "$@"'}
+    environment = {"FIRST": str(codes[0]), "SECOND": str(codes[1]), "SLURM_JOB_ID": "17"}
+    command = ["bash", LAUNCH / "slurm.sbatch", *ARGUMENTS]
+    done = run_in(tmp_path, programs, command, **environment)
+    assert (done.returncode, done.stdout) == (code, "requeue 17\n" if queued else "")
+
+
 def test_slurm_script_asks_for_a_process_a_gpu_and_for_the_signal():
     text = (LAUNCH / "slurm.sbatch").read_text()
     options = dict(re.findall(r"^#SBATCH --([a-z-]+)=(.*)$", text, re.M))
