@@ -130,6 +130,23 @@ def run_in(folder, programs, command, **environment):
     )
 
 
+@pytest.mark.parametrize(
+    ("version", "made_with"), [("3.10", "/uv/python3.12"), ("3.11", "python3"), ("3.14", "python3")]
+)
+def test_tpu_hosts_get_a_python_that_is_new_enough(tmp_path, version, made_with):
+    *_, install = print_commands("tpu_vm.sh", "install", NAME="pod", ZONE="us-a")
+    number = tuple(map(int, version.split(".")))
+    real = f"{shlex.quote(sys.executable)} -c 'import sys; sys.version_info = {number}'"
+    python = f"""\
+[ "$1" != -c ] || exec {real}"; $2"
+[ "$*" != "-m uv python find --system 3.12" ] || echo /uv/python3.12"""
+    programs = {"python3": python, "make": 'echo "$@"', "tar": "mkdir -p bertjax/.venv/bin"}
+    command = install[install.index("--command") + 1].partition(" && .venv/bin/uv ")[0]
+    done = run_in(tmp_path, programs, ["sh", "-c", command])
+    assert done.stdout.split() == ["install", f"PYTHON={made_with}"], done.stderr
+    assert ("older than 3.11" in done.stderr) == (version == "3.10")
+
+
 # srun as its manual has it, of two processes: with --kill-on-bad-exit=1, or without it where the
 # cluster is set up so, the first that ends with an error has the other killed; the highest code is
 # the end's.

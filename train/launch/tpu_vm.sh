@@ -54,7 +54,12 @@ install)
   act git archive --format tar.gz --prefix bertjax/ --output "$archive" HEAD
   act gcloud compute tpus tpu-vm scp "$archive" "$NAME:bertjax.tar.gz" --zone "$ZONE" --worker all
   act rm "$archive"
-  on_all_hosts "tar xzf bertjax.tar.gz && cd bertjax && make install && .venv/bin/uv pip install \
+  # Images of Ubuntu 22.04 have Python 3.10.
+  on_all_hosts "tar xzf bertjax.tar.gz && cd bertjax && python=python3 && \
+{ python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+{ echo 'python3 is older than 3.11: uv installs 3.12' >&2 && python3 -m pip install --quiet --user uv \
+&& python3 -m uv python install 3.12 && python=\$(python3 -m uv python find --system 3.12); }; } && \
+make install PYTHON=\$python && .venv/bin/uv pip install \
 --python .venv/bin/python --constraint constraints.txt 'jax[tpu]'"
   ;;
 run)
