@@ -2,12 +2,13 @@
 
 import argparse
 import dataclasses
+import difflib
 import json
 import re
 import sys
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -174,7 +175,23 @@ def _check_name(name: str, hints: dict[str, Any], value: Any) -> None:
     if inner:
         some = ", ".join(inner[:_MOST_NAMED]) + (", ..." if len(inner) > _MOST_NAMED else "")
         raise UserError(f"{name}={value} is no value for a section; give its fields: {some}")
-    raise UserError(f"unknown key {name}{nearest(name, list(hints))} (--help lists them all)")
+    raise UserError(f"unknown key {name}{nearest_field(name, hints)} (--help lists them all)")
+
+
+def nearest_field(name: str, fields: Collection[str]) -> str:
+    """As `nearest` among fields and sections, where both parts of a dotted name are near.
+
+    A section alone would outweigh the rest: mesh.expert is none of mesh.fsdp.
+    """
+    section, _, leaf = name.rpartition(".")
+    known = {*fields, *(field.rpartition(".")[0] for field in fields)}
+    likely = []
+    for one in sorted(known):
+        other, _, end = one.rpartition(".")
+        if nearest(leaf, [end]) and (not section or leaf == end or nearest(section, [other])):
+            likely.append(one)
+    near = difflib.get_close_matches(name, likely, n=1, cutoff=0)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _to_text(name: str, value: Any, hint: Any) -> str:

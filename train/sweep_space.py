@@ -18,10 +18,9 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from bertjax.config import nearest
 from bertjax.errors import UserError
 from bertjax.tasks.scoring import LESS_IS_BETTER
-from train.command_line import flat_fields, parse
+from train.command_line import flat_fields, nearest_field, parse
 
 Values = Mapping[str, Any]
 Space = dict[str, BaseDistribution]
@@ -161,7 +160,7 @@ def flatten(mapping: Mapping[str, Any], config_class: type, where: str) -> dict[
                 walk(f"{name}.", value)
             else:
                 raise UserError(
-                    f"{where}: unknown field {name}{nearest(name, names)}"
+                    f"{where}: unknown field {name}{nearest_field(name, names)}"
                     f" ({config_class.__name__} has {len(names)} fields, --help of the program"
                     " lists them)"
                 )

@@ -190,6 +190,11 @@ def test_help_is_the_docstring(capsys, monkeypatch):
         (["--vocab_sise", "5"], r"unknown key vocab_sise; did you mean 'vocab_size'\? \(--help"),
         (["--vocab-sise=5"], r"unknown key vocab_sise; did you mean 'vocab_size'\?"),
         (["--schedule.warmup", "0"], r"unknown key schedule.warmup; did you mean 'schedule.warm"),
+        (["--warm-up", "0"], r"unknown key warm_up; did you mean 'schedule.warm_up'"),
+        (["--schedul.warm-up", "0"], r"schedul.warm_up; did you mean 'schedule.warm_up'"),
+        (["--shedule", "0"], r"unknown key shedule; did you mean 'schedule'"),
+        (["--schedule.gentle", "0"], r"unknown key schedule.gentle \(--help"),
+        (["--other.named", "0"], r"unknown key other.named \(--help"),
         (["--qqq", "5"], r"unknown key qqq \(--help lists them all\)"),
         (["--vocab", "5"], r"unknown key vocab"),  # no abbreviations
     ],
