@@ -1,6 +1,7 @@
 """`bertjax plan`: whether a pretraining run fits devices that are not rented yet."""
 
 import argparse
+import functools
 import itertools
 from typing import Any
 
@@ -97,7 +98,7 @@ def run(options: argparse.Namespace) -> int:
     plans = []
     with count_on("compiling", len(runs) * (1 + search)) as move_on:
         for one in runs:
-            plans.append(one.plan(search, lambda: move_on(1)))
+            plans.append(one.plan(search, functools.partial(move_on, 1)))
     if options.json:
         print_json(plans if len(plans) > 1 else plans[0])
     elif len(plans) > 1:

@@ -96,17 +96,27 @@ def console(stderr: bool = False) -> "Console":
 
 
 @contextlib.contextmanager
-def count_on(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr, where that is a terminal; gives the function that moves it on."""
+def count_on(what: str, total: int) -> Iterator[Callable[..., None]]:
+    """A bar on stderr, where that is a terminal; gives the function that moves it on.
+
+    Elsewhere that function's second argument, where it has one, is a line on stderr: what was done.
+    """
     from rich.progress import Progress, TimeElapsedColumn
 
     # What takes minutes to its first step has no time that is left, but one that has gone by.
     columns = (*Progress.get_default_columns(), TimeElapsedColumn())
+    on_terminal = sys.stderr.isatty()
     with Progress(
-        *columns, console=console(stderr=True), transient=True, disable=not sys.stderr.isatty()
+        *columns, console=console(stderr=True), transient=True, disable=not on_terminal
     ) as bar:
         task = bar.add_task(what, total=total)
-        yield lambda done: bar.advance(task, done)
+
+        def move_on(done: int, said: str = "") -> None:
+            bar.advance(task, done)
+            if said and not on_terminal:
+                print(said, file=sys.stderr, flush=True)
+
+        yield move_on
 
 
 def print_json(value: Any) -> None:

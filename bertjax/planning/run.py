@@ -83,14 +83,16 @@ class PlannedRun(NamedTuple):
     mesh: Mesh
     notes: list[str]
 
-    def plan(self, search: int, progress: Callable[[], None]) -> dict[str, Any]:
+    def plan(self, search: int, progress: Callable[[str], None]) -> dict[str, Any]:
         """Compiles the step, and `search` more for the largest batch; all that is known of it.
 
         Args:
             search: the most compilations beside the first.
-            progress: is called after each of them, and for each that was not needed.
+            progress: is called with a line on each of them, and with "" for each that was not
+                needed.
         """
         config, rows, mesh, places = self.config, self.rows, self.mesh, self.devices
+        where = f"{places.name}, mesh {'x'.join(map(str, mesh.shape.values()))}"
         clock = Clock(config.budget, rows.count, config.batch_size)
         step = make_step(config, self.bert_config, rows.vocabulary, clock.total, mesh)
         key = jax.random.key(config.seed)
@@ -99,7 +101,8 @@ class PlannedRun(NamedTuple):
         def compile_rows(size: int) -> CompiledStep:
             batch = describe_batch(size, rows.length, rows.examples, mesh)
             compiled = compile_step(step.take, state, batch, mesh)
-            progress()
+            verdict = "it fits" if fits(compiled, places.available) else "does not fit"
+            progress(f"{where}, {size:,} rows: compiled in {compiled.seconds:.1f} s, {verdict}")
             return compiled
 
         compiled = compile_rows(config.batch_size)
@@ -110,7 +113,7 @@ class PlannedRun(NamedTuple):
                 compile_rows, compiled, config.batch_size, unit, places.available, search
             )
             for _ in range(search - largest.compilations):
-                progress()
+                progress("")
         slots = config.masking.slots(rows.length)
         flops = count_matmul_flops(
             self.bert_config, config.batch_size, rows.length, slots, rows.examples

@@ -27,7 +27,7 @@ def bench_attention(
     dtype: str | None = None,
     window: int | None = None,
     rounds: int = 5,
-    progress: Callable[[int], None] = lambda done: None,
+    progress: Callable[[int, str], None] = lambda done, said: None,
 ) -> tuple[dict[str, Any], list[Judged]]:
     """Judges every backend, then times those that are right.
 
@@ -38,7 +38,8 @@ def bench_attention(
         window: see `visibility.see`.
         rounds: see `time_backends`.
         progress: is called with the number of steps done: of each backend, one for the suite and
-            for each shape one a round, and one more.
+            for each shape one a round, and one more; and with a line on a backend or shape that is
+            through, else "".
 
     Returns:
         The figures, seconds, bytes and FLOP/s, as they are written; and the judgements.
@@ -48,16 +49,17 @@ def bench_attention(
     judged = []
     for name in names:
         judged.append(judge(name, dtype))
-        progress(1)
+        progress(1, f"conformance of {name}: {judged[-1].how if judged[-1].passed else 'WRONG'}")
     fit = [one.name for one in judged if one.passed and one.timed]
     absent = [one.name for one in judged if one.passed and not one.timed]
     timings: list[Timing] = []
-    for shape in shapes:
-        timings += time_backends(fit, shape, dtype, window, rounds, lambda: progress(1))
+    for shape in shapes if fit else ():
+        timings += time_backends(fit, shape, dtype, window, rounds, lambda: progress(1, ""))
+        progress(0, f"{shape}: timed")
     for name in absent:
         for shape in shapes:
             timings.append(prepare_for_absent(name, shape, dtype, window))
-            progress(rounds + 1)
+            progress(rounds + 1, f"{shape}: {name} {timings[-1].reason}")
     device = jax.local_devices()[0]
     mesh = Mesh(np.array([device]).reshape((1,) * len(AXES)), AXES)
     rate = measure_matmul_rate(mesh, dtype)

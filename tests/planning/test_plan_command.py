@@ -73,6 +73,8 @@ def test_several_layouts_make_a_table(plan):
         ["cpu:8", "8x1x1", "16"],
         ["cpu:8", "1x8x1", "16"],
     ]
+    told = [line.partition(": compiled in ")[0] for line in err.splitlines()]
+    assert told == ["cpu:8, mesh 8x1x1, 16 rows", "cpu:8, mesh 1x8x1, 16 rows"]
     assert "evaluation.batch_size=4 is no multiple of the 8 devices" in out
 
 

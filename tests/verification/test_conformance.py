@@ -117,6 +117,8 @@ def test_results_are_written_and_compared(monkeypatch, bertjax_command, tmp_path
     )  # fmt: skip
     code, out, err = bertjax_command(*arguments)
     assert code == 0, err
+    judged = [f"conformance of {name}: ran" for name in ("explicit", "blockwise")]
+    assert err.splitlines() == [*judged, *(f"{shape}: timed" for shape in SMALL)]
     assert "2x32x2x8" in out
     results = json.loads((tmp_path / "attention.json").read_text())
     assert (tmp_path / "attention.png").read_bytes().startswith(b"\x89PNG")
