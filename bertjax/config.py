@@ -247,6 +247,11 @@ def _read_labels(values: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(labels[number] for number in numbers)
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 text`, `2,000 texts`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def nearest(name: str, names: list[str]) -> str:
     """`; did you mean X?` for the one of `names` that looks most like `name`; else nothing."""
     close = difflib.get_close_matches(name, names, n=1)

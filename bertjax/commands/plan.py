@@ -6,13 +6,14 @@ import itertools
 from typing import Any
 
 from bertjax.commands.screen import add_json, console, count_on, print_json
+from bertjax.config import counted
 from bertjax.errors import UserError
 
 SUMMARY = "memory, communication and least time of a pretraining step on devices not rented yet"
 
 DEFAULT_TOPOLOGY = "v5e:4x4"
-# As `planning.run`, which takes seconds to import.
-_LENGTH, _VOCABULARY = 512, 30_000
+# As `planning.run` and `planning.plan`, which take seconds to import.
+_LENGTH, _VOCABULARY, _MOST_TOKENS = 512, 30_000, 1 << 20
 _SEARCH = 4
 _TABLE_WIDTH = 132
 
@@ -69,8 +70,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--search", metavar="N", type=int,
-        help="find the largest batch that fits, in at most N more compilations; 0 = do not"
-        f" (default: {_SEARCH}; 0 for a table)",
+        help="find the largest batch that fits, in at most N more compilations and up to"
+        f" {_MOST_TOKENS:,} tokens a device; 0 = do not (default: {_SEARCH}; 0 for a table)",
     )  # fmt: skip
     add_json(parser)
 
@@ -214,11 +215,15 @@ def _print_largest(plan: dict[str, Any]) -> None:
     largest = plan["largest_batch"]
     if largest is None:
         return
-    fails = f"{largest['fails']:,} do not" if largest["fails"] else "more may"
-    console().print(
-        f"largest batch: {largest['fits']:,} rows fit, {fails}"
-        f" (found in {largest['compilations']} more compilations)"
-    )
+    found = f"found in {counted(largest['compilations'], 'more compilation')}"
+    if largest["fails"]:
+        said = f"{largest['fits']:,} rows fit, {largest['fails']:,} do not ({found})"
+    else:
+        said = (
+            f"at least {largest['fits']:,} rows fit ({found}; none of more than {_MOST_TOKENS:,}"
+            " tokens a device is tried)"
+        )
+    console().print(f"largest batch: {said}")
 
 
 def _mesh(plan: dict[str, Any]) -> str:

@@ -9,6 +9,8 @@ from bertjax.planning.program import CompiledStep, Memory
 
 # The search for the largest batch ends when the step from "fits" to "does not" is this small.
 _PRECISION = 0.03
+# Tokens that a device may have of a batch while the search goes up: nobody trains with more.
+MOST_TOKENS = 1 << 20
 
 
 class Bounds(NamedTuple):
@@ -82,6 +84,7 @@ def find_largest_batch(
     unit: int,
     available: int,
     most: int,
+    ceiling: int,
 ) -> LargestBatch:
     """Narrows down where a batch ceases to fit, by compiling batches of other sizes.
 
@@ -96,6 +99,7 @@ def find_largest_batch(
         unit: a batch is a multiple of so many rows.
         available: bytes that a device has.
         most: compilations, that of the first size left out.
+        ceiling: rows beyond which the search does not go up.
     """
     # Rows -> bytes; without rows, what stays is left.
     good: dict[int, int] = {}
@@ -115,6 +119,10 @@ def find_largest_batch(
         if high is not None and high - low <= max(unit, _PRECISION * low):
             break
         size = _next_size(good, high, unit, available)
+        if high is None:
+            size = min(size, ceiling // unit * unit)
+            if size <= low:
+                break
         note(size, compile_rows(size))
         done += 1
     return LargestBatch(max(good, default=0), min(bad, default=None), done)

@@ -22,7 +22,7 @@ from bertjax.errors import UserError
 from bertjax.interop.huggingface import inspect_model_directory
 from bertjax.objectives.masking import Vocabulary
 from bertjax.planning.chips import Chip, chip_of
-from bertjax.planning.plan import bound_step, find_largest_batch, fits
+from bertjax.planning.plan import MOST_TOKENS, bound_step, find_largest_batch, fits
 from bertjax.planning.program import CompiledStep, compile_step, describe_batch
 from bertjax.text.preparation_options import RowConfig
 from bertjax.text.rows import open_prepared
@@ -108,9 +108,15 @@ class PlannedRun(NamedTuple):
         compiled = compile_rows(config.batch_size)
         largest = None
         if search:
-            unit = mesh.shape["data"] * mesh.shape["fsdp"] * config.accumulation
+            sharers = mesh.shape["data"] * mesh.shape["fsdp"]
             largest = find_largest_batch(
-                compile_rows, compiled, config.batch_size, unit, places.available, search
+                compile_rows,
+                compiled,
+                config.batch_size,
+                sharers * config.accumulation,
+                places.available,
+                search,
+                MOST_TOKENS // rows.length * sharers,
             )
             for _ in range(search - largest.compilations):
                 progress("")

@@ -51,7 +51,7 @@ def test_every_generation_has_its_figures():
         chip_of("v9:2x2")
 
 
-def search(temporaries, first, unit=8, available=1000, most=6):
+def search(temporaries, first, unit=8, available=1000, most=6, ceiling=1 << 20):
     """Of a step with `temporaries(rows)` bytes; also the sizes that were compiled."""
     tried = []
 
@@ -63,7 +63,7 @@ def search(temporaries, first, unit=8, available=1000, most=6):
         tried.append(rows)
         return compile_rows(rows)
 
-    found = find_largest_batch(note, compile_rows(first), first, unit, available, most)
+    found = find_largest_batch(note, compile_rows(first), first, unit, available, most, ceiling)
     return found, tried
 
 
@@ -92,6 +92,16 @@ def test_memory_that_bends_near_the_limit_is_followed():
 def test_search_ends_when_its_compilations_are_spent():
     found, tried = search(lambda rows: rows if rows < 500 else None, first=8, most=1)
     assert len(tried) == found.compilations == 1
+
+
+def test_search_goes_up_to_the_ceiling():
+    found, tried = search(lambda rows: rows // 100, first=16, ceiling=45)
+    assert (found.fits, found.fails, tried) == (40, None, [32, 40])
+    found, tried = search(lambda rows: rows // 100, first=64, ceiling=45)
+    assert (found.fits, found.fails, tried) == (64, None, [])
+    # What was asked for may be more, and does not fit: then the search is for less.
+    found, tried = search(lambda rows: rows if rows < 60 else None, first=64, ceiling=45)
+    assert (found.fits, found.fails) == (56, 64)
 
 
 def test_nothing_fits():
