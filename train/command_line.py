@@ -24,14 +24,27 @@ Config = TypeVar("Config")
 _MOST_NAMED = 4
 
 
+class _UnknownKeyError(UserError):
+    """No such field."""
+
+
 def parse(
-    config_class: type[Config], description: str, arguments: Sequence[str] | None = None
+    config_class: type[Config],
+    description: str,
+    arguments: Sequence[str] | None = None,
+    listing: str = "--help",
 ) -> Config:
     """Reads `--config FILE.yaml`, then `--field.subfield value`, into a `config_class`.
 
     Flags win over the file. Lists are given as separate words (`--input a.txt b.txt`); in an option
     `-` and `_` are the same, and a switch needs no `true` after it. The docstring of each dataclass
     (its `Attributes:`) is the help text.
+
+    Args:
+        config_class: of the config.
+        description: of the program, for --help.
+        arguments: the words of the command line; this program's when left out.
+        listing: what lists the fields, for messages.
 
     Raises:
         UserError: an unknown key (with its nearest neighbour), a value of the wrong type, a missing
@@ -42,16 +55,19 @@ def parse(
     parser = _make_parser(config_class, description, hints)
     if "--help" in words or "-h" in words:
         parser.parse_args(["--help"])
-    paths, given = _split_words(words, hints)
-    texts: dict[str, str] = {}
-    for path in paths:
-        texts |= _read_file(path, config_class, hints)
+    try:
+        paths, given = _split_words(words, hints)
+        texts: dict[str, str] = {}
+        for path in paths:
+            texts |= _read_file(path, config_class, hints)
+    except _UnknownKeyError as error:
+        raise UserError(f"{error} ({listing} lists them all)") from None
     texts |= given
     missing = [f"--{name}" for name in _required(config_class) if name not in texts]
     if missing:
         raise UserError(
-            f"{' and '.join(missing)} {'are' if len(missing) > 1 else 'is'} missing (--help tells"
-            " what can be given)"
+            f"{' and '.join(missing)} {'are' if len(missing) > 1 else 'is'} missing ({listing}"
+            " tells what can be given)"
         )
     try:
         namespace = parser.parse_args([f"--{name}={text}" for name, text in texts.items()])
@@ -175,7 +191,7 @@ def _check_name(name: str, hints: dict[str, Any], value: Any) -> None:
     if inner:
         some = ", ".join(inner[:_MOST_NAMED]) + (", ..." if len(inner) > _MOST_NAMED else "")
         raise UserError(f"{name}={value} is no value for a section; give its fields: {some}")
-    raise UserError(f"unknown key {name}{nearest_field(name, hints)} (--help lists them all)")
+    raise _UnknownKeyError(f"unknown key {name}{nearest_field(name, hints)}")
 
 
 def nearest_field(name: str, fields: Collection[str]) -> str:

@@ -234,11 +234,8 @@ def _read_config(
     if options.batch_size is not None:
         given["batch_size"] = str(options.batch_size)
     words = [f"--{name}={text}" for name, text in given.items()]
-    try:
-        return parse(PretrainConfig, "", ["--config", options.config, *words])
-    except UserError as error:  # the fields are in that program's help, and not in this one's
-        message = str(error).replace("(--help ", "(`python -m train.pretrain --help` ")
-        raise UserError(message) from None
+    listing = "`python -m train.pretrain --help`"  # and not this program's
+    return parse(PretrainConfig, "", ["--config", options.config, *words], listing)
 
 
 def _read_fields(words: Sequence[str]) -> dict[str, str]:

@@ -114,6 +114,7 @@ def test_search_of_a_small_model_ends(plan, monkeypatch):
         (["--devices", "cpu:8", "--batch-size", "12"], "must be a multiple of the 8 devices"),
         (["--devices", "cpu:8", "--set", "batchsize=8"], "unknown key batchsize; did you mean"),
         (["--devices", "cpu:8", "--set", "a.b=1"], "(`python -m train.pretrain --help` lists them"),
+        (["--devices", "cpu:8", "--set", "remat=(--help x)"], "remat=(--help x) must be one of"),
         (["--devices", "cpu:8", "--set", "remat"], "give FIELD=VALUE, as mesh.fsdp=4"),
         (["--devices", "cpu:8", "--set", "attention=splash"], "runs on tpu, not on cpu"),
         (["--devices", "cpu:8", "--set", "model.max_position_embeddings=8"], "pass --length 8"),
