@@ -8,8 +8,12 @@ import sys
 import time
 from pathlib import Path
 
+from bertjax.errors import UserError
+
 # jax's own variables: where the cache is, and whether there is one.
 PLACE, SWITCH = "JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_COMPILATION_CACHE"
+# What jax reads in the second of them; at anything else its import ends.
+_TRUTHS = ("y", "yes", "t", "true", "on", "1", "n", "no", "f", "false", "off", "0")
 # Bytes, above which what was used least recently goes: a step of the base size takes 1 MB.
 MOST_BYTES = 500_000_000
 # Seconds: what compiles faster is not worth a file.
@@ -29,7 +33,11 @@ def keep_compiled_programs() -> None:
     shared between machines.
 
     Source: `jax.experimental.compilation_cache`.
+
+    Raises:
+        UserError: see `check_switch`.
     """
+    check_switch()
     if PLACE in os.environ or SWITCH in os.environ:
         return
     try:
@@ -53,6 +61,13 @@ def keep_compiled_programs() -> None:
             import jax
 
             jax.config.update(name.lower(), value)
+
+
+def check_switch() -> None:
+    """Raises a `UserError` where jax cannot make sense of `JAX_ENABLE_COMPILATION_CACHE`."""
+    text = os.environ.get(SWITCH)
+    if text is not None and text.lower() not in _TRUTHS:
+        raise UserError(f"{SWITCH}={text} must be true or false; unset it for true")
 
 
 def _base() -> Path:

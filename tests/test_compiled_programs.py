@@ -6,12 +6,14 @@ import stat
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from bertjax import compiled_programs
 from bertjax.compiled_programs import keep_compiled_programs
 
+WAY = Path(__file__).parents[1]
 # Some compilation, and what became of it.
 PROGRAM = """
 import json, sys
@@ -155,3 +157,16 @@ def test_folder_is_named_after_the_processor(monkeypatch):
     here = compiled_programs._processor()
     monkeypatch.setattr(compiled_programs.platform, "machine", lambda: "another")
     assert compiled_programs._processor() != here
+
+
+@pytest.mark.parametrize("value", ["nonsense", ""])
+def test_switch_that_jax_would_not_read_is_told(monkeypatch, bertjax_command, value):
+    monkeypatch.setenv(compiled_programs.SWITCH, value)
+    message = f"error: JAX_ENABLE_COMPILATION_CACHE={value} must be true or false"
+    code, out, err = bertjax_command("info", "none")
+    assert (code, out) == (2, "")
+    assert err.startswith(message)
+    command = [sys.executable, "-m", "train.pretrain"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=WAY)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(message)
