@@ -1,4 +1,7 @@
-"""Benchmarks as one starts them from a shell: a mistake is told before minutes of measuring."""
+"""Benchmarks as one starts them from a shell: a mistake is told before minutes of measuring.
+
+Those that import jax take seconds to tell; `make test-all` starts them.
+"""
 
 import importlib.util
 import subprocess
@@ -16,6 +19,10 @@ def start(*words):
     )
 
 
+def slow(*values):
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 def test_peers_start_as_a_file_too():
     done = start("benchmarks/bench_peers.py", "--help")
     assert done.returncode == 0, done.stderr
@@ -25,8 +32,8 @@ def test_peers_start_as_a_file_too():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["bench_input.py", "--data", "x", "--batch-size", "0"], "must be at least 1"),
-        (["bench_step.py", "--rounds", "1"], "must be at least 2"),
+        slow(["bench_input.py", "--data", "x", "--batch-size", "0"], "must be at least 1"),
+        slow(["bench_step.py", "--rounds", "1"], "must be at least 2"),
         (["bench_peers.py", "--venvs", "none", "--cases", "base-training"], "none: no such folder"),
         (["bench_peers.py", "--venvs", ".", "--minilm", ".", "--json", "none/x"], "its folder"),
         (["bench_peers.py", "--venvs", ".", "--minilm", ".", "--rounds", "0"], "at least 1"),
@@ -38,6 +45,7 @@ def test_mistakes_are_told(words, message):
     assert message in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("torch") is not None, reason="torch is installed")
 def test_missing_torch_is_told_before_ours_is_trained():
     done = start("benchmarks/bench_budget.py", "--data", "none")

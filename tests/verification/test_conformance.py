@@ -38,8 +38,17 @@ def some(*names):
     return [case for case in cases() if case.name in names]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("name", ["explicit", "xla", "blockwise"])
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        ("explicit", "float32"),
+        ("xla", "float32"),
+        ("blockwise", "float32"),
+        ("explicit", "bfloat16"),
+        pytest.param("xla", "bfloat16", marks=pytest.mark.slow),
+        pytest.param("blockwise", "bfloat16", marks=pytest.mark.slow),
+    ],
+)
 def test_backends_that_run_here_conform(name, dtype):
     found = list(check_conformance(attention_of(name), dtype))
     assert [one for one in found if not one.passes(dtype)] == []
