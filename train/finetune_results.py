@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from bertjax.config import counted
 from bertjax.interop.huggingface import load_model_directory
 from bertjax.model import bert
 from bertjax.tasks.inference import Inference
@@ -103,7 +104,7 @@ def examples_per_second(run: Path, examples_a_step: float, steps: int, seconds: 
 
 def describe_finished(run: Path, config: FinetuneConfig, steps: int) -> str:
     """What is said of a run that has its results: with another budget, why it is not continued."""
-    text = f"{run} is finished: {steps:,} steps; its model is in {run / 'model'}"
+    text = f"{run} is finished: {counted(steps, 'step')}; its model is in {run / 'model'}"
     then = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["budget"]
     if then == dataclasses.asdict(config.budget):
         return text

@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 
 from bertjax.analysis.development_config import DevelopmentConfig
 from bertjax.compiled_programs import keep_compiled_programs
-from bertjax.config import BertConfig
+from bertjax.config import BertConfig, counted
 from bertjax.errors import UserError, program
 from bertjax.huge_pages import restart_with_huge_pages
 from bertjax.interop.huggingface import load_model_directory, save_model_directory
@@ -173,7 +173,7 @@ def pretrain(config: PretrainConfig) -> int:
     step = int(state.step)
     done = {line["split"] for line in read_metrics(run / "metrics.jsonl") if line["step"] == step}
     if clock.is_over(step, seconds_before) and restored and "test" in done:
-        progress.say(f"{run} is finished: {step} steps; its model is in {run / 'model'}")
+        progress.say(f"{run} is finished: {counted(step, 'step')}; its model is in {run / 'model'}")
         return 0
 
     # ---------------------------------------------------------------- first line of the run

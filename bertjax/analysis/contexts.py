@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from bertjax.analysis.capture import Body, Captured, capture
 from bertjax.analysis.encoding import EncodedText
+from bertjax.config import counted
 from bertjax.errors import UserError
 
 
@@ -74,7 +75,7 @@ def find_word(texts: Sequence[EncodedText], word: str) -> list[Place]:
         known = {other.casefold() for text in texts for other in text.words}
         near = difflib.get_close_matches(wanted, sorted(known), 3)
         hint = f"; near to it are {', '.join(near)}" if near else ""
-        raise UserError(f"the word {word!r} stands nowhere in the {len(texts)} texts{hint}")
+        raise UserError(f"the word {word!r} stands nowhere in {counted(len(texts), 'text')}{hint}")
     return places
 
 

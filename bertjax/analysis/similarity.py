@@ -12,6 +12,7 @@ from bertjax.analysis.capture import Body, capture
 from bertjax.analysis.company import Interval
 from bertjax.analysis.drawn_units import number_units
 from bertjax.analysis.encoding import EncodedText
+from bertjax.config import counted
 from bertjax.errors import UserError
 
 # Tokens that are gathered before a matrix product: of a text's few it would be mere memory traffic.
@@ -173,8 +174,8 @@ def compare_layers(
     units = number_units(text.source for text in texts)
     if (number := units.max(initial=-1) + 1) < folds or folds < 2:
         raise UserError(
-            f"{number} texts in {folds} folds: an interval needs at least two folds and a text"
-            " in each; give more texts"
+            f"{counted(number, 'text')} in {counted(folds, 'fold')}: an interval needs at"
+            " least two folds and a text in each; give more texts"
         )
     rows, columns = (
         _choose(body, layers) for body, layers in ((first, first_layers), (second, second_layers))

@@ -155,8 +155,8 @@ def encode_treebank(
     kept = [number for number, found in enumerate(encoded) if found is not None]
     if not kept:
         raise UserError(
-            f"all {len(sentences):,} sentences of the treebank are longer than the"
-            f" {max_length} tokens that the model takes; take a model with more positions"
+            f"no sentence of the treebank, which has {len(sentences):,}, fits the {max_length}"
+            " tokens that the model takes; take a model with more positions"
         )
     notes = ()
     if left := len(sentences) - len(kept):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import bertjax
 from bertjax.commands.screen import add_json, check_output, console, count_on, print_json
 from bertjax.commands.texts import KINDS, add_columns, read_texts
+from bertjax.config import counted
 from bertjax.errors import UserError
 
 if TYPE_CHECKING:
@@ -135,7 +136,8 @@ def run(options: argparse.Namespace) -> None:
         shown = shown[:room]
     if len(texts) < FEW_TEXTS:
         notes.append(
-            f"measured on {len(texts)} texts: intervals of so few are narrower than they should be,"
+            f"measured on {counted(len(texts), 'text')}: intervals of so few are narrower than they"
+            " should be,"
             f" and there is none of a single one; give {FEW_TEXTS} or more"
         )
     if len(kept) < total:

@@ -9,6 +9,7 @@ from typing import Any
 
 from bertjax.commands.screen import add_json, count_on, print_json
 from bertjax.commands.texts import KINDS, add_columns, read_texts, standard_input
+from bertjax.config import counted
 from bertjax.errors import UserError
 
 SUMMARY = "what every head attends to in texts, into an .npz, .parquet, .arrow or other file"
@@ -155,7 +156,8 @@ def _tell(options: argparse.Namespace, count: int, format: str, about: dict[str,
         print_json(fields | about)
     else:
         print(
-            f"{path}: {count:,} texts, {len(about['layers'])} layers x {len(about['heads'])} heads,"
+            f"{path}: {counted(count, 'text')}, {counted(len(about['layers']), 'layer')} x"
+            f" {counted(len(about['heads']), 'head')},"
             f" between {about['units']}, {about['dtype']}, {size / 1e6:,.1f} MB",
             file=sys.stderr,
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertjax.commands.screen import check_output, count_on, read_lines
 from bertjax.commands.texts import add_encoding
+from bertjax.config import counted
 from bertjax.errors import UserError
 
 if TYPE_CHECKING:
@@ -102,7 +103,10 @@ def run(options: argparse.Namespace) -> None:
     for note in [*loaded.notes, *more, *notes]:
         print(note, file=sys.stderr)
     _write(output, texts, vectors)
-    print(f"{output}: {vectors.shape[0]:,} vectors of {vectors.shape[1]} numbers", file=sys.stderr)
+    print(
+        f"{output}: {counted(vectors.shape[0], 'vector')} of {vectors.shape[1]} numbers",
+        file=sys.stderr,
+    )
 
 
 def _read(options: argparse.Namespace) -> list[str]:

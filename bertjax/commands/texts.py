@@ -86,7 +86,7 @@ def read_texts(
         if source.kind == "txt":
             for number, line in enumerate(streams.lines(source, config), start=1):
                 if line.strip():
-                    yield part_pair(f"{source.name}:{number}", line.strip())
+                    yield part_pair(f"{source.name}:{number}", line)
             continue
         for place, values in read_records(source, config, columns):
             texts = [values[column] or "" for column in columns]
@@ -101,13 +101,13 @@ def read_texts(
 
 
 def part_pair(place: str, line: str) -> tuple[str, str | tuple[str, str]]:
-    """A line's text, or the two of a pair, behind its place."""
-    parts = line.split("\t")
+    """A line's text, or the two of a pair, behind its place; a tab at its end parts nothing."""
+    parts = line.strip().split("\t")
     if len(parts) > 2:
         raise UserError(
             f"{place}: {len(parts) - 1} tabs; one tab parts the two of a pair, and a text has none"
         )
-    return place, line if len(parts) == 1 else (parts[0], parts[1])
+    return place, parts[0] if len(parts) == 1 else (parts[0], parts[1])
 
 
 def encode_argument(

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from bertjax.config import counted
 from bertjax.errors import UserError
 from bertjax.objectives import losses
 from bertjax.objectives.losses import Total
@@ -136,7 +137,7 @@ class QuestionAnswering:
                 " gives one to each (answerable in its config.json)"
             )
         if cut:
-            notes.append(f"{cut:,} questions are cut to {LONGEST_QUESTION} tokens")
+            notes.append(f"cut to {LONGEST_QUESTION} tokens: {counted(cut, 'question')}")
         return Encoded(units, notes)
 
     def loss(self, logits: Float[Array, "B T 2"], batch: TaskBatch, layout: Layout) -> Total:

@@ -126,7 +126,7 @@ def check_known_labels(task: Task, examples: Sequence[Any]) -> None:
                 raise UserError(
                     f"{example.place}: the label {one!r} is none of the model's, which are"
                     f" {', '.join(sorted(known))}{nearest(one, sorted(known))}; these labels are of"
-                    " another task, or the label column is another (--label-column)"
+                    " another task, or stand in another column"
                 )
 
 

@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from bertjax.config import counted
 from bertjax.errors import UserError
 from bertjax.tasks.scores import scoring_library
 
@@ -73,7 +74,7 @@ def compare_paired(
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise UserError("a score that is not finite cannot be compared; leave its example out")
     if len(a) < 2:
-        raise UserError(f"{len(a)} examples are too few to compare two models; at least 2")
+        raise UserError(f"{counted(len(a), 'example')}: too few to compare two models; at least 2")
     stats = scoring_library("scipy.stats")
     differences = b - a
     difference = float(differences.mean())

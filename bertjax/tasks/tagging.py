@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from bertjax.config import counted
 from bertjax.objectives import losses
 from bertjax.objectives.losses import Total
 from bertjax.tasks import conll, scores
@@ -103,7 +104,7 @@ class Tagging:
                 " are worked through in parts"
             )
         if cut:
-            notes.append(f"{cut:,} words have more than {room} tokens and were cut")
+            notes.append(f"cut, of more than {room} tokens: {counted(cut, 'word')}")
         return Encoded(units, notes)
 
     def _unit(

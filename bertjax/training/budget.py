@@ -4,6 +4,7 @@ import dataclasses
 import math
 import time
 
+from bertjax.config import counted
 from bertjax.errors import UserError
 
 
@@ -101,7 +102,9 @@ class Clock:
 
     def describe(self) -> str:
         """The budget in words."""
-        return f"{self.total / 60:g} minutes" if self.in_seconds else f"{self.most_steps:,} steps"
+        return (
+            f"{self.total / 60:g} minutes" if self.in_seconds else counted(self.most_steps, "step")
+        )
 
     @property
     def most_steps(self) -> int:

@@ -115,7 +115,7 @@ def test_long_sentences_are_left_out_and_told(tmp_path, tokenizer):
     )
     assert encode_treebank(tokenizer, bank.sentences, 6).notes == ()
     assert found.select([1]).sentences[0].words == found.select([1]).encoded[0].words[1:2] == ("b",)
-    with pytest.raises(UserError, match="all 3 sentences of the treebank are longer"):
+    with pytest.raises(UserError, match="no sentence of the treebank, which has 3, fits the"):
         encode_treebank(tokenizer, bank.sentences, 2)
 
 

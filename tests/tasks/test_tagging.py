@@ -62,7 +62,7 @@ def test_word_too_long_for_a_row_is_cut_and_told_of(tokenizer):
     [example] = TASK.examples_of_lines(["greenishishish in"])
     units, notes = TASK.encode([example], tokenizer, 5, training=False)
     assert [unit.labels.tolist() for unit in units] == [[-2, -1, -2, -2, -2], [-2, -1, -2]]
-    assert notes[1:] == ["1 words have more than 3 tokens and were cut"]
+    assert notes[1:] == ["cut, of more than 3 tokens: 1 word"]
 
 
 def test_outcome_of_a_sentence_is_what_the_main_score_counts():
