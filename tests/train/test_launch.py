@@ -87,6 +87,25 @@ def test_local_refuses_devices_that_are_no_number():
     assert "DEVICES=many must be" in done.stderr
 
 
+@pytest.mark.slow
+def test_local_processes_do_not_wait_long_for_one_that_never_joined(tmp_path):
+    python = tmp_path / "python"
+    python.write_text(
+        f'#!/bin/sh\n[ "$1" != -c ] || exec {shlex.quote(sys.executable)} "$@"\n'
+        '[ "$JAX_PROCESS_ID" != 1 ] || exit 3\nexec sleep 300\n'
+    )
+    python.chmod(0o755)
+    done = subprocess.run(
+        [LAUNCH / "local.sh", "3", *ARGUMENTS],
+        capture_output=True,
+        text=True,
+        env={"PATH": "/usr/bin:/bin", "PYTHON": str(python)},
+    )
+    assert done.returncode == 3, done.stderr
+    assert "have not ended, and are killed: process 0 2\n" in done.stderr
+    assert [f"process {index} of 3 ended with" in done.stderr for index in range(3)] == 3 * [True]
+
+
 def test_tpu_commands_name_slice_and_zone():
     given = {"NAME": "pod", "ZONE": "us-a", "TYPE": "v5litepod-16", "VERSION": "v2-alpha"}
     (create,) = print_commands("tpu_vm.sh", "create", **given)

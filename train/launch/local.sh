@@ -11,8 +11,10 @@
 #   DEVICES  CPU devices of each process (1)
 #   PORT     where process 0 listens for the others (a free one)
 #
-# SIGTERM and SIGINT are handed on to all processes, which save and end with 75. The exit code is
-# the first that is not 0, in the order of the processes.
+# SIGTERM and SIGINT are handed on to all processes, which save and end with 75. When one ends
+# otherwise than well, the others have 20 seconds to end with a reason of their own, and are killed
+# then: one that died before it joined would be waited for five minutes. The exit code is the first
+# that is not 0, in the order of the processes, those that were killed so left out.
 set -um # with -m each process hears only the signals that are handed on
 
 print=
@@ -41,10 +43,8 @@ if [[ ! ${DEVICES:-1} =~ ^[1-9][0-9]*$ ]]; then
 fi
 
 ids=()
-signalled=
 # shellcheck disable=SC2317 # the traps call it
 hand_on() {
-  signalled=1
   kill -s "$1" "${ids[@]}" 2>/dev/null
 }
 trap 'hand_on TERM' TERM
@@ -64,17 +64,26 @@ for ((index = 0; index < count; index++)); do
   fi
 done
 
-first=0
-for index in "${!ids[@]}"; do
-  while true; do
-    signalled=
+looks=40 # each half a second: counted, as the time in which this script is stopped is none
+codes=()
+killed=
+while ((${#ids[@]})); do
+  for index in "${!ids[@]}"; do
+    ! kill -0 "${ids[index]}" 2>/dev/null || continue
     wait "${ids[index]}"
     code=$?
-    [[ $signalled ]] || break # else the signal ended the wait, not the process
-  done
-  if ((code)); then
+    unset "ids[index]"
+    ((code)) || continue
     echo "process $index of $count ended with $code" >&2
-    ((first)) || first=$code
+    [[ $killed ]] || codes[index]=$code
+  done
+  if ((${#codes[@]} && ${#ids[@]} && looks-- == 0)); then
+    echo "error: 20 seconds later these have not ended, and are killed: process ${!ids[*]}" >&2
+    killed=1
+    kill -KILL "${ids[@]}" 2>/dev/null
   fi
+  sleep 0.5 &
+  wait $! # which a signal ends
 done
-exit "$first"
+codes+=(0)
+exit "${codes[@]::1}"
