@@ -420,6 +420,24 @@ def test_top_layers_are_dropped_and_training_stops_early(tmp_path, pretrained):
     assert json.loads((tmp_path / "run" / "eval_results.json").read_text())["steps"] < 400
 
 
+def test_window_of_the_checkpoint_is_kept(tmp_path, pretrained):
+    """Two layers in which a token sees one to either side: [CLS] learns of two words, no more."""
+    folder = tmp_path / "model"
+    shutil.copytree(pretrained, folder)
+    values = json.loads((folder / "config.json").read_text())
+    config = dataclasses.replace(BertConfig.load(folder), attention_window=1)
+    (folder / "config.json").write_text(json.dumps(values | config.to_dict()))
+    config = make_config(tmp_path, str(folder), budget=BudgetConfig(steps=3))
+    path = tmp_path / "classes.tsv"
+    path.write_text(path.read_text().replace("\t", "\tthe of ").replace("the of text", "text"))
+    assert run(config) == 0
+    assert inspect_model_directory(tmp_path / "run" / "model").config.attention_window == 1
+    lines = (tmp_path / "run" / "predictions" / "predictions.jsonl").read_text().splitlines()
+    found = [json.loads(line)["probabilities"]["cat"] for line in lines]
+    assert len(found) > 3
+    np.testing.assert_allclose(found, found[0], rtol=1e-4)
+
+
 # ------------------------------------------------------------------------------ bad input
 
 
