@@ -12,7 +12,9 @@ that of our faster precision to the line's.
 
 import argparse
 import dataclasses
+import importlib.util
 import json
+import os
 import statistics
 import tempfile
 import time
@@ -22,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from bertjax.errors import program
+from bertjax.errors import UserError, program
 from bertjax.huge_pages import restart_with_huge_pages
 from bertjax.tasks.reading import TaskData, read_task_data
 from bertjax.tasks.scoring import single_scores
@@ -56,17 +58,28 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, help="instead of the recipe's")
     parser.add_argument("--json", metavar="FILE", help="write the figures there, too")
     options = parser.parse_args()
+    if options.seeds < 1:
+        raise UserError(f"--seeds {options.seeds} must be at least 1")
+    if options.json and not os.access(Path(options.json).absolute().parent, os.W_OK):
+        raise UserError(f"--json {options.json}: its folder is not there, or may not be written to")
+    configs = {name: read_config(name, options) for name in options.recipes}
+    missing = [one for one in ("torch", "transformers") if not importlib.util.find_spec(one)]
+    if missing:
+        raise UserError(
+            f"{' and '.join(missing)} not installed here: `make test-parity` makes"
+            " .venv-parity, whose python has both"
+        )
     results = {}
-    for name in options.recipes:
-        results[name] = measure(name, options)
+    for name, config in configs.items():
+        results[name] = measure(config, SCORES[name], options)
         print(describe(name, results[name]), flush=True)
         if options.json:
             Path(options.json).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
 
-def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Scores and rates of every seed, ours and torch's in turn."""
-    score, folder = SCORES[name], Path(options.data)
+def read_config(name: str, options: argparse.Namespace) -> FinetuneConfig:
+    """The recipe, with its data where they are."""
+    folder = Path(options.data)
     arguments = ["--config", str(CONFIGS / f"{name}.yaml"), "--model.init", options.model]
     arguments += ["--run", "-", "--scoring.every_epochs", "1e6", "--log_every", "5"]
     if options.epochs:
@@ -74,11 +87,25 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
     if options.learning_rate:
         arguments += ["--optimizer.learning_rate", str(options.learning_rate)]
     config = parse(FinetuneConfig, "", arguments)
+
+    def find(file: str) -> str:
+        found = next(folder.rglob(file), None)
+        if found is None:
+            raise UserError(
+                f"--data {folder}: there is no {file} in it or below, which {name} is about; leave"
+                f" {name} out of --recipes, or name another folder"
+            )
+        return str(found)
+
     paths = {
-        split: [str(next(folder.rglob(file))) for file in getattr(config.data, split)]
+        split: [find(file) for file in getattr(config.data, split)]
         for split in ("train", "validation", "test")
     }
-    config = dataclasses.replace(config, data=dataclasses.replace(config.data, **paths))
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, **paths))
+
+
+def measure(config: FinetuneConfig, score: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Scores and rates of every seed, ours and torch's in turn."""
     data = read_task_data(config.task, config.data)
     if options.limit:
         data = data._replace(train=data.train[: options.limit])

@@ -53,6 +53,10 @@ def main() -> None:
         raise UserError("give --data DIR ..., or --masking")
     if min(options.rounds, *options.batch_size) < 1:
         raise UserError("--rounds and --batch-size must be at least 1")
+    for path in options.data:
+        rows, most = len(open_prepared(path).train), max(options.batch_size)
+        if most > rows:
+            raise UserError(f"--batch-size {most} is more than the {rows} training rows of {path}")
     if options.masking:
         figures = [measure_masking(options.rounds)]
     else:

@@ -34,6 +34,8 @@ def test_peers_start_as_a_file_too():
     [
         slow(["bench_input.py", "--data", "x", "--batch-size", "0"], "must be at least 1"),
         slow(["bench_step.py", "--rounds", "1"], "must be at least 2"),
+        slow(["bench_finetune.py", "--data", "none", "--model", "x"], "there is no sms_spam.tsv"),
+        slow(["bench_finetune.py", "--data", ".", "--model", ".", "--json", "no/x"], "its folder"),
         (["bench_peers.py", "--venvs", "none", "--cases", "base-training"], "none: no such folder"),
         (["bench_peers.py", "--venvs", ".", "--minilm", ".", "--json", "none/x"], "its folder"),
         (["bench_peers.py", "--venvs", ".", "--minilm", ".", "--rounds", "0"], "at least 1"),
