@@ -23,8 +23,8 @@ from bertjax.commands import (
     what_if,
 )
 from bertjax.compiled_programs import keep_compiled_programs
-from bertjax.config import nearest
 from bertjax.errors import program
+from bertjax.wording import nearest
 
 COMMANDS = {
     "fill-mask": fill_mask,

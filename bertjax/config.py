@@ -1,7 +1,6 @@
 """`BertConfig`: the shape of a BERT, field for field the `config.json` of Hugging Face."""
 
 import dataclasses
-import difflib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -245,17 +244,6 @@ def _read_labels(values: Mapping[str, Any]) -> tuple[str, ...]:
             " each with a label"
         )
     return tuple(labels[number] for number in numbers)
-
-
-def counted(number: int, noun: str) -> str:
-    """`1 text`, `2,000 texts`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def nearest(name: str, names: list[str]) -> str:
-    """`; did you mean X?` for the one of `names` that looks most like `name`; else nothing."""
-    close = difflib.get_close_matches(name, names, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _say_what_it_is(directory: Path) -> str:

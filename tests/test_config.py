@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from bertjax.config import BertConfig, counted, nearest
+from bertjax.config import BertConfig
 from bertjax.errors import UserError
 
 
@@ -182,13 +182,3 @@ def test_bad_file_is_named(tmp_path, content, message):
 def test_missing_file_says_what_a_model_directory_holds(tmp_path):
     with pytest.raises(UserError, match=r"no such file; a model directory holds config.json and"):
         BertConfig.load(tmp_path)
-
-
-def test_nearest_names_what_looks_alike_or_nothing():
-    assert nearest("hiden_size", ["hidden_size", "vocab_size"]) == "; did you mean 'hidden_size'?"
-    assert nearest("zzz", ["hidden_size", "vocab_size"]) == ""
-
-
-def test_one_of_a_thing_is_no_plural():
-    said = [counted(number, "text") for number in (0, 1, 2000)]
-    assert said == ["0 texts", "1 text", "2,000 texts"]

@@ -15,8 +15,8 @@ from typing import Any, Literal, TypeVar
 import jsonargparse
 import yaml
 
-from bertjax.config import nearest
 from bertjax.errors import UserError
+from bertjax.wording import nearest
 
 Config = TypeVar("Config")
 

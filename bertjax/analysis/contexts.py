@@ -10,8 +10,8 @@ from jaxtyping import Float
 
 from bertjax.analysis.capture import Body, Captured, capture
 from bertjax.analysis.encoding import EncodedText
-from bertjax.config import counted
 from bertjax.errors import UserError
+from bertjax.wording import counted
 
 
 class Place(NamedTuple):

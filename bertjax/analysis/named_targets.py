@@ -12,8 +12,8 @@ from jaxtyping import Array, Float, Integer
 
 from bertjax.analysis.answers import Inputs, Target, WholeModel, pad_inputs
 from bertjax.analysis.encoding import EncodedText, find_word_number
-from bertjax.config import nearest
 from bertjax.errors import UserError
+from bertjax.wording import nearest
 
 # The two answers of next-sentence prediction.
 _NEXT = ("is next", "is random")

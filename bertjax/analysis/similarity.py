@@ -12,8 +12,8 @@ from bertjax.analysis.capture import Body, capture
 from bertjax.analysis.company import Interval
 from bertjax.analysis.drawn_units import number_units
 from bertjax.analysis.encoding import EncodedText
-from bertjax.config import counted
 from bertjax.errors import UserError
+from bertjax.wording import counted
 
 # Tokens that are gathered before a matrix product: of a text's few it would be mere memory traffic.
 CHUNK_TOKENS = 1024

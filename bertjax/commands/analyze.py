@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import bertjax
 from bertjax.commands.screen import add_json, check_output, console, count_on, print_json
 from bertjax.commands.texts import KINDS, add_columns, read_texts
-from bertjax.config import counted
 from bertjax.errors import UserError
+from bertjax.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,8 +9,8 @@ from typing import Any
 
 from bertjax.commands.screen import add_json, count_on, print_json
 from bertjax.commands.texts import KINDS, add_columns, read_texts, standard_input
-from bertjax.config import counted
 from bertjax.errors import UserError
+from bertjax.wording import counted
 
 SUMMARY = "what every head attends to in texts, into an .npz, .parquet, .arrow or other file"
 

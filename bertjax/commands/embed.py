@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from bertjax.commands.screen import check_output, count_on, read_lines
 from bertjax.commands.texts import add_encoding
-from bertjax.config import counted
 from bertjax.errors import UserError
+from bertjax.wording import counted
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,8 +6,8 @@ import itertools
 from typing import Any
 
 from bertjax.commands.screen import add_json, console, count_on, print_json
-from bertjax.config import counted
 from bertjax.errors import UserError
+from bertjax.wording import counted
 
 SUMMARY = "memory, communication and least time of a pretraining step on devices not rented yet"
 

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
-from bertjax.config import nearest
 from bertjax.errors import UserError
 from bertjax.tasks.labelled import TextExample, check_labels
 from bertjax.tasks.tagging_schemes import (
@@ -26,6 +25,7 @@ from bertjax.tasks.tagging_schemes import (
 from bertjax.text import streams
 from bertjax.text.records import RecordConfig, read_records, shown
 from bertjax.text.sources import Source, find_sources
+from bertjax.wording import nearest
 
 # What tokens and tags are called in records where nobody says.
 TOKENS = ("tokens", "words")

@@ -12,11 +12,11 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from bertjax.config import nearest
 from bertjax.errors import UserError
 from bertjax.text import streams
 from bertjax.text.records import RecordConfig, read_records, shown
 from bertjax.text.sources import Source, find_sources
+from bertjax.wording import nearest
 
 # What text and label are called where nobody says: pairs of GLUE, SNLI, HELP and others; single
 # texts; labels.

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from bertjax.config import counted
 from bertjax.errors import UserError
 from bertjax.objectives import losses
 from bertjax.objectives.losses import Total
@@ -19,6 +18,7 @@ from bertjax.tasks.task import Encoded, Prediction, frame, softmax
 from bertjax.tasks.units import Layout, Unit
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.types import TaskBatch
+from bertjax.wording import counted
 
 # Source: google-research/bert run_squad.py: --doc_stride, --max_query_length,
 # --max_answer_length, --n_best_size.

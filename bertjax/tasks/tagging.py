@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from bertjax.config import counted
 from bertjax.objectives import losses
 from bertjax.objectives.losses import Total
 from bertjax.tasks import conll, scores
@@ -18,6 +17,7 @@ from bertjax.tasks.task import Encoded, Prediction, frame, softmax, write_record
 from bertjax.tasks.units import Layout, Unit
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.types import TaskBatch
+from bertjax.wording import counted
 
 
 class Tagging:

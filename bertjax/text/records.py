@@ -14,10 +14,10 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
-from bertjax.config import nearest
 from bertjax.errors import UserError
 from bertjax.text import streams
 from bertjax.text.sources import Source
+from bertjax.wording import nearest
 
 # What to do where quotation marks bound the cells of a .tsv file.
 QUOTING_WAY_OUT = (

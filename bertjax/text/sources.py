@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-from bertjax.config import nearest
 from bertjax.errors import UserError
+from bertjax.wording import nearest
 
 Kind = Literal["txt", "jsonl", "json", "csv", "tsv", "parquet", "dataset", "corpus"]
 

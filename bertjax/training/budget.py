@@ -4,8 +4,8 @@ import dataclasses
 import math
 import time
 
-from bertjax.config import counted
 from bertjax.errors import UserError
+from bertjax.wording import counted
 
 
 @dataclasses.dataclass(frozen=True)
