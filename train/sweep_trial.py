@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 from bertjax.errors import UserError
 from bertjax.tasks.scoring import LESS_IS_BETTER
 from bertjax.training.metrics import read_metrics
+from bertjax.training.processes import environment_alone
 from bertjax.training.signals import STOPPED_EXIT_CODE
 from bertjax.wording import nearest
 from train.sweep_report import write_whole
@@ -110,7 +111,7 @@ class TrialRun:
         self._program_file = directory / "locks" / f"{self.number:04}.process"
         self._command = [sys.executable, "-m", module, "--config", str(self._config)]
         self._command += ["--run", str(self.run)]
-        self._environment = {**os.environ, **environment}
+        self._environment = {**environment_alone(), **environment}
         self._recipe, self._score = recipe, score
         self._lines: list[Mapping[str, Any]] = []
         self._reported = claim.reported

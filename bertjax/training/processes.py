@@ -37,6 +37,9 @@ LAG = 2
 # processes where no cluster does.
 ADDRESS_VARIABLE = "JAX_COORDINATOR_ADDRESS"
 COUNT_VARIABLE, INDEX_VARIABLE = "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
+# By which a process knows how many were started together. SLURM_NTASKS would tell of a whole job,
+# one process of which may run alone.
+_COUNTS = (COUNT_VARIABLE, "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
 _MOST_TOLD = 4096  # bytes of a message from the first process
 # What is in the message of a collective, or of the coordination service, when a process has gone.
 _SIGNS_OF_LOSS = ("gloo", "connection", "unavailable", "heartbeat", "coordination", "nccl")
@@ -128,13 +131,18 @@ def _tell(error: BaseException) -> int:
 
 def require_one_process(program: str) -> None:
     """Raises a `UserError` where several processes were started for a program that is for one."""
-    for name in (COUNT_VARIABLE, "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE"):
+    for name in _COUNTS:
         if _read_number(name) > 1:
             raise UserError(
                 f"{program} runs in one process, on all devices that it sees, and {name}="
                 f"{os.environ[name]} started several; start one (its batches are cut to the length"
                 " of their texts, which each process would have to know of all others')"
             )
+
+
+def environment_alone() -> dict[str, str]:
+    """The environment of a program that a process of several starts for itself."""
+    return {name: value for name, value in os.environ.items() if name not in _COUNTS}
 
 
 def _read_number(variable: str) -> int:

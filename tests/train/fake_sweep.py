@@ -52,6 +52,7 @@ def main():
     if config["crash"]:
         os.kill(os.getpid(), signal.SIGKILL)
     print("WORKER=" + os.environ.get("WORKER", ""))
+    print("TASKS=" + os.environ.get("SLURM_STEP_NUM_TASKS", ""))
     stop = []
     signal.signal(signal.SIGTERM, lambda *_: stop.append(1))
     (run / "checkpoints").mkdir(parents=True, exist_ok=True)

@@ -146,6 +146,13 @@ def test_each_worker_has_its_environment(search, tmp_path):
     assert ["WORKER=two" in log for log in said] == [False, True]
 
 
+def test_trials_of_a_sweep_that_is_one_of_several_are_alone(search, tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
+    assert search(trials=1) == 0
+    (log,) = tmp_path.glob("sweep/trials/*.log")
+    assert "TASKS=\n" in log.read_text()
+
+
 def test_killed_sweep_resumed_loses_and_doubles_no_trial(launch, search, tmp_path):
     kill_and_resume(launch, search, tmp_path, "journal")
 

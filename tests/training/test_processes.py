@@ -13,7 +13,7 @@ from bertjax.training.signals import StopRequest
 
 @pytest.fixture(autouse=True)
 def no_cluster(monkeypatch):
-    for name in ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID", "SLURM_NTASKS"):
+    for name in ("JAX_COORDINATOR_ADDRESS", "JAX_PROCESS_ID", *processes._COUNTS):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -75,7 +75,9 @@ def test_variable_of_no_use_is_told(monkeypatch, variable, value):
         pass
 
 
-@pytest.mark.parametrize("name", ["JAX_NUM_PROCESSES", "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE"])
+@pytest.mark.parametrize(
+    "name", ["JAX_NUM_PROCESSES", "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"]
+)
 def test_program_for_one_process_refuses_several(monkeypatch, name):
     require_one_process("it")
     monkeypatch.setenv(name, "1")
@@ -83,6 +85,11 @@ def test_program_for_one_process_refuses_several(monkeypatch, name):
     monkeypatch.setenv(name, "2")
     with pytest.raises(UserError, match=rf"it runs in one process.* {name}=2 started several"):
         require_one_process("it")
+
+
+def test_one_process_of_a_job_for_several_is_let_be(monkeypatch):
+    monkeypatch.setenv("SLURM_NTASKS", "4")  # of the job; without srun there is one process
+    require_one_process("it")
 
 
 def test_lost_process_is_told_apart_from_other_failures(capsys):
