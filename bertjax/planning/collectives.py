@@ -22,6 +22,7 @@ _HEADER = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\) -> .* \{$")
 _NAME = re.compile(r"^\s+(ROOT )?%?([\w.\-]+) = ")
 _ARRAY = re.compile(r"\b(pred|[a-z]+(\d+)\w*)\[([\d,]*)\]")
 _CALLED = re.compile(r"\b(?:calls|true_computation|false_computation)=%?([\w.\-]+)")
+_CHAIN = re.compile(r'\bchain_id="([^"]*)"')
 _BRANCHES = re.compile(r"\bbranch_computations=\{([^}]*)\}")
 
 
@@ -64,9 +65,16 @@ def read_collectives(program: str, devices: int) -> list[Collective]:
     """
     computations, entry = _read_computations(program)
     totals: dict[str, list[float]] = defaultdict(lambda: [0, 0, 0])
+    chains: set[str] = set()
     for instruction, kind, times in _walk(computations, entry, 1, devices):
         operands = computations[instruction[0]]
         found = operands[instruction[1]]
+        # A TPU's compiler works on one operation in several fusions, in loops, too, each of which
+        # holds the whole of it; the first is the one that starts it.
+        if chain := _CHAIN.search(found.attributes):
+            if chain[1] in chains:
+                continue
+            chains.add(chain[1])
         size = sum(_count_bytes(operands[name].shape) for name in found.operands)
         group = _group_size(found.attributes, devices)
         if group == 1:

@@ -139,6 +139,28 @@ def test_text_of_the_compiler_for_tpus_is_read(start, rounds):
     assert scattered == ("reduce-scatter", 1, 2048, 0.75 * 2048)
 
 
+def test_operation_in_several_fusions_is_one():
+    """As the TPU's compiler hides an all-gather: begun, gone on with in a loop, ended."""
+    gather = (
+        'replica_groups={{0,1,2,3,4,5,6,7}}, dimensions={0}, frontend_attributes={chain_id="0"}'
+    )
+    parts = "".join(
+        f"%{name} (p: f32[8,8]) -> f32[64,8] {{\n"
+        "  %p = f32[8,8]{1,0:T(8,128)} parameter(0)\n"
+        f"  ROOT %{name}.1 = f32[64,8]{{1,0:T(8,128)}} all-gather(%p), {gather}\n}}\n\n"
+        for name in ("started", "gone_on", "done")
+    )
+    fused = "  %f.{0} = f32[64,8]{{1,0:T(8,128)}} fusion(%{1}), kind=kCustom, calls=%{0}\n"
+    header, rest = TPU.replace("START", "0").split("\n\n", 1)
+    loop = rest.replace("  %new =", fused.format("gone_on", "x") + "  %new =")
+    text = loop.replace("  %start =", fused.format("started", "p") + "  %start =")
+    text = text.replace("  %result =", fused.format("done", "p") + "  %result =")
+    assert text.count("calls=%") == 4
+    found = {one.kind: one for one in read_collectives(f"{header}\n\n{parts}{text}", 8)}
+    assert found["all-gather"] == ("all-gather", 1, 8 * 8 * 4, 7 * 8 * 8 * 4)
+    assert found["all-reduce"].count == 12
+
+
 def test_loop_that_does_not_tell_its_rounds_is_an_error():
     text = TPU.replace("START", "0").replace("direction=LT", "direction=NE")
     with pytest.raises(ValueError, match="no number of rounds of the loop while"):
