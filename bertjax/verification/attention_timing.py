@@ -210,13 +210,18 @@ def forward_of(name: str, window: int | None) -> Callable[..., Array]:
 
 
 def both_of(name: str, window: int | None) -> Callable[..., tuple[Array, ...]]:
-    """Forward and backward: the gradients by query, key and value of a sum of the context."""
+    """Forward and backward: the context, and the gradients by query, key and value.
+
+    The context is an output, as a layer goes on with it: of gradients alone, XLA leaves out its
+    product where the backward pass does not need it. Its gradient is the query, as good as another.
+    """
     attention: Attention = forward_of(name, window)
 
-    def total(query: Array, key: Array, value: Array, ids: Array) -> Array:
-        return attention(query, key, value, ids).astype(jnp.float32).sum()
+    def both(query: Array, key: Array, value: Array, ids: Array) -> tuple[Array, ...]:
+        context, pull_back = jax.vjp(lambda *parts: attention(*parts, ids), query, key, value)
+        return context, *pull_back(query.astype(context.dtype))
 
-    return jax.grad(total, argnums=(0, 1, 2))
+    return both
 
 
 # What a run is compared by, as its timings name it.

@@ -222,6 +222,14 @@ def test_operations_are_those_of_pairs_that_see_each_other():
     assert shape.flops(2, backward=True) == 6 * 2 * 2 * 3 * pairs * 4
 
 
+@pytest.mark.parametrize("name", ["explicit", "xla", "blockwise"])
+def test_all_six_products_of_forward_and_backward_are_timed(name):
+    shape = Shape(2, 64, 3, 32)
+    arguments = [jnp.zeros(shape)] * 3 + [jnp.ones(shape[:2], jnp.int32)]
+    program = jax.jit(attention_timing.both_of(name, None)).lower(*arguments).compile()
+    assert program.cost_analysis()["flops"] >= shape.flops(None, backward=True)
+
+
 def test_names_are_those_of_the_backends():
     assert bench.BACKENDS == backends.NAMES
 
