@@ -7,13 +7,12 @@ from typing import Any
 
 from bertjax.commands.screen import add_json, console, count_on, print_json
 from bertjax.errors import UserError
+from bertjax.planning import DEFAULT_LENGTH, DEFAULT_VOCABULARY, MOST_TOKENS
 from bertjax.wording import counted
 
 SUMMARY = "memory, communication and least time of a pretraining step on devices not rented yet"
 
 DEFAULT_TOPOLOGY = "v5e:4x4"
-# As `planning.run` and `planning.plan`, which take seconds to import.
-_LENGTH, _VOCABULARY, _MOST_TOKENS = 512, 30_000, 1 << 20
 _SEARCH = 4
 _TABLE_WIDTH = 132
 
@@ -58,11 +57,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--length", metavar="TOKENS", type=int,
-        help=f"tokens a row, without a prepared directory (default: {_LENGTH})",
+        help=f"tokens a row, without a prepared directory (default: {DEFAULT_LENGTH})",
     )  # fmt: skip
     parser.add_argument(
         "--vocab-size", metavar="TOKENS", type=int,
-        help=f"of the tokenizer, likewise (default: {_VOCABULARY})",
+        help=f"of the tokenizer, likewise (default: {DEFAULT_VOCABULARY})",
     )  # fmt: skip
     parser.add_argument(
         "--examples", metavar="N", type=int,
@@ -71,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--search", metavar="N", type=int,
         help="find the largest batch that fits, in at most N more compilations and up to"
-        f" {_MOST_TOKENS:,} tokens a device; 0 = do not (default: {_SEARCH}; 0 for a table)",
+        f" {MOST_TOKENS:,} tokens a device; 0 = do not (default: {_SEARCH}; 0 for a table)",
     )  # fmt: skip
     add_json(parser)
 
@@ -220,7 +219,7 @@ def _print_largest(plan: dict[str, Any]) -> None:
         said = f"{largest['fits']:,} rows fit, {largest['fails']:,} do not ({found})"
     else:
         said = (
-            f"at least {largest['fits']:,} rows fit ({found}; none of more than {_MOST_TOKENS:,}"
+            f"at least {largest['fits']:,} rows fit ({found}; none of more than {MOST_TOKENS:,}"
             " tokens a device is tried)"
         )
     console().print(f"largest batch: {said}")

@@ -9,8 +9,6 @@ from bertjax.planning.program import CompiledStep, Memory
 
 # The search for the largest batch ends when the step from "fits" to "does not" is this small.
 _PRECISION = 0.03
-# Tokens that a device may have of a batch while the search goes up: nobody trains with more.
-MOST_TOKENS = 1 << 20
 
 
 class Bounds(NamedTuple):

@@ -21,8 +21,9 @@ from bertjax.config import BertConfig
 from bertjax.errors import UserError
 from bertjax.interop.huggingface import inspect_model_directory
 from bertjax.objectives.masking import Vocabulary
+from bertjax.planning import DEFAULT_LENGTH, DEFAULT_VOCABULARY, MOST_TOKENS
 from bertjax.planning.chips import Chip, chip_of
-from bertjax.planning.plan import MOST_TOKENS, bound_step, find_largest_batch, fits
+from bertjax.planning.plan import bound_step, find_largest_batch, fits
 from bertjax.planning.program import CompiledStep, compile_step, describe_batch
 from bertjax.text.preparation_options import RowConfig
 from bertjax.text.rows import open_prepared
@@ -39,8 +40,6 @@ from train.starting_model import shape_new_model
 
 # A stand-in for a tokenizer: where [MASK] and the other special tokens are changes no program.
 _PAD_ID, _MASK_ID, _SPECIAL_IDS = 0, 4, range(5)
-# Of a prepared directory that is not there.
-DEFAULT_LENGTH, DEFAULT_VOCABULARY = 512, 30_000
 # jax makes each of them, with threads of its own.
 _MOST_CPU_DEVICES = 1024
 # Rows of a corpus that is not there, of which only the length of a schedule in epochs depends.

@@ -12,7 +12,6 @@ import pytest
 import bertjax.commands.plan
 import bertjax.planning.run
 from bertjax.model.products import hidden_dtype
-from bertjax.planning.plan import MOST_TOKENS
 from bertjax.verification import absent_devices
 
 CONFIG = """\
@@ -79,10 +78,6 @@ def test_several_layouts_make_a_table(plan):
     told = [line.partition(": compiled in ")[0] for line in err.splitlines()]
     assert told == ["cpu:8, mesh 8x1x1, 16 rows", "cpu:8, mesh 1x8x1, 16 rows"]
     assert "evaluation.batch_size=4 is no multiple of the 8 devices" in out
-
-
-def test_help_names_the_tokens_that_the_search_ends_at():
-    assert bertjax.commands.plan._MOST_TOKENS == MOST_TOKENS
 
 
 @pytest.mark.slow
