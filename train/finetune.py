@@ -231,7 +231,8 @@ def finetune(config: FinetuneConfig, data: TaskData) -> int:
             nonlocal best, unimproved
             step, started = int(state.step), time.perf_counter()
             variables = {"params": state.params, **state.statistics}
-            outputs = inference.run(variables, validation.units)
+            with jax.set_mesh(mesh):
+                outputs = inference.run(variables, validation.units)
             predictions = task.decode(data.validation, validation.units, outputs.logits)
             loss = float(outputs.loss.mean())
             scores = {"loss": loss, **task.score(data.validation, predictions)}
