@@ -219,19 +219,28 @@ def read_run(options: argparse.Namespace, devices: Devices, layout: str | None) 
 def _read_config(
     options: argparse.Namespace, devices: Devices, layout: str | None
 ) -> PretrainConfig:
-    given = {"data": options.data or "", "run": ""} | _read_fields(options.fields)
-    path = Path(options.config)
-    if path.is_file() and not options.data:
-        with contextlib.suppress(yaml.YAMLError, UnicodeDecodeError):  # told by `parse`
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    given = {"run": ""} | _read_fields(options.fields)
+    said: dict[str, dict[str, str]] = {}
+    if layout is not None:
+        said["--mesh"] = _read_layout(layout, len(devices.devices))
+    if options.rows_per_device is not None:
+        rows = options.rows_per_device * len(devices.devices)
+        said["--rows-per-device"] = {"batch_size": str(rows)}
+    if options.batch_size is not None:
+        said["--batch-size"] = {"batch_size": str(options.batch_size)}
+    if options.data is not None:
+        said["--data"] = {"data": options.data}
+    for option, fields in said.items():
+        if twice := given.keys() & fields:
+            raise UserError(f"--set {min(twice)} and {option} say the same; leave one out")
+        given |= fields
+    if "data" not in given:
+        given["data"] = ""
+        # `parse` tells of a file that is none.
+        with contextlib.suppress(OSError, yaml.YAMLError, UnicodeDecodeError):
+            content = yaml.safe_load(Path(options.config).read_text(encoding="utf-8"))
             if isinstance(content, dict) and "data" in content:
                 del given["data"]
-    if layout is not None:
-        given |= _read_layout(layout, len(devices.devices))
-    if options.rows_per_device is not None:
-        given["batch_size"] = str(options.rows_per_device * len(devices.devices))
-    if options.batch_size is not None:
-        given["batch_size"] = str(options.batch_size)
     words = [f"--{name}={text}" for name, text in given.items()]
     listing = "`python -m train.pretrain --help`"  # and not this program's
     return parse(PretrainConfig, "", ["--config", options.config, *words], listing)

@@ -111,16 +111,28 @@ def test_search_of_a_small_model_ends(plan, monkeypatch):
         (["--devices", "cpu:8", "--set", "a.b=1"], "(`python -m train.pretrain --help` lists them"),
         (["--devices", "cpu:8", "--set", "remat=(--help x)"], "remat=(--help x) must be one of"),
         (["--devices", "cpu:8", "--set", "remat"], "give FIELD=VALUE, as mesh.fsdp=4"),
+        (["--set", "batch_size=8", "--devices", "cpu:8", "--batch-size", "8"],
+         "--set batch_size and --batch-size say the same; leave one out"),
+        (["--set", "mesh.fsdp=2", "--devices", "cpu:8", "--mesh", "data"],
+         "--set mesh.fsdp and --mesh say the same"),
         (["--devices", "cpu:8", "--set", "attention=splash"], "runs on tpu, not on cpu"),
         (["--devices", "cpu:8", "--set", "model.max_position_embeddings=8"], "pass --length 8"),
         (["--devices", "cpu:8", "--data", "nowhere"], "nowhere: no such directory"),
         (["--devices", "cpu:8", "--search", "-1"], "must be at least 0"),
     ],
-)
+)  # fmt: skip
 def test_mistakes_are_told(plan, arguments, message):
     code, out, err = plan(*arguments)
     assert (code, out) == (2, "")
     assert message in err
+
+
+def test_data_that_is_set_counts_before_the_config(plan, config_file):
+    config_file.write_text(CONFIG + "data: here\n")
+    for arguments, told in (((), "here"), (("--set", "data=there"), "there")):
+        code, out, err = plan("--devices", "cpu:1", "--search", 0, *arguments)
+        assert code == 0, err
+        assert f"no prepared directory at {told}:" in out
 
 
 def test_mesh_of_absent_devices_is_not_mended_by_a_flag_for_present_ones(plan):
