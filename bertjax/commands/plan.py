@@ -199,8 +199,8 @@ def _print_bounds(plan: dict[str, Any]) -> None:
     out.print("a step takes at the least")
     for name, reason in (
         ("products", f"at {chip['flops'] / 1e12:,.0f} TFLOP/s, bfloat16"),
-        ("memory", f"at {chip['memory_rate'] / 1e9:,.0f} GB/s: what stays and what is temporary,"
-         " once in and once out"),
+        ("memory", f"at {chip['memory_rate'] / 1e9:,.0f} GB/s: state and what is temporary, once in"
+         " and once out, the batch once in"),
         ("links", f"at {chip['link_rate'] / 1e9:,.0f} GB/s out of a chip, all its links busy"),
         ("overlapped", "the longest of them: no step is faster"),
         ("in turn", "one after the other"),

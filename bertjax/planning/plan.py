@@ -16,8 +16,8 @@ class Bounds(NamedTuple):
 
     Attributes:
         products: its matrix products, at the chip's peak for bfloat16.
-        memory: state and batch read, the new state written, temporaries written and read, each
-            once, at the rate of the HBM.
+        memory: state and batch read, the new state and other results written, temporaries written
+            and read, each once, at the rate of the HBM.
         links: what the device sends, at the rate of all its links together.
     """
 
@@ -61,8 +61,8 @@ def bound_step(
         memory: on each device.
         collectives: each device's.
     """
-    state = memory.total - memory.temporaries - memory.code
-    moved = 2 * state + 2 * memory.temporaries
+    state = memory.parameters + memory.optimizer + memory.other
+    moved = 2 * state + memory.batch + memory.results + 2 * memory.temporaries
     return Bounds(
         matmul_flops / chip.flops,
         moved / chip.memory_rate,

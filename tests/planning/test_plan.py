@@ -21,7 +21,7 @@ SLOW = Chip(
 
 
 def step_of(temporaries):
-    return CompiledStep(Memory(100, 200, 8, 2, 0, temporaries, 30), [], 1.0, 0.0, "")
+    return CompiledStep(Memory(100, 200, 5, 2, 3, temporaries, 30), [], 1.0, 0.0, "")
 
 
 REFUSED = CompiledStep(None, [], 1.0, 0.0, "too large")
@@ -31,11 +31,12 @@ def test_roofline_is_the_slowest_of_three():
     links = [Collective("all-reduce", 3, 30, 60), Collective("all-gather", 1, 5, 20)]
     bounds = bound_step(SLOW, 5000.0, step_of(400).memory, links)
     assert bounds.products == 5000 / 100
-    # All that stays is read and written, and so are temporaries; the program is neither.
-    assert bounds.memory == 2 * (100 + 200 + 8 + 2 + 400) / 10
+    # State and temporaries are read and written, the batch is read, other results are written; the
+    # program is neither.
+    assert bounds.memory == (2 * (100 + 200 + 2 + 400) + 5 + 3) / 10
     assert bounds.links == (60 + 20) / 4
     assert bounds.overlapped == bounds.memory
-    assert bounds.in_turn == 50 + 142 + 20
+    assert bounds.in_turn == 50 + 141.2 + 20
 
 
 def test_every_generation_has_its_figures():
