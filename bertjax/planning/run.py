@@ -192,6 +192,11 @@ def _open_cpu(name: str, number: int) -> Devices:
     if len(devices) < number:
         raise UserError(f"--devices {name}: this process has {len(devices)} CPU devices already")
     memory = memory_of_machine()
+    if memory is None:
+        raise UserError(
+            f"--devices {name}: this system does not tell how much memory the machine has; plan for"
+            " a TPU with --topology"
+        )
     return Devices(name, devices[:number], None, memory // number)
 
 

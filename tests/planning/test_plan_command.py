@@ -154,6 +154,13 @@ def test_missing_compiler_is_told(plan, monkeypatch):
     assert "libtpu, which compiles for TPUs, is not installed: pip install 'bertjax[plan]'" in err
 
 
+def test_machine_that_does_not_tell_its_memory_is_told(plan, monkeypatch):
+    monkeypatch.setattr(bertjax.planning.run, "memory_of_machine", lambda: None)
+    code, out, err = plan("--devices", "cpu:1", "--search", 0)
+    assert (code, out) == (2, "")
+    assert "does not tell how much memory the machine has; plan for a TPU with --topology" in err
+
+
 @needs_libtpu
 def test_program_for_a_tpu_is_a_tpus(plan):
     code, out, err = plan("--topology", "v5e:2x2", "--mesh", "data", "fsdp", "--json")
