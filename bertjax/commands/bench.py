@@ -111,7 +111,7 @@ def run(options: argparse.Namespace) -> int:
         print_json(results)
     else:
         _print(results, judged, options.output)
-    return 1 if regressions or not all(one.passed for one in judged) else 0
+    return 1 if regressions or any(one.passed is False for one in judged) else 0
 
 
 def _read_json(name: str) -> Any:
@@ -136,7 +136,7 @@ def _print(results: dict[str, Any], judged: Sequence["Judged"], output: str | No
         did = [found for found in one.findings if not found.reason]
         passed = sum(found.passes(results["dtype"]) for found in did)
         said = Text("not run", "yellow") if not did else Text("ok", "green")
-        if not one.passed:
+        if one.passed is False:
             said = Text("WRONG", "bold red")
         worst = f"{one.worst:.1e}" if did else ""
         table.add_row(one.name, said, worst, f"{passed} of {len(did)}" if did else "", one.how)

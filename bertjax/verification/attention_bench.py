@@ -49,9 +49,10 @@ def bench_attention(
     judged = []
     for name in names:
         judged.append(judge(name, dtype))
-        progress(1, f"conformance of {name}: {judged[-1].how if judged[-1].passed else 'WRONG'}")
+        said = "WRONG" if judged[-1].passed is False else judged[-1].how
+        progress(1, f"conformance of {name}: {said}")
     fit = [one.name for one in judged if one.passed and one.timed]
-    absent = [one.name for one in judged if one.passed and not one.timed]
+    absent = [one.name for one in judged if one.passed is not False and not one.timed]
     timings: list[Timing] = []
     for shape in shapes if fit else ():
         timings += time_backends(fit, shape, dtype, window, rounds, lambda: progress(1, ""))

@@ -73,14 +73,15 @@ class Judged(NamedTuple):
         name: of the backend.
         how: "ran", or what was done in place of it where its device is absent.
         findings: of the conformance suite; none where it could not be run.
-        passed: whether it may be timed: it does all that it does not refuse.
+        passed: whether it may be timed: it does all that it does not refuse; None where the suite
+            could not be run.
         timed: whether it can be: its device is here.
     """
 
     name: str
     how: str
     findings: list[Finding]
-    passed: bool
+    passed: bool | None
     timed: bool
 
     @property
@@ -123,7 +124,7 @@ def judge(name: str, dtype: str) -> Judged:
         interpreted = functools.partial(splash.attention, interpret=True)
         findings, how, timed = list(check_conformance(interpreted, dtype)), "interpreted", False
     else:
-        findings, how, timed = [], "not run: its device is not here", False
+        return Judged(name, "not run: its device is not here", [], None, False)
     passed = all(one.passes(dtype) for one in findings)
     return Judged(name, how, findings, passed, timed)
 

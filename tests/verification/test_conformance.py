@@ -17,7 +17,7 @@ from bertjax.kernels.visibility import see_own_sequence
 from bertjax.model.attention import attend
 from bertjax.verification import absent_devices, attention_timing
 from bertjax.verification.attention_plot import plot_timings
-from bertjax.verification.attention_timing import Baseline, Shape, find_regressions, judge
+from bertjax.verification.attention_timing import Baseline, Shape, find_regressions
 from bertjax.verification.conformance import (
     attend_exactly,
     attention_of,
@@ -239,7 +239,19 @@ def test_cudnn_is_lowered_for_a_gpu_that_is_not_here():
     arguments = [jnp.zeros(shape, jnp.bfloat16)] * 3 + [jnp.ones(shape[:2], jnp.int32)]
     text = absent_devices.lower_for_cuda(attention_timing.both_of("cudnn", 5), arguments)
     assert "__cudnn$fmhaScaleBiasSoftmaxBackward" in text
-    assert judge("cudnn", "bfloat16").timed is False
+
+
+def test_backend_that_could_not_be_run_is_neither_right_nor_wrong(bertjax_command):
+    code, out, err = bertjax_command(
+        "bench", "attention", "--backends", "cudnn", "--shapes", "2x32x2x8",
+        "--dtype", "bfloat16", "--json",
+    )  # fmt: skip
+    assert code == 0, err
+    assert "conformance of cudnn: not run: its device is not here" in err
+    results = json.loads(out)
+    [judged], [timing] = results["conformance"], results["timings"]
+    assert judged["passed"] is None
+    assert timing["reason"] == "lowered for CUDA, not run"
 
 
 @pytest.mark.parametrize(
