@@ -130,15 +130,15 @@ def _print_table(plans: list[dict[str, Any]]) -> None:
         stays = memory["total"] - memory["temporaries"] - memory["code"]
         sizes = stays, memory["temporaries"], memory["total"]
         cells += [f"{size / 1e9:,.3f}" for size in sizes]
-        cells += ["yes" if plan["fits"] else "no", f"{plan['sent_bytes'] / 1e6:,.1f}"]
+        cells += ["yes" if plan["fits"] else "no", _number(plan["sent_bytes"], 1e-6, 1)]
         if bounds:
             times = ("products", "memory", "links", "overlapped")
-            cells += [f"{1e3 * bounds[name]:,.2f}" for name in times]
+            cells += [_number(bounds[name], 1e3, 2) for name in times]
             cells += [f"{plan['tokens_per_second_at_most'] / 1e6:,.2f}"]
         table.add_row(*cells)
     out.print(table)
     for note in dict.fromkeys(note for plan in plans for note in plan["notes"]):
-        out.print(note)
+        out.print(note, markup=False)
 
 
 def _print_plan(plan: dict[str, Any]) -> None:
@@ -171,12 +171,14 @@ def _print_plan(plan: dict[str, Any]) -> None:
         _print_talk(plan)
         _print_bounds(plan)
     for note in plan["notes"]:
-        out.print(note)
+        out.print(note, markup=False)
 
 
 def _print_talk(plan: dict[str, Any]) -> None:
     from rich.table import Table
 
+    if plan["collectives"] is None:
+        return
     if not plan["collectives"]:
         console().print("\nthe devices have nothing to say to each other")
         return
@@ -205,8 +207,9 @@ def _print_bounds(plan: dict[str, Any]) -> None:
         ("overlapped", "the longest of them: no step is faster"),
         ("in turn", "one after the other"),
     ):  # fmt: skip
-        milliseconds = 1e3 * bounds[name.replace(" ", "_")]
-        out.print(f"  {name:<10} {milliseconds:>10,.3f} ms  {reason}")
+        seconds = bounds[name.replace(" ", "_")]
+        if seconds is not None:
+            out.print(f"  {name:<10} {1e3 * seconds:>10,.3f} ms  {reason}")
     out.print(f"at most {plan['tokens_per_second_at_most']:,.0f} tokens a second")
 
 
@@ -223,6 +226,10 @@ def _print_largest(plan: dict[str, Any]) -> None:
             " tokens a device is tried)"
         )
     console().print(f"largest batch: {said}")
+
+
+def _number(value: float | None, scale: float, digits: int) -> str:
+    return "" if value is None else f"{scale * value:,.{digits}f}"
 
 
 def _mesh(plan: dict[str, Any]) -> str:

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from bertjax.planning.chips import Chip
-from bertjax.planning.collectives import Collective
 from bertjax.planning.program import CompiledStep, Memory
 
 # The search for the largest batch ends when the step from "fits" to "does not" is this small.
@@ -18,22 +17,27 @@ class Bounds(NamedTuple):
         products: its matrix products, at the chip's peak for bfloat16.
         memory: state and batch read, the new state and other results written, temporaries written
             and read, each once, at the rate of the HBM.
-        links: what the device sends, at the rate of all its links together.
+        links: what the device sends, at the rate of all its links together; None where it is not
+            known.
     """
 
     products: float
     memory: float
-    links: float
+    links: float | None
 
     @property
     def overlapped(self) -> float:
-        """The least: all three at the same time."""
-        return max(self)
+        """The least: all that is known at the same time."""
+        return max(self._known)
 
     @property
     def in_turn(self) -> float:
         """One after the other."""
-        return sum(self)
+        return sum(self._known)
+
+    @property
+    def _known(self) -> list[float]:
+        return [one for one in self if one is not None]
 
 
 class LargestBatch(NamedTuple):
@@ -50,23 +54,21 @@ class LargestBatch(NamedTuple):
     compilations: int
 
 
-def bound_step(
-    chip: Chip, matmul_flops: float, memory: Memory, collectives: list[Collective]
-) -> Bounds:
+def bound_step(chip: Chip, matmul_flops: float, memory: Memory, sent: float | None) -> Bounds:
     """The roofline of a step.
 
     Args:
         chip: what it runs on.
         matmul_flops: of the matrix products that one device has.
         memory: on each device.
-        collectives: each device's.
+        sent: bytes that each device sends; None where it is not known.
     """
     state = memory.parameters + memory.optimizer + memory.other
     moved = 2 * state + memory.batch + memory.results + 2 * memory.temporaries
     return Bounds(
         matmul_flops / chip.flops,
         moved / chip.memory_rate,
-        sum(one.sent for one in collectives) / chip.link_rate,
+        None if sent is None else sent / chip.link_rate,
     )
 
 

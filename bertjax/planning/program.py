@@ -8,12 +8,12 @@ import jaxlib
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
-from bertjax.errors import UserError
 from bertjax.planning.collectives import Collective, read_collectives
 from bertjax.training.sharding import ROWS
 from bertjax.training.state import TrainState
 from bertjax.training.steps import Step, lower_step
 from bertjax.types import RowBatch
+from bertjax.verification.absent_devices import quiet
 
 # What rows come as from a prepared directory (bertjax.text.rows): (is it [T] or [K] or [], type).
 _COLUMNS = RowBatch(
@@ -60,17 +60,19 @@ class CompiledStep(NamedTuple):
 
     Attributes:
         memory: on each device; None where the step does not fit.
-        collectives: of a step, each device's.
+        collectives: of a step, each device's; None where they cannot be read.
         seconds: that it took to trace, lower and compile.
         once_flops: what XLA counts, which takes every loop for one round.
         refusal: the compiler's reason why it does not fit.
+        unread: why the collectives cannot be read.
     """
 
     memory: Memory | None
-    collectives: list[Collective]
+    collectives: list[Collective] | None
     seconds: float
     once_flops: float
-    refusal: str
+    refusal: str = ""
+    unread: str = ""
 
 
 def describe_batch(rows: int, length: int, examples: int, mesh: Mesh) -> RowBatch:
@@ -93,9 +95,6 @@ def compile_step(step: Step, state: TrainState, batch: RowBatch, mesh: Mesh) -> 
         state: of `training.state.describe_state`.
         batch: of `describe_batch`.
         mesh: of both.
-
-    Raises:
-        UserError: jaxlib cannot read the compiled program.
     """
     started = time.perf_counter()
     lowered = lower_step(step, state, batch, mesh)
@@ -107,20 +106,22 @@ def compile_step(step: Step, state: TrainState, batch: RowBatch, mesh: Mesh) -> 
         reason = str(error).splitlines()[0].rpartition("CompileTimeHbmOom: ")[2]
         return CompiledStep(None, [], time.perf_counter() - started, 0.0, reason)
     seconds = time.perf_counter() - started
+    collectives, unread = None, ""
     try:
-        text = compiled.as_text()
+        with quiet():
+            text = compiled.as_text()
+        collectives = read_collectives(text, mesh.devices.size)
     except jax.errors.JaxRuntimeError as error:
-        raise UserError(
-            f"the compiler made a program that jaxlib {jaxlib.__version__} cannot read"
-            f" ({str(error).splitlines()[0]}), so what the devices send is unknown; try another"
-            " mesh or topology, or versions of jax and libtpu that fit each other"
-        ) from error
+        unread = (
+            f"jaxlib {jaxlib.__version__} cannot read the compiled program"
+            f" ({str(error).splitlines()[0]}); versions of jax and libtpu that fit each other may"
+        )
     return CompiledStep(
         _measure_memory(compiled.memory_analysis(), state, batch),
-        read_collectives(text, mesh.devices.size),
+        collectives,
         seconds,
         (compiled.cost_analysis() or {}).get("flops", 0.0),
-        "",
+        unread=unread,
     )
 
 

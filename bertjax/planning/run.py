@@ -124,8 +124,14 @@ class PlannedRun(NamedTuple):
             self.bert_config, config.batch_size, rows.length, slots, rows.examples
         )
         memory, chip, bounds = compiled.memory, places.chip, None
+        collectives, notes, sent = compiled.collectives, self.notes, None
+        if collectives is None:
+            unread = f"what the devices send is not known, nor how long it takes: {compiled.unread}"
+            notes = [*notes, unread]
+        else:
+            sent = sum(one.sent for one in collectives)
         if memory is not None and chip is not None:
-            bounds = bound_step(chip, flops / mesh.devices.size, memory, compiled.collectives)
+            bounds = bound_step(chip, flops / mesh.devices.size, memory, sent)
         return {
             "versions": _versions(),
             "devices": places.name,
@@ -149,8 +155,8 @@ class PlannedRun(NamedTuple):
             "largest_batch": largest and largest._asdict(),
             "matmul_flops_per_device": flops / mesh.devices.size,
             "xla_flops_loops_once": compiled.once_flops,
-            "collectives": [one._asdict() for one in compiled.collectives],
-            "sent_bytes": sum(one.sent for one in compiled.collectives),
+            "collectives": collectives and [one._asdict() for one in collectives],
+            "sent_bytes": sent,
             "seconds_at_least": bounds
             and {
                 **bounds._asdict(),
@@ -159,7 +165,7 @@ class PlannedRun(NamedTuple):
             },
             "tokens_per_second_at_most": bounds
             and config.batch_size * rows.length / bounds.overlapped,
-            "notes": self.notes,
+            "notes": notes,
         }
 
 

@@ -49,7 +49,7 @@ def tpu_devices(topology: str) -> Sequence[jax.Device]:
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     try:
         options = _TOPOLOGY_OPTIONS.get(topology.partition(":")[0], {})
-        with _quiet():
+        with quiet():
             return topologies.get_topology_desc(topology, platform="tpu", **options).devices
     except Exception as error:  # the library's own classes are not public
         reason = str(error).splitlines()[0]
@@ -65,7 +65,7 @@ def compile_for_tpu(
     """Compiles for one chip of a TPU slice."""
     sharding = jax.sharding.SingleDeviceSharding(tpu_devices(topology)[0])
     placed = [jax.ShapeDtypeStruct(one.shape, one.dtype, sharding=sharding) for one in arguments]
-    with _quiet():
+    with quiet():
         return jax.jit(function).lower(*placed).compile()
 
 
@@ -83,8 +83,8 @@ def lower_for_cuda(
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """libtpu warns on standard error, by its file descriptor, that there is no TPU."""
+def quiet() -> Iterator[None]:
+    """Nothing on standard error, where libtpu and XLA write by its file descriptor."""
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)

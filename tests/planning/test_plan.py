@@ -4,7 +4,6 @@ import pytest
 
 from bertjax.errors import UserError
 from bertjax.planning.chips import CHIPS, Chip, chip_of
-from bertjax.planning.collectives import Collective
 from bertjax.planning.plan import bound_step, find_largest_batch
 from bertjax.planning.program import CompiledStep, Memory
 
@@ -21,22 +20,28 @@ SLOW = Chip(
 
 
 def step_of(temporaries):
-    return CompiledStep(Memory(100, 200, 5, 2, 3, temporaries, 30), [], 1.0, 0.0, "")
+    return CompiledStep(Memory(100, 200, 5, 2, 3, temporaries, 30), [], 1.0, 0.0)
 
 
 REFUSED = CompiledStep(None, [], 1.0, 0.0, "too large")
 
 
 def test_roofline_is_the_slowest_of_three():
-    links = [Collective("all-reduce", 3, 30, 60), Collective("all-gather", 1, 5, 20)]
-    bounds = bound_step(SLOW, 5000.0, step_of(400).memory, links)
+    bounds = bound_step(SLOW, 5000.0, step_of(400).memory, sent=80)
     assert bounds.products == 5000 / 100
     # State and temporaries are read and written, the batch is read, other results are written; the
     # program is neither.
     assert bounds.memory == (2 * (100 + 200 + 2 + 400) + 5 + 3) / 10
-    assert bounds.links == (60 + 20) / 4
+    assert bounds.links == 80 / 4
     assert bounds.overlapped == bounds.memory
     assert bounds.in_turn == 50 + 141.2 + 20
+
+
+def test_roofline_without_what_is_sent_is_that_of_the_others():
+    bounds = bound_step(SLOW, 50_000.0, step_of(400).memory, sent=None)
+    assert bounds.links is None
+    assert bounds.overlapped == 500
+    assert bounds.in_turn == 500 + 141.2
 
 
 def test_every_generation_has_its_figures():

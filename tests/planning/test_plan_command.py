@@ -12,6 +12,7 @@ import pytest
 import bertjax.commands.plan
 import bertjax.planning.run
 from bertjax.model.products import hidden_dtype
+from bertjax.planning.chips import CHIPS
 from bertjax.verification import absent_devices
 
 CONFIG = """\
@@ -154,6 +155,48 @@ def test_missing_compiler_is_told(plan, monkeypatch):
     assert "libtpu, which compiles for TPUs, is not installed: pip install 'bertjax[plan]'" in err
 
 
+@pytest.fixture
+def unreadable(monkeypatch):
+    """Programs with instructions that jaxlib does not know, for chips that are this CPU."""
+
+    def fail(self):
+        raise jax.errors.JaxRuntimeError("INTERNAL: async-update has [/3] operands\n*** stack")
+
+    monkeypatch.setattr(jax.stages.Compiled, "as_text", fail)
+    chip, open_cpu = CHIPS["v6e"], bertjax.planning.run._open_cpu
+    monkeypatch.setattr(
+        bertjax.planning.run, "_open_cpu", lambda *place: open_cpu(*place)._replace(chip=chip)
+    )
+
+
+def test_program_that_jaxlib_cannot_read_is_planned_without_what_is_sent(plan, unreadable):
+    code, out, err = plan("--devices", "cpu:2", "--search", 0, "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["fits"]
+    assert found["memory"]["temporaries"] > 0
+    assert (found["collectives"], found["sent_bytes"]) == (None, None)
+    bounds = found["seconds_at_least"]
+    assert bounds["links"] is None
+    assert bounds["overlapped"] == max(bounds["products"], bounds["memory"])
+    assert found["notes"][-1].startswith("what the devices send is not known")
+    assert "cannot read the compiled program (INTERNAL: async-update" in found["notes"][-1]
+
+
+@pytest.mark.parametrize("meshes", [["data"], ["data", "fsdp"]])
+def test_what_is_not_known_is_left_empty(plan, unreadable, meshes):
+    code, out, err = plan("--devices", "cpu:2", "--search", 0, "--mesh", *meshes)
+    assert code == 0, err
+    assert out.count("async-update has [/3] operands); versions of jax and libtpu") == 1
+    if len(meshes) > 1:
+        # Of thirteen columns, sent and links are empty.
+        assert [len(line.split()) for line in out.splitlines()[1:3]] == [11, 11]
+    else:
+        assert "nothing to say" not in out
+        assert "  links " not in out
+        assert "at most" in out
+
+
 def test_machine_that_does_not_tell_its_memory_is_told(plan, monkeypatch):
     monkeypatch.setattr(bertjax.planning.run, "memory_of_machine", lambda: None)
     code, out, err = plan("--devices", "cpu:1", "--search", 0)
@@ -178,6 +221,16 @@ def test_program_for_a_tpu_is_a_tpus(plan):
     assert fsdp["memory"]["parameters"] < 0.3 * data["memory"]["parameters"]
     assert [one["kind"] for one in data["collectives"]] == ["all-reduce"]
     assert "all-gather" in [one["kind"] for one in fsdp["collectives"]]
+
+
+@needs_libtpu
+@pytest.mark.parametrize("topology", ["v5p:2x2x1", "v6e:2x2"])
+def test_generation_whose_programs_may_be_unreadable_is_planned(plan, topology):
+    code, out, err = plan("--topology", topology, "--mesh", "fsdp", "--search", 0, "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["fits"]
+    assert (found["sent_bytes"] is None) == (found["seconds_at_least"]["links"] is None)
 
 
 @needs_libtpu

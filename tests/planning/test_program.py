@@ -5,8 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bertjax.errors import UserError
-from bertjax.planning import program
 from bertjax.planning.program import bytes_on_a_device, compile_step, describe_batch
 from bertjax.text.rows import COLUMNS, Rows, RowWriter
 from bertjax.training.batches import TrainingBatches
@@ -104,19 +102,3 @@ def test_rows_stay_where_they_are(even_model, half, vocabulary, axes):
     many = sent_by(even_model, half, vocabulary, 64, axes)
     assert few > 0
     assert many == pytest.approx(few, rel=0.02)
-
-
-class _Unreadable:
-    """A compiled program with instructions that jaxlib does not know."""
-
-    def compile(self):
-        return self
-
-    def as_text(self):
-        raise jax.errors.JaxRuntimeError("INTERNAL: async-update instruction has 3 operands")
-
-
-def test_program_that_jaxlib_cannot_read_is_told(monkeypatch):
-    monkeypatch.setattr(program, "lower_step", lambda *parts: _Unreadable())
-    with pytest.raises(UserError, match=r"cannot read .INTERNAL: async-update.* another mesh"):
-        compile_step(None, None, None, None)
