@@ -160,7 +160,7 @@ def _count_trips(
         step = _step_of(computations[body], index)
         if first is not None and step:
             return max(0, -(-(limits[1] - first) // step))
-    raise ValueError(f"no number of rounds of the loop {loop.name}: {compare}")
+    raise ValueError(f"the compiled program does not tell the rounds of its loop {loop.name}")
 
 
 def _root(computation: dict[str, Instruction]) -> Instruction:

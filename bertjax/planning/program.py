@@ -116,6 +116,8 @@ def compile_step(step: Step, state: TrainState, batch: RowBatch, mesh: Mesh) -> 
             f"jaxlib {jaxlib.__version__} cannot read the compiled program"
             f" ({str(error).splitlines()[0]}); versions of jax and libtpu that fit each other may"
         )
+    except ValueError as error:
+        unread = str(error)
     return CompiledStep(
         _measure_memory(compiled.memory_analysis(), state, batch),
         collectives,

@@ -183,6 +183,18 @@ def test_program_that_jaxlib_cannot_read_is_planned_without_what_is_sent(plan, u
     assert "cannot read the compiled program (INTERNAL: async-update" in found["notes"][-1]
 
 
+def test_loop_that_does_not_tell_its_rounds_leaves_what_is_sent_open(plan, monkeypatch):
+    def fail(*program):
+        raise ValueError("does not tell the rounds of its loop while.1")
+
+    monkeypatch.setattr("bertjax.planning.program.read_collectives", fail)
+    code, out, err = plan("--devices", "cpu:2", "--search", 0, "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert (found["collectives"], found["sent_bytes"]) == (None, None)
+    assert found["notes"][-1].endswith("takes: does not tell the rounds of its loop while.1")
+
+
 @pytest.mark.parametrize("meshes", [["data"], ["data", "fsdp"]])
 def test_what_is_not_known_is_left_empty(plan, unreadable, meshes):
     code, out, err = plan("--devices", "cpu:2", "--search", 0, "--mesh", *meshes)
