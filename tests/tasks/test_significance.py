@@ -82,7 +82,7 @@ def test_equally_good_models_are_called_different_as_rarely_as_level_says():
     [
         ([1, 0], [1, 0, 1], "A has the scores of 2 examples, B of 3; .* the same examples"),
         ([1, np.nan], [1, 0], "not finite"),
-        ([1], [0], "1 examples are too few"),
+        ([1], [0], "1 example: too few to compare"),
     ],
 )
 def test_scores_that_cannot_be_compared_are_told(a, b, message):
