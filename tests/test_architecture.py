@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "objectives": {"config", "types"},
     "training": {"config", "types", "placement", "model", "objectives"},
     "text": {"config"},
-    "tasks": {"config", "types", "text", "objectives"},
+    "tasks": {"config", "types", "placement", "text", "objectives"},
     "interop": {"config", "types", "text", "model"},
     "analysis": {
         "config",

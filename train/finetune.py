@@ -187,9 +187,7 @@ def finetune(config: FinetuneConfig, data: TaskData) -> int:
     )
 
     # ---------------------------------------------------------------- compile
-    inference = Inference(
-        model, task, tokenizer.pad_id, place=lambda batch: place_rows(batch, mesh), multiple=places
-    )
+    inference = Inference(model, task, tokenizer.pad_id, mesh)
     started = time.perf_counter()
     with progress.during("compiling"):
         take_step = lower_step(train_step, state, place_rows(batches[0], mesh), mesh).compile()
@@ -231,8 +229,7 @@ def finetune(config: FinetuneConfig, data: TaskData) -> int:
             nonlocal best, unimproved
             step, started = int(state.step), time.perf_counter()
             variables = {"params": state.params, **state.statistics}
-            with jax.set_mesh(mesh):
-                outputs = inference.run(variables, validation.units)
+            outputs = inference.run(variables, validation.units)
             predictions = task.decode(data.validation, validation.units, outputs.logits)
             loss = float(outputs.loss.mean())
             scores = {"loss": loss, **task.score(data.validation, predictions)}

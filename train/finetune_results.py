@@ -47,7 +47,7 @@ def leave_results(
         run: its directory, with the best model in `model/`.
         config: of the run.
         data: its examples.
-        trained: of the model as it was trained; its placement and dtype are taken.
+        trained: of the model as it was trained; its mesh and dtype are taken.
         facts: what else eval_results.json is to hold.
         metrics: gets the line of the test.
 
@@ -58,9 +58,7 @@ def leave_results(
     saved = load_model_directory(run / "model")
     tokenizer = load_tokenizer(run / "model")
     model = getattr(bert, saved.architecture)(saved.config, trained.model.dtype)
-    inference = Inference(
-        model, task, tokenizer.pad_id, place=trained.place, multiple=trained.multiple
-    )
+    inference = Inference(model, task, tokenizer.pad_id, trained.mesh)
     for split in ("validation", "test"):
         examples = getattr(data, split)
         if not examples:

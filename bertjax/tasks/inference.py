@@ -1,13 +1,16 @@
 """A model's outputs for any number of units, packed into batches of one shape."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Float
 
 from bertjax.objectives.losses import Total
+from bertjax.placement import ROW_AXES
 from bertjax.tasks.task import Task
 from bertjax.tasks.units import (
     LENGTH_STEP,
@@ -44,21 +47,12 @@ class Inference:
         model: the class that the task names.
         task: whose loss and kind of output are wanted.
         pad_id: of [PAD].
-        place: puts a batch on the devices.
-        multiple: the number of rows is a multiple of it (devices).
+        mesh: of the devices that share the rows out; without one jax's first device has them all.
     """
 
-    def __init__(
-        self,
-        model: Any,
-        task: Task,
-        pad_id: int,
-        *,
-        place: Callable[[TaskBatch], TaskBatch] = lambda batch: batch,
-        multiple: int = 1,
-    ) -> None:
+    def __init__(self, model: Any, task: Task, pad_id: int, mesh: Mesh | None = None) -> None:
         self._task, self._pad_id = task, pad_id
-        self.model, self.place, self.multiple = model, place, multiple
+        self.model, self.mesh = model, mesh
 
         def forward(variables: Any, batch: TaskBatch, layout: Layout) -> tuple[Any, Total]:
             logits = model.apply(variables, *batch[:5]).logits
@@ -95,7 +89,7 @@ class Inference:
             batch = make_task_batch(
                 [units[number] for number in numbers], here, layout, self._pad_id
             )
-            output, part = jax.device_get(self._forward(variables, self.place(batch), layout))
+            output, part = jax.device_get(self._take(variables, batch, layout))
             loss = Total(loss.sum + part.sum, loss.count + part.count)
             slots = here.slot * layout.slots_per_unit
             for number, row, start, slot in zip(numbers, here.row, here.start, slots, strict=True):
@@ -106,6 +100,13 @@ class Inference:
                     logits[number] = output[row, slot : slot + len(unit.sequences)]
             progress(len(numbers))
         return Outputs(logits, loss)
+
+    def _take(self, variables: Any, batch: TaskBatch, layout: Layout) -> tuple[Any, Total]:
+        if self.mesh is None or self.mesh.size == 1:
+            return self._forward(variables, batch, layout)
+        placed = jax.device_put(batch, NamedSharding(self.mesh, PartitionSpec(ROW_AXES)))
+        with jax.set_mesh(self.mesh):
+            return self._forward(variables, placed, layout)
 
     def _layout(self, units: Sequence[Unit]) -> Layout:
         lengths = np.array([unit.length for unit in units])
@@ -119,5 +120,6 @@ class Inference:
         most = CPU_BATCH_TOKENS if jax.default_backend() == "cpu" else BATCH_TOKENS
         batches = -(-needed // max(1, most // length))
         rows = -(-needed // batches)
-        rows = -(-rows // self.multiple) * self.multiple
+        sharers = 1 if self.mesh is None else math.prod(self.mesh.shape[axis] for axis in ROW_AXES)
+        rows = -(-rows // sharers) * sharers
         return Layout(rows, length, units_per_row * per_unit, per_unit)

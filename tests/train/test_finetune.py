@@ -23,7 +23,7 @@ from bertjax.interop.huggingface import (
 )
 from bertjax.model.bert import BertForMaskedLM
 from bertjax.placement import is_divided
-from bertjax.tasks.inference import Inference
+from bertjax.tasks.classification import Classification
 from bertjax.tasks.reading import DataConfig, read_task_data
 from bertjax.text.tokenizer import Tokenizer, build_wordpiece
 from bertjax.training.budget import BudgetConfig
@@ -261,18 +261,19 @@ def test_stopped_run_resumed_equals_uninterrupted(tmp_path, pretrained, monkeypa
     assert metrics[0] == metrics[1]
 
 
-def test_validation_on_several_devices_knows_that_they_are(tmp_path, pretrained, monkeypatch):
+def test_model_on_several_devices_knows_that_they_are(tmp_path, pretrained, monkeypatch):
     """Else a kernel (attention=splash) is not divided, which jax refuses to compile."""
-    mesh, known, run_inference = make_mesh(MeshConfig(), jax.devices()[:2]), [], Inference.run
+    mesh, known, loss = make_mesh(MeshConfig(), jax.devices()[:2]), [], Classification.loss
 
     def note(*arguments):
         known.append(is_divided())
-        return run_inference(*arguments)
+        return loss(*arguments)
 
     monkeypatch.setattr("train.finetune.make_mesh", lambda config: mesh)
-    monkeypatch.setattr(Inference, "run", note)
+    monkeypatch.setattr(Classification, "loss", note)
     assert run(make_config(tmp_path, pretrained, budget=BudgetConfig(steps=1))) == 0
-    assert known[0]
+    assert len(known) >= 3  # in training, at the validation and for the results
+    assert all(known)
 
 
 def test_other_data_or_score_is_not_continued_with(tmp_path, pretrained):
