@@ -87,54 +87,35 @@ def test_local_refuses_devices_that_are_no_number():
     assert "DEVICES=many must be" in done.stderr
 
 
-@pytest.mark.slow
-def test_local_processes_do_not_wait_long_for_one_that_never_joined(tmp_path):
-    python = tmp_path / "python"
+def run_three_locally(folder, one, others):
+    """local.sh with stand-ins for process 1 and for the two others, lines of sh."""
+    python = folder / "python"
     python.write_text(
         f'#!/bin/sh\n[ "$1" != -c ] || exec {shlex.quote(sys.executable)} "$@"\n'
-        '[ "$JAX_PROCESS_ID" != 1 ] || exit 3\nexec sleep 300\n'
+        f'[ "$JAX_PROCESS_ID" != 1 ] || {one}\n{others}\n'
     )
     python.chmod(0o755)
-    done = subprocess.run(
+    return subprocess.run(
         [LAUNCH / "local.sh", "3", *ARGUMENTS],
         capture_output=True,
         text=True,
         env={"PATH": "/usr/bin:/bin", "PYTHON": str(python)},
     )
+
+
+@pytest.mark.slow
+def test_local_processes_do_not_wait_long_for_one_that_never_joined(tmp_path):
+    done = run_three_locally(tmp_path, "exit 3", "exec sleep 300")
     assert done.returncode == 3, done.stderr
     assert "have not ended, and are killed: process 0 2\n" in done.stderr
     assert [f"process {index} of 3 ended with" in done.stderr for index in range(3)] == 3 * [True]
 
 
-def test_tpu_commands_name_slice_and_zone():
-    given = {"NAME": "pod", "ZONE": "us-a", "TYPE": "v5litepod-16", "VERSION": "v2-alpha"}
-    (create,) = print_commands("tpu_vm.sh", "create", **given)
-    assert create[:6] == ["gcloud", "compute", "tpus", "tpu-vm", "create", "pod"]
-    assert create[create.index("--accelerator-type") + 1] == "v5litepod-16"
-    (run,) = print_commands("tpu_vm.sh", "run", *ARGUMENTS, **given)
-    assert run[run.index("--worker") + 1] == "all"
-    config = read_arguments(shlex.split(run[run.index("--command") + 1]))
-    assert (config.data, config.distributed) == ("some rows", True)
-    for word in ("install", "stop", "delete"):
-        for command in print_commands("tpu_vm.sh", word, **given):
-            assert {"git", "rm"} & {command[0]} or {"pod", "us-a"} <= {
-                part.split(":")[0] for part in command
-            }
-
-
-@pytest.mark.parametrize(
-    ("word", "given", "missing"),
-    [("run", {}, "NAME"), ("create", {"NAME": "pod", "ZONE": "us-a", "TYPE": "v5"}, "VERSION")],
-)
-def test_tpu_script_says_what_is_missing(word, given, missing):
-    done = subprocess.run(
-        [LAUNCH / "tpu_vm.sh", word],
-        capture_output=True,
-        text=True,
-        env={"PATH": "/usr/bin:/bin", **given},
-    )
-    assert done.returncode == 2
-    assert f"error: {missing} is not set" in done.stderr
+@pytest.mark.slow
+def test_local_processes_that_are_stopped_save_in_their_own_time(tmp_path):
+    done = run_three_locally(tmp_path, "exit 75", "sleep 25; exit 75")
+    assert done.returncode == 75, done.stderr
+    assert "killed" not in done.stderr
 
 
 def run_in(folder, programs, command, **environment):

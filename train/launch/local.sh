@@ -11,10 +11,10 @@
 #   DEVICES  CPU devices of each process (1)
 #   PORT     where process 0 listens for the others (a free one)
 #
-# SIGTERM and SIGINT are handed on to all processes, which save and end with 75. When one ends
-# otherwise than well, the others have 20 seconds to end with a reason of their own, and are killed
-# then: one that died before it joined would be waited for five minutes. The exit code is the first
-# that is not 0, in the order of the processes, those that were killed so left out.
+# SIGTERM and SIGINT are handed on to all processes, which save and end with 75. When one fails
+# (ends with neither 0 nor 75), the others have 20 seconds to end with a reason of their own, and are
+# killed then: one that died before it joined would be waited for five minutes. The exit code is the
+# first that is not 0, in the order of the processes, those that were killed so left out.
 set -um # with -m each process hears only the signals that are handed on
 
 print=
@@ -66,6 +66,7 @@ done
 
 looks=40 # each half a second: counted, as the time in which this script is stopped is none
 codes=()
+failed=
 killed=
 while ((${#ids[@]})); do
   for index in "${!ids[@]}"; do
@@ -76,8 +77,9 @@ while ((${#ids[@]})); do
     ((code)) || continue
     echo "process $index of $count ended with $code" >&2
     [[ $killed ]] || codes[index]=$code
+    ((code == 75)) || failed=1 # one that was stopped leaves the others to save in their own time
   done
-  if ((${#codes[@]} && ${#ids[@]} && looks-- == 0)); then
+  if [[ $failed ]] && ((${#ids[@]} && looks-- == 0)); then
     echo "error: 20 seconds later these have not ended, and are killed: process ${!ids[*]}" >&2
     killed=1
     kill -KILL "${ids[@]}" 2>/dev/null
