@@ -137,8 +137,7 @@ def run(options: argparse.Namespace) -> None:
     if len(texts) < FEW_TEXTS:
         notes.append(
             f"measured on {counted(len(texts), 'text')}: intervals of so few are narrower than they"
-            " should be,"
-            f" and there is none of a single one; give {FEW_TEXTS} or more"
+            f" should be, and there is none of a single one; give {FEW_TEXTS} or more"
         )
     if len(kept) < total:
         notes.append(f"measured on the first {len(kept):,} of {total:,} texts (--limit)")
