@@ -15,7 +15,7 @@ import pytest
 from jaxtyping import install_import_hook
 
 # XLA takes seconds to optimize what a test runs once, for milliseconds. The settings are this
-# process's own: the programs that tests start are optimized as ever, and choose their devices.
+# process's own: the programs that tests start choose their devices, and see `pytest_configure`.
 FAST_COMPILATION = "--xla_cpu_use_fusion_emitters=false"
 jax.config.update("jax_disable_most_optimizations", True)
 jax.config.update("jax_num_cpu_devices", 8)
@@ -34,6 +34,12 @@ install_import_hook(
     ["bertjax.types", "bertjax.model", "bertjax.objectives", "bertjax.training"],
     "beartype.beartype",
 )
+
+
+def pytest_configure(config):
+    """Programs that tests start are compiled as they are for a user where slow proofs run, too."""
+    if config.option.markexpr == "not slow":
+        os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "true"
 
 
 @pytest.fixture(scope="session")

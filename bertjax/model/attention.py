@@ -1,6 +1,7 @@
 """Multi-head self-attention, explicit: scores -> probabilities -> context."""
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Integer, Key
@@ -14,21 +15,24 @@ from bertjax.model.products import mix_values, score_keys
 
 def masked_softmax(
     scores: Float[Array, "B N T S"], visible: Bool[Array, "B 1 T S"]
-) -> Float[Array, "B N T S"]:
-    """Attention probabilities over the keys.
+) -> tuple[Float[Array, "B N T S"], Float[Array, "B N T 1"]]:
+    """Attention probabilities over the keys, as fractions of one total for each query.
 
     Returns:
-        Rows in float32 or wider that sum to 1 over the visible keys; every other key is exactly 0.
-        A query that sees no key gets zeros, and no NaN in its gradient.
+        (weights, total), in float32 or wider: `weights / total` sums to 1 over the visible keys;
+        every other key is exactly 0. A query that sees no key gets zeros, and no NaN in its
+        gradient.
 
     Source: Vaswani et al. 2017, eq. 1. Differs: hidden keys are `finfo.min`, then 0, not an added
     -10000, so that a masked key cannot leak through a large score.
     """
     scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
     scores = jnp.where(visible, scores, jnp.finfo(scores.dtype).min)
-    weights = jnp.where(visible, jnp.exp(scores - scores.max(axis=-1, keepdims=True)), 0)
+    # The largest cancels out, so nothing is to be differentiated by it.
+    largest = jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True))
+    weights = jnp.where(visible, jnp.exp(scores - largest), 0)
     total = weights.sum(axis=-1, keepdims=True)
-    return weights / jnp.where(total == 0, 1, total)
+    return weights, jnp.where(total == 0, 1, total)
 
 
 def attend(
@@ -57,13 +61,16 @@ def attend(
     """
     dtype = dtype or query.dtype
     scores = score_keys(query, key, dtype) * query.shape[-1] ** -0.5
-    probs = masked_softmax(scores, visible)
+    weights, total = masked_softmax(scores, visible)
+    probs = weights / total
     if probs_offset is not None:
         probs += probs_offset
-    kept = probs
+        weights += probs_offset * total
     if dropout_rate > 0:
-        kept = drop_out(probs, dropout_rate, dropout_key, row_ids)
-    return mix_values(kept, value, dtype), probs
+        weights = drop_out(weights, dropout_rate, dropout_key, row_ids)
+    # The context is divided, not the probabilities, which are more numbers.
+    context = mix_values(weights, value, dtype) / total.transpose(0, 2, 1, 3)
+    return context.astype(value.dtype), probs
 
 
 class SelfAttention(nn.Module):

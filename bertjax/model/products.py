@@ -107,17 +107,14 @@ def score_keys(
 
 
 def mix_values(
-    probs: Float[Array, "B N T S"], value: Float[Array, "B S N H"], dtype: DTypeLike
+    weights: Float[Array, "B N T S"], value: Float[Array, "B S N H"], dtype: DTypeLike
 ) -> Float[Array, "B T N H"]:
-    """The values of every head, weighted by `probs`: a product as that of `score_keys`.
-
-    The result has the values' dtype.
-    """
+    """The sum of every head's values by their weights: a product as that of `score_keys`."""
     if jnp.finfo(dtype).bits >= 32:
         # Transposed by hand: XLA:CPU would compute [B, N, H, T] first, and transpose that.
-        context = jnp.einsum("bnts,bsnh->bnth", probs.astype(dtype), value.astype(dtype))
-        return context.astype(value.dtype).transpose(0, 2, 1, 3)
-    return _mix_narrow(dtype, probs, value)
+        context = jnp.einsum("bnts,bsnh->bnth", weights.astype(dtype), value.astype(dtype))
+        return context.transpose(0, 2, 1, 3)
+    return _mix_narrow(dtype, weights, value)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -147,26 +144,26 @@ _score_narrow.defvjp(_score_narrow_forward, _score_narrow_backward)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _mix_narrow(dtype: DTypeLike, probs: Array, value: Array) -> Float[Array, "B T N H"]:
-    return _mix_narrow_forward(dtype, probs, value)[0]
+def _mix_narrow(dtype: DTypeLike, weights: Array, value: Array) -> Float[Array, "B T N H"]:
+    return _mix_narrow_forward(dtype, weights, value)[0]
 
 
 def _mix_narrow_forward(
-    dtype: DTypeLike, probs: Array, value: Array
+    dtype: DTypeLike, weights: Array, value: Array
 ) -> tuple[Array, tuple[Array, ...]]:
-    narrow = probs.astype(dtype), value.astype(dtype)
+    narrow = weights.astype(dtype), value.astype(dtype)
     context = _by_head(_sum_by_head(narrow[0], _by_head(narrow[1]), over=(3, 2)))
-    return context.astype(value.dtype), (*narrow, probs[:0], value[:0])
+    return context, (*narrow, weights[:0], value[:0])
 
 
 def _mix_narrow_backward(
     dtype: DTypeLike, kept: tuple[Array, ...], gradient: Array
 ) -> tuple[Array, Array]:
-    probs, value, like_probs, like_value = kept
+    weights, value, like_weights, like_value = kept
     gradient = gradient.astype(dtype)
-    of_probs = _sum_by_head(_by_head(gradient), _by_head(value), over=(3, 3))
-    of_value = _sum_over_queries(gradient, probs)
-    return of_probs.astype(like_probs.dtype), of_value.astype(like_value.dtype)
+    of_weights = _sum_by_head(_by_head(gradient), _by_head(value), over=(3, 3))
+    of_value = _sum_over_queries(gradient, weights)
+    return of_weights.astype(like_weights.dtype), of_value.astype(like_value.dtype)
 
 
 _mix_narrow.defvjp(_mix_narrow_forward, _mix_narrow_backward)

@@ -8,8 +8,14 @@ import pytest
 from bertjax.kernels.visibility import see_own_sequence
 from bertjax.model.attention import attend, masked_softmax
 
+
 # Compiled, as eager calls would compile every operation for itself.
-softmax = jax.jit(masked_softmax)
+@jax.jit
+def softmax(scores, visible):
+    weights, total = masked_softmax(scores, visible)
+    return weights / total
+
+
 attend_compiled = jax.jit(attend, static_argnums=4)
 
 # B=3, N=4, T=S=7: row 0 packed, row 1 with padding, row 2 nothing but padding.

@@ -121,7 +121,7 @@ def test_products_of_attention_in_float32_are_of_what_they_are_given():
     np.testing.assert_allclose(scores, np.einsum("btnh,bsnh->bnts", query, key), 1e-6, 1e-6)
     context = mix_values(probs, value, jnp.float32)
     np.testing.assert_allclose(context, np.einsum("bnts,bsnh->btnh", probs, value), 1e-6, 1e-6)
-    assert mix_values(probs, value.astype(jnp.bfloat16), jnp.bfloat16).dtype == jnp.bfloat16
+    assert mix_values(probs, value.astype(jnp.bfloat16), jnp.bfloat16).dtype == jnp.float32
 
 
 def test_products_of_attention_have_narrow_operands_once_compiled():
