@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from bertjax.config_parser import parse
 from bertjax.errors import UserError, program
 from bertjax.huge_pages import restart_with_huge_pages
 from bertjax.tasks.reading import TaskData, read_task_data
@@ -31,7 +32,6 @@ from bertjax.tasks.scoring import single_scores
 from bertjax.tasks.units import Unit
 from bertjax.text.tokenizer import load_tokenizer
 from bertjax.training.optimizer import ADAM_EPSILON
-from train.command_line import parse
 from train.finetune import FinetuneConfig, finetune
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "finetune"

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import pytest
 
 from bertjax.config import BertConfig
+from bertjax.config_parser import parse
 from bertjax.model.bert import BertForPreTraining
 from bertjax.model.pattern_start import start_with_patterns
 from bertjax.training.optimizer import make_optimizer, make_schedule
-from train.command_line import parse
 from train.finetune import FinetuneConfig
 from train.pretrain import PretrainConfig
 from train.starting_model import remat_policy

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import optax
 
 from bertjax.compiled_programs import keep_compiled_programs
+from bertjax.config_parser import parse, to_yaml
 from bertjax.errors import UserError, program
 from bertjax.huge_pages import restart_with_huge_pages
 from bertjax.interop.huggingface import save_model_directory
@@ -47,7 +48,6 @@ from bertjax.training.signals import STOPPED_EXIT_CODE, StopRequest, stopping_at
 from bertjax.training.state import TrainState, count_parameters, new_state
 from bertjax.training.steps import lower_step, make_train_step
 from bertjax.training.transfer import freeze, learning_rate_scales, scale_updates
-from train.command_line import parse, to_yaml
 from train.finetune_config import FinetuneConfig
 from train.finetune_results import (
     describe_finished,

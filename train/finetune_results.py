@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from bertjax.config_parser import to_yaml
 from bertjax.interop.huggingface import load_model_directory
 from bertjax.model import bert
 from bertjax.tasks.inference import Inference
@@ -26,7 +27,6 @@ from bertjax.tasks.scoring import predict_examples, single_scores
 from bertjax.text.tokenizer import load_tokenizer
 from bertjax.training.metrics import MetricsWriter, read_metrics
 from bertjax.wording import counted
-from train.command_line import to_yaml
 from train.finetune_config import FinetuneConfig
 
 

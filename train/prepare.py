@@ -6,6 +6,7 @@ import os
 import sys
 from typing import Any
 
+from bertjax.config_parser import parse
 from bertjax.errors import program
 from bertjax.text.cleaning import CleaningConfig
 from bertjax.text.duplicates import DuplicateConfig
@@ -14,7 +15,6 @@ from bertjax.text.preparation import prepare
 from bertjax.text.preparation_options import PreparationOptions, RowConfig
 from bertjax.text.readers import ReaderConfig
 from bertjax.text.sentences import check_language
-from train.command_line import parse
 from train.progress_bars import progress_bars
 
 DESCRIPTION = """Makes a prepared directory of raw text: documents are read, cleaned, rid of

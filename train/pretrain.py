@@ -19,6 +19,7 @@ from jax.sharding import Mesh
 from bertjax.analysis.development_config import DevelopmentConfig
 from bertjax.compiled_programs import keep_compiled_programs
 from bertjax.config import BertConfig
+from bertjax.config_parser import parse, to_yaml
 from bertjax.errors import UserError, program
 from bertjax.huge_pages import restart_with_huge_pages
 from bertjax.interop.huggingface import load_model_directory, save_model_directory
@@ -53,7 +54,6 @@ from bertjax.training.signals import STOPPED_EXIT_CODE, StopRequest, stopping_at
 from bertjax.training.state import TrainState, count_parameters, new_state
 from bertjax.training.steps import Step, lower_step, make_train_step
 from bertjax.wording import counted
-from train.command_line import parse, to_yaml
 from train.starting_model import (
     ModelConfig,
     attention_backend,

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 
 from bertjax.compiled_programs import keep_compiled_programs
+from bertjax.config_parser import parse, to_yaml
 from bertjax.errors import UserError, program
 from bertjax.huge_pages import restart_with_huge_pages
 from bertjax.training.signals import STOPPED_EXIT_CODE, StopRequest
-from train.command_line import parse, to_yaml
 
 if TYPE_CHECKING:
     from train.sweep_progress import SweepProgress

@@ -18,9 +18,9 @@ from optuna.distributions import (
     IntDistribution,
 )
 
+from bertjax.config_parser import flat_fields, nearest_field, parse
 from bertjax.errors import UserError
 from bertjax.tasks.scoring import LESS_IS_BETTER
-from train.command_line import flat_fields, nearest_field, parse
 
 Values = Mapping[str, Any]
 Space = dict[str, BaseDistribution]

@@ -5,13 +5,13 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 
+from bertjax.config_parser import parse
 from bertjax.errors import UserError, program
 from bertjax.text.cleaning import CleaningConfig, clean
 from bertjax.text.output import whole_directory
 from bertjax.text.readers import ReaderConfig, list_sources, read_documents
 from bertjax.text.tokenizer import TOKENIZER_FILES
 from bertjax.text.tokenizer_training import VocabularyConfig, train_tokenizer
-from train.command_line import parse
 from train.progress_bars import progress_bars
 
 DESCRIPTION = """Makes a tokenizer of raw text: tokenizer.json, tokenizer_config.json and

@@ -18,6 +18,7 @@ import yaml
 from jax.sharding import Mesh
 
 from bertjax.config import BertConfig
+from bertjax.config_parser import parse
 from bertjax.errors import UserError
 from bertjax.interop.huggingface import inspect_model_directory
 from bertjax.objectives.masking import Vocabulary
@@ -34,7 +35,6 @@ from bertjax.training.metrics import count_matmul_flops
 from bertjax.training.sharding import AXES, make_mesh
 from bertjax.training.state import count_parameters, describe_state
 from bertjax.verification.absent_devices import tpu_devices
-from train.command_line import parse
 from train.pretrain import PretrainConfig, check_batch, make_step
 from train.starting_model import shape_new_model
 

@@ -10,8 +10,8 @@ import sys
 import pytest
 import yaml
 
+from bertjax.config_parser import flat_fields, parse
 from tests.train.test_pretrain import WAY
-from train.command_line import flat_fields, parse
 from train.pretrain import PretrainConfig
 
 LAUNCH = WAY / "train" / "launch"

@@ -15,6 +15,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+from bertjax.config_parser import parse
 from bertjax.errors import UserError
 from bertjax.text.rows import write_rows
 from bertjax.text.tokenizer import Tokenizer, build_wordpiece
@@ -22,7 +23,6 @@ from bertjax.training import signals
 from bertjax.training.metrics import read_metrics
 from bertjax.training.signals import STOPPED_EXIT_CODE
 from train import pretrain as program
-from train.command_line import parse
 from train.pretrain import PretrainConfig, pretrain
 
 T, K, ROWS, STEPS = 16, 2, 24, 12

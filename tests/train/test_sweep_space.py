@@ -6,8 +6,8 @@ import optuna
 import pytest
 import yaml
 
+from bertjax.config_parser import flat_fields, parse
 from bertjax.errors import UserError
-from train.command_line import flat_fields, parse
 from train.finetune import FinetuneConfig
 from train.pretrain import PretrainConfig
 from train.sweep import SweepConfig, _split_fixed

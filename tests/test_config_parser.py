@@ -8,8 +8,8 @@ from typing import Literal
 import pytest
 import yaml
 
+from bertjax.config_parser import flat_fields, parse, to_yaml
 from bertjax.errors import UserError
-from train.command_line import flat_fields, parse, to_yaml
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The command line of the programs in `train/`: a dataclass is the config, from YAML and flags."""
+"""The config of a program: a dataclass, read from YAML files and the command line."""
 
 import argparse
 import dataclasses
