@@ -27,13 +27,13 @@ from bertjax.model.bert import BertForPreTraining
 from bertjax.model.encoder import REMAT_POLICIES
 from bertjax.objectives.masking import MaskingConfig, Vocabulary
 from bertjax.objectives.pretraining import PretrainingObjective
+from bertjax.training.execution import remat_policy
 from bertjax.training.metrics import count_matmul_flops, measure_matmul_rate
 from bertjax.training.optimizer import OptimizerConfig, make_optimizer
 from bertjax.training.sharding import MeshConfig, make_mesh, place_rows
 from bertjax.training.state import new_state
 from bertjax.training.steps import lower_step, make_train_step
 from bertjax.types import RowBatch
-from train.starting_model import remat_policy
 
 EXAMPLES_A_ROW = 2
 LEARNING_RATE = 1e-4

@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "model": {"config", "types", "placement", "kernels"},
     "kernels": {"config", "types", "placement"},
     "objectives": {"config", "types"},
-    "training": {"config", "types", "placement", "model", "objectives"},
+    "training": {"config", "types", "placement", "kernels", "model", "objectives"},
     "text": {"config"},
     "tasks": {"config", "types", "placement", "text", "objectives"},
     "interop": {"config", "types", "text", "model"},

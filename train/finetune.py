@@ -32,6 +32,7 @@ from bertjax.training.budget import Clock
 from bertjax.training.checkpoint import abstract
 from bertjax.training.compilations import count_compilations
 from bertjax.training.demand import describe_demand
+from bertjax.training.execution import attention_backend, compute_dtype, remat_policy
 from bertjax.training.loop import Intervals, Loop
 from bertjax.training.metrics import (
     MetricsWriter,
@@ -55,12 +56,7 @@ from train.finetune_results import (
     leave_results,
     summarize_seeds,
 )
-from train.starting_model import (
-    attention_backend,
-    compute_dtype,
-    remat_policy,
-    resolve_finetuned_model,
-)
+from train.starting_model import resolve_finetuned_model
 
 
 @stopping_at_once()

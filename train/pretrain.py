@@ -33,6 +33,7 @@ from bertjax.training.budget import BudgetConfig, Clock
 from bertjax.training.checkpoint import CheckpointConfig, abstract
 from bertjax.training.demand import describe_demand
 from bertjax.training.evaluation import EvaluationConfig, make_evaluation
+from bertjax.training.execution import attention_backend, compute_dtype, remat_policy
 from bertjax.training.loop import Intervals, Loop
 from bertjax.training.metrics import (
     MetricsWriter,
@@ -54,13 +55,7 @@ from bertjax.training.signals import STOPPED_EXIT_CODE, StopRequest, stopping_at
 from bertjax.training.state import TrainState, count_parameters, new_state
 from bertjax.training.steps import Step, lower_step, make_train_step
 from bertjax.wording import counted
-from train.starting_model import (
-    ModelConfig,
-    attention_backend,
-    compute_dtype,
-    remat_policy,
-    resolve_model,
-)
+from train.starting_model import ModelConfig, resolve_model
 
 
 @dataclasses.dataclass(frozen=True)

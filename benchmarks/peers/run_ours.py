@@ -15,12 +15,12 @@ from bertjax.tasks.embedding import Embedder
 from bertjax.tasks.units import TokenSequence
 from bertjax.text.packing import make_rows, pack
 from bertjax.text.pairs import NO_PAIR, Example
+from bertjax.training.execution import remat_policy
 from bertjax.training.optimizer import OptimizerConfig, make_optimizer
 from bertjax.training.sharding import MeshConfig, make_mesh, place_rows
 from bertjax.training.state import new_state
 from bertjax.training.steps import lower_step, make_train_step
 from bertjax.types import RowBatch
-from train.starting_model import remat_policy
 
 
 class _SpecialTokens:

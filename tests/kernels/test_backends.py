@@ -11,7 +11,6 @@ from bertjax.errors import UserError
 from bertjax.kernels.backends import BACKENDS, check_backend
 from bertjax.kernels.visibility import see_own_sequence
 from bertjax.model.bert import BertModel
-from train.starting_model import attention_backend
 
 
 @pytest.mark.parametrize(
@@ -86,12 +85,3 @@ def test_window_makes_another_kind_of_model():
         BertConfig.from_dict(written | {"attention_window": None})
     with pytest.raises(UserError, match="attention_window=0"):
         BertConfig(attention_window=0)
-
-
-def test_training_refuses_what_cannot_drop_probabilities():
-    with pytest.raises(UserError, match=r"pass --model\.attention_probs_dropout_prob 0"):
-        attention_backend("xla", BertConfig())
-    still = BertConfig(attention_probs_dropout_prob=0.0)
-    assert attention_backend("xla", still) == "xla"
-    with pytest.raises(UserError, match="runs on gpu, not on cpu"):
-        attention_backend("cudnn", still)

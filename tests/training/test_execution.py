@@ -1,0 +1,16 @@
+"""What a run's words for its execution come to on the devices that are there."""
+
+import pytest
+
+from bertjax.config import BertConfig
+from bertjax.errors import UserError
+from bertjax.training.execution import attention_backend
+
+
+def test_training_refuses_what_cannot_drop_probabilities():
+    with pytest.raises(UserError, match=r"pass --model\.attention_probs_dropout_prob 0"):
+        attention_backend("xla", BertConfig())
+    still = BertConfig(attention_probs_dropout_prob=0.0)
+    assert attention_backend("xla", still) == "xla"
+    with pytest.raises(UserError, match="runs on gpu, not on cpu"):
+        attention_backend("cudnn", still)
