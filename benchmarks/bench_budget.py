@@ -33,13 +33,14 @@ from bertjax.huge_pages import restart_with_huge_pages
 from bertjax.interop.huggingface import load_model_directory, save_model_directory
 from bertjax.model.bert import BertForPreTraining
 from bertjax.objectives.masking import SHARE_MASK_TOKEN, SHARE_RANDOM_TOKEN, Vocabulary
+from bertjax.pretraining import ModelConfig
 from bertjax.text.rows import PreparedDirectory, open_prepared
 from bertjax.text.tokenizer import load_tokenizer
 from bertjax.training.evaluation import EvaluationConfig, make_evaluation
 from bertjax.training.metrics import read_metrics
 from bertjax.training.optimizer import ADAM_EPSILON
 from bertjax.training.sharding import MeshConfig, make_mesh
-from train.starting_model import ModelConfig, resolve_model
+from train.starting_model import resolve_model
 
 # The recipe of configs/pretrain/textbooks.yaml.
 LEARNING_RATE, BETAS, WEIGHT_DECAY, CLIP_NORM = 1e-3, (0.9, 0.98), 0.01, 1.0

@@ -11,10 +11,10 @@ from bertjax.config import BertConfig
 from bertjax.config_parser import parse
 from bertjax.model.bert import BertForPreTraining
 from bertjax.model.pattern_start import start_with_patterns
+from bertjax.pretraining import PretrainConfig
 from bertjax.training.execution import remat_policy
 from bertjax.training.optimizer import make_optimizer, make_schedule
 from train.finetune import FinetuneConfig
-from train.pretrain import PretrainConfig
 
 FOLDER = Path(__file__).resolve().parents[1] / "configs"
 CONFIGS = sorted((FOLDER / "pretrain").glob("*.yaml"))

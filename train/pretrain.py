@@ -9,31 +9,27 @@ import dataclasses
 import json
 import time
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
-from jax.sharding import Mesh
 
-from bertjax.analysis.development_config import DevelopmentConfig
 from bertjax.compiled_programs import keep_compiled_programs
 from bertjax.config import BertConfig
 from bertjax.config_parser import parse, to_yaml
 from bertjax.errors import UserError, program
 from bertjax.huge_pages import restart_with_huge_pages
 from bertjax.interop.huggingface import load_model_directory, save_model_directory
-from bertjax.model.bert import BertForPreTraining
-from bertjax.objectives.masking import MaskingConfig, Vocabulary
-from bertjax.objectives.pretraining import PretrainingObjective
+from bertjax.objectives.masking import Vocabulary
+from bertjax.pretraining import PretrainConfig, make_step
 from bertjax.text.rows import PreparedDirectory, open_prepared
 from bertjax.text.tokenizer import load_tokenizer
-from bertjax.training.batches import TrainingBatches, check_seed, read_ahead
-from bertjax.training.budget import BudgetConfig, Clock
-from bertjax.training.checkpoint import CheckpointConfig, abstract
+from bertjax.training.batches import TrainingBatches, read_ahead
+from bertjax.training.budget import Clock
+from bertjax.training.checkpoint import abstract
 from bertjax.training.demand import describe_demand
-from bertjax.training.evaluation import EvaluationConfig, make_evaluation
-from bertjax.training.execution import attention_backend, compute_dtype, remat_policy
+from bertjax.training.evaluation import make_evaluation
+from bertjax.training.execution import compute_dtype
 from bertjax.training.loop import Intervals, Loop
 from bertjax.training.metrics import (
     MetricsWriter,
@@ -41,85 +37,15 @@ from bertjax.training.metrics import (
     measure_matmul_rate,
     read_metrics,
 )
-from bertjax.training.optimizer import (
-    OptimizerConfig,
-    ScheduleConfig,
-    make_optimizer,
-    make_schedule,
-)
 from bertjax.training.processes import Agreement, gather, is_first, joined, wait_for_all
 from bertjax.training.progress import RunProgress, describe_scores
 from bertjax.training.run_directory import check_run, open_run, write_provenance
-from bertjax.training.sharding import MeshConfig, make_mesh, place_params, place_rows, rows_here
+from bertjax.training.sharding import check_batch, make_mesh, place_params, place_rows, rows_here
 from bertjax.training.signals import STOPPED_EXIT_CODE, StopRequest, stopping_at_once
 from bertjax.training.state import TrainState, count_parameters, new_state
-from bertjax.training.steps import Step, lower_step, make_train_step
+from bertjax.training.steps import lower_step
 from bertjax.wording import counted
-from train.starting_model import ModelConfig, resolve_model
-
-
-@dataclasses.dataclass(frozen=True)
-class PretrainConfig:
-    """A pretraining run.
-
-    Attributes:
-        data: prepared directory (`python -m train.prepare`)
-        run: run directory; when it holds a checkpoint, the run is continued from there
-        seed: of initialisation, order of the rows, masks and dropout
-        batch_size: rows a step, over all devices
-        accumulation: microbatches that a step's batch is worked through in
-        dtype: of the matrix products; auto = bfloat16 on GPU and TPU, float32 on CPU
-        remat: what the backward pass computes again to save memory: none, dots (all but
-            products with parameters) or full; auto = dots on CPU, which it makes faster, none on
-            GPU and TPU
-        attention: its backend; all but explicit need model.attention_probs_dropout_prob=0, cudnn an
-            NVIDIA GPU and bfloat16, splash a TPU (`bertjax bench attention` measures them)
-        distributed: this process is one of several that train together, as train/launch/ starts
-            them (docs/distributed.md)
-        log_every: steps between two lines of the log, each the mean since the line before
-        most_skipped: so many steps in a row without a finite loss and gradient stop the run, at
-            the next line of the log
-        resume: false = refuse to continue a run directory that has a checkpoint
-        dry_run: do everything but train: read, build, compile, evaluate a batch, tell memory and
-            time, write nothing
-        json: print the final scores as JSON on standard output
-    """
-
-    data: str
-    run: str
-    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
-    masking: MaskingConfig = dataclasses.field(default_factory=MaskingConfig)
-    budget: BudgetConfig = dataclasses.field(default_factory=BudgetConfig)
-    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
-    schedule: ScheduleConfig = dataclasses.field(default_factory=ScheduleConfig)
-    evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
-    development: DevelopmentConfig = dataclasses.field(default_factory=DevelopmentConfig)
-    checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)
-    mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
-    seed: int = 0
-    batch_size: int = 32
-    accumulation: int = 1
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    remat: Literal["auto", "none", "dots", "full"] = "auto"
-    attention: Literal["explicit", "xla", "cudnn", "blockwise", "splash"] = "explicit"
-    distributed: bool = False
-    log_every: int = 20
-    most_skipped: int = 10
-    resume: bool = True
-    dry_run: bool = False
-    json: bool = False
-
-    def __post_init__(self) -> None:
-        self.budget.require_one()
-        check_seed(self.seed)
-        for name in ("batch_size", "accumulation", "log_every", "most_skipped"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name}={getattr(self, name)} must be at least 1")
-        if self.batch_size % self.accumulation:
-            raise UserError(
-                f"batch_size={self.batch_size} must be a multiple of "
-                f"accumulation={self.accumulation}"
-            )
+from train.starting_model import resolve_model
 
 
 @stopping_at_once()
@@ -302,57 +228,6 @@ def pretrain(config: PretrainConfig) -> int:
     return 0
 
 
-# -------------------------------------------------------------------- what the run is made of
-
-
-class PretrainingStep(NamedTuple):
-    """A step of a run, and what it is made of."""
-
-    model: BertForPreTraining
-    optimizer: optax.GradientTransformation
-    objective: PretrainingObjective
-    take: Step
-
-
-def make_step(
-    config: PretrainConfig,
-    bert_config: BertConfig,
-    vocabulary: Vocabulary,
-    total: float,
-    mesh: Mesh,
-) -> PretrainingStep:
-    """The step of a run for the devices of a mesh, which `bertjax plan` compiles, too.
-
-    Args:
-        config: of the run.
-        bert_config: of the model.
-        vocabulary: of the rows.
-        total: the clock's value at the end of the run.
-        mesh: whose devices may be absent.
-    """
-    platform = mesh.devices.flat[0].platform
-    model = BertForPreTraining(
-        bert_config,
-        compute_dtype(config.dtype, platform),
-        remat_policy(config.remat, platform),
-        attention=attention_backend(config.attention, bert_config, platform),
-    )
-    optimizer = make_optimizer(config.optimizer)
-    schedule = make_schedule(config.schedule, total)
-    objective = PretrainingObjective(model, config.masking, vocabulary, config.seed)
-    take = make_train_step(
-        objective,
-        optimizer,
-        lambda now: config.optimizer.learning_rate * schedule(now),
-        config.seed,
-        microbatches=config.accumulation,
-        clip_norm=config.optimizer.clip_norm,
-        log_every=config.log_every,
-        most_skipped=config.most_skipped,
-    )
-    return PretrainingStep(model, optimizer, objective, take)
-
-
 def _check_rows(prepared: PreparedDirectory, config: PretrainConfig) -> None:
     for split in ("train", "validation", "test"):
         if not len(getattr(prepared, split)):
@@ -365,16 +240,6 @@ def _check_rows(prepared: PreparedDirectory, config: PretrainConfig) -> None:
         raise UserError(
             f"{config.data} has {len(prepared.train)} training rows, less than one batch of "
             f"batch_size={config.batch_size}; lower it, or prepare more text"
-        )
-
-
-def check_batch(name: str, size: int, mesh: Mesh) -> None:
-    """Raises a `UserError` unless the devices can share out the rows of a batch evenly."""
-    places = mesh.shape["data"] * mesh.shape["fsdp"]
-    if size % places:
-        raise UserError(
-            f"{name}={size} must be a multiple of the {places} devices that share the rows out "
-            "(mesh.data x mesh.fsdp)"
         )
 
 

@@ -11,52 +11,11 @@ from bertjax.errors import UserError
 from bertjax.interop.huggingface import load_model_directory, load_model_tokenizer
 from bertjax.model.pattern_start import start_with_patterns
 from bertjax.objectives.masking import Vocabulary
+from bertjax.pretraining import ModelConfig, shape_new_model
 from bertjax.tasks.task import Task
 from bertjax.text.rows import PreparedDirectory
 from bertjax.text.tokenizer import Tokenizer, load_tokenizer
 from bertjax.training.evaluation import unigram_log_probs
-
-
-@dataclasses.dataclass(frozen=True)
-class ModelConfig:
-    """The model: a published size, or a model directory to continue from, and what differs from it.
-
-    Attributes:
-        size: tiny, mini, small, medium, base or large (Turc et al. 2019, Devlin et al. 2019); mini
-            when neither size nor init is given
-        init: a model directory (ours or Hugging Face's) whose weights and shape are taken
-        start: of a new model: random (Devlin et al. 2019), or patterns, for runs of minutes: the
-            first layer's heads begin by looking at the neighbours and at the same word
-        num_hidden_layers: layers, when not the size's
-        hidden_size: width, when not the size's
-        num_attention_heads: heads, when not the size's
-        intermediate_size: inner width of the feed-forward part, when not the size's
-        hidden_act: gelu, gelu_new, relu or silu
-        hidden_dropout_prob: dropout of hidden states, in [0, 1)
-        attention_probs_dropout_prob: dropout of attention probabilities, in [0, 1)
-        initializer_range: standard deviation of new weights; 0.02 when not given
-        max_position_embeddings: longest example in tokens; the rows' length when not given
-        attention_window: a token sees so many to either side; all of its example when not given
-    """
-
-    size: Literal["tiny", "mini", "small", "medium", "base", "large"] | None = None
-    init: str | None = None
-    start: Literal["random", "patterns"] = "random"
-    num_hidden_layers: int | None = None
-    hidden_size: int | None = None
-    num_attention_heads: int | None = None
-    intermediate_size: int | None = None
-    hidden_act: str | None = None
-    hidden_dropout_prob: float | None = None
-    attention_probs_dropout_prob: float | None = None
-    initializer_range: float | None = None
-    max_position_embeddings: int | None = None
-    attention_window: int | None = None
-
-    def differing_fields(self) -> dict[str, Any]:
-        """The fields of `BertConfig` that are given here."""
-        named = {name: value for name, value in vars(self).items() if value is not None}
-        return {name: named[name] for name in named if name not in ("size", "init", "start")}
 
 
 def resolve_model(
@@ -121,18 +80,6 @@ def resolve_model(
             + ("" if config.init else ", or raise model.max_position_embeddings")
         )
     return bert_config, params
-
-
-def shape_new_model(
-    config: ModelConfig, vocab_size: int, pad_token_id: int, length: int
-) -> BertConfig:
-    """The config of a new model for rows of `length` tokens, of a tokenizer of `vocab_size`."""
-    fields = {
-        "vocab_size": vocab_size,
-        "pad_token_id": pad_token_id,
-        "max_position_embeddings": length,
-    }
-    return BertConfig.of_size(config.size or "mini", **(fields | config.differing_fields()))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,4 @@
-"""The run that `bertjax plan` is asked about, as `train.pretrain` would make it.
-
-This file and no other of `bertjax` imports `train`: what is planned has to be what is trained.
-"""
+"""The run that `bertjax plan` is asked about, as `train.pretrain` would make it."""
 
 import argparse
 import contextlib
@@ -26,17 +23,16 @@ from bertjax.planning import DEFAULT_LENGTH, DEFAULT_VOCABULARY, MOST_TOKENS
 from bertjax.planning.chips import Chip, chip_of
 from bertjax.planning.plan import bound_step, find_largest_batch, fits
 from bertjax.planning.program import CompiledStep, compile_step, describe_batch
+from bertjax.pretraining import PretrainConfig, make_step, shape_new_model
 from bertjax.text.preparation_options import RowConfig
 from bertjax.text.rows import open_prepared
 from bertjax.text.tokenizer import load_tokenizer
 from bertjax.training.budget import Clock
 from bertjax.training.demand import memory_of_machine
 from bertjax.training.metrics import count_matmul_flops
-from bertjax.training.sharding import AXES, make_mesh
+from bertjax.training.sharding import AXES, check_batch, make_mesh
 from bertjax.training.state import count_parameters, describe_state
 from bertjax.verification.absent_devices import tpu_devices
-from train.pretrain import PretrainConfig, check_batch, make_step
-from train.starting_model import shape_new_model
 
 # A stand-in for a tokenizer: where [MASK] and the other special tokens are changes no program.
 _PAD_ID, _MASK_ID, _SPECIAL_IDS = 0, 4, range(5)

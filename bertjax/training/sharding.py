@@ -83,6 +83,16 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
     return Mesh(np.array(devices).reshape(data, config.fsdp, config.tensor), AXES)
 
 
+def check_batch(name: str, size: int, mesh: Mesh) -> None:
+    """Raises a `UserError` unless the devices can share out the rows of a batch evenly."""
+    places = mesh.shape["data"] * mesh.shape["fsdp"]
+    if size % places:
+        raise UserError(
+            f"{name}={size} must be a multiple of the {places} devices that share the rows out "
+            "(mesh.data x mesh.fsdp)"
+        )
+
+
 def spec_of(path: str) -> PartitionSpec:
     """How the parameter at `path` (keys joined by /) is divided.
 

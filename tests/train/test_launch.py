@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from bertjax.config_parser import flat_fields, parse
+from bertjax.pretraining import PretrainConfig
 from tests.train.test_pretrain import WAY
-from train.pretrain import PretrainConfig
 
 LAUNCH = WAY / "train" / "launch"
 SCRIPTS = ["local.sh", "tpu_vm.sh", "slurm.sbatch"]

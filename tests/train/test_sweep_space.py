@@ -8,8 +8,8 @@ import yaml
 
 from bertjax.config_parser import flat_fields, parse
 from bertjax.errors import UserError
+from bertjax.pretraining import PretrainConfig
 from train.finetune import FinetuneConfig
-from train.pretrain import PretrainConfig
 from train.sweep import SweepConfig, _split_fixed
 from train.sweep_space import Recipe, count_trials, flatten, read_space, sample
 from train.sweep_trial import make_score
