@@ -115,13 +115,13 @@ def measure_matmul_rate(mesh: Mesh, dtype: Any, size: int = 2048, repeats: int =
     """The rate of square matrix products on all devices of the mesh together, in FLOP/s.
 
     It takes about a second. Virtual CPU devices share the cores, which the sum over devices takes
-    into account by itself.
+    into account by itself; where many do, one measurement has to do.
 
     Args:
         mesh: the devices; each multiplies matrices of its own.
         dtype: of the matrices; the sums are in float32 or wider.
         size: their side.
-        repeats: measurements; the median counts.
+        repeats: measurements at most, of which none begins after a second; the median counts.
     """
     devices = mesh.devices.size
     sharding = NamedSharding(mesh, PartitionSpec(AXES))
@@ -134,8 +134,8 @@ def measure_matmul_rate(mesh: Mesh, dtype: Any, size: int = 2048, repeats: int =
         out_shardings=sharding,
     )
     multiply(matrices).block_until_ready()
-    seconds = []
-    for _ in range(repeats):
+    seconds: list[float] = []
+    while not seconds or (len(seconds) < repeats and sum(seconds) < 1):
         start = time.perf_counter()
         multiply(matrices).block_until_ready()
         seconds.append(time.perf_counter() - start)

@@ -120,6 +120,7 @@ def test_small_treebank_does_not_cost_the_report(bertjax_command, texts, tmp_pat
         assert what in err
 
 
+@pytest.mark.slow
 def test_page_shows_as_many_texts_as_it_has_room_for(bertjax_command, texts, tmp_path, monkeypatch):
     monkeypatch.setattr(report_maps, "texts_with_room", lambda shapes: len(shapes) - 2)
     code, _, err = bertjax_command(

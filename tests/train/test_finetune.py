@@ -261,6 +261,7 @@ def test_stopped_run_resumed_equals_uninterrupted(tmp_path, pretrained, monkeypa
     assert metrics[0] == metrics[1]
 
 
+@pytest.mark.slow
 def test_model_on_several_devices_knows_that_they_are(tmp_path, pretrained, monkeypatch):
     """Else a kernel (attention=splash) is not divided, which jax refuses to compile."""
     mesh, known, loss = make_mesh(MeshConfig(), jax.devices()[:2]), [], Classification.loss
@@ -350,7 +351,14 @@ def write_numbers(path):
     ("task", "write", "name", "score", "least"),
     [
         ("tokens", write_tags, "tags.conll", "f1", 0.9),
-        ("question-answering", write_questions, "questions.json", "f1", 60),
+        pytest.param(
+            "question-answering",
+            write_questions,
+            "questions.json",
+            "f1",
+            60,
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             "multiple-choice",
             write_choices,
@@ -403,7 +411,8 @@ def test_every_task_learns_and_predicts(
 # ------------------------------------------------------------------------------ options
 
 
-@pytest.mark.parametrize("norm", [pytest.param("layer", marks=pytest.mark.slow), "batch"])
+@pytest.mark.slow
+@pytest.mark.parametrize("norm", ["layer", "batch"])
 def test_head_normalisation_survives_saving(tmp_path, pretrained, norm):
     config = make_config(
         tmp_path,
