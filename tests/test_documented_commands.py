@@ -1,0 +1,187 @@
+"""Commands in README.md and docs/ are such as their programs take: parsed, none is started."""
+
+import argparse
+import importlib
+import inspect
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from bertjax import cli
+from bertjax.errors import UserError
+from train import sweep, sweep_space
+from train.command_line import parse
+
+WAY = Path(__file__).parents[1]
+PAGES = [WAY / "README.md", *sorted((WAY / "docs").glob("*.md"))]
+PROGRAM = re.compile(
+    r"(?:\$ )?(?:\S+/bin/)?(?:(bertjax|make|train/launch/local\.sh \d+)"
+    r"|python -m ((?:train|benchmarks|tests)\.[\w.]+)|(?:python )?(?:benchmarks/)?(bench_\w+)\.py)"
+    r"(?: (.*))?"
+)
+CONFIG_CLASSES = {
+    "train.tokenizer": "TokenizerConfig",
+    "train.prepare": "PrepareConfig",
+    "train.pretrain": "PretrainConfig",
+    "train.finetune": "FinetuneConfig",
+    "train.sweep": "SweepConfig",
+}
+# What `...` stands for in a command of train.pretrain.
+LEFT_OUT = ["--data", "rows", "--run", "run", "--budget.steps", "1"]
+
+
+def find_commands(page):
+    """Every command of ours in the code blocks and code spans of a page: program and words.
+
+    A span without options (`bertjax embed`) only names a program: --help stands for it.
+    """
+    for found in re.finditer(r"^```\w*\n(.*?)^```|`([^`]+)`", page, re.S | re.M):
+        block, span = found.groups()
+        lines = [" ".join(span.split())] if span else block.replace("\\\n", " ").splitlines()
+        for command in filter(None, map(PROGRAM.fullmatch, lines)):
+            name, module, benchmark, rest = command.groups()
+            words = shlex.split(rest or "", comments=True)
+            if span and name != "make" and not any(word.startswith("--") for word in words):
+                words.append("--help")
+            yield name or module or f"benchmarks.{benchmark}", words
+
+
+# ------------------------------------------------------------------ each kind of program
+
+
+def take(program, words):
+    """Has the parser of a program read the words.
+
+    Raises:
+        UserError, SystemExit, AssertionError: it does not take them.
+    """
+    for word in words:
+        assert not word.startswith("configs/") or (WAY / word).is_file(), f"{word}: no such file"
+    if program == "make":
+        for word in words:
+            _take_make(word)
+    elif program == "bertjax":
+        _, unknown = cli.make_parser().parse_known_args(words)
+        assert not unknown
+    elif program.startswith("train/launch/"):
+        _take_config("train.pretrain", words)
+    elif program.startswith("train."):
+        _take_config(program, words)
+    else:
+        _take_arguments(importlib.import_module(program), words)
+
+
+def _take_make(word):
+    makefile = (WAY / "Makefile").read_text()
+    name, equals, _ = word.partition("=")
+    known = f"$({name})" in makefile if equals else re.search(rf"^{name}:", makefile, re.M)
+    assert known, f"{word} is nothing that the Makefile knows"
+
+
+def _take_config(program, words):
+    if "..." in words:
+        words = [*LEFT_OUT, *(word for word in words if word != "...")]
+    if "--config" in words:
+        place = words.index("--config")
+        if not words[place + 1].startswith("configs/"):  # a sweep makes it
+            words = words[:place] + words[place + 2 :]
+    words, fixed = sweep._split_fixed(words) if program == "train.sweep" else (words, {})
+    config = parse(getattr(importlib.import_module(program), CONFIG_CLASSES[program]), "", words)
+    if fixed:
+        sweep_space.flatten(fixed, sweep_space.program_config(config.program), "fixed")
+
+
+class _ParsedError(Exception):
+    """Nothing is wrong; it only leaves `main`."""
+
+
+def _take_arguments(module, words):
+    """For a `main` that makes its parser itself: it comes no further than that."""
+
+    def parse_and_leave(parser, arguments=None):
+        parser.allow_abbrev = False
+        parse_args(parser, arguments)
+        raise _ParsedError
+
+    parse_args = argparse.ArgumentParser.parse_args
+    arguments = [words] if inspect.signature(module.main).parameters else []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["", *words])
+        patch.setattr(argparse.ArgumentParser, "parse_args", parse_and_leave)
+        with pytest.raises(_ParsedError):
+            module.main(*arguments)
+
+
+# ------------------------------------------------------------------ the pages
+
+COMMANDS = [
+    pytest.param(program, words, id=f"{page.name}: {shlex.join([program, *words])}")
+    for page in PAGES
+    for program, words in find_commands(page.read_text(encoding="utf-8"))
+]
+
+
+@pytest.fixture(autouse=True)
+def at_the_root(monkeypatch):
+    monkeypatch.chdir(WAY)
+    monkeypatch.syspath_prepend(WAY / "benchmarks")  # where a benchmark finds the others
+
+
+@pytest.mark.parametrize(("program", "words"), COMMANDS)
+def test_documented_command_is_taken(program, words):
+    code = 0
+    try:
+        take(program, words)
+    except SystemExit as end:  # of --help
+        code = end.code
+    assert code == 0
+
+
+def test_commands_are_found_as_they_are_written():
+    page = """
+Try `bertjax embed`, `bench_step.py` and `bertjax verify --model
+DIR`; read `bertjax/cli.py`, and `train.pretrain` of it.
+
+```
+$ make demo   # a comment
+pip install it
+.venv/bin/python -m train.pretrain --data rows \\
+  --run "my run"
+step 1  loss 4.305
+python benchmarks/bench_step.py --rows 8
+train/launch/local.sh 2 --data rows
+```
+"""
+    assert list(find_commands(page)) == [
+        ("bertjax", ["embed", "--help"]),
+        ("benchmarks.bench_step", ["--help"]),
+        ("bertjax", ["verify", "--model", "DIR"]),
+        ("make", ["demo"]),
+        ("train.pretrain", ["--data", "rows", "--run", "my run"]),
+        ("benchmarks.bench_step", ["--rows", "8"]),
+        ("train/launch/local.sh 2", ["--data", "rows"]),
+    ]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "bertjax fill --help",
+        "bertjax fill-mask --model DIR --topk 2 TEXT",
+        "bertjax plan --config configs/pretrain/none.yaml --devices cpu:8",
+        "python -m train.pretrain ... --model.attention_windows 64",
+        "python -m train.sweep --output sweep --fixed.budget.epoch 1",
+        "python -m benchmarks.bench_peers --peer torch",
+        "python benchmarks/bench_step.py --rows many",
+        "train/launch/local.sh 2 --data rows",
+        "make tests",
+        "make bench-peers MINI=DIR",
+    ],
+)
+def test_wrong_command_is_refused(command):
+    [(program, words)] = find_commands(f"```\n{command}\n```")
+    with pytest.raises((UserError, SystemExit, AssertionError)):
+        take(program, words)
