@@ -5,11 +5,13 @@
 
 Conformance first: given the same weights, every peer must give the same outputs (hidden states,
 mean vectors, or the masked-LM loss without dropout), and two training steps must lower the loss. A
-peer that fails is not timed. Then rounds in which every peer works once, one after the other, in an
-order that turns; the claim is the median over the rounds of the ratio to ours.
+peer that fails is not timed; where the first one ends, with which all are compared, none is. Then
+rounds in which every peer works once, one after the other, in an order that turns; the claim is the
+median over the rounds of the ratio to ours. Exit code 1: a case has no figure.
 """
 
 import argparse
+import contextlib
 import datetime
 import json
 import os
@@ -73,9 +75,10 @@ class Worker:
         self.about = self.read()
 
     def ask(self, what):
-        """The answer to a line."""
-        self.process.stdin.write(what + "\n")
-        self.process.stdin.flush()
+        """The answer to a line; raises as `read`."""
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.write(what + "\n")
+            self.process.stdin.flush()
         return self.read()
 
     def read(self):
@@ -85,14 +88,15 @@ class Worker:
             RuntimeError: it ended.
         """
         line = self.process.stdout.readline()
-        if not line:
-            last = self.log.read_text(encoding="utf-8").strip().splitlines()[-1:]
-            raise RuntimeError(f"it ended: {' '.join(last)}")
+        if not line.endswith("\n"):
+            last = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
+            raise RuntimeError(": ".join([f"it ended with {self.process.wait()}", *last]))
         return json.loads(line)
 
     def close(self):
         """Ends it."""
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
         self.process.wait()
 
 
@@ -136,38 +140,51 @@ def main():
         print_table(case, measured)
         if options.json:
             options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    return 0
+    return 0 if all(measured["peers"] for measured in figures["cases"].values()) else 1
 
 
 def measure(folder, job, options):
     """Conformance and times of a case."""
     workers, refused, reference = [], {}, None
-    for name in KINDS[job["kind"], job["text"]]:
-        for dtype in PEERS[name][2] if name in options.peers else ():
-            label = f"{name} {dtype}"
-            say(f"{job['case']}: {label}: loading, conformance, warm-up")
-            worker = None
-            try:
-                python = environments.python_of(PEERS[name][1], options.venvs)
-                worker = Worker(name, dtype, folder, python)
-                outputs = jobs.load_outputs(worker.ask("check")["outputs"])
-                reference = outputs if reference is None else reference
-                problem, worker.difference = compare(job, dtype, outputs, reference)
-                worker.settings = str(outputs.get("settings", worker.about["settings"]))
-                worker.times = []
-            except RuntimeError as error:
-                problem = str(error)
-            if problem:
-                say(f"{job['case']}: {label} is not timed: {problem}")
-                refused[label] = problem
-                if worker:
-                    worker.close()
-            else:
-                workers.append(worker)
+    peers = [name for name in KINDS[job["kind"], job["text"]] if name in options.peers]
+    labels = [f"{name} {dtype}" for name in peers for dtype in PEERS[name][2]]
+
+    def refuse(label, problem, worker=None):
+        say(f"{job['case']}: {label} is not timed: {problem}")
+        refused[label] = problem
+        if worker:
+            worker.close()
+
+    for label in labels:
+        if reference is None and label != labels[0]:
+            refuse(label, f"{labels[0]}, with which it would be compared, ended")
+            continue
+        say(f"{job['case']}: {label}: loading, conformance, warm-up")
+        name, dtype = label.split()
+        worker = None
+        try:
+            python = environments.python_of(PEERS[name][1], options.venvs)
+            worker = Worker(name, dtype, folder, python)
+            outputs = jobs.load_outputs(worker.ask("check")["outputs"])
+            reference = outputs if reference is None else reference
+            problem, worker.difference = compare(job, dtype, outputs, reference)
+            worker.settings = str(outputs.get("settings", worker.about["settings"]))
+            worker.times = []
+        except RuntimeError as error:
+            problem = str(error)
+        if problem:
+            refuse(label, problem, worker)
+        else:
+            workers.append(worker)
     for number in range(options.rounds + 1):  # the first is a warm-up of the caches
         turn = number % max(1, len(workers))
         for worker in workers[turn:] + workers[:turn]:
-            seconds = worker.ask("run")["seconds"]
+            try:
+                seconds = worker.ask("run")["seconds"]
+            except RuntimeError as error:
+                workers.remove(worker)
+                refuse(f"{worker.name} {worker.dtype}", f"in round {number} {error}", worker)
+                continue
             if number:
                 worker.times.append(seconds)
         say(f"{job['case']}: round {number} of {options.rounds}")
@@ -176,6 +193,7 @@ def measure(folder, job, options):
     return {
         "tokens": job["tokens"],
         "what": job["what"],
+        "reference": labels[0] if labels else None,
         "refused": refused,
         "peers": {
             f"{worker.name} {worker.dtype}": {
@@ -223,13 +241,16 @@ def print_table(case, measured):
     )
     print(f"\n{case}: {measured['what']}\n")
     heads = [f"x the time of {name.removeprefix('times ')}" for name in ours]
-    columns = ["", "median s", "tokens/s", *heads, "difference", "settings"]
+    difference = f"difference from {measured['reference']}"
+    columns = ["", "median s", "tokens/s", *heads, difference, "settings"]
     print("| " + " | ".join(columns) + " |\n|" + "---|" * len(columns))
     for name, peer in measured["peers"].items():
         cells = [name, f"{peer['seconds']:.3f}", f"{peer['tokens a second']:,.0f}"]
         cells += [f"{peer[key]:.2f}" for key in ours]
         cells += [f"{peer['difference']:.1e}", peer["settings"]]
         print("| " + " | ".join(cells) + " |")
+    for name in measured["refused"]:
+        print("| " + " | ".join([name, "failed"] + [""] * (len(columns) - 2)) + " |")
     for name, problem in measured["refused"].items():
         print(f"\nNot timed: {name}: {problem}")
     sys.stdout.flush()
