@@ -123,10 +123,12 @@ def main():
         parser.error("embed-* needs --minilm DIR, a model directory such as all-MiniLM-L6-v2's")
     if options.rounds < 1:
         parser.error("--rounds must be at least 1")
-    if not options.venvs.is_dir():
-        parser.error(
-            f"--venvs {options.venvs}: no such folder; --make-venvs {options.venvs} makes it"
-        )
+    for name in options.peers:
+        if not Path(environments.python_of(PEERS[name][1], options.venvs)).exists():
+            parser.error(
+                f"--venvs {options.venvs}: no environment of {name} in it;"
+                f" --make-venvs {options.venvs} makes it"
+            )
     if options.json and not os.access(options.json.absolute().parent, os.W_OK):
         parser.error(f"--json {options.json}: its folder is not there, or may not be written to")
     figures = {"machine": describe_machine(), "date": datetime.date.today().isoformat()}

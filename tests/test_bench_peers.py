@@ -110,7 +110,7 @@ def test_a_case_without_figures_is_told_by_the_exit_code(
     measured = measure(*ends)
     monkeypatch.setattr(bench_peers, "measure", lambda *_: measured)
     monkeypatch.setattr(bench_peers.jobs, "write", lambda *_: {})
-    words = ["", "--venvs", str(tmp_path), "--cases", "base-inference"]
+    words = ["", "--venvs", str(tmp_path), "--cases", "base-inference", "--peers", "ours"]
     monkeypatch.setattr("sys.argv", words)
     assert bench_peers.main() == code
 

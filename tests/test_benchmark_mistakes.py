@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 WAY = Path(__file__).parents[1]
+OURS = ["--cases", "base-training", "--venvs", ".", "--peers", "ours"]
 
 
 def start(*words):
@@ -36,9 +37,9 @@ def test_peers_start_as_a_file_too():
         slow(["bench_step.py", "--rounds", "1"], "must be at least 2"),
         slow(["bench_finetune.py", "--data", "none", "--model", "x"], "there is no sms_spam.tsv"),
         slow(["bench_finetune.py", "--data", ".", "--model", ".", "--json", "no/x"], "its folder"),
-        (["bench_peers.py", "--venvs", "none", "--cases", "base-training"], "none: no such folder"),
-        (["bench_peers.py", "--venvs", ".", "--minilm", ".", "--json", "none/x"], "its folder"),
-        (["bench_peers.py", "--venvs", ".", "--minilm", ".", "--rounds", "0"], "at least 1"),
+        (["bench_peers.py", *OURS[:-1], "torch"], "--venvs .: no environment of torch in it"),
+        (["bench_peers.py", *OURS, "--json", "none/x"], "its folder"),
+        (["bench_peers.py", *OURS, "--rounds", "0"], "at least 1"),
     ],
 )
 def test_mistakes_are_told(words, message):
