@@ -397,3 +397,8 @@ def test_output_that_cannot_be_written_is_refused_before_the_work(
             _, _, err = bertjax_command(command, "--model", "no", "--output", output)
             assert f"--output {output}: " in err
             assert "file is a file; name a folder" in err
+
+
+def test_brackets_are_printed_as_they_are(capsys):
+    screen.console().print("pip install 'bertjax[plan]'")
+    assert capsys.readouterr().out == "pip install 'bertjax[plan]'\n"

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from bertjax import cli
+from bertjax.config_parser import parse
 from bertjax.errors import UserError
 from train import sweep, sweep_space
-from train.command_line import parse
 
 WAY = Path(__file__).parents[1]
 PAGES = [WAY / "README.md", *sorted((WAY / "docs").glob("*.md"))]

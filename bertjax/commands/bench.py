@@ -3,6 +3,7 @@
 import argparse
 import itertools
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -159,11 +160,9 @@ def _print(results: dict[str, Any], judged: Sequence["Judged"], output: str | No
         table.add_column(name, justify="right", no_wrap=True)
     last = None
     for one in sorted(results["timings"], key=lambda one: int(one["shape"].split("x")[1])):
-        seconds = [_number(one[name], 1e3, 2) for name in ("forward", "both")]
-        shares = [
-            _number(one[f"{name}_share_of_peak"], 100, 0, "%") for name in ("forward", "both")
-        ]
-        sizes = [_number(one[name], 2**-20, 1) for name in ("forward_bytes", "both_bytes")]
+        seconds = [_number(one[name], 1e3) for name in ("forward", "both")]
+        shares = [_number(one[f"{name}_share_of_peak"], 100, "%") for name in ("forward", "both")]
+        sizes = [_number(one[name], 2**-20) for name in ("forward_bytes", "both_bytes")]
         shape = one["shape"] if one["shape"] != last else ""
         pairs = zip(seconds, shares, strict=True)
         table.add_row(shape, one["backend"], *itertools.chain(*pairs), *sizes)
@@ -186,8 +185,12 @@ def _print(results: dict[str, Any], judged: Sequence["Judged"], output: str | No
         out.print(f"written to {Path(output) / 'attention.json'} and attention.png")
 
 
-def _number(value: float | None, scale: float, digits: int, unit: str = "") -> str:
-    return "" if value is None else f"{scale * value:,.{digits}f}{unit}"
+def _number(value: float | None, scale: float, unit: str = "") -> str:
+    """Three digits, and what is above a thousand whole."""
+    if value is None:
+        return ""
+    scaled = scale * value
+    return f"{scaled:,.{max(0, 2 - math.floor(math.log10(max(scaled, 1))))}f}{unit}"
 
 
 def _write(folder: Path, results: dict[str, Any]) -> None:

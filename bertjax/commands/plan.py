@@ -138,7 +138,7 @@ def _print_table(plans: list[dict[str, Any]]) -> None:
         table.add_row(*cells)
     out.print(table)
     for note in dict.fromkeys(note for plan in plans for note in plan["notes"]):
-        out.print(note, markup=False)
+        out.print(note)
 
 
 def _print_plan(plan: dict[str, Any]) -> None:
@@ -171,7 +171,7 @@ def _print_plan(plan: dict[str, Any]) -> None:
         _print_talk(plan)
         _print_bounds(plan)
     for note in plan["notes"]:
-        out.print(note, markup=False)
+        out.print(note)
 
 
 def _print_talk(plan: dict[str, Any]) -> None:

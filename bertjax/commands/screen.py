@@ -89,10 +89,10 @@ def texts_or_lines(texts: Sequence[str], prompt: str) -> list[str]:
 
 
 def console(stderr: bool = False) -> "Console":
-    """rich's console for standard output, or for standard error."""
+    """rich's console for standard output, or for standard error; brackets are text to it."""
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False, soft_wrap=True)
+    return Console(stderr=stderr, highlight=False, markup=False, soft_wrap=True)
 
 
 @contextlib.contextmanager

@@ -165,7 +165,10 @@ def time_backends(
         sizes = [program.memory_analysis().temp_size_in_bytes for program in programs]
         timing = timing._replace(forward_bytes=sizes[0], both_bytes=sizes[1])
         if free is not None and max(sizes) > _SHARE_OF_MEMORY * free:
-            reason = f"needs {max(sizes) / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free"
+            reason = (
+                f"needs {max(sizes) / 2**30:.1f} GiB, more than {_SHARE_OF_MEMORY:.0%} of the"
+                f" {free / 2**30:.1f} GiB that are free"
+            )
             timings[name] = timing._replace(reason=reason)
             continue
         compiled[name], timings[name] = programs, timing
