@@ -16,19 +16,20 @@ from bertjax.model.products import mix_values, score_keys
 def masked_softmax(
     scores: Float[Array, "B N T S"], visible: Bool[Array, "B 1 T S"]
 ) -> tuple[Float[Array, "B N T S"], Float[Array, "B N T 1"]]:
-    """Attention probabilities over the keys, as fractions of one total for each query.
+    """The softmax over the keys that are visible, before its division.
 
     Returns:
-        (weights, total), in float32 or wider: `weights / total` sums to 1 over the visible keys;
-        every other key is exactly 0. A query that sees no key gets zeros, and no NaN in its
-        gradient.
+        (weights, total), in float32 or wider: the attention probabilities are `weights / total`.
+        They sum to 1 over the visible keys; every other key is exactly 0. A query that sees no key
+        gets zeros (and a total of 1), and no NaN in its gradient. What is to be differentiated has
+        to depend on the quotient alone: the gradient takes the largest score for a constant.
 
     Source: Vaswani et al. 2017, eq. 1. Differs: hidden keys are `finfo.min`, then 0, not an added
     -10000, so that a masked key cannot leak through a large score.
     """
     scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
     scores = jnp.where(visible, scores, jnp.finfo(scores.dtype).min)
-    # The largest cancels out, so nothing is to be differentiated by it.
+    # The largest score cancels out of the quotient: nothing has to be differentiated by it.
     largest = jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True))
     weights = jnp.where(visible, jnp.exp(scores - largest), 0)
     total = weights.sum(axis=-1, keepdims=True)
