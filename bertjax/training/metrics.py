@@ -114,14 +114,15 @@ def count_matmul_flops(
 def measure_matmul_rate(mesh: Mesh, dtype: Any, size: int = 2048, repeats: int = 5) -> float:
     """The rate of square matrix products on all devices of the mesh together, in FLOP/s.
 
-    It takes about a second. Virtual CPU devices share the cores, which the sum over devices takes
-    into account by itself; where many do, one measurement has to do.
+    It takes about a second, or two products of every device where they take longer. Virtual CPU
+    devices share the cores, which the sum over devices takes into account by itself.
 
     Args:
         mesh: the devices; each multiplies matrices of its own.
         dtype: of the matrices; the sums are in float32 or wider.
         size: their side.
-        repeats: measurements at most, of which none begins after a second; the median counts.
+        repeats: measurements at most, at least 1; none begins after a second of them. The median
+            counts.
     """
     devices = mesh.devices.size
     sharding = NamedSharding(mesh, PartitionSpec(AXES))
@@ -135,7 +136,7 @@ def measure_matmul_rate(mesh: Mesh, dtype: Any, size: int = 2048, repeats: int =
     )
     multiply(matrices).block_until_ready()
     seconds: list[float] = []
-    while not seconds or (len(seconds) < repeats and sum(seconds) < 1):
+    while len(seconds) < repeats and sum(seconds) < 1:
         start = time.perf_counter()
         multiply(matrices).block_until_ready()
         seconds.append(time.perf_counter() - start)
