@@ -3,7 +3,6 @@
 import argparse
 import itertools
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -186,11 +185,12 @@ def _print(results: dict[str, Any], judged: Sequence["Judged"], output: str | No
 
 
 def _number(value: float | None, scale: float, unit: str = "") -> str:
-    """Three digits, and what is above a thousand whole."""
+    """To three digits; at most two of them behind the point, and what is above 1,000 whole."""
     if value is None:
         return ""
     scaled = scale * value
-    return f"{scaled:,.{max(0, 2 - math.floor(math.log10(max(scaled, 1))))}f}{unit}"
+    decimals = 0 if scaled >= 100 else 1 if scaled >= 10 else 2
+    return f"{scaled:,.{decimals}f}{unit}"
 
 
 def _write(folder: Path, results: dict[str, Any]) -> None:
