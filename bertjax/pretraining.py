@@ -1,4 +1,4 @@
-"""A pretraining run: what can be said of it, and the step that it takes.
+"""A pretraining run: its config, the shape of a new model, and the step.
 
 `train.pretrain` takes the step, `bertjax plan` compiles it for devices that are not there.
 """

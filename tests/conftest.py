@@ -37,7 +37,10 @@ install_import_hook(
 
 
 def pytest_configure(config):
-    """Programs that tests start are compiled as they are for a user where slow proofs run, too."""
+    """Without the slow proofs, programs that tests start are compiled as quickly as the tests.
+
+    With them they are compiled as a user's are.
+    """
     if config.option.markexpr == "not slow":
         os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "true"
 
