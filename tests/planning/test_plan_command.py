@@ -128,12 +128,15 @@ def test_mistakes_are_told(plan, arguments, message):
     assert message in err
 
 
-def test_data_that_is_set_counts_before_the_config(plan, config_file):
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [pytest.param((), "here", marks=pytest.mark.slow), (("--set", "data=there"), "there")],
+)
+def test_data_that_is_set_counts_before_the_config(plan, config_file, arguments, told):
     config_file.write_text(CONFIG + "data: here\n")
-    arguments = ("--devices", "cpu:1", "--search", 0, "--set", "data=there")
-    code, out, err = plan(*arguments)
+    code, out, err = plan("--devices", "cpu:1", "--search", 0, *arguments)
     assert code == 0, err
-    assert "no prepared directory at there:" in out
+    assert f"no prepared directory at {told}:" in out
 
 
 def test_mesh_of_absent_devices_is_not_mended_by_a_flag_for_present_ones(plan):
