@@ -102,3 +102,12 @@ def test_dropout_changes_the_context_but_not_the_probabilities_told(visible):
     )
     np.testing.assert_array_equal(told, probs)
     assert not np.allclose(dropped[:2], plain[:2])
+
+
+def test_offset_of_the_probabilities_reaches_the_context_undivided(visible):
+    query, key, value = jax.random.normal(jax.random.key(4), (3, 3, 7, 4, 8))
+    offset = jax.random.normal(jax.random.key(6), (3, 4, 7, 7))
+    plain, _ = attend_compiled(query, key, value, visible)
+    context, _ = attend_compiled(query, key, value, visible, probs_offset=offset)
+    more = np.einsum("bnts,bsnh->btnh", offset, value)
+    np.testing.assert_allclose(context, plain + more, rtol=1e-4, atol=1e-5)

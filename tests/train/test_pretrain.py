@@ -451,7 +451,7 @@ def test_mistake_ends_program_with_one_paragraph_and_code_2(launch, tmp_path):
 
 
 def test_heads_are_looked_at_from_the_first_step_on(prepared, tmp_path, monkeypatch):
-    monkeypatch.setattr(program, "measure_matmul_rate", lambda mesh, dtype: 1e9)  # takes longer
+    monkeypatch.setattr(program, "measure_matmul_rate", lambda mesh, dtype: 1e9)
     run = tmp_path / "run"
     assert pretrain(read_config(prepared, run, "--development.examples", 6)) == 0
     lines = [line for line in read_metrics(run / "metrics.jsonl") if line["split"] == "analysis"]
