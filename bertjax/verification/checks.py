@@ -215,6 +215,9 @@ def _check_reference(subject: _Subject, path: Path | str) -> Finding:
     if subject.config.classifier_norm != "none":
         norm = subject.config.classifier_norm
         return None, f"transformers has no classifier with classifier_norm={norm}"
+    if subject.config.attention_window is not None:  # its classes would load it, and see all
+        window = subject.config.attention_window
+        return None, f"transformers has no attention_window, which is {window} here"
     try:
         expected = reference.ask_transformers(
             str(path), subject.architecture, subject.config, subject.alone

@@ -221,3 +221,11 @@ def test_classifier_that_transformers_has_not_is_said_not_to_be_checked(
     row = check("reference", model=other)
     assert row.result == "not checked"
     assert row.detail == "transformers has no classifier with classifier_norm=layer"
+
+
+def test_window_that_transformers_has_not_is_said_not_to_be_checked(other, monkeypatch):
+    monkeypatch.setattr(reference, "missing_packages", list)
+    edit_config(other, model_type="bert-with-attention-window", attention_window=2)
+    row = check("reference", model=other)
+    assert row.result == "not checked"
+    assert row.detail == "transformers has no attention_window, which is 2 here"
