@@ -42,6 +42,7 @@ def describe_model(path: Path) -> dict[str, Any]:
 
     contents = inspect_model_directory(path)
     config = contents.config
+    window = config.attention_window
     return {
         "kind": "model",
         "path": str(path),
@@ -54,6 +55,7 @@ def describe_model(path: Path) -> dict[str, Any]:
         "intermediate_size": config.intermediate_size,
         "hidden_act": config.hidden_act,
         "max_position_embeddings": config.max_position_embeddings,
+        **({} if window is None else {"attention_window": window}),
         "vocab_size": config.vocab_size,
         "heads": contents.parts,
         "tokenizer": _describe_tokenizer(path, config.vocab_size),

@@ -1,5 +1,6 @@
 """The `bertjax` command as a user meets it."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -13,6 +14,7 @@ import pytest
 
 import bertjax
 from bertjax.commands import info, screen
+from bertjax.config import BertConfig
 from bertjax.errors import UserError
 from bertjax.text.rows import write_rows
 
@@ -170,6 +172,15 @@ def test_info_of_a_model(bertjax_command):
     shown = dict(line.split(maxsplit=1) for line in out.splitlines() if len(line.split()) > 1)
     assert shown["parameters"] == f"{about['parameters']:,}"
     assert shown["heads"] == "pooler, mlm_head, nsp_head"
+    assert "attention_window" not in shown
+
+
+def test_info_of_a_model_tells_its_attention_window(bertjax_command, tmp_path):
+    model = shutil.copytree(TINY, tmp_path / "model")
+    config = dataclasses.replace(BertConfig.load(model), attention_window=3)
+    (model / "config.json").write_text(json.dumps(config.to_dict()))
+    code, out, _ = bertjax_command("info", model, "--json")
+    assert (code, json.loads(out)["attention_window"]) == (0, 3)
 
 
 def test_info_of_a_run(bertjax_command, tmp_path):
