@@ -139,13 +139,25 @@ class PretrainConfig:
 def shape_new_model(
     config: ModelConfig, vocab_size: int, pad_token_id: int, length: int
 ) -> BertConfig:
-    """The config of a new model for rows of `length` tokens, of a tokenizer of `vocab_size`."""
+    """The config of a new model for rows of `length` tokens, of a tokenizer of `vocab_size`.
+
+    Raises:
+        UserError: a field is out of its range, or the attention window hides nothing.
+    """
     fields = {
         "vocab_size": vocab_size,
         "pad_token_id": pad_token_id,
         "max_position_embeddings": length,
     }
-    return BertConfig.of_size(config.size or "mini", **(fields | config.differing_fields()))
+    found = BertConfig.of_size(config.size or "mini", **(fields | config.differing_fields()))
+    widest = found.max_position_embeddings - 2
+    if found.attention_window is not None and found.attention_window > widest:
+        raise UserError(
+            f"model.attention_window={found.attention_window} hides nothing in examples of at most"
+            f" max_position_embeddings={found.max_position_embeddings} tokens; leave it out, or"
+            f" give at most {widest}"
+        )
+    return found
 
 
 class PretrainingStep(NamedTuple):

@@ -392,6 +392,7 @@ def test_resume_with_other_settings_is_refused(prepared, whole_run, options, mes
         ),
         (("--model.num_attention_heads", 5), "hidden_size=32 must be a multiple of"),
         (("--model.max_position_embeddings", 9), "rows in .* are 16 tokens long"),
+        (("--model.attention_window", 15), "=15 hides nothing in .* or give at most 14$"),
         (("--optimizer.learning_rat", 1), "did you mean 'optimizer.learning_rate'"),
         (("--model.init", "nowhere"), "nowhere: no such directory"),
         (("--model.init", "nowhere", "--model.start", "patterns"), "leave them out, or it"),
