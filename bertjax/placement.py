@@ -4,8 +4,10 @@ Both are read from the mesh in context (`with jax.set_mesh(mesh)`); without one 
 one device.
 """
 
+import math
+
 import jax
-from jax.sharding import PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float
 
 # Axes of the mesh whose devices hold different rows, and the axis that divides heads.
@@ -27,6 +29,11 @@ def is_divided() -> bool:
     """Whether the program is for a mesh of several devices."""
     mesh = jax.sharding.get_abstract_mesh()
     return mesh.size > 1 and set(ROW_AXES) <= set(mesh.axis_names)
+
+
+def count_sharers(mesh: Mesh) -> int:
+    """How many devices of a mesh share the rows out; the others hold copies of them."""
+    return math.prod(mesh.shape[axis] for axis in ROW_AXES)
 
 
 def divide_rows(values: Float[Array, "rows ..."]) -> Float[Array, "rows ..."]:

@@ -42,6 +42,7 @@ MAY_IMPORT = {
         "config",
         "config_parser",
         "types",
+        "placement",
         "text",
         "interop",
         "model",

@@ -23,6 +23,7 @@ from bertjax.interop.huggingface import save_model_directory
 from bertjax.model import bert
 from bertjax.model.heads import fold_batch_norm
 from bertjax.objectives.supervised import SupervisedObjective
+from bertjax.placement import count_sharers
 from bertjax.tasks.batches import TaskBatches
 from bertjax.tasks.inference import Inference
 from bertjax.tasks.reading import TaskData, read_task_data
@@ -112,7 +113,7 @@ def finetune(config: FinetuneConfig, data: TaskData) -> int:
 
     # ---------------------------------------------------------------- how it is trained
     mesh = make_mesh(config.mesh)
-    places = mesh.shape["data"] * mesh.shape["fsdp"]
+    places = count_sharers(mesh)
     dtype = compute_dtype(config.dtype)
     model = getattr(bert, task.architecture)(
         bert_config,

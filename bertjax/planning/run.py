@@ -19,6 +19,7 @@ from bertjax.config_parser import parse
 from bertjax.errors import UserError
 from bertjax.interop.huggingface import inspect_model_directory
 from bertjax.objectives.masking import Vocabulary
+from bertjax.placement import count_sharers
 from bertjax.planning import DEFAULT_LENGTH, DEFAULT_VOCABULARY, MOST_TOKENS
 from bertjax.planning.chips import Chip, chip_of
 from bertjax.planning.plan import bound_step, find_largest_batch, fits
@@ -103,7 +104,7 @@ class PlannedRun(NamedTuple):
         compiled = compile_rows(config.batch_size)
         largest = None
         if search:
-            sharers = mesh.shape["data"] * mesh.shape["fsdp"]
+            sharers = count_sharers(mesh)
             largest = find_largest_batch(
                 compile_rows,
                 compiled,
@@ -213,7 +214,7 @@ def read_run(options: argparse.Namespace, devices: Devices, layout: str | None) 
     notes: list[str] = []
     rows = _read_rows(options, config, notes)
     bert_config = _read_model(config, rows)
-    places = mesh.shape["data"] * mesh.shape["fsdp"]
+    places = count_sharers(mesh)
     check_batch("batch_size / accumulation", config.batch_size // config.accumulation, mesh)
     if config.evaluation.batch_size % places:
         notes.append(

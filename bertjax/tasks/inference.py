@@ -1,6 +1,5 @@
 """A model's outputs for any number of units, packed into batches of one shape."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -10,7 +9,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Float
 
 from bertjax.objectives.losses import Total
-from bertjax.placement import ROW_AXES
+from bertjax.placement import ROW_AXES, count_sharers
 from bertjax.tasks.task import Task
 from bertjax.tasks.units import (
     LENGTH_STEP,
@@ -120,6 +119,6 @@ class Inference:
         most = CPU_BATCH_TOKENS if jax.default_backend() == "cpu" else BATCH_TOKENS
         batches = -(-needed // max(1, most // length))
         rows = -(-needed // batches)
-        sharers = 1 if self.mesh is None else math.prod(self.mesh.shape[axis] for axis in ROW_AXES)
+        sharers = 1 if self.mesh is None else count_sharers(self.mesh)
         rows = -(-rows // sharers) * sharers
         return Layout(rows, length, units_per_row * per_unit, per_unit)

@@ -13,7 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Integer
 
 from bertjax.errors import UserError
-from bertjax.placement import HEAD_AXIS, ROW_AXES
+from bertjax.placement import HEAD_AXIS, ROW_AXES, count_sharers
 
 AXES = (*ROW_AXES, HEAD_AXIS)
 
@@ -85,7 +85,7 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
 
 def check_batch(name: str, size: int, mesh: Mesh) -> None:
     """Raises a `UserError` unless the devices can share out the rows of a batch evenly."""
-    places = mesh.shape["data"] * mesh.shape["fsdp"]
+    places = count_sharers(mesh)
     if size % places:
         raise UserError(
             f"{name}={size} must be a multiple of the {places} devices that share the rows out "
