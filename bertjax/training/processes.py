@@ -61,15 +61,34 @@ def joined(distributed: bool) -> Iterator[None]:
         yield
         return
     _join()
-    try:
-        yield
-    except (Exception, KeyboardInterrupt) as error:
-        # Python's own end would wait for the others, which wait for this one.
-        code = _tell(error)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+    with _standard_output_for_python_alone():
+        try:
+            yield
+        except (Exception, KeyboardInterrupt) as error:
+            # Python's own end would wait for the others, which wait for this one.
+            code = _tell(error)
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
     jax.distributed.shutdown()
+
+
+@contextlib.contextmanager
+def _standard_output_for_python_alone() -> Iterator[None]:
+    """While entered, what libraries write on standard output goes to standard error.
+
+    Gloo greets there, whenever processes form a group; beside it nobody could read `--json`.
+    """
+    before = sys.stdout
+    before.flush()
+    with open(os.dup(1), "w", buffering=1, encoding=before.encoding) as sys.stdout:
+        os.dup2(2, 1)
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+            os.dup2(sys.stdout.fileno(), 1)
+            sys.stdout = before
 
 
 def _join() -> None:

@@ -1,5 +1,7 @@
 """How a process finds the others, and what it says where it cannot. (Several: tests/train.)"""
 
+import os
+
 import jax
 import numpy as np
 import pytest
@@ -51,6 +53,16 @@ def test_variables_name_the_processes(monkeypatch):
         pass
     assert (given["num_processes"], given["process_id"]) == (3, 2)
     assert given["heartbeat_timeout_seconds"] < 120
+
+
+def test_standard_output_is_for_python_alone(capfd, monkeypatch):
+    monkeypatch.setattr(jax.distributed, "initialize", lambda **options: None)
+    monkeypatch.setattr(jax.distributed, "shutdown", lambda: None)
+    with joined(True):
+        os.write(1, b"a greeting\n")
+        print("told")
+    print("told afterwards")
+    assert capfd.readouterr() == ("told\ntold afterwards\n", "a greeting\n")
 
 
 @pytest.mark.parametrize(
