@@ -28,10 +28,12 @@ def masked_softmax(
     -10000, so that a masked key cannot leak through a large score.
     """
     scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
-    scores = jnp.where(visible, scores, jnp.finfo(scores.dtype).min)
+    hidden = jnp.finfo(scores.dtype).min
+    scores = jnp.where(visible, scores, hidden)
     # The largest score cancels out of the quotient: nothing has to be differentiated by it.
     largest = jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True))
-    weights = jnp.where(visible, jnp.exp(scores - largest), 0)
+    # Where no key is visible it is a hidden one's, whose weight has to be 0 all the same.
+    weights = jnp.exp(scores - jnp.where(largest == hidden, 0, largest))
     total = weights.sum(axis=-1, keepdims=True)
     return weights, jnp.where(total == 0, 1, total)
 
@@ -70,8 +72,7 @@ def attend(
     if dropout_rate > 0:
         weights = drop_out(weights, dropout_rate, dropout_key, row_ids)
     # The context is divided, not the probabilities, which are more numbers.
-    context = mix_values(weights, value, dtype) / total.transpose(0, 2, 1, 3)
-    return context.astype(value.dtype), probs
+    return mix_values(weights, total, value, dtype).astype(value.dtype), probs
 
 
 class SelfAttention(nn.Module):

@@ -107,14 +107,20 @@ def score_keys(
 
 
 def mix_values(
-    weights: Float[Array, "B N T S"], value: Float[Array, "B S N H"], dtype: DTypeLike
+    weights: Float[Array, "B N T S"],
+    total: Float[Array, "B N T 1"],
+    value: Float[Array, "B S N H"],
+    dtype: DTypeLike,
 ) -> Float[Array, "B T N H"]:
-    """The sum of every head's values by their weights: a product as that of `score_keys`."""
+    """Every head's values, each times its weight, summed and divided by the total.
+
+    The product, and the gradient's two, are as those of `score_keys`.
+    """
     if jnp.finfo(dtype).bits >= 32:
         # Transposed by hand: XLA:CPU would compute [B, N, H, T] first, and transpose that.
         context = jnp.einsum("bnts,bsnh->bnth", weights.astype(dtype), value.astype(dtype))
-        return context.transpose(0, 2, 1, 3)
-    return _mix_narrow(dtype, weights, value)
+        return _by_head(context / total)
+    return _mix_narrow(dtype, weights, total, value)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -144,26 +150,31 @@ _score_narrow.defvjp(_score_narrow_forward, _score_narrow_backward)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _mix_narrow(dtype: DTypeLike, weights: Array, value: Array) -> Float[Array, "B T N H"]:
-    return _mix_narrow_forward(dtype, weights, value)[0]
+def _mix_narrow(
+    dtype: DTypeLike, weights: Array, total: Array, value: Array
+) -> Float[Array, "B T N H"]:
+    """The quotient as a whole, since what comes back by way of the weights and by way of the total
+    nearly cancels out: one rounded gradient has to go both ways."""
+    return _mix_narrow_forward(dtype, weights, total, value)[0]
 
 
 def _mix_narrow_forward(
-    dtype: DTypeLike, weights: Array, value: Array
+    dtype: DTypeLike, weights: Array, total: Array, value: Array
 ) -> tuple[Array, tuple[Array, ...]]:
     narrow = weights.astype(dtype), value.astype(dtype)
-    context = _by_head(_sum_by_head(narrow[0], _by_head(narrow[1]), over=(3, 2)))
-    return context, (*narrow, weights[:0], value[:0])
+    context = _by_head(_sum_by_head(narrow[0], _by_head(narrow[1]), over=(3, 2)) / total)
+    return context, (*narrow, total, context, weights[:0], value[:0])
 
 
 def _mix_narrow_backward(
     dtype: DTypeLike, kept: tuple[Array, ...], gradient: Array
-) -> tuple[Array, Array]:
-    weights, value, like_weights, like_value = kept
-    gradient = gradient.astype(dtype)
+) -> tuple[Array, Array, Array]:
+    weights, value, total, context, like_weights, like_value = kept
+    gradient = (gradient / _by_head(total)).astype(dtype)
     of_weights = _sum_by_head(_by_head(gradient), _by_head(value), over=(3, 3))
+    of_total = -_by_head((gradient * context).sum(axis=-1, keepdims=True))
     of_value = _sum_over_queries(gradient, weights)
-    return of_weights.astype(like_weights.dtype), of_value.astype(like_value.dtype)
+    return of_weights.astype(like_weights.dtype), of_total, of_value.astype(like_value.dtype)
 
 
 _mix_narrow.defvjp(_mix_narrow_forward, _mix_narrow_backward)

@@ -7,6 +7,7 @@ import pytest
 
 from bertjax.kernels.visibility import see_own_sequence
 from bertjax.model.attention import attend, masked_softmax
+from bertjax.model.layers import drop_out
 
 
 # Compiled, as eager calls would compile every operation for itself.
@@ -94,6 +95,18 @@ def test_context_equals_float64(visible):
     assert (np.asarray(context[2]) == 0).all()
 
 
+def test_lone_token_gives_its_query_no_gradient_in_bfloat16():
+    """It has nothing to choose from; in one path only a rounded gradient would not cancel out."""
+    query, key, value = jax.random.normal(jax.random.key(4), (3, 3, 7, 4, 8))
+    alone = jnp.tile(jnp.eye(7, dtype=bool), (3, 1, 1, 1))
+
+    def total(query):
+        context, _ = attend(query, key, value, alone, dtype=jnp.bfloat16)
+        return (context**3).sum()
+
+    assert np.abs(jax.grad(total)(query)).max() < 1e-4
+
+
 def test_dropout_changes_the_context_but_not_the_probabilities_told(visible):
     query, key, value = jax.random.normal(jax.random.key(4), (3, 3, 7, 4, 8))
     plain, probs = attend_compiled(query, key, value, visible)
@@ -102,6 +115,9 @@ def test_dropout_changes_the_context_but_not_the_probabilities_told(visible):
     )
     np.testing.assert_array_equal(told, probs)
     assert not np.allclose(dropped[:2], plain[:2])
+    kept = drop_out(probs, 0.5, jax.random.key(5), jnp.array([0, 1, 2]))
+    expected = np.einsum("bnts,bsnh->btnh", kept, value)
+    np.testing.assert_allclose(dropped, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_offset_of_the_probabilities_reaches_the_context_undivided(visible):

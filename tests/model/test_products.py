@@ -100,35 +100,47 @@ def check_scores(make):
 
 
 def check_context(make):
-    probs, value, gradient = draw(PAIRS, KEYS, QUERIES)
-    context, pull_back = jax.vjp(make, probs, value)
-    of_probs, of_value = pull_back(gradient)
-    assert {context.dtype, of_probs.dtype, of_value.dtype} == {jnp.dtype(jnp.float32)}
-    p, v, g = map(narrowed, (probs, value, gradient))
-    np.testing.assert_allclose(context, np.einsum("bnts,bsnh->btnh", p, v), 1e-5, 1e-5)
-    np.testing.assert_allclose(of_probs, np.einsum("btnh,bsnh->bnts", g, v), 1e-5, 1e-5)
-    np.testing.assert_allclose(of_value, np.einsum("bnts,btnh->bsnh", p, g), 1e-5, 1e-5)
+    weights, value, gradient = draw(PAIRS, KEYS, QUERIES)
+    total = jnp.exp(draw((*PAIRS[:3], 1))[0])
+    context, pull_back = jax.vjp(make, weights, total, value)
+    of_weights, of_total, of_value = pull_back(gradient)
+    dtypes = {context.dtype, of_weights.dtype, of_total.dtype, of_value.dtype}
+    assert dtypes == {jnp.dtype(jnp.float32)}
+    w, v = map(narrowed, (weights, value))
+    by_query = total.transpose(0, 2, 1, 3)
+    expected = np.einsum("bnts,bsnh->btnh", w, v) / by_query
+    g = narrowed(gradient / by_query)
+    np.testing.assert_allclose(context, expected, 1e-5, 1e-5)
+    np.testing.assert_allclose(of_weights, np.einsum("btnh,bsnh->bnts", g, v), 1e-5, 1e-5)
+    np.testing.assert_allclose(of_value, np.einsum("bnts,btnh->bsnh", w, g), 1e-5, 1e-5)
+    np.testing.assert_allclose(
+        of_total, -np.einsum("btnh,btnh->bnt", g, expected)[..., None], 1e-5, 1e-5
+    )
 
 
 def test_narrow_products_of_attention_and_their_gradients():
     check_scores(lambda query, key: score_keys(query, key, jnp.bfloat16))
-    check_context(lambda probs, value: mix_values(probs, value, jnp.bfloat16))
+    check_context(lambda *operands: mix_values(*operands, jnp.bfloat16))
 
 
 def test_products_of_attention_in_float32_are_of_what_they_are_given():
-    query, key, probs, value = draw(QUERIES, KEYS, PAIRS, KEYS)
+    query, key, weights, value = draw(QUERIES, KEYS, PAIRS, KEYS)
     scores = score_keys(query, key, jnp.float32)
     np.testing.assert_allclose(scores, np.einsum("btnh,bsnh->bnts", query, key), 1e-6, 1e-6)
-    context = mix_values(probs, value, jnp.float32)
-    np.testing.assert_allclose(context, np.einsum("bnts,bsnh->btnh", probs, value), 1e-6, 1e-6)
-    assert mix_values(probs, value.astype(jnp.bfloat16), jnp.bfloat16).dtype == jnp.float32
+    total = jnp.full((*PAIRS[:3], 1), 2.0)
+    context = mix_values(weights, total, value, jnp.float32)
+    expected = np.einsum("bnts,bsnh->btnh", weights, value) / 2
+    np.testing.assert_allclose(context, expected, 1e-6, 1e-6)
+    narrow = mix_values(weights, total, value.astype(jnp.bfloat16), jnp.bfloat16)
+    assert narrow.dtype == jnp.float32
 
 
 def test_products_of_attention_have_narrow_operands_once_compiled():
     # XLA:CPU would multiply in float32 what has an axis of rows and one of heads.
     def total(query, key, value):
-        probs = score_keys(query, key, jnp.bfloat16)
-        return jnp.square(mix_values(probs, value, jnp.bfloat16)).sum()
+        weights = score_keys(query, key, jnp.bfloat16)
+        context = mix_values(weights, jnp.ones_like(weights[..., :1]), value, jnp.bfloat16)
+        return jnp.square(context).sum()
 
     query, key, value = draw((4, 32, 2, 16), (4, 48, 2, 16), (4, 48, 2, 16))
     compiled = operands_of_products(jax.grad(total, argnums=(0, 1, 2)), query, key, value)
