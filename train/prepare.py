@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import sys
 from typing import Any
 
@@ -15,6 +14,7 @@ from bertjax.text.preparation import prepare
 from bertjax.text.preparation_options import PreparationOptions, RowConfig
 from bertjax.text.readers import ReaderConfig
 from bertjax.text.sentences import check_language
+from bertjax.text.workers import count_cores
 from train.progress_bars import progress_bars
 
 DESCRIPTION = """Makes a prepared directory of raw text: documents are read, cleaned, rid of
@@ -48,9 +48,7 @@ class PrepareConfig(PairConfig, RowConfig, ReaderConfig):
         PairConfig.__post_init__(self)
         RowConfig.__post_init__(self)
         if self.workers is None:
-            # The cores that this process may use; not every system tells.
-            affinity = getattr(os, "sched_getaffinity", None)
-            self.workers = len(affinity(0)) if affinity else os.cpu_count() or 1
+            self.workers = count_cores()
 
 
 def main() -> None:

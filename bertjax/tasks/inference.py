@@ -20,6 +20,7 @@ from bertjax.tasks.units import (
     places_of,
 )
 from bertjax.text.packing import Places
+from bertjax.text.workers import count_cores
 from bertjax.types import TaskBatch
 
 # Places of a batch, padding included (a CPU is faster when a batch stays in its caches), and the
@@ -114,11 +115,15 @@ class Inference:
         length = -(-length // LENGTH_STEP) * LENGTH_STEP
         per_unit = max(len(unit.sequences) for unit in units)
         units_per_row = length // shortest
-        # As many rows in every batch, so that the last one is as full as the others.
         needed = count_rows(lengths, length, units_per_row)
-        most = CPU_BATCH_TOKENS if jax.default_backend() == "cpu" else BATCH_TOKENS
-        batches = -(-needed // max(1, most // length))
-        rows = -(-needed // batches)
+        on_cpu = jax.default_backend() == "cpu"
+        most = min(needed, max(1, (CPU_BATCH_TOKENS if on_cpu else BATCH_TOKENS) // length))
         sharers = 1 if self.mesh is None else count_sharers(self.mesh)
-        rows = -(-rows // sharers) * sharers
+        if on_cpu and sharers == 1 and count_cores() < most:
+            sharers = count_cores()  # among which XLA shares rows out, and waits for all
+        most = -(-most // sharers) * sharers
+        # As many rows in every batch, and such a number that the last is as full as the others.
+        rows = min(
+            range(most, most // 2, -sharers), key=lambda number: -(-needed // number) * number
+        )
         return Layout(rows, length, units_per_row * per_unit, per_unit)

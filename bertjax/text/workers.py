@@ -19,6 +19,12 @@ Result = TypeVar("Result")
 _steps: Any = None  # this worker's object, made once
 
 
+def count_cores() -> int:
+    """The processor cores that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not every system tells
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
 @contextlib.contextmanager
 def start_workers(
     make_steps: Callable[..., Any], arguments: tuple, count: int, preload: Sequence[str] = ()

@@ -26,10 +26,8 @@ class Counting:
         return Total(jnp.zeros(()), jnp.zeros(()))
 
 
-@pytest.mark.parametrize("rows", [1, 5, 9, 33])
-def test_batches_are_full_whatever_their_number(monkeypatch, rows):
-    for name in ("BATCH_TOKENS", "CPU_BATCH_TOKENS"):
-        monkeypatch.setattr(inference, name, 8 * inference.SHORTEST_ROW)
+def run_full_rows(rows):
+    """Runs so many rows of units of 16 tokens: the shape of the batches, and units in each."""
     nothing = np.zeros(1, np.float32)
     numbers = range(rows * inference.SHORTEST_ROW // 16)
     units = [
@@ -40,5 +38,24 @@ def test_batches_are_full_whatever_their_number(monkeypatch, rows):
     outputs = inference.Inference(model, model, pad_id=0).run({}, units, batches.append)
     assert np.concatenate(outputs.logits).tolist() == list(numbers)
     (shape,) = model.shapes
+    return shape, batches
+
+
+@pytest.fixture(params=[1, 2, 16])
+def cores(request, monkeypatch):
+    for name in ("BATCH_TOKENS", "CPU_BATCH_TOKENS"):
+        monkeypatch.setattr(inference, name, 8 * inference.SHORTEST_ROW)
+    monkeypatch.setattr(inference, "count_cores", lambda: request.param)
+    return request.param
+
+
+@pytest.mark.parametrize("rows", [1, 5, 9, 33])
+def test_batches_are_full_whatever_their_number(cores, rows):
+    shape, batches = run_full_rows(rows)
     assert shape[0] <= 8
-    assert len(batches) * shape[0] * shape[1] <= 1.12 * 16 * len(units)
+    spare = 2 if cores == 2 else 0  # an even number of rows in each batch
+    assert len(batches) * shape[0] <= 1.12 * rows + spare
+
+
+def test_cores_of_a_cpu_get_as_many_rows(cores):
+    assert [run_full_rows(rows)[0][0] for rows in (1, 5)] == [1, 6 if cores == 2 else 5]
