@@ -123,6 +123,12 @@ def main():
         parser.error("embed-* needs --minilm DIR, a model directory such as all-MiniLM-L6-v2's")
     if options.rounds < 1:
         parser.error("--rounds must be at least 1")
+    for case in options.cases:
+        if not find_peers(case, options.peers):
+            parser.error(
+                f"--peers {' '.join(options.peers)}: none takes part in {case}; leave the case out,"
+                " or name another peer"
+            )
     for name in options.peers:
         if not Path(environments.python_of(PEERS[name][1], options.venvs)).exists():
             parser.error(
@@ -145,11 +151,18 @@ def main():
     return 0 if all(measured["peers"] for measured in figures["cases"].values()) else 1
 
 
+def find_peers(case, names):
+    """Those of these peers that take part in a case."""
+    kinds = KINDS[jobs.CASES[case]["kind"], jobs.is_of_text(case)]
+    return [name for name in kinds if name in names]
+
+
 def measure(folder, job, options):
     """Conformance and times of a case."""
     workers, refused, reference = [], {}, None
-    peers = [name for name in KINDS[job["kind"], job["text"]] if name in options.peers]
-    labels = [f"{name} {dtype}" for name in peers for dtype in PEERS[name][2]]
+    peers = find_peers(job["case"], options.peers)
+    entries = [(name, dtype) for name in peers for dtype in PEERS[name][2]]
+    first = " ".join(entries[0])
 
     def refuse(label, problem, worker=None):
         say(f"{job['case']}: {label} is not timed: {problem}")
@@ -157,12 +170,12 @@ def measure(folder, job, options):
         if worker:
             worker.close()
 
-    for label in labels:
-        if reference is None and label != labels[0]:
-            refuse(label, f"{labels[0]}, with which it would be compared, ended")
+    for name, dtype in entries:
+        label = f"{name} {dtype}"
+        if reference is None and label != first:
+            refuse(label, f"{first}, with which it would be compared, ended")
             continue
         say(f"{job['case']}: {label}: loading, conformance, warm-up")
-        name, dtype = label.split()
         worker = None
         try:
             python = environments.python_of(PEERS[name][1], options.venvs)
@@ -195,7 +208,7 @@ def measure(folder, job, options):
     return {
         "tokens": job["tokens"],
         "what": job["what"],
-        "reference": labels[0] if labels else None,
+        "reference": first,
         "refused": refused,
         "peers": {
             f"{worker.name} {worker.dtype}": {

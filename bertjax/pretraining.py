@@ -142,7 +142,8 @@ def shape_new_model(
     """The config of a new model for rows of `length` tokens, of a tokenizer of `vocab_size`.
 
     Raises:
-        UserError: a field is out of its range, or the attention window hides nothing.
+        UserError: a field is out of its range, or the attention window hides nothing, in texts as
+            long as the model takes (which may be longer than the rows).
     """
     fields = {
         "vocab_size": vocab_size,
@@ -152,10 +153,10 @@ def shape_new_model(
     found = BertConfig.of_size(config.size or "mini", **(fields | config.differing_fields()))
     widest = found.max_position_embeddings - 2
     if found.attention_window is not None and found.attention_window > widest:
+        less = f", or give at most {widest}" if widest > 0 else ""
         raise UserError(
             f"model.attention_window={found.attention_window} hides nothing in examples of at most"
-            f" max_position_embeddings={found.max_position_embeddings} tokens; leave it out, or"
-            f" give at most {widest}"
+            f" max_position_embeddings={found.max_position_embeddings} tokens; leave it out{less}"
         )
     return found
 

@@ -66,7 +66,7 @@ def measure(tmp_path, monkeypatch):
     def measure_fakes(*ends):
         monkeypatch.setattr(bench_peers, "Worker", FakeWorker)
         monkeypatch.setattr(FakeWorker, "ends", ends)
-        job = {"case": "c", "kind": "inference", "text": True, "tokens": 10, "what": "w"}
+        job = {"case": "embed-tweets", "kind": "inference", "text": True, "tokens": 10, "what": "w"}
         options = argparse.Namespace(peers=[*bench_peers.PEERS], rounds=2, venvs=tmp_path)
         return bench_peers.measure(tmp_path, job, options)
 

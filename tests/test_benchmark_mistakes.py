@@ -40,6 +40,7 @@ def test_peers_start_as_a_file_too():
         (["bench_peers.py", *OURS[:-1], "torch"], "--venvs .: no environment of torch in it"),
         (["bench_peers.py", *OURS, "--json", "none/x"], "its folder"),
         (["bench_peers.py", *OURS, "--rounds", "0"], "at least 1"),
+        (["bench_peers.py", *OURS[:-1], "onnxruntime"], "none takes part in base-training"),
     ],
 )
 def test_mistakes_are_told(words, message):

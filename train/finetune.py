@@ -113,7 +113,7 @@ def finetune(config: FinetuneConfig, data: TaskData) -> int:
 
     # ---------------------------------------------------------------- how it is trained
     mesh = make_mesh(config.mesh)
-    places = count_sharers(mesh)
+    sharers = count_sharers(mesh)
     dtype = compute_dtype(config.dtype)
     model = getattr(bert, task.architecture)(
         bert_config,
@@ -131,7 +131,7 @@ def finetune(config: FinetuneConfig, data: TaskData) -> int:
         hidden_size=bert_config.hidden_size,
         pad_id=tokenizer.pad_id,
         packing=config.packing,
-        multiple=places * config.accumulation,
+        multiple=sharers * config.accumulation,
     )
     layout = batches.layout
     scales = learning_rate_scales(start.params, config.transfer)

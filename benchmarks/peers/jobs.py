@@ -34,10 +34,15 @@ CASES = {
 }
 
 
+def is_of_text(case):
+    """Whether a case is of real text, of many lengths."""
+    return case.startswith(("text", "embed"))
+
+
 def write(folder, case, options):
     """Writes the job into the folder and returns it."""
     job = {"case": case, "learning_rate": 1e-4, "special": SPECIAL, "steps": 1, **CASES[case]}
-    job |= {"compile": options.compile, "text": case.startswith(("text", "embed"))}
+    job |= {"compile": options.compile, "text": is_of_text(case)}
     job["pool"] = case.startswith("embed")
     if "size" in job:
         config = BertConfig.of_size(job["size"], max_position_embeddings=job["length"])

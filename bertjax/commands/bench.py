@@ -185,7 +185,7 @@ def _print(results: dict[str, Any], judged: Sequence["Judged"], output: str | No
 
 
 def _number(value: float | None, scale: float, unit: str = "") -> str:
-    """To three digits; at most two of them behind the point, and what is above 1,000 whole."""
+    """To about three digits: at most two of them behind the point, none from 100 on."""
     if value is None:
         return ""
     scaled = scale * value

@@ -214,11 +214,11 @@ def read_run(options: argparse.Namespace, devices: Devices, layout: str | None) 
     notes: list[str] = []
     rows = _read_rows(options, config, notes)
     bert_config = _read_model(config, rows)
-    places = count_sharers(mesh)
+    sharers = count_sharers(mesh)
     check_batch("batch_size / accumulation", config.batch_size // config.accumulation, mesh)
-    if config.evaluation.batch_size % places:
+    if config.evaluation.batch_size % sharers:
         notes.append(
-            f"evaluation.batch_size={config.evaluation.batch_size} is no multiple of the {places}"
+            f"evaluation.batch_size={config.evaluation.batch_size} is no multiple of the {sharers}"
             " devices that share the rows out: the run will refuse it"
         )
     return PlannedRun(devices, config, bert_config, rows, mesh, notes)

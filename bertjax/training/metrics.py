@@ -115,13 +115,13 @@ def measure_matmul_rate(mesh: Mesh, dtype: Any, size: int = 2048, repeats: int =
     """The rate of square matrix products on all devices of the mesh together, in FLOP/s.
 
     It takes about a second. Virtual CPU devices share the cores, which the sum over devices takes
-    into account by itself; where they are many, one measurement has to do.
+    into account by itself.
 
     Args:
         mesh: the devices; each multiplies matrices of its own.
         dtype: of the matrices; the sums are in float32 or wider.
         size: their side.
-        repeats: measurements; the median counts.
+        repeats: measurements, of which the median counts; CPU devices share them out, down to one.
     """
     devices = mesh.devices.size
     sharding = NamedSharding(mesh, PartitionSpec(AXES))
@@ -135,7 +135,7 @@ def measure_matmul_rate(mesh: Mesh, dtype: Any, size: int = 2048, repeats: int =
     )
     multiply(matrices).block_until_ready()
     if mesh.devices.flat[0].platform == "cpu":
-        repeats = max(1, repeats // devices)  # by no clock: all processes have to take as many
+        repeats = max(1, repeats // devices)  # as many in every process, as all take part in each
     seconds = []
     for _ in range(repeats):
         start = time.perf_counter()

@@ -67,7 +67,8 @@ def joined(distributed: bool) -> Iterator[None]:
         except (Exception, KeyboardInterrupt) as error:
             # Python's own end would wait for the others, which wait for this one.
             code = _tell(error)
-            sys.stdout.flush()
+            with contextlib.suppress(OSError):  # nobody reads it, or there is no room
+                sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
     jax.distributed.shutdown()
@@ -81,14 +82,14 @@ def _standard_output_for_python_alone() -> Iterator[None]:
     """
     before = sys.stdout
     before.flush()
-    with open(os.dup(1), "w", buffering=1, encoding=before.encoding) as sys.stdout:
+    with open(os.dup(1), "w", encoding=before.encoding) as own:
+        sys.stdout = own
         os.dup2(2, 1)
         try:
             yield
         finally:
-            sys.stdout.flush()
-            os.dup2(sys.stdout.fileno(), 1)
             sys.stdout = before
+            os.dup2(own.fileno(), 1)
 
 
 def _join() -> None:

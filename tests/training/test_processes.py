@@ -65,6 +65,21 @@ def test_standard_output_is_for_python_alone(capfd, monkeypatch):
     assert capfd.readouterr() == ("told\ntold afterwards\n", "a greeting\n")
 
 
+def test_standard_output_without_room_is_an_error_of_the_program(monkeypatch):
+    monkeypatch.setattr(jax.distributed, "initialize", lambda **options: None)
+    monkeypatch.setattr(jax.distributed, "shutdown", lambda: None)
+    whole = os.dup(1)
+    with open("/dev/full", "w") as full:
+        os.dup2(full.fileno(), 1)
+    try:
+        with pytest.raises(OSError, match="No space left"), joined(True):
+            print("told")
+        assert os.stat(1).st_rdev == os.stat("/dev/full").st_rdev
+    finally:
+        os.dup2(whole, 1)
+        os.close(whole)
+
+
 @pytest.mark.parametrize(
     ("variable", "value"),
     [
