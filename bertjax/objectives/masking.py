@@ -141,6 +141,7 @@ def mask_tokens(
         )
         # Unused slots write past the end, which `drop` ignores: position 0 is [CLS] and stays.
         target = jnp.where(used, positions, token_ids.size)
+        replacement = replacement.astype(token_ids.dtype)  # with x64 the indices are wider
         masked = token_ids.at[target].set(replacement, mode="drop")
         return MaskedTokens(masked, positions, labels, used.astype(jnp.float32))
 
