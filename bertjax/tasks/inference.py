@@ -116,14 +116,17 @@ class Inference:
         per_unit = max(len(unit.sequences) for unit in units)
         units_per_row = length // shortest
         needed = count_rows(lengths, length, units_per_row)
+        # As many rows in every batch, so that the last one is as full as the others.
         on_cpu = jax.default_backend() == "cpu"
-        most = min(needed, max(1, (CPU_BATCH_TOKENS if on_cpu else BATCH_TOKENS) // length))
+        most = CPU_BATCH_TOKENS if on_cpu else BATCH_TOKENS
+        batches = -(-needed // max(1, most // length))
+        rows = -(-needed // batches)
         sharers = 1 if self.mesh is None else count_sharers(self.mesh)
-        if on_cpu and sharers == 1 and count_cores() < most:
-            sharers = count_cores()  # among which XLA shares rows out, and waits for all
-        most = -(-most // sharers) * sharers
-        # As many rows in every batch, and such a number that the last is as full as the others.
-        rows = min(
-            range(most, most // 2, -sharers), key=lambda number: -(-needed // number) * number
-        )
+        rows = -(-rows // sharers) * sharers
+        cores = count_cores()
+        if on_cpu and sharers == 1 and rows > cores:
+            # XLA shares rows out among the cores: as many for each, with the least padding.
+            most = -(-rows // cores) * cores
+            choices = range(most, most // 2, -cores)
+            rows = min(choices, key=lambda number: -(-needed // number) * number)
         return Layout(rows, length, units_per_row * per_unit, per_unit)

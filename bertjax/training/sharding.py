@@ -85,10 +85,10 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
 
 def check_batch(name: str, size: int, mesh: Mesh) -> None:
     """Raises a `UserError` unless the devices can share out the rows of a batch evenly."""
-    places = count_sharers(mesh)
-    if size % places:
+    sharers = count_sharers(mesh)
+    if size % sharers:
         raise UserError(
-            f"{name}={size} must be a multiple of the {places} devices that share the rows out "
+            f"{name}={size} must be a multiple of the {sharers} devices that share the rows out "
             "(mesh.data x mesh.fsdp)"
         )
 
