@@ -9,10 +9,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# Part of bertjax -> the parts it may import; `errors`, `wording` and itself always.
+# Part of bertjax -> the parts it may import; `errors`, `wording`, `strict_json` and itself always.
 MAY_IMPORT = {
     "errors": set(),
     "wording": set(),
+    "strict_json": set(),
     "config": set(),
     "config_parser": set(),
     "types": {"config"},
@@ -101,12 +102,34 @@ def test_imports_point_one_way():
     wrong = []
     for path in SOURCES:
         part = part_of(path)
-        allowed = MAY_IMPORT[part] | {part, "errors", "wording"}
+        allowed = MAY_IMPORT[part] | {part, "errors", "wording", "strict_json"}
         for name, line in imported_modules(path):
             package, inner = (*name.split("."), "")[:2]
             ours = package == "bertjax" and inner in MAY_IMPORT
             if package == "train" or (ours and inner not in allowed):
                 wrong.append(f"{path.relative_to(ROOT)}:{line}: {part} must not import {name}")
+    assert wrong == []
+
+
+# What these make of a value is looked up, hashed or shown in a message, and no reader's JSON.
+OWN_JSON = {
+    "bertjax/config_parser.py",
+    "bertjax/strict_json.py",
+    "bertjax/tasks/labelled.py",
+    "bertjax/text/records.py",
+    "train/sweep_report.py",
+    "train/sweep_space.py",
+}
+
+
+def test_json_is_written_in_one_place():
+    wrong = []
+    for path in SOURCES + PROGRAMS:
+        if str(path.relative_to(ROOT)) in OWN_JSON:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and ast.unparse(node) in ("json.dumps", "json.dump"):
+                wrong.append(f"{path.relative_to(ROOT)}:{node.lineno}: use strict_json.to_json")
     assert wrong == []
 
 

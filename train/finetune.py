@@ -24,6 +24,7 @@ from bertjax.model import bert
 from bertjax.model.heads import fold_batch_norm
 from bertjax.objectives.supervised import SupervisedObjective
 from bertjax.placement import count_sharers
+from bertjax.strict_json import to_json
 from bertjax.tasks.batches import TaskBatches
 from bertjax.tasks.inference import Inference
 from bertjax.tasks.reading import TaskData, read_task_data
@@ -85,7 +86,7 @@ def main() -> int:
         return 0
     summary = summarize_seeds(Path(config.run), seeds)
     if config.json:
-        print(json.dumps(summary, ensure_ascii=False))
+        print(to_json(summary))
     return 0
 
 
@@ -164,7 +165,7 @@ def finetune(config: FinetuneConfig, data: TaskData) -> int:
         results = json.loads(results_file.read_text(encoding="utf-8"))
         progress.say(describe_finished(run, config, results["steps"]))
         if config.json:
-            print(json.dumps(results, ensure_ascii=False))
+            print(to_json(results))
         return 0
     key = jax.random.key(config.seed)
     state = new_state(model, optimizer, mesh, key, objective.terms, start.params)
@@ -301,7 +302,7 @@ def finetune(config: FinetuneConfig, data: TaskData) -> int:
         f"try it     bertjax predict --model {run / 'model'} --input FILE"
     )
     if config.json:
-        print(json.dumps(results, ensure_ascii=False))
+        print(to_json(results))
     return 0
 
 

@@ -1,12 +1,12 @@
 """Raw text to rows: `python -m train.prepare --input F... --tokenizer DIR --output DIR`."""
 
 import dataclasses
-import json
 import sys
 from typing import Any
 
 from bertjax.config_parser import parse
 from bertjax.errors import program
+from bertjax.strict_json import to_json
 from bertjax.text.cleaning import CleaningConfig
 from bertjax.text.duplicates import DuplicateConfig
 from bertjax.text.pairs import PairConfig
@@ -68,7 +68,7 @@ def main() -> None:
             options, config.tokenizer, config.output, config.workers, config.overwrite, report
         )
     summary = {"output": config.output, **_summary(card)}
-    sys.stdout.write(json.dumps(summary, indent=2) + "\n" if config.json else _describe(summary))
+    sys.stdout.write(to_json(summary, indent=2) + "\n" if config.json else _describe(summary))
 
 
 def _part(config: PrepareConfig, kind: type) -> Any:

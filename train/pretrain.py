@@ -6,7 +6,6 @@ The same command continues a run that was stopped or killed, to the same bits.
 """
 
 import dataclasses
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from bertjax.huge_pages import restart_with_huge_pages
 from bertjax.interop.huggingface import load_model_directory, save_model_directory
 from bertjax.objectives.masking import Vocabulary
 from bertjax.pretraining import PretrainConfig, make_step
+from bertjax.strict_json import to_json
 from bertjax.text.rows import PreparedDirectory, open_prepared
 from bertjax.text.tokenizer import load_tokenizer
 from bertjax.training.batches import TrainingBatches, read_ahead
@@ -224,7 +224,7 @@ def pretrain(config: PretrainConfig) -> int:
         f'try it     bertjax fill-mask --model {run / "model"} "... [MASK] ..."'
     )
     if config.json and is_first():
-        print(json.dumps({"step": step, "model": str(run / "model"), "test": scores}))
+        print(to_json({"step": step, "model": str(run / "model"), "test": scores}))
     return 0
 
 

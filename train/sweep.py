@@ -22,6 +22,7 @@ from bertjax.compiled_programs import keep_compiled_programs
 from bertjax.config_parser import parse, to_yaml
 from bertjax.errors import UserError, program
 from bertjax.huge_pages import restart_with_huge_pages
+from bertjax.strict_json import to_json
 from bertjax.training.signals import STOPPED_EXIT_CODE, StopRequest
 
 if TYPE_CHECKING:
@@ -256,7 +257,7 @@ def _write_provenance(output: Path, config: SweepConfig) -> None:
         **json.loads(asked.stdout),
     }
     about["packages"]["optuna"] = importlib.metadata.version("optuna")
-    write_whole(output / "run.json", json.dumps(about, indent=2) + "\n")
+    write_whole(output / "run.json", to_json(about, indent=2) + "\n")
 
 
 def _close(study: "Study", run: "TrialRun", end: "End", failures: list[str]) -> None:
@@ -327,7 +328,7 @@ def _report(
         write_whole(path, head + recipe.to_yaml(best["values"]))
     notes = draw_figures(study.directory, study.optuna, score.name) if is_over else []
     if config.json:
-        print(json.dumps({"trials": rows, "best": best}, ensure_ascii=False))
+        print(to_json({"trials": rows, "best": best}))
     elif is_over:
         print_table(ranked, score.name)
     for note in notes:

@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.table import Table
 
+from bertjax.strict_json import to_json
 from bertjax.training.progress import describe_duration
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def write_results(directory: Path, rows: Sequence[Mapping[str, Any]], score: str
         flat = {name: value for name, value in row.items() if name != "values"}
         writer.writerow(flat | {name: _shown(value) for name, value in row["values"].items()})
     write_whole(directory / "results.csv", text.getvalue())
-    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    lines = "".join(to_json(row) + "\n" for row in rows)
     write_whole(directory / "results.jsonl", lines)
 
 

@@ -1,12 +1,12 @@
 """A new tokenizer from text: `python -m train.tokenizer --input F... --output DIR`."""
 
 import dataclasses
-import json
 import sys
 from collections.abc import Callable, Iterator
 
 from bertjax.config_parser import parse
 from bertjax.errors import UserError, program
+from bertjax.strict_json import to_json
 from bertjax.text.cleaning import CleaningConfig, clean
 from bertjax.text.output import whole_directory
 from bertjax.text.readers import ReaderConfig, list_sources, read_documents
@@ -54,7 +54,7 @@ def main() -> None:
         "fingerprint": tokenizer.fingerprint,
         **counts,
     }
-    sys.stdout.write(json.dumps(summary, indent=2) + "\n" if config.json else _describe(summary))
+    sys.stdout.write(to_json(summary, indent=2) + "\n" if config.json else _describe(summary))
 
 
 def _clean_texts(

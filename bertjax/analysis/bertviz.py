@@ -1,6 +1,5 @@
 """Attention maps in the form that bertviz draws."""
 
-import json
 from collections.abc import Iterable
 from typing import IO, Any
 
@@ -8,6 +7,7 @@ import numpy as np
 
 from bertjax.analysis.capture import Captured
 from bertjax.analysis.selection import Selection
+from bertjax.strict_json import to_json
 
 
 def to_bertviz(captured: Captured, words: bool = False) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def write_bertviz(
         form["attention"] = [
             layer.astype(np.float64).round(7).tolist() for layer in form["attention"]
         ]
-        stream.write((between if count else "") + json.dumps(form, ensure_ascii=False))
+        stream.write((between if count else "") + to_json(form))
         count += 1
     stream.write(after)
     return count

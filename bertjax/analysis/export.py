@@ -18,7 +18,6 @@ renamed at the end.
 import array
 import contextlib
 import itertools
-import json
 import os
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -38,6 +37,7 @@ from bertjax.analysis.selection import (
 )
 from bertjax.analysis.shards import SHARDS_FILES, write_shards
 from bertjax.errors import UserError
+from bertjax.strict_json import to_json
 from bertjax.text.output import whole_directory
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def _write_table(
     open_writer: "Callable[[pyarrow.Schema], Any]",
 ) -> int:
     """A row a text, a record batch a group; the selection is in the schema's metadata."""
-    about = {"bertjax": json.dumps(selection.describe())}
+    about = {"bertjax": to_json(selection.describe())}
     writer, count = None, 0
     with contextlib.ExitStack() as stack:
         for group in group_captures(captures):

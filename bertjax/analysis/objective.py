@@ -4,6 +4,7 @@ masked_language_objective(whole, texts)        -> masked tokens of raw texts
 task_objective(whole, task, examples, length)  -> labelled examples of any supervised task
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -50,7 +51,7 @@ class Measured(NamedTuple):
     Attributes:
         sums: of the loss over what is asked of each example.
         counts: how much is asked of each example.
-        score: over all examples; higher is better.
+        score: over all examples; higher is better; NaN where the task has none for them.
     """
 
     sums: Float[np.ndarray, " examples"]
@@ -260,7 +261,8 @@ def task_objective(
             for unit, output in zip(units, outputs, strict=True)
         ]
         predictions = task.decode(examples, units, logits)
-        return float(task.score(examples, predictions)[task.main_score])
+        found = task.score(examples, predictions)[task.main_score]
+        return math.nan if found is None else float(found)
 
     drawn = number_units(unit.example for unit in units)
     return Objective(whole.config, batches, drawn, row_loss, score, task.main_score, "loss (nats)")

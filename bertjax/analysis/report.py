@@ -27,6 +27,7 @@ from bertjax.analysis.report_data import (
 from bertjax.analysis.report_figures import draw_figures, palette
 from bertjax.analysis.report_maps import MAP_BYTES, store_maps
 from bertjax.errors import UserError
+from bertjax.strict_json import to_json
 
 # In this order they make the page's script.
 _SCRIPTS = ("values.js", "maps.js", "grid.js", "lines.js", "matrix.js", "sections.js", "report.js")
@@ -62,7 +63,7 @@ def write_report(
     for name in _figures_of_report(output_dir) - drawn.keys():
         (folder / name).unlink(missing_ok=True)
     written = [_replace(folder / name, content) for name, content in drawn.items()]
-    numbers = json.dumps(numbers_of(data), ensure_ascii=False, allow_nan=False, indent=1)
+    numbers = to_json(numbers_of(data), indent=1)
     written.insert(0, _replace(output_dir / "numbers.json", numbers.encode("utf-8")))
     written.insert(0, _replace(output_dir / "report.html", page.encode("utf-8")))
     return written
@@ -87,9 +88,7 @@ def assemble_page(data: ReportData, map_bytes: int = MAP_BYTES) -> str:
     values["shape"] = head_shape(data)
     values["sentences"] = _sentences(data.sentences, map_bytes)
     # A "<" in the data could end the element it stands in.
-    script_data = json.dumps(
-        values, ensure_ascii=False, allow_nan=False, separators=(",", ":")
-    ).replace("<", "\\u003c")
+    script_data = to_json(values, compact=True).replace("<", "\\u003c")
     folder = importlib.resources.files("bertjax.analysis") / "page"
     parts = {
         "TITLE": _escape(data.title),

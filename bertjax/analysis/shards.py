@@ -27,6 +27,7 @@ from bertjax.analysis.selection import (
     text_fields,
 )
 from bertjax.errors import UserError
+from bertjax.strict_json import to_json
 
 INDEX_NAME = "index.json"
 SHARDS_FORMAT = "bertjax attention"
@@ -111,10 +112,10 @@ def write_shards(directory: Path, captures: Iterable[Captured], selection: Selec
                 }
                 numbers = {"source": one.encoded.source, "window": one.encoded.window}
                 line = {"text": count + place, **numbers, **fields}
-                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+                file.write(to_json(line) + "\n")
         shards.append({"name": name, "first": count, "texts": len(group)})
         count += len(group)
     about = {"format": SHARDS_FORMAT, "version": SHARDS_VERSION, "texts": count}
-    index = json.dumps(about | selection.describe() | {"shards": shards}, indent=1)
+    index = to_json(about | selection.describe() | {"shards": shards}, indent=1)
     (directory / INDEX_NAME).write_text(index + "\n", encoding="utf-8")
     return count

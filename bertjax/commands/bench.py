@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertjax.commands.screen import add_json, check_output, console, count_on, print_json
 from bertjax.errors import UserError
+from bertjax.strict_json import to_json
 
 if TYPE_CHECKING:
     from bertjax.verification.attention_timing import Judged
@@ -198,7 +199,7 @@ def _write(folder: Path, results: dict[str, Any]) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     parts = {name: folder / f"{name}.part" for name in ("attention.json", "attention.png")}
-    parts["attention.json"].write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    parts["attention.json"].write_text(to_json(results, indent=2) + "\n", encoding="utf-8")
     plot_timings(results, parts["attention.png"])
     for name, part in parts.items():
         part.replace(folder / name)

@@ -1,7 +1,6 @@
 """`bertjax predict`: what a fine-tuned model says of texts."""
 
 import argparse
-import json
 import os
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 from bertjax.commands.screen import check_output, count_on, read_lines
 from bertjax.commands.task_model import add_model, load_task_model, read_data_config
 from bertjax.errors import UserError
+from bertjax.strict_json import to_json
 
 SUMMARY = "what a fine-tuned model says of texts: labels, numbers, tags, answers, choices"
 
@@ -93,4 +93,4 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _line(prediction: dict[str, Any]) -> str:
-    return json.dumps(prediction, ensure_ascii=False)
+    return to_json(prediction)

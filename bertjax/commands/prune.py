@@ -1,6 +1,7 @@
 """`bertjax prune`: a model without its least important heads."""
 
 import argparse
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -274,17 +275,21 @@ def _print_table(result: dict[str, Any]) -> None:
         row = result[name]
         ends = row["loss_interval"]
         interval = f"{ends[0]:.4f} to {ends[1]:.4f}" if ends else "–"
-        table.add_row(name, f"{row['score']:.4f}", f"{row['loss']:.4f}", interval)
+        table.add_row(name, _figure(row["score"]), _figure(row["loss"]), interval)
     draws = result["random_heads"]
     score, loss = (sum(draw[name] for draw in draws) / len(draws) for name in ("score", "loss"))
     losses = [draw["loss"] for draw in draws]
     table.add_row(
         f"random heads, mean of {len(draws)}",
-        f"{score:.4f}",
-        f"{loss:.4f}",
+        _figure(score),
+        _figure(loss),
         f"{min(losses):.4f} to {max(losses):.4f} (all of them)",
     )
     console().print(table)
+
+
+def _figure(value: float) -> str:
+    return "not defined" if math.isnan(value) else f"{value:.4f}"
 
 
 def _tell(options: argparse.Namespace, output: Path) -> str:

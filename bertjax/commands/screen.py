@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertjax.errors import UserError
+from bertjax.strict_json import to_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -121,7 +121,7 @@ def count_on(what: str, total: int) -> Iterator[Callable[..., None]]:
 
 def print_json(value: Any) -> None:
     """Prints it indented, letters of all alphabets as they are."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    print(to_json(value, indent=2))
 
 
 def print_fields(fields: Mapping[str, Any], indent: str = "") -> None:

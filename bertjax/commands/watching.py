@@ -1,7 +1,6 @@
 """`bertjax evaluate --watch`: scores every new checkpoint of a run as it appears."""
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertjax.errors import UserError
+from bertjax.strict_json import to_json
 
 if TYPE_CHECKING:
     from bertjax.training.watching import SavedModel
@@ -54,9 +54,9 @@ def watch(options: argparse.Namespace) -> None:
             line = {"step": step, "data": data, **scores}
             lines.append(line)
             with (run / TABLE_NAME).open("a", encoding="utf-8") as table:
-                table.write(json.dumps(line) + "\n")
+                table.write(to_json(line) + "\n")
             shown = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
-            print(json.dumps(line) if options.json else f"step {step}: {shown}", flush=True)
+            print(to_json(line) if options.json else f"step {step}: {shown}", flush=True)
             draw_lines(run / PLOT_NAME, lines, list(scores))
         if over:
             return

@@ -29,6 +29,7 @@ from bertjax.interop.tensor_names import (
     to_ours,
     to_theirs,
 )
+from bertjax.strict_json import to_json
 
 if TYPE_CHECKING:
     from bertjax.text.tokenizer import Tokenizer
@@ -237,7 +238,7 @@ def save_model_directory(
     with _replace_whole(path) as partial:
         _write_tokenizer(partial, tokenizer_path, config)
         values = {"architectures": [architecture], **config.to_dict(), "dtype": "float32"}
-        (partial / CONFIG_NAME).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        (partial / CONFIG_NAME).write_text(to_json(values, indent=2) + "\n", encoding="utf-8")
         try:
             save_file(tensors, partial / WEIGHTS_NAME, metadata=_METADATA)
         except SafetensorError as error:  # it wraps what the operating system says
@@ -311,7 +312,7 @@ def _open(path: Path, asked: str | None = None) -> _Opened:
         kinds = [name for name, its in ARCHITECTURES.items() if set(its) & set(CLASSIFIERS)]
         raise UserError(
             f"{path}: has a classifier, and {CONFIG_NAME} does not say of what"
-            f" (architectures={json.dumps(said)}); name its class there: {', '.join(kinds)}"
+            f" (architectures={to_json(said)}); name its class there: {', '.join(kinds)}"
         )
     if config.classifier_norm == "batch":
         raise UserError(

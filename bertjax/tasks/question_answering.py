@@ -1,6 +1,5 @@
 """Extractive question answering: the span of a text that answers a question, or that none does."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 from bertjax.errors import UserError
 from bertjax.objectives import losses
 from bertjax.objectives.losses import Total
+from bertjax.strict_json import to_json
 from bertjax.tasks import squad
 from bertjax.tasks.resampling import Resampler
 from bertjax.tasks.squad import Question
@@ -245,7 +245,7 @@ class QuestionAnswering:
         if not self._answerable:
             files["null_odds.json"] = {one["id"]: one["null_odds"] for one in predictions}
         for name, content in files.items():
-            text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+            text = to_json(content, indent=2) + "\n"
             (directory / name).write_text(text, encoding="utf-8")
 
 

@@ -1,12 +1,12 @@
 """What a fine-tuning run leaves: scores as JSON, predictions, figures, a model card."""
 
-import json
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bertjax.strict_json import to_json
 from bertjax.tasks.scores import scoring_library
 from bertjax.tasks.scoring import single_scores
 from bertjax.tasks.task import Prediction, Task
@@ -18,7 +18,7 @@ _BLUE, _ORANGE = "#0072b2", "#d55e00"
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Writes it whole or not at all; a number that is not finite becomes null."""
     aside = path.with_name(f"{path.name}.partial")
-    text = json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False)
+    text = to_json(content, indent=2)
     aside.write_text(text + "\n", encoding="utf-8")
     os.replace(aside, path)
 
@@ -153,13 +153,3 @@ def _save(figure: Any, path: Path) -> None:
     figure.savefig(aside, dpi=120, bbox_inches="tight")
     scoring_library("matplotlib.pyplot").close(figure)
     os.replace(aside, path)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _finite(part) for name, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(part) for part in value]
-    if isinstance(value, float) and value - value != 0:
-        return None
-    return value

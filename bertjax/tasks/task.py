@@ -1,6 +1,5 @@
 """What every supervised task is to the programs that train, use and score it."""
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
@@ -9,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from bertjax.objectives.losses import Total
+from bertjax.strict_json import to_json
 from bertjax.tasks.units import Layout, TokenSequence, Unit
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.types import TaskBatch
@@ -167,4 +167,4 @@ def write_records(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     """Writes JSON lines."""
     with path.open("w", encoding="utf-8") as lines:
         for record in records:
-            lines.write(json.dumps(record, ensure_ascii=False) + "\n")
+            lines.write(to_json(record) + "\n")

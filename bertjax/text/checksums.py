@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bertjax.errors import UserError
+from bertjax.strict_json import to_json
 
 STAMP_NAME = ".verified.json"
 # From so many bytes on, reading takes long enough to say so.
@@ -87,5 +88,5 @@ def _read_stamps(directory: Path) -> dict[str, list[Any]]:
 def _write_stamps(directory: Path, stamps: Mapping[str, list[Any]]) -> None:
     aside = directory / f"{STAMP_NAME}.{os.getpid()}"
     with contextlib.suppress(OSError):  # a directory that may only be read is checked every time
-        aside.write_text(json.dumps(stamps), encoding="utf-8")
+        aside.write_text(to_json(stamps), encoding="utf-8")
         os.replace(aside, directory / STAMP_NAME)

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from bertjax.errors import UserError
+from bertjax.strict_json import to_json
 from bertjax.text.checksums import STAMP_NAME, check_files, describe_file
 from bertjax.text.output import whole_directory
 
@@ -342,11 +343,11 @@ def write_card(
     card = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "fingerprint": hashlib.sha256(json.dumps(rows).encode()).hexdigest(),
+        "fingerprint": hashlib.sha256(to_json(rows).encode()).hexdigest(),
         **card,
         "files": described,
     }
-    text = json.dumps(card, indent=2, ensure_ascii=False) + "\n"
+    text = to_json(card, indent=2) + "\n"
     (directory / CARD_NAME).write_text(text, encoding="utf-8")
     return card
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bertjax.errors import UserError
+from bertjax.strict_json import to_json
 
 if TYPE_CHECKING:
     import tokenizers
@@ -95,7 +96,7 @@ class Tokenizer:
     @functools.cached_property
     def fingerprint(self) -> str:
         """sha256 of the tokenizer: two with the same one give the same ids for every text."""
-        text = json.dumps(self._json, sort_keys=True, ensure_ascii=False)
+        text = to_json(self._json, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     @functools.cached_property
@@ -226,7 +227,7 @@ class Tokenizer:
                 "strip_accents": normalizer["strip_accents"],
                 "tokenize_chinese_chars": normalizer["handle_chinese_chars"],
             }
-        text = json.dumps(config, indent=2) + "\n"
+        text = to_json(config, indent=2) + "\n"
         (directory / "tokenizer_config.json").write_text(text, encoding="utf-8")
         tokens = [self.token(id) or f"[unused{id}]" for id in range(self.vocab_size)]
         (directory / "vocab.txt").write_text("\n".join(tokens) + "\n", encoding="utf-8")

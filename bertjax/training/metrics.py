@@ -1,7 +1,6 @@
 """What a run tells of itself: metrics.jsonl, TensorBoard, a step's work, the machine's rate."""
 
 import json
-import math
 import os
 import statistics
 import time
@@ -14,6 +13,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from bertjax.config import BertConfig
+from bertjax.strict_json import to_json
 from bertjax.training.processes import is_first
 from bertjax.training.sharding import AXES
 
@@ -38,7 +38,7 @@ class MetricsWriter:
         if self._path.exists():
             kept = [line for line in read_metrics(self._path) if line["step"] <= first_step]
             aside = self._path.with_suffix(".partial")
-            aside.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+            aside.write_text("".join(to_json(line) + "\n" for line in kept), encoding="utf-8")
             os.replace(aside, self._path)
         self._file = self._path.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(directory / "tensorboard"), purge_step=first_step + 1)
@@ -52,8 +52,8 @@ class MetricsWriter:
         """
         if not self._writes:
             return
-        line = {"step": step, "split": split, **_finite(values), "timing": _finite(timing)}
-        self._file.write(json.dumps(line, allow_nan=False) + "\n")
+        line = {"step": step, "split": split, **values, "timing": dict(timing)}
+        self._file.write(to_json(line) + "\n")
         self._file.flush()
         for name, value in {**values, **timing}.items():
             self._board.add_scalar(f"{split}/{name}", value, step)
@@ -77,10 +77,6 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             break
     return lines
-
-
-def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
-    return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
 def count_matmul_flops(

@@ -2,7 +2,6 @@
 
 import contextlib
 import fcntl
-import json
 import os
 import socket
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from bertjax.errors import UserError
+from bertjax.strict_json import to_json
 from bertjax.training.checkpoint import CheckpointConfig, Checkpoints
 from bertjax.training.processes import is_first, on_first
 from bertjax.training.provenance import describe_environment
@@ -82,7 +82,7 @@ def write_provenance(run: Path, config_yaml: str, origin: Mapping[str, Any]) -> 
     about = {**origin, **describe_environment()}
     for name, text in (
         ("config.yaml", config_yaml),
-        ("run.json", json.dumps(about, indent=2) + "\n"),
+        ("run.json", to_json(about, indent=2) + "\n"),
     ):
         aside = run / f"{name}.partial"
         aside.write_text(text, encoding="utf-8")

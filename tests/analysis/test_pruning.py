@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+from saved import save
 from wired import CONFIG, HEAD, LAYER, make_wired_model
 
 from bertjax.analysis.importance import gates_without
@@ -252,6 +253,26 @@ def test_command_prunes_by_the_masked_lm_loss(bertjax_command, tmp_path):
     texts = encode_texts(whole.tokenizer, ["this is a cat", "they were all of us"], 17)
     measured = masked_language_objective(whole, texts).measure(whole.params)
     assert measured.loss == pytest.approx(report["after"]["loss"], rel=1e-5)
+
+
+def test_score_that_is_not_defined_is_null_in_json(bertjax_command, tmp_path):
+    model = save(tmp_path, "BertForSequenceClassification", id2label=("score",))
+    data = tmp_path / "data.csv"
+    data.write_text("text,label\nthe dog,0.5\n", encoding="utf-8")  # nothing correlates with it
+    output = tmp_path / "pruned"
+    code, out, err = bertjax_command(
+        *("prune", "--model", model, "--data", data, "--heads", "2", "--output", output, "--json")
+    )
+    assert code == 0, err
+    for text in (out, (output / "pruning.json").read_text()):
+        report = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+        assert report["before"]["score"] is report["after"]["score"] is None
+        assert report["random_heads"][0]["score"] is None
+        assert report["before"]["loss"] > 0
+    code, out, _ = bertjax_command(
+        *("prune", "--model", model, "--data", data, "--heads", "2", "--output", output)
+    )
+    assert (code, "nan" in out) == (0, False)
 
 
 def test_score_of_one_example_has_no_interval():
