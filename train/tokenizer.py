@@ -7,11 +7,15 @@ from collections.abc import Callable, Iterator
 from bertjax.config_parser import parse
 from bertjax.errors import UserError, program
 from bertjax.strict_json import to_json
-from bertjax.text.cleaning import CleaningConfig, clean
+from bertjax.text.cleaning import TextCleaningConfig, clean
 from bertjax.text.output import whole_directory
 from bertjax.text.readers import ReaderConfig, list_sources, read_documents
 from bertjax.text.tokenizer import TOKENIZER_FILES
-from bertjax.text.tokenizer_training import VocabularyConfig, train_tokenizer
+from bertjax.text.tokenizer_training import (
+    VocabularyConfig,
+    describe_normalization,
+    train_tokenizer,
+)
 from train.progress_bars import progress_bars
 
 DESCRIPTION = """Makes a tokenizer of raw text: tokenizer.json, tokenizer_config.json and
@@ -24,13 +28,13 @@ class TokenizerConfig(VocabularyConfig, ReaderConfig):
 
     Attributes:
         output: The directory to make.
-        cleaning: How text is cleaned; boilerplate_documents has no effect here.
+        cleaning: How text is cleaned.
         overwrite: Replace what stands at output; until the new one is whole it stays.
         json: Print the summary as JSON.
     """
 
     output: str
-    cleaning: CleaningConfig = dataclasses.field(default_factory=CleaningConfig)
+    cleaning: TextCleaningConfig = dataclasses.field(default_factory=TextCleaningConfig)
     overwrite: bool = False
     json: bool = False
 
@@ -51,10 +55,13 @@ def main() -> None:
         "output": config.output,
         "kind": config.kind,
         "vocab_size": tokenizer.vocab_size,
+        "lowercase": config.lowercase,
+        "strip_accents": config.strip_accents,
         "fingerprint": tokenizer.fingerprint,
         **counts,
     }
-    sys.stdout.write(to_json(summary, indent=2) + "\n" if config.json else _describe(summary))
+    text = to_json(summary, indent=2) + "\n" if config.json else _describe(summary, config)
+    sys.stdout.write(text)
 
 
 def _clean_texts(
@@ -83,9 +90,10 @@ def _clean_texts(
     report("training", 0, None)
 
 
-def _describe(summary: dict) -> str:
+def _describe(summary: dict, config: TokenizerConfig) -> str:
     return (
-        f"A {summary['kind']} vocabulary of {summary['vocab_size']:,} tokens from"
+        f"A {summary['kind']} vocabulary of {summary['vocab_size']:,} tokens"
+        f" ({describe_normalization(config)}) from"
         f" {summary['documents']:,} documents, {summary['characters']:,} characters.\n"
         f"It lies in {summary['output']}\n"
     )

@@ -20,8 +20,8 @@ from bertjax.errors import UserError
 
 
 @dataclasses.dataclass
-class CleaningConfig:
-    """How text is cleaned.
+class TextCleaningConfig:
+    """How a text is cleaned, whatever other texts there are.
 
     Attributes:
         fix_unicode: Mend mojibake, HTML entities, ligatures and the like by ftfy. Curly quotation
@@ -29,18 +29,30 @@ class CleaningConfig:
         normalization: The Unicode normal form of the text: NFC, NFKC (which also narrows full-width
             characters and turns 10³ into 103), or none.
         minimum_characters: Documents with fewer characters than this after cleaning are left out.
-        boilerplate_documents: A line that occurs in at least this many documents is boilerplate and
-            is removed everywhere; 0 keeps all lines.
     """
 
     fix_unicode: bool = True
     normalization: Literal["NFC", "NFKC", "none"] = "NFC"
     minimum_characters: int = 20
-    boilerplate_documents: int = 30
 
     def __post_init__(self) -> None:
         if self.minimum_characters < 0:
             raise UserError(f"minimum_characters={self.minimum_characters} must be at least 0")
+
+
+@dataclasses.dataclass
+class CleaningConfig(TextCleaningConfig):
+    """How a corpus is cleaned: each text, and then of what many of them have in common.
+
+    Attributes:
+        boilerplate_documents: A line that occurs in at least this many documents is boilerplate and
+            is removed everywhere; 0 keeps all lines.
+    """
+
+    boilerplate_documents: int = 30
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.boilerplate_documents < 0 or self.boilerplate_documents == 1:
             raise UserError(
                 f"boilerplate_documents={self.boilerplate_documents} must be 0 (off) or "
@@ -74,7 +86,7 @@ _ENTITY = re.compile(r"&#?\w{1,24};")
 _ONLY_FTFY_CAN_TELL = frozenset("ÂÃЂ")
 
 
-def clean(text: str, config: CleaningConfig) -> str:
+def clean(text: str, config: TextCleaningConfig) -> str:
     """The text mended, normalized, without control characters, with plain white space.
 
     Line by line: mended by ftfy, normalized; control characters and invisible format characters go
@@ -95,7 +107,7 @@ def clean(text: str, config: CleaningConfig) -> str:
     return _join_spaces(text, characters)
 
 
-def _clean_line(line: str, config: CleaningConfig) -> str:
+def _clean_line(line: str, config: TextCleaningConfig) -> str:
     """One line clean; it may have become several, or none."""
     for _ in range(_MAXIMUM_ROUNDS):
         characters = _characters(line)
@@ -158,7 +170,7 @@ def _characters(text: str) -> set[str]:
     return set(rest.decode("utf-8", "surrogatepass"))
 
 
-def _is_plain(text: str, characters: set[str], config: CleaningConfig) -> bool:
+def _is_plain(text: str, characters: set[str], config: TextCleaningConfig) -> bool:
     """Whether `_mend` changes no line of the text; False may also mean that only ftfy can tell.
 
     Args:

@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -272,9 +273,9 @@ class Tokenizer:
 def load_tokenizer(path: Path | str) -> Tokenizer:
     """Loads `tokenizer.json` or `vocab.txt`, or a directory with either (`tokenizer.json` first).
 
-    A `vocab.txt` is read as BERT's WordPiece. Whether it is lowercase is said by the
-    `tokenizer_config.json` beside it, and otherwise by the vocabulary: lowercase where no token
-    has a capital letter.
+    A `vocab.txt` is read as BERT's WordPiece. Whether it is lowercase and removes accents is said
+    by the `tokenizer_config.json` beside it, and otherwise by the vocabulary: lowercase where no
+    token has a capital letter, accents removed (as lowercase implies) where no token has any.
 
     Raises:
         UserError: no such file, a damaged one, or one without BERT's special tokens.
@@ -353,7 +354,8 @@ def _read_vocabulary(path: Path, text: str) -> "tokenizers.Tokenizer":
     if len(set(tokens)) < len(tokens):
         twice = next(token for number, token in enumerate(tokens) if token in tokens[:number])
         raise UserError(f"{path}: the token {twice!r} stands on two lines; ids must be unique")
-    lowercase, strip_accents = not any(map(_has_capital, tokens)), None
+    lowercase = not any(map(_has_capital, tokens))
+    strip_accents = False if any(map(_has_accent, tokens)) else None
     config = path.parent / "tokenizer_config.json"
     if config.is_file():
         try:
@@ -361,12 +363,17 @@ def _read_vocabulary(path: Path, text: str) -> "tokenizers.Tokenizer":
         except ValueError as error:
             raise UserError(f"{config}: damaged, not JSON ({error})") from None
         lowercase = values.get("do_lower_case", lowercase)
-        strip_accents = values.get("strip_accents")
+        strip_accents = values.get("strip_accents", strip_accents)
     return build_wordpiece(tokens, lowercase, strip_accents)
 
 
 def _has_capital(token: str) -> bool:
     return token != token.lower() and not re.fullmatch(r"\[[A-Z]+\d*\]", token)
+
+
+def _has_accent(token: str) -> bool:
+    """Whether BERT's removal of accents changes the token, so that it would never be used."""
+    return any(unicodedata.category(part) == "Mn" for part in unicodedata.normalize("NFD", token))
 
 
 def _words_are_alone(tokenizer: dict[str, Any]) -> bool:

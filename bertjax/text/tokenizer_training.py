@@ -31,17 +31,21 @@ class VocabularyConfig:
         kind: wordpiece (BERT's), bpe (byte-level, as in GPT-2), unigram (as in SentencePiece), word
             (whole words), character.
         vocab_size: Tokens in the vocabulary, special tokens included. Kinds word and character may
-            leave it out and take every word or character that is frequent enough.
-        lowercase: Turn all letters into small ones.
-        strip_accents: Remove accents from letters; null does so exactly when lowercase is true.
-        minimum_frequency: How often a word, character or pair of pieces must occur to be a token.
+            leave it out: word then takes every word that is frequent enough, and character as many
+            tokens as spell every character of the text.
+        lowercase: Turn all letters into small ones, as uncased BERT did; false makes a cased
+            tokenizer.
+        strip_accents: Remove accents from letters, so that año becomes ano and señora senora, as
+            uncased BERT did; they are kept unless this is true.
+        minimum_frequency: How often a word, character or pair of pieces must occur to be a token;
+            2 when not given, and 1 for kind character.
     """
 
     kind: Kind = "wordpiece"
     vocab_size: int | None = None
     lowercase: bool = True
-    strip_accents: bool | None = None
-    minimum_frequency: int = 2
+    strip_accents: bool = False
+    minimum_frequency: int | None = None
 
     def __post_init__(self) -> None:
         if self.vocab_size is None and self.kind in ("wordpiece", "bpe", "unigram"):
@@ -54,8 +58,16 @@ class VocabularyConfig:
                 f"vocab_size={self.vocab_size} must be at least {len(SPECIAL_TOKENS) + 2}:"
                 f" {len(SPECIAL_TOKENS)} special tokens and something to say"
             )
+        if self.minimum_frequency is None:
+            self.minimum_frequency = 1 if self.kind == "character" else 2
         if self.minimum_frequency < 1:
             raise UserError(f"minimum_frequency={self.minimum_frequency} must be at least 1")
+
+
+def describe_normalization(config: VocabularyConfig) -> str:
+    """What happens to the letters of a text, in words."""
+    case = "small letters only" if config.lowercase else "capital and small letters"
+    return f"{case}, accents {'removed' if config.strip_accents else 'kept'}"
 
 
 def train_tokenizer(texts: Iterable[str], config: VocabularyConfig) -> Tokenizer:
@@ -183,9 +195,22 @@ def _train_wordpiece(
 def _train_characters(
     words: Counter[str], template: "tokenizers.Tokenizer", config: VocabularyConfig
 ) -> "tokenizers.Tokenizer":
-    """WordPiece whose pieces are single characters: `c` begins a word, `##c` continues one."""
+    """WordPiece whose pieces are single characters: `c` begins a word, `##c` continues one.
+
+    A character of which there is one form has the other, too, unless it is always a word of its own
+    (punctuation, Chinese): else a text with a known character in a new place would be [UNK].
+    """
+    counts: Counter[str] = Counter()
+    for word, count in words.items():
+        for character in word:
+            counts[character] += count
+    symbols: list[str] = []
+    for character in _most_frequent(counts, config.minimum_frequency, None):
+        symbols.append(character)
+        if _joins_others(character, template):
+            symbols.append("##" + character)
     most = None if config.vocab_size is None else config.vocab_size - len(SPECIAL_TOKENS)
-    symbols = _frequent_symbols(words, config.minimum_frequency, most)
+    symbols = sorted(symbols[:most])
     return build_wordpiece([*SPECIAL_TOKENS, *symbols], config.lowercase, config.strip_accents)
 
 
@@ -302,17 +327,10 @@ def _repeated(words: Counter[str]) -> Iterator[str]:
         yield "\n".join(batch)
 
 
-def _symbols(word: str) -> list[str]:
-    """The characters of a word as WordPiece spells them: `w ##o ##r ##d`."""
-    return [word[0], *("##" + character for character in word[1:])]
-
-
-def _frequent_symbols(words: Counter[str], minimum: int, most: int | None) -> list[str]:
-    counts: Counter[str] = Counter()
-    for word, count in words.items():
-        for symbol in _symbols(word):
-            counts[symbol] += count
-    return sorted(_most_frequent(counts, minimum, most))
+def _joins_others(character: str, template: "tokenizers.Tokenizer") -> bool:
+    """Whether a character can stand within a word."""
+    text = template.normalizer.normalize_str(f"a{character}a")
+    return len(template.pre_tokenizer.pre_tokenize_str(text)) == 1
 
 
 def _most_frequent(counts: Counter[str], minimum: int, most: int | None) -> list[str]:

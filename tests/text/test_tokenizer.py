@@ -97,9 +97,57 @@ def test_vocabulary_file_alone_gives_the_same_ids(tmp_path, lowercase):
 def test_lowercase_and_accents_follow_the_options():
     cased = make("character", lowercase=False)
     assert cased.decode(cased.encode_batch(["The"])[0]) == "The"
-    accents = make("character", strip_accents=False)
-    assert accents.decode(accents.encode_batch(["Café"])[0]) == "café"
-    assert make("character").decode(make("character").encode_batch(["Café"])[0]) == "cafe"
+    bare = make("character", strip_accents=True)
+    assert bare.decode(bare.encode_batch(["Café"])[0]) == "cafe"
+    bare = make("character", lowercase=False, strip_accents=True)
+    assert bare.decode(bare.encode_batch(["Café"])[0]) == "Cafe"
+
+
+SPANISH = ["El año de la señora pasó; el AÑO, la SEÑORA y el camino pasaron. Ano es otra cosa."] * 4
+
+
+@pytest.mark.parametrize("lowercase", [True, False])
+@pytest.mark.parametrize(
+    "kind", {"wordpiece": 56, "bpe": 270, "unigram": 32, "word": None, "character": None}.items()
+)
+def test_accents_are_kept_unless_they_are_to_go(kind, lowercase):
+    name, size = kind
+    made = train_tokenizer(SPANISH, VocabularyConfig(name, size, lowercase))
+    for word in ("año", "señora", "pasó"):
+        assert made.decode(made.encode_batch([word])[0]) == word
+    stripped = train_tokenizer(
+        SPANISH, VocabularyConfig(name, size and size - 5, lowercase, strip_accents=True)
+    )
+    assert stripped.decode(stripped.encode_batch(["año"])[0]) == "ano"
+
+
+@pytest.mark.parametrize("lowercase", [True, False])
+@pytest.mark.parametrize("strip_accents", [True, False])
+def test_every_file_that_is_saved_says_the_same_of_case_and_accents(
+    tmp_path, lowercase, strip_accents
+):
+    config = VocabularyConfig("character", None, lowercase, strip_accents)
+    made = train_tokenizer(SPANISH, config)
+    made.save(tmp_path)
+    said = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    assert (said["do_lower_case"], said["strip_accents"]) == (lowercase, strip_accents)
+    text = "El AÑO pasó"
+    expected = made.encode_batch([text])[0].tolist()
+    assert made.unk_id not in expected
+    (tmp_path / "tokenizer.json").unlink()
+    assert load_tokenizer(tmp_path).encode_batch([text])[0].tolist() == expected
+    if lowercase or not strip_accents:  # capitals without accents can be read in two ways
+        (tmp_path / "tokenizer_config.json").unlink()
+        assert load_tokenizer(tmp_path).encode_batch([text])[0].tolist() == expected
+
+
+def test_character_vocabulary_spells_every_character_of_the_text_in_every_place():
+    made = train_tokenizer(["Abc, 中z. Only Once: ñ"], VocabularyConfig("character"))
+    assert made.unk_id not in made.encode_batch(["ñabc zb z中,ccñ yl"])[0]
+    letters, alone = set("abczonlyeñ"), set(",中.:")
+    assert made.vocab_size == 5 + 2 * len(letters) + len(alone)
+    with_room_for_ten = train_tokenizer(["aab bcdef " * 3], VocabularyConfig("character", 10))
+    assert with_room_for_ten.vocab_size == 10
 
 
 def test_continues_word_says_where_words_go_on(made):
