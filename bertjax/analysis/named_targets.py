@@ -171,17 +171,28 @@ def _span(whole: WholeModel, encoded: EncodedText, answer: str | None) -> list[N
 
 
 def _find_span(encoded: EncodedText, inside: np.ndarray, answer: str) -> tuple[int, int]:
-    """The tokens of the second text whose words are those of the answer."""
+    """The tokens of the second text that overlap the answer, white space and letter case aside.
+
+    Where it stands several times it is the first place at which it is whole words, if there is one.
+    """
     wanted = "".join(answer.split()).casefold()
-    words = encoded.word_ids[inside]
-    for first in np.unique(words):
-        spelt = ""
-        for last in range(first, words[-1] + 1):
-            spelt += encoded.words[last].casefold()
-            if spelt == wanted:
-                return int(inside[words == first][0]), int(inside[words == last][-1])
-            if not wanted.startswith(spelt):
-                break
+    spelt, owners, starts = "", [], [0]
+    for word in np.unique(encoded.word_ids[inside]):
+        tokens = inside[encoded.word_ids[inside] == word]
+        offsets, text = encoded.offsets[tokens], encoded.words[word]
+        # Some tokenizers count the space before a word as part of it.
+        begin = offsets[-1, 1] - len(text)
+        for place, letter in enumerate(text, start=begin):
+            of = tokens[(offsets[:, 0] <= place) & (place < offsets[:, 1])]
+            spelt += letter.casefold()
+            owners += [of] * len(letter.casefold())
+        starts.append(len(spelt))
+    places = [at for at in range(len(spelt)) if wanted and spelt.startswith(wanted, at)]
+    whole = [at for at in places if at in starts and at + len(wanted) in starts]
+    for at in [*whole, *places]:
+        overlapping = np.concatenate(owners[at : at + len(wanted)])
+        if len(overlapping):
+            return int(overlapping.min()), int(overlapping.max())
     raise UserError(f"--answer {answer}: these words do not stand in the second text")
 
 

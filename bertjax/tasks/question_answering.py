@@ -13,7 +13,7 @@ from bertjax.objectives.losses import Total
 from bertjax.strict_json import to_json
 from bertjax.tasks import squad
 from bertjax.tasks.resampling import Resampler
-from bertjax.tasks.squad import Question
+from bertjax.tasks.squad import Answer, Question
 from bertjax.tasks.task import Encoded, Prediction, frame, softmax
 from bertjax.tasks.units import Layout, Unit
 from bertjax.text.tokenizer import Tokenizer
@@ -43,13 +43,16 @@ class QuestionAnswering:
     """The answer to a question as a span of its context (`tasks.task.Task`).
 
     A context too long for the model is read in overlapping windows; the best span of all of them
-    counts. A span outside a window, and no answer at all, is the span of [CLS].
+    counts. The span of an answer is the tokens that overlap its characters. In a window without
+    all of it, as for no answer at all, the span is that of [CLS]; a question whose answer no window
+    holds whole is left out of training, so that it does not become one without an answer.
 
     Args:
         answerable: whether every question has an answer (SQuAD 1.1); otherwise (SQuAD 2.0) the
             prediction is empty where [CLS] scores higher than every span by more than `threshold`.
         threshold: see there.
-        stride: tokens from the start of a window to the start of the next.
+        stride: tokens from the start of a window to the start of the next, at most; of short
+            windows half their length.
 
     Source: Devlin et al. 2019, sections 4.2 and 4.3; google-research/bert `run_squad`.
     """
@@ -94,7 +97,9 @@ class QuestionAnswering:
         """
         questions = tokenizer.encode_batch([example.question for example in examples])
         contexts = tokenizer.encode_with_offsets([example.context for example in examples])
-        units, windowed, cut = [], 0, 0
+        units: list[Unit] = []
+        windowed = cut = widened = 0
+        unmapped, unheld = [], []
         for number, (example, question, (ids, offsets)) in enumerate(
             zip(examples, questions, contexts, strict=True)
         ):
@@ -112,12 +117,23 @@ class QuestionAnswering:
             bounds = cut_windows(len(ids), room, self._stride)
             windowed += len(bounds) > 1
             owners = own_tokens(len(ids), bounds)
+            found = (_find_span(example.context, answer, offsets) for answer in example.answers)
+            span = next(filter(None, found), None)
+            known = example.is_impossible or span is not None
+            if span is None and example.answers:
+                unmapped.append(example.question_id)
+            elif span and not any(start <= span.first and span.last < end for start, end in bounds):
+                known = False
+                unheld.append(example.question_id)
+            if training and not known:
+                continue
+            widened += span is not None and span.is_wider
             for window, (start, end) in enumerate(bounds):
                 sequence, _ = frame(tokenizer, question, ids[start:end], max_length)
-                span = _find_span(example, offsets[start:end])
                 first = len(question) + 2
-                label = (0, 0) if span is None else (first + span[0], first + span[1])
-                known = bool(example.answers) or example.is_impossible
+                label = (0, 0)
+                if span and start <= span.first and span.last < end:
+                    label = (first + span.first - start, first + span.last - start)
                 units.append(
                     Unit(
                         number,
@@ -135,6 +151,21 @@ class QuestionAnswering:
             notes.append(
                 f"{impossible:,} of {len(examples):,} questions have no answer, and this model"
                 " gives one to each (answerable in its config.json)"
+            )
+        left = "left out of training" if training else "not counted in the loss"
+        for ids_of, why in (
+            (unmapped, "no token of the model has a character of the answer"),
+            (unheld, f"no window of max_length={max_length} tokens holds the whole answer"),
+        ):
+            if ids_of:
+                notes.append(
+                    f"{left}, because {why}: {counted(len(ids_of), 'question')}, the first"
+                    f" {', '.join(ids_of[:3])}"
+                )
+        if widened:
+            notes.append(
+                f"{widened:,} of {len(examples):,} answers begin or end within a token;"
+                " the whole token is taken for the answer's"
             )
         if cut:
             notes.append(f"cut to {LONGEST_QUESTION} tokens: {counted(cut, 'question')}")
@@ -169,8 +200,10 @@ class QuestionAnswering:
 
     def _choose(self, example: Question, spans: Sequence["_Span"], nothing: float) -> Prediction:
         unlike: dict[str, _Span] = {}
-        for span in spans:
-            unlike.setdefault(example.context[span.start : span.end], span)
+        for one in spans:
+            span = _without_white_space(example.context, one)
+            if span.start < span.end:
+                unlike.setdefault(example.context[span.start : span.end], span)
             if len(unlike) == BEST:
                 break
         best = next(iter(unlike.values()), None)
@@ -258,15 +291,21 @@ class _Span(NamedTuple):
 
 
 def cut_windows(tokens: int, room: int, stride: int) -> list[tuple[int, int]]:
-    """First and past-the-last token of windows of at most `room` tokens that cover all of them."""
+    """First and past-the-last token of windows of at most `room` tokens that cover all of them.
+
+    Differs: google-research/bert lets windows of no more than `stride` tokens follow each other
+    without overlap, so that no window holds an answer across their border; here half of each is
+    in the next one, too.
+    """
     assert min(room, stride) > 0, (room, stride)
+    step = stride if stride < room else max(1, room // 2)
     bounds, start = [], 0
     while True:
         end = min(start + room, tokens)
         bounds.append((start, end))
         if end == tokens:
             return bounds
-        start += min(stride, room)
+        start += step
 
 
 def own_tokens(tokens: int, bounds: Sequence[tuple[int, int]]) -> Int[np.ndarray, " t"]:
@@ -282,16 +321,29 @@ def own_tokens(tokens: int, bounds: Sequence[tuple[int, int]]) -> Int[np.ndarray
     return context.argmax(axis=0)
 
 
-def _find_span(example: Question, offsets: Int[np.ndarray, "t 2"]) -> tuple[int, int] | None:
-    """First and last of these tokens that hold the first answer; None where it is not all there."""
-    if not example.answers or not len(offsets):
+class _TokenSpan(NamedTuple):
+    """First and last token of an answer, and whether they have letters that it has not."""
+
+    first: int
+    last: int
+    is_wider: bool
+
+
+def _find_span(context: str, answer: Answer, offsets: Int[np.ndarray, "t 2"]) -> _TokenSpan | None:
+    """The tokens that overlap the answer's characters; None where none does.
+
+    Source: google-research/bert `run_squad.convert_examples_to_features`.
+    """
+    start, end = answer.start, answer.start + len(answer.text)
+    inside = np.flatnonzero(
+        (offsets[:, 1] > start) & (offsets[:, 0] < end) & (offsets[:, 1] > offsets[:, 0])
+    )
+    if not len(inside):
         return None
-    start = example.answers[0].start
-    end = start + len(example.answers[0].text)
-    inside = np.flatnonzero((offsets[:, 1] > start) & (offsets[:, 0] < end))
-    if not len(inside) or offsets[inside[0], 0] > start or offsets[inside[-1], 1] < end:
-        return None
-    return int(inside[0]), int(inside[-1])
+    first, last = int(inside[0]), int(inside[-1])
+    # Some tokenizers count the space before a word as part of it.
+    more = context[offsets[first, 0] : start] + context[end : offsets[last, 1]]
+    return _TokenSpan(first, last, bool(more.strip()))
 
 
 def _best_spans(window: Window, output: Float[np.ndarray, "t 2"]) -> list[_Span]:
@@ -310,6 +362,13 @@ def _best_spans(window: Window, output: Float[np.ndarray, "t 2"]) -> list[_Span]
         for last in lasts
         if window.owned[first] and 0 <= last - first < LONGEST_ANSWER
     ]
+
+
+def _without_white_space(context: str, span: _Span) -> _Span:
+    """The span without the white space at its ends, which some tokenizers make part of a token."""
+    text = context[span.start : span.end]
+    start = span.end - len(text.lstrip())
+    return span._replace(start=start, end=max(start, span.start + len(text.rstrip())))
 
 
 def _question_of_line(number: int, line: str) -> Question:

@@ -26,7 +26,9 @@ _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 class Answer(NamedTuple):
-    """An answer that stands in the context: `context[start : start + len(text)] == text`."""
+    """An answer that stands in the context, without white space around it:
+    `context[start : start + len(text)] == text`.
+    """
 
     text: str
     start: int
@@ -90,7 +92,11 @@ class AnswerReport(NamedTuple):
         """What a user is to know of it: nothing, or a sentence for each kind."""
         kinds = (
             (self.repaired, "answers with a wrong offset were moved to the nearest place"),
-            (self.unusable, "answers that are not in their context are left out of training"),
+            (
+                self.unusable,
+                "answers that are not in their context, or nothing but white space, are left out"
+                " of training",
+            ),
         )
         return [
             f"{what}: {len(ids)} questions, the first {', '.join(ids[:3])}"
@@ -132,7 +138,10 @@ def read_questions(
             if labelled:
                 answers, impossible = _answers(place, entry)
                 found = [_locate(text, start, context) for text, start in answers]
-                if any(new and new != old for new, old in zip(found, answers, strict=True)):
+                if any(
+                    new and new.start != start + _margin(text)
+                    for new, (text, start) in zip(found, answers, strict=True)
+                ):
                     repaired[question.question_id] = None
                 if None in found or not (found or impossible):
                     unusable[question.question_id] = None
@@ -209,16 +218,20 @@ def _answers(place: str, entry: Mapping[str, Any]) -> tuple[list[tuple[str, int]
 
 
 def _locate(text: str, start: int, context: str) -> Answer | None:
-    """The answer where it stands: at its offset, else, without the white space around it, at the
-    nearest place that has its text.
+    """The answer without the white space around it, at its offset, else at the nearest place that
+    has its text.
     """
-    if text and start >= 0 and context.startswith(text, start):
-        return Answer(text, start)
-    bare = text.strip()
+    bare, start = text.strip(), start + _margin(text)
+    if bare and start >= 0 and context.startswith(bare, start):
+        return Answer(bare, start)
     if not bare or not (places := _occurrences(bare, context)):
         return None
-    start += text.index(bare)
     return Answer(bare, min(places, key=lambda place: abs(place - start)))
+
+
+def _margin(text: str) -> int:
+    """How many characters of white space the text begins with."""
+    return len(text) - len(text.lstrip())
 
 
 def _occurrences(text: str, context: str) -> list[int]:

@@ -106,6 +106,12 @@ def test_classes_spans_and_numbers_are_explained(models):
     assert (start.target.position, end.target.position) == best
     start, end = choose_targets(load_whole_model(path), encoded, answer="red Bird")
     assert (start.target.position, end.target.position) == (6, 7)
+    # As SQuAD's answers are read: the tokens that overlap its characters.
+    start, end = choose_targets(load_whole_model(path), encoded, answer=" ed  bir ")
+    assert (start.target.position, end.target.position) == (6, 7)
+    for answer in ("red cow", " "):
+        with pytest.raises(UserError, match="these words do not stand in the second text"):
+            choose_targets(load_whole_model(path), encoded, answer=answer)
     regression = models("BertForSequenceClassification", id2label=("score",))
     _, encoded = output_of(regression, "the dog")
     [one] = choose_targets(load_whole_model(regression), encoded)

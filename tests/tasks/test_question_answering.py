@@ -28,7 +28,9 @@ def test_windows_cover_all_tokens_and_overlap():
     assert cut_windows(8, 4, 3) == [(0, 4), (3, 7), (6, 8)]
     assert cut_windows(8, 8, 3) == [(0, 8)]
     assert cut_windows(0, 4, 3) == [(0, 0)]
-    assert cut_windows(5, 2, 9) == [(0, 2), (2, 4), (4, 5)]  # no token is skipped
+    assert cut_windows(3, 1, 9) == [(0, 1), (1, 2), (2, 3)]  # no token is skipped
+    # Short windows overlap, too: else none held an answer across their border.
+    assert cut_windows(6, 4, 9) == cut_windows(6, 4, 4) == [(0, 4), (2, 6)]
 
 
 def test_token_is_owned_by_the_window_with_most_context_around_it():
@@ -45,6 +47,98 @@ def test_label_is_the_answer_where_a_window_holds_it_and_cls_elsewhere(tokenizer
         first, last = unit.labels[0]
         ids = unit.sequences[0].token_ids[first : last + 1]
         assert [tokenizer.token(id) for id in ids] == ["e", "f"]
+
+
+def encode_answer(tokenizer, context, text, max_length=30, training=True):
+    """Tokens that are labelled as the answer `text` of the context, in each window, and notes."""
+    question = ask(text, context=context)
+    task = QuestionAnswering(answerable=False)
+    units, notes = task.encode([question], tokenizer, max_length, training=training)
+    told = []
+    for unit in units:
+        first, last = unit.labels[0]
+        ids = unit.sequences[0].token_ids[first : last + 1]
+        told.append([tokenizer.token(id) for id in ids] if last else [])
+    return told, notes
+
+
+@pytest.mark.parametrize(
+    ("context", "answer", "tokens"),
+    [
+        ("a b  c d", " b  ", ["b"]),
+        ("a b  c d", "b  c", ["b", "c"]),
+        ("a b\u200b c", "b\u200b", ["b"]),  # the tokenizer throws zero-width characters away
+        ("a \u200bb c", "\u200bb", ["b"]),
+        ("A É c", "É", ["e"]),  # lower case, without its accent
+        ("a e\u0301 c", "e\u0301", ["e"]),
+        ("a e\u0301 c", "e", ["e"]),
+    ],
+)
+def test_answer_is_the_tokens_that_overlap_its_characters(tokenizer, context, answer, tokens):
+    assert encode_answer(tokenizer, context, answer) == ([tokens], [])
+
+
+def test_answer_that_begins_or_ends_within_a_token_is_the_whole_token_and_told(tokenizer):
+    told, notes = encode_answer(tokenizer, "a what c", "ha")
+    assert told == [["what"]]
+    assert notes == [
+        "1 of 1 answers begin or end within a token; the whole token is taken for the answer's"
+    ]
+
+
+def test_answer_without_a_token_is_left_out_and_told_and_never_no_answer(tokenizer):
+    told, notes = encode_answer(tokenizer, "a \u200b c", "\u200b")
+    assert told == []
+    assert notes == [
+        "left out of training, because no token of the model has a character of the answer:"
+        " 1 question, the first q"
+    ]
+    question = ask("\u200b", context="a \u200b c")
+    [unit] = QuestionAnswering(False).encode([question], tokenizer, 30, training=False).units
+    assert unit.weights.tolist() == [0]
+
+
+def test_answer_that_no_window_holds_whole_is_left_out_and_told(tokenizer):
+    told, notes = encode_answer(tokenizer, CONTEXT, "b c d e f", max_length=9)
+    assert told == []
+    assert notes[1] == (
+        "left out of training, because no window of max_length=9 tokens holds the whole answer:"
+        " 1 question, the first q"
+    )
+    # One that some window holds is none in the others, as in BERT.
+    assert encode_answer(tokenizer, CONTEXT, "d e", max_length=9)[0] == [[], ["d", "e"], []]
+
+
+def test_later_answer_counts_where_the_first_has_no_token(tokenizer):
+    context = "a \u200b c"
+    question = ask("\u200b", context=context)._replace(
+        answers=(Answer("\u200b", 2), Answer("c", 4))
+    )
+    [unit] = QuestionAnswering(False).encode([question], tokenizer, 30, training=True).units
+    assert unit.labels.tolist() == [[5, 5]]
+
+
+def test_white_space_within_tokens_is_no_part_of_a_given_answer():
+    """Byte-level tokens have the space before them."""
+    import tokenizers
+    from tokenizers import models, pre_tokenizers, processors
+
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "Ġb", "Ġc", "Ġ"]
+    library = tokenizers.Tokenizer(
+        models.WordLevel({token: n for n, token in enumerate(vocabulary)}, unk_token="[UNK]")
+    )
+    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    library.post_processor = processors.ByteLevel(trim_offsets=False)
+    tokenizer = Tokenizer(library)
+    context = "a b c"
+    told, notes = encode_answer(tokenizer, context, "b")
+    assert (told, notes) == ([["Ġb"]], [])
+    question = ask("b", context=context)
+    task = QuestionAnswering(True)
+    units = task.encode([question], tokenizer, 30, training=False).units
+    first = int(units[0].labels[0, 0])
+    [prediction] = task.decode([question], units, [say(units[0], first, first, 1)])
+    assert (prediction["answer"], prediction["start"], prediction["end"]) == ("b", 2, 3)
 
 
 def test_question_without_a_usable_answer_is_not_learned_from(tokenizer):

@@ -89,9 +89,7 @@ def test_question_has_its_title_and_place(read):
         (("cat", -1), ("cat", 4)),
         ((" cat;\n", 14), ("cat;", 14)),
         ((" cat;\n", 0), ("cat;", 14)),
-        ((" cat ", 13), ("cat", 14)),
         ((".", -1), (".", 36)),
-        (("The cat ", 0), ("The cat ", 0)),
         (("\n\n\n\n\ncat", 5), ("cat", 14)),  # 10 is nearer to 14 than to 4
     ],
 )
@@ -100,6 +98,27 @@ def test_answer_goes_to_the_nearest_place_that_has_its_text(read, given, found):
     assert question.answers == (found,)
     assert report.repaired == (() if given == found else ("q0",))
     assert question.gold_texts == (given[0],)
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        (("The cat ", 0), ("The cat", 0)),
+        ((" cat ", 13), ("cat", 14)),
+        (("\u00a0cow\u3000", 37), ("cow", 38)),
+    ],
+)
+def test_white_space_around_an_answer_is_no_part_of_it_and_nothing_to_tell(read, given, found):
+    (question,), report = read(answers(given), context=f"{CONTEXT}\u00a0cow\u3000")
+    assert question.answers == (found,)
+    assert question.gold_texts == (given[0],)
+    assert report == ((), ())
+
+
+def test_answer_of_white_space_alone_is_reported_and_no_answer_that_is_none(read):
+    (question,), report = read(answers((" ", 3)))
+    assert (question.answers, question.is_impossible) == ((), False)
+    assert report.unusable == ("q0",)
 
 
 def test_answer_that_is_not_in_its_context_is_reported_and_never_learned_from(read):
@@ -111,8 +130,8 @@ def test_answer_that_is_not_in_its_context_is_reported_and_never_learned_from(re
     assert not any(q.is_impossible for q in questions)
     assert report == ((), ("q0", "q1", "q2"))
     assert report.sentences() == [
-        "answers that are not in their context are left out of training: 3 questions, "
-        "the first q0, q1, q2"
+        "answers that are not in their context, or nothing but white space, are left out of "
+        "training: 3 questions, the first q0, q1, q2"
     ]
 
 
