@@ -290,8 +290,10 @@ def finetune(config: FinetuneConfig, data: TaskData) -> int:
         "packing_efficiency": batches.efficiency,
     }
     del state
-    results = leave_results(run, config, data, inference, facts, metrics)
+    results, notes = leave_results(run, config, data, inference, facts, metrics)
     metrics.close()
+    for note in notes:
+        progress.say(note)
     test = single_scores(results.get("test", {}))
     count = facts["compilations_after_first_epoch"]
     compiled = "" if count is None else f"{count} compilations after the first epoch, "

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,10 @@ import yaml
 from bertjax.config_parser import to_yaml
 from bertjax.interop.huggingface import load_model_directory
 from bertjax.model import bert
+from bertjax.pictures import Panel, draw_confusion_matrix, draw_panels, series_of
 from bertjax.tasks.inference import Inference
 from bertjax.tasks.reading import TaskData
-from bertjax.tasks.results import (
-    draw_confusion_matrix,
-    draw_curves,
-    make_model_card,
-    write_json,
-    write_predictions,
-)
+from bertjax.tasks.results import make_model_card, write_json, write_predictions
 from bertjax.tasks.scoring import predict_examples, single_scores
 from bertjax.text.tokenizer import load_tokenizer
 from bertjax.training.metrics import MetricsWriter, read_metrics
@@ -37,11 +32,12 @@ def leave_results(
     trained: Inference,
     facts: dict[str, Any],
     metrics: MetricsWriter,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], list[str]]:
     """Scores the best model on validation and test, and writes all that a run leaves.
 
-    That is `predictions/` of the test split, `curves.png`, `confusion_matrix.png`, the model card,
-    and last of all `eval_results.json`, which says that the run is finished.
+    That is `predictions/` of the test split, the model card, `eval_results.json`, which says that
+    the run is finished, and after all figures their pictures, `curves.png` and
+    `confusion_matrix.png`.
 
     Args:
         run: its directory, with the best model in `model/`.
@@ -52,7 +48,7 @@ def leave_results(
         metrics: gets the line of the test.
 
     Returns:
-        The facts and the scores of both splits.
+        The facts with the scores of both splits, and a note for each picture that is not there.
     """
     task, results = data.task, dict(facts)
     saved = load_model_directory(run / "model")
@@ -71,16 +67,38 @@ def leave_results(
         timing = {"seconds": predicted.seconds}
         metrics.write(facts["steps"], "test", single_scores(results["test"]), timing)
         write_predictions(run / "predictions", task, data.test, predicted.predictions)
-    draw_curves(run / "curves.png", read_metrics(run / "metrics.jsonl"), facts["score"])
-    matrix = results.get("test", {}).get("confusion_matrix")
-    if isinstance(matrix, list):  # with several labels an example, each has one of its own
-        draw_confusion_matrix(run / "confusion_matrix.png", matrix, saved.config.id2label)
     card = make_model_card(
         task, results, to_yaml(config), data.describe(config.data), config.model.init
     )
     (run / "model" / "README.md").write_text(card, encoding="utf-8")
     write_json(run / "eval_results.json", results)
-    return results
+    notes = draw_curves(run / "curves.png", read_metrics(run / "metrics.jsonl"), facts["score"])
+    matrix = results.get("test", {}).get("confusion_matrix")
+    if isinstance(matrix, list):  # with several labels an example, each has one of its own
+        path = run / "confusion_matrix.png"
+        notes += draw_confusion_matrix(path, matrix, saved.config.id2label)
+    return results, notes
+
+
+def draw_curves(path: Path, lines: Sequence[Mapping[str, Any]], score: str) -> list[str]:
+    """Draws the loss of training and validation over steps, and the score below them.
+
+    Args:
+        path: of the picture.
+        lines: of metrics.jsonl.
+        score: the one that chose the checkpoint.
+
+    Returns:
+        As `pictures.draw_picture`.
+    """
+    train, validation = (
+        [line for line in lines if line["split"] == split] for split in ("train", "validation")
+    )
+    losses = [series_of(train, "loss", "train"), series_of(validation, "loss", "validation")]
+    panels = [Panel("loss", losses)]
+    if score != "loss":
+        panels.append(Panel(f"validation {score}", [series_of(validation, score)]))
+    return draw_panels(path, [*panels, Panel("learning rate", [series_of(train, "learning_rate")])])
 
 
 def examples_per_second(run: Path, examples_a_step: float, steps: int, seconds: float) -> float:

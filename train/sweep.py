@@ -332,7 +332,7 @@ def _report(
     elif is_over:
         print_table(ranked, score.name)
     for note in notes:
-        print(f"no {note}", file=sys.stderr)
+        print(note, file=sys.stderr)
     if best and is_over:
         print(
             f"results    {study.directory / 'results.csv'}\nbest       {path}\n"

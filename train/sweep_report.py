@@ -1,10 +1,10 @@
 """What a sweep leaves: its table, results.csv, results.jsonl, best.yaml and three figures."""
 
 import csv
+import functools
 import io
 import json
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.table import Table
 
+from bertjax.pictures import draw_picture
 from bertjax.strict_json import to_json
 from bertjax.training.progress import describe_duration
 
@@ -141,7 +142,7 @@ def draw_figures(directory: Path, study: optuna.Study, score: str) -> list[str]:
     """
     import matplotlib
 
-    matplotlib.use("agg")
+    matplotlib.use("agg")  # optuna draws with pyplot
     from matplotlib import pyplot
 
     judged = _with_pruned_as_complete(study)
@@ -154,19 +155,10 @@ def draw_figures(directory: Path, study: optuna.Study, score: str) -> list[str]:
     ):
         if varied < least:
             few = "1 trial with a score" if least == 1 else f"{least} different trials with scores"
-            notes.append(f"{name}.png: it needs {few}")
+            notes.append(f"no {name}.png: it needs {few}")
             continue
-        with warnings.catch_warnings(), pyplot.rc_context():
-            warnings.simplefilter("ignore")  # the drawings have been called experimental for years
-            try:
-                figure = draw(shown, score)
-            except (ValueError, RuntimeError) as error:  # for instance: all scores are the same
-                notes.append(f"{name}.png: {' '.join(str(error).split())}")
-                continue
-            aside = directory / f"{name}.partial.png"
-            figure.savefig(aside, dpi=150, bbox_inches="tight")
-            pyplot.close(figure)
-            os.replace(aside, directory / f"{name}.png")
+        notes += draw_picture(directory / f"{name}.png", functools.partial(draw, shown, score))
+    pyplot.close("all")
     return notes
 
 
@@ -216,8 +208,10 @@ def _draw_parallel_coordinates(study: optuna.Study, score: str) -> "Figure":
     from matplotlib.ticker import NullLocator
     from optuna.visualization.matplotlib import plot_parallel_coordinate
 
-    axes = plot_parallel_coordinate(study, target_name=score)
-    figure, names = axes.figure, sorted({name for trial in study.trials for name in trial.params})
+    values = {name: {trial.params.get(name) for trial in study.trials} for name in _names_of(study)}
+    names = [name for name, tried in values.items() if len(tried) > 1]
+    axes = plot_parallel_coordinate(study, names, target_name=score)
+    figure = axes.figure
     figure.set_size_inches(3 + 1.9 * len(names), 5)
     # Full names, and no lines that are as white as the paper.
     axes.set_xticks(range(len(names) + 1), [score, *names], rotation=20, ha="right")
@@ -233,3 +227,7 @@ def _draw_parallel_coordinates(study: optuna.Study, score: str) -> "Figure":
         for label in one.get_yticklabels():  # lines run below them
             label.set_bbox({"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.5})
     return figure
+
+
+def _names_of(study: optuna.Study) -> list[str]:
+    return sorted({name for trial in study.trials for name in trial.params})

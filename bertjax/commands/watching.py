@@ -28,7 +28,7 @@ def watch(options: argparse.Namespace) -> None:
     Raises:
         UserError: the table has scores on other data.
     """
-    from bertjax.tasks.results import draw_lines
+    from bertjax.pictures import draw_table_of_lines
     from bertjax.training.metrics import read_metrics
     from bertjax.training.watching import finished_steps, is_finished, read_saved_model
 
@@ -41,6 +41,7 @@ def watch(options: argparse.Namespace) -> None:
             " move the table away"
         )
     score: Scorer | None = None
+    told: set[str] = set()
     print(f"watching {run}; Ctrl-C ends it", file=sys.stderr)
     while True:
         over = is_finished(run)  # looked at before the checkpoints, so that none is missed
@@ -57,7 +58,11 @@ def watch(options: argparse.Namespace) -> None:
                 table.write(to_json(line) + "\n")
             shown = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
             print(to_json(line) if options.json else f"step {step}: {shown}", flush=True)
-            draw_lines(run / PLOT_NAME, lines, list(scores))
+            notes = draw_table_of_lines(run / PLOT_NAME, lines, list(scores))
+            if set(notes) != told:
+                told = set(notes)
+                for note in notes:
+                    print(note, file=sys.stderr)
         if over:
             return
         time.sleep(options.interval)
