@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bertjax.errors import UserError
+from bertjax.strict_json import to_json
 
 HIDDEN_ACTIVATIONS = ("gelu", "gelu_new", "relu", "silu")
 
@@ -237,13 +238,26 @@ def _read_labels(values: Mapping[str, Any]) -> tuple[str, ...]:
         return tuple(f"LABEL_{label}" for label in range(number))
     if not isinstance(labels, Mapping):
         raise UserError(f"id2label={labels!r} must be an object from numbers to labels")
+    by_number = {str(number): label for number, label in labels.items()}
     numbers = [str(number) for number in range(len(labels))]
-    if sorted(labels) != sorted(numbers) or not all(isinstance(x, str) for x in labels.values()):
+    if sorted(by_number) != sorted(numbers):
         raise UserError(
             f"id2label={dict(labels)!r} must have the numbers 0 ... {len(labels) - 1} as its keys,"
             " each with a label"
         )
-    return tuple(labels[number] for number in numbers)
+    return tuple(_read_label(number, by_number[number]) for number in numbers)
+
+
+def _read_label(number: str, label: Any) -> str:
+    """The name of a label; of a number or truth value, which some tools write, as of the labels of
+    data: 1 for 1.0, true.
+    """
+    if isinstance(label, str):
+        return label
+    if isinstance(label, int | float):
+        whole = isinstance(label, float) and label.is_integer()
+        return to_json(int(label) if whole else label)
+    raise UserError(f"id2label: the label of {number} is {label!r}; it must be text or a number")
 
 
 def _say_what_it_is(directory: Path) -> str:

@@ -123,6 +123,9 @@ def test_labels_go_through_json_in_the_order_of_their_numbers(tmp_path):
         ({"num_labels": 3}, ("LABEL_0", "LABEL_1", "LABEL_2")),
         ({"num_labels": 1, "id2label": None}, ("LABEL_0",)),
         ({"num_labels": 7, "id2label": {"0": "yes", "1": "no"}}, ("yes", "no")),
+        ({"id2label": {"0": 1, "1": 2.0, "2": 2.5}}, ("1", "2", "2.5")),
+        ({"id2label": {"0": False, "1": True}}, ("false", "true")),
+        ({"id2label": {1: "b", 0: "a"}}, ("a", "b")),
     ],
 )
 def test_labels_are_read_from_either_field(values, labels):
@@ -145,7 +148,8 @@ def test_meaning_of_labels_is_inferred_where_it_is_not_said(labels, problem_type
     ("values", "message"),
     [
         ({"id2label": {"0": "a", "2": "b"}}, r"must have the numbers 0 ... 1 as its keys"),
-        ({"id2label": {"0": "a", "1": None}}, r"must have the numbers"),
+        ({"id2label": {"0": "a", "1": None}}, r"the label of 1 is None; it must be text or a num"),
+        ({"id2label": {"0": 1, "1": "1"}}, r"id2label=\['1', '1'\] must be labels, each once"),
         ({"id2label": ["a", "b"]}, r"must be an object from numbers to labels"),
         ({"id2label": {"0": "a", "1": "a"}}, r"id2label=\['a', 'a'\] must be labels, each once"),
         ({"num_labels": 0}, r"num_labels=0 must be a whole number of at least 1"),

@@ -137,7 +137,11 @@ def read_treebank(
             if words:
                 sentences.append(_make_sentence(source.name, words))
             elif rows:
-                raise UserError(f"{rows[0].place}: a sentence without a word")
+                number = "".join(map(str, rows[0].id))
+                raise UserError(
+                    f"{rows[0].place}: a sentence without a word, only the row {number}; give it"
+                    " the rows of its words, or take it out"
+                )
     if not sentences:
         raise UserError(f"{', '.join(names)}: no sentences; is it CoNLL-U?")
     return Treebank(tuple(sentences), counts["-"], counts["."])

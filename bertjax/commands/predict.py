@@ -52,8 +52,8 @@ def run(options: argparse.Namespace) -> None:
 
     if options.input == ["-"]:
         prompt = "a text a line, the two of a pair parted by a tab"
-        lines = list(read_lines(prompt, keep_empty=True))
-        texts = list(filter(None, lines))
+        lines = list(read_lines(prompt, keep_empty=True, as_given=True))
+        texts = [line for line in lines if line.strip()]
         if empty := len(lines) - len(texts):
             print(
                 f"standard input: {empty:,} of {len(lines):,} lines are empty and are passed over",

@@ -48,26 +48,27 @@ def check_output(name: str, folder: bool = False) -> None:
         raise UserError(f"--output {name}: {first} may not be written to; name another place")
 
 
-def read_lines(prompt: str, keep_empty: bool = False) -> Iterator[str]:
+def read_lines(prompt: str, keep_empty: bool = False, as_given: bool = False) -> Iterator[str]:
     """The lines of standard input without white space around them; a terminal is shown the prompt.
 
     Args:
         prompt: what to type.
         keep_empty: whether lines count that have nothing else.
+        as_given: whether the white space stays, but for the line's end.
     """
     if sys.stdin.isatty():
         print(f"{prompt}; end with Ctrl-D", file=sys.stderr)
     for number, line in enumerate(sys.stdin.buffer, start=1):
         try:
-            text = line.decode("utf-8").strip()
+            text = line.decode("utf-8")
         except UnicodeDecodeError as error:
             raise UserError(
                 f"standard input, line {number}: not UTF-8 (byte 0x{line[error.start]:02x} at"
                 f" column {error.start + 1}); convert it, for instance with"
                 " `iconv -f latin1 -t utf8`"
             ) from None
-        if text or keep_empty:
-            yield text
+        if text.strip() or keep_empty:
+            yield text.rstrip("\r\n") if as_given else text.strip()
 
 
 def texts_or_lines(texts: Sequence[str], prompt: str) -> list[str]:

@@ -173,6 +173,11 @@ def _read_columns(source: Source, config: TaggedConfig, labelled: bool) -> Itera
     for block in blocks:
         # A range is a word of several tokens, which have rows of their own.
         rows = [row for row in block.rows if not (counted and _RANGE.fullmatch(row.cells[0]))]
+        if not rows:
+            raise UserError(
+                f"{source.name}:{block.rows[0].line}: a sentence without a word, only the row"
+                f" {block.rows[0].cells[0]}; give it the rows of its words, or take it out"
+            )
         places = [f"{source.name}:{row.line}" for row in rows]
         sentence = _sentence(
             places[0],
@@ -335,9 +340,11 @@ def _align(tokens: Sequence[str], text: str) -> tuple[tuple[int, int], ...] | No
     return None if text[position:].strip() else tuple(offsets)
 
 
-def sentence_of_words(place: str, words: Sequence[str]) -> TaggedSentence:
-    """A sentence without tags, of words with a blank between them."""
-    return _sentence(place, words, None, None)
+def sentence_of_line(place: str, line: str) -> TaggedSentence:
+    """A sentence without tags, of words with white space between them; its text is the line."""
+    words = list(re.finditer(r"\S+", line))
+    offsets = tuple(word.span() for word in words)
+    return TaggedSentence(place, tuple(word[0] for word in words), None, line, offsets)
 
 
 def check_tags(

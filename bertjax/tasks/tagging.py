@@ -65,9 +65,11 @@ class Tagging:
         return {"id2label": self.labels, "problem_type": None}
 
     def examples_of_lines(self, lines: Sequence[str]) -> list[TaggedSentence]:
-        """A sentence a line, words parted by white space."""
+        """A sentence a line, words separated by white space; offsets count the line's characters,
+        white space at its ends included.
+        """
         return [
-            conll.sentence_of_words(f"standard input, line {number}", line.split())
+            conll.sentence_of_line(f"standard input, line {number}", line)
             for number, line in enumerate(lines, start=1)
         ]
 

@@ -15,7 +15,7 @@ from bertjax.text.tokenizer import Tokenizer
 
 def text_examples(lines: Sequence[str]) -> list[TextExample]:
     """A text a line, or two texts parted by a tab; no labels."""
-    parted = [line.partition("\t") for line in lines]
+    parted = [line.strip().partition("\t") for line in lines]
     return [
         TextExample(f"standard input, line {number}", first, second if tab else None, None)
         for number, (first, tab, second) in enumerate(parted, start=1)

@@ -27,7 +27,7 @@ from bertjax.errors import UserError
 from bertjax.model.bert import BertForMultipleChoice, BertForTokenClassification
 from bertjax.tasks.choice_questions import ChoiceQuestion
 from bertjax.tasks.classification import Classification
-from bertjax.tasks.conll import sentence_of_words
+from bertjax.tasks.conll import sentence_of_line
 from bertjax.tasks.inference import Inference
 from bertjax.tasks.labelled import TextExample
 from bertjax.tasks.multiple_choice import MultipleChoice
@@ -141,7 +141,7 @@ def test_loss_is_that_of_the_masked_tokens(tiny, texts):
 
 def make_tagging(wired):
     sentences = [
-        sentence_of_words(f"f:{i}", text.split())._replace(tags=tuple(tags.split()))
+        sentence_of_line(f"f:{i}", text)._replace(tags=tuple(tags.split()))
         for i, (text, tags) in enumerate(
             [("a b c", "X Y X"), ("red d", "Y Y"), ("e f g h i j k a b", "X X Y Y X X Y Y X")]
         )

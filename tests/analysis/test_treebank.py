@@ -81,7 +81,10 @@ def test_gzip_and_several_files_are_read(tmp_path):
         (row(1, 0) + row(2, 0), r"bank\.conllu:2: 2 words with head 0; a tree has one root"),
         (row(1, 2) + row(2, 1), r"bank\.conllu:1: 0 words with head 0"),
         (row(1, 0) + row(2, 3) + row(3, 2), r"bank\.conllu:2: word 2 never comes to the root"),
-        ("1-2\tab" + "\t_" * 8 + "\n", r"bank\.conllu:1: a sentence without a word"),
+        (
+            "1-2\tab" + "\t_" * 8 + "\n",
+            r"bank\.conllu:1: a sentence without a word, only the row 1-2; give",
+        ),
         ("# only a comment\n", "no sentences; is it CoNLL-U"),
     ],
 )

@@ -190,6 +190,11 @@ WRONG_COLUMNS = {
     "marked": ("a\tX\nb\tB-X\nc\tX\nd\tO\n", {}, r"f\.conll:2: the tags 'B-X' and 'X' are of"),
     "ends": ("a\tE-X\nb\tS-X\n\nd\tO\nc\tL-X\n", {}, r"f\.conll:5: the prefixes .* are of BIOES"),
     "none": ("# text = a\n\n\t\n", {}, r"f\.conll: no sentences"),
+    "range": (
+        "1\ta\tO\n\n# text = du\n1-2\tdu\t_\n",
+        {},
+        r"f\.conll:4: a sentence without a word, only the row 1-2; give it the rows",
+    ),
 }
 
 

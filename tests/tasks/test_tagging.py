@@ -34,15 +34,19 @@ def test_labels_stand_at_the_first_token_of_each_word(tokenizer):
 
 
 def test_words_of_a_line_are_tagged_as_spans_of_it(tokenizer):
-    examples = TASK.examples_of_lines(["greenish red  in paris", "in"])
+    line = "  greenish red\u3000in\t paris "
+    examples = TASK.examples_of_lines([line, "in"])
     units = TASK.encode(examples, tokenizer, 9, training=False).units
     assert sum(unit.weights.sum() for unit in units) == 0
     outputs = [say(("B-X", "I-X", "O", "I-X"), units[0]), say(("O",), units[1])]
     first, second = TASK.decode(examples, units, outputs)
     assert first["tags"] == ["B-X", "I-X", "O", "I-X"]
     assert first["entities"] == [
-        {"type": "X", "start": 0, "end": 12, "text": "greenish red"},
-        {"type": "X", "start": 16, "end": 21, "text": "paris"},
+        {"type": "X", "start": 2, "end": 14, "text": "greenish red"},
+        {"type": "X", "start": 19, "end": 24, "text": "paris"},
+    ]
+    assert [line[one["start"] : one["end"]] for one in first["entities"]] == [
+        one["text"] for one in first["entities"]
     ]
     assert (second["tags"], second["entities"]) == (["O"], [])
 

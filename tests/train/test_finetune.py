@@ -406,6 +406,10 @@ def test_every_task_learns_and_predicts(
         "evaluate", "--model", model, "--data", tmp_path / name, "--resamples", "3", "--json"
     )
     assert json.loads(out)["scores"][score] == pytest.approx(results["validation"][score])
+    if task == "tokens":  # offsets are of the line as it was given
+        code, out, _ = bertjax_command("predict", "--model", model, stdin=b"  in \this  a \r\n")
+        found = json.loads(out)["entities"]
+        assert found == [{"type": "X", "start": 6, "end": 9, "text": "his"}]
 
 
 # ------------------------------------------------------------------------------ options
