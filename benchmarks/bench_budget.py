@@ -28,12 +28,13 @@ import jax
 import numpy as np
 
 from bertjax.config import SIZES
-from bertjax.errors import UserError, program
+from bertjax.errors import UserError
 from bertjax.huge_pages import restart_with_huge_pages
 from bertjax.interop.huggingface import load_model_directory, save_model_directory
 from bertjax.model.bert import BertForPreTraining
 from bertjax.objectives.masking import SHARE_MASK_TOKEN, SHARE_RANDOM_TOKEN, Vocabulary
 from bertjax.pretraining import ModelConfig
+from bertjax.program.entry import program
 from bertjax.text.rows import PreparedDirectory, open_prepared
 from bertjax.text.tokenizer import load_tokenizer
 from bertjax.training.evaluation import EvaluationConfig, make_evaluation

@@ -25,8 +25,9 @@ from typing import Any
 import numpy as np
 
 from bertjax.config_parser import parse
-from bertjax.errors import UserError, program
+from bertjax.errors import UserError
 from bertjax.huge_pages import restart_with_huge_pages
+from bertjax.program.entry import program
 from bertjax.tasks.reading import TaskData, read_task_data
 from bertjax.tasks.scoring import single_scores
 from bertjax.tasks.units import Unit

@@ -27,9 +27,10 @@ from bertjax.analysis.patterns import classify_heads, measure_patterns, patterns
 from bertjax.analysis.redundancy import measure_redundancy, sum_divergences_blockwise
 from bertjax.analysis.targets import TokenMarks
 from bertjax.config import BertConfig
-from bertjax.errors import UserError, program
+from bertjax.errors import UserError
 from bertjax.kernels.blockwise import BLOCK
 from bertjax.model.bert import BertModel
+from bertjax.program.entry import program
 
 LENGTHS = (512, 1024, 2048, 4096)
 MEBIBYTE = 1 << 20

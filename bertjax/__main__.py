@@ -2,7 +2,7 @@
 
 import sys
 
-from bertjax.huge_pages import restart_with_huge_pages
+from bertjax.program.entry import begin
 
 # Commands that compute for minutes, in buffers as large as training's.
 LONG = ("analyze", "bench")
@@ -10,8 +10,7 @@ LONG = ("analyze", "bench")
 
 def main() -> None:
     """Starts the command, those that compute for long with huge pages."""
-    if sys.argv[1:2] and sys.argv[1] in LONG:
-        restart_with_huge_pages()
+    begin(huge_pages=sys.argv[1:2] != [] and sys.argv[1] in LONG)
     from bertjax import cli
 
     cli.main()

@@ -23,7 +23,7 @@ from bertjax.commands import (
     what_if,
 )
 from bertjax.compiled_programs import keep_compiled_programs
-from bertjax.errors import program
+from bertjax.program.entry import program
 from bertjax.wording import nearest
 
 COMMANDS = {

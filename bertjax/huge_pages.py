@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 TUNABLE = "glibc.malloc.hugetlb=1"
@@ -9,7 +10,7 @@ TUNABLE = "glibc.malloc.hugetlb=1"
 _SETTING = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
-def restart_with_huge_pages() -> None:
+def restart_with_huge_pages(before: Callable[[], None] | None = None) -> None:
     """Starts this program anew, once, with glibc told to ask for huge pages.
 
     Without them, a third of a small model's training step on a CPU goes into page faults
@@ -17,11 +18,16 @@ def restart_with_huge_pages() -> None:
     the process keeps its number, and what it starts inherits the setting. Nothing happens where the
     variable GLIBC_TUNABLES is set already, or where there is no glibc or nothing to ask for.
 
+    Args:
+        before: is called just before the restart.
+
     Source: the GNU C Library manual, "Memory Allocation Tunables".
     """
     if "GLIBC_TUNABLES" in os.environ or not _can_ask():
         return
     os.environ["GLIBC_TUNABLES"] = TUNABLE
+    if before:
+        before()
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 

@@ -4,12 +4,13 @@ Labels are drawn as they stand (a `$` begins no formula), files are written whol
 that cannot be drawn costs a note, never the figures that it would have shown.
 """
 
-import os
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from bertjax.program.outputs import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -66,19 +67,20 @@ def draw_picture(path: Path, make: Callable[[], "Figure"]) -> list[str]:
     Returns:
         A note when it could not be drawn, or not all of it; else none.
     """
-    aside = path.with_name(f"{path.stem}.partial{path.suffix}")
     try:
         import matplotlib
 
         plain = {"text.parse_math": False, "text.usetex": False}
-        with matplotlib.rc_context(plain), warnings.catch_warnings(record=True) as caught:
+        with (
+            matplotlib.rc_context(plain),
+            warnings.catch_warnings(record=True) as caught,
+            whole_file(path) as aside,
+        ):
             warnings.simplefilter("always")
             make().savefig(aside, dpi=120, bbox_inches="tight")
-        os.replace(aside, path)
     except ImportError as error:
         return [f"no {path.name}: it needs matplotlib ({error}); pip install 'bertjax[tasks]'"]
     except Exception as error:  # whatever a library makes of unusual labels and numbers
-        aside.unlink(missing_ok=True)
         return [f"no {path.name}: {' '.join(str(error).split()) or type(error).__name__}"]
     missing = sorted({name for one in caught for name in _missing_glyphs(str(one.message))})
     if missing:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bertjax.errors import program
+from bertjax.program.entry import program
 from bertjax.text.rows import write_rows
 
 WAY = Path(__file__).parents[1]

@@ -1,7 +1,9 @@
 """The `bertjax` command as a user meets it."""
 
 import dataclasses
+import errno
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -16,6 +18,7 @@ import bertjax
 from bertjax.commands import info, screen
 from bertjax.config import BertConfig
 from bertjax.errors import UserError
+from bertjax.program import outputs
 from bertjax.text.rows import write_rows
 
 TINY = Path(__file__).parent / "parity" / "golden" / "tiny_bert"
@@ -389,6 +392,9 @@ def test_way_out_of_another_encoding_is_an_option_of_the_command(
 def test_output_that_cannot_be_written_is_refused_before_the_work(
     bertjax_command, tmp_path, monkeypatch, command, suffix
 ):
+    def refuse(prefix, dir):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), dir)
+
     monkeypatch.chdir(tmp_path)
     (tmp_path / f"folder{suffix}").mkdir()
     words = {"evaluate": ["--data", "no"], "predict": [], "embed": []}[command]
@@ -399,9 +405,10 @@ def test_output_that_cannot_be_written_is_refused_before_the_work(
         code, _, err = bertjax_command(command, "--model", "no", *words, "--output", output)
         assert (code, message in err) == (2, True)
     with monkeypatch.context() as patch:  # root may write everywhere
-        patch.setattr(screen.os, "access", lambda path, mode: str(path) != ".")
+        patch.setattr(outputs.tempfile, "mkdtemp", refuse)
         code, _, err = bertjax_command(command, "--model", "no", *words, "--output", f"x{suffix}")
-    assert (code, f"--output x{suffix}: . may not be written to" in err) == (2, True)
+    told = f"--output x{suffix}: nothing can be written there (Permission denied)"
+    assert (code, told in err) == (2, True)
     if command == "predict":
         (tmp_path / "file").touch()
         for output in ("file", "file/x"):

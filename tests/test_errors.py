@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bertjax.errors import UserError, program
+from bertjax.errors import UserError
+from bertjax.program.entry import program
 
 
 def end_of(main, capsys):
@@ -63,7 +64,10 @@ CLOSED = {
 
 @pytest.mark.parametrize("how", CLOSED)
 def test_closed_pipe_is_no_mistake(how):
-    code = f"from bertjax.errors import program\ndef main():\n    {CLOSED[how]}\nprogram(main)()"
+    code = (
+        "from bertjax.program.entry import program\n"
+        f"def main():\n    {CLOSED[how]}\nprogram(main)()"
+    )
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run([sys.executable, "-c", code], stdout=writer, stderr=subprocess.PIPE)

@@ -17,13 +17,14 @@ import optax
 
 from bertjax.compiled_programs import keep_compiled_programs
 from bertjax.config_parser import parse, to_yaml
-from bertjax.errors import UserError, program
-from bertjax.huge_pages import restart_with_huge_pages
+from bertjax.errors import UserError
 from bertjax.interop.huggingface import save_model_directory
 from bertjax.model import bert
 from bertjax.model.heads import fold_batch_norm
 from bertjax.objectives.supervised import SupervisedObjective
 from bertjax.placement import count_sharers
+from bertjax.program.ending import STOPPED_EXIT_CODE
+from bertjax.program.entry import program
 from bertjax.strict_json import to_json
 from bertjax.tasks.batches import TaskBatches
 from bertjax.tasks.inference import Inference
@@ -47,7 +48,7 @@ from bertjax.training.processes import require_one_process
 from bertjax.training.progress import RunProgress
 from bertjax.training.run_directory import check_run, open_run, write_provenance
 from bertjax.training.sharding import make_mesh, place_rows
-from bertjax.training.signals import STOPPED_EXIT_CODE, StopRequest, stopping_at_once
+from bertjax.training.signals import StopRequest
 from bertjax.training.state import TrainState, count_parameters, new_state
 from bertjax.training.steps import lower_step, make_train_step
 from bertjax.training.transfer import freeze, learning_rate_scales, scale_updates
@@ -61,7 +62,6 @@ from train.finetune_results import (
 from train.starting_model import resolve_finetuned_model
 
 
-@stopping_at_once()
 def main() -> int:
     """Reads the command line and fine-tunes, once or with several seeds."""
     config = parse(FinetuneConfig, __doc__)
@@ -347,6 +347,5 @@ def _origin(config: FinetuneConfig, data: TaskData) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    restart_with_huge_pages()
     keep_compiled_programs()
     program(main)()

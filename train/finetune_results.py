@@ -15,9 +15,10 @@ from bertjax.config_parser import to_yaml
 from bertjax.interop.huggingface import load_model_directory
 from bertjax.model import bert
 from bertjax.pictures import Panel, draw_confusion_matrix, draw_panels, series_of
+from bertjax.program.outputs import write_json, write_whole
 from bertjax.tasks.inference import Inference
 from bertjax.tasks.reading import TaskData
-from bertjax.tasks.results import make_model_card, write_json, write_predictions
+from bertjax.tasks.results import make_model_card, write_predictions
 from bertjax.tasks.scoring import predict_examples, single_scores
 from bertjax.text.tokenizer import load_tokenizer
 from bertjax.training.metrics import MetricsWriter, read_metrics
@@ -70,7 +71,7 @@ def leave_results(
     card = make_model_card(
         task, results, to_yaml(config), data.describe(config.data), config.model.init
     )
-    (run / "model" / "README.md").write_text(card, encoding="utf-8")
+    write_whole(run / "model" / "README.md", card)
     write_json(run / "eval_results.json", results)
     notes = draw_curves(run / "curves.png", read_metrics(run / "metrics.jsonl"), facts["score"])
     matrix = results.get("test", {}).get("confusion_matrix")

@@ -5,7 +5,7 @@ import sys
 from typing import Any
 
 from bertjax.config_parser import parse
-from bertjax.errors import program
+from bertjax.program.entry import program
 from bertjax.strict_json import to_json
 from bertjax.text.cleaning import CleaningConfig
 from bertjax.text.duplicates import DuplicateConfig

@@ -16,11 +16,12 @@ import jax.numpy as jnp
 from bertjax.compiled_programs import keep_compiled_programs
 from bertjax.config import BertConfig
 from bertjax.config_parser import parse, to_yaml
-from bertjax.errors import UserError, program
-from bertjax.huge_pages import restart_with_huge_pages
+from bertjax.errors import UserError
 from bertjax.interop.huggingface import load_model_directory, save_model_directory
 from bertjax.objectives.masking import Vocabulary
 from bertjax.pretraining import PretrainConfig, make_step
+from bertjax.program.ending import STOPPED_EXIT_CODE
+from bertjax.program.entry import program
 from bertjax.strict_json import to_json
 from bertjax.text.rows import PreparedDirectory, open_prepared
 from bertjax.text.tokenizer import load_tokenizer
@@ -41,14 +42,13 @@ from bertjax.training.processes import Agreement, gather, is_first, joined, wait
 from bertjax.training.progress import RunProgress, describe_scores
 from bertjax.training.run_directory import check_run, open_run, write_provenance
 from bertjax.training.sharding import check_batch, make_mesh, place_params, place_rows, rows_here
-from bertjax.training.signals import STOPPED_EXIT_CODE, StopRequest, stopping_at_once
+from bertjax.training.signals import StopRequest
 from bertjax.training.state import TrainState, count_parameters, new_state
 from bertjax.training.steps import lower_step
 from bertjax.wording import counted
 from train.starting_model import resolve_model
 
 
-@stopping_at_once()
 def main() -> int:
     """Reads the command line and pretrains."""
     config = parse(PretrainConfig, __doc__)
@@ -273,6 +273,5 @@ def _origin(config: PretrainConfig, prepared: PreparedDirectory) -> dict[str, An
 
 
 if __name__ == "__main__":
-    restart_with_huge_pages()
     keep_compiled_programs()
     program(main)()

@@ -20,10 +20,12 @@ import yaml
 
 from bertjax.compiled_programs import keep_compiled_programs
 from bertjax.config_parser import parse, to_yaml
-from bertjax.errors import UserError, program
-from bertjax.huge_pages import restart_with_huge_pages
+from bertjax.errors import UserError
+from bertjax.program.ending import STOPPED_EXIT_CODE
+from bertjax.program.entry import program
+from bertjax.program.outputs import make_folder, write_json, write_whole
 from bertjax.strict_json import to_json
-from bertjax.training.signals import STOPPED_EXIT_CODE, StopRequest
+from bertjax.training.signals import StopRequest
 
 if TYPE_CHECKING:
     from train.sweep_progress import SweepProgress
@@ -218,7 +220,7 @@ def _open_output(output: Path) -> None:
             f"--output {output}: holds something that is not a sweep; name a new directory"
         )
     for name in ("locks", "trials"):
-        (output / name).mkdir(parents=True, exist_ok=True)
+        make_folder(output / name)
 
 
 def _identity(config: SweepConfig, recipe: "Recipe", score: "Score") -> dict[str, Any]:
@@ -240,8 +242,6 @@ def _write_provenance(output: Path, config: SweepConfig) -> None:
 
     Another process asks for the devices: one that has seen a GPU keeps its memory.
     """
-    from train.sweep_report import write_whole
-
     write_whole(output / "sweep.yaml", to_yaml(config))
     if (output / "run.json").exists():
         return
@@ -257,7 +257,7 @@ def _write_provenance(output: Path, config: SweepConfig) -> None:
         **json.loads(asked.stdout),
     }
     about["packages"]["optuna"] = importlib.metadata.version("optuna")
-    write_whole(output / "run.json", to_json(about, indent=2) + "\n")
+    write_json(output / "run.json", about)
 
 
 def _close(study: "Study", run: "TrialRun", end: "End", failures: list[str]) -> None:
@@ -312,7 +312,6 @@ def _report(
         print_table,
         rank_rows,
         write_results,
-        write_whole,
     )
 
     rows = make_rows(study.trials(), score.name)
@@ -343,6 +342,5 @@ def _report(
 
 
 if __name__ == "__main__":
-    restart_with_huge_pages()
     keep_compiled_programs()
     program(main)()

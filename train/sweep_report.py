@@ -4,7 +4,6 @@ import csv
 import functools
 import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bertjax.pictures import draw_picture
+from bertjax.program.outputs import write_whole
 from bertjax.strict_json import to_json
 from bertjax.training.progress import describe_duration
 
@@ -122,13 +122,6 @@ def _shown(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes it whole or not at all."""
-    aside = path.with_name(f"{path.name}.partial")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)
 
 
 def draw_figures(directory: Path, study: optuna.Study, score: str) -> list[str]:

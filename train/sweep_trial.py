@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from bertjax.errors import UserError
+from bertjax.program.ending import STOPPED_EXIT_CODE
+from bertjax.program.outputs import write_whole
 from bertjax.tasks.scoring import LESS_IS_BETTER
 from bertjax.training.metrics import read_metrics
 from bertjax.training.processes import environment_alone
-from bertjax.training.signals import STOPPED_EXIT_CODE
 from bertjax.wording import nearest
-from train.sweep_report import write_whole
 from train.sweep_space import Recipe
 from train.sweep_study import Claim, Lock
 

@@ -5,7 +5,8 @@ import sys
 from collections.abc import Callable, Iterator
 
 from bertjax.config_parser import parse
-from bertjax.errors import UserError, program
+from bertjax.errors import UserError
+from bertjax.program.entry import program
 from bertjax.strict_json import to_json
 from bertjax.text.cleaning import TextCleaningConfig, clean
 from bertjax.text.output import whole_directory

@@ -5,7 +5,6 @@ same texts each time. They stand in `metrics.jsonl` in lines of the split "analy
 `development.png` draws them over the steps.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from bertjax.analysis.treebank import (
 from bertjax.config import BertConfig
 from bertjax.interop.huggingface import save_model_directory
 from bertjax.model.bert import BertModel
+from bertjax.program.outputs import whole_file
 from bertjax.text.rows import Rows
 from bertjax.text.tokenizer import Tokenizer, load_tokenizer
 
@@ -231,9 +231,8 @@ def draw_development(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
         if len(series) > 1:
             axes.legend(fontsize="x-small", ncols=2, frameon=False)
-    aside = path.with_name(f".{path.name}.partial")
-    figure.savefig(aside, format="png", dpi=120)
-    os.replace(aside, path)
+    with whole_file(path) as aside:
+        figure.savefig(aside, format="png", dpi=120)
 
 
 def _colors(number: int) -> list[Any]:

@@ -18,7 +18,6 @@ renamed at the end.
 import array
 import contextlib
 import itertools
-import os
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -37,6 +36,7 @@ from bertjax.analysis.selection import (
 )
 from bertjax.analysis.shards import SHARDS_FILES, write_shards
 from bertjax.errors import UserError
+from bertjax.program.outputs import whole_file
 from bertjax.strict_json import to_json
 from bertjax.text.output import whole_directory
 
@@ -105,18 +105,12 @@ def write_captures(
             return write_shards(directory, _at_least_one(selected), selection)
     _check_file(path, inputs)
     selected = _at_least_one(selected)
-    aside = path.with_name(f"{path.name}.partial")
     writers = {"npz": _write_npz, "parquet": _write_parquet, "arrow": _write_arrow}
-    try:
-        if format == "bertviz":
-            with aside.open("w", encoding="utf-8") as file:
-                count = write_bertviz(file, selected, selection, lines=path.suffix != ".json")
-        else:
-            count = writers[format](aside, selected, selection)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
-    return count
+    with whole_file(path) as aside:
+        if format != "bertviz":
+            return writers[format](aside, selected, selection)
+        with aside.open("w", encoding="utf-8") as file:
+            return write_bertviz(file, selected, selection, lines=path.suffix != ".json")
 
 
 def _check_file(path: Path, inputs: Sequence[Path | str]) -> None:

@@ -3,7 +3,6 @@
 import importlib.resources
 import json
 import math
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +26,7 @@ from bertjax.analysis.report_data import (
 from bertjax.analysis.report_figures import draw_figures, palette
 from bertjax.analysis.report_maps import MAP_BYTES, store_maps
 from bertjax.errors import UserError
+from bertjax.program.outputs import make_folder, write_whole
 from bertjax.strict_json import to_json
 
 # In this order they make the page's script.
@@ -58,7 +58,7 @@ def write_report(
     check(data)
     page = assemble_page(data, map_bytes)
     folder = output_dir / "figures"
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     drawn = dict(draw_figures(data))
     for name in _figures_of_report(output_dir) - drawn.keys():
         (folder / name).unlink(missing_ok=True)
@@ -236,7 +236,5 @@ def _escape(text: str) -> str:
 def _replace(path: Path, content: bytes) -> Path:
     if path.is_dir():
         raise UserError(f"{path}: is a directory; the report needs a file of that name")
-    aside = path.with_name(f"{path.name}.partial")
-    aside.write_bytes(content)
-    os.replace(aside, path)
+    write_whole(path, content)
     return path

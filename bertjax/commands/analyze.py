@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import bertjax
-from bertjax.commands.screen import add_json, check_output, console, count_on, print_json
+from bertjax.commands.screen import add_json, console, count_on, print_json
 from bertjax.commands.texts import KINDS, add_columns, read_texts
 from bertjax.errors import UserError
+from bertjax.program.outputs import check_output
 from bertjax.wording import counted
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertjax.commands.screen import add_json, check_output, console, count_on, print_json
+from bertjax.commands.screen import add_json, console, count_on, print_json
 from bertjax.errors import UserError
-from bertjax.strict_json import to_json
+from bertjax.program.outputs import check_output, whole_files, write_json
 
 if TYPE_CHECKING:
     from bertjax.verification.attention_timing import Judged
@@ -197,9 +197,6 @@ def _number(value: float | None, scale: float, unit: str = "") -> str:
 def _write(folder: Path, results: dict[str, Any]) -> None:
     from bertjax.verification.attention_plot import plot_timings
 
-    folder.mkdir(parents=True, exist_ok=True)
-    parts = {name: folder / f"{name}.part" for name in ("attention.json", "attention.png")}
-    parts["attention.json"].write_text(to_json(results, indent=2) + "\n", encoding="utf-8")
-    plot_timings(results, parts["attention.png"])
-    for name, part in parts.items():
-        part.replace(folder / name)
+    with whole_files(folder) as aside:
+        write_json(aside / "attention.json", results)
+        plot_timings(results, aside / "attention.png")

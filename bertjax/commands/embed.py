@@ -1,14 +1,14 @@
 """`bertjax embed`: one vector for every text."""
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertjax.commands.screen import check_output, count_on, read_lines
+from bertjax.commands.screen import count_on, read_lines
 from bertjax.commands.texts import add_encoding
 from bertjax.errors import UserError
+from bertjax.program.outputs import check_output, whole_file
 from bertjax.wording import counted
 
 if TYPE_CHECKING:
@@ -135,10 +135,10 @@ def _read(options: argparse.Namespace) -> list[str]:
 def _write(output: Path, texts: list[str], vectors: "np.ndarray[Any, Any]") -> None:
     import numpy as np
 
-    aside = output.with_name(f"{output.stem}.partial{output.suffix}")
-    if output.suffix == ".npy":
-        np.save(aside, vectors)
-    else:
+    with whole_file(output) as aside:
+        if output.suffix == ".npy":
+            np.save(aside, vectors)
+            return
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -150,4 +150,3 @@ def _write(output: Path, texts: list[str], vectors: "np.ndarray[Any, Any]") -> N
             }
         )
         pq.write_table(table, aside)
-    os.replace(aside, output)

@@ -5,9 +5,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bertjax.commands.screen import add_json, check_output, console, count_on, print_json
+from bertjax.commands.screen import add_json, console, count_on, print_json
 from bertjax.commands.task_model import add_model, load_task_model, read_data_config
 from bertjax.errors import UserError
+from bertjax.program.outputs import check_output, write_json
 
 SUMMARY = "the scores of a fine-tuned model on labelled files, with intervals and slices"
 
@@ -70,7 +71,6 @@ def run(options: argparse.Namespace) -> None:
         check_output(options.output)
     model = load_task_model(options)
     from bertjax.tasks.reading import read_task_examples
-    from bertjax.tasks.results import write_json
     from bertjax.tasks.scoring import check_known_labels, evaluate_predictions, predict_examples
 
     examples, notes = read_task_examples(

@@ -1,14 +1,13 @@
 """`bertjax predict`: what a fine-tuned model says of texts."""
 
 import argparse
-import os
 import sys
 from pathlib import Path
-from typing import Any
 
-from bertjax.commands.screen import check_output, count_on, read_lines
+from bertjax.commands.screen import count_on, read_lines
 from bertjax.commands.task_model import add_model, load_task_model, read_data_config
 from bertjax.errors import UserError
+from bertjax.program.outputs import check_output, write_whole
 from bertjax.strict_json import to_json
 
 SUMMARY = "what a fine-tuned model says of texts: labels, numbers, tags, answers, choices"
@@ -82,15 +81,8 @@ def run(options: argparse.Namespace) -> None:
         print(note, file=sys.stderr)
     if options.output == "-":
         for prediction in predicted.predictions:
-            print(_line(prediction))
+            print(to_json(prediction))
     elif output.suffix == ".jsonl":
-        aside = output.with_name(f"{output.name}.partial")
-        text = "".join(_line(prediction) + "\n" for prediction in predicted.predictions)
-        aside.write_text(text, encoding="utf-8")
-        os.replace(aside, output)
+        write_whole(output, "".join(to_json(one) + "\n" for one in predicted.predictions))
     else:
         write_predictions(output, model.task, examples, predicted.predictions)
-
-
-def _line(prediction: dict[str, Any]) -> str:
-    return to_json(prediction)

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertjax.commands.screen import add_json, check_output, console, count_on, print_json
+from bertjax.commands.screen import add_json, console, count_on, print_json
 from bertjax.commands.task_model import add_model, load_task_model, read_data_config
 from bertjax.errors import UserError
+from bertjax.program.outputs import check_output, write_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -116,7 +117,6 @@ def run(options: argparse.Namespace) -> None:
         read_heads,
     )
     from bertjax.interop.huggingface import save_model_directory
-    from bertjax.tasks.results import write_json
 
     number = read_heads(options.heads, whole.config, per_layer=options.shrink)
     chosen_on = options.text or options.data

@@ -2,10 +2,8 @@
 
 import argparse
 import contextlib
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertjax.errors import UserError
@@ -20,32 +18,6 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", action="store_true", help="print JSON, for programs to read (default: no)"
     )
-
-
-def check_output(name: str, folder: bool = False) -> None:
-    """Checks, before the work, that what `--output` names can be written.
-
-    Args:
-        name: as the user gave it.
-        folder: it is one, and made where it is not there.
-
-    Raises:
-        UserError: a folder where a file is wanted, or the other way round; a file in a folder that
-            is not there; a folder that may not be written to.
-    """
-    path = Path(name)
-    if folder:
-        first = next(one for one in (path, *path.absolute().parents) if one.exists())
-        if not first.is_dir():
-            raise UserError(f"--output {name}: {first} is a file; name a folder")
-    else:
-        first = path.parent
-        if path.is_dir():
-            raise UserError(f"--output {name}: is a folder; name a file")
-        if not first.is_dir():
-            raise UserError(f"--output {name}: there is no folder {first}; make it first")
-    if not os.access(first, os.W_OK | os.X_OK):
-        raise UserError(f"--output {name}: {first} may not be written to; name another place")
 
 
 def read_lines(prompt: str, keep_empty: bool = False, as_given: bool = False) -> Iterator[str]:

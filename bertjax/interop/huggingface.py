@@ -1,12 +1,11 @@
 """A model directory as Hugging Face lays it out, read and written: numpy and safetensors only."""
 
-import contextlib
 import dataclasses
 import json
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -29,6 +28,7 @@ from bertjax.interop.tensor_names import (
     to_ours,
     to_theirs,
 )
+from bertjax.program.outputs import whole_files
 from bertjax.strict_json import to_json
 
 if TYPE_CHECKING:
@@ -205,8 +205,8 @@ def save_model_directory(
 ) -> None:
     """Writes a model directory that transformers loads, whole or not at all.
 
-    Everything is written to `PATH.partial` first. Where there is no `path`, that becomes it; where
-    there is, its files are replaced one by one, the weights last. What else lies there stays.
+    Where there is a `path`, its files are replaced one by one, the weights last. What else lies
+    there stays.
 
     Args:
         path: the directory.
@@ -226,8 +226,6 @@ def save_model_directory(
     from safetensors.numpy import save_file
 
     path, tokenizer_path = Path(path), Path(tokenizer_path)
-    if path.exists() and not path.is_dir():
-        raise UserError(f"{path}: is a file; a model is a directory")
     if config.classifier_norm == "batch":
         raise ValueError("running statistics have no place in a model directory; fold them first")
     tensors = to_theirs(params, config, ARCHITECTURES[architecture])
@@ -235,7 +233,7 @@ def save_model_directory(
         config = dataclasses.replace(config, id2label=BertConfig.id2label)
     if architecture == "BertModel":
         tensors = {name.removeprefix("bert."): value for name, value in tensors.items()}
-    with _replace_whole(path) as partial:
+    with whole_files(path, last=WEIGHTS_NAME) as partial:
         _write_tokenizer(partial, tokenizer_path, config)
         values = {"architectures": [architecture], **config.to_dict(), "dtype": "float32"}
         (partial / CONFIG_NAME).write_text(to_json(values, indent=2) + "\n", encoding="utf-8")
@@ -249,26 +247,6 @@ def save_model_directory(
             raise OSError(int(code[1]), os.strerror(int(code[1])), file) from None
         # safetensors makes files that only their owner may read.
         shutil.copymode(partial / CONFIG_NAME, partial / WEIGHTS_NAME)
-
-
-@contextlib.contextmanager
-def _replace_whole(path: Path) -> Iterator[Path]:
-    """Gives `PATH.partial` to write into; its files replace those at `path` if all goes well."""
-    partial = path.with_name(f"{path.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        for file in partial.iterdir():  # a power cut after the rename must not leave empty files
-            with file.open("rb") as stream:
-                os.fsync(stream.fileno())
-        if not path.exists():
-            partial.rename(path)
-            return
-        for file in sorted(partial.iterdir(), key=lambda file: file.name == WEIGHTS_NAME):
-            os.replace(file, path / file.name)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _write_tokenizer(directory: Path, tokenizer_path: Path, config: BertConfig) -> None:

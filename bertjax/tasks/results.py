@@ -1,33 +1,20 @@
 """What a fine-tuning run leaves: scores as JSON, predictions, figures, a model card."""
 
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bertjax.strict_json import to_json
+from bertjax.program.outputs import whole_files
 from bertjax.tasks.scoring import single_scores
 from bertjax.tasks.task import Prediction, Task
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes it whole or not at all; a number that is not finite becomes null."""
-    aside = path.with_name(f"{path.name}.partial")
-    text = to_json(content, indent=2)
-    aside.write_text(text + "\n", encoding="utf-8")
-    os.replace(aside, path)
 
 
 def write_predictions(
     directory: Path, task: Task, examples: Sequence[Any], predictions: Sequence[Prediction]
 ) -> None:
     """Writes the task's `predictions.*` into the directory; what else lies there stays."""
-    directory.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=directory) as aside:
-        task.write_predictions(Path(aside), examples, predictions)
-        for file in Path(aside).iterdir():
-            os.replace(file, directory / file.name)
+    with whole_files(directory) as aside:
+        task.write_predictions(aside, examples, predictions)
 
 
 def make_model_card(

@@ -4,13 +4,13 @@ import concurrent.futures
 import contextlib
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from bertjax.errors import UserError
+from bertjax.program.outputs import write_whole
 from bertjax.strict_json import to_json
 
 STAMP_NAME = ".verified.json"
@@ -86,7 +86,5 @@ def _read_stamps(directory: Path) -> dict[str, list[Any]]:
 
 
 def _write_stamps(directory: Path, stamps: Mapping[str, list[Any]]) -> None:
-    aside = directory / f"{STAMP_NAME}.{os.getpid()}"
     with contextlib.suppress(OSError):  # a directory that may only be read is checked every time
-        aside.write_text(to_json(stamps), encoding="utf-8")
-        os.replace(aside, directory / STAMP_NAME)
+        write_whole(directory / STAMP_NAME, to_json(stamps))

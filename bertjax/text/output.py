@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bertjax.errors import UserError
+from bertjax.program.ending import on_sudden_end
+from bertjax.program.outputs import follow_links
 
 
 @contextlib.contextmanager
@@ -39,6 +41,7 @@ def whole_directory(
         raise UserError(
             f"--output {path} names no directory to make; name one, {path / 'made'} say"
         )
+    path = follow_links(path)
     _check_apart(path, inputs)
     partial, replaced = (path.with_name(f"{path.name}.{end}") for end in ("partial", "replaced"))
     if replaced.exists():
@@ -55,15 +58,16 @@ def whole_directory(
         raise UserError(
             f"--output {path}: no directory can be made there: {error.strerror}"
         ) from None
-    try:
-        yield partial
-        _flush_to_disk(partial)
-        if path.exists():
-            path.rename(replaced)
-        partial.rename(path)
-        _remove(replaced)
-    finally:
-        _remove(partial)
+    with on_sudden_end(lambda: _remove(partial)):
+        try:
+            yield partial
+            _flush_to_disk(partial)
+            if path.exists():
+                path.rename(replaced)
+            partial.rename(path)
+            _remove(replaced)
+        finally:
+            _remove(partial)
 
 
 def _check_apart(path: Path, inputs: Sequence[Path | str]) -> None:

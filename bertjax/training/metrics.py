@@ -1,7 +1,6 @@
 """What a run tells of itself: metrics.jsonl, TensorBoard, a step's work, the machine's rate."""
 
 import json
-import os
 import statistics
 import time
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from bertjax.config import BertConfig
+from bertjax.program.outputs import write_whole
 from bertjax.strict_json import to_json
 from bertjax.training.processes import is_first
 from bertjax.training.sharding import AXES
@@ -37,9 +37,7 @@ class MetricsWriter:
         self._path = directory / "metrics.jsonl"
         if self._path.exists():
             kept = [line for line in read_metrics(self._path) if line["step"] <= first_step]
-            aside = self._path.with_suffix(".partial")
-            aside.write_text("".join(to_json(line) + "\n" for line in kept), encoding="utf-8")
-            os.replace(aside, self._path)
+            write_whole(self._path, "".join(to_json(line) + "\n" for line in kept))
         self._file = self._path.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(directory / "tensorboard"), purge_step=first_step + 1)
 
@@ -52,7 +50,7 @@ class MetricsWriter:
         """
         if not self._writes:
             return
-        line = {"step": step, "split": split, **values, "timing": dict(timing)}
+        line = {"step": step, "split": split, **values, "timing": timing}
         self._file.write(to_json(line) + "\n")
         self._file.flush()
         for name, value in {**values, **timing}.items():

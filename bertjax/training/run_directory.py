@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from bertjax.errors import UserError
-from bertjax.strict_json import to_json
+from bertjax.program.outputs import make_folder, write_json, write_whole
 from bertjax.training.checkpoint import CheckpointConfig, Checkpoints
 from bertjax.training.processes import is_first, on_first
 from bertjax.training.provenance import describe_environment
@@ -47,7 +47,7 @@ def open_run(
     def claim() -> None:
         nonlocal locked_now
         _check_kind(run)
-        run.mkdir(parents=True, exist_ok=True)
+        make_folder(run)
         locked_now = _lock(run)
 
     on_first(claim)
@@ -80,13 +80,8 @@ def write_provenance(run: Path, config_yaml: str, origin: Mapping[str, Any]) -> 
     if not is_first():
         return
     about = {**origin, **describe_environment()}
-    for name, text in (
-        ("config.yaml", config_yaml),
-        ("run.json", to_json(about, indent=2) + "\n"),
-    ):
-        aside = run / f"{name}.partial"
-        aside.write_text(text, encoding="utf-8")
-        os.replace(aside, run / name)
+    write_whole(run / "config.yaml", config_yaml)
+    write_json(run / "run.json", about)
 
 
 def _check_kind(run: Path) -> None:

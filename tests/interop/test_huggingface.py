@@ -323,17 +323,18 @@ def test_directory_that_stands_gets_its_weights_last(directory, monkeypatch):
 
 def test_half_a_directory_of_a_killed_program_is_no_hindrance(tmp_path):
     config, params, *_ = load_model_directory(TINY)
-    left_over = tmp_path / "out.partial"
+    left_over = tmp_path / ".partial-killed"
     left_over.mkdir()
     (left_over / "stranger").touch()
+    os.utime(left_over, (0, 0))
     save_model_directory(tmp_path / "out", config, params, TINY)
-    assert not left_over.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert not (tmp_path / "out" / "stranger").exists()
 
 
 def test_save_refuses_what_does_not_belong_together(directory, tmp_path):
     config, params, *_ = load_model_directory(TINY)
-    with pytest.raises(UserError, match=r"is a file; a model is a directory"):
+    with pytest.raises(UserError, match=r"is a file; name a folder"):
         save_model_directory(directory / WEIGHTS, config, params, TINY)
     with pytest.raises(UserError, match=r"neither tokenizer.json nor vocab.txt"):
         save_model_directory(tmp_path / "out", config, params, tmp_path)
@@ -350,8 +351,7 @@ def test_save_refuses_what_does_not_belong_together(directory, tmp_path):
     del params["nsp_head"]["dense"]["bias"]
     with pytest.raises(ValueError, match=r"the parameters lack nsp_head/dense/bias"):
         save_model_directory(tmp_path / "out", config, params, TINY)
-    assert not (tmp_path / "out").exists()
-    assert not (tmp_path / "out.partial").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_inspect_tells_what_load_finds(directory):

@@ -5,8 +5,9 @@ import math
 
 import pytest
 
+from bertjax.program.outputs import write_json
 from bertjax.tasks.regression import Regression
-from bertjax.tasks.results import make_model_card, write_json, write_predictions
+from bertjax.tasks.results import make_model_card, write_predictions
 
 
 def test_numbers_that_are_not_finite_are_null_in_json(tmp_path):

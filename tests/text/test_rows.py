@@ -198,7 +198,7 @@ def test_directory_that_may_only_be_read_is_checked_every_time(prepared, monkeyp
     def refuse(*paths):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(checksums.os, "replace", refuse)
+    monkeypatch.setattr(checksums, "write_whole", refuse)
     assert len(open_prepared(prepared).train) == len(open_prepared(prepared).train) == 7
     assert not (prepared / ".verified.json").exists()
 

@@ -84,7 +84,7 @@ if __name__ == "__main__":
 # The sweep of that program; what the machine is, is not asked, and figures take seconds.
 LAUNCH = """
 import train.sweep, train.sweep_report, train.sweep_space
-from bertjax.errors import program
+from bertjax.program.entry import program
 train.sweep_space.PROGRAMS["finetune"] = train.sweep_space.Program("fake_program", "FakeConfig")
 train.sweep._write_provenance = lambda *_: None
 train.sweep_report.draw_figures = lambda *_: []

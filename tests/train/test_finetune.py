@@ -23,6 +23,7 @@ from bertjax.interop.huggingface import (
 )
 from bertjax.model.bert import BertForMaskedLM
 from bertjax.placement import is_divided
+from bertjax.program.ending import STOPPED_EXIT_CODE
 from bertjax.tasks.classification import Classification
 from bertjax.tasks.reading import DataConfig, read_task_data
 from bertjax.text.tokenizer import Tokenizer, build_wordpiece
@@ -30,7 +31,7 @@ from bertjax.training.budget import BudgetConfig
 from bertjax.training.checkpoint import CheckpointConfig
 from bertjax.training.optimizer import OptimizerConfig
 from bertjax.training.sharding import MeshConfig, make_mesh
-from bertjax.training.signals import STOPPED_EXIT_CODE, StopRequest
+from bertjax.training.signals import StopRequest
 from train.finetune import finetune, main
 from train.finetune_config import FinetuneConfig, ScoringConfig
 from train.starting_model import FinetunedModelConfig

@@ -18,11 +18,11 @@ import pytest
 from bertjax.config_parser import parse
 from bertjax.errors import UserError
 from bertjax.pretraining import PretrainConfig
+from bertjax.program.ending import STOPPED_EXIT_CODE
 from bertjax.text.rows import write_rows
 from bertjax.text.tokenizer import Tokenizer, build_wordpiece
 from bertjax.training import signals
 from bertjax.training.metrics import read_metrics
-from bertjax.training.signals import STOPPED_EXIT_CODE
 from train import pretrain as program
 from train.pretrain import pretrain
 

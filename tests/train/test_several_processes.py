@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bertjax.program.ending import STOPPED_EXIT_CODE
 from bertjax.text.rows import write_rows
 from bertjax.text.tokenizer import Tokenizer, build_wordpiece
 from bertjax.training.metrics import read_metrics
-from bertjax.training.signals import STOPPED_EXIT_CODE
 from tests.train.test_pretrain import (
     SPECIAL,
     WAY,

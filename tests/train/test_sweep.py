@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from bertjax.errors import UserError
-from bertjax.training.signals import STOPPED_EXIT_CODE
+from bertjax.program.ending import STOPPED_EXIT_CODE
 from tests.train.fake_sweep import FAKE, LAUNCH
 from train.sweep import SweepConfig, sweep
 from train.sweep_space import PROGRAMS, Program

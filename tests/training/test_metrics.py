@@ -47,7 +47,7 @@ def test_resumed_run_drops_the_lines_of_later_steps(tmp_path):
     write_lines(tmp_path, [10, 20, 30, 40])
     write_lines(tmp_path, [30, 50], first_step=20)
     assert [line["step"] for line in read_metrics(tmp_path / "metrics.jsonl")] == [10, 20, 30, 50]
-    assert not list(tmp_path.glob("*.partial"))
+    assert not list(tmp_path.glob(".partial-*"))
 
 
 def test_last_line_that_a_kill_cut_short_goes(tmp_path):

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from bertjax.training.signals import STOPPED_EXIT_CODE, StopRequest, stopping_at_once
+from bertjax.program.ending import STOPPED_EXIT_CODE, ending_at_once
+from bertjax.training.signals import StopRequest
 
 
 def test_exit_code_is_that_of_try_again():
@@ -49,9 +50,9 @@ def test_handlers_are_put_back_after_an_error():
 # Like XLA's compiler: minutes in C, in which Python runs no handler.
 BUSY = """
 import hashlib
-from bertjax.training.signals import stopping_at_once
+from bertjax.program.ending import ending_at_once
 
-@stopping_at_once()
+@ending_at_once(resumes=True)
 def main():
     print("busy", flush=True)
     hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
@@ -79,7 +80,7 @@ def test_signal_ends_at_once_what_has_nothing_to_save(number):
 
 def test_request_to_stop_goes_before_the_end_at_once():
     before = signal.getsignal(signal.SIGTERM)
-    with stopping_at_once():
+    with ending_at_once(resumes=True):
         with StopRequest() as stop:
             os.kill(os.getpid(), signal.SIGTERM)
         assert stop.name == "SIGTERM"

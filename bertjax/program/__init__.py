@@ -1,0 +1,1 @@
+"""What makes a program behave: what it writes is whole or absent."""

@@ -1,0 +1,101 @@
+"""The end that Ctrl-C or SIGTERM brings: at once, in one line, with nothing left half written."""
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+# EX_TEMPFAIL of sysexits.h: not done, try again. The same command resumes the run.
+STOPPED_EXIT_CODE = 75
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+_cleanups: list[Callable[[], None]] = []
+_resumes = False
+_ending = threading.Lock()
+_ends_in: int | None = None  # the thread that ends the process
+
+
+@contextlib.contextmanager
+def on_sudden_end(clean: Callable[[], None]) -> Iterator[None]:
+    """While entered, `clean` is called before a signal ends the process."""
+    _cleanups.append(clean)
+    try:
+        yield
+    finally:
+        _cleanups.remove(clean)
+
+
+@contextlib.contextmanager
+def ending_at_once(resumes: bool = False) -> Iterator[None]:
+    """While entered, SIGTERM and SIGINT end the process at once, in a line.
+
+    No exception is raised for it: what imports jax swallows one, and prints others. XLA compiles
+    for minutes, and Python hands no signal to the main thread meanwhile: another thread reads the
+    number that the system leaves in a socket. A handler that is set within has its own way, and a
+    signal that is ignored (of a job in the background, by its shell) stays so.
+
+    Args:
+        resumes: the same command goes on from what is saved, and the exit code is 75 (else 128 and
+            the number of the signal, as of a shell).
+    """
+    global _resumes
+    resumed_before, _resumes = _resumes, resumes
+    before = {
+        number: signal.signal(number, _end)
+        for number in SIGNALS
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
+    told, tell = socket.socketpair()
+    tell.setblocking(False)
+    wakeup_before = signal.set_wakeup_fd(tell.fileno(), warn_on_full_buffer=False)
+    threading.Thread(target=_watch, args=(told,), daemon=True).start()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # see `hold_back`
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(wakeup_before)
+        tell.close()  # which ends the thread
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        _resumes = resumed_before
+
+
+def hold_back() -> None:
+    """Holds signals back until the program that this process becomes enters `ending_at_once`."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+
+
+def _watch(told: socket.socket) -> None:
+    with told:
+        while number := told.recv(1):
+            if signal.getsignal(number[0]) is _end:
+                _end(number[0], None)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    global _ends_in
+    if _ends_in == threading.get_ident():  # a second signal: this thread is at it
+        return
+    _ending.acquire()  # another thread that has it ends the process while we wait
+    _ends_in = threading.get_ident()
+    for clean in reversed(_cleanups):
+        with contextlib.suppress(Exception):
+            clean()
+    # Not through `sys.stderr`, which the signal may have met in the middle of a line.
+    with contextlib.suppress(OSError):
+        clear = "\r\x1b[K\x1b[?25h" if os.isatty(2) else ""  # no bar, and the cursor is back
+        os.write(2, f"{clear}{_last_words(number)}\n".encode())
+    os._exit(STOPPED_EXIT_CODE if _resumes else 128 + number)
+
+
+def _last_words(number: int) -> str:
+    if _resumes:
+        return (
+            f"{signal.Signals(number).name}: stopped; nothing is lost, the same command goes on"
+            " from what is saved"
+        )
+    return "interrupted" if number == signal.SIGINT else "terminated"

@@ -1,0 +1,111 @@
+"""How a program begins and ends: its streams, its signals, its exit code."""
+
+import codecs
+import functools
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from bertjax.errors import UserError, complain, describe_os_error
+from bertjax.program.ending import ending_at_once, hold_back
+
+_begun: list[Any] = []
+
+
+def begin(resumes: bool = False, huge_pages: bool = False) -> None:
+    """What a program does first, before it imports what takes seconds.
+
+    Args:
+        resumes: the same command goes on from what is saved, see `ending_at_once`.
+        huge_pages: it computes for minutes, see `restart_with_huge_pages`.
+    """
+    if _begun:
+        return
+    ending = ending_at_once(resumes)
+    ending.__enter__()
+    _begun.append(ending)  # which ends with the process
+    _mend_streams()
+    if huge_pages:
+        from bertjax.huge_pages import restart_with_huge_pages
+
+        restart_with_huge_pages(hold_back)
+
+
+def _mend_streams() -> None:
+    """Standard streams that are closed, or cannot hold every letter, lead to no traceback.
+
+    No file that is opened later takes the number of a closed stream. What is printed to a closed
+    standard output is an error, as anywhere; what would be told on standard error is not. A letter
+    that the terminal's encoding has not is printed as its escape.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            mode = os.O_WRONLY if name == "stderr" else os.O_RDONLY
+            place = os.open(os.devnull, mode)
+            if place != number:
+                os.dup2(place, number)
+                os.close(place)
+            if name != "stdin":
+                setattr(sys, name, os.fdopen(number, "w", encoding="utf-8", closefd=False))
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors=_ESCAPE)
+
+
+def _escape(error: UnicodeError) -> tuple[str, int]:
+    """Letters that an encoding has not, as JSON (and everyone else) reads them: `\\u00e9`."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    halves = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass")
+    codes = (halves[place : place + 2].hex() for place in range(0, len(halves), 2))
+    return "".join(f"\\u{code}" for code in codes), error.end
+
+
+_ESCAPE = "bertjax.escape"
+codecs.register_error(_ESCAPE, _escape)
+
+
+def program(main: Callable[[], int | None]) -> Callable[[], None]:
+    """Makes a program's entry point of `main`, whose result is the exit code.
+
+    A user's mistake is one paragraph on stderr and exit code 2, never a traceback. A full disk, a
+    file that may not be read and the like (`OSError`) are told the same way. Every other exception
+    is a bug of ours and keeps its traceback.
+    """
+
+    @functools.wraps(main)
+    def run() -> None:
+        try:
+            code = main() or 0
+            sys.stdout.flush()  # here and not when Python ends, where nobody handles its error
+        except UserError as error:
+            code = complain(str(error))
+        except BrokenPipeError:
+            code = _end_in_closed_pipe()
+        except SystemExit as end:
+            # argparse's end, or that of rich, which makes 1 of a closed output.
+            closed = isinstance(end.__context__, BrokenPipeError) or not _flush()
+            code = _end_in_closed_pipe() if closed else end.code
+        except OSError as error:
+            code = complain(describe_os_error(error))
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            code = 130
+        sys.exit(code)
+
+    return run
+
+
+def _flush() -> bool:
+    """Whether all output found its way."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return False
+    return True
+
+
+def _end_in_closed_pipe() -> int:
+    """`... | head` closed our output: nothing is wrong."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
