@@ -70,12 +70,11 @@ def run(options: argparse.Namespace) -> None:
     if options.output:
         check_output(options.output)
     model = load_task_model(options)
-    from bertjax.tasks.reading import read_task_examples
+    from bertjax.tasks.reading import describe_classes, read_task_examples
     from bertjax.tasks.scoring import check_known_labels, evaluate_predictions, predict_examples
 
-    examples, notes = read_task_examples(
-        model.task.name, options.data, read_data_config(options), with_labels=True
-    )
+    config = read_data_config(options)
+    examples, notes = read_task_examples(model.task.name, options.data, config, with_labels=True)
     check_known_labels(model.task, examples)
     with count_on("predicting", len(examples)) as progress:
         predicted = predict_examples(
@@ -87,7 +86,8 @@ def run(options: argparse.Namespace) -> None:
             model.max_length,
             progress,
         )
-    for note in [*notes, *predicted.notes]:
+    classes = describe_classes(model.task, {"examples": examples}, config)
+    for note in [*notes, *classes, *predicted.notes]:
         print(note, file=sys.stderr)
     with count_on("resampling", options.resamples) as progress:
         evaluation = evaluate_predictions(

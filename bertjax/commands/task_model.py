@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # The fields of `DataConfig` that say how files are read, each an option of its name.
 DATA_FIELDS = (
     "text_column", "pair_column", "label_column", "label_columns", "label_separator", "columns",
-    "quoting", "token_column", "tag_column", "scheme", "labels", "encoding", "errors",
+    "quoting", "spelling", "token_column", "tag_column", "scheme", "labels", "encoding", "errors",
 )  # fmt: skip
 
 
@@ -78,6 +78,13 @@ def add_model(parser: argparse.ArgumentParser, required: bool = True) -> None:
         help="what a quotation mark is in a table (default: none in .tsv, double in .csv)",
     )
     parser.add_argument(
+        "--spelling",
+        choices=["keep", "merge"],
+        default="keep",
+        help="what becomes of classes that differ in spelling only, such as TRUE and True: merge"
+        " makes them one, by the name in --labels (default: %(default)s)",
+    )
+    parser.add_argument(
         "--token-column",
         metavar="COLUMN",
         help="of tagged sentences: a number from 1, or the name of a field (default: recognised)",
@@ -93,17 +100,17 @@ def add_model(parser: argparse.ArgumentParser, required: bool = True) -> None:
         metavar="NAME",
         nargs="+",
         default=[],
-        help="the names of the tags in their order, where the tags of records are numbers"
-        " (default: none)",
+        help="the names of the classes, or of the tags in their order where the tags of records"
+        " are numbers (default: none)",
     )
     add_encoding(parser)
 
 
 def read_data_config(options: argparse.Namespace) -> "DataConfig":
     """How the files are read, of the options that `add_model` adds."""
-    from bertjax.tasks.reading import DataConfig
+    from bertjax.tasks.reading import CommandDataConfig
 
-    return DataConfig(**{name: getattr(options, name) for name in DATA_FIELDS})
+    return CommandDataConfig(**{name: getattr(options, name) for name in DATA_FIELDS})
 
 
 def choose_length(options: argparse.Namespace, most: int, otherwise: int | None = None) -> int:

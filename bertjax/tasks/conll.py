@@ -1,6 +1,7 @@
 """Sentences with a tag for every token: CoNLL columns, or records with lists of tokens and tags.
 
-read_sentences(names, config)  -> the sentences of some files, entities as IOB2
+read_sentences(names, config)  -> the sentences of some files, entities as IOB2, and how they were
+                                  marked
 check_tags(train, validation, test)  -> the names of the tags, or what is wrong with them
 to_conll(sentences, predicted)  -> CoNLL columns
 """
@@ -15,12 +16,13 @@ from typing import Any, Literal, NamedTuple
 from bertjax.errors import UserError
 from bertjax.tasks.labelled import TextExample, check_labels
 from bertjax.tasks.tagging_schemes import (
+    NO_TYPE,
     OUTSIDE,
     Scheme,
     TagError,
+    TagReading,
     are_entity_tags,
     recognise_scheme,
-    to_iob2,
 )
 from bertjax.text import streams
 from bertjax.text.records import RecordConfig, read_records, shown
@@ -82,6 +84,19 @@ class TaggedSentence(NamedTuple):
     offsets: tuple[tuple[int, int], ...]
 
 
+class TaggedFiles(NamedTuple):
+    """What there is in some files.
+
+    sentences: with tags in IOB2 where they mark entities.
+    readings: how the tags of each file were read, by its name; none of a file without entities.
+    notes: what there is to tell of it.
+    """
+
+    sentences: list[TaggedSentence]
+    readings: dict[str, TagReading]
+    notes: list[str]
+
+
 class _Placed(NamedTuple):
     """A sentence, and the place of each of its tokens."""
 
@@ -103,7 +118,7 @@ class _Block(NamedTuple):
 
 def read_sentences(
     names: Sequence[str], config: TaggedConfig, labelled: bool = True
-) -> list[TaggedSentence]:
+) -> TaggedFiles:
     """The sentences of some files, in order.
 
     Args:
@@ -112,33 +127,69 @@ def read_sentences(
         config: how they are read; what is recognised is recognised of each file by itself.
         labelled: False: whatever tags there are stay unread.
 
-    Returns:
-        Sentences whose tags are IOB2 where they mark entities.
-
     Raises:
         UserError: rows of different numbers of columns, another number of tags than of tokens, tags
-            that are not of the scheme, with file and line; what the readers raise.
+            that are not of the scheme, with file and line; files of which some mark entities and
+            others not; what the readers raise.
     """
     streams.check_encoding(config.encoding)
     sentences: list[TaggedSentence] = []
+    readings: dict[str, TagReading] = {}
+    notes = []
     for source in find_sources(names, config.encoding, otherwise="txt"):
         in_columns = source.kind in ("txt", "csv", "tsv")
         read = _read_columns if in_columns else _read_records
         found = list(read(source, config, labelled))
-        if labelled:
-            sentences += _convert(found, config.scheme)
-        else:
+        if not labelled:
             sentences += [sentence for sentence, _ in found]
+        elif found:
+            reading, converted, lone = _convert(found, config.scheme)
+            sentences += converted
+            if lone:
+                notes.append(
+                    f"{source.name}: {lone:,} tags continue an entity that nothing began, which"
+                    f" {reading.scheme} does not have; they are read as its beginning"
+                )
+            if any(tag != OUTSIDE for sentence in converted for tag in sentence.tags):
+                readings[source.name] = reading
     if not sentences:
         raise UserError(f"{', '.join(names)}: no sentences")
-    return sentences
+    _check_readings(readings)
+    return TaggedFiles(sentences, readings, notes)
 
 
-def _convert(found: list[_Placed], scheme: Scheme | None) -> Iterator[TaggedSentence]:
+def _check_readings(readings: dict[str, TagReading]) -> None:
+    """Refuses files of which some mark entities and others not."""
+    kinds = {reading.scheme == "none": name for name, reading in readings.items()}
+    if len(kinds) > 1:
+        entities = readings[kinds[False]]
+        raise UserError(
+            f"{kinds[True]}: its tags mark no entities, as it seems, and those of {kinds[False]} do"
+            f" ({entities.describe()}); name the scheme of all files"
+        )
+
+
+def describe_readings(readings: dict[str, TagReading]) -> list[str]:
+    """A sentence for each way in which tags were read."""
+    by_reading: dict[TagReading, list[str]] = {}
+    for name, reading in readings.items():
+        by_reading.setdefault(reading, []).append(name)
+    return [
+        f"tags of {', '.join(names)} are read as {reading.describe()}"
+        for reading, names in by_reading.items()
+    ]
+
+
+def _convert(
+    found: list[_Placed], scheme: Scheme | None
+) -> tuple[TagReading, list[TaggedSentence], int]:
+    """How the tags are read, the sentences with IOB2 tags, and how many tags nothing began."""
     try:
-        scheme = scheme or recognise_scheme([sentence.tags for sentence, _ in found])
-        for sentence, _ in found:
-            yield sentence._replace(tags=to_iob2(sentence.tags, scheme))
+        reading = recognise_scheme([sentence.tags for sentence, _ in found], scheme)
+        converted = [
+            sentence._replace(tags=reading.to_iob2(sentence.tags)) for sentence, _ in found
+        ]
+        return reading, converted, sum(reading.count_lone(sentence.tags) for sentence, _ in found)
     except TagError as error:
         place = next(
             place
@@ -365,6 +416,11 @@ def check_tags(
     """
     splits = (train, validation, test)
     every = {tag for split in splits for sentence in split for tag in sentence.tags}
+    if every == {OUTSIDE}:
+        raise UserError(
+            "every tag is O: no sentence marks an entity, and there is nothing to learn (is the"
+            " tag column the right one?)"
+        )
     entities = are_entity_tags(every)
 
     def kinds(sentence: TaggedSentence) -> TextExample:
@@ -374,18 +430,35 @@ def check_tags(
         return TextExample(sentence.place, sentence.text, None, tuple(dict.fromkeys(found)))
 
     names = check_labels(*([kinds(sentence) for sentence in split] for split in splits))
-    if entities:
+    if entities and names == (NO_TYPE,):
+        names = (OUTSIDE, "B", "I")
+    elif entities:
         names = (OUTSIDE, *(f"{letter}-{name}" for name in names for letter in "BI"))
     if labels is None:
         return names
-    if unknown := sorted(every - set(labels)):
-        place = next(one.place for split in splits for one in split if unknown[0] in one.tags)
-        raise UserError(
-            f"{place}: the tag {unknown[0]!r} is not among labels={list(labels)}"
-            f"{nearest(unknown[0], list(labels))}; name it there (entities are IOB2: B-TYPE, "
-            "I-TYPE, O), or correct it in this sentence"
-        )
+    reading = read_label_names(labels)
+    for split in splits:
+        for sentence in split:
+            for tag in reading.from_iob2(sentence.tags):
+                if tag not in labels:
+                    raise UserError(
+                        f"{sentence.place}: the tag {tag!r} is not among labels={list(labels)}"
+                        f"{nearest(tag, list(labels))}; name it there (entities are IOB2: B-TYPE, "
+                        "I-TYPE, O), or correct it in this sentence"
+                    )
     return tuple(labels)
+
+
+def read_label_names(labels: Sequence[str]) -> TagReading:
+    """How the names of a model's tags mark entities."""
+    try:
+        reading = recognise_scheme([labels])
+    except TagError:
+        return TagReading("none", "TYPE")
+    if reading.is_weak or all(label.upper() == OUTSIDE for label in labels):
+        return TagReading("none", "TYPE")
+    # B- and I- alone: as names in some order they do not tell IOB1 from IOB2.
+    return reading._replace(scheme="IOB2") if reading.scheme == "IOB1" else reading
 
 
 def to_conll(sentences: Sequence[TaggedSentence], predicted: Sequence[Sequence[str]]) -> str:

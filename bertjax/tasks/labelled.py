@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from bertjax.errors import UserError
+from bertjax.tasks.label_counts import MISSING
 from bertjax.text import streams
 from bertjax.text.records import RecordConfig, read_records, shown
 from bertjax.text.sources import Source, find_sources
@@ -49,6 +50,12 @@ class ColumnsConfig(RecordConfig):
         label_separator: What parts several labels in one cell, for instance `,`.
         label_columns: Columns that hold 0 or 1, each of which is one label that an example may
             have.
+        spelling: What becomes of classes that differ in spelling only, such as TRUE and True, or 1
+            and 1.0: keep, each is a class, with a warning; merge, they are one, by the name in
+            labels or else the most frequent spelling.
+        labels: The names of the classes or tags in their order; none: those of the training files.
+            What is spelled like a missing value (nan, None, NULL, ...) is a class only where it is
+            named here.
     """
 
     text_column: str | None = None
@@ -56,6 +63,8 @@ class ColumnsConfig(RecordConfig):
     label_column: str | None = None
     label_separator: str | None = None
     label_columns: list[str] = dataclasses.field(default_factory=list)
+    spelling: Literal["keep", "merge"] = "keep"
+    labels: list[str] = dataclasses.field(default_factory=list)
 
 
 class TextExample(NamedTuple):
@@ -130,7 +139,11 @@ def _read(
         options[fields.label] = "label_column"
     elif labelled:
         options |= dict.fromkeys(config.label_columns, "label_columns")
-    for place, values in read_records(source, config, options):
+    records = read_records(source, config, options)
+    for number, (place, values) in enumerate(records, 1):
+        if labelled and fields.label is not None and kind != "set":
+            rest = (values[fields.label] for _, values in records)
+            _check_there(place, fields.label, values[fields.label], config, kind, number, rest)
         yield TextExample(
             place,
             _text(place, values, fields.first, "text_column"),
@@ -202,12 +215,51 @@ def _label(
         return tuple(column for column in columns if _is_one(place, column, values[column]))
     value = values[field]
     if kind == "set":
-        return _set(place, field, value, config.label_separator)
-    if value is None or (isinstance(value, str) and not value.strip()):
-        raise UserError(
-            f"{place}: the label ({field!r}) is empty; fill it in, or leave the example out"
-        )
+        return _set(place, field, value, config)
     return _number(place, field, value) if kind == "number" else _class(place, field, value)
+
+
+def _is_missing(value: Any, config: ColumnsConfig) -> bool:
+    """Whether this is no label: nothing, or what tables write for nothing."""
+    if isinstance(value, str):
+        text = value.strip()
+        return text not in config.labels and (not text or text in MISSING)
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _check_there(
+    place: str,
+    field: str,
+    value: Any,
+    config: ColumnsConfig,
+    kind: LabelKind,
+    number: int,
+    rest: Iterator[Any],
+) -> None:
+    """Refuses an example without a label, and says how many there are.
+
+    Args:
+        place: of the example.
+        field: that holds the label.
+        value: what it holds.
+        config: of the file.
+        kind: of the label.
+        number: of the example, from 1.
+        rest: the labels of those behind it.
+    """
+    if not _is_missing(value, config):
+        return
+    behind = [_is_missing(other, config) for other in rest]
+    named = isinstance(value, str) and value.strip()
+    what = f"missing ({shown(value)})" if named else "empty"
+    way_out = ""
+    if named and kind == "class":
+        option = config.option("labels")
+        way_out = f", or, where {value.strip()!r} is a class, name all classes with {option}"
+    raise UserError(
+        f"{place}: the label ({field!r}) is {what}, of {1 + sum(behind):,} of"
+        f" {number + len(behind):,} examples; fill it in, or leave these examples out{way_out}"
+    )
 
 
 def _class(place: str, field: str, value: Any) -> str:
@@ -238,8 +290,9 @@ def _number(place: str, field: str, value: Any) -> float:
     return number
 
 
-def _set(place: str, field: str, value: Any, separator: str | None) -> tuple[str, ...]:
-    if value is None:
+def _set(place: str, field: str, value: Any, config: ColumnsConfig) -> tuple[str, ...]:
+    separator = config.label_separator
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return ()
     if isinstance(value, str):
         if separator:
@@ -254,6 +307,12 @@ def _set(place: str, field: str, value: Any, separator: str | None) -> tuple[str
             value = []
     if not isinstance(value, list):
         raise UserError(f"{place}: the labels ({field!r}) are {shown(value)}, not a list or a text")
+    for label in value:
+        if label is None or _is_missing(label, config):
+            raise UserError(
+                f"{place}: among the labels ({field!r}) is {shown(label)}, a missing value; take it"
+                f" out, or, where it is a label, name the labels with {config.option('labels')}"
+            )
     return tuple(dict.fromkeys(_class(place, field, label) for label in value))
 
 

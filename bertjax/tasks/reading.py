@@ -3,14 +3,14 @@
 import dataclasses
 import hashlib
 import re
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
 from bertjax.config import BertConfig
 from bertjax.errors import UserError
-from bertjax.tasks import choice_questions, conll, labelled, squad
+from bertjax.tasks import choice_questions, conll, label_counts, labelled, squad
 from bertjax.tasks.classification import Classification, MultiLabelClassification
 from bertjax.tasks.conll import TaggedConfig
 from bertjax.tasks.labelled import ColumnsConfig, TextExample
@@ -53,7 +53,6 @@ class DataConfig(ColumnsConfig):
         test: those for the scores at the end; none = a share of train
         validation_share: of train, by the hash of its texts, where there are no validation files
         test_share: of train, where there are no test files
-        labels: the names of the classes or tags in their order; none = those of train
         token_column: of tagged sentences: where the tokens are, in columns a number from 1, in
             records the name of a field; none = recognised
         tag_column: where the tags are; none = recognised
@@ -66,10 +65,11 @@ class DataConfig(ColumnsConfig):
     test: list[str] = dataclasses.field(default_factory=list)
     validation_share: float = 0.1
     test_share: float = 0.1
-    labels: list[str] = dataclasses.field(default_factory=list)
     token_column: int | str | None = None
     tag_column: int | str | None = None
     scheme: Scheme | None = None
+
+    option_prefix: ClassVar[str] = "--data."
 
     def __post_init__(self) -> None:
         for name in ("validation_share", "test_share"):
@@ -81,6 +81,12 @@ class DataConfig(ColumnsConfig):
                 raise UserError(f"{name}={names} has {twice[0]!r} twice; name each label once")
 
 
+class CommandDataConfig(DataConfig):
+    """A `DataConfig` whose fields are options of a command, without `data.` before them."""
+
+    option_prefix: ClassVar[str] = "--"
+
+
 def _names(config: type) -> set[str]:
     return {field.name for field in dataclasses.fields(config)}
 
@@ -88,9 +94,9 @@ def _names(config: type) -> set[str]:
 # What of a `DataConfig` says which files, and what says how those of each task are read.
 _SPLITS = {"train", "validation", "test", "validation_share", "test_share"}
 _READ = {
-    "classification": _names(ColumnsConfig) - {"label_separator"} | {"labels"},
-    "multi-label": _names(ColumnsConfig) | {"labels"},
-    "regression": _names(ColumnsConfig) - {"label_separator"},
+    "classification": _names(ColumnsConfig) - {"label_separator"},
+    "multi-label": _names(ColumnsConfig),
+    "regression": _names(ColumnsConfig) - {"label_separator", "spelling", "labels"},
     "tokens": _names(TaggedConfig),
     "question-answering": {"encoding", "errors"},
     "multiple-choice": _names(RecordConfig),
@@ -103,7 +109,8 @@ class TaskData(NamedTuple):
     Attributes:
         task: with the labels of the examples.
         train, validation, test: the examples; validation and test may be empty.
-        notes: a sentence for everything that is not as the files have it.
+        notes: a sentence for everything that is not as the files have it, and the classes.
+        config: how other files are to be read as these were.
     """
 
     task: Task
@@ -111,11 +118,13 @@ class TaskData(NamedTuple):
     validation: list[Any]
     test: list[Any]
     notes: list[str]
+    config: DataConfig
 
     def fingerprint(self) -> str:
-        """sha256 over all examples and where they are."""
-        content = repr((self.task.name, self.task.model_fields(), *self[1:4]))
-        return hashlib.sha256(content.encode()).hexdigest()
+        """sha256 over all examples, wherever their files are."""
+        splits = [[example._replace(place="") for example in split] for split in self[1:4]]
+        content = repr((self.task.name, self.task.model_fields(), *splits))
+        return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
 
     def describe(self, config: DataConfig) -> list[str]:
         """A line for each split: where it comes from, how many examples."""
@@ -148,12 +157,12 @@ def read_task_data(
     """
     if not config.train:
         raise UserError("data.train is empty; name the file to learn from with --data.train FILE")
-    train, notes = read_task_examples(name, config.train, config)
+    train, notes, config = _read(name, config.train, config)
     others: dict[str, list[Any]] = {}
     for split in ("validation", "test"):
         files = getattr(config, split)
         others[split], more = read_task_examples(name, files, config) if files else ([], [])
-        notes += more
+        notes += [note for note in more if note not in notes]
     shares = [
         0.0 if getattr(config, split) else getattr(config, f"{split}_share")
         for split in ("validation", "test")
@@ -169,7 +178,23 @@ def read_task_data(
         others["validation"] = others["validation"] or splits.validation
         others["test"] = others["test"] or splits.test
     task = _make_task(name, train, others, config, smoothing, class_weights)
-    return TaskData(task, train, others["validation"], others["test"], notes)
+    classes = describe_classes(task, {"train": train, **others}, config)
+    return TaskData(task, train, others["validation"], others["test"], [*notes, *classes], config)
+
+
+def describe_classes(
+    task: Task, splits: Mapping[str, Sequence[Any]], config: DataConfig
+) -> list[str]:
+    """The classes of the examples with their counts, and a warning of those that may be one."""
+    entities = isinstance(task, Tagging) and task.main_score == "f1"
+    lines = label_counts.describe_labels(splits, entities=entities)
+    counts = label_counts.count_labels(example for part in splits.values() for example in part)
+    way_out = "write them alike in the files"
+    if entities:
+        counts = label_counts.count_kinds(counts)
+    elif not isinstance(task, Tagging):
+        way_out += f", or make one of them with {config.option('spelling')} merge"
+    return [*lines, *label_counts.describe_twins(counts, way_out)]
 
 
 def read_task_examples(
@@ -180,18 +205,85 @@ def read_task_examples(
     Raises:
         UserError: what the readers raise; a field of the config that this task does not read.
     """
+    examples, notes, _ = _read(name, files, config, with_labels=with_labels)
+    return examples, notes
+
+
+class _Read(NamedTuple):
+    """Examples, what there is to tell, and how other files of the same kind are to be read."""
+
+    examples: list[Any]
+    notes: list[str]
+    config: DataConfig
+
+
+def _read(
+    name: TaskName, files: Sequence[str], config: DataConfig, *, with_labels: bool = True
+) -> _Read:
     _check_read(name, config)
     if name == "tokens":
         fields = {field: getattr(config, field) for field in _names(TaggedConfig)}
-        return conll.read_sentences(files, TaggedConfig(**fields), with_labels), []
+        found = conll.read_sentences(files, TaggedConfig(**fields), with_labels)
+        weak = {reading.scheme for reading in found.readings.values() if reading.is_weak}
+        if config.scheme is None and len(weak) == 1:
+            config = dataclasses.replace(config, scheme=weak.pop())
+        notes = [*conll.describe_readings(found.readings), *found.notes]
+        return _Read(found.sentences, notes, config)
     if name == "question-answering":
         questions, report = squad.read_questions(files, config, with_labels)
-        return questions, report.sentences()
+        return _Read(questions, report.sentences(), config)
     if name == "multiple-choice":
-        return choice_questions.read_choice_questions(files, config, with_labels), []
+        questions = choice_questions.read_choice_questions(files, config, with_labels)
+        return _Read(questions, [], config)
     kinds = {"classification": "class", "multi-label": "set", "regression": "number"}
     examples = labelled.read_examples(files, config, kinds[name], with_labels)
-    return examples, _tell_quoted(examples, config)
+    notes = [*_tell_quoted(examples, config), *_tell_empty(examples, name, with_labels)]
+    if config.spelling == "merge" and with_labels:
+        examples, config, more = _merge(examples, config)
+        notes += more
+    return _Read(examples, notes, config)
+
+
+def _merge(
+    examples: list[TextExample], config: DataConfig
+) -> tuple[list[TextExample], DataConfig, list[str]]:
+    """The examples with one spelling for each class, which the config then names."""
+    counts = label_counts.count_labels(examples)
+    names = label_counts.merge_spellings(counts, config.labels)
+    merged = [
+        example._replace(
+            label=names[example.label]
+            if isinstance(example.label, str)
+            else tuple(dict.fromkeys(names[label] for label in example.label))
+        )
+        for example in examples
+    ]
+    changed = [f"{old!r} to {new!r}" for old, new in sorted(names.items()) if old != new]
+    notes = [f"classes are made one that differ in spelling only: {', '.join(changed)}"]
+    if not config.labels:
+        config = dataclasses.replace(config, labels=list(labelled.check_labels(merged)))
+    return merged, config, notes if changed else []
+
+
+def _tell_empty(examples: Sequence[TextExample], name: str, with_labels: bool) -> list[str]:
+    """Notes about examples without a text, or without any of several labels."""
+    notes = []
+    texts = [one for one in examples if not one.first.strip() or one.second == ""]
+    if texts:
+        notes.append(
+            f"{texts[0].place}: here, and in {len(texts):,} of {len(examples):,} examples together,"
+            " a text is empty"
+        )
+    if (
+        name == "multi-label"
+        and with_labels
+        and (bare := [one for one in examples if not one.label])
+    ):
+        notes.append(
+            f"{bare[0].place}: here, and in {len(bare):,} of {len(examples):,} examples together,"
+            " there is no label; they are learned as examples of none"
+        )
+    return notes
 
 
 def _tell_quoted(examples: Sequence[TextExample], config: DataConfig) -> list[str]:

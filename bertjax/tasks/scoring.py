@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 from bertjax.errors import UserError
 from bertjax.tasks.inference import Inference
+from bertjax.tasks.tagging import Tagging
 from bertjax.tasks.task import Prediction, Task
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.wording import nearest
@@ -117,8 +118,10 @@ def check_known_labels(task: Task, examples: Sequence[Any]) -> None:
     """
     known = set(task.model_fields().get("id2label", ()))
     for example in examples:
-        label = getattr(example, "tags", None) or getattr(example, "label", None)
+        label = getattr(example, "label", None)
         labels = (label,) if isinstance(label, str) else label
+        if isinstance(task, Tagging):
+            labels = task.labels_of(example)
         if not known or not isinstance(labels, tuple):
             continue
         for one in labels:

@@ -12,7 +12,7 @@ from bertjax.objectives.losses import Total
 from bertjax.tasks import conll, scores
 from bertjax.tasks.conll import TaggedSentence
 from bertjax.tasks.resampling import Resampler, entity_resampler, tag_resampler
-from bertjax.tasks.tagging_schemes import are_entity_tags, spans_of
+from bertjax.tasks.tagging_schemes import spans_of
 from bertjax.tasks.task import Encoded, Prediction, frame, softmax, write_records
 from bertjax.tasks.units import Layout, Unit
 from bertjax.text.tokenizer import Tokenizer
@@ -26,7 +26,8 @@ class Tagging:
     A sentence of more tokens than the model takes is worked through in parts, cut between words.
 
     Args:
-        labels: the tags in the order of their numbers.
+        labels: the tags in the order of their numbers, of any scheme and way of writing; examples
+            have IOB2, as their reader makes it.
         smoothing: share of the target that is spread evenly over the tags.
 
     Source: Devlin et al. 2019, section 5.3.
@@ -40,8 +41,12 @@ class Tagging:
         self.labels = tuple(labels)
         self._smoothing = smoothing
         self._numbers = {label: number for number, label in enumerate(labels)}
+        self._reading = conll.read_label_names(labels)
         # Entities, or tags like parts of speech?
-        self._entities = are_entity_tags(labels)
+        self._entities = self._reading.scheme != "none"
+        self._names = {label.casefold(): label for label in labels if self._entities}
+        if len(self._names) < len(labels):
+            self._names = {}  # types that differ in letter case
 
     @property
     def main_score(self) -> str:
@@ -91,7 +96,7 @@ class Tagging:
             cut += sum(len(ids) > room for ids in split)
             # A word of characters that the tokenizer throws away still needs a place for its tag.
             split = [ids[:room] if len(ids) else unknown for ids in split]
-            tags = example.tags or (None,) * len(split)
+            tags = self._gold(example) or (None,) * len(split)
             numbers = [self._numbers.get(tag, -1) for tag in tags]
             parts = _cut_between_words([len(ids) for ids in split], room)
             parted += len(parts) > 1
@@ -148,7 +153,9 @@ class Tagging:
             for example, prediction in zip(examples, predictions, strict=True):
                 prediction["entities"] = [
                     {"type": kind, "start": start, "end": end, "text": example.text[start:end]}
-                    for kind, start, end in spans_of(prediction["tags"], example.offsets)
+                    for kind, start, end in spans_of(
+                        self._reading.to_iob2(prediction["tags"]), example.offsets
+                    )
                 ]
         return predictions
 
@@ -156,8 +163,7 @@ class Tagging:
         self, examples: Sequence[TaggedSentence], predictions: Sequence[Prediction]
     ) -> dict[str, Any]:
         """Entity precision, recall and F1, per type, too; for other tags the accuracy."""
-        known = [list(example.tags) for example in examples]
-        said = [prediction["tags"] for prediction in predictions]
+        known, said = self._both(examples, predictions)
         return (
             scores.entity_scores(known, said) if self._entities else scores.tag_scores(known, said)
         )
@@ -166,16 +172,14 @@ class Tagging:
         self, examples: Sequence[TaggedSentence], predictions: Sequence[Prediction]
     ) -> Resampler:
         """`score` of draws."""
-        known = [example.tags for example in examples]
-        said = [prediction["tags"] for prediction in predictions]
+        known, said = self._both(examples, predictions)
         return (entity_resampler if self._entities else tag_resampler)(known, said)
 
     def outcomes(
         self, examples: Sequence[TaggedSentence], predictions: Sequence[Prediction]
     ) -> Float[np.ndarray, " examples"]:
         """F1 of each sentence's entities; for other tags the share of its words that are right."""
-        known = [list(example.tags) for example in examples]
-        said = [prediction["tags"] for prediction in predictions]
+        known, said = self._both(examples, predictions)
         if self._entities:
             return scores.entity_f1_of_sentences(known, said)
         right = [
@@ -183,6 +187,24 @@ class Tagging:
             for both in zip(known, said, strict=True)
         ]
         return np.array([np.mean(words) if words else 1.0 for words in right])
+
+    def labels_of(self, example: TaggedSentence) -> tuple[str, ...]:
+        """The tags of a sentence as the model names them."""
+        return self._gold(example) or ()
+
+    def _gold(self, example: TaggedSentence) -> tuple[str, ...] | None:
+        """The known tags as the model names them, which may be in lower case."""
+        if example.tags is None:
+            return None
+        tags = self._reading.from_iob2(example.tags)
+        return tuple(self._names.get(tag.casefold(), tag) for tag in tags)
+
+    def _both(
+        self, examples: Sequence[TaggedSentence], predictions: Sequence[Prediction]
+    ) -> tuple[list[list[str]], list[list[str]]]:
+        """The known and the predicted tags of every sentence, in IOB2 where they mark entities."""
+        said = [list(self._reading.to_iob2(prediction["tags"])) for prediction in predictions]
+        return [list(example.tags) for example in examples], said
 
     def write_predictions(
         self,
@@ -192,13 +214,14 @@ class Tagging:
     ) -> None:
         """`predictions.conll` (word, tag, predicted tag) and `predictions.jsonl`."""
         said = [prediction["tags"] for prediction in predictions]
-        text = conll.to_conll(examples, said)
+        gold = [example._replace(tags=self._gold(example)) for example in examples]
+        text = conll.to_conll(gold, said)
         (directory / "predictions.conll").write_text(text, encoding="utf-8")
         records = (
             {
                 "text": example.text,
                 "tokens": list(example.tokens),
-                "gold": None if example.tags is None else list(example.tags),
+                "gold": None if example.tags is None else list(self._gold(example)),
                 **prediction,
             }
             for example, prediction in zip(examples, predictions, strict=True)

@@ -12,7 +12,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from bertjax.errors import UserError
 from bertjax.text import streams
@@ -57,6 +57,13 @@ class RecordConfig:
     errors: Literal["strict", "replace", "ignore"] = "strict"
     columns: list[str] = dataclasses.field(default_factory=list)
     quoting: Literal["none", "double"] | None = None
+
+    # What stands before a field's name in the program that was asked.
+    option_prefix: ClassVar[str] = "--"
+
+    def option(self, name: str) -> str:
+        """A field as the option that it is, for messages."""
+        return self.option_prefix + name.replace("_", "-")
 
 
 class Record(NamedTuple):

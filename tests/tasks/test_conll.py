@@ -10,6 +10,7 @@ from bertjax.tasks.conll import (
     TaggedConfig,
     TaggedSentence,
     check_tags,
+    describe_readings,
     read_sentences,
     to_conll,
 )
@@ -24,7 +25,7 @@ def read(tmp_path):
         if not isinstance(content, str):
             content = "\n".join(map(json.dumps, content))
         (tmp_path / name).write_text(content, encoding="utf-8")
-        return read_sentences([str(tmp_path / name)], TaggedConfig(**options), labelled)
+        return read_sentences([str(tmp_path / name)], TaggedConfig(**options), labelled).sentences
 
     return read
 
@@ -45,7 +46,7 @@ def entities(sentences):
 )
 def test_real_files_are_read_to_the_last_token(shared_data, name, sentences, tokens, found, hashes):
     path = str(shared_data / "ner" / name)
-    read = read_sentences([path], TaggedConfig())
+    read = read_sentences([path], TaggedConfig()).sentences
     assert len(read) == sentences
     assert sum(len(s.tokens) for s in read) == tokens
     assert len(entities(read)) == found
@@ -57,7 +58,7 @@ def test_real_files_are_read_to_the_last_token(shared_data, name, sentences, tok
 
 def test_iob2_gives_text_types_and_places_of_its_comments(shared_data):
     path = str(shared_data / "ner" / "en_ewt-ud-dev.iob2")
-    read = read_sentences([path], TaggedConfig())
+    read = read_sentences([path], TaggedConfig()).sentences
     lines = (shared_data / "ner" / "en_ewt-ud-dev.iob2").read_text(encoding="utf-8").split("\n")
     texts = [line.removeprefix("# text = ") for line in lines if line.startswith("# text = ")]
     assert [s.text for s in read] == [text.rstrip() for text in texts]
@@ -68,7 +69,9 @@ def test_iob2_gives_text_types_and_places_of_its_comments(shared_data):
 
 
 def test_conllu_gives_parts_of_speech_without_ranges_and_empty_nodes(shared_data):
-    read = read_sentences([str(shared_data / "treebank" / "en_ewt-ud-dev.conllu")], TaggedConfig())
+    read = read_sentences(
+        [str(shared_data / "treebank" / "en_ewt-ud-dev.conllu")], TaggedConfig()
+    ).sentences
     assert len(read) == 2001
     assert "didn't" not in {token for s in read for token in s.tokens}
     assert check_tags(read)[:3] == ("ADJ", "ADP", "ADV")
@@ -134,7 +137,28 @@ def test_compressed_file_of_any_suffix_is_read(tmp_path):
     import gzip
 
     (tmp_path / "f.annotated.gz").write_bytes(gzip.compress(b"a\tO\n"))
-    assert read_sentences([str(tmp_path / "f.annotated.gz")], TaggedConfig())[0].tokens == ("a",)
+    found = read_sentences([str(tmp_path / "f.annotated.gz")], TaggedConfig())
+    assert found.sentences[0].tokens == ("a",)
+
+
+def test_reading_is_told_for_each_file_and_files_that_contradict_are_refused(tmp_path):
+    contents = {"a": "x B\ny I\n", "b": "x\tX-B\ny\tO\nz\tX-I\n", "c": "x O\n", "d": "x NN\n"}
+    for name, content in contents.items():
+        (tmp_path / name).write_text(content)
+    paths = {name: str(tmp_path / name) for name in contents}
+    found = read_sentences([paths[name] for name in "abc"], TaggedConfig())
+    assert describe_readings(found.readings) == [
+        f"tags of {paths['a']} are read as IOB2: B, I, O",
+        f"tags of {paths['b']} are read as IOB2: TYPE-B, TYPE-I, O",
+    ]
+    assert found.notes == [
+        f"{paths['b']}: 1 tags continue an entity that nothing began, which IOB2 does not have;"
+        " they are read as its beginning"
+    ]
+    with pytest.raises(
+        UserError, match=r"/d: its tags mark no entities, .* those of .*/a do \(IOB2"
+    ):
+        read_sentences([paths["a"], paths["d"]], TaggedConfig())
 
 
 RECORDS = [
@@ -157,7 +181,7 @@ def test_tags_of_records_may_be_numbers_with_names(read, tmp_path):
     import pyarrow.parquet as pq
 
     pq.write_table(pa.Table.from_pylist([record]), tmp_path / "f.parquet")
-    (found,) = read_sentences([str(tmp_path / "f.parquet")], TaggedConfig(labels=labels))
+    (found,), _, _ = read_sentences([str(tmp_path / "f.parquet")], TaggedConfig(labels=labels))
     assert found.tags == ("B-Y", "O")
 
 
@@ -256,7 +280,18 @@ def test_tags_that_do_not_fit_are_told(test, labels, message):
         check_tags([tagged("O", "B-X", "B-Y")], [], [test], labels)
 
 
+def test_tags_without_types_stay_so_in_the_names_of_a_model():
+    train = [tagged("O", "B-_", "I-_")]
+    assert check_tags(train) == ("O", "B", "I")
+    assert check_tags(train, labels=["B", "I", "O"]) == ("B", "I", "O")
+    assert check_tags([tagged("B-X", "O")], labels=["O", "X_B", "X_I"]) == ("O", "X_B", "X_I")
+    with pytest.raises(UserError, match=r"f:1: the tag 'S-X' is not among labels=\['O', 'B-X', "):
+        check_tags([tagged("B-X", "O")], labels=["O", "B-X", "I-X", "E-X"])
+
+
 def test_training_data_without_an_entity_is_told():
+    with pytest.raises(UserError, match="every tag is O: no sentence marks an entity"):
+        check_tags([tagged("O", "O")], [tagged("O")])
     with pytest.raises(UserError, match="the label 'X' is in validation but in no training"):
         check_tags([tagged("O", "O")], [tagged("B-X")])
 

@@ -30,6 +30,30 @@ def read(tmp_path):
     return read
 
 
+@pytest.mark.parametrize("cell", ["nan", "NaN", "None", "NULL", "N/A", " nan ", "<NA>"])
+def test_missing_label_is_no_class_unless_it_is_named(read, cell):
+    content = "text,label\n" + f"x,a\ny,{cell}\nz,b\nu,{cell}\n"
+    with pytest.raises(UserError) as told:
+        read(content, name="f.csv")
+    assert str(told.value).partition("f.csv:3: ")[2] == (
+        f"the label ('label') is missing ({json.dumps(cell)}), of 2 of 4 examples; fill it in, or"
+        f" leave these examples out, or, where {cell.strip()!r} is a class, name all classes with"
+        " --labels"
+    )
+    labels = ["a", "b", cell.strip()]
+    assert read(content, name="f.csv", labels=labels)[1].label == cell.strip()
+    sets = [{"text": "x", "labels": ["a", cell]}]
+    with pytest.raises(UserError, match=r"among the labels \('labels'\) is .*, a missing value"):
+        read(sets, "set")
+
+
+def test_label_that_is_no_number_in_json_is_missing(read):
+    content = '{"text": "x", "label": 1.0}\n{"text": "y", "label": NaN}\n'
+    with pytest.raises(UserError, match=r"f\.jsonl:2: the label \('label'\) is empty, of 1 of 2"):
+        read(content)
+    assert read([{"text": "x", "labels": float("nan")}], "set")[0].label == ()
+
+
 def example(first, label, second=None, place="f:1"):
     return TextExample(place, first, second, label)
 
@@ -147,7 +171,7 @@ WRONG = {
     "fraction": ("class", {"label": 2.5}, {}, r"f\.jsonl:2: .*is 2\.5; .*numbers is regression"),
     "list": ("class", {"label": ["x"]}, {}, r"is \[\"x\"\]; .*a multi-label task"),
     "word": ("number", {"label": "good"}, {}, r"is \"good\", not a finite number"),
-    "nan": ("number", {"label": "nan"}, {}, r"is \"nan\", not a finite number"),
+    "nan": ("number", {"label": "nan"}, {}, r"is missing \(\"nan\"\), of 1 of 2"),
     "infinite": ("number", {"label": 1e999}, {}, r"is Infinity, not a finite number"),
     "flag": ("number", {"label": True}, {}, r"is true, not a finite number"),
     "text": ("set", {"label": "x,y"}, {}, r"are the text \"x,y\"; .*label_separator"),

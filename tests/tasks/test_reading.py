@@ -107,3 +107,76 @@ def test_quotation_marks_that_are_kept_are_told_of(tmp_path):
     path = tmp_path / "f.jsonl"
     path.write_text(json.dumps({"label": "a", "text": '"y"'}))
     assert read_task_examples("classification", [str(path)], DataConfig())[1] == []
+
+
+def write_table(path, labels):
+    rows = [f"text {number},{label}\n" for number, label in enumerate(labels)]
+    path.write_text("text,label\n" + "".join(rows))
+    return [str(path)]
+
+
+def test_classes_that_differ_in_spelling_are_told_and_made_one_when_asked(tmp_path):
+    table = write_table(tmp_path / "f.csv", ["TRUE", "True", "true", "TRUE", "False", "FALSE"])
+    data = read_task_data("classification", config_of(table))
+    assert len(data.task.labels) == 5
+    assert data.notes[0].startswith("5 classes (train / validation / test): TRUE 2 / 2 / 2; ")
+    assert "'TRUE' (6) and 'True' (3) and 'true' (3); 'FALSE' (3) and 'False' (3)" in data.notes[1]
+    assert data.notes[1].endswith(" or make one of them with --data.spelling merge")
+    data = read_task_data("classification", config_of(table, spelling="merge"))
+    assert data.task.labels == ("FALSE", "TRUE")
+    assert [example.label for example in data.test] == ["TRUE"] * 4 + ["FALSE"] * 2
+    assert data.notes[0].startswith("classes are made one that differ in spelling only: 'False' to")
+    assert data.notes[1] == "2 classes (train / validation / test): TRUE 4 / 4 / 4; FALSE 2 / 2 / 2"
+    # Other files follow: here the most frequent spelling is another one.
+    other = write_table(tmp_path / "g.csv", ["true", "true", "False"])
+    examples, _ = read_task_examples("classification", other, data.config)
+    assert [example.label for example in examples] == ["TRUE", "TRUE", "FALSE"]
+
+
+def test_numbers_as_tables_write_them_are_twins(tmp_path):
+    table = write_table(tmp_path / "f.csv", ["1.0", "1", "0.0", "0"])
+    assert (
+        "'0' (3) and '0.0' (3); '1' (3) and '1.0' (3)"
+        in (read_task_data("classification", config_of(table)).notes[1])
+    )
+    data = read_task_data("classification", config_of(table, spelling="merge"))
+    assert data.task.labels == ("0", "1")
+
+
+def test_empty_texts_and_examples_without_a_label_are_told(tmp_path):
+    path = tmp_path / "f.jsonl"
+    records = [{"text": "a", "labels": ["x"]}, {"text": None, "labels": []}]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    _, notes = read_task_examples("multi-label", [str(path)], DataConfig())
+    assert notes == [
+        f"{path}:2: here, and in 1 of 2 examples together, a text is empty",
+        f"{path}:2: here, and in 1 of 2 examples together, there is no label; they are learned as"
+        " examples of none",
+    ]
+
+
+def test_same_data_are_the_same_under_another_path(tmp_path):
+    (tmp_path / "g").mkdir()
+    tables = [write_table(tmp_path / name, "abab") for name in ("f.csv", "g/h.csv")]
+    first, second = (read_task_data("classification", config_of(table)) for table in tables)
+    assert first.fingerprint() == second.fingerprint()
+    write_table(tmp_path / "f.csv", "abba")
+    third = read_task_data("classification", config_of(tables[0]))
+    assert third.fingerprint() != first.fingerprint()
+
+
+def test_tags_are_told_as_they_were_read_and_others_are_read_alike(tmp_path):
+    train, test = tmp_path / "train.conll", tmp_path / "test.conll"
+    train.write_text("a DET\nb O\nc NOUN\nd DET\n")
+    test.write_text("b O\nc O\nd DET\n")  # by itself it would be IO
+    config = DataConfig(train=[str(train)], validation=[str(test)], test=[str(test)])
+    data = read_task_data("tokens", config)
+    assert data.task.labels == ("DET", "NOUN", "O")
+    assert data.test[0].tags == ("O", "O", "DET")
+    assert data.config.scheme == "none"
+    assert data.notes[0] == (
+        f"tags of {train} are read as none: they mark no entities, each stands for itself"
+    )
+    assert data.notes[-1] == (
+        "3 classes (train / validation / test): DET 2 / 1 / 1; O 1 / 2 / 2; NOUN 1 / 0 / 0"
+    )

@@ -81,3 +81,39 @@ def test_outcome_of_a_sentence_is_what_the_main_score_counts():
     gold = [TaggedSentence("f:1", ("a", "b"), ("NOUN", "VERB"), "a b", ())]
     assert (words.main_score, words.outcome_name) == ("accuracy", "accuracy of a sentence")
     assert words.outcomes(gold, [{"tags": ["NOUN", "NOUN"]}]).tolist() == [1 / 2]
+
+
+@pytest.mark.parametrize(
+    ("labels", "said", "gold"),
+    [
+        (("O", "B", "I"), ("B", "I", "O", "I"), ("B-_", "I-_", "O", "B-_")),
+        (("B", "I", "O"), ("B", "I", "O", "I"), ("B-_", "I-_", "O", "B-_")),
+        (("O", "S-X", "B-X", "I-X", "E-X"), ("B-X", "E-X", "O", "S-X"), ("B-X", "I-X", "O", "B-X")),
+        (("O", "I-X", "B-X"), ("B-X", "I-X", "O", "I-X"), ("B-X", "I-X", "O", "B-X")),
+        (("O", "X_B", "X_I"), ("X_B", "X_I", "O", "X_I"), ("B-X", "I-X", "O", "B-X")),
+        (("o", "i-X"), ("i-X", "i-X", "o", "i-X"), ("B-X", "I-X", "O", "B-X")),
+    ],
+)
+def test_entities_are_understood_in_the_tags_of_any_model(tokenizer, tmp_path, labels, said, gold):
+    task = Tagging(labels)
+    assert task.main_score == "f1"
+    [example] = task.examples_of_lines(["greenish red in paris"])
+    example = example._replace(tags=gold)
+    [unit] = task.encode([example], tokenizer, 9, training=True).units
+    assert unit.weights.sum() == 4
+    logits = np.zeros((unit.length, len(labels)), np.float32)
+    logits[np.flatnonzero(unit.labels > -2), [labels.index(tag) for tag in said]] = 1
+    [prediction] = task.decode([example], [unit], [logits])
+    assert prediction["tags"] == list(said)
+    assert [(one["start"], one["end"]) for one in prediction["entities"]] == [(0, 12), (16, 21)]
+    scores = task.score([example], [prediction])
+    assert (scores["f1"], list(scores["per_type"])) == (1, [gold[0][2:]])
+    assert task.resampler([example], [prediction])(np.zeros(3, int))["f1"] == 1
+    assert task.outcomes([example], [prediction]).tolist() == [1]
+
+
+def test_gold_tags_are_written_as_the_model_names_them(tmp_path):
+    task = Tagging(("O", "B", "I"))
+    examples = [TaggedSentence("f:1", ("a", "b"), ("B-_", "O"), "a b", ((0, 1), (2, 3)))]
+    task.write_predictions(tmp_path, examples, [{"tags": ["B", "I"]}])
+    assert (tmp_path / "predictions.conll").read_text() == "a\tB\tB\nb\tO\tI\n\n"

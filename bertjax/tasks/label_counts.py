@@ -1,0 +1,118 @@
+"""Which classes the examples have, how many of each, and which of them differ in spelling only."""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from bertjax.tasks.tagging_schemes import NO_TYPE, OUTSIDE
+from bertjax.wording import counted
+
+# Classes that a line names; the rest is counted.
+_MOST_NAMED = 30
+
+# How a missing value is written where a table is written with its missing values.
+# Source: pandas, `pandas._libs.parsers.STR_NA_VALUES`.
+MISSING = frozenset(
+    (
+        "#N/A", "#N/A N/A", "#NA", "-NaN", "-nan", "<NA>", "N/A", "NA", "NULL", "NaN", "NAN",
+        "None", "n/a", "nan", "null", "Null",
+    )
+)  # fmt: skip
+
+
+def count_labels(examples: Iterable[Any]) -> Counter[str]:
+    """The examples of each class; of tagged sentences the entities of each type, or the tags."""
+    counts: Counter[str] = Counter()
+    for example in examples:
+        tags, label = getattr(example, "tags", None), getattr(example, "label", None)
+        if isinstance(label, str):
+            counts[label] += 1
+        elif isinstance(label, tuple):
+            counts.update(label)
+        elif tags is not None:
+            counts.update(tags)
+    return counts
+
+
+def count_kinds(counts: Mapping[str, int]) -> Counter[str]:
+    """The entities of each type, of the counts of IOB2 tags."""
+    kinds: Counter[str] = Counter()
+    for tag, number in counts.items():
+        if tag != OUTSIDE:
+            kinds[tag[2:]] += number if tag.startswith("B-") else 0
+    return kinds
+
+
+def describe_labels(splits: Mapping[str, Sequence[Any]], *, entities: bool = False) -> list[str]:
+    """A line with the classes and how many examples each split has of them.
+
+    Args:
+        splits: the examples of each, by its name; empty ones are not named.
+        entities: whether tags are IOB2, so that whole entities are counted.
+    """
+    counts = {name: count_labels(examples) for name, examples in splits.items() if examples}
+    if entities:
+        counts = {name: count_kinds(of) for name, of in counts.items()}
+    labels = dict.fromkeys(label for of in counts.values() for label, _ in of.most_common())
+    if not labels:
+        return []
+    named = [
+        f"{'(no type)' if entities and label == NO_TYPE else label}"
+        f" {' / '.join(f'{of[label]:,}' for of in counts.values())}"
+        for label in list(labels)[:_MOST_NAMED]
+    ]
+    more = f" and {len(labels) - _MOST_NAMED:,} more" if len(labels) > _MOST_NAMED else ""
+    what = counted(len(labels), "entity type" if entities else "class").replace("classs", "classes")
+    return [f"{what} ({' / '.join(counts)}): {'; '.join(named)}{more}"]
+
+
+def spelling_key(label: str) -> Any:
+    """What labels have in common that differ in spelling only: letter case, the width of
+    characters, blanks or hyphens between words, the way in which a number is written.
+    """
+    text = unicodedata.normalize("NFKC", label).strip().casefold()
+    if re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", text):
+        return float(text)
+    return re.sub(r"(?<=\w)[\s_-]+(?=\w)", " ", text)
+
+
+def find_twins(counts: Mapping[str, int]) -> list[dict[str, int]]:
+    """Groups of labels that differ in spelling only, the most frequent spelling first."""
+    groups: dict[Any, dict[str, int]] = {}
+    for label in sorted(counts, key=lambda label: (-counts[label], label)):
+        groups.setdefault(spelling_key(label), {})[label] = counts[label]
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def describe_twins(counts: Mapping[str, int], way_out: str) -> list[str]:
+    """A warning about labels that differ in spelling only.
+
+    Args:
+        counts: of the labels.
+        way_out: what makes one of them.
+    """
+    if not (twins := find_twins(counts)):
+        return []
+    groups = "; ".join(
+        " and ".join(f"{label!r} ({number:,})" for label, number in group.items())
+        for group in twins[:_MOST_NAMED]
+    )
+    return [
+        f"WARNING: classes that differ in spelling only are learned apart: {groups}. If they are"
+        f" the same, {way_out}"
+    ]
+
+
+def merge_spellings(counts: Mapping[str, int], labels: Sequence[str]) -> dict[str, str]:
+    """What each label becomes where those that differ in spelling only are one.
+
+    Args:
+        counts: of the labels.
+        labels: the names that are to stay; without any the most frequent spelling of each.
+    """
+    kept: dict[Any, str] = {spelling_key(label): label for label in labels}
+    for label in sorted(counts, key=lambda label: (-counts[label], label)):
+        kept.setdefault(spelling_key(label), label)
+    return {label: label if label in labels else kept[spelling_key(label)] for label in counts}
