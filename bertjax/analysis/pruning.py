@@ -11,6 +11,7 @@ number of heads, and its own record of single heads (`pruned_heads`) went with v
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +22,7 @@ from bertjax.analysis.importance import order_heads
 from bertjax.config import BertConfig
 from bertjax.errors import UserError
 
+_HEAD_NAME = re.compile("[0-9]+-[0-9]+")
 # The parameters of a head, by their place in the stack: (path below "attention", axis of heads).
 _OF_A_HEAD = (
     ("query", "kernel", 2),
@@ -31,6 +33,56 @@ _OF_A_HEAD = (
     ("value", "bias", 1),
     ("output", "kernel", 1),
 )
+
+
+def name_heads(wanted: str, config: BertConfig, option: str) -> Int[np.ndarray, "some 2"] | None:
+    """Returns the heads that are named as all reports name them.
+
+    Args:
+        wanted: `layer-head`, counted from 0, with commas between them: `1-3,2-5`.
+        config: of the model.
+        option: what messages call it.
+
+    Returns:
+        (layer, head) of each, in the order of layers and heads; None where these are no names.
+
+    Raises:
+        UserError: a name of no head of the model, or one twice.
+    """
+    names = [name.strip() for name in wanted.split(",")]
+    if not all(_HEAD_NAME.fullmatch(name) for name in names):
+        return None
+    layers, heads = config.num_hidden_layers, config.num_attention_heads
+    found = [tuple(map(int, name.split("-"))) for name in names]
+    for name, (layer, head) in zip(names, found, strict=True):
+        if layer >= layers or head >= heads:
+            raise UserError(
+                f"{option} {wanted}: there is no head {name}; heads are named layer-head, from 0-0"
+                f" to {layers - 1}-{heads - 1}"
+            )
+    if twice := [name for name, head in zip(names, found, strict=True) if found.count(head) > 1]:
+        raise UserError(f"{option} {wanted}: names {twice[0]} twice; name each head once")
+    return np.array(sorted(found))
+
+
+def check_shrinkable(removed: Int[np.ndarray, "some 2"], config: BertConfig, wanted: str) -> None:
+    """Checks that the tensors can go without these heads.
+
+    Raises:
+        UserError: not the same number leaves every layer, or all leave.
+    """
+    gone = np.bincount(removed[:, 0], minlength=config.num_hidden_layers)
+    if len(set(gone.tolist())) > 1:
+        said = ", ".join(f"{number} of layer {layer}" for layer, number in enumerate(gone.tolist()))
+        raise UserError(
+            f"--heads {wanted}: with --shrink the same number of heads leaves every layer, and"
+            f" these are {said}; name as many of each, or leave --shrink out"
+        )
+    if gone[0] == config.num_attention_heads:
+        raise UserError(
+            f"--heads {wanted}: with --shrink one head of every layer stays at least, and these are"
+            " all; name fewer, or leave --shrink out"
+        )
 
 
 def read_heads(wanted: str, config: BertConfig, *, per_layer: bool = False) -> int:
@@ -53,7 +105,8 @@ def read_heads(wanted: str, config: BertConfig, *, per_layer: bool = False) -> i
             raise ValueError
     except ValueError:
         raise UserError(
-            f"--heads {wanted}: give a share of all heads, for instance 40%, or their number"
+            f"--heads {wanted}: give a share of all heads, for instance 40%, or their number, or"
+            " their names, layer-head with commas between them: 1-3,2-5"
         ) from None
     if isinstance(value, float):
         number = layers * round(value * heads) if per_layer else round(value * layers * heads)

@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING
 
 import bertjax
 from bertjax.commands.screen import add_json, console, count_on, print_json
-from bertjax.commands.texts import KINDS, add_columns, read_texts
+from bertjax.commands.task_model import (
+    add_data_options,
+    read_data_config,
+    refuse_label_options,
+)
+from bertjax.commands.texts import Texts, add_arguments_and_files
 from bertjax.errors import UserError
 from bertjax.program.outputs import check_output
 from bertjax.wording import counted
@@ -36,9 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", metavar="DIR", required=True, help="a model directory (required)"
     )
-    parser.add_argument(
-        "--text", metavar="FILE", nargs="+", required=True, help=f"{KINDS} (required)"
-    )
+    add_arguments_and_files(parser, "a text", "--text", pairs=True)
     parser.add_argument(
         "--treebank",
         metavar="FILE",
@@ -48,11 +51,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--labels",
+        dest="labelled",
         metavar="FILE",
         nargs="+",
         default=[],
         help="labelled files of a fine-tuned model's task: which heads matter for it (default:"
-        " none; a model with a masked-LM head is measured on the texts)",
+        " none; a model with a masked-LM head is measured on the texts). How their columns are"
+        " called is said by the options of evaluate, the names of their tags by --label-names",
     )
     parser.add_argument(
         "--output", metavar="DIR", required=True, help="of report.html and its figures (required)"
@@ -82,7 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=int, default=0, help="of the random control (default: %(default)s)"
     )
-    add_columns(parser)
+    add_data_options(parser, "--label-names")
     add_json(parser)
 
 
@@ -106,6 +111,11 @@ def run(options: argparse.Namespace) -> None:
     for name, least in (("limit", 0), ("shown", 1)):
         if getattr(options, name) < least:
             raise UserError(f"--{name} {getattr(options, name)} must be at least {least}")
+    if not options.labelled:
+        refuse_label_options(options, "--label-names", "--labels")
+    source = Texts(
+        options, options.texts, options.input, pairs=True, other_tables=bool(options.labelled)
+    )
     started = time.perf_counter()
     body = load_body(options.model)
     config = body.model.config
@@ -115,11 +125,12 @@ def run(options: argparse.Namespace) -> None:
         raise UserError(
             f"--max-length {length} must lie between 3 and the model's {most} positions"
         )
-    found = read_texts(options, options.text)
-    kept = list(itertools.islice(found, options.limit or None))
+    given = iter(source)
+    kept = list(itertools.islice(given, options.limit or None))
     if not kept:
-        raise UserError(f"{', '.join(options.text)}: no text, only empty lines; give a text a line")
-    total = len(kept) + sum(1 for _ in found)
+        raise source.no_text()
+    total = len(kept) + sum(1 for _ in given)
+    source.tell_passed_over()
     texts = list(encode_stream(body.tokenizer, kept, length, too_long="windows"))
     shown = texts[: options.shown]
     # What can be wrong with a file is told before anything is measured.
@@ -189,17 +200,15 @@ def _choose_objective(
 ) -> "tuple[Objective | None, str, list[str]]":
     """What the attention heads are to matter for, in words too, and what there is to tell."""
     from bertjax.analysis.objective import masked_language_objective, task_objective
-    from bertjax.tasks.reading import DataConfig, read_task_examples, task_of_model
+    from bertjax.tasks.reading import read_task_examples, task_of_model
     from bertjax.tasks.scoring import check_known_labels
 
-    if options.labels:
+    if options.labelled:
         try:
             task = task_of_model(whole.config, whole.architecture)
         except UserError as error:
             raise UserError(f"--labels: {options.model}: {error}") from None
-        examples, notes = read_task_examples(
-            task.name, options.labels, DataConfig(encoding=options.encoding, errors=options.errors)
-        )
+        examples, notes = read_task_examples(task.name, options.labelled, read_data_config(options))
         check_known_labels(task, examples)
         some = examples[: options.limit] if options.limit else examples
         return task_objective(whole, task, some, length), f"{task.name} loss", notes

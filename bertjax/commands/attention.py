@@ -1,16 +1,18 @@
 """`bertjax attention`: what every head of a model attends to, into files."""
 
 import argparse
-import contextlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bertjax.commands.screen import add_json, count_on, print_json
-from bertjax.commands.texts import KINDS, add_columns, read_texts, standard_input
+from bertjax.commands.texts import Texts, add_texts
 from bertjax.errors import UserError
 from bertjax.wording import counted
+
+if TYPE_CHECKING:
+    from bertjax.analysis.encoding import EncodedText
 
 SUMMARY = "what every head attends to in texts, into an .npz, .parquet, .arrow or other file"
 
@@ -20,14 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", metavar="DIR", required=True, help="a model directory (required)"
     )
-    parser.add_argument(
-        "--input",
-        metavar="FILE",
-        nargs="+",
-        default=["-"],
-        help=f"{KINDS}; - reads standard input, lines as of a .txt file; empty ones are left out"
-        " (default: -)",
-    )
+    add_texts(parser, pairs=True)
     parser.add_argument(
         "--output",
         metavar="PATH",
@@ -89,7 +84,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what becomes of a longer text: it stops the command, or is cut into windows between"
         " words; pairs are never cut (default: %(default)s)",
     )
-    add_columns(parser)
     add_json(parser)
 
 
@@ -105,31 +99,29 @@ def run(options: argparse.Namespace) -> None:
     if to_screen and options.format not in (None, "bertviz"):
         raise UserError(f"--format {options.format} is for a file; name one with --output")
     format = options.format or ("bertviz" if to_screen else format_of(options.output))
-    with contextlib.ExitStack() as stack:
-        lines = stack.enter_context(standard_input()) if options.input == ["-"] else None
-        body = load_body(options.model)
-        config = body.model.config
-        selection = select(
-            config, options.layers, options.heads, words=options.words, dtype=options.dtype
+    texts = Texts(options, options.texts, options.input, pairs=True)
+    body = load_body(options.model)
+    config = body.model.config
+    selection = select(
+        config, options.layers, options.heads, words=options.words, dtype=options.dtype
+    )
+    most = config.max_position_embeddings
+    length = most if options.max_length is None else options.max_length
+    if not 3 <= length <= most:
+        raise UserError(
+            f"--max-length {length} must lie between 3 and the model's {most} positions"
         )
-        most = config.max_position_embeddings
-        length = most if options.max_length is None else options.max_length
-        if not 3 <= length <= most:
-            raise UserError(
-                f"--max-length {length} must lie between 3 and the model's {most} positions"
-            )
 
-        def encode() -> Iterator[Any]:
-            texts = read_texts(options, options.input, lines)
-            return encode_stream(body.tokenizer, texts, length, too_long=options.too_long)
+    def encode() -> Iterator["EncodedText"]:
+        return encode_stream(body.tokenizer, texts, length, too_long=options.too_long)
 
-        total = sum(1 for _ in encode())
-        if not total:
-            where = "standard input" if lines else ", ".join(options.input)
-            raise UserError(f"{where}: no text, only empty lines; give a text a line")
-        for note in body.notes:
-            print(note, file=sys.stderr)
-        progress = stack.enter_context(count_on("attending", total))
+    total = sum(1 for _ in encode())
+    if not total:
+        raise texts.no_text()
+    texts.tell_passed_over()
+    for note in body.notes:
+        print(note, file=sys.stderr)
+    with count_on("attending", total) as progress:
         captures = capture(
             body, encode(), hidden=options.hidden, context=options.context, progress=progress
         )
@@ -142,7 +134,7 @@ def run(options: argparse.Namespace) -> None:
             selection,
             format,
             overwrite=options.overwrite == "true",
-            inputs=() if lines else options.input,
+            inputs=texts.files,
         )
     _tell(options, count, format, selection.describe())
 

@@ -5,7 +5,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from bertjax.commands.screen import add_json, console, count_on, print_json
-from bertjax.commands.texts import KINDS, add_columns, encode_argument, read_texts
+from bertjax.commands.texts import KINDS, Texts, add_columns, add_encoding
 from bertjax.errors import UserError
 
 if TYPE_CHECKING:
@@ -16,7 +16,11 @@ SUMMARY = "where in a corpus a word is used as it is in a text: the nearest hidd
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options."""
-    parser.add_argument("text", metavar="TEXT", help="a text, or a pair parted by a tab")
+    parser.add_argument(
+        "text",
+        metavar="TEXT",
+        help="a text, or the two of a pair with a tab between them; - reads it from standard input",
+    )
     parser.add_argument(
         "--model", metavar="DIR", required=True, help="a model directory (required)"
     )
@@ -24,7 +28,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--word", metavar="WORD", required=True, help="of the text, or its number from 1 (required)"
     )
     parser.add_argument(
-        "--input", metavar="FILE", nargs="+", required=True, help=f"the corpus: {KINDS} (required)"
+        "--input",
+        metavar="FILE",
+        nargs="+",
+        required=True,
+        help=f"the corpus: {KINDS.format(pairs=', a tab between the two of a pair')}; - reads"
+        " standard input like a .txt file. An empty line or cell is passed over and counted on"
+        " stderr (required)",
     )
     parser.add_argument(
         "--layer",
@@ -48,7 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=int, default=0, help="of the random control (default: %(default)s)"
     )
-    add_columns(parser)
+    add_columns(parser, pairs=True)
+    add_encoding(parser)
     add_json(parser)
 
 
@@ -62,14 +73,21 @@ def run(options: argparse.Namespace) -> None:
     check_seed(options.seed)
     if options.top_k < 1:
         raise UserError(f"--top-k {options.top_k} must be at least 1")
+    if options.text == "-" and options.input == ["-"]:
+        raise UserError(
+            "standard input cannot be the text and the corpus; give one of them as such"
+        )
+    asked = Texts(options, [options.text], pairs=True, other_tables=True).read()
+    texts = Texts(options, files=options.input, pairs=True).read()
+    if len(asked) > 1:
+        raise UserError(f"standard input: {len(asked)} texts, and one is asked for; give one line")
     body = load_body(options.model)
     for note in body.notes:
         print(note, file=sys.stderr)
     config = body.model.config
     most = config.max_position_embeddings
-    query = encode_argument(body.tokenizer, options.text, most)
+    [query] = encode_stream(body.tokenizer, asked, most)
     word = find_word_number(query, options.word)
-    texts = list(read_texts(options, options.input))
     corpus = list(encode_stream(body.tokenizer, texts, most, too_long="windows"))
     layer = config.num_hidden_layers if options.layer is None else options.layer
     with count_on("comparing", 2 * len(corpus)) as progress:

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertjax.commands.screen import count_on, read_lines
-from bertjax.commands.texts import add_encoding
+from bertjax.commands.screen import count_on
+from bertjax.commands.texts import Texts, add_texts
 from bertjax.errors import UserError
 from bertjax.program.outputs import check_output, whole_file
 from bertjax.wording import counted
@@ -22,15 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", metavar="DIR", required=True, help="a model directory (required)"
     )
-    parser.add_argument(
-        "--input",
-        metavar="FILE",
-        nargs="+",
-        default=["-"],
-        help=".txt files (a text a line), or .csv, .tsv, .json, .jsonl, .parquet (one of their"
-        " columns), each also .gz; - reads standard input, a text a line (default: -). An empty"
-        " line or cell is a text, too: its vector is that of [CLS] [SEP]",
-    )
+    add_texts(parser, pairs=False, keep_empty=True)
     parser.add_argument(
         "--output",
         metavar="FILE",
@@ -55,10 +47,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " differ by about a hundredth of their length (default: %(default)s)",
     )
     parser.add_argument(
-        "--text-column", metavar="NAME", default="text", help="of tables (default: %(default)s)"
-    )
-    add_encoding(parser)
-    parser.add_argument(
         "--max-length",
         metavar="T",
         type=int,
@@ -73,9 +61,11 @@ def run(options: argparse.Namespace) -> None:
     if output.suffix not in (".npy", ".parquet"):
         raise UserError(f"--output {output}: name an .npy or a .parquet file")
     check_output(options.output)
-    texts = _read(options)
+    # An empty text keeps its place, so that vectors stay beside their lines.
+    given = Texts(options, options.texts, options.input, pairs=False, keep_empty=True)
+    texts = [str(text) for _, text in given]
     if not any(texts):
-        raise UserError("no text to embed; give a text a line, or name files with --input")
+        raise given.no_text()
     from bertjax.interop.huggingface import load_model_directory, load_model_tokenizer
     from bertjax.model.bert import BertModel
     from bertjax.tasks.embedding import Embedder
@@ -99,7 +89,10 @@ def run(options: argparse.Namespace) -> None:
     with count_on("embedding", len(texts)) as progress:
         vectors, notes = embedder.embed(texts, length, progress)
     if empty := texts.count(""):
-        notes = [*notes, f"{empty:,} of {len(texts):,} texts are empty"]
+        said = (
+            f"{empty:,} of {len(texts):,} texts are empty; their vectors are those of [CLS] [SEP]"
+        )
+        notes = [*notes, said]
     for note in [*loaded.notes, *more, *notes]:
         print(note, file=sys.stderr)
     _write(output, texts, vectors)
@@ -107,29 +100,6 @@ def run(options: argparse.Namespace) -> None:
         f"{output}: {counted(vectors.shape[0], 'vector')} of {vectors.shape[1]} numbers",
         file=sys.stderr,
     )
-
-
-def _read(options: argparse.Namespace) -> list[str]:
-    """A text for every line or record, "" for an empty one: vectors stay beside their rows."""
-    if options.input == ["-"]:
-        return list(read_lines("a text a line", keep_empty=True))
-    from bertjax.text import streams
-    from bertjax.text.readers import ReaderConfig, list_sources, read_texts
-
-    config = ReaderConfig(
-        options.input,
-        text_column=options.text_column,
-        encoding=options.encoding,
-        errors=options.errors,
-    )
-    texts = (
-        text
-        for source in list_sources(config)
-        for text in (
-            streams.lines(source, config) if source.kind == "txt" else read_texts(source, config)
-        )
-    )
-    return [text if text.strip() else "" for text in texts]
 
 
 def _write(output: Path, texts: list[str], vectors: "np.ndarray[Any, Any]") -> None:

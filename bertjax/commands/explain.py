@@ -5,8 +5,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bertjax.commands.screen import add_json, console, count_on, print_json, texts_or_lines
-from bertjax.commands.texts import encode_argument
+from bertjax.commands.screen import add_json, console, count_on, print_json
+from bertjax.commands.texts import Texts, add_texts
 from bertjax.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,14 +25,10 @@ _BAR = 16  # characters
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options."""
-    parser.add_argument(
-        "texts",
-        metavar="TEXT",
-        nargs="*",
-        default=["-"],
-        help="a text, or the two of a pair parted by a tab: with a [MASK] for a masked LM, the"
-        " question and the context for a reader of answers; - reads standard input, a text a line"
-        " (default: -)",
+    add_texts(
+        parser,
+        "a text: with a [MASK] for a masked LM; for a reader of answers question and context",
+        pairs=True,
     )
     parser.add_argument(
         "--model", metavar="DIR", required=True, help="a model directory (required)"
@@ -67,17 +63,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Explains every answer to every text."""
     from bertjax.analysis.answers import load_whole_model
+    from bertjax.analysis.encoding import encode_stream
     from bertjax.analysis.named_targets import choose_targets
 
-    texts = texts_or_lines(options.texts, "a text a line")
+    texts = Texts(options, options.texts, options.input, pairs=True).read()
     whole = load_whole_model(options.model)
     for note in whole.notes:
         print(note, file=sys.stderr)
     most = whole.config.max_position_embeddings
     asked = []
-    for number, text in enumerate(texts, start=1):
-        place = "the text" if len(texts) == 1 else f"text {number}"
-        encoded = encode_argument(whole.tokenizer, text, most, place)
+    for encoded in encode_stream(whole.tokenizer, texts, most):
+        place, _ = texts[encoded.source]
         try:
             targets = choose_targets(whole, encoded, options.answer, options.word)
         except UserError as error:

@@ -5,7 +5,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from bertjax.commands.screen import add_json, console, count_on, print_json, texts_or_lines
+from bertjax.commands.screen import add_json, console, count_on, print_json
+from bertjax.commands.texts import Texts, add_texts
 
 if TYPE_CHECKING:
     from bertjax.tasks.fill_mask import FilledText
@@ -15,14 +16,7 @@ SUMMARY = "the likeliest words at every [MASK] of a text"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options."""
-    parser.add_argument(
-        "texts",
-        metavar="TEXT",
-        nargs="*",
-        default=["-"],
-        help="a text with one or several [MASK]; - reads standard input, a text a line, empty lines"
-        " passed over (default: -)",
-    )
+    add_texts(parser, "a text with one or several [MASK]", pairs=False)
     parser.add_argument(
         "--model", metavar="DIR", required=True, help="a model directory (required)"
     )
@@ -40,7 +34,8 @@ def run(options: argparse.Namespace) -> None:
     """Prints every text with its masks filled."""
     from bertjax.interop.huggingface import load_model_directory, load_model_tokenizer
 
-    texts = texts_or_lines(options.texts, "a text a line, with [MASK] in it")
+    found = Texts(options, options.texts, options.input, pairs=False).read()
+    texts = [text for _, text in found]
     config, params, _, notes = load_model_directory(options.model, "BertForMaskedLM")
     tokenizer, more = load_model_tokenizer(options.model, config)
     for note in [*notes, *more]:

@@ -2,10 +2,12 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from bertjax.commands.screen import count_on, read_lines
+from bertjax.commands.screen import count_on
 from bertjax.commands.task_model import add_model, load_task_model, read_data_config
+from bertjax.commands.texts import Texts
 from bertjax.errors import UserError
 from bertjax.program.outputs import check_output, write_whole
 from bertjax.strict_json import to_json
@@ -17,13 +19,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options."""
     add_model(parser)
     parser.add_argument(
+        "texts",
+        metavar="TEXT",
+        nargs="*",
+        default=[],
+        help="a text, or the two of a pair with a tab between them (a question and its context; a"
+        " context and its choices); - reads standard input (default: the files of --input, or"
+        " standard input)",
+    )
+    parser.add_argument(
         "--input",
         metavar="FILE",
         nargs="+",
-        default=["-"],
-        help="files in any format that train.finetune reads, labels not needed; - reads standard"
-        " input, a text a line, the two of a pair parted by a tab; it passes over empty"
-        " lines and says how many on stderr (default: -)",
+        default=[],
+        help="in place of TEXT: files in any format that train.finetune reads, labels not needed,"
+        " or .txt files with a text a line (of a tagger they are columns, as for train.finetune); -"
+        " reads standard input, a text a line. An empty line is passed over and counted on stderr",
     )
     parser.add_argument(
         "--output",
@@ -49,24 +60,22 @@ def run(options: argparse.Namespace) -> None:
     from bertjax.tasks.results import write_predictions
     from bertjax.tasks.scoring import predict_examples
 
-    if options.input == ["-"]:
-        prompt = "a text a line, the two of a pair parted by a tab"
-        lines = list(read_lines(prompt, keep_empty=True, as_given=True))
-        texts = [line for line in lines if line.strip()]
-        if empty := len(lines) - len(texts):
-            print(
-                f"standard input: {empty:,} of {len(lines):,} lines are empty and are passed over",
-                file=sys.stderr,
-            )
-        examples = model.task.examples_of_lines(texts)
+    if _are_lines(options.input, model.task.name):
+        given = Texts(options, options.texts, options.input, pairs=True)
+        lines = list(given.lines())
+        if not lines:
+            raise given.no_text()
+        given.tell_passed_over()
+        texts, places = [line.cells[0] for line in lines], [line.place for line in lines]
+        examples = model.task.examples_of_lines(texts, places)
+    elif options.texts:
+        raise UserError("give texts as arguments, or files with --input, not both")
     else:
         examples, notes = read_task_examples(
             model.task.name, options.input, read_data_config(options), with_labels=False
         )
         for note in notes:
             print(note, file=sys.stderr)
-    if not examples:
-        raise UserError("standard input: no text; give a text a line, or name files with --input")
     with count_on("predicting", len(examples)) as progress:
         predicted = predict_examples(
             model.inference,
@@ -86,3 +95,11 @@ def run(options: argparse.Namespace) -> None:
         write_whole(output, "".join(to_json(one) + "\n" for one in predicted.predictions))
     else:
         write_predictions(output, model.task, examples, predicted.predictions)
+
+
+def _are_lines(files: Sequence[str], task: str) -> bool:
+    """Whether the input is a text a line, and no file that says what is a text in it."""
+    if files in ([], ["-"]):
+        return True
+    has_own = task in ("tokens", "question-answering")  # a format with that ending
+    return not has_own and all(name.lower().removesuffix(".gz").endswith(".txt") for name in files)

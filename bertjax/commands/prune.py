@@ -1,4 +1,4 @@
-"""`bertjax prune`: a model without its least important heads."""
+"""`bertjax prune`: a model without its least important heads, or without those that are named."""
 
 import argparse
 import math
@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertjax.commands.screen import add_json, console, count_on, print_json
-from bertjax.commands.task_model import add_model, load_task_model, read_data_config
+from bertjax.commands.task_model import (
+    add_model,
+    choose_length,
+    load_task_model,
+    read_data_config,
+    refuse_label_options,
+)
+from bertjax.commands.texts import Texts, add_arguments_and_files
 from bertjax.errors import UserError
 from bertjax.program.outputs import check_output, write_json
 
@@ -17,12 +24,14 @@ if TYPE_CHECKING:
 
     from bertjax.analysis.answers import WholeModel
     from bertjax.analysis.objective import Measured, Objective
+    from bertjax.config import BertConfig
 
 SUMMARY = "the score of a model before and after its least important heads go, into a new directory"
 REPORT_NAME = "pruning.json"
 RANDOM_DRAWS = 5
 
-MakeObjective = Callable[["WholeModel", list[str]], "Objective"]
+# The model -> what it is measured by, on the examples of --test or on the others.
+MakeObjective = Callable[..., "Objective"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,30 +39,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     parser.add_argument(
         "--heads",
-        metavar="SHARE",
+        metavar="HEADS",
         required=True,
-        help="how many heads go: a share of all (40%%), or their number (58) (required)",
+        help="how many heads go: a share of all (40%%), or their number (58); or which, by the"
+        " names that reports print, layer-head with commas between them: 1-3,2-5 (required)",
     )
     parser.add_argument(
         "--by",
         choices=["importance", "ablation", "random"],
-        default="importance",
-        help="which go first: those whose gates have the smallest derivatives of the loss (one"
-        " pass), those whose removal costs least (a pass for each head), or any (default:"
-        " %(default)s)",
+        help="which go first, where --heads names none: those whose gates have the smallest"
+        " derivatives of the loss (one pass), those whose removal costs least (a pass for each"
+        " head), or any (default: importance)",
     )
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument(
+    add_arguments_and_files(
+        parser,
+        "for the masked-LM loss, a raw text",
+        "--text",
+        pairs=True,
+        otherwise="or the labelled ones of --data",
+    )
+    parser.add_argument(
         "--data",
         metavar="FILE",
         nargs="+",
         help="labelled files of the model's task, on which the heads are chosen",
-    )
-    source.add_argument(
-        "--text",
-        metavar="FILE",
-        nargs="+",
-        help="in place of --data: raw text, a text a line, for the masked-LM loss",
     )
     parser.add_argument(
         "--test",
@@ -107,48 +116,50 @@ def run(options: argparse.Namespace) -> None:
         )
     if options.max_examples is not None and options.max_examples < 1:
         raise UserError(f"--max-examples {options.max_examples} must be at least 1")
-    whole, make_objective = _open_texts(options) if options.text else _open_task(options)
+    given = [bool(options.data), bool(options.input), bool(options.texts)]
+    if sum(given) != 1:
+        raise UserError(
+            "give one of --data (labelled files), --input (files of texts) and TEXT: what heads are"
+            " chosen on and the model is scored on"
+        )
+    whole, make_objective = _open_task(options) if options.data else _open_texts(options)
     from bertjax.analysis.importance import gates_without
-    from bertjax.analysis.pruning import (
-        blank_heads,
-        choose_heads,
-        drop_heads,
-        heads_by_layer,
-        read_heads,
-    )
+    from bertjax.analysis.pruning import blank_heads, choose_heads, drop_heads, heads_by_layer
     from bertjax.interop.huggingface import save_model_directory
 
-    number = read_heads(options.heads, whole.config, per_layer=options.shrink)
-    chosen_on = options.text or options.data
-    objective = make_objective(whole, chosen_on)
-    importance, about_importance = _rank(options, objective, whole.params)
-    removed = choose_heads(importance, number, per_layer=options.shrink)
-    tested = objective if not options.test else make_objective(whole, options.test)
+    named, number = _read_wanted(options, whole.config)
+    own = options.data or options.input or ["the command line"]
+    objective = make_objective(whole, test=False)
+    if named is None:
+        importance, about_importance = _rank(options, objective, whole.params)
+        removed = choose_heads(importance, number, per_layer=options.shrink)
+    else:
+        removed, about_importance = named, None
+    tested = make_objective(whole, test=True) if options.test else objective
     before = tested.measure(whole.params)
     if options.shrink:
         config, params = drop_heads(whole.config, whole.params, removed)
         smaller = whole._replace(model=type(whole.model)(config), params=params)
-        after = make_objective(smaller, options.test or chosen_on).measure(params)
+        after = make_objective(smaller, test=bool(options.test)).measure(params)
     else:
         config, params = whole.config, blank_heads(whole.params, removed)
         after = tested.measure(params)
-    draws = []
+    shape, draws = tested.open_gates.shape, []
     with count_on("removing random heads", RANDOM_DRAWS) as progress:
         for seed in range(RANDOM_DRAWS):
-            order = _random_importance(importance.shape, options.seed + 1 + seed)
+            order = _random_importance(shape, options.seed + 1 + seed)
             others = choose_heads(order, number, per_layer=options.shrink)
-            gates = gates_without(importance.shape, others)
-            draws.append(tested.measure(whole.params, gates))
+            draws.append(tested.measure(whole.params, gates_without(shape, others)))
             progress(1)
     result = {
         "model": str(options.model),
-        "by": options.by,
-        "heads": importance.size,
+        "by": (options.by or "importance") if named is None else "name",
+        "heads": tested.open_gates.size,
         "removed": number,
         "removed_heads": heads_by_layer(removed),
         "shrunk": options.shrink,
-        "chosen_on": chosen_on,
-        "measured_on": options.test or chosen_on,
+        "chosen_on": own if named is None else None,
+        "measured_on": options.test or own,
         "examples": tested.examples,
         "score": tested.score_name,
         "loss": tested.loss_name,
@@ -163,39 +174,50 @@ def run(options: argparse.Namespace) -> None:
         print_json(result)
     else:
         _print_table(result)
-    print(_tell(options, output), file=sys.stderr)
+    print(_tell(options, output, chosen=named is None), file=sys.stderr)
+
+
+def _read_wanted(
+    options: argparse.Namespace, config: "BertConfig"
+) -> "tuple[np.ndarray[Any, Any] | None, int]":
+    """The heads that `--heads` names, or None, and how many go."""
+    from bertjax.analysis.pruning import check_shrinkable, name_heads, read_heads
+
+    if options.normalize_layers and options.by not in (None, "importance"):
+        raise UserError("--normalize-layers is of --by importance; leave it out")
+    named = name_heads(options.heads, config, "--heads")
+    if named is None:
+        return None, read_heads(options.heads, config, per_layer=options.shrink)
+    for name in ("by", "normalize_layers", "test"):
+        if getattr(options, name):
+            raise UserError(
+                f"--{name.replace('_', '-')} is for heads that are chosen, and --heads"
+                f" {options.heads} names them; leave it out"
+                + " (the model is scored on --data or the texts)"
+                * (name == "test")
+            )
+    if options.shrink:
+        check_shrinkable(named, config, options.heads)
+    return named, len(named)
 
 
 def _open_texts(options: argparse.Namespace) -> tuple["WholeModel", MakeObjective]:
+    refuse_label_options(options, "--labels", "--data")
+    own = Texts(options, options.texts, options.input, pairs=True).read()
+    tested = Texts(options, files=options.test, pairs=True).read() if options.test else own
     from bertjax.analysis.answers import load_whole_model
-    from bertjax.analysis.encoding import encode_texts
+    from bertjax.analysis.encoding import encode_stream
     from bertjax.analysis.objective import masked_language_objective
-    from bertjax.text.readers import ReaderConfig, list_sources, read_documents
 
     whole = load_whole_model(options.model)
     for note in whole.notes:
         print(note, file=sys.stderr)
-    most = whole.config.max_position_embeddings
-    length = most if options.max_length is None else options.max_length
-    if not 8 <= length <= most:
-        raise UserError(
-            f"--max-length {length} must lie between 8 and the model's {most} positions"
-        )
+    length = choose_length(options, whole.config.max_position_embeddings)
 
-    def make(whole: "WholeModel", files: list[str]) -> "Objective":
-        column = {"text_column": options.text_column} if options.text_column else {}
-        config = ReaderConfig(files, encoding=options.encoding, errors=options.errors, **column)
-        texts = [
-            line
-            for source in list_sources(config)
-            for document in read_documents(source, config)
-            for line in document.text.split("\n")
-            if line.strip()
-        ]
-        encoded = encode_texts(
-            whole.tokenizer, texts[: options.max_examples], length, too_long="windows"
-        )
-        return masked_language_objective(whole, encoded, options.seed)
+    def make(whole: "WholeModel", test: bool) -> "Objective":
+        texts = (tested if test else own)[: options.max_examples]
+        encoded = encode_stream(whole.tokenizer, texts, length, too_long="windows")
+        return masked_language_objective(whole, list(encoded), options.seed)
 
     return whole, make
 
@@ -209,9 +231,12 @@ def _open_task(options: argparse.Namespace) -> tuple["WholeModel", MakeObjective
 
     whole = WholeModel(model.inference.model, model.variables["params"], model.tokenizer)
 
-    def make(whole: "WholeModel", files: list[str]) -> "Objective":
+    def make(whole: "WholeModel", test: bool) -> "Objective":
         examples, notes = read_task_examples(
-            model.task.name, files, read_data_config(options), with_labels=True
+            model.task.name,
+            options.test if test else options.data,
+            read_data_config(options),
+            with_labels=True,
         )
         for note in notes:
             print(note, file=sys.stderr)
@@ -228,9 +253,10 @@ def _rank(
     from bertjax.analysis.importance import ablation_importance, gradient_importance
 
     shape = objective.open_gates.shape
-    if options.by == "random":
+    by = options.by or "importance"
+    if by == "random":
         return _random_importance(shape, options.seed), {}
-    if options.by == "importance":
+    if by == "importance":
         with count_on("differentiating", objective.examples) as progress:
             found = gradient_importance(
                 objective, params, normalize_layers=options.normalize_layers, progress=progress
@@ -292,7 +318,7 @@ def _figure(value: float) -> str:
     return "not defined" if math.isnan(value) else f"{value:.4f}"
 
 
-def _tell(options: argparse.Namespace, output: Path) -> str:
+def _tell(options: argparse.Namespace, output: Path, chosen: bool) -> str:
     if options.shrink:
         kind = "with fewer heads in every layer, smaller and faster; only bertjax loads it"
     else:
@@ -301,6 +327,6 @@ def _tell(options: argparse.Namespace, output: Path) -> str:
             " as before (--shrink makes it smaller)"
         )
     told = f"{output}: a model {kind}; {output / REPORT_NAME} has the figures"
-    if not options.test:
+    if chosen and not options.test:
         told += "\nthe scores are on what the heads were chosen on; --test takes other files"
     return told

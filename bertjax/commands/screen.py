@@ -1,12 +1,11 @@
-"""What the commands share of reading and printing: JSON, tables of fields, standard input."""
+"""What the commands share of printing: JSON, tables of fields, how far the work is."""
 
 import argparse
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from bertjax.errors import UserError
 from bertjax.strict_json import to_json
 
 if TYPE_CHECKING:
@@ -18,47 +17,6 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", action="store_true", help="print JSON, for programs to read (default: no)"
     )
-
-
-def read_lines(prompt: str, keep_empty: bool = False, as_given: bool = False) -> Iterator[str]:
-    """The lines of standard input without white space around them; a terminal is shown the prompt.
-
-    Args:
-        prompt: what to type.
-        keep_empty: whether lines count that have nothing else.
-        as_given: whether the white space stays, but for the line's end.
-    """
-    if sys.stdin.isatty():
-        print(f"{prompt}; end with Ctrl-D", file=sys.stderr)
-    for number, line in enumerate(sys.stdin.buffer, start=1):
-        try:
-            text = line.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise UserError(
-                f"standard input, line {number}: not UTF-8 (byte 0x{line[error.start]:02x} at"
-                f" column {error.start + 1}); convert it, for instance with"
-                " `iconv -f latin1 -t utf8`"
-            ) from None
-        if text.strip() or keep_empty:
-            yield text.rstrip("\r\n") if as_given else text.strip()
-
-
-def texts_or_lines(texts: Sequence[str], prompt: str) -> list[str]:
-    """The texts of the command line, or in place of a single - the lines of standard input.
-
-    Args:
-        texts: of the command line.
-        prompt: see `read_lines`.
-
-    Raises:
-        UserError: - beside texts, or no text.
-    """
-    if "-" in texts and len(texts) > 1:
-        raise UserError("- reads standard input and stands alone: give texts, or -")
-    found = list(read_lines(prompt) if list(texts) == ["-"] else texts)
-    if not found:
-        raise UserError("standard input: no text; give a text a line, or texts on the command line")
-    return found
 
 
 def console(stderr: bool = False) -> "Console":

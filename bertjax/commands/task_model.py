@@ -1,4 +1,4 @@
-"""What `predict` and `evaluate` share: a fine-tuned model, made ready, and its labelled files."""
+"""What commands on labelled files share: a fine-tuned model, made ready, and how files are read."""
 
 import argparse
 import sys
@@ -20,6 +20,11 @@ DATA_FIELDS = (
     "text_column", "pair_column", "label_column", "label_columns", "label_separator", "columns",
     "quoting", "spelling", "token_column", "tag_column", "scheme", "labels", "encoding", "errors",
 )  # fmt: skip
+# Those that texts without labels have no use for.
+OF_LABELS = (
+    "label_column", "label_columns", "label_separator", "token_column", "tag_column", "scheme",
+    "labels",
+)  # fmt: skip
 
 
 class TaskModel(NamedTuple):
@@ -33,7 +38,7 @@ class TaskModel(NamedTuple):
 
 
 def add_model(parser: argparse.ArgumentParser, required: bool = True) -> None:
-    """Adds `--model`, `--max-length` and how labelled files are read (`DATA_FIELDS`)."""
+    """Adds `--model`, `--max-length` and `add_data_options`."""
     parser.add_argument(
         "--model",
         metavar="DIR",
@@ -46,6 +51,16 @@ def add_model(parser: argparse.ArgumentParser, required: bool = True) -> None:
         type=int,
         help="longest sequence in tokens (default: the model's max_position_embeddings)",
     )
+    add_data_options(parser)
+
+
+def add_data_options(parser: argparse.ArgumentParser, names: str = "--labels") -> None:
+    """Adds how labelled files are read (`DATA_FIELDS`).
+
+    Args:
+        parser: of the command.
+        names: what the option for the names of the tags is called.
+    """
     parser.add_argument(
         "--text-column", metavar="NAME", help="the text, or the first of a pair (default: by name)"
     )
@@ -96,7 +111,8 @@ def add_model(parser: argparse.ArgumentParser, required: bool = True) -> None:
         "--scheme", choices=get_args(Scheme), help="how tags mark entities (default: recognised)"
     )
     parser.add_argument(
-        "--labels",
+        names,
+        dest="labels",
         metavar="NAME",
         nargs="+",
         default=[],
@@ -111,6 +127,26 @@ def read_data_config(options: argparse.Namespace) -> "DataConfig":
     from bertjax.tasks.reading import CommandDataConfig
 
     return CommandDataConfig(**{name: getattr(options, name) for name in DATA_FIELDS})
+
+
+def refuse_label_options(options: argparse.Namespace, names: str, way_out: str) -> None:
+    """Checks that nothing is said of labels where none are read.
+
+    Args:
+        options: of `add_data_options`.
+        names: what it called the option for the names of the tags.
+        way_out: the option that names labelled files.
+
+    Raises:
+        UserError: something is, with its option.
+    """
+    for field in OF_LABELS:
+        if getattr(options, field) not in (None, []):
+            option = names if field == "labels" else f"--{field.replace('_', '-')}"
+            raise UserError(
+                f"{option} is of labelled files, and none are read; name them with {way_out}, or"
+                " leave it out"
+            )
 
 
 def choose_length(options: argparse.Namespace, most: int, otherwise: int | None = None) -> int:

@@ -1,45 +1,128 @@
-"""Texts and pairs of texts, as the commands that study attention read them."""
+"""Texts, as every command that reads them takes them: as arguments, from files, from stdin.
+
+One rule holds everywhere. A line of a .txt file or of standard input is a text, white space around
+it left out. Where a command takes pairs, one tab separates the two of a pair; elsewhere a tab is
+white space. Empty lines, cells and arguments are passed over and counted, except where a command
+gives something back for every line.
+"""
 
 import argparse
-import contextlib
+import shutil
+import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from typing import IO, TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
-from bertjax.commands.screen import read_lines
 from bertjax.errors import UserError
+from bertjax.wording import counted
 
 if TYPE_CHECKING:
-    from bertjax.analysis.encoding import EncodedText
-    from bertjax.text.tokenizer import Tokenizer
+    from bertjax.text.sources import Source
 
-# What can be read, for the help.
+STDIN = "standard input"
 KINDS = (
-    ".txt files (a text a line, the two of a pair parted by a tab), or .csv, .tsv, .json, .jsonl,"
-    " .parquet (one or two of their columns), each also .gz"
+    ".txt files (one text a line{pairs}), .csv, .tsv, .json, .jsonl or .parquet files (one text a"
+    " record, see --text-column), each also .gz; folders or globs of these"
 )
+_PAIRS = ", a tab between the two of a pair"
+
+Text = str | tuple[str, str]
 
 
-def add_columns(parser: argparse.ArgumentParser) -> None:
-    """Adds how a table's columns are called, and `add_encoding`."""
+class Line(NamedTuple):
+    """A text as it was given: a line without its end, an argument, or the cells of a record.
+
+    Attributes:
+        place: for messages, `file:line` for instance.
+        cells: one, or the two of a pair.
+        separable: whether a tab in it separates the two of a pair: cells are separate already.
+    """
+
+    place: str
+    cells: tuple[str, ...]
+    separable: bool = True
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing but white space."""
+        return not any(cell.strip() for cell in self.cells)
+
+
+def add_texts(
+    parser: argparse.ArgumentParser, what: str = "a text", *, pairs: bool, keep_empty: bool = False
+) -> None:
+    """Adds texts as arguments, `--input` and how it is read.
+
+    Args:
+        parser: of the command.
+        what: a text is, for the help.
+        pairs: whether the command takes pairs.
+        keep_empty: whether an empty line is a text, too.
+    """
+    add_arguments_and_files(parser, what, pairs=pairs, keep_empty=keep_empty)
+    add_columns(parser, pairs=pairs)
+    add_encoding(parser)
+
+
+def add_arguments_and_files(
+    parser: argparse.ArgumentParser,
+    what: str,
+    *names: str,
+    pairs: bool,
+    keep_empty: bool = False,
+    otherwise: str = "or standard input",
+) -> None:
+    """Adds texts as arguments, and `--input`, also under other names.
+
+    Args:
+        parser: of the command.
+        what: a text is, for the help.
+        names: of `--input`, too.
+        pairs, keep_empty: as in `add_texts`.
+        otherwise: what else is read where no texts are given.
+    """
+    parser.add_argument(
+        "texts",
+        metavar="TEXT",
+        nargs="*",
+        default=[],
+        help=f"{what}{', or the two of a pair with a tab between them' * pairs}; - reads standard"
+        f" input (default: the files of --input, {otherwise})",
+    )
+    empty = "is a text, too" if keep_empty else "is passed over and counted on stderr"
+    parser.add_argument(
+        "--input",
+        *names,
+        metavar="FILE",
+        nargs="+",
+        default=[],
+        help=f"in place of TEXT: {KINDS.format(pairs=_PAIRS * pairs)}; - reads standard input like"
+        f" a .txt file. An empty line or cell {empty}",
+    )
+
+
+def add_columns(parser: argparse.ArgumentParser, *, pairs: bool) -> None:
+    """Adds how a table's columns are called."""
     parser.add_argument(
         "--text-column",
         metavar="NAME",
-        default="text",
-        help="of tables: the text, or the first of a pair (default: %(default)s)",
+        help=f"of tables: the text{', or the first of a pair' * pairs} (default: text)",
     )
-    parser.add_argument(
-        "--pair-column",
-        metavar="NAME",
-        help="of tables: the second of a pair (default: texts stand alone)",
-    )
-    add_encoding(parser)
+    if pairs:
+        parser.add_argument(
+            "--pair-column",
+            metavar="NAME",
+            help="of tables: the second of a pair (default: texts stand alone)",
+        )
 
 
 def add_encoding(parser: argparse.ArgumentParser) -> None:
     """Adds what messages about bytes that are not of the encoding name as the way out."""
     parser.add_argument(
-        "--encoding", default="utf-8", help="of the text files (default: %(default)s)"
+        "--encoding",
+        default="utf-8",
+        help="of the text files and of standard input (default: %(default)s)",
     )
     parser.add_argument(
         "--errors",
@@ -49,72 +132,190 @@ def add_encoding(parser: argparse.ArgumentParser) -> None:
     )
 
 
-@contextlib.contextmanager
-def standard_input() -> Iterator[IO[str]]:
-    """The lines of standard input that are not empty, as a file that can be read twice."""
-    with tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n") as file:
-        for line in read_lines("a text a line, the two of a pair parted by a tab"):
-            file.write(line + "\n")
-        yield file
+class Texts:
+    """The texts that a command is given, in their order; read anew at each iteration.
 
-
-def read_texts(
-    options: argparse.Namespace, files: Sequence[str], lines: IO[str] | None = None
-) -> Iterator[tuple[str, str | tuple[str, str]]]:
-    """Every text that is not empty, with its place.
-
-    Args:
-        options: with those of `add_columns`.
-        files: of the kinds in `KINDS`.
-        lines: what to read instead (see `standard_input`).
+    Iterating gives a place for messages and a text, or the two of a pair.
     """
-    from bertjax.text import streams
-    from bertjax.text.records import RecordConfig, read_records, shown
-    from bertjax.text.sources import find_sources
 
-    if lines is not None:
-        lines.seek(0)
-        for number, line in enumerate(lines, start=1):
-            yield part_pair(f"standard input, text {number}", line.removesuffix("\n"))
-        return
-    streams.check_encoding(options.encoding)
-    config = RecordConfig(encoding=options.encoding, errors=options.errors)
-    columns = {options.text_column: "--text-column"}
-    if options.pair_column is not None:
-        columns[options.pair_column] = "--pair-column"
-    for source in find_sources(files, options.encoding):
-        if source.kind == "txt":
-            for number, line in enumerate(streams.lines(source, config), start=1):
-                if line.strip():
-                    yield part_pair(f"{source.name}:{number}", line)
-            continue
-        for place, values in read_records(source, config, columns):
-            texts = [values[column] or "" for column in columns]
-            for column, text in zip(columns, texts, strict=True):
-                if not isinstance(text, str):
-                    raise UserError(
-                        f"{place}: the field {column!r} holds {shown(text)}, not text; name another"
-                        f" with {columns[column]}"
-                    )
-            if any(text.strip() for text in texts):
-                yield place, texts[0] if len(texts) == 1 else (texts[0], texts[1])
+    def __init__(
+        self,
+        options: argparse.Namespace,
+        texts: Sequence[str] = (),
+        files: Sequence[str] = (),
+        *,
+        pairs: bool,
+        keep_empty: bool = False,
+        other_tables: bool = False,
+    ) -> None:
+        """Finds the files, and reads standard input where it is asked for.
 
+        Args:
+            options: with those of `add_columns` (its names may be None) and `add_encoding`.
+            texts: of the command line; one - is standard input, as are no texts and no files.
+            files: of the kinds in `KINDS`; one - is standard input.
+            pairs: whether a tab separates the two of a pair, and tables may have two columns.
+            keep_empty: whether an empty line is a text, too.
+            other_tables: whether the options are also of other files that the command reads.
 
-def part_pair(place: str, line: str) -> tuple[str, str | tuple[str, str]]:
-    """A line's text, or the two of a pair, behind its place; a tab at its end parts nothing."""
-    parts = line.strip().split("\t")
-    if len(parts) > 2:
-        raise UserError(
-            f"{place}: {len(parts) - 1} tabs; one tab parts the two of a pair, and a text has none"
+        Raises:
+            UserError: texts and files together, - beside others, a file that is not there, or an
+                option that nothing of what is read has a use for.
+        """
+        from bertjax.text import streams
+        from bertjax.text.records import RecordConfig
+        from bertjax.text.sources import find_sources
+
+        if texts and files:
+            raise UserError("give texts as arguments, or files with --input, not both")
+        for given in (texts, files):
+            if "-" in given and len(given) > 1:
+                raise UserError(
+                    "- reads standard input and stands alone: give texts or files, or -"
+                )
+        streams.check_encoding(options.encoding)
+        self._config = RecordConfig(
+            encoding=options.encoding,
+            errors=options.errors,
+            columns=getattr(options, "columns", []),
+            quoting=getattr(options, "quoting", None),
         )
-    return place, parts[0] if len(parts) == 1 else (parts[0], parts[1])
+        self._columns = {options.text_column or "text": "--text-column"}
+        if pairs and options.pair_column is not None:
+            self._columns[options.pair_column] = "--pair-column"
+        self._pairs, self._keep_empty = pairs, keep_empty
+        self._arguments: list[str] = []
+        self._sources: list[Source] = []
+        self._passed_over: dict[str, tuple[int, int]] = {}
+        if [*texts, *files] in ([], ["-"]):
+            self._sources = [self._read_standard_input()]
+        elif texts:
+            self._arguments = list(texts)
+        else:
+            self._sources = find_sources(files, options.encoding)
+        self.files = () if self._sources and self._sources[0].name == STDIN else tuple(files)
+        if not other_tables:
+            self._check_use(options)
 
+    def __iter__(self) -> Iterator[tuple[str, Text]]:
+        """Gives every text with its place."""
+        from bertjax.text.lines import separate_pair
 
-def encode_argument(
-    tokenizer: "Tokenizer", text: str, max_length: int, place: str = "the text"
-) -> "EncodedText":
-    """A text of the command line, or a pair parted by a tab, as the model sees it."""
-    from bertjax.analysis.encoding import encode_texts
+        for line in self.lines():
+            if self._pairs and line.separable:
+                yield line.place, separate_pair(line.place, line.cells[0])
+                continue
+            # A record with nothing in one of its cells is no pair.
+            first, *rest = [cell.strip() for cell in line.cells if cell.strip()] or [""]
+            yield line.place, (first, rest[0]) if rest else first
 
-    place, parts = part_pair(place, text)
-    return encode_texts(tokenizer, [parts], max_length, places=[place])[0]
+    def lines(self) -> Iterator[Line]:
+        """Gives every text as it was given."""
+        self._passed_over.clear()
+        alone = len(self._arguments) == 1
+        arguments = (
+            Line("the text" if alone else f"text {number}", (text,))
+            for number, text in enumerate(self._arguments, start=1)
+        )
+        yield from self._without_empty("the command line", arguments)
+        for source in self._sources:
+            yield from self._without_empty(source.name, self._read(source))
+
+    def read(self) -> list[tuple[str, Text]]:
+        """Reads all of them, at least one, and prints what was passed over.
+
+        Raises:
+            UserError: there is none.
+        """
+        texts = list(self)
+        if not texts:
+            raise self.no_text()
+        self.tell_passed_over()
+        return texts
+
+    def tell_passed_over(self) -> None:
+        """Prints how many empty lines the latest iteration passed over."""
+        for name, (empty, total) in self._passed_over.items():
+            if empty:
+                whole = counted(total, "text" if name == "the command line" else "line")
+                print(
+                    f"{name}: {empty:,} of {whole} are empty and are passed over", file=sys.stderr
+                )
+
+    def no_text(self) -> UserError:
+        """Returns what to raise where there is no text."""
+        where = ", ".join(source.name for source in self._sources) or "the command line"
+        return UserError(
+            f"{where}: no text, nothing but empty lines; give texts as arguments, one a line on"
+            " standard input, or files with --input"
+        )
+
+    def _check_use(self, options: argparse.Namespace) -> None:
+        """Refuses what would be said in vain."""
+        kinds = {source.kind for source in self._sources}
+        of_tables = ("text_column", "pair_column", "columns", "quoting")
+        given = [name for name in of_tables if getattr(options, name, None)]
+        if given and kinds <= {"txt", "corpus"}:
+            raise UserError(
+                f"--{given[0].replace('_', '-')} is of tables, and there is none among what is"
+                " read; leave it out"
+            )
+        given = [
+            name for name, usual in (("encoding", "utf-8"), ("errors", "strict"))
+            if getattr(options, name) != usual
+        ]  # fmt: skip
+        if given and kinds <= {"corpus", "parquet", "dataset"}:
+            raise UserError(
+                f"--{given[0]} is of text files and standard input, and there is none among what is"
+                " read; leave it out"
+            )
+
+    def _without_empty(self, name: str, lines: Iterable[Line]) -> Iterator[Line]:
+        empty = total = 0
+        for line in lines:
+            total += 1
+            if self._keep_empty or not line.empty:
+                yield line
+            else:
+                empty += 1
+        self._passed_over[name] = empty, total
+
+    def _read_standard_input(self) -> "Source":
+        """Standard input as a file, which can be read twice and like any."""
+        from bertjax.text.sources import Source
+
+        if sys.stdin is None:
+            raise UserError(
+                "standard input is closed; give texts as arguments or files with --input"
+            )
+        if sys.stdin.isatty():
+            print(f"one text a line{_PAIRS * self._pairs}; end with Ctrl-D", file=sys.stderr)
+        self._spool = tempfile.NamedTemporaryFile()  # noqa: SIM115 - it goes with this object
+        shutil.copyfileobj(sys.stdin.buffer, self._spool)
+        self._spool.flush()
+        return Source(STDIN, "txt", Path(self._spool.name), self._spool.tell())
+
+    def _read(self, source: "Source") -> Iterator[Line]:
+        from bertjax.text import streams
+        from bertjax.text.records import read_records, shown
+
+        if source.kind == "txt":
+            for number, line in enumerate(streams.lines(source, self._config), start=1):
+                yield Line(f"{source.name}:{number}", (line,))
+            return
+        if source.kind == "corpus":
+            from bertjax.text.corpora import python_documentation
+
+            for number, document in enumerate(python_documentation(source.packages), start=1):
+                for line in document.text.split("\n"):
+                    yield Line(f"{source.name}, document {number}", (line,), separable=False)
+            return
+        for place, values in read_records(source, self._config, self._columns):
+            cells = tuple(values[column] or "" for column in self._columns)
+            for column, cell in zip(self._columns, cells, strict=True):
+                if not isinstance(cell, str):
+                    raise UserError(
+                        f"{place}: the field {column!r} holds {shown(cell)}, not text; name another"
+                        f" with {self._columns[column]}"
+                    )
+            yield Line(place, cells, separable=False)

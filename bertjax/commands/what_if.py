@@ -4,8 +4,9 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from bertjax.commands.screen import add_json, console, print_json
-from bertjax.commands.texts import encode_argument
+from bertjax.commands.screen import add_json, console, count_on, print_json
+from bertjax.commands.texts import Texts, add_texts
+from bertjax.errors import UserError
 
 if TYPE_CHECKING:
     from bertjax.analysis.what_if import WhatIf
@@ -18,7 +19,7 @@ _HEADS = 5
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options."""
-    parser.add_argument("text", metavar="TEXT", help="a text, or a pair parted by a tab")
+    add_texts(parser, pairs=True)
     parser.add_argument(
         "--model", metavar="DIR", required=True, help="with a masked-LM head (required)"
     )
@@ -39,23 +40,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Asks for every word of the text, before and after."""
-    from bertjax.analysis.encoding import find_word_number
+    from bertjax.analysis.encoding import encode_stream, find_word_number
     from bertjax.analysis.lens import load_masked_model
     from bertjax.analysis.what_if import what_if
     from bertjax.training.batches import check_seed
 
     check_seed(options.seed)
+    texts = Texts(options, options.texts, options.input, pairs=True).read()
     model = load_masked_model(options.model)
     for note in model.body.notes:
         print(note, file=sys.stderr)
     most = model.body.model.config.max_position_embeddings
-    encoded = encode_argument(model.tokenizer, options.text, most)
-    word = find_word_number(encoded, options.word)
-    found = what_if(model, encoded, word, options.by, options.seed)
+    asked = []
+    for encoded in encode_stream(model.tokenizer, texts, most):
+        place, _ = texts[encoded.source]
+        try:
+            asked.append((encoded, find_word_number(encoded, options.word)))
+        except UserError as error:
+            raise UserError(f"{place}: {error}") from None
+    results = []
+    with count_on("asking", len(asked)) as progress:
+        for encoded, word in asked:
+            results.append(what_if(model, encoded, word, options.by, options.seed))
+            progress(1)
     if options.json:
-        print_json(_to_json(found))
-    else:
-        _print(found)
+        print_json([_to_json(one) for one in results])
+        return
+    for number, one in enumerate(results):
+        if number:
+            console().print()
+        _print(one)
 
 
 def _to_json(found: "WhatIf") -> dict[str, Any]:

@@ -52,9 +52,11 @@ class Classification:
         """The labels."""
         return {"id2label": self.labels, "problem_type": "single_label_classification"}
 
-    def examples_of_lines(self, lines: Sequence[str]) -> list[TextExample]:
-        """A text a line, or two texts parted by a tab."""
-        return text_examples(lines)
+    def examples_of_lines(
+        self, lines: Sequence[str], places: Sequence[str] | None = None
+    ) -> list[TextExample]:
+        """A text a line, or two texts with a tab between them."""
+        return text_examples(lines, places)
 
     def encode(
         self,
@@ -159,9 +161,11 @@ class MultiLabelClassification:
         """The labels."""
         return {"id2label": self.labels, "problem_type": "multi_label_classification"}
 
-    def examples_of_lines(self, lines: Sequence[str]) -> list[TextExample]:
-        """A text a line, or two texts parted by a tab."""
-        return text_examples(lines)
+    def examples_of_lines(
+        self, lines: Sequence[str], places: Sequence[str] | None = None
+    ) -> list[TextExample]:
+        """A text a line, or two texts with a tab between them."""
+        return text_examples(lines, places)
 
     def encode(
         self,

@@ -13,7 +13,15 @@ from bertjax.objectives import losses
 from bertjax.objectives.losses import Total
 from bertjax.tasks.choice_questions import ChoiceQuestion
 from bertjax.tasks.resampling import Resampler
-from bertjax.tasks.task import Encoded, Prediction, frame_texts, softmax, tell_cut, write_records
+from bertjax.tasks.task import (
+    Encoded,
+    Prediction,
+    frame_texts,
+    name_lines,
+    softmax,
+    tell_cut,
+    write_records,
+)
 from bertjax.tasks.units import Layout, Unit
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.types import TaskBatch
@@ -42,9 +50,11 @@ class MultipleChoice:
         """None: choices have no labels."""
         return {}
 
-    def examples_of_lines(self, lines: Sequence[str]) -> list[ChoiceQuestion]:
-        """A question a line: the context and each choice, parted by tabs."""
-        return [_question_of_line(number, line) for number, line in enumerate(lines, start=1)]
+    def examples_of_lines(
+        self, lines: Sequence[str], places: Sequence[str] | None = None
+    ) -> list[ChoiceQuestion]:
+        """A question a line: the context and each choice, with tabs between them."""
+        return [_question_of_line(*named) for named in name_lines(lines, places)]
 
     def encode(
         self,
@@ -139,11 +149,11 @@ class MultipleChoice:
         write_records(directory / "predictions.jsonl", records)
 
 
-def _question_of_line(number: int, line: str) -> ChoiceQuestion:
-    context, *choices = line.split("\t")
+def _question_of_line(place: str, line: str) -> ChoiceQuestion:
+    context, *choices = [cell.strip() for cell in line.strip().split("\t")]
     if len(choices) < 2:
         raise UserError(
-            f"standard input, line {number}: {len(choices)} choices; give the context and at least"
-            " two choices, parted by tabs"
+            f"{place}: {len(choices)} choices; give the context and at least two choices, with tabs"
+            " between them"
         )
-    return ChoiceQuestion(f"standard input, line {number}", context, tuple(choices), None)
+    return ChoiceQuestion(place, context, tuple(choices), None)

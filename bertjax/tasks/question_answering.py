@@ -14,8 +14,9 @@ from bertjax.strict_json import to_json
 from bertjax.tasks import squad
 from bertjax.tasks.resampling import Resampler
 from bertjax.tasks.squad import Answer, Question
-from bertjax.tasks.task import Encoded, Prediction, frame, softmax
+from bertjax.tasks.task import Encoded, Prediction, frame, name_lines, softmax
 from bertjax.tasks.units import Layout, Unit
+from bertjax.text.lines import separate_pair
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.types import TaskBatch
 from bertjax.wording import counted
@@ -78,9 +79,12 @@ class QuestionAnswering:
         """Whether every question has an answer."""
         return {"answerable": self._answerable}
 
-    def examples_of_lines(self, lines: Sequence[str]) -> list[Question]:
-        """A question a line: the question and its context, parted by a tab."""
-        return [_question_of_line(number, line) for number, line in enumerate(lines, start=1)]
+    def examples_of_lines(
+        self, lines: Sequence[str], places: Sequence[str] | None = None
+    ) -> list[Question]:
+        """A question a line: the question and its context, with a tab between them."""
+        named = enumerate(name_lines(lines, places), start=1)
+        return [_question_of_line(number, *one) for number, one in named]
 
     def encode(
         self,
@@ -371,9 +375,12 @@ def _without_white_space(context: str, span: _Span) -> _Span:
     return span._replace(start=start, end=max(start, span.start + len(text.rstrip())))
 
 
-def _question_of_line(number: int, line: str) -> Question:
-    question, tab, context = line.partition("\t")
-    place = f"standard input, line {number}"
-    if not tab or not context.strip():
-        raise UserError(f"{place}: no context; give the question and its context, parted by a tab")
-    return Question(str(number), question, context, "", (), False, place, ())
+def _question_of_line(number: int, place: str, line: str) -> Question:
+    text = separate_pair(place, line)
+    if isinstance(text, str):
+        raise UserError(
+            f"{place}: no context; give the question and its context with a tab between them"
+        )
+    # Answers count the characters of the context as it was given.
+    _, _, context = line.partition("\t")
+    return Question(str(number), text[0], context, "", (), False, place, ())

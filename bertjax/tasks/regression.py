@@ -42,9 +42,11 @@ class Regression:
         """One label, the name of the number."""
         return {"id2label": (self._label,), "problem_type": "regression"}
 
-    def examples_of_lines(self, lines: Sequence[str]) -> list[TextExample]:
-        """A text a line, or two texts parted by a tab."""
-        return text_examples(lines)
+    def examples_of_lines(
+        self, lines: Sequence[str], places: Sequence[str] | None = None
+    ) -> list[TextExample]:
+        """A text a line, or two texts with a tab between them."""
+        return text_examples(lines, places)
 
     def encode(
         self,

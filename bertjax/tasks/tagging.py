@@ -13,7 +13,14 @@ from bertjax.tasks import conll, scores
 from bertjax.tasks.conll import TaggedSentence
 from bertjax.tasks.resampling import Resampler, entity_resampler, tag_resampler
 from bertjax.tasks.tagging_schemes import spans_of
-from bertjax.tasks.task import Encoded, Prediction, frame, softmax, write_records
+from bertjax.tasks.task import (
+    Encoded,
+    Prediction,
+    frame,
+    name_lines,
+    softmax,
+    write_records,
+)
 from bertjax.tasks.units import Layout, Unit
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.types import TaskBatch
@@ -69,14 +76,13 @@ class Tagging:
         """The tags."""
         return {"id2label": self.labels, "problem_type": None}
 
-    def examples_of_lines(self, lines: Sequence[str]) -> list[TaggedSentence]:
+    def examples_of_lines(
+        self, lines: Sequence[str], places: Sequence[str] | None = None
+    ) -> list[TaggedSentence]:
         """A sentence a line, words separated by white space; offsets count the line's characters,
         white space at its ends included.
         """
-        return [
-            conll.sentence_of_line(f"standard input, line {number}", line)
-            for number, line in enumerate(lines, start=1)
-        ]
+        return [conll.sentence_of_line(place, line) for place, line in name_lines(lines, places)]
 
     def encode(
         self,

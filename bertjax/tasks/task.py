@@ -47,8 +47,14 @@ class Task(Protocol):
         """The fields of `BertConfig` that the task decides (its labels)."""
         ...
 
-    def examples_of_lines(self, lines: Sequence[str]) -> list[Any]:
-        """Examples without labels, one a line of standard input.
+    def examples_of_lines(
+        self, lines: Sequence[str], places: Sequence[str] | None = None
+    ) -> list[Any]:
+        """Examples without labels, one a line.
+
+        Args:
+            lines: each of one text, or of several with tabs between them.
+            places: what messages call each line (see `name_lines`).
 
         Raises:
             UserError: the task cannot take them so.
@@ -168,3 +174,8 @@ def write_records(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     with path.open("w", encoding="utf-8") as lines:
         for record in records:
             lines.write(to_json(record) + "\n")
+
+
+def name_lines(lines: Sequence[str], places: Sequence[str] | None) -> Iterable[tuple[str, str]]:
+    """Returns each line behind its place: line 1, line 2, ... where no places are given."""
+    return zip(places or [f"line {n}" for n in range(1, len(lines) + 1)], lines, strict=True)

@@ -8,18 +8,27 @@ import numpy as np
 from jaxtyping import Shaped
 
 from bertjax.tasks.labelled import TextExample
-from bertjax.tasks.task import Encoded, Prediction, frame_texts, tell_cut, write_records
+from bertjax.tasks.task import (
+    Encoded,
+    Prediction,
+    frame_texts,
+    name_lines,
+    tell_cut,
+    write_records,
+)
 from bertjax.tasks.units import Unit
+from bertjax.text.lines import separate_pair
 from bertjax.text.tokenizer import Tokenizer
 
 
-def text_examples(lines: Sequence[str]) -> list[TextExample]:
-    """A text a line, or two texts parted by a tab; no labels."""
-    parted = [line.strip().partition("\t") for line in lines]
-    return [
-        TextExample(f"standard input, line {number}", first, second if tab else None, None)
-        for number, (first, tab, second) in enumerate(parted, start=1)
-    ]
+def text_examples(lines: Sequence[str], places: Sequence[str] | None = None) -> list[TextExample]:
+    """A text a line, or two texts with a tab between them; no labels."""
+    examples = []
+    for place, line in name_lines(lines, places):
+        text = separate_pair(place, line)
+        first, second = (text, None) if isinstance(text, str) else text
+        examples.append(TextExample(place, first, second, None))
+    return examples
 
 
 def encode_texts(

@@ -304,7 +304,7 @@ def test_command_refuses(bertjax_command, directories, tmp_path):
         ),
         (("--model", model, "--data", data, "--max-examples", "0", *rest), "must be at least 1"),
         (("--model", TINY, "--data", data, *rest), "has no head of a supervised task"),
-        (("--model", model, *rest), "one of the arguments --data --text is required"),
+        (("--model", model, *rest), "give one of --data (labelled files), --input"),
     ):
         code, out, err = bertjax_command("prune", *arguments)
         assert (code, out) == (2, ""), message

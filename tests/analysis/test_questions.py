@@ -172,7 +172,7 @@ def test_what_if_tells_every_other_word(bertjax_command, models):
         "what-if", "--model", models("BertForMaskedLM"), "--word", "dog", "--by", "cat",
         "the dog sees a bird",
     )  # fmt: skip
-    found = run_json(bertjax_command, *arguments)
+    [found] = run_json(bertjax_command, *arguments)
     assert found["after"] == ["[CLS]", "the", "cat", "sees", "a", "bird", "[SEP]"]
     assert found["asked"] == [1, 3, 4, 5]
     assert len(found["log_probability_after"]) == 4

@@ -85,7 +85,7 @@ def test_empty_text_keeps_its_row(bertjax_command, tmp_path, name):
 
 def test_nothing_but_empty_lines_is_refused(bertjax_command, tmp_path):
     arguments = ("embed", "--model", TINY, "--output", tmp_path / "x.npy")
-    assert "no text to embed" in bertjax_command(*arguments, stdin=b"\n \n")[2]
+    assert "standard input: no text" in bertjax_command(*arguments, stdin=b"\n \n")[2]
 
 
 def test_tokenizer_of_another_model_is_refused(bertjax_command, tmp_path):
