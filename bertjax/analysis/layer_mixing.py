@@ -9,7 +9,7 @@ NLP pipeline"), sections 3.1 and 3.2.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Int
 
 from bertjax.analysis.company import CONFIDENCE, Figures, Interval, bootstrap_ratio
 from bertjax.analysis.linear_probe import (
+    LabelName,
     LabelTask,
     find_labels,
     make_label_batches,
@@ -133,7 +134,7 @@ def train_mixing(
 
 
 def study_mixing(
-    what: Literal["upos", "xpos", "relation"],
+    what: LabelName,
     model: WordVectors,
     control: WordVectors,
     sentences: Sequence[Sentence],

@@ -27,6 +27,12 @@ from bertjax.text.duplicates import Split
 _ITEMS_A_BATCH = 256
 
 
+LabelName = Literal["upos", "xpos", "relation"]
+NAMES: dict[LabelName, str] = {
+    "upos": "part of speech", "xpos": "tag of the language", "relation": "relation"
+}  # fmt: skip
+
+
 class LabelTask(NamedTuple):
     """Words, or pairs of words, each with a label.
 
@@ -99,7 +105,7 @@ class LinearFigures(NamedTuple):
 
 
 def make_task(
-    what: Literal["upos", "xpos", "relation"],
+    what: LabelName,
     vectors: WordVectors,
     sentences: Sequence[Sentence],
     splits: Mapping[Split, Int[np.ndarray, " some"]],
@@ -112,30 +118,16 @@ def make_task(
     Raises:
         UserError: fewer than two classes, or nothing to ask of one of the splits.
     """
+    classes = check_labels(what, sentences, splits)
     places, labels, numbers = [], [], []
     for number, sentence in enumerate(sentences):
         first = vectors.starts[number]
-        named = sentence.relations if what == "relation" else getattr(sentence, what)
-        for word, (label, head) in enumerate(zip(named, sentence.heads, strict=True)):
-            if label == "_" or (what == "relation" and head < 0):
-                continue
-            place = (first + word, first + head) if what == "relation" else (first + word,)
-            places.append(place)
+        for word, label in _asked_of(what, sentence):
+            head = first + sentence.heads[word]
+            places.append((first + word, head) if what == "relation" else (first + word,))
             labels.append(label)
             numbers.append(number)
     sources = np.array(numbers, np.int64)
-    trained = np.isin(sources, splits["train"])
-    classes = sorted({label for label, own in zip(labels, trained, strict=True) if own})
-    if len(classes) < 2:
-        raise UserError(
-            f"the treebank's training part has {len(classes)} different labels for {what}; a probe"
-            " needs two: give another treebank, or leave this probe out"
-        )
-    for split, own in splits.items():
-        if not np.isin(sources, own).any():
-            raise UserError(
-                f"the {split} part of the treebank has no word with {what}; give a larger treebank"
-            )
     ids = {label: number for number, label in enumerate(classes)}
     words = np.array(places, np.int64)
     return LabelTask(
@@ -144,8 +136,55 @@ def make_task(
         sources,
         vectors.types[words[:, 0]],
         np.array([ids.get(label, -1) for label in labels]),
-        tuple(classes),
+        classes,
     )
+
+
+def check_labels(
+    what: LabelName,
+    sentences: Sequence[Sentence],
+    splits: Mapping[Split, Int[np.ndarray, " some"]],
+) -> tuple[str, ...]:
+    """Checks that there is something to learn and to ask, and returns the classes of training.
+
+    It looks at the labels alone, so that what cannot be probed is told before vectors are computed.
+
+    Raises:
+        UserError: fewer than two classes, nothing to ask of one of the splits, or no label in the
+            validation part that occurs in the training part.
+    """
+    found = {
+        split: {label for number in own for _, label in _asked_of(what, sentences[number])}
+        for split, own in splits.items()
+    }
+    for split, labels in found.items():
+        if not labels:
+            raise UserError(
+                f"the {split} part of the treebank has no word with {NAMES[what]}; give a larger"
+                " treebank"
+            )
+    classes = found["train"]
+    if len(classes) < 2:
+        raise UserError(
+            f"all words of the treebank's training part have the same {NAMES[what]},"
+            f" {min(classes)!r}; a probe needs two to tell apart"
+        )
+    if not classes & found["validation"]:
+        raise UserError(
+            f"no {NAMES[what]} of the validation part of the treebank occurs in its training part;"
+            " give a larger treebank"
+        )
+    return tuple(sorted(classes))
+
+
+def _asked_of(what: LabelName, sentence: Sentence) -> list[tuple[int, str]]:
+    """The words that are asked for their label, with it."""
+    named = sentence.relations if what == "relation" else getattr(sentence, what)
+    return [
+        (word, label)
+        for word, (label, head) in enumerate(zip(named, sentence.heads, strict=True))
+        if label != "_" and (what != "relation" or head >= 0)
+    ]
 
 
 def make_control_task(task: LabelTask, train: Int[np.ndarray, " some"], seed: int = 0) -> LabelTask:
@@ -242,7 +281,7 @@ def train_linear_probes(
 
 
 def study_linear_probes(
-    what: Literal["upos", "xpos", "relation"],
+    what: LabelName,
     model: WordVectors,
     control: WordVectors,
     sentences: Sequence[Sentence],

@@ -168,7 +168,7 @@ def masked_language_objective(
         seed: of the masks.
 
     Raises:
-        UserError: the model has no masked-LM head, or there is no text.
+        UserError: the model has no masked-LM head, or there is no text, or none with a known word.
 
     Source: Devlin et al. 2019, section 3.1, task 1.
     """
@@ -193,6 +193,11 @@ def masked_language_objective(
             mask(RowBatch(ids, types, sequence_ids, nothing, nothing, nothing, *keys))
         )
         batches.append(RowsOfExamples(np.array(numbers), (masked, types, sequence_ids)))
+    if not any(batch.rows[0].weights.any() for batch in batches):
+        raise UserError(
+            "no token of the texts can be masked: the vocabulary knows none of their words (all are"
+            " [UNK]); take texts in the model's language"
+        )
 
     def row_loss(params: Any, row: Any, gates: Float[Array, "L N"]) -> tuple[Total, Array]:
         masked, types, sequence_ids = jax.tree.map(lambda part: part[None], row)

@@ -19,6 +19,8 @@ from bertjax.wording import counted
 CHUNK_TOKENS = 1024
 # Of a delete-a-group jackknife: more make the interval firmer and take as much more memory.
 FOLDS = 5
+# Of unbiased CKA.
+LEAST_TOKENS = 4
 _CONFIDENCE = 0.95
 
 
@@ -295,5 +297,7 @@ def _jackknife(
 
 
 def _check_number(tokens: int) -> None:
-    if tokens < 4:
-        raise UserError(f"{tokens} tokens: CKA needs at least 4, and says little below a few 100")
+    if tokens < LEAST_TOKENS:
+        raise UserError(
+            f"{tokens} tokens: CKA needs at least {LEAST_TOKENS}, and says little below a few 100"
+        )

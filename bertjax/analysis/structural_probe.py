@@ -208,15 +208,10 @@ def train_structural_probe(
     layers, _, size = vectors.vectors.shape
     if not 1 <= rank <= size:
         raise UserError(f"rank={rank} of the structural probe must lie between 1 and D={size}")
-    batches = []
-    for split in ("train", "validation"):
-        long_enough = [number for number in splits[split] if len(sentences[number].words) > 1]
-        if not long_enough:
-            raise UserError(
-                f"the {split} part of the treebank has no sentence of two words; give a larger"
-                " treebank"
-            )
-        batches.append(make_tree_batches(vectors, sentences, np.array(long_enough)))
+    batches = [
+        make_tree_batches(vectors, sentences, long_enough(split, sentences, splits))
+        for split in ("train", "validation")
+    ]
     start = np.random.default_rng(seed).uniform(-_START, _START, (layers, size, rank))
     loss = {"distance": distance_loss, "depth": depth_loss}[kind]
     return fit(
@@ -280,6 +275,24 @@ def score_depths(
     )
 
 
+def long_enough(
+    split: Split,
+    sentences: Sequence[Sentence],
+    splits: Mapping[Split, Int[np.ndarray, " some"]],
+) -> Int[np.ndarray, " some"]:
+    """The sentences of a split that have a distance: those of two words or more.
+
+    Raises:
+        UserError: there is none.
+    """
+    found = [number for number in splits[split] if len(sentences[number].words) > 1]
+    if not found:
+        raise UserError(
+            f"the {split} part of the treebank has no sentence of two words; give a larger treebank"
+        )
+    return np.array(found, np.int64)
+
+
 def study_structure(
     model: WordVectors,
     control: WordVectors,
@@ -300,12 +313,9 @@ def study_structure(
         seed: of the start and of the order.
 
     Raises:
-        UserError: see `train_structural_probe`; no test sentence of two words.
+        UserError: see `train_structural_probe`, also of the test sentences.
     """
-    test = np.array([n for n in splits["test"] if len(sentences[n].words) > 1], np.int64)
-    if not len(test):
-        raise UserError("the test part of the treebank is empty; give a larger treebank")
-    test = by_length(sentences, test)  # as the scores come
+    test = by_length(sentences, long_enough("test", sentences, splits))  # as the scores come
     scores: dict[str, list[TreeScores]] = {"distance": [], "depth": []}
     layers = {}
     score = {"distance": score_distances, "depth": score_depths}

@@ -12,6 +12,7 @@ head (and the direction, the offset, and the head of the control) is chosen on o
 sentences, and its accuracy on the other half is reported; the halves go by a hash of the words.
 """
 
+import collections
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -28,6 +29,8 @@ from bertjax.errors import UserError
 DIRECTIONS = ("dependent to head", "head to dependent")
 # All words but roots and punctuation.
 EVERY_RELATION = "(all)"
+# Words of a relation in either half; relations with fewer are left out.
+LEAST_WORDS = 20
 # Fixed offsets that the baseline chooses from: the head so many words further on.
 OFFSETS = np.array([offset for offset in range(-10, 11) if offset])
 
@@ -197,8 +200,53 @@ def attends_to_heads(
     return np.stack([way.argmax(axis=-1)[..., dependents] == heads for way in ways])
 
 
+def check_relations(sentences: Sequence[Sentence], least: int = LEAST_WORDS) -> None:
+    """Checks that a relation is frequent enough to be measured, by the labels alone.
+
+    Raises:
+        UserError: none has so many words in both halves.
+    """
+    halves = [
+        collections.Counter(
+            name for number in np.flatnonzero(half) for name in _relations_of(sentences[number])
+        )
+        for half in split_halves(sentences)
+    ]
+    most = max((min(half[name] for half in halves) for name in halves[0]), default=0)
+    if most < max(1, least):
+        raise UserError(
+            f"no relation has {least} words in both halves of the {len(sentences):,} sentences of"
+            " the treebank; give a larger treebank"
+        )
+
+
+def _relations_of(sentence: Sentence) -> list[str]:
+    """The relation of every word that has a head, and `EVERY_RELATION` of all but punctuation."""
+    words = np.flatnonzero(sentence.heads >= 0)
+    every = [EVERY_RELATION for word in words if not sentence.punctuation[word]]
+    return every + [_relation(sentence.relations[word], subtypes=False) for word in words]
+
+
+def check_trees(sentences: Sequence[Sentence]) -> None:
+    """Checks that there are dependencies to choose a head on, and others to report it on.
+
+    Raises:
+        UserError: a half of the sentences has none between words that are no punctuation.
+    """
+    for half in split_halves(sentences):
+        edges = [(s.heads >= 0) & ~s.punctuation for s, own in zip(sentences, half, strict=True)
+                 if own]  # fmt: skip
+        if not any(own.any() for own in edges):
+            raise UserError(
+                "half of the treebank has no dependency between words; give a larger treebank"
+            )
+
+
 def relation_figures(
-    model: SyntaxCounts, control: SyntaxCounts, sentences: Sequence[Sentence], least: int = 20
+    model: SyntaxCounts,
+    control: SyntaxCounts,
+    sentences: Sequence[Sentence],
+    least: int = LEAST_WORDS,
 ) -> RelationFigures:
     """The best head of each relation, chosen on one half of the sentences, measured on the other.
 
@@ -215,10 +263,7 @@ def relation_figures(
     totals = np.stack([model.words[half].sum(axis=0) for half in (choose, report)])
     kept = np.flatnonzero((totals >= max(1, least)).all(axis=0))
     if not len(kept):
-        raise UserError(
-            f"no relation has {least} words in both halves of the {len(sentences):,} sentences of"
-            " the treebank; give a larger treebank"
-        )
+        check_relations(sentences, least)
     kept = kept[np.argsort(-totals[:, kept].sum(axis=0), kind="stable")]
     words = model.words[report][:, kept]
     intervals, chosen, best_hits = [], [], []
@@ -264,15 +309,15 @@ def tree_figures(
     return TreeFigures(Figures(*by_head), heads[0], Figures(*best), chain)
 
 
-def study_syntax(
+def compare_syntax(
     body: Body,
     control: Body,
     treebank: EncodedTreebank,
     *,
     subtypes: bool = False,
     progress: Callable[[int], None] = lambda done: None,
-) -> tuple[RelationFigures, TreeFigures]:
-    """Both figures of a body, beside those of its control.
+) -> tuple[SyntaxCounts, SyntaxCounts]:
+    """`count_syntax` of a body and of its control, for both figures.
 
     Args:
         body: whose heads are studied.
@@ -282,18 +327,15 @@ def study_syntax(
         progress: is called with the number of sentences done since the call before; every sentence
             is done twice.
     """
-    counts = [
+    model, random = (
         count_syntax(
             capture(own, treebank.encoded, progress=progress),
             treebank.sentences,
             subtypes=subtypes,
         )
         for own in (body, control)
-    ]
-    return (
-        relation_figures(*counts, treebank.sentences),
-        tree_figures(*counts, treebank.sentences),
     )
+    return model, random
 
 
 def _relation(name: str, subtypes: bool) -> str:

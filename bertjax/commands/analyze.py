@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import bertjax
-from bertjax.commands.screen import add_json, console, count_on, print_json
+from bertjax.commands.screen import Stages, add_json, console, print_json
 from bertjax.commands.task_model import (
     add_data_options,
     read_data_config,
@@ -21,14 +21,16 @@ from bertjax.program.outputs import check_output
 from bertjax.wording import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from bertjax.analysis.answers import WholeModel
     from bertjax.analysis.capture import Body
     from bertjax.analysis.encoding import EncodedText
     from bertjax.analysis.objective import Objective
     from bertjax.analysis.report_data import ReportData
-    from bertjax.analysis.treebank import EncodedTreebank
+    from bertjax.analysis.survey_treebank import TreebankPlan
+
+    Stage = tuple[str, int, Callable[[Callable[..., None]], ReportData]]
 
 # With fewer, percentile intervals are much too narrow.
 FEW_TEXTS = 20
@@ -104,6 +106,8 @@ def run(options: argparse.Namespace) -> None:
     from bertjax.analysis.report import write_report
     from bertjax.analysis.report_data import ReportData
     from bertjax.analysis.report_maps import texts_with_room
+    from bertjax.analysis.similarity import LEAST_TOKENS
+    from bertjax.analysis.survey_treebank import survey_probes, survey_syntax
     from bertjax.training.batches import check_seed
 
     check_output(options.output, folder=True)
@@ -134,10 +138,10 @@ def run(options: argparse.Namespace) -> None:
     texts = list(encode_stream(body.tokenizer, kept, length, too_long="windows"))
     shown = texts[: options.shown]
     # What can be wrong with a file is told before anything is measured.
-    treebank, tree_notes = _read_treebank(options, body, length)
+    plan = _plan_treebank(options, body, length)
     whole = load_whole_model(options.model)
     objective, what, label_notes = _choose_objective(options, whole, texts, length)
-    notes = [*body.notes, *tree_notes, *label_notes]
+    notes = [*body.notes, *(plan.notes if plan else ()), *label_notes]
     layers, heads = config.num_hidden_layers, config.num_attention_heads
     room = texts_with_room([(layers, heads, len(text.token_ids)) for text in shown])
     if room < len(shown):
@@ -151,32 +155,70 @@ def run(options: argparse.Namespace) -> None:
             f"measured on {counted(len(texts), 'text')}: intervals of so few are narrower than they"
             f" should be, and there is none of a single one; give {FEW_TEXTS} or more"
         )
+    tokens = sum(int((~text.special).sum()) for text in texts)
+    compares_layers = len(texts) > 1 and tokens >= LEAST_TOKENS
+    if not compares_layers:
+        notes.append(
+            f"likeness of the layers: left out, it needs two texts and {LEAST_TOKENS} tokens at"
+            f" least, and there are {counted(len(texts), 'text')} and {counted(tokens, 'token')}"
+        )
     if len(kept) < total:
         notes.append(f"measured on the first {len(kept):,} of {total:,} texts (--limit)")
     for note in notes:
         print(note, file=sys.stderr)
 
     control = randomize(body, options.seed)
-    parts = [ReportData("", notes=notes)]
-    with count_on("attention", 4 * len(texts) + len(shown)) as progress:
-        parts.append(survey.survey_attention(body, control, texts, shown, progress))
-    if len(texts) > 1:
-        with count_on("layers", len(texts)) as progress:
-            parts.append(survey.survey_layers(body, texts, progress))
+    # Of each stage: what it is, how far its progress counts, and what measures it.
+    stages: list[Stage] = [
+        (
+            "attention",
+            4 * len(texts) + len(shown),
+            lambda progress: survey.survey_attention(body, control, texts, shown, progress),
+        )
+    ]
+    if compares_layers:
+        stages.append(
+            ("layers", len(texts), lambda progress: survey.survey_layers(body, texts, progress))
+        )
     if whole.restores_words:
         masked = load_masked_model(options.model)
-        with count_on("words", 2 * len(texts) + len(shown)) as progress:
-            parts.append(survey.survey_words(masked, texts, shown, progress))
+        stages.append(
+            (
+                "words",
+                2 * len(texts) + len(shown),
+                lambda progress: survey.survey_words(masked, texts, shown, progress),
+            )
+        )
     if objective:
         random = randomize(whole, options.seed)
         # The curve is drawn in the order of importance and in five random ones.
         measurements = 6 * (min(survey.PRUNING_STEPS, layers * heads) + 1)
-        with count_on("heads", 2 * objective.examples + measurements) as progress:
-            parts.append(
-                survey.survey_importance(objective, whole.params, random.params, what, progress)
+        stages.append(
+            (
+                "heads",
+                2 * objective.examples + measurements,
+                lambda progress: survey.survey_importance(
+                    objective, whole.params, random.params, what, progress
+                ),
             )
-    if treebank:
-        parts += _study_treebank(body, control, treebank)
+        )
+    if plan and plan.syntax:
+        stages.append(
+            (
+                "dependencies",
+                2 * len(plan.treebank.sentences),
+                lambda progress: survey_syntax(body, control, plan, progress),
+            )
+        )
+    if plan and plan.probes:
+        stages.append(
+            (
+                "probes",
+                2 * len(plan.probed.sentences) + len(plan.probes),
+                lambda progress: survey_probes(body, control, plan, progress),
+            )
+        )
+    parts = [ReportData("", notes=notes), *_measure(stages)]
 
     facts = {
         "model": str(options.model),
@@ -213,38 +255,37 @@ def _choose_objective(
         some = examples[: options.limit] if options.limit else examples
         return task_objective(whole, task, some, length), f"{task.name} loss", notes
     if whole.restores_words:
-        return masked_language_objective(whole, texts, options.seed), "masked-LM loss", []
+        try:
+            return masked_language_objective(whole, texts, options.seed), "masked-LM loss", []
+        except UserError as error:  # the rest can be measured all the same
+            return None, "", [f"importance of the heads: left out, {error}"]
     return None, "", []
 
 
-def _read_treebank(
-    options: argparse.Namespace, body: "Body", length: int
-) -> "tuple[EncodedTreebank | None, tuple[str, ...]]":
-    """The treebank, and what there is to tell of it."""
+def _plan_treebank(options: argparse.Namespace, body: "Body", length: int) -> "TreebankPlan | None":
+    """What is measured on the treebank."""
     if not options.treebank:
-        return None, ()
+        return None
+    from bertjax.analysis.survey_treebank import plan_treebank
     from bertjax.analysis.treebank import encode_treebank, read_treebank
 
     treebank = read_treebank(options.treebank, options.encoding, options.errors)
-    return encode_treebank(body.tokenizer, treebank.sentences, length), treebank.notes
+    encoded = encode_treebank(body.tokenizer, treebank.sentences, length)
+    plan = plan_treebank(encoded, body.model.config)
+    return plan._replace(notes=(*treebank.notes, *plan.notes))
 
 
-def _study_treebank(
-    body: "Body", control: "Body", treebank: "EncodedTreebank"
-) -> "Iterator[ReportData]":
-    """Syntax, then probes; a note in place of what the treebank is too small for."""
-    from bertjax.analysis import survey
+def _measure(stages: "Sequence[Stage]") -> "Iterator[ReportData]":
+    """Each stage; a note in place of one for which the data turn out to be too few."""
     from bertjax.analysis.report_data import ReportData
 
-    for what, study, more in (
-        ("dependencies", survey.survey_syntax, 0),
-        ("probes", survey.survey_probes, 4),
-    ):
+    bars = Stages(len(stages))
+    for what, total, measure in stages:
         try:
-            with count_on(what, 2 * len(treebank.sentences) + more) as progress:
-                part = study(body, control, treebank, progress)
+            with bars.count_on(what, total) as progress:
+                part = measure(progress)
         except UserError as error:  # what was measured before is not lost for it
-            note = f"{what} are left out: {error}"
+            note = f"{what}: left out, {error}"
             print(note, file=sys.stderr)
             part = ReportData("", notes=[note])
         yield part

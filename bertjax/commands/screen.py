@@ -26,23 +26,54 @@ def console(stderr: bool = False) -> "Console":
     return Console(stderr=stderr, highlight=False, markup=False, soft_wrap=True)
 
 
+class Stages:
+    """How far a command is that has several stages: `3 of 7: probes`."""
+
+    def __init__(self, number: int) -> None:
+        """Takes how many stages there are."""
+        self._number, self._begun = number, 0
+
+    def count_on(
+        self, what: str, total: int
+    ) -> contextlib.AbstractContextManager[Callable[..., None]]:
+        """Begins the next stage, and counts on as `count_on` does."""
+        self._begun += 1
+        return count_on(f"{self._begun} of {self._number}: {what}", total)
+
+
 @contextlib.contextmanager
 def count_on(what: str, total: int) -> Iterator[Callable[..., None]]:
     """A bar on stderr, where that is a terminal; gives the function that moves it on.
 
     Elsewhere that function's second argument, where it has one, is a line on stderr: what was done.
+    The bar is gone when the work is over, or has failed, or was interrupted.
     """
-    from rich.progress import Progress, TimeElapsedColumn
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
-    # What takes minutes to its first step has no time that is left, but one that has gone by.
-    columns = (*Progress.get_default_columns(), TimeElapsedColumn())
     on_terminal = sys.stderr.isatty()
+    # Lines are cut at the terminal's width: one that wraps could not be taken back. And what takes
+    # minutes to its first step has no time that is left, but one that has gone by.
     with Progress(
-        *columns, console=console(stderr=True), transient=True, disable=not on_terminal
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TaskProgressColumn(),
+        TimeRemainingColumn(compact=True),
+        TimeElapsedColumn(),
+        console=Console(stderr=True, highlight=False, markup=False),
+        transient=True,
+        disable=not on_terminal,
     ) as bar:
         task = bar.add_task(what, total=total)
 
-        def move_on(done: int, said: str = "") -> None:
+        def move_on(done: float, said: str = "") -> None:
             bar.advance(task, done)
             if said and not on_terminal:
                 print(said, file=sys.stderr, flush=True)

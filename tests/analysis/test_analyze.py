@@ -1,5 +1,6 @@
 """`bertjax analyze` from texts to the report, on small models."""
 
+import contextlib
 import json
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from saved import WORDS, save
 
 from bertjax.analysis import libraries, report_maps
+from bertjax.commands import screen
 
 
 @pytest.fixture(scope="module")
@@ -18,13 +20,19 @@ def texts(tmp_path_factory):
     return path
 
 
-def test_report_has_every_section_that_the_model_allows(bertjax_command, texts, tmp_path):
+def test_report_has_every_section_that_the_model_allows(
+    bertjax_command, texts, tmp_path, monkeypatch
+):
     model = save(tmp_path, "BertForMaskedLM")
+    stages = record_stages(monkeypatch)
     code, out, err = bertjax_command(
         "analyze", "--model", model, "--text", texts, "--output", tmp_path / "report",
         "--shown", 2, "--json",
     )  # fmt: skip
     assert code == 0, err
+    names = ["1 of 4: attention", "2 of 4: layers", "3 of 4: words", "4 of 4: heads"]
+    assert [name for name, *_ in stages] == names
+    assert all(done == total for _, total, done in stages), stages
     numbers = json.loads(out)
     assert numbers == json.loads((tmp_path / "report" / "numbers.json").read_text())
     names = {one["name"] for one in numbers["headFigures"]}
@@ -42,16 +50,33 @@ def test_report_has_every_section_that_the_model_allows(bertjax_command, texts, 
     assert (tmp_path / "report" / "figures").is_dir()
 
 
+def record_stages(monkeypatch):
+    """[what, total, done] of every bar that a command shows."""
+    stages = []
+
+    @contextlib.contextmanager
+    def count_on(what, total):
+        stages.append([what, total, 0])
+
+        def move_on(done, said=""):
+            stages[-1][2] += done
+
+        yield move_on
+
+    monkeypatch.setattr(screen, "count_on", count_on)
+    return stages
+
+
 def test_labels_say_which_heads_matter_for_the_task(bertjax_command, texts, tmp_path):
     labels = ("no", "yes")
     model = save(tmp_path, "BertForSequenceClassification", id2label=labels)
     table = tmp_path / "labelled.csv"
     table.write_text(
-        "text,label\n" + "".join(f"the {w} dog,{labels[k % 2]}\n" for k, w in enumerate(WORDS))
+        "words,class\n" + "".join(f"the {w} dog,{labels[k % 2]}\n" for k, w in enumerate(WORDS))
     )
     code, _, err = bertjax_command(
         "analyze", "--model", model, "--text", texts, "--labels", table, "--limit", 6,
-        "--output", tmp_path / "report",
+        "--output", tmp_path / "report", "--text-column", "words", "--label-column", "class",
     )  # fmt: skip
     assert code == 0, err
     assert "first 6 of 10 texts" in err
@@ -67,6 +92,12 @@ def test_labels_say_which_heads_matter_for_the_task(bertjax_command, texts, tmp_
         (("--shown", 0), "--shown 0 must be at least 1"),
         (("--limit", -1), "--limit -1 must be at least 0"),
         (("--seed", -1), "seed=-1"),
+        (
+            ("--label-column", "x"),
+            "--label-column is of labelled files, and none are read",
+        ),
+        (("--label-names", "x"), "--label-names is of labelled files"),
+        (("--text-column", "x"), "--text-column is of tables"),
         (("--labels", "none.csv"), "has no head of a supervised task"),
         (("--treebank", "none.conllu"), "none.conllu"),
     ],
@@ -115,7 +146,10 @@ def test_small_treebank_does_not_cost_the_report(bertjax_command, texts, tmp_pat
     )  # fmt: skip
     assert code == 0, err
     notes = json.loads((tmp_path / "report" / "numbers.json").read_text())["notes"]
-    for what in ("dependencies are left out: no relation has 20", "probes are left out: the "):
+    for what in (
+        "heads that follow relations: left out, no relation has 20",
+        "left out, the train",
+    ):
         assert any(what in note for note in notes)
         assert what in err
 
@@ -166,6 +200,18 @@ def test_treebank_adds_syntax_and_probes(bertjax_command, texts, tmp_path):
     assert {"structure", "probe-upos", "probe-relation", "mixing"} <= names
     relations = next(one for one in numbers["tables"] if one["name"] == "relations")
     assert {"det", "nsubj", "obj"} <= {row[0] for row in relations["rows"]}
+
+
+def test_text_without_a_known_word_costs_the_sections_that_need_one(bertjax_command, tmp_path):
+    code, _, err = bertjax_command(
+        "analyze", "--model", save(tmp_path, "BertForMaskedLM"), "qqq zzz", "--output",
+        tmp_path / "report",
+    )  # fmt: skip
+    assert code == 0, err
+    assert "likeness of the layers: left out, it needs two texts" in err
+    assert "importance of the heads: left out, no token" in err
+    numbers = json.loads((tmp_path / "report" / "numbers.json").read_text())
+    assert {one["name"] for one in numbers["curves"]} == {"far-words", "lens"}
 
 
 def test_missing_library_is_named(bertjax_command, texts, tmp_path, monkeypatch):

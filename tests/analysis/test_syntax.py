@@ -9,9 +9,9 @@ from bertjax.analysis.syntax import (
     EVERY_RELATION,
     OFFSETS,
     attends_to_heads,
+    compare_syntax,
     count_syntax,
     relation_figures,
-    study_syntax,
     tree_figures,
 )
 from bertjax.analysis.treebank import Sentence, encode_treebank, split_halves
@@ -246,7 +246,8 @@ def test_a_body_is_studied_beside_its_control(treebank, tokenizer, config):
     body = Body(model, params, tokenizer)
     done = []
     some = treebank.select(range(30))
-    relations, trees = study_syntax(body, randomize(body, 7), some, progress=done.append)
+    counts = compare_syntax(body, randomize(body, 7), some, progress=done.append)
+    relations, trees = (one(*counts, some.sentences) for one in (relation_figures, tree_figures))
     assert sum(done) == 60
     assert relations.by_head.shape[-2:] == (2, config.num_attention_heads)
     assert (relations.accuracy.model.value < 1).any()
