@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 from bertjax.config_parser import parse
+from bertjax.errors import UserError
 from bertjax.program.entry import program
 from bertjax.strict_json import to_json
 from bertjax.text.cleaning import CleaningConfig
@@ -15,6 +16,7 @@ from bertjax.text.preparation_options import PreparationOptions, RowConfig
 from bertjax.text.readers import ReaderConfig
 from bertjax.text.sentences import check_language
 from bertjax.text.workers import count_cores
+from bertjax.wording import counted
 from train.progress_bars import progress_bars
 
 DESCRIPTION = """Makes a prepared directory of raw text: documents are read, cleaned, rid of
@@ -47,6 +49,11 @@ class PrepareConfig(PairConfig, RowConfig, ReaderConfig):
     def __post_init__(self) -> None:
         PairConfig.__post_init__(self)
         RowConfig.__post_init__(self)
+        if self.sentence_per_line and self.language != "en":
+            raise UserError(
+                f"language={self.language} has no effect with sentence_per_line: no sentences are"
+                " looked for; leave one of the two out"
+            )
         if self.workers is None:
             self.workers = count_cores()
 
@@ -65,7 +72,13 @@ def main() -> None:
         print(note, file=sys.stderr)
     with progress_bars() as report:
         card = prepare(
-            options, config.tokenizer, config.output, config.workers, config.overwrite, report
+            options,
+            config.tokenizer,
+            config.output,
+            config.workers,
+            config.overwrite,
+            report,
+            lambda text: print(text, file=sys.stderr),
         )
     summary = {"output": config.output, **_summary(card)}
     sys.stdout.write(to_json(summary, indent=2) + "\n" if config.json else _describe(summary))
@@ -87,6 +100,8 @@ def _summary(card: dict[str, Any]) -> dict[str, Any]:
         "counts": card["counts"],
         "splits": splits,
         "overlap_with_train": card["overlap_with_train"],
+        "documents_cut": card["documents_cut"],
+        "parts_of_cut_documents": card["parts_of_cut_documents"],
     }
 
 
@@ -103,13 +118,19 @@ def _describe(summary: dict[str, Any]) -> str:
         f" {counts['near_duplicates_removed']:,} near",
         f"kept         {counts['documents_kept']:>12,} documents",
     ]
+    if summary["documents_cut"]:
+        lines.append(
+            f"cut          {summary['documents_cut']:>12,} of them, into"
+            f" {summary['parts_of_cut_documents']:,} contiguous parts, so that each split has the"
+            " share asked for; a part counts as a document from here on"
+        )
     for name, split in summary["splits"].items():
         if not split["rows"]:
             continue
         lines.append(
             f"{name:<12} {split['rows']:>12,} rows of {summary['max_length']} tokens,"
-            f" {split['efficiency']:.1%} filled: {split['examples']:,} examples of"
-            f" {split['documents']:,} document{'s' * (split['documents'] != 1)}"
+            f" {split['efficiency']:.1%} filled: {split['share_of_tokens']:.1%} of the tokens,"
+            f" {split['examples']:,} examples of {counted(split['documents'], 'document')}"
         )
         pairs = split["next_pairs"] + split["random_pairs"]
         if pairs:

@@ -9,7 +9,7 @@ OverlapMeter           -> the share of held-out word runs that train has, too
 import dataclasses
 import hashlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -64,11 +64,13 @@ class DocumentSignature(NamedTuple):
     minima: uint16 [64], its MinHash.
     overlap_hashes: uint64, a fixed quarter of the hashes of its runs of 8 words, for
         `OverlapMeter.add`.
+    overlap_pieces: uint16, the piece of the document that each of those runs begins in.
     """
 
     exact: bytes
     minima: np.ndarray
     overlap_hashes: np.ndarray
+    overlap_pieces: np.ndarray
 
 
 def signature(text: str) -> DocumentSignature:
@@ -78,13 +80,20 @@ def signature(text: str) -> DocumentSignature:
     return signatures([text])[0]
 
 
-def signatures(texts: Sequence[str]) -> list[DocumentSignature]:
-    """The signature of each clean document. Pure: the same on every machine, in every process."""
+def signatures(texts: Sequence[str | tuple[str, ...]]) -> list[DocumentSignature]:
+    """The signature of each clean document. Pure: the same on every machine, in every process.
+
+    Args:
+        texts: each a text, or its pieces.
+    """
     import rensa
 
     if not texts:
         return []
-    folded = [fold(text) for text in texts]
+    pieces = [
+        [fold(piece) for piece in ((text,) if isinstance(text, str) else text)] for text in texts
+    ]
+    folded = [b" ".join(of_document) for of_document in pieces]
     words = hash_words(folded)
     shingles = hash_runs(words, SHINGLE_WORDS)
     matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(
@@ -100,12 +109,26 @@ def signatures(texts: Sequence[str]) -> list[DocumentSignature]:
     hashes = runs.hashes[sampled]
     bounds = np.concatenate([[0], np.cumsum(sampled)])[np.cumsum(runs.counts)].tolist()
     starts = [0, *bounds]
+    begins = runs.begins[sampled]
     return [
         DocumentSignature(
-            hashlib.blake2b(data, digest_size=16).digest(), row, hashes[start:end].copy()
+            hashlib.blake2b(data, digest_size=16).digest(),
+            row,
+            hashes[start:end].copy(),
+            _pieces_of_words(of_document, begins[start:end]),
         )
-        for data, row, start, end in zip(folded, minima, starts, bounds, strict=False)
+        for data, of_document, row, start, end in zip(
+            folded, pieces, minima, starts, bounds, strict=False
+        )
     ]
+
+
+def _pieces_of_words(pieces: list[bytes], words: np.ndarray) -> np.ndarray:
+    """The piece that each word is in, by its number in the document."""
+    if len(pieces) == 1:
+        return np.zeros(len(words), np.uint16)
+    ends = np.cumsum([len(piece.split(b" ")) if piece else 0 for piece in pieces])
+    return np.searchsorted(ends, words, "right").astype(np.uint16)
 
 
 class DuplicateFilter:
@@ -217,6 +240,12 @@ def split_place(exact: bytes) -> float:
     return int.from_bytes(salted, "little") / 2**64
 
 
+def split_shares(places: np.ndarray, fractions: tuple[float, float]) -> np.ndarray:
+    """The split of each place, as a number: 0 validation, 1 test, 2 train."""
+    validation, test = fractions
+    return np.searchsorted([validation, validation + test], places, "right")
+
+
 def document_split(exact: bytes, fractions: tuple[float, float]) -> Split:
     """The split of a document, by its hash alone: neither its place in the input nor other
     documents matter.
@@ -225,9 +254,8 @@ def document_split(exact: bytes, fractions: tuple[float, float]) -> Split:
         exact: `DocumentSignature.exact`.
         fractions: The shares of validation and of test, in [0, 1) and together below 1.
     """
-    place = split_place(exact)
-    validation, test = fractions
-    return "validation" if place < validation else "test" if place < validation + test else "train"
+    names: tuple[Split, ...] = ("validation", "test", "train")
+    return names[int(split_shares(np.array(split_place(exact)), fractions))]
 
 
 class OverlapMeter:
@@ -235,49 +263,71 @@ class OverlapMeter:
 
     Keeps the hashes below a bound; when there are more than `capacity` of them the bound is halved.
     So what is kept is a fair sample of the distinct runs, the same one for all splits, whatever the
-    order in which the documents come.
+    order in which the documents come. With each hash it keeps where it occurs, since which split
+    that is turns out at the end.
 
     Args:
-        capacity: How many hashes to keep, of 8 bytes each; half as many again wait to be sorted in.
+        capacity: How many hashes to keep, of 16 bytes each with their place; half as many again
+            wait to be sorted in.
     """
+
+    # Of a run that is everywhere, some places say enough.
+    _MOST_PLACES = 64
 
     def __init__(self, capacity: int = 1 << 20) -> None:
         self._capacity = capacity
         self._bound = 1 << 64
-        self._kept = {split: np.empty(0, np.uint64) for split in ("train", "validation", "test")}
-        self._waiting: dict[str, list[np.ndarray]] = {split: [] for split in self._kept}
+        self._hashes = np.empty(0, np.uint64)
+        self._owners = np.empty(0, np.int64)
+        self._waiting: list[tuple[np.ndarray, np.ndarray]] = []
         self._waiting_size = 0
 
-    def add(self, split: Split, hashes: np.ndarray) -> None:
-        """Counts a document's `DocumentSignature.overlap_hashes`."""
-        hashes = hashes[hashes <= np.uint64(self._bound - 1)]
-        self._waiting[split].append(hashes)
-        self._waiting_size += len(hashes)
+    def add(self, document: int, hashes: np.ndarray, pieces: np.ndarray) -> None:
+        """Counts a document's `overlap_hashes`, which begin in these pieces of it."""
+        kept = hashes <= np.uint64(self._bound - 1)
+        owners = (np.int64(document) << 16) | pieces[kept].astype(np.int64)
+        self._waiting.append((hashes[kept], owners))
+        self._waiting_size += len(owners)
         if self._waiting_size > self._capacity // 2:
             self._compact()
 
-    def report(self) -> dict[str, float | None]:
+    def report(
+        self, split_of: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    ) -> dict[str, float | None]:
         """For validation and test the share of their distinct runs that train has, in [0, 1]; None
         for one without runs.
+
+        Args:
+            split_of: The splits of (documents, pieces), by number: 0 validation, 1 test, 2 train.
         """
         self._compact()
-        train = self._kept["train"]
+        splits = split_of(self._owners >> 16, self._owners & 0xFFFF)
+        validation, test, train = (_distinct(self._hashes[splits == split]) for split in range(3))
         shares: dict[str, float | None] = {}
-        for split in ("validation", "test"):
-            held_out = self._kept[split]
+        for name, held_out in (("validation", validation), ("test", test)):
             shared = np.searchsorted(train, held_out, "right") > np.searchsorted(train, held_out)
-            shares[split] = float(shared.mean()) if len(held_out) else None
+            shares[name] = float(shared.mean()) if len(held_out) else None
         return shares
 
     def _compact(self) -> None:
-        for split, kept in self._kept.items():
-            self._kept[split] = _distinct(np.concatenate([kept, *self._waiting[split]]))
-            self._waiting[split].clear()
+        hashes = np.concatenate([self._hashes, *(hashes for hashes, _ in self._waiting)])
+        owners = np.concatenate([self._owners, *(owners for _, owners in self._waiting)])
+        self._waiting.clear()
         self._waiting_size = 0
-        while sum(map(len, self._kept.values())) > self._capacity:
+        order = np.lexsort((owners, hashes))
+        hashes, owners = hashes[order], owners[order]
+        if len(hashes):
+            new = np.concatenate(
+                [[True], (hashes[1:] != hashes[:-1]) | (owners[1:] != owners[:-1])]
+            )
+            hashes, owners = hashes[new], owners[new]
+            rank = np.arange(len(hashes)) - np.searchsorted(hashes, hashes)
+            hashes, owners = hashes[rank < self._MOST_PLACES], owners[rank < self._MOST_PLACES]
+        while len(hashes) > self._capacity:
             self._bound >>= 1
-            for split, kept in self._kept.items():
-                self._kept[split] = kept[: np.searchsorted(kept, np.uint64(self._bound))].copy()
+            end = np.searchsorted(hashes, np.uint64(self._bound))
+            hashes, owners = hashes[:end].copy(), owners[:end].copy()
+        self._hashes, self._owners = hashes, owners
 
 
 def _distinct(hashes: np.ndarray) -> np.ndarray:

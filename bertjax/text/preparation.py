@@ -1,7 +1,7 @@
 """Raw text to a prepared directory, in three passes over what is spooled to the disk.
 
 1. read -> clean -> count lines                        (workers clean, this process counts)
-2. remove boilerplate -> sentences -> ids -> duplicates, split -> spool
+2. remove boilerplate -> pieces -> sentences -> ids -> duplicates -> spool; then the splits
 3. spool -> pairs -> packing -> rows
 
 Memory holds a block of documents for each worker, and of the rest only hashes. Blocks have a fixed
@@ -9,8 +9,10 @@ size, results are taken in their order, and what is random depends on the number
 bytes on the disk are the same for every number of workers.
 """
 
+import array
 import collections
 import dataclasses
+import functools
 import importlib.metadata
 import pickle
 import shutil
@@ -22,11 +24,13 @@ import numpy as np
 
 from bertjax.errors import UserError
 from bertjax.text.cleaning import LineCounts
-from bertjax.text.duplicates import DuplicateFilter, OverlapMeter, Split
+from bertjax.text.document_shapes import ShapeWatch
+from bertjax.text.duplicates import DuplicateFilter, OverlapMeter, split_place
 from bertjax.text.output import whole_directory
 from bertjax.text.pairs import room_for_tokens
 from bertjax.text.preparation_options import PreparationOptions
 from bertjax.text.preparation_steps import (
+    SPOOL_NAME,
     CleanBlock,
     SpooledTexts,
     StepConfig,
@@ -37,10 +41,11 @@ from bertjax.text.preparation_steps import (
 from bertjax.text.readers import list_sources, read_documents
 from bertjax.text.rows import PREPARED_FILES, SPLITS, TOKENIZER_NAME, RowWriter, write_card
 from bertjax.text.sources import Source
-from bertjax.text.splits import Splitter
-from bertjax.text.spool import SpoolWriter
+from bertjax.text.splits import SPLIT_ORDER, TOLERANCE, Division, divide
+from bertjax.text.spool import SpoolWriter, cut_units
 from bertjax.text.tokenizer import Tokenizer, load_tokenizer
 from bertjax.text.workers import Workers, start_workers
+from bertjax.wording import counted
 
 # A block of documents: at least so many characters, or so many documents.
 BLOCK_CHARACTERS = 1 << 17
@@ -62,6 +67,7 @@ def prepare(
     workers: int = 1,
     overwrite: bool = False,
     report: Report = lambda stage, done, total: None,
+    note: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
     """Makes a prepared directory of raw text.
 
@@ -72,6 +78,7 @@ def prepare(
         workers: processes beside this one; 1 does all in this one. No effect on the result.
         overwrite: replace what stands at `output`.
         report: told now and then how far a stage is: (stage, done, total or None).
+        note: told what the user should know: documents that look like none, shares not kept.
 
     Returns:
         The data card.
@@ -100,7 +107,7 @@ def prepare(
             seed=options.rows.seed,
         )
         with start_workers(Steps, (config,), workers, PRELOAD) as crew:
-            run = _Preparation(options, loaded, partial, crew, report)
+            run = _Preparation(options, loaded, partial, crew, report, note)
             run.read_and_tokenize(sources)
             run.check_splits()
             run.make_rows()
@@ -118,26 +125,30 @@ class _Preparation:
         directory: Path,
         workers: Workers,
         report: Report,
+        note: Callable[[str], None],
     ) -> None:
         self.options = options
         self.tokenizer = tokenizer
         self.directory = directory
         self.workers = workers
         self.report = report
+        self.note = note
+        self.shapes = ShapeWatch(options.reader, note)
         self.read: dict[str, int] = collections.Counter()
         self.counts: dict[str, int] = collections.Counter()
         self.splits: dict[str, dict[str, Any]] = {split: {} for split in SPLITS}
         self.duplicate_filter = DuplicateFilter(options.duplicates)
         self.overlap = OverlapMeter(OVERLAP_SAMPLE)
-        fractions = (options.rows.validation_fraction, options.rows.test_fraction)
-        self.splitter = Splitter(fractions, self._least_documents, self._write)
+        self._fractions = {
+            "validation": options.rows.validation_fraction,
+            "test": options.rows.test_fraction,
+        }
+        self.spool = SpoolWriter(directory / "spool" / SPOOL_NAME)
+        self.places = array.array("d")
         self.units: dict[str, list[tuple[int, int]]] = {}
 
     def read_and_tokenize(self, sources: list[Source]) -> None:
-        """Passes 1 and 2: from the sources to the spools of the three splits."""
-        self.writers = {
-            split: SpoolWriter(self.directory / "spool" / split, UNIT_TOKENS) for split in SPLITS
-        }
+        """Passes 1 and 2: from the sources to the spool, and who gets what of it."""
         blocks = _blocks(self._documents(sources))
         if self.options.cleaning.boilerplate_documents:
             self._tokenize_spooled(self._clean(blocks))
@@ -145,13 +156,41 @@ class _Preparation:
             for clean, tokens in self.workers.run(Steps.clean_and_tokenize, blocks):
                 self._count_clean(clean)
                 self._spool(tokens)
-        self.splitter.close()
-        for split, writer in self.writers.items():
-            self.units[split] = writer.close()
+        self.spool.close()
+        self._divide()
+
+    def _divide(self) -> None:
+        """Divides what is in the spool into the splits."""
+        piece_tokens = functools.cache(self.spool.piece_tokens)
+        self.division: Division = divide(
+            np.array(self.places),
+            self.spool.document_tokens,
+            piece_tokens,
+            tuple(self._fractions.values()),
+            self._least_documents,
+        )
+        whole = np.ones(self.spool.documents, bool)
+        whole[list(self.division.parts)] = False
+        documents = self.spool.ranges()
+        for number, split in enumerate(SPLIT_ORDER):
+            own = np.flatnonzero(whole & (self.division.splits == number))
+            ranges, tokens = [documents[own]], [self.spool.document_tokens[own]]
+            for document, parts in self.division.parts.items():
+                ends = self.spool.piece_ends(document)
+                for part in parts:
+                    if part.split == number:
+                        ranges.append(ends[[part.first, part.last]][None])
+                        tokens.append(piece_tokens(document)[part.first : part.last].sum()[None])
+            of_split, of_tokens = np.concatenate(ranges), np.concatenate(tokens)
+            in_order = np.argsort(of_split[:, 0], kind="stable")
+            of_split, of_tokens = of_split[in_order], of_tokens[in_order]
+            self.spool.write_split(split, of_split)
+            self.units[split] = cut_units(of_tokens, UNIT_TOKENS)
             self.splits[split] |= {
-                "documents": writer.documents,
-                "sentences": writer.sentences,
-                "text_tokens": writer.tokens,
+                "documents": len(of_split),
+                "sentences": int(np.diff(of_split).sum()),
+                "text_tokens": int(of_tokens.sum()),
+                "share_of_tokens": round(self.division.shares[number], 6),
             }
 
     def _documents(self, sources: list[Source]) -> Iterator[str]:
@@ -163,7 +202,12 @@ class _Preparation:
                 self.counts["read_characters"] += len(document.text)
                 self.read[source.name] += 1
                 self.report("reading", self.counts["read_characters"], total)
+                if source.kind == "txt":
+                    self.shapes.look(document)
                 yield document.text
+            if source.kind == "txt" and self.read[source.name] == 1:
+                self.shapes.finish_file(document)
+        self.shapes.judge()
 
     def _clean(self, blocks: Iterable[list[str]]) -> list[SpooledTexts]:
         """Pass 1. Returns where each block of clean text lies."""
@@ -199,28 +243,26 @@ class _Preparation:
         """Judges the documents of a block in their order and writes the new ones to their split."""
         for name in ("boilerplate_lines", "too_short", "without_sentences", "unknown_tokens"):
             self.counts[name] += getattr(block, name)
-        token, sentence = 0, 0
-        for (tokens, sentences), signature in zip(
+        token, sentence, piece = 0, 0, 0
+        for (tokens, sentences, pieces), signature in zip(
             block.documents.tolist(), block.signatures, strict=True
         ):
             verdict = self.duplicate_filter.judge(signature)
             self.counts[verdict] += 1
             if verdict == "new":
-                document = (
-                    signature.overlap_hashes,
+                self.overlap.add(
+                    self.spool.documents, signature.overlap_hashes, signature.overlap_pieces
+                )
+                self.places.append(split_place(signature.exact))
+                self.spool.append(
                     block.token_ids[token : token + tokens],
                     block.sentence_lengths[sentence : sentence + sentences],
+                    block.piece_sentences[piece : piece + pieces],
                 )
-                self.splitter.add(signature.exact, tokens, document)
             token += tokens
             sentence += sentences
-        for writer in self.writers.values():
-            writer.flush()
-
-    def _write(self, split: Split, document: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
-        overlap_hashes, token_ids, sentence_lengths = document
-        self.overlap.add(split, overlap_hashes)
-        self.writers[split].append(token_ids, sentence_lengths)
+            piece += pieces
+        self.spool.flush()
 
     @property
     def _least_documents(self) -> int:
@@ -233,6 +275,7 @@ class _Preparation:
         Raises:
             UserError: there is too little text, with what to change.
         """
+        rows = self.options.rows
         if not self.counts["new"]:
             raise UserError(
                 f"nothing is left of the {self.counts['read_documents']:,} documents after"
@@ -240,44 +283,35 @@ class _Preparation:
                 f"{self.options.cleaning.minimum_characters}, {self.counts['without_sentences']:,}"
                 " hold no sentence; give other text, or pass --cleaning.minimum_characters 0"
             )
-        rows = self.options.rows
-        fractions = {"validation": rows.validation_fraction, "test": rows.test_fraction}
-        wanted = [split for split in SPLITS if fractions.get(split, 1)]
-        lacking = {
-            split: found
-            for split in wanted
-            if (found := self.splits[split]["documents"]) < self._least_documents
-        }
-        if lacking:
-            raise UserError(self._say_what_lacks(lacking, len(wanted)))
+        wanted = [split for split in SPLITS if self._fractions.get(split, 1)]
+        least = self._least_documents
+        if any(self.splits[split]["documents"] < least for split in wanted):
+            new, needed = self.counts["new"], least * len(wanted)
+            why = " (a random next sentence comes from another one)" if least > 1 else ""
+            each = f": {least} in each of {len(wanted)} splits" if len(wanted) > 1 else ""
+            single = f", or pass --pairing none, which needs {len(wanted)}"
+            raise UserError(
+                f"the text has {counted(new, 'document')}, too short to cut, and {needed} are"
+                f" needed{each}{why}. Give more text"
+                + (single if least > 1 and new >= len(wanted) else "")
+            )
         tokens = self.splits["train"]["text_tokens"]
-        pairs = self.options.pairs.pairing == "nsp"
-        if tokens < room_for_tokens(rows.max_length, pairs):
+        if tokens < room_for_tokens(rows.max_length, self.options.pairs.pairing == "nsp"):
             raise UserError(
                 f"the train split has {tokens} tokens, less than one row of max_length="
                 f"{rows.max_length}; give more text, or pass a smaller --max-length"
             )
+        self._note_shares()
 
-    def _say_what_lacks(self, lacking: dict[str, int], splits: int) -> str:
-        """What to change, for all splits at once that have too few documents."""
-        new, least = self.counts["new"], self._least_documents
-        why = " (a random next sentence comes from another one)" if least > 1 else ""
-        if new < splits * least:
-            single = f", or pass --pairing none, which needs {splits}" if new >= splits else ""
-            each = f": {least} in each of {splits} splits" if splits > 1 else ""
-            return (
-                f"the text has {new} document{'s' * (new != 1)}, and {splits * least} are needed"
-                f"{each}{why}. Give more documents (in a .txt file a blank line ends one)" + single
-            )
-        found = " and ".join(f"the {split} split has {n}" for split, n in lacking.items())
-        more = [
-            f"--{split}-fraction {8 * least / new:.2g}" for split in lacking if split != "train"
-        ]
-        way_out = f"pass {' '.join(more)}" if more else "lower the fractions of validation and test"
-        return (
-            f"{found} of the {new:,} documents, each needs {least} at least{why}; {way_out}, or"
-            " give more documents"
-        )
+    def _note_shares(self) -> None:
+        for split, asked in self._fractions.items():
+            share = self.splits[split]["share_of_tokens"]
+            if abs(share - asked) > TOLERANCE * asked:
+                self.note(
+                    f"the {split} split has {share:.2%} of the tokens where {asked:.2%} were asked"
+                    f" for: each split needs {counted(self._least_documents, 'document')}, and the"
+                    " text is too short to cut it finer"
+                )
 
     def make_rows(self) -> None:
         """Pass 3: from the spools to the rows of the three splits."""
@@ -376,11 +410,15 @@ class _Preparation:
                 "exact_duplicates_removed": counts["exact"],
                 "near_duplicates_removed": counts["near"],
                 "documents_kept": counts["new"],
+                "documents_of_one_paragraph": self.shapes.one_paragraph,
                 "unknown_tokens": counts["unknown_tokens"],
             },
+            # Whose hash alone decided, unless documents were cut into parts.
+            "documents_cut": len(self.division.parts),
+            "parts_of_cut_documents": sum(map(len, self.division.parts.values())),
             "splits": self.splits,
             # The share of the word runs of a held-out split that the train split has, too.
-            "overlap_with_train": self.overlap.report(),
+            "overlap_with_train": self.overlap.report(self.division.split_of),
             "versions": {
                 name: importlib.metadata.version(name)
                 for name in ("bertjax", "ftfy", "numpy", "rensa", "sentencex", "tokenizers")

@@ -14,10 +14,14 @@ from bertjax.text.cleaning import CleaningConfig, LineCounts, clean, line_hashes
 from bertjax.text.duplicates import signatures
 from bertjax.text.packing import make_rows
 from bertjax.text.pairs import PairConfig, make_examples
+from bertjax.text.pieces import cut_into_pieces
 from bertjax.text.rows import SPLITS, token_id_type
 from bertjax.text.sentences import split_sentences
 from bertjax.text.spool import SpoolReader
 from bertjax.text.tokenizer import Tokenizer, load_tokenizer, use_one_thread
+
+# The stem of the files with the token ids of all documents.
+SPOOL_NAME = "documents"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,12 +76,14 @@ class SpooledTexts(NamedTuple):
 class TokenBlock(NamedTuple):
     """Documents after tokenizing, and how many were left out and why.
 
-    `token_ids` and `sentence_lengths` are those of all documents, one after the other;
-    `documents` has a row (tokens, sentences) for each and `signatures` its signature.
+    `token_ids`, `sentence_lengths` and `piece_sentences` (how many each piece has) are those of all
+    documents, one after the other; `documents` has a row (tokens, sentences, pieces) for each and
+    `signatures` its signature.
     """
 
     token_ids: np.ndarray
     sentence_lengths: np.ndarray
+    piece_sentences: np.ndarray
     documents: np.ndarray
     signatures: list
     boilerplate_lines: int
@@ -149,22 +155,33 @@ class Steps:
             texts = [text for text, _ in results]
             removed = sum(lines for _, lines in results)
         long_enough = [text for text in texts if len(text) >= max(1, config.minimum_characters)]
-        sentences = [self._sentences(text) for text in long_enough]
+        pieces = [cut_into_pieces(text, self._sentences) for text in long_enough]
         token_ids, lengths = self.tokenizer.encode_joined(
-            [sentence for document in sentences for sentence in document]
+            [text for document in pieces for piece in document for text in piece.sentences]
         )
         # A sentence of control characters only has no tokens; a document of such ones has none.
-        ends = np.cumsum([len(document) for document in sentences], dtype=np.int64)
-        documents = np.stack([_sums_up_to(lengths, ends), _sums_up_to(lengths > 0, ends)], axis=1)
-        whole = np.flatnonzero(documents[:, 0]).tolist()
+        piece_ends = np.cumsum(
+            [len(piece.sentences) for document in pieces for piece in document], dtype=np.int64
+        )
+        counts = np.array([len(document) for document in pieces], np.int64)
+        ends = piece_ends[np.cumsum(counts) - 1]
+        columns = (_sums_up_to(lengths, ends), _sums_up_to(lengths > 0, ends), counts)
+        documents = np.stack(columns, axis=1)
+        kept = documents[:, 0] > 0
         return TokenBlock(
             token_ids.astype(token_id_type(self.tokenizer.vocab_size)),
             lengths[lengths > 0],
-            documents[whole],
-            signatures([long_enough[number] for number in whole]),
+            _sums_up_to(lengths > 0, piece_ends)[np.repeat(kept, counts)],
+            documents[kept],
+            signatures(
+                [
+                    tuple(piece.text for piece in pieces[number])
+                    for number in np.flatnonzero(kept).tolist()
+                ]
+            ),
             removed,
             len(texts) - len(long_enough),
-            len(long_enough) - len(whole),
+            len(long_enough) - int(kept.sum()),
             int((token_ids == self.tokenizer.unk_id).sum()),
         )
 
@@ -225,7 +242,7 @@ class Steps:
     @functools.cache  # noqa: B019, there is one object a process
     def _spools(self, split: str) -> SpoolReader:
         dtype = token_id_type(self.tokenizer.vocab_size)
-        return SpoolReader(self.config.spool / split, dtype)
+        return SpoolReader(self.config.spool / SPOOL_NAME, split, dtype)
 
 
 def _sums_up_to(values: np.ndarray, ends: np.ndarray) -> np.ndarray:

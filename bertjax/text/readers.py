@@ -3,9 +3,9 @@
     list_sources(config)            -> what there is to read, checked before any work starts
     read_documents(source, config)  -> its documents, streamed, in bounded memory
 
-What a document is: in `.txt` what stands between two blank lines (or the whole file), in every
-other format one record. A document of more than `MAXIMUM_DOCUMENT` characters is cut at a line's
-end, so that no document fills the memory.
+What a document is: in `.txt` what stands between two blank lines (or a line, or the whole file), in
+every other format one record. A document of more than `MAXIMUM_DOCUMENT` characters is cut at a
+line's end, so that no document fills the memory.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 from bertjax.errors import UserError
 from bertjax.text import streams
 from bertjax.text.records import RecordConfig, read_records, shown
-from bertjax.text.sources import Source, find_sources
+from bertjax.text.sources import Kind, Source, find_sources
 
 # Characters. A longer document is cut at a line's end: nothing learned from text needs more context
 # than this.
@@ -39,8 +39,9 @@ class ReaderConfig:
             place, replace puts a replacement character, ignore leaves them out.
         sentence_per_line: Every line of the .txt files is one sentence and a blank line ends a
             document, the format of Google's BERT.
-        document_separator: What ends a document in a .txt file: a blank-line, or only the end of
-            the file (a document of more than 1048576 characters is cut at a line's end).
+        document_separator: What ends a document in a .txt file: a blank-line, every line, or only
+            the end of the file, as with novels (a document of more than 1048576 characters is cut
+            at a line's end).
         unwrap_lines: Join the lines of a .txt file up to the next blank line into one paragraph,
             for text wrapped at a fixed width.
     """
@@ -50,7 +51,7 @@ class ReaderConfig:
     encoding: str = "utf-8"
     errors: Literal["strict", "replace", "ignore"] = "strict"
     sentence_per_line: bool = False
-    document_separator: Literal["blank-line", "file"] = "blank-line"
+    document_separator: Literal["blank-line", "line", "file"] = "blank-line"
     unwrap_lines: bool = False
 
 
@@ -82,6 +83,11 @@ def list_sources(config: ReaderConfig) -> list[Source]:
             "sentence_per_line and unwrap_lines exclude each other: "
             "a line is a sentence, or a piece of a paragraph"
         )
+    if config.document_separator == "line" and (config.sentence_per_line or config.unwrap_lines):
+        raise UserError(
+            "document_separator=line makes a document of every line, so that sentence_per_line and"
+            " unwrap_lines have no meaning; leave them out"
+        )
     if not config.input:
         raise UserError(
             "input is empty; name at least one file, folder, glob, dataset:NAME or corpus:python"
@@ -94,7 +100,28 @@ def list_sources(config: ReaderConfig) -> list[Source]:
                     f"{source.name}: sentence_per_line is a format of .txt files, "
                     f"this is {source.kind}"
                 )
+    _check_effect(config, {source.kind for source in sources})
     return sources
+
+
+def _check_effect(config: ReaderConfig, kinds: set[Kind]) -> None:
+    """Refuses an option that is for other kinds of input than all that there are."""
+    encoded = {"txt", "jsonl", "json", "csv", "tsv"}
+    only = {
+        "document_separator": {"txt"},
+        "unwrap_lines": {"txt"},
+        "text_column": set(_READERS) - {"txt", "corpus"},
+        "encoding": encoded,
+        "errors": encoded,
+    }
+    defaults = {field.name: field.default for field in dataclasses.fields(ReaderConfig)}
+    for name, has_effect in only.items():
+        if getattr(config, name) != defaults[name] and not kinds & has_effect:
+            raise UserError(
+                f"{name}={getattr(config, name)} has no effect on this input"
+                f" ({', '.join(sorted(kinds))}): it is for {', '.join(sorted(has_effect))}; leave"
+                " it out"
+            )
 
 
 def read_documents(source: Source, config: ReaderConfig) -> Iterator[Document]:
@@ -140,6 +167,7 @@ def _read_txt(source: Source, config: ReaderConfig) -> Iterator[str]:
     lines: list[str] = []
     paragraph: list[str] = []
     size = 0
+    by_line = config.document_separator == "line"
 
     def end_paragraph() -> None:
         if paragraph:
@@ -156,7 +184,8 @@ def _read_txt(source: Source, config: ReaderConfig) -> Iterator[str]:
             lines.append(line)
         size += len(line) + 1
         # The check on the size keeps memory bounded in a file without blank lines.
-        if (blank and config.document_separator == "blank-line") or size > MAXIMUM_DOCUMENT:
+        ends = blank if config.document_separator == "blank-line" else by_line
+        if ends or size > MAXIMUM_DOCUMENT:
             end_paragraph()
             if lines:
                 yield "\n".join(lines)

@@ -50,10 +50,12 @@ class Runs(NamedTuple):
 
     hashes: uint64, one for every run of all documents, in order.
     counts: How many runs each document has.
+    begins: The word of its document that each begins with, from 0.
     """
 
     hashes: np.ndarray
     counts: np.ndarray
+    begins: np.ndarray
 
 
 def fold(text: str) -> bytes:
@@ -121,7 +123,7 @@ def hash_runs(words: Words, length: int) -> Runs:
         sums += words.padded[offset : offset + len(sums)] * _FACTORS[offset]
     counts = np.minimum(words.counts, np.maximum(words.counts - length + 1, 1))
     whole = words.within < np.repeat(counts, words.counts)
-    return Runs(_mix(sums[words.places[whole]]), counts)
+    return Runs(_mix(sums[words.places[whole]]), counts, words.within[whole])
 
 
 def _mix(values: np.ndarray) -> np.ndarray:

@@ -1,77 +1,266 @@
-"""Which split a document goes to: by its hash; of few documents each split gets some."""
+"""Which split a document goes to: by its hash, where that keeps the shares that were asked for.
 
-import collections
-from collections.abc import Callable
-from typing import Any
+Of few documents, or of some that are much longer than the rest, hashes make shares that are far
+off: then the long ones are cut into contiguous parts.
+"""
 
-from bertjax.text.duplicates import Split, document_split, split_place
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
-# Up to so many documents, of so many tokens, the splits see to each other. They wait in memory.
-FEW_DOCUMENTS = 256
-FEW_TOKENS = 1 << 24
+import numpy as np
+
+from bertjax.text.duplicates import split_shares
+
+# The order in which places in [0, 1) are handed out; a split is a number here.
+SPLIT_ORDER = ("validation", "test", "train")
+VALIDATION, TEST, TRAIN = range(3)
+
+# A held-out split keeps the share asked for to within so much of it.
+TOLERANCE = 0.25
+# A document with more than this share of the tokens of the smallest held-out split is long: where
+# it goes as a whole decides too much.
+LONG_DOCUMENT = 0.5
+# A part that is cut out has at least this share of the tokens of its split: each cut is a place
+# where a text ends in the middle.
+SMALLEST_PART = 1 / 8
 
 
-class Splitter:
-    """Hands every document on with its split.
+class Part(NamedTuple):
+    """Consecutive pieces of a document, first ... last - 1, and their split."""
 
-    The hash alone decides, whatever else there is, once the documents are more than a few. While
-    they are few, a split may be left with too little by chance: it then gets, from the split that
-    has most to spare, the documents whose hashes come next.
+    split: int
+    first: int
+    last: int
 
-    Args:
-        fractions: of validation and of test, as `document_split` takes them.
-        least: documents that a split needs, if its fraction is not 0.
-        hand_on: is called with each document and its split, in the order in which they came.
+
+class Division(NamedTuple):
+    """Where everything goes.
+
+    splits: uint8, the split of each document; what it says of one that was cut means nothing.
+    parts: of the documents that were cut, by their number: all of each, in order.
+    shares: of all tokens, of each split.
+    counts: documents and parts of each split.
     """
 
+    splits: np.ndarray
+    parts: dict[int, list[Part]]
+    shares: tuple[float, float, float]
+    counts: tuple[int, int, int]
+
+    def split_of(self, documents: np.ndarray, pieces: np.ndarray) -> np.ndarray:
+        """The split of some pieces of documents."""
+        found = self.splits[documents]
+        for document, parts in self.parts.items():
+            own = np.flatnonzero(documents == document)
+            ends = [part.last for part in parts]
+            found[own] = np.array([part.split for part in parts], np.uint8)[
+                np.searchsorted(ends, pieces[own], "right")
+            ]
+        return found
+
+
+def divide(
+    places: np.ndarray,
+    tokens: np.ndarray,
+    piece_tokens: Callable[[int], np.ndarray],
+    fractions: tuple[float, float],
+    least: int,
+) -> Division:
+    """Divides documents into validation, test and train.
+
+    The hash of each alone decides, if each split then has what it needs and the share of the tokens
+    that was asked for, to within `TOLERANCE` of it. If not, short documents go whole, in the order
+    of their hashes, and of every long one a contiguous run is held out, so long that the shares
+    come out. It depends on the documents alone, and not on their order.
+
+    Args:
+        places: in [0, 1), by the hash of each document (`duplicates.split_place`).
+        tokens: of each document.
+        piece_tokens: those of each piece of a document, by its number.
+        fractions: the shares of validation and of test.
+        least: documents or parts that a split needs, if its fraction is not 0.
+    """
+    dividing = _Dividing(places, tokens, piece_tokens, fractions, least)
+    if not dividing.keeps_shares():
+        dividing.share_out()
+        dividing.see_to_the_least()
+    return dividing.result()
+
+
+class _Dividing:
+    """A division in the making; it begins with what the hashes say."""
+
     def __init__(
-        self, fractions: tuple[float, float], least: int, hand_on: Callable[[Split, Any], None]
+        self,
+        places: np.ndarray,
+        tokens: np.ndarray,
+        piece_tokens: Callable[[int], np.ndarray],
+        fractions: tuple[float, float],
+        least: int,
     ) -> None:
-        self._fractions = fractions
-        wanted = zip(("validation", "test", "train"), (*fractions, 1.0), strict=True)
-        self._least = {split: least if fraction else 0 for split, fraction in wanted}
-        self._hand_on = hand_on
-        self._waiting: list[tuple[bytes, Any]] | None = []
-        self._waiting_tokens = 0
+        self.places, self.tokens, self.piece_tokens = places, tokens, piece_tokens
+        self.total = int(tokens.sum())
+        self.fractions = (*fractions, 1 - sum(fractions))
+        self.least = [least if fraction else 0 for fraction in (*fractions, 1)]
+        self.splits = split_shares(places, fractions).astype(np.uint8)
+        self.parts: dict[int, list[Part]] = {}
 
-    def add(self, exact: bytes, tokens: int, document: Any) -> None:
-        """Takes a document.
+    def _whole(self, split: int) -> np.ndarray:
+        """The documents that go to a split as they are."""
+        whole = self.splits == split
+        whole[list(self.parts)] = False
+        return np.flatnonzero(whole)
 
-        Args:
-            exact: `DocumentSignature.exact`.
-            tokens: how many it has.
-            document: what is handed on.
+    def _parts_of(self, split: int) -> list[tuple[int, Part]]:
+        return [
+            (document, part)
+            for document, parts in self.parts.items()
+            for part in parts
+            if part.split == split
+        ]
+
+    def _part_tokens(self, document: int, part: Part) -> int:
+        return int(self.piece_tokens(document)[part.first : part.last].sum())
+
+    def counts(self) -> list[int]:
+        return [len(self._whole(split)) + len(self._parts_of(split)) for split in range(3)]
+
+    def shares(self) -> list[float]:
+        sums = [
+            int(self.tokens[self._whole(split)].sum())
+            + sum(self._part_tokens(document, part) for document, part in self._parts_of(split))
+            for split in range(3)
+        ]
+        return [tokens / max(1, self.total) for tokens in sums]
+
+    def keeps_shares(self) -> bool:
+        asked = self.fractions[:TRAIN]
+        return all(map(int.__ge__, self.counts(), self.least)) and all(
+            abs(share - fraction) <= TOLERANCE * fraction
+            for share, fraction in zip(self.shares(), asked, strict=False)
+        )
+
+    def share_out(self) -> None:
+        wanted = [split for split in (VALIDATION, TEST) if self.fractions[split]]
+        targets = {split: self.fractions[split] * self.total for split in wanted}
+        by_hash = np.argsort(self.places, kind="stable")
+        long = self.tokens > LONG_DOCUMENT * min(targets.values(), default=np.inf)
+        owed = dict.fromkeys(wanted, 0.0)
+
+        self.splits[:] = TRAIN
+        short = by_hash[~long[by_hash]]
+        ends = np.concatenate([[0], np.cumsum(self.tokens[short])])
+        start = 0
+        for split in wanted:
+            goal = ends[start] + self.fractions[split] * ends[-1]
+            end = start + int(np.abs(ends[start:] - goal).argmin())
+            self.splits[short[start:end]] = split
+            owed[split] = float(goal - ends[end])
+            start = end
+
+        later = by_hash[long[by_hash]].tolist()
+        for number, document in enumerate(later, 1):
+            for split in wanted:
+                owed[split] += self.fractions[split] * self.tokens[document]
+            takes = {
+                split: owed[split]
+                for split in wanted
+                if owed[split] >= SMALLEST_PART * targets[split] or number == len(later)
+            }
+            for split, taken in self._cut(document, takes).items():
+                owed[split] -= taken
+
+    def _cut(self, document: int, takes: dict[int, float]) -> dict[int, int]:
+        """Holds a run of pieces out; returns the tokens that each split got.
+
+        Where in the document it is, depends on its hash: ends of books are not like the rest.
         """
-        if self._waiting is None:
-            self._hand_on(document_split(exact, self._fractions), document)
-            return
-        self._waiting.append((exact, document))
-        self._waiting_tokens += tokens
-        if len(self._waiting) > FEW_DOCUMENTS or self._waiting_tokens > FEW_TOKENS:
-            waiting, self._waiting = self._waiting, None
-            for exact, document in waiting:
-                self._hand_on(document_split(exact, self._fractions), document)
+        bounds = np.concatenate([[0], np.cumsum(self.piece_tokens(document))])
+        drawn = self.places[document] * 2**20 % 1.0
+        start = _nearest(bounds, drawn * max(0.0, bounds[-1] - sum(takes.values())))
+        parts = [Part(TRAIN, 0, start)]
+        taken = {}
+        for split, size in takes.items():
+            end = max(start, _nearest(bounds, bounds[start] + size))
+            parts.append(Part(split, start, end))
+            taken[split] = int(bounds[end] - bounds[start])
+            start = end
+        parts.append(Part(TRAIN, start, len(bounds) - 1))
+        self._replace(document, [part for part in parts if part.first < part.last])
+        return taken
 
-    def close(self) -> None:
-        """Hands on what still waits; no document comes after."""
-        waiting, self._waiting = self._waiting or [], None
-        found = collections.Counter(document_split(exact, self._fractions) for exact, _ in waiting)
-        sizes = _sizes({split: found[split] for split in self._least}, self._least)
-        # In this order the hash alone makes the same splits, with the sizes that it found.
-        by_hash = sorted(range(len(waiting)), key=lambda number: split_place(waiting[number][0]))
-        splits = dict(zip(by_hash, (s for s in sizes for _ in range(sizes[s])), strict=True))
-        for number, (_, document) in enumerate(waiting):
-            self._hand_on(splits[number], document)
+    def _replace(self, document: int, parts: list[Part]) -> None:
+        if len(parts) > 1:
+            self.parts[document] = parts
+        else:
+            self.parts.pop(document, None)
+            self.splits[document] = parts[0].split
+
+    def see_to_the_least(self) -> None:
+        """Halves the longest part of a split that has too few; where none can be halved, takes a
+        piece of what is longest elsewhere, and where nothing can be cut, the smallest document of
+        the split that has most to spare.
+        """
+        for split in range(3):
+            while self.counts()[split] < self.least[split]:
+                if not (
+                    self._halve_longest(split)
+                    or self._take_piece(split)
+                    or self._take_smallest(split)
+                ):
+                    break
+
+    def _longest(self, splits: Sequence[int]) -> tuple[int, Part] | None:
+        """The longest document, or part of one, that can be cut."""
+        candidates = [one for split in splits for one in self._parts_of(split)] + [
+            (document, Part(split, 0, len(self.piece_tokens(document))))
+            for split in splits
+            for document in self._whole(split).tolist()
+        ]
+        candidates = [one for one in candidates if one[1].last - one[1].first > 1]
+        return max(
+            candidates,
+            key=lambda one: (self._part_tokens(*one), self.places[one[0]]),
+            default=None,
+        )
+
+    def _halve_longest(self, split: int) -> bool:
+        found = self._longest([split])
+        if found:
+            document, part = found
+            bounds = np.concatenate([[0], np.cumsum(self.piece_tokens(document))])
+            middle = _nearest(bounds, (bounds[part.first] + bounds[part.last]) / 2)
+            middle = min(max(middle, part.first + 1), part.last - 1)
+            self._cut_part(document, part, middle, split)
+        return found is not None
+
+    def _take_piece(self, split: int) -> bool:
+        found = self._longest([other for other in range(3) if other != split])
+        if found:
+            document, part = found
+            self._cut_part(document, part, part.last - 1, split)
+        return found is not None
+
+    def _cut_part(self, document: int, part: Part, middle: int, split: int) -> None:
+        """Cuts a part in two, of which the second goes to `split`."""
+        old = self.parts.get(document, [part])
+        at = old.index(part)
+        two = [Part(part.split, part.first, middle), Part(split, middle, part.last)]
+        self._replace(document, [*old[:at], *two, *old[at + 1 :]])
+
+    def _take_smallest(self, split: int) -> bool:
+        counts = self.counts()
+        giver = max(range(3), key=lambda other: counts[other] - self.least[other])
+        whole = self._whole(giver)
+        if counts[giver] <= self.least[giver] or not len(whole):
+            return False
+        smallest = whole[np.lexsort((self.places[whole], self.tokens[whole]))[0]]
+        self.splits[smallest] = split
+        return True
+
+    def result(self) -> Division:
+        return Division(self.splits, self.parts, tuple(self.shares()), tuple(self.counts()))
 
 
-def _sizes(found: dict[Split, int], least: dict[Split, int]) -> dict[Split, int]:
-    """The sizes of the splits, at least `least` where there are enough documents for all."""
-    sizes = dict(found)
-    for split in sizes:
-        while sizes[split] < least[split]:
-            giver = max(sizes, key=lambda other: sizes[other] - least[other])
-            if sizes[giver] <= least[giver]:
-                break
-            sizes[giver] -= 1
-            sizes[split] += 1
-    return sizes
+def _nearest(bounds: np.ndarray, place: float) -> int:
+    return int(np.abs(bounds - place).argmin())

@@ -1,10 +1,12 @@
 """Token ids of documents on disk, between tokenizing and pairing: written once, read anywhere.
 
-Three flat files a split: `tokens` (ids), `sentences` (where each sentence starts, in tokens) and
-`documents` (where each document starts, in sentences). They are read by `pread`, not mapped: pages
-of a mapped file count as memory of every process that touched them.
+Flat files: `tokens` (ids), `sentences` (where each sentence ends, in tokens), `pieces` (where each
+piece ends, in sentences), and for each split the documents that it has, as ranges of sentences: a
+part of a document is a shorter range. They are read by `pread`, not mapped: pages of a mapped file
+count as memory of every process that touched them.
 """
 
+import array
 import itertools
 import os
 from pathlib import Path
@@ -12,7 +14,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-_PARTS = ("tokens", "sentences", "documents")
 _OFFSET = np.dtype(np.int64)
 
 
@@ -24,74 +25,118 @@ class DocumentTokens(NamedTuple):
 
 
 class SpoolWriter:
-    """Appends documents to the three files `STEM.tokens`, `STEM.sentences`, `STEM.documents`.
+    """Appends documents to the files `STEM.tokens`, `STEM.sentences`, `STEM.pieces`.
 
-    Args:
-        stem: path without suffix; its directory must be there.
-        unit_tokens: tokens that make a unit of work; units are cut between documents.
+    Attributes:
+        documents, sentences, tokens: how many there are.
     """
 
-    def __init__(self, stem: Path, unit_tokens: int) -> None:
-        self._files = [open(f"{stem}.{part}", "wb") for part in _PARTS]  # noqa: SIM115, closed in close()
-        self._unit_tokens = unit_tokens
-        self._unit_starts = [0]
-        self._unit_size = 0
-        self._pending: list[tuple[np.ndarray, np.ndarray]] = []
+    def __init__(self, stem: Path) -> None:
+        """Makes the files; `stem` is their path without suffix, and its directory must be there."""
+        self._stem = stem
+        parts = ("tokens", "sentences", "pieces")
+        self._files = [open(f"{stem}.{part}", "wb") for part in parts]  # noqa: SIM115, closed in close()
+        self._pending: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        # 24 bytes a document, beside the 272 of the filter of duplicates.
+        self._tokens, self._sentence_ends, self._piece_ends = (array.array("q") for _ in range(3))
         self.documents = self.sentences = self.tokens = 0
         for file in self._files[1:]:
             file.write(np.zeros(1, _OFFSET).tobytes())
 
-    def append(self, token_ids: np.ndarray, sentence_lengths: np.ndarray) -> None:
-        """Adds one document: its ids, and the number of tokens in each of its sentences.
+    def append(
+        self,
+        token_ids: np.ndarray,
+        sentence_lengths: np.ndarray,
+        piece_sentences: np.ndarray | None = None,
+    ) -> None:
+        """Adds one document: its ids, the number of tokens in each of its sentences, and the number
+        of sentences in each of its pieces (None: it is one).
 
         The arrays may be kept until the next `flush`.
         """
-        self._pending.append((token_ids, sentence_lengths))
+        if piece_sentences is None:
+            piece_sentences = np.array([len(sentence_lengths)])
+        self._pending.append((token_ids, sentence_lengths, piece_sentences))
         self.documents += 1
-        self._unit_size += len(token_ids)
-        if self._unit_size >= self._unit_tokens:
-            self._unit_starts.append(self.documents)
-            self._unit_size = 0
+        self._tokens.append(len(token_ids))
+        for ends, size in (
+            (self._sentence_ends, len(sentence_lengths)),
+            (self._piece_ends, len(piece_sentences)),
+        ):
+            ends.append((ends[-1] if ends else 0) + size)
 
     def flush(self) -> None:
         """Writes what was appended; many documents at once are several times as fast as each."""
         if not self._pending:
             return
-        lengths = np.concatenate([lengths for _, lengths in self._pending])
-        sentences = np.array([len(lengths) for _, lengths in self._pending])
+        token_ids, lengths, pieces = map(np.concatenate, zip(*self._pending, strict=True))
         ends = self.tokens + np.cumsum(lengths, dtype=_OFFSET)
-        self._files[0].write(
-            np.concatenate([token_ids for token_ids, _ in self._pending]).tobytes()
-        )
+        self._files[0].write(token_ids.tobytes())
         self._files[1].write(ends.tobytes())
-        self._files[2].write((self.sentences + np.cumsum(sentences, dtype=_OFFSET)).tobytes())
+        self._files[2].write((self.sentences + np.cumsum(pieces, dtype=_OFFSET)).tobytes())
         self.tokens = int(ends[-1])
         self.sentences += len(lengths)
         self._pending.clear()
 
-    def close(self) -> list[tuple[int, int]]:
-        """Ends writing; returns the units: (first document, last document + 1)."""
+    def close(self) -> None:
+        """Ends writing."""
         self.flush()
         for file in self._files:
             file.close()
-        starts = self._unit_starts
-        if starts[-1] < self.documents:
-            starts.append(self.documents)
-        return list(itertools.pairwise(starts))
+
+    @property
+    def document_tokens(self) -> np.ndarray:
+        """[documents] the tokens of each."""
+        return np.array(self._tokens, _OFFSET)
+
+    def ranges(self) -> np.ndarray:
+        """[documents, 2] the first sentence of each, and the last + 1."""
+        return _ranges(np.array(self._sentence_ends, _OFFSET))
+
+    def piece_ends(self, document: int) -> np.ndarray:
+        """[pieces + 1] the first sentence of a document, then where each of its pieces ends."""
+        first = self._piece_ends[document - 1] if document else 0
+        last = self._piece_ends[document]
+        with open(f"{self._stem}.pieces", "rb") as file:
+            return _read(file.fileno(), _OFFSET, first, last + 1)
+
+    def piece_tokens(self, document: int) -> np.ndarray:
+        """[pieces] the tokens of each piece of a document; after `close`."""
+        ends = self.piece_ends(document)
+        with open(f"{self._stem}.sentences", "rb") as file:
+            starts = _read(file.fileno(), _OFFSET, int(ends[0]), int(ends[-1]) + 1)
+        return np.diff(starts[ends - ends[0]])
+
+    def write_split(self, split: str, ranges: np.ndarray) -> None:
+        """Writes which documents a split has, as ranges of sentences."""
+        ranges.astype(_OFFSET).tofile(f"{self._stem}.{split}")
+
+
+def cut_units(tokens: np.ndarray, unit_tokens: int) -> list[tuple[int, int]]:
+    """Units of work, (first document, last document + 1), each as soon as it has so many tokens."""
+    starts = [0]
+    ends = np.cumsum(tokens)
+    while starts[-1] < len(tokens):
+        before = ends[starts[-1] - 1] if starts[-1] else 0
+        end = int(np.searchsorted(ends, before + unit_tokens)) + 1
+        starts.append(min(end, len(tokens)))
+    return list(itertools.pairwise(starts))
 
 
 class SpoolReader:
-    """Reads what a `SpoolWriter` wrote.
+    """Reads the documents of a split that a `SpoolWriter` wrote.
 
     Args:
         stem: the writer's stem.
+        split: whose documents.
         token_type: the type of the ids that were written.
     """
 
-    def __init__(self, stem: Path, token_type: np.dtype) -> None:
-        self._descriptors = [os.open(f"{stem}.{part}", os.O_RDONLY) for part in _PARTS]
+    def __init__(self, stem: Path, split: str, token_type: np.dtype) -> None:
+        parts = ("tokens", "sentences", split)
+        self._descriptors = [os.open(f"{stem}.{part}", os.O_RDONLY) for part in parts]
         self._types = [np.dtype(token_type), _OFFSET, _OFFSET]
-        self._documents = os.fstat(self._descriptors[2]).st_size // _OFFSET.itemsize - 1
+        self._documents = os.fstat(self._descriptors[2]).st_size // (2 * _OFFSET.itemsize)
 
     def __len__(self) -> int:
         """How many documents there are."""
@@ -104,30 +149,41 @@ class SpoolReader:
 
     def documents(self, first: int, last: int) -> list[DocumentTokens]:
         """The documents first ... last - 1."""
-        bounds = self._read(2, first, last + 1)
-        starts = self._read(1, int(bounds[0]), int(bounds[-1]) + 1)
-        token_ids = self._read(0, int(starts[0]), int(starts[-1]))
-        starts = starts - starts[0]
-        bounds = bounds - bounds[0]
-        return [
-            DocumentTokens(
-                token_ids[starts[begin] : starts[end]], starts[begin + 1 : end + 1] - starts[begin]
-            )
-            for begin, end in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)
-        ]
+        ranges = self._ranges(first, last)
+        # Neighbours are read at once.
+        breaks = np.flatnonzero(ranges[1:, 0] != ranges[:-1, 1]) + 1
+        found = []
+        for together in np.split(ranges, breaks):
+            begin, end = int(together[0, 0]), int(together[-1, 1])
+            starts = self._read(1, begin, end + 1)
+            token_ids = self._read(0, int(starts[0]), int(starts[-1]))
+            starts = starts - starts[0]
+            for left, right in (together - begin).tolist():
+                ids = token_ids[starts[left] : starts[right]]
+                found.append(DocumentTokens(ids, starts[left + 1 : right + 1] - starts[left]))
+        return found
 
     def sentence_starts(self, document: int) -> np.ndarray:
         """[sentences + 1] where each sentence of a document starts among all tokens; the end."""
-        first, last = self._read(2, document, document + 2).tolist()
+        [[first, last]] = self._ranges(document, document + 1).tolist()
         return self._read(1, first, last + 1)
 
     def tokens(self, start: int, end: int) -> np.ndarray:
         """The ids start ... end - 1 among all tokens."""
         return self._read(0, start, end)
 
+    def _ranges(self, first: int, last: int) -> np.ndarray:
+        return self._read(2, 2 * first, 2 * last).reshape(-1, 2)
+
     def _read(self, part: int, start: int, end: int) -> np.ndarray:
-        dtype = self._types[part]
-        data = os.pread(
-            self._descriptors[part], (end - start) * dtype.itemsize, start * dtype.itemsize
-        )
-        return np.frombuffer(data, dtype)
+        return _read(self._descriptors[part], self._types[part], start, end)
+
+
+def _ranges(ends: np.ndarray) -> np.ndarray:
+    """[n, 2] where each run begins and ends, of where they end."""
+    return np.stack([np.concatenate([[0], ends])[: len(ends)], ends], axis=1).astype(_OFFSET)
+
+
+def _read(descriptor: int, dtype: np.dtype, start: int, end: int) -> np.ndarray:
+    data = os.pread(descriptor, (end - start) * dtype.itemsize, start * dtype.itemsize)
+    return np.frombuffer(data, dtype)

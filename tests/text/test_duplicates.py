@@ -84,7 +84,9 @@ def test_filter_remembers_272_bytes_a_document():
     count = 9000  # 144,000 keys: two blocks of the index are sorted in
     minima = generator.integers(0, 1 << 16, (count, 64), dtype=np.uint16)
     for number in range(count):
-        one = duplicates.DocumentSignature(number.to_bytes(16, "little"), minima[number], None)
+        one = duplicates.DocumentSignature(
+            number.to_bytes(16, "little"), minima[number], None, None
+        )
         assert duplicate_filter.judge(one) == "new"
     index = sum(level.nbytes for level in duplicate_filter._index._levels)
     index += sum(waiting.nbytes for waiting in duplicate_filter._index._waiting)
@@ -151,12 +153,11 @@ def overlap(capacity: int, order: list[int]) -> dict[str, float | None]:
     generator = np.random.default_rng(5)
     train = generator.integers(0, 2**64, 60_000, dtype=np.uint64)
     validation = np.concatenate([train[:3000], generator.integers(0, 2**64, 7000, dtype=np.uint64)])
-    parts = [("train", part) for part in np.split(train, 20)]
-    parts += [("validation", part) for part in np.split(validation, 20)]
+    parts = [*np.split(train, 20), *np.split(validation, 20)]
     meter = OverlapMeter(capacity)
     for number in order:
-        meter.add(*parts[number])
-    return meter.report()
+        meter.add(number, parts[number], np.zeros(len(parts[number]), np.uint16))
+    return meter.report(lambda documents, pieces: np.where(documents < 20, 2, 0))
 
 
 def test_overlap_is_the_share_of_held_out_runs_that_train_has():
@@ -178,9 +179,33 @@ def test_overlap_finds_a_copied_passage():
     train, validation = signatures(
         [" ".join(passage), " ".join(passage[:1000] + random_words(generator, 1000))]
     )
-    meter.add("train", train.overlap_hashes)
-    meter.add("validation", validation.overlap_hashes)
-    assert meter.report()["validation"] == pytest.approx(0.5, abs=0.08)
+    for number, one in enumerate((train, validation)):
+        meter.add(number, one.overlap_hashes, one.overlap_pieces)
+    found = meter.report(lambda documents, pieces: np.where(documents == 0, 2, 0))
+    assert found["validation"] == pytest.approx(0.5, abs=0.08)
+
+
+def test_runs_know_the_piece_that_they_begin_in():
+    words = random_words(np.random.default_rng(7), 900)
+    pieces = (" ".join(words[:100]), " ".join(words[100:400]), " ".join(words[400:]))
+    [cut], whole = signatures([pieces]), signature("\n".join(pieces))
+    assert same(cut, whole)
+    assert not whole.overlap_pieces.any()
+    counts = np.bincount(cut.overlap_pieces, minlength=3)
+    for piece, count in zip(pieces, counts.tolist(), strict=True):
+        # Those that begin in a piece are its own, and some that reach into the next one.
+        assert 0 <= count - len(signature(piece).overlap_hashes) <= 7
+    meter = OverlapMeter()
+    meter.add(0, cut.overlap_hashes, cut.overlap_pieces)
+    copied = signature(pieces[1])
+    meter.add(1, copied.overlap_hashes, copied.overlap_pieces)
+
+    def second_document_is_train(documents, pieces):
+        return np.where(documents == 1, 2, np.where(pieces == 1, 0, 1))
+
+    found = meter.report(second_document_is_train)
+    assert found["validation"] > 0.9
+    assert found["test"] == 0
 
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.5, float("nan")])

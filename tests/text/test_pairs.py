@@ -22,17 +22,16 @@ def spool(tmp_path_factory):
     made = []
 
     def make(documents: list[list[int]]) -> SpoolReader:
-        stem = tmp_path_factory.mktemp("spool") / "train"
-        writer = SpoolWriter(stem, unit_tokens=50)
+        stem = tmp_path_factory.mktemp("spool") / "documents"
+        writer = SpoolWriter(stem)
         token = 0
         for lengths in documents:
             ids = np.arange(token, token + sum(lengths), dtype=np.int32)
             writer.append(ids, np.array(lengths))
             token += len(ids)
-        units = writer.close()
-        assert units[0][0] == 0
-        assert units[-1][1] == len(documents)
-        made.append(SpoolReader(stem, np.dtype(np.int32)))
+        writer.close()
+        writer.write_split("train", writer.ranges())
+        made.append(SpoolReader(stem, "train", np.dtype(np.int32)))
         return made[-1]
 
     yield make

@@ -1,77 +1,133 @@
-"""Documents go to their split by hash; few documents leave no split too small."""
+"""Documents go to their split by hash; where shares would be far off, long ones are cut."""
 
-import collections
 import hashlib
+import itertools
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from bertjax.text import splits as splits_module
-from bertjax.text.duplicates import document_split
-from bertjax.text.splits import Splitter
+from bertjax.text.duplicates import document_split, split_place
+from bertjax.text.splits import SPLIT_ORDER, TOLERANCE, divide
 
 
 def make_documents(count, seed=0):
     return [hashlib.sha256(f"{seed}/{number}".encode()).digest() for number in range(count)]
 
 
-def split_all(documents, fractions=(0.05, 0.05), least=2, tokens=10):
-    """[(split, document)] in the order in which they are handed on."""
-    handed = []
-    splitter = Splitter(fractions, least, lambda *one: handed.append(one))
-    for document in documents:
-        splitter.add(document, tokens, document)
-    splitter.close()
-    return handed
+def divide_all(documents, tokens, fractions=(0.05, 0.05), least=2, piece=100):
+    """A division of documents of so many tokens, in pieces of `piece` tokens and a rest."""
+
+    def piece_tokens(document):
+        whole, rest = divmod(tokens[document], piece)
+        return np.array([piece] * whole + [rest] * bool(rest))
+
+    places = np.array([split_place(one) for one in documents])
+    return divide(places, np.array(tokens), piece_tokens, fractions, least), piece_tokens
 
 
-@pytest.mark.parametrize("count", [7, 107, 255, 256, 257, 400])
-def test_every_document_is_handed_on_once_in_order(count):
-    documents = make_documents(count)
-    assert [document for _, document in split_all(documents)] == documents
+def check_nothing_is_lost(division, tokens, piece_tokens):
+    sums = [0, 0, 0]
+    for document, of_document in enumerate(tokens):
+        parts = division.parts.get(document)
+        if parts is None:
+            sums[division.splits[document]] += of_document
+            continue
+        # The parts follow each other, and two neighbours are of different splits or halves of one.
+        assert parts[0].first == 0
+        assert parts[-1].last == len(piece_tokens(document))
+        for part, after in itertools.pairwise(parts):
+            assert part.first < part.last == after.first
+        for part in parts:
+            sums[part.split] += int(piece_tokens(document)[part.first : part.last].sum())
+    assert sum(sums) == sum(tokens)
+    assert division.shares == pytest.approx([one / sum(tokens) for one in sums])
+    return sums
 
 
-@pytest.mark.parametrize("count", [60, 107, 300])
-def test_hash_alone_decides_where_it_leaves_enough(count):
+@pytest.mark.parametrize("count", [107, 300, 600])
+def test_hash_alone_decides_where_it_keeps_the_shares(count):
     fractions = (0.3, 0.2)
-    for split, document in split_all(make_documents(count), fractions):
-        assert split == document_split(document, fractions)
+    documents = make_documents(count)
+    division, _ = divide_all(documents, [50] * count, fractions)
+    assert not division.parts
+    for split, document in zip(division.splits, documents, strict=True):
+        assert SPLIT_ORDER[split] == document_split(document, fractions)
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_few_documents_give_every_split_what_it_needs(seed):
-    for count in (6, 7, 13, 40):
-        documents = make_documents(count, seed)
-        handed = split_all(documents)
-        sizes = collections.Counter(split for split, _ in handed)
-        assert min(sizes[split] for split in ("train", "validation", "test")) >= 2
-        # No document moves that need not.
-        moved = sum(document_split(one, (0.05, 0.05)) != split for split, one in handed)
-        assert moved <= 4
+def test_short_documents_stay_whole_in_the_order_of_their_hashes():
+    documents = make_documents(40, seed=2)
+    division, _ = divide_all(documents, [50] * 40, (0.1, 0.1))
+    assert not division.parts
+    assert division.counts == (4, 4, 32)
+    by_hash = np.argsort([split_place(one) for one in documents])
+    assert division.splits[by_hash].tolist() == [0] * 4 + [1] * 4 + [2] * 32
 
 
-def test_split_does_not_depend_on_the_order_of_few_documents():
-    documents = make_documents(9, seed=3)
-    assert sorted(split_all(documents)) == sorted(split_all(documents[::-1]))
+NOVELS = [140_000, 190_000, 99_000, 108_000, 25_000]
 
 
-def test_split_that_is_not_wanted_gets_nothing():
-    sizes = collections.Counter(split for split, _ in split_all(make_documents(5), (0.0, 0.05)))
-    assert sizes == {"test": 2, "train": 3}
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("fractions", [(0.05, 0.05), (0.02, 0.1), (0.3, 0.3), (0.0, 0.05)])
+@pytest.mark.parametrize("tokens", [NOVELS, [30_000], [500_000, 900], [60_000] * 8])
+def test_few_long_documents_are_cut_so_that_shares_are_kept(tokens, fractions, seed):
+    division, piece_tokens = divide_all(make_documents(len(tokens), seed), tokens, fractions)
+    check_nothing_is_lost(division, tokens, piece_tokens)
+    for share, asked, count in zip(division.shares, fractions, division.counts, strict=False):
+        assert abs(share - asked) <= TOLERANCE * asked
+        assert count >= 2 * (asked > 0)
+    assert division.counts[2] >= 2
+    # Each cut is a place where a text ends in the middle: there are few.
+    assert sum(map(len, division.parts.values())) <= 5 * len(tokens) + 3
 
 
-def test_too_few_documents_for_all_are_handed_on_nonetheless():
-    assert len(split_all(make_documents(5))) == 5
-    assert split_all([]) == []
+def test_one_long_document_among_many_does_not_go_whole_to_a_held_out_split():
+    documents = make_documents(500)
+    places = [split_place(one) for one in documents]
+    tokens = [200] * 500
+    tokens[int(np.argmin(places))] = 150_000  # by its hash, validation
+    division, piece_tokens = divide_all(documents, tokens)
+    check_nothing_is_lost(division, tokens, piece_tokens)
+    assert list(division.parts) == [int(np.argmin(places))]
+    assert division.shares[:2] == pytest.approx([0.05, 0.05], rel=TOLERANCE)
 
 
-def test_many_tokens_are_not_kept_in_memory(monkeypatch):
-    monkeypatch.setattr(splits_module, "FEW_TOKENS", 35)
-    handed = []
-    splitter = Splitter((0.05, 0.05), 2, lambda *one: handed.append(one))
-    for count, document in enumerate(make_documents(6), start=1):
-        splitter.add(document, 10, document)
-        assert len(handed) == (0 if count < 4 else count)
-    splitter.close()
-    assert [split for split, _ in handed] == [
-        document_split(document, (0.05, 0.05)) for document in make_documents(6)
-    ]
+@settings(max_examples=150, deadline=None)
+@given(
+    tokens=st.lists(st.integers(1, 40_000), min_size=1, max_size=25),
+    fractions=st.sampled_from([(0.05, 0.05), (0.2, 0.0), (0.45, 0.45), (1e-4, 0.5), (0.0, 0.0)]),
+    least=st.sampled_from([1, 2]),
+    seed=st.integers(0, 50),
+)
+def test_whatever_the_documents_nothing_is_lost_and_every_split_gets_what_it_needs(
+    tokens, fractions, least, seed
+):
+    documents = make_documents(len(tokens), seed)
+    division, piece_tokens = divide_all(documents, tokens, fractions, least)
+    check_nothing_is_lost(division, tokens, piece_tokens)
+    needed = [least * bool(fraction) for fraction in (*fractions, 1)]
+    pieces = sum(len(piece_tokens(document)) for document in range(len(tokens)))
+    if len(tokens) >= sum(needed) or pieces >= 2 * sum(needed):
+        assert all(count >= need for count, need in zip(division.counts, needed, strict=True))
+    assert [bool(count) for count in division.counts[:2]] <= [bool(need) for need in needed[:2]]
+    numbers = np.repeat(np.arange(len(tokens)), [len(piece_tokens(n)) for n in range(len(tokens))])
+    pieces = np.concatenate([np.arange(len(piece_tokens(n))) for n in range(len(tokens))])
+    splits = division.split_of(numbers, pieces)
+    for document, parts in division.parts.items():
+        for part in parts:
+            own = (numbers == document) & (pieces >= part.first) & (pieces < part.last)
+            assert (splits[own] == part.split).all()
+
+
+def test_division_does_not_depend_on_the_order_of_the_documents():
+    documents = make_documents(5, seed=3)
+    forwards, _ = divide_all(documents, NOVELS)
+    backwards, _ = divide_all(documents[::-1], NOVELS[::-1])
+    assert forwards.parts == {4 - number: parts for number, parts in backwards.parts.items()}
+
+
+def test_documents_that_cannot_be_cut_go_whole():
+    division, _ = divide_all(make_documents(6), [90] * 6)
+    assert division.counts == (2, 2, 2)
+    assert divide_all([], [])[0].counts == (0, 0, 0)

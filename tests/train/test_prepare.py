@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -194,19 +195,14 @@ def test_options_out_of_range_are_refused(fields, message):
         (
             "\n\n".join(f"Sentence {n} is short. Another one, {n}, follows." for n in range(4)),
             {"validation_fraction": 1e-4, "test_fraction": 1e-4, "near_threshold": 0.0},
-            r"the text has 4 documents, and 6 are needed: 2 in each of 3 splits .* --pairing none, "
-            "which needs 3$",
-        ),
-        (
-            "\n\n".join(f"Sentence {n} is short. Another one, {n}, follows." for n in range(300)),
-            {"validation_fraction": 1e-9, "test_fraction": 1e-9, "near_threshold": 0.0},
-            "the validation split has 0 and the test split has 0 of the 300 documents, each needs 2"
-            r" .* pass --validation-fraction 0\.053 --test-fraction 0\.053, or give more",
+            r"the text has 4 documents, too short to cut, and 6 are needed: 2 in each of 3 "
+            "splits .* --pairing none, which needs 3$",
         ),
         (
             "One sentence here. Another one there.",
             {"validation_fraction": 0.0, "test_fraction": 0.0},
-            "the text has 1 document, and 2 are needed .a random next sentence comes from",
+            "the text has 1 document, too short to cut, and 2 are needed .a random next "
+            "sentence comes from",
         ),
         (
             "One sentence here. Another one there.\n\nSome more of it. And so on.",
@@ -239,6 +235,105 @@ def test_few_documents_are_enough_for_three_splits(tmp_path, tokenizer, pairing)
     made = prepare(options(path, pairing=pairing, **fields), tokenizer, tmp_path / "rows")
     assert [made["splits"][split]["documents"] for split in SPLITS] == [count // 3] * 3
     assert all(made["splits"][split]["rows"] for split in SPLITS)
+
+
+def test_share_that_cannot_be_kept_is_told(tmp_path, tokenizer):
+    path = tmp_path / "input.txt"
+    path.write_text("\n\n".join(f"Sentence {n} is short. Another one follows." for n in range(300)))
+    fields = {"validation_fraction": 1e-9, "test_fraction": 0.0, "near_threshold": 0.0}
+    notes = []
+    made = prepare(options(path, **fields), tokenizer, tmp_path / "rows", note=notes.append)
+    assert made["splits"]["validation"]["documents"] == 2
+    [told] = [note for note in notes if "split" in note]
+    assert "the validation split has 0.6" in told
+    assert "where 0.00% were asked for: each split needs 2 documents" in told
+
+
+@pytest.fixture(scope="module")
+def novels(tmp_path_factory) -> Path:
+    """Five long files of paragraphs between blank lines; every sentence is there once."""
+    folder = tmp_path_factory.mktemp("novels")
+    draw, number = random.Random(0), 0
+    words = ["the", "a", "cat", "house", "sees", "goes", "into", "window", "morning", "nothing"]
+    for book, paragraphs in enumerate((90, 120, 60, 70, 16)):
+        text = []
+        for _ in range(paragraphs):
+            sentences = []
+            for _ in range(draw.randint(1, 9)):
+                number += 1
+                sentences.append(f"Number {number} {' '.join(draw.choices(words, k=12))}.")
+            text.append(" ".join(sentences))
+        (folder / f"book{book}.txt").write_text("\n\n".join(text))
+    return folder
+
+
+def held_sentences(directory) -> dict[str, set[str]]:
+    """The numbers of the sentences in the rows of each split."""
+    tokenizer = load_tokenizer(directory.tokenizer_path)
+    found = {}
+    for split in SPLITS:
+        rows = getattr(directory, split)[:]
+        text = " ".join(tokenizer.decode(ids[ids != tokenizer.pad_id]) for ids in rows["token_ids"])
+        found[split] = set(re.findall(r"number (\d+)", text))
+    return found
+
+
+@pytest.mark.parametrize("count", [1, 5])
+@pytest.mark.parametrize("pairing", ["nsp", "none"])
+def test_few_long_documents_are_cut_and_the_shares_kept(
+    novels, tokenizer, tmp_path, count, pairing
+):
+    made = options(novels, document_separator="file", pairing=pairing, validation_fraction=0.05)
+    made.reader.input = [str(novels / f"book{book}.txt") for book in range(count)]
+    notes = []
+    card = prepare(made, tokenizer, tmp_path / "rows", note=notes.append)
+    assert not notes
+    for split, asked in (("validation", 0.05), ("test", 0.15)):
+        assert card["splits"][split]["share_of_tokens"] == pytest.approx(asked, rel=0.25)
+        assert card["splits"][split]["text_tokens"] == pytest.approx(
+            asked * sum(card["splits"][one]["text_tokens"] for one in SPLITS), rel=0.25
+        )
+        assert card["splits"][split]["rows"]
+    assert card["counts"]["documents_kept"] == count
+    assert 1 <= card["documents_cut"] <= count
+    whole = count - card["documents_cut"]
+    parts = sum(card["splits"][split]["documents"] for split in SPLITS)
+    assert parts == whole + card["parts_of_cut_documents"]
+    sentences = held_sentences(open_prepared(tmp_path / "rows"))
+    assert all(sentences.values())
+    for split in ("validation", "test"):
+        others = set().union(*(sentences[one] for one in SPLITS if one != split))
+        # A sentence that is cut between two rows is not between two splits.
+        assert not sentences[split] & others
+    assert card["overlap_with_train"]["validation"] == 0
+
+
+def test_cut_documents_have_the_same_bytes_for_every_number_of_workers(
+    novels, tokenizer, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(preparation, "BLOCK_CHARACTERS", 1 << 14)
+    monkeypatch.setattr(preparation, "UNIT_TOKENS", 1 << 11)
+    sums = []
+    for workers in (1, 2):
+        made = options(novels, document_separator="file")
+        prepare(made, tokenizer, tmp_path / str(workers), workers)
+        sums.append(sha256_of_files(tmp_path / str(workers)))
+    assert sums[0] == sums[1]
+
+
+def test_paragraphs_taken_for_documents_are_told_at_once(novels, tokenizer, tmp_path):
+    """The note comes with the first documents, and not after the work."""
+    told = []
+
+    def report(stage, done, total):
+        if stage != "reading":
+            assert told
+
+    prepare(options(novels), tokenizer, tmp_path / "rows", report=report, note=told.append)
+    assert len(told) == 1
+    assert "356 of the first 356 documents are one paragraph each" in told[0]
+    assert "--document-separator file" in told[0]
+    assert open_prepared(tmp_path / "rows").card["counts"]["documents_of_one_paragraph"] == 356
 
 
 def test_error_of_a_reader_reaches_the_user_with_workers_running(tmp_path, tokenizer, corpus):
