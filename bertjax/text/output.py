@@ -23,7 +23,8 @@ def whole_directory(
 
     A directory that stood at `path` stays there until the new one is whole. What a killed program
     left behind (`PATH.partial`, and `PATH.replaced` from between the two renames) is put in order
-    at the next start.
+    at the next start. `PATH.lock` is held meanwhile: a second program with the same output is
+    refused before it touches anything.
 
     Args:
         path: the directory to make.
@@ -34,7 +35,7 @@ def whole_directory(
 
     Raises:
         UserError: something stands at `path` that may not be replaced, it is no place for a new
-            directory, or it and the input contain one another.
+            directory, it and the input contain one another, or another process is making it.
     """
     path = Path(path)
     if path.name in ("", ".."):
@@ -43,6 +44,15 @@ def whole_directory(
         )
     path = follow_links(path)
     _check_apart(path, inputs)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _no_place(path, error) from None
+    with _lock(path):
+        yield from _make_whole(path, overwrite, holds)
+
+
+def _make_whole(path: Path, overwrite: bool, holds: Sequence[str]) -> Iterator[Path]:
     partial, replaced = (path.with_name(f"{path.name}.{end}") for end in ("partial", "replaced"))
     if replaced.exists():
         if path.exists():
@@ -53,11 +63,9 @@ def whole_directory(
         _check_replaceable(path, overwrite, holds)
     try:
         _remove(partial)
-        partial.mkdir(parents=True)
+        partial.mkdir()
     except OSError as error:
-        raise UserError(
-            f"--output {path}: no directory can be made there: {error.strerror}"
-        ) from None
+        raise _no_place(path, error) from None
     with on_sudden_end(lambda: _remove(partial)):
         try:
             yield partial
@@ -68,6 +76,39 @@ def whole_directory(
             _remove(replaced)
         finally:
             _remove(partial)
+
+
+def _no_place(path: Path, error: OSError) -> UserError:
+    return UserError(f"--output {path}: no directory can be made there: {error.strerror}")
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Claims an output for this process; the system frees the lock of one that is killed."""
+    import filelock
+
+    file = path.with_name(f"{path.name}.lock")
+    lock = filelock.FileLock(file, timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise UserError(
+            f"--output {path}: another process is making it now; wait for its end or stop it, or"
+            " name another --output"
+        ) from None
+    except OSError as error:
+        raise _no_place(path, error) from None
+
+    def remove() -> None:
+        # While it is held: who waits for it sees that the file is gone, and makes a new one.
+        file.unlink(missing_ok=True)
+
+    with on_sudden_end(remove):
+        try:
+            yield
+        finally:
+            remove()
+            lock.release()
 
 
 def _check_apart(path: Path, inputs: Sequence[Path | str]) -> None:

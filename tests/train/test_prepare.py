@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -432,6 +433,37 @@ def test_stopped_program_leaves_no_directory(corpus, tokenizer, tmp_path, how):
     prepare(options(corpus), tokenizer, tmp_path / "rows")
     assert len(open_prepared(tmp_path / "rows").train) > 0
     assert not (tmp_path / "rows.partial").exists()
+
+
+WAIT_WITHIN = """
+import sys
+from bertjax.text.output import whole_directory
+with whole_directory(sys.argv[1]) as partial:
+    print("within", flush=True)
+    sys.stdin.read()
+    (partial / "whole").write_text("of the first")
+"""
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_second_program_with_the_same_output_is_refused_and_harms_nothing(
+    corpus, tokenizer, tmp_path, killed
+):
+    output = tmp_path / "deep" / "rows"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": ROOT}
+    first = subprocess.Popen([sys.executable, "-c", WAIT_WITHIN, str(output)], **pipes)
+    assert first.stdout.readline() == "within\n"
+    with pytest.raises(UserError, match="rows: another process is making it now"):
+        prepare(options(corpus), tokenizer, output)
+    if killed:
+        first.kill()
+    first.communicate("")
+    if not killed:
+        assert (output / "whole").read_text() == "of the first"
+        assert [entry.name for entry in output.parent.iterdir()] == ["rows"]
+        shutil.rmtree(output)
+    prepare(options(corpus), tokenizer, output)
+    assert [entry.name for entry in output.parent.iterdir()] == ["rows"]
 
 
 def test_full_disk_leaves_what_was_there(corpus, tokenizer, tmp_path, monkeypatch):
