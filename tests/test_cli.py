@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -34,27 +33,20 @@ def write_run(path, lines, checkpoints=()):
         (path / "checkpoints" / name).mkdir(parents=True)
 
 
-def test_help_is_quick_and_lists_the_commands():
-    seconds = []
-    for _ in range(3):
-        start = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, "-m", "bertjax", "--help"], capture_output=True, text=True, check=True
-        )
-        seconds.append(time.perf_counter() - start)
-    assert min(seconds) < 0.5
+def test_help_lists_the_commands_and_imports_nothing_heavy():
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "bertjax", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     for word in ("fill-mask", "info", "--version", "train.pretrain"):
         assert word in done.stdout
-
-
-def test_help_imports_nothing_heavy():
-    code = (
-        "import sys, bertjax.cli as cli; cli.make_parser().format_help();"
-        "print([name for name in ('jax', 'flax', 'numpy', 'rich', 'tokenizers')"
-        " if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
+    assert "bertjax.cli" in imported
+    heavy = {"jax", "jaxlib", "flax", "numpy", "rich", "tokenizers", "datasets", "jsonargparse"}
+    assert imported & heavy == set()
+    assert len(imported) < 300  # 131 today; numpy alone is 100 more
 
 
 def test_version_is_the_packages(bertjax_command):
