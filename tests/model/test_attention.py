@@ -113,7 +113,7 @@ def test_dropout_changes_the_context_but_not_the_probabilities_told(visible):
     dropped, told = attend_compiled(
         query, key, value, visible, 0.5, jax.random.key(5), jnp.array([0, 1, 2])
     )
-    np.testing.assert_array_equal(told, probs)
+    np.testing.assert_allclose(told, probs, rtol=1e-5, atol=1e-7)
     assert not np.allclose(dropped[:2], plain[:2])
     kept = drop_out(probs, 0.5, jax.random.key(5), jnp.array([0, 1, 2]))
     expected = np.einsum("bnts,bsnh->btnh", kept, value)
