@@ -74,5 +74,5 @@ def test_relevance_goes_through_the_layers_below(probs):
     expected = np.zeros((T, T))
     expected[2, 1], expected[4, 2], expected[4, 1] = below, above, above * below
     assert expected[4, 1] > 0
-    np.testing.assert_allclose(propagate_relevance(probs[:2], gradients), expected, rtol=1e-6)
+    np.testing.assert_allclose(propagate_relevance(probs[:2], gradients), expected, rtol=1e-5)
     np.testing.assert_array_equal(propagate_relevance(probs[:2], -gradients), 0)

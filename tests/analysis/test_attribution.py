@@ -124,7 +124,7 @@ def test_attributions_sum_to_what_the_answer_changes(
     assert abs(found.scores.sum() - change) < 0.01 * abs(change)
     assert found.relative_gap < 0.01
     np.testing.assert_array_equal(found.scores[encoded.special], 0)
-    assert found.scores[MASKED] == pytest.approx(0, abs=1e-6)  # it is [MASK] in the baseline, too
+    assert found.scores[MASKED] == pytest.approx(0, abs=1e-5)  # it is [MASK] in the baseline, too
 
 
 @pytest.mark.parametrize("baseline", ["pad", "zero"])
@@ -199,7 +199,7 @@ def test_hooks_into_the_model_that_change_nothing_leave_the_answer(make_model, e
     assert np.abs(forward(embedded=2 * embedded).logits - plain.logits).max() > 1e-3
     # What is added to the first layer's maps is added as it is.
     probs = forward(probs_offset=offset + 0.25).encoder.trace.probs[0]
-    np.testing.assert_allclose(probs, plain.encoder.trace.probs[0] + 0.25, rtol=1e-6)
+    np.testing.assert_allclose(probs, plain.encoder.trace.probs[0] + 0.25, rtol=1e-5)
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "gradient-x-input"])

@@ -49,7 +49,7 @@ def test_captures_come_in_the_order_of_the_texts(texts, captures):
         assert one.hidden.shape == (6, length, 24)
         assert one.context.shape == (5, length, 4, 6)
         assert {part.dtype for part in one[1:]} == {np.dtype(np.float32)}
-        np.testing.assert_allclose(one.probs.sum(axis=-1), 1, atol=1e-6)
+        np.testing.assert_allclose(one.probs.sum(axis=-1), 1, atol=1e-5)
 
 
 @pytest.mark.parametrize("number", range(len(TEXTS)))
@@ -59,7 +59,7 @@ def test_text_alone_without_padding_gives_the_same(body, texts, captures, number
         lambda *inputs: body.model.apply({"params": body.params}, *inputs, trace=True)
     )(jnp.asarray(text.token_ids[None]), jnp.asarray(text.token_type_ids[None]))
     for part, expected in zip(captures[number][1:], (0, 2, 1), strict=True):
-        np.testing.assert_allclose(part, output.trace[expected][:, 0], atol=2e-5)
+        np.testing.assert_allclose(part, output.trace[expected][:, 0], atol=2e-4)
 
 
 def test_segment_is_seen(body, texts, captures):
@@ -71,7 +71,7 @@ def test_segment_is_seen(body, texts, captures):
 def test_only_what_is_asked_for_is_given(body, texts, captures):
     for options in ({}, {"hidden": True}, {"context": True}):
         one, *_ = capture(body, texts[:2], **options)
-        np.testing.assert_allclose(one.probs, captures[0].probs, atol=1e-5)
+        np.testing.assert_allclose(one.probs, captures[0].probs, atol=5e-5)
         assert (one.hidden is not None, one.context is not None) == (
             "hidden" in options,
             "context" in options,
@@ -90,7 +90,7 @@ def test_memory_is_bounded_and_the_result_the_same(body, texts, captures, monkey
 
     for number, one in enumerate(capture(body, many(), progress=done.append)):
         assert len(taken) - number < 40
-        np.testing.assert_allclose(one.probs, captures[number % 5].probs, atol=1e-5)
+        np.testing.assert_allclose(one.probs, captures[number % 5].probs, atol=5e-5)
     assert number == 59
     assert sum(done) == 60
     assert len(done) > 5
@@ -100,7 +100,7 @@ def test_one_row_at_a_time_gives_the_same(body, texts, captures, monkeypatch):
     monkeypatch.setattr(capture_module, "BATCH_BYTES", 1)
     assert capture_module._shape(9, body.model.config) == (16, 1)
     for one, expected in zip(capture(body, texts), captures, strict=True):
-        np.testing.assert_allclose(one.probs, expected.probs, atol=1e-5)
+        np.testing.assert_allclose(one.probs, expected.probs, atol=5e-5)
 
 
 def test_captures_that_were_taken_are_not_kept(body, texts):
@@ -117,7 +117,7 @@ def test_gate_takes_a_head_out(body, texts, captures):
     one, *_ = capture(body, texts[:2], context=True, head_gates=gates)
     assert (one.context[1, :, 2] == 0).all()
     assert (one.context[1, :, 3] != 0).any()
-    np.testing.assert_allclose(one.probs[:2], captures[0].probs[:2], atol=1e-5)
+    np.testing.assert_allclose(one.probs[:2], captures[0].probs[:2], atol=5e-5)
     assert np.abs(one.probs[2:] - captures[0].probs[2:]).max() > 1e-3
 
 

@@ -94,8 +94,8 @@ def test_shares_of_pure_and_even_maps_are_one_and_zero():
     own = (marks.segment[:, None] == marks.segment).astype(float)
     maps = np.stack([even, column, np.eye(18), own / own.sum(axis=1, keepdims=True)])
     (vertical, diagonal, block), _ = shares_of(maps, marks)
-    np.testing.assert_allclose([vertical[1], diagonal[2], block[3]], 1, atol=1e-6)
-    np.testing.assert_allclose([vertical[0], diagonal[0], block[0]], 0, atol=1e-6)
+    np.testing.assert_allclose([vertical[1], diagonal[2], block[3]], 1, atol=1e-5)
+    np.testing.assert_allclose([vertical[0], diagonal[0], block[0]], 0, atol=1e-5)
     assert np.abs(vertical[3]) < 0.05
 
 
@@ -106,7 +106,7 @@ def test_shares_of_a_mixture_are_its_parts():
     column[:, 4] = 1
     mixture = 0.5 * column + 0.2 * np.eye(30) + 0.3 / 30
     (vertical, diagonal, block), _ = shares_of(mixture[None], marks)
-    np.testing.assert_allclose([vertical[0], diagonal[0]], [0.5, 0.2], atol=1e-6)
+    np.testing.assert_allclose([vertical[0], diagonal[0]], [0.5, 0.2], atol=1e-5)
     assert np.isnan(block[0])  # one segment
     # Rows that each look at one token by chance have no vertical, however few there are.
     maps = np.stack([np.eye(30)[rng.integers(30, size=30)] for _ in range(400)])

@@ -113,7 +113,7 @@ def test_masked_tokens_are_the_same_ones_at_every_call(tiny, texts):
         masked_language_objective(tiny, some).measure(tiny.params) for some in (texts, texts[:2])
     ]
     np.testing.assert_array_equal(measured[0].counts, [1, 1, 2])
-    np.testing.assert_allclose(measured[0].sums[:2], measured[1].sums, rtol=1e-6)
+    np.testing.assert_allclose(measured[0].sums[:2], measured[1].sums, rtol=1e-5)
     assert 0 <= measured[0].score <= 1
     # Each text has masks of its own: the same words twice are not the same examples.
     twice = masked_language_objective(tiny, [texts[2]] * 4).measure(tiny.params)

@@ -21,7 +21,7 @@ def test_probes_do_not_disturb_each_other():
     for probe in range(3):
         own = slice(probe, probe + 1)
         alone = fit(far_from, {"place": jnp.zeros((1, 2))}, targets[own], ones, ones[:1], epochs=5)
-        np.testing.assert_allclose(together.params["place"][own], alone.params["place"], atol=1e-6)
+        np.testing.assert_allclose(together.params["place"][own], alone.params["place"], atol=1e-5)
         np.testing.assert_allclose(together.losses[own], alone.losses, atol=1e-7)
     assert together.epochs == 5
     np.testing.assert_allclose(together.params["place"][0], targets[0], atol=1e-3)

@@ -39,7 +39,7 @@ def test_divergences_equal_scipy(body, texts, measured):
     for number, captured in enumerate(capture(body, texts)):
         maps = captured.probs.astype(np.float64).reshape(8, *captured.probs.shape[2:])
         expected = jensenshannon(maps[:, None], maps[None], axis=-1) ** 2
-        np.testing.assert_allclose(measured.sums[number], expected.sum(axis=-1), atol=1e-5)
+        np.testing.assert_allclose(measured.sums[number], expected.sum(axis=-1), atol=1e-4)
     assert measured.sums[measured.sums > 0].min() > 0.01
     np.testing.assert_array_equal(measured.sums, np.swapaxes(measured.sums, 1, 2))
 
@@ -60,7 +60,7 @@ def test_every_pair_of_heads_is_compared(heads):
 def test_heads_that_share_no_token_are_log_two_apart():
     maps = np.stack([np.eye(6), np.roll(np.eye(6), 1, axis=1)]).astype(np.float32)
     by_shift = np.asarray(sum_divergences(maps[:, None]))[..., 0]
-    np.testing.assert_allclose(by_shift, [[0, 0], [6 * np.log(2)] * 2], rtol=1e-6)
+    np.testing.assert_allclose(by_shift, [[0, 0], [6 * np.log(2)] * 2], rtol=1e-5)
 
 
 def test_blockwise_divergences_are_the_same(body, texts, measured):

@@ -51,7 +51,7 @@ def test_probabilities_sum_to_1_over_visible_keys_and_are_0_elsewhere(scores, vi
     sees = np.broadcast_to(visible, probs.shape)
     assert (probs[~sees] == 0).all()
     assert (probs[sees] > 0).all()
-    np.testing.assert_allclose(probs.sum(-1)[sees.any(-1)], 1, rtol=1e-6)
+    np.testing.assert_allclose(probs.sum(-1)[sees.any(-1)], 1, rtol=1e-5)
 
 
 def test_query_that_sees_nothing_gets_zeros_and_no_nan_in_the_gradient(scores, visible):
@@ -72,7 +72,7 @@ def test_huge_score_of_a_hidden_key_does_not_leak(scores, visible, huge):
 
 def test_huge_visible_scores_do_not_overflow(visible):
     probs = softmax(jnp.full((3, 4, 7, 7), 3e38), visible)
-    np.testing.assert_allclose(probs[1, :, :5, :5], 0.2, rtol=1e-6)
+    np.testing.assert_allclose(probs[1, :, :5, :5], 0.2, rtol=1e-5)
 
 
 def test_bfloat16_scores_give_float32_probabilities(scores, visible):

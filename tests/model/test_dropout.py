@@ -84,7 +84,7 @@ def test_kept_values_are_scaled_up_and_the_rest_is_0():
     values = jax.random.normal(jax.random.key(0), (3, 4, 7))
     kept = np.asarray(draw(KEY, jnp.arange(3), (4, 7), 0.25))
     dropped = drop(values, 0.25, KEY, jnp.arange(3))
-    np.testing.assert_allclose(dropped, np.where(kept, values / 0.75, 0), rtol=1e-6)
+    np.testing.assert_allclose(dropped, np.where(kept, values / 0.75, 0), rtol=1e-5)
     assert 0 < kept.sum() < kept.size
 
 

@@ -116,5 +116,5 @@ def test_token_bias_has_the_gradient_of_a_sum():
         lambda x, b: (jnp.sin(heads._add_token_bias(x, b)) * weights).sum(), argnums=(0, 1)
     )(logits, bias)
     expected = jnp.cos(logits + bias) * weights
-    np.testing.assert_allclose(of_logits, expected, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(of_logits, expected, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(of_bias, expected.sum(0), rtol=1e-5, atol=1e-5)

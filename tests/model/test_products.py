@@ -26,9 +26,9 @@ def test_narrow_product_and_its_gradient_are_of_narrow_operands_with_wide_sums()
     of_inputs, of_kernel = pull_back(gradient)
     assert {product.dtype, of_inputs.dtype, of_kernel.dtype} == {jnp.dtype(jnp.float32)}
     x, w, g = map(narrowed, (inputs, kernel, gradient))
-    np.testing.assert_allclose(product, np.einsum("abij,ijcd->abcd", x, w), 1e-5, 1e-6)
-    np.testing.assert_allclose(of_inputs, np.einsum("abcd,ijcd->abij", g, w), 1e-5, 1e-6)
-    np.testing.assert_allclose(of_kernel, np.einsum("abij,abcd->ijcd", x, g), 1e-5, 1e-6)
+    np.testing.assert_allclose(product, np.einsum("abij,ijcd->abcd", x, w), 1e-5, 1e-5)
+    np.testing.assert_allclose(of_inputs, np.einsum("abcd,ijcd->abij", g, w), 1e-5, 1e-5)
+    np.testing.assert_allclose(of_kernel, np.einsum("abij,abcd->ijcd", x, g), 1e-5, 1e-5)
 
 
 def test_narrow_product_with_an_embedding_table():
@@ -45,7 +45,7 @@ def test_narrow_product_with_an_embedding_table():
     np.testing.assert_allclose(of_inputs, g @ w, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(of_table, g.T @ x, rtol=1e-5, atol=1e-5)
     wide = multiply(inputs, table, 1, jnp.float32, outputs_first=True)
-    np.testing.assert_allclose(wide, inputs @ table.T, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(wide, inputs @ table.T, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("outputs_first", [False, True])
@@ -126,11 +126,11 @@ def test_narrow_products_of_attention_and_their_gradients():
 def test_products_of_attention_in_float32_are_of_what_they_are_given():
     query, key, weights, value = draw(QUERIES, KEYS, PAIRS, KEYS)
     scores = score_keys(query, key, jnp.float32)
-    np.testing.assert_allclose(scores, np.einsum("btnh,bsnh->bnts", query, key), 1e-6, 1e-6)
+    np.testing.assert_allclose(scores, np.einsum("btnh,bsnh->bnts", query, key), 1e-5, 1e-5)
     total = jnp.full((*PAIRS[:3], 1), 2.0)
     context = mix_values(weights, total, value, jnp.float32)
     expected = np.einsum("bnts,bsnh->btnh", weights, value) / 2
-    np.testing.assert_allclose(context, expected, 1e-6, 1e-6)
+    np.testing.assert_allclose(context, expected, 1e-5, 1e-5)
     narrow = mix_values(weights, total, value.astype(jnp.bfloat16), jnp.bfloat16)
     assert narrow.dtype == jnp.float32
 
