@@ -11,11 +11,11 @@ from bertjax.errors import UserError
 from bertjax.interop.huggingface import load_model_directory, load_model_tokenizer
 from bertjax.model.pattern_start import start_with_patterns
 from bertjax.objectives.masking import Vocabulary
+from bertjax.objectives.pretraining import unigram_log_probs
 from bertjax.pretraining import ModelConfig, shape_new_model
 from bertjax.tasks.task import Task
 from bertjax.text.rows import PreparedDirectory
 from bertjax.text.tokenizer import Tokenizer, load_tokenizer
-from bertjax.training.evaluation import unigram_log_probs
 
 
 def resolve_model(

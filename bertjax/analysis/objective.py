@@ -184,11 +184,11 @@ def masked_language_objective(
     )
     lengths = [len(text.token_ids) for text in texts]
     batches = []
-    for numbers, rows, length in _group(lengths, whole.config):
-        some = [texts[number] for number in _fill(numbers, rows)]
+    for numbers, rows, length in group_rows(lengths, whole.config):
+        some = [texts[number] for number in fill_rows(numbers, rows)]
         ids, types, sequence_ids = make_inputs(some, rows, length, whole.tokenizer.pad_id)
         nothing = np.zeros((rows, 1), np.int32)
-        keys = np.array(_fill(numbers, rows), np.uint32), np.zeros(rows, np.uint32)
+        keys = np.array(fill_rows(numbers, rows), np.uint32), np.zeros(rows, np.uint32)
         masked = jax.device_get(
             mask(RowBatch(ids, types, sequence_ids, nothing, nothing, nothing, *keys))
         )
@@ -247,9 +247,9 @@ def task_objective(
     units = task.encode(examples, whole.tokenizer, max_length, training=False).units
     model, per_unit = whole.model, max(len(unit.sequences) for unit in units)
     batches = []
-    for numbers, rows, length in _group([unit.length for unit in units], whole.config):
+    for numbers, rows, length in group_rows([unit.length for unit in units], whole.config):
         layout = Layout(rows, length, per_unit, per_unit)
-        some: list[Unit] = [units[number] for number in _fill(numbers, rows)]
+        some: list[Unit] = [units[number] for number in fill_rows(numbers, rows)]
         places = places_of(some, layout, packing=False)
         batch = make_task_batch(some, places, layout, whole.tokenizer.pad_id)
         batches.append(RowsOfExamples(np.array(numbers), batch))
@@ -273,7 +273,7 @@ def task_objective(
     return Objective(whole.config, batches, drawn, row_loss, score, task.main_score, "loss (nats)")
 
 
-def _group(lengths: Sequence[int], config: BertConfig) -> list[tuple[list[int], int, int]]:
+def group_rows(lengths: Sequence[int], config: BertConfig) -> list[tuple[list[int], int, int]]:
     """(numbers of examples of like length, rows, padded length) of every batch."""
     by_length: dict[int, list[int]] = {}
     for number, length in enumerate(lengths):
@@ -291,5 +291,6 @@ def _group(lengths: Sequence[int], config: BertConfig) -> list[tuple[list[int], 
     return batches
 
 
-def _fill(numbers: Sequence[int], rows: int) -> list[int]:
+def fill_rows(numbers: Sequence[int], rows: int) -> list[int]:
+    """The numbers, with copies of the first behind them up to so many rows."""
     return [*numbers, *[numbers[0]] * (rows - len(numbers))]

@@ -36,6 +36,12 @@ def run(options: argparse.Namespace) -> None:
         raise UserError(f"--level {options.level} must lie between 0 and 1")
     first, second = _read(options.a), _read(options.b)
     if first["fingerprint"] != second["fingerprint"]:
+        if first["task"] == second["task"] == "masked-lm" and first["data"] == second["data"]:
+            raise UserError(
+                f"{options.a} and {options.b} are of the same texts and not of the same masked"
+                " tokens: the models have other vocabularies, whose losses cannot be compared, or"
+                " were evaluated with another --max-length, or the files have changed"
+            )
         raise UserError(
             f"{options.a} and {options.b} are not of the same examples: {_describe(first)} and"
             f" {_describe(second)}; evaluate both models on the same files"

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Integer, Key
 
 from bertjax.objectives import losses, masking
@@ -77,32 +78,82 @@ class Scores(NamedTuple):
     unigram_correct: Total
 
 
+def unigram_log_probs(
+    token_counts: Integer[np.ndarray, " V"], vocabulary: Vocabulary
+) -> Float[Array, " V"]:
+    """log of each token's share in the training rows; special tokens get next to nothing.
+
+    Every token counts as seen once more than it was: what training never saw is not impossible.
+    """
+    special = np.asarray(vocabulary.special)
+    counts = np.where(special, 1e-3, token_counts + 1.0)
+    return jnp.asarray(np.log(counts / counts[~special].sum()), jnp.float32)
+
+
+class MaskedScores(NamedTuple):
+    """Totals over masked tokens: of a model, and of the unigram baseline on the same tokens."""
+
+    mlm: Total
+    mlm_correct: Total
+    unigram: Total
+    unigram_correct: Total
+
+
+def mask_for_evaluation(batch: RowBatch, vocabulary: Vocabulary) -> MaskedTokens:
+    """15 % of the tokens, always the same ones, whatever the seed of a run."""
+    key = jax.random.key(masking.EVALUATION_SEED)
+    config = MaskingConfig("token", masking.EVALUATION_RATE)
+    return masking.mask_tokens(key, batch, config, vocabulary)
+
+
+def score_masked_tokens(
+    logits: Float[Array, "*places V"],
+    labels: Integer[Array, "*places"],
+    weights: Float[Array, "*places"],
+    unigram_log_probs: Float[Array, " V"],
+) -> MaskedScores:
+    """What a model makes of masked tokens, and the unigram baseline.
+
+    The baseline's loss is that of a model that knows only how frequent each token is; its accuracy
+    that of always naming the most frequent one.
+
+    Args:
+        logits: at the masked places.
+        labels: the tokens that were there.
+        weights: 0 where nothing is asked.
+        unigram_log_probs: see the function of that name.
+    """
+    guessed = (labels == unigram_log_probs.argmax()) * weights
+    return MaskedScores(
+        losses.cross_entropy(logits, labels, weights),
+        losses.accuracy(logits, labels, weights),
+        Total(-(unigram_log_probs[labels] * weights).sum(), weights.sum()),
+        Total(guessed.sum(), weights.sum()),
+    )
+
+
 def make_eval_step(
     model: Any, vocabulary: Vocabulary, unigram_log_probs: Float[Array, " V"]
 ) -> Callable[[Any, RowBatch], Scores]:
     """The function that `jax.jit` compiles for evaluation: 15 % of the tokens, always the same.
 
-    Beside the model's scores stand those of the unigram baseline on the same masked tokens: the
-    loss of a model that knows only how frequent each token is, and the accuracy of always naming
-    the most frequent one.
+    Beside the model's scores stand those of the unigram baseline (see `score_masked_tokens`).
     """
-    key = jax.random.key(masking.EVALUATION_SEED)
-    config = MaskingConfig("token", masking.EVALUATION_RATE)
-    most_frequent = unigram_log_probs.argmax()
 
     def step(params: Any, batch: RowBatch) -> Scores:
-        masked = masking.mask_tokens(key, batch, config, vocabulary)
+        masked = mask_for_evaluation(batch, vocabulary)
         output = _apply(model, params, batch, masked)
         next_sentence = output.nsp_logits, *_next_sentence_labels(batch)
-        labels, weights = masked.labels, masked.weights
-        guessed = (labels == most_frequent) * weights
+        found = score_masked_tokens(
+            output.mlm_logits, masked.labels, masked.weights, unigram_log_probs
+        )
         return Scores(
-            losses.cross_entropy(output.mlm_logits, labels, weights),
-            losses.accuracy(output.mlm_logits, labels, weights),
+            found.mlm,
+            found.mlm_correct,
             losses.cross_entropy(*next_sentence),
             losses.accuracy(*next_sentence),
-            Total(-(unigram_log_probs[labels] * weights).sum(), weights.sum()),
-            Total(guessed.sum(), weights.sum()),
+            found.unigram,
+            found.unigram_correct,
         )
 
     return step

@@ -45,7 +45,7 @@ def predict_examples(
     examples: Sequence[Any],
     tokenizer: Tokenizer,
     max_length: int,
-    progress: Callable[[int], None] = lambda done: None,
+    progress: Callable[[float], None] = lambda done: None,
 ) -> Predicted:
     """What the model says of every example.
 
@@ -56,11 +56,13 @@ def predict_examples(
         examples: as the task's reader gives them.
         tokenizer: of the model.
         max_length: longest sequence in tokens.
-        progress: is called with the number of units done since the call before.
+        progress: is called with the number of examples done since the call before, parts of one
+            where an example is several units.
     """
     started = time.perf_counter()
     encoded = task.encode(examples, tokenizer, max_length, training=False)
-    outputs = inference.run(variables, encoded.units, progress)
+    share = len(examples) / max(1, len(encoded.units))
+    outputs = inference.run(variables, encoded.units, lambda done: progress(done * share))
     predictions = task.decode(examples, encoded.units, outputs.logits)
     loss = float(outputs.loss.mean())
     return Predicted(predictions, loss, encoded.notes, time.perf_counter() - started)

@@ -7,14 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
-from jaxtyping import Array, Float, Integer
+from jaxtyping import Integer
 
 from bertjax.errors import UserError
 from bertjax.objectives.masking import Vocabulary
-from bertjax.objectives.pretraining import Scores, make_eval_step
+from bertjax.objectives.pretraining import Scores, make_eval_step, unigram_log_probs
 from bertjax.training.batches import RowSource, evaluation_batches
 from bertjax.training.sharding import REPLICATED, place_rows, rows_here
 
@@ -37,18 +36,6 @@ class EvaluationConfig:
         for name, least in (("every", 1), ("rows", 0), ("batch_size", 1)):
             if getattr(self, name) < least:
                 raise UserError(f"evaluation.{name}={getattr(self, name)} must be at least {least}")
-
-
-def unigram_log_probs(
-    token_counts: Integer[np.ndarray, " V"], vocabulary: Vocabulary
-) -> Float[Array, " V"]:
-    """log of each token's share in the training rows; special tokens get next to nothing.
-
-    Every token counts as seen once more than it was: what training never saw is not impossible.
-    """
-    special = np.asarray(vocabulary.special)
-    counts = np.where(special, 1e-3, token_counts + 1.0)
-    return jnp.asarray(np.log(counts / counts[~special].sum()), jnp.float32)
 
 
 def make_evaluation(

@@ -183,7 +183,9 @@ def test_too_small_a_treebank_is_refused(language):
     sentences, types, *_ = language
     vectors = vectors_with(types, np.zeros((len(types), 2)))
     one = [own._replace(upos=("X",) * 8) for own in sentences]
-    with pytest.raises(UserError, match="has 1 different labels for upos"):
+    with pytest.raises(UserError, match="the same part of speech"):
         make_task("upos", vectors, one, SPLITS)
-    with pytest.raises(UserError, match="the test part of the treebank has no word with upos"):
+    with pytest.raises(
+        UserError, match="the test part of the treebank has no word with part of speech"
+    ):
         make_task("upos", vectors, sentences, {**SPLITS, "test": np.zeros(0, int)})

@@ -214,5 +214,5 @@ def test_what_cannot_be_trained_is_refused(planted, sentences, splits):
     empty = {**splits, "validation": np.zeros(0, int)}
     with pytest.raises(UserError, match="validation part of the treebank has no sentence of two"):
         train_structural_probe("depth", planted, sentences, empty, rank=2)
-    with pytest.raises(UserError, match="test part of the treebank is empty"):
+    with pytest.raises(UserError, match="test part of the treebank has no sentence of two words"):
         study_structure(planted, planted, sentences, {**splits, "test": np.zeros(0, int)}, rank=2)
