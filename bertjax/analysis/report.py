@@ -64,8 +64,8 @@ def write_report(
         (folder / name).unlink(missing_ok=True)
     written = [_replace(folder / name, content) for name, content in drawn.items()]
     numbers = to_json(numbers_of(data), indent=1)
-    written.insert(0, _replace(output_dir / "numbers.json", numbers.encode("utf-8")))
-    written.insert(0, _replace(output_dir / "report.html", page.encode("utf-8")))
+    written.insert(0, _replace(output_dir / "numbers.json", numbers))
+    written.insert(0, _replace(output_dir / "report.html", page))
     return written
 
 
@@ -233,7 +233,7 @@ def _escape(text: str) -> str:
     return text
 
 
-def _replace(path: Path, content: bytes) -> Path:
+def _replace(path: Path, content: str | bytes) -> Path:
     if path.is_dir():
         raise UserError(f"{path}: is a directory; the report needs a file of that name")
     write_whole(path, content)

@@ -129,8 +129,7 @@ def run(options: argparse.Namespace) -> None:
                     "deviation": control.deviation,
                     "same_contexts": len(shared),
                 },
-            },
-            indent=2,
+            }
         )
     else:
         _print(found, control, len(shared))

@@ -119,4 +119,5 @@ def _write(output: Path, texts: list[str], vectors: "np.ndarray[Any, Any]") -> N
                 "embedding": pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1]),
             }
         )
-        pq.write_table(table, aside)
+        with aside.open("wb") as file:  # pyarrow takes no name that is not UTF-8
+            pq.write_table(table, file)

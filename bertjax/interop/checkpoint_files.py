@@ -56,6 +56,7 @@ def read_arrays(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
     Raises:
         UserError: one holds NaN or infinity.
     """
+    import ml_dtypes  # noqa: F401 - numpy knows no bfloat16 until this is imported
     from safetensors import safe_open
 
     arrays = {}

@@ -22,10 +22,10 @@ def begin(resumes: bool = False, huge_pages: bool = False) -> None:
     """
     if _begun:
         return
+    _mend_streams()  # before anything takes the number of one that is closed
     ending = ending_at_once(resumes)
     ending.__enter__()
     _begun.append(ending)  # which ends with the process
-    _mend_streams()
     if huge_pages:
         from bertjax.huge_pages import restart_with_huge_pages
 
@@ -39,15 +39,11 @@ def _mend_streams() -> None:
     standard output is an error, as anywhere; what would be told on standard error is not. A letter
     that the terminal's encoding has not is printed as its escape.
     """
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
+    for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
-            mode = os.O_WRONLY if name == "stderr" else os.O_RDONLY
-            place = os.open(os.devnull, mode)
-            if place != number:
-                os.dup2(place, number)
-                os.close(place)
+            place = os.open(os.devnull, os.O_WRONLY if name == "stderr" else os.O_RDONLY)
             if name != "stdin":
-                setattr(sys, name, os.fdopen(number, "w", encoding="utf-8", closefd=False))
+                setattr(sys, name, os.fdopen(place, "w", encoding="utf-8", closefd=False))
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors=_ESCAPE)
 
@@ -75,37 +71,40 @@ def program(main: Callable[[], int | None]) -> Callable[[], None]:
 
     @functools.wraps(main)
     def run() -> None:
+        failure = None
         try:
             code = main() or 0
-            sys.stdout.flush()  # here and not when Python ends, where nobody handles its error
         except UserError as error:
             code = complain(str(error))
         except BrokenPipeError:
             code = _end_in_closed_pipe()
         except SystemExit as end:
             # argparse's end, or that of rich, which makes 1 of a closed output.
-            closed = isinstance(end.__context__, BrokenPipeError) or not _flush()
+            closed = isinstance(end.__context__, BrokenPipeError)
             code = _end_in_closed_pipe() if closed else end.code
         except OSError as error:
-            code = complain(describe_os_error(error))
+            code, failure = None, error
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             code = 130
-        sys.exit(code)
+        try:  # here and not when Python ends, where nobody handles its error
+            sys.stdout.flush()
+        except BrokenPipeError:
+            code = _end_in_closed_pipe()
+        except OSError as error:
+            _let_go_of_output()
+            error.filename, failure = "standard output", error
+        sys.exit(complain(describe_os_error(failure)) if failure else code)
 
     return run
 
 
-def _flush() -> bool:
-    """Whether all output found its way."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        return False
-    return True
+def _let_go_of_output() -> None:
+    """What could not be written is not tried again when Python ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _end_in_closed_pipe() -> int:
     """`... | head` closed our output: nothing is wrong."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _let_go_of_output()
     return 0
