@@ -24,8 +24,8 @@ demo: install
 	$(BIN)/python -m train.tokenizer --input $(CORPUS) --output $(DEMO)/tokenizer --vocab-size 2048
 	$(BIN)/python -m train.prepare --input $(CORPUS) --output $(DEMO)/rows --max-length 64 \
 	  --tokenizer $(DEMO)/tokenizer --duplicate-factor 4
-	$(BIN)/python -m train.pretrain --config configs/pretrain/demo.yaml --data $(DEMO)/rows \
-	  --run $(DEMO)/run
+	$(BIN)/python -m train.pretrain --config configs/pretrain/minutes.yaml --data $(DEMO)/rows \
+	  --run $(DEMO)/run --budget.minutes 3.5
 	$(BIN)/bertjax fill-mask --model $(DEMO)/run/model --top-k 3 \
 	  "Raise an [MASK] if the argument is not a string." \
 	  "Returns [MASK] if the object is a string." \

@@ -252,7 +252,12 @@ def finetune(config: FinetuneConfig, data: TaskData) -> int:
             take_step,
             (place_rows(batch, mesh) for batch in read_ahead(batches, step)),
             clock,
-            Intervals(config.log_every, every, config.checkpoint.every, config.most_skipped),
+            Intervals(
+                config.log_every,
+                lambda step, *seconds: step % every == 0,
+                config.checkpoint.every,
+                config.most_skipped,
+            ),
             flops / rate,
             validate if data.validation else lambda state: False,
             keep,

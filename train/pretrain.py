@@ -1,11 +1,12 @@
 """Pretrains a BERT on prepared rows with the masked language model and next-sentence prediction.
 
-    python -m train.pretrain --config configs/pretrain/textbooks.yaml --data DIR --run runs/mine
+    python -m train.pretrain --config configs/pretrain/minutes.yaml --data DIR --run runs/mine
 
 The same command continues a run that was stopped or killed, to the same bits.
 """
 
 import dataclasses
+import functools
 import time
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,9 @@ from bertjax.text.tokenizer import load_tokenizer
 from bertjax.training.batches import TrainingBatches, read_ahead
 from bertjax.training.budget import Clock
 from bertjax.training.checkpoint import abstract
+from bertjax.training.curves import CurvesDrawer
 from bertjax.training.demand import describe_demand
-from bertjax.training.evaluation import make_evaluation
+from bertjax.training.evaluation import is_due, make_evaluation
 from bertjax.training.execution import compute_dtype
 from bertjax.training.loop import Intervals, Loop
 from bertjax.training.metrics import (
@@ -141,6 +143,7 @@ def pretrain(config: PretrainConfig) -> int:
     with progress, StopRequest() as stop:
         write_provenance(run, to_yaml(config), _origin(config, prepared))
         metrics = MetricsWriter(run, step)
+        curves = CurvesDrawer(run)
 
         def keep(state: TrainState, scores: dict[str, float] | None = None) -> None:
             notes = {"identity": identity, "best": best, "seconds": clock.seconds}
@@ -160,6 +163,8 @@ def pretrain(config: PretrainConfig) -> int:
             scores, seconds = evaluate(state.params, prepared.validation, config.evaluation.rows)
             metrics.write(step, "validation", scores, {"seconds": seconds})
             progress.say(f"step {step}: validation {describe_scores(scores)}")
+            if is_first():
+                curves.draw(at_once=False)
             look_inside(state)
             if scores["loss"] < best:
                 best = scores["loss"]
@@ -184,7 +189,7 @@ def pretrain(config: PretrainConfig) -> int:
             clock,
             Intervals(
                 config.log_every,
-                config.evaluation.every,
+                functools.partial(is_due, config.evaluation, clock),
                 config.checkpoint.every,
                 config.most_skipped,
             ),
@@ -213,6 +218,9 @@ def pretrain(config: PretrainConfig) -> int:
     metrics.write(step, "test", scores, {"seconds": seconds})
     metrics.close()
     progress.say(f"test {describe_scores(scores)}")
+    if is_first():
+        curves.draw()
+        progress.say("\n".join(curves.notes) or f"curves     {run / 'curves.png'}")
     if development:
         from bertjax.analysis.development import draw_development
 

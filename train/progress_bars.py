@@ -20,7 +20,7 @@ def progress_bars() -> Iterator[Callable[[str, int, int | None], None]]:
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
     columns = (
-        TextColumn("{task.description:<11}"),
+        TextColumn("{task.description:<18}"),
         BarColumn(),
         TaskProgressColumn(),
         TimeElapsedColumn(),

@@ -80,7 +80,7 @@ def _clean_texts(
                 continue
             counts["documents"] += 1
             counts["characters"] += len(text)
-            report("reading", done, total)
+            report("1 of 2: reading", done, total)
             yield text
     if not counts["documents"]:
         raise UserError(
@@ -88,7 +88,7 @@ def _clean_texts(
             f"{config.cleaning.minimum_characters}; give other text, or pass"
             " --cleaning.minimum_characters 0"
         )
-    report("training", 0, None)
+    report("2 of 2: training", 0, None)
 
 
 def _describe(summary: dict, config: TokenizerConfig) -> str:

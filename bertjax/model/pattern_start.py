@@ -103,19 +103,37 @@ def start_with_patterns(
 
 
 def _check_shape(config: BertConfig) -> None:
-    least = {"num_hidden_layers": 2, "num_attention_heads": 3}
-    for name, number in least.items():
-        if getattr(config, name) < number:
-            raise UserError(
-                f"model.start=patterns needs {name} of at least {number}, not"
-                f" {getattr(config, name)}; set model.{name}, or model.start=random"
-            )
+    if config.num_hidden_layers < 2:
+        raise UserError(
+            "model.start=patterns needs num_hidden_layers of at least 2, not"
+            f" {config.num_hidden_layers}; pass --model.num_hidden_layers 2, or"
+            " --model.start random"
+        )
+    if config.num_attention_heads < 3:
+        raise UserError(
+            "model.start=patterns needs num_attention_heads of at least 3, not"
+            f" {config.num_attention_heads}: {_say_heads_that_fit(config)}"
+        )
     if config.head_size % 2 or config.head_size < 4:
         raise UserError(
             "model.start=patterns needs heads of an even size of at least 4, not hidden_size="
             f"{config.hidden_size} / num_attention_heads={config.num_attention_heads} ="
-            f" {config.head_size}; set one of the two, or model.start=random"
+            f" {config.head_size}: {_say_heads_that_fit(config)}"
         )
+
+
+def _say_heads_that_fit(config: BertConfig) -> str:
+    """What to pass so that there are three heads or more of an even size."""
+    width = config.hidden_size
+    fitting = [
+        heads
+        for heads in range(3, width // 4 + 1)
+        if width % heads == 0 and width // heads % 2 == 0
+    ]
+    if not fitting:
+        return "pass --model.hidden_size 64 --model.num_attention_heads 4, or --model.start random"
+    nearest = min(fitting, key=lambda heads: abs(heads - config.num_attention_heads))
+    return f"pass --model.num_attention_heads {nearest}, or --model.start random"
 
 
 def _lay_out_embeddings(

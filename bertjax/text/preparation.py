@@ -27,7 +27,7 @@ from bertjax.text.cleaning import LineCounts
 from bertjax.text.document_shapes import ShapeWatch
 from bertjax.text.duplicates import DuplicateFilter, OverlapMeter, split_place
 from bertjax.text.output import whole_directory
-from bertjax.text.pairs import room_for_tokens
+from bertjax.text.preparation_checks import check_splits, describe_lost_shares
 from bertjax.text.preparation_options import PreparationOptions
 from bertjax.text.preparation_steps import (
     SPOOL_NAME,
@@ -41,11 +41,10 @@ from bertjax.text.preparation_steps import (
 from bertjax.text.readers import list_sources, read_documents
 from bertjax.text.rows import PREPARED_FILES, SPLITS, TOKENIZER_NAME, RowWriter, write_card
 from bertjax.text.sources import Source
-from bertjax.text.splits import SPLIT_ORDER, TOLERANCE, Division, divide
+from bertjax.text.splits import SPLIT_ORDER, Division, divide
 from bertjax.text.spool import SpoolWriter, cut_units
 from bertjax.text.tokenizer import Tokenizer, load_tokenizer
 from bertjax.text.workers import Workers, start_workers
-from bertjax.wording import counted
 
 # A block of documents: at least so many characters, or so many documents.
 BLOCK_CHARACTERS = 1 << 17
@@ -139,13 +138,14 @@ class _Preparation:
         self.splits: dict[str, dict[str, Any]] = {split: {} for split in SPLITS}
         self.duplicate_filter = DuplicateFilter(options.duplicates)
         self.overlap = OverlapMeter(OVERLAP_SAMPLE)
-        self._fractions = {
-            "validation": options.rows.validation_fraction,
-            "test": options.rows.test_fraction,
-        }
         self.spool = SpoolWriter(directory / "spool" / SPOOL_NAME)
         self.places = array.array("d")
         self.units: dict[str, list[tuple[int, int]]] = {}
+
+    def _report(self, stage: str, done: int, total: int | None) -> None:
+        spools = bool(self.options.cleaning.boilerplate_documents)
+        stages = ("reading", "tokenizing", "packing") if spools else ("reading", "packing")
+        self.report(f"{stages.index(stage) + 1} of {len(stages)}: {stage}", done, total)
 
     def read_and_tokenize(self, sources: list[Source]) -> None:
         """Passes 1 and 2: from the sources to the spool, and who gets what of it."""
@@ -166,8 +166,8 @@ class _Preparation:
             np.array(self.places),
             self.spool.document_tokens,
             piece_tokens,
-            tuple(self._fractions.values()),
-            self._least_documents,
+            tuple(self.options.rows.fractions.values()),
+            self.options.least_documents,
         )
         whole = np.ones(self.spool.documents, bool)
         whole[list(self.division.parts)] = False
@@ -201,7 +201,7 @@ class _Preparation:
                 self.counts["read_documents"] += 1
                 self.counts["read_characters"] += len(document.text)
                 self.read[source.name] += 1
-                self.report("reading", self.counts["read_characters"], total)
+                self._report("reading", self.counts["read_characters"], total)
                 if source.kind == "txt":
                     self.shapes.look(document)
                 yield document.text
@@ -231,7 +231,7 @@ class _Preparation:
         blocks = self.workers.run(Steps.tokenize_spooled, places)
         for done, block in enumerate(blocks, 1):
             self._spool(block)
-            self.report("tokenizing", done, len(places))
+            self._report("tokenizing", done, len(places))
         (self.directory / "spool" / "clean").unlink()
 
     def _count_clean(self, block: CleanBlock) -> None:
@@ -264,54 +264,15 @@ class _Preparation:
             piece += pieces
         self.spool.flush()
 
-    @property
-    def _least_documents(self) -> int:
-        """What a split needs: a random next sentence comes from another document."""
-        return 2 if self.options.pairs.pairing == "nsp" else 1
-
     def check_splits(self) -> None:
-        """Sees that each split has what pairs and rows need.
+        """Sees that each split has what pairs and rows need, and tells which share is not kept.
 
         Raises:
             UserError: there is too little text, with what to change.
         """
-        rows = self.options.rows
-        if not self.counts["new"]:
-            raise UserError(
-                f"nothing is left of the {self.counts['read_documents']:,} documents after"
-                f" cleaning: {self.counts['too_short']:,} are shorter than minimum_characters="
-                f"{self.options.cleaning.minimum_characters}, {self.counts['without_sentences']:,}"
-                " hold no sentence; give other text, or pass --cleaning.minimum_characters 0"
-            )
-        wanted = [split for split in SPLITS if self._fractions.get(split, 1)]
-        least = self._least_documents
-        if any(self.splits[split]["documents"] < least for split in wanted):
-            new, needed = self.counts["new"], least * len(wanted)
-            why = " (a random next sentence comes from another one)" if least > 1 else ""
-            each = f": {least} in each of {len(wanted)} splits" if len(wanted) > 1 else ""
-            single = f", or pass --pairing none, which needs {len(wanted)}"
-            raise UserError(
-                f"the text has {counted(new, 'document')}, too short to cut, and {needed} are"
-                f" needed{each}{why}. Give more text"
-                + (single if least > 1 and new >= len(wanted) else "")
-            )
-        tokens = self.splits["train"]["text_tokens"]
-        if tokens < room_for_tokens(rows.max_length, self.options.pairs.pairing == "nsp"):
-            raise UserError(
-                f"the train split has {tokens} tokens, less than one row of max_length="
-                f"{rows.max_length}; give more text, or pass a smaller --max-length"
-            )
-        self._note_shares()
-
-    def _note_shares(self) -> None:
-        for split, asked in self._fractions.items():
-            share = self.splits[split]["share_of_tokens"]
-            if abs(share - asked) > TOLERANCE * asked:
-                self.note(
-                    f"the {split} split has {share:.2%} of the tokens where {asked:.2%} were asked"
-                    f" for: each split needs {counted(self._least_documents, 'document')}, and the"
-                    " text is too short to cut it finer"
-                )
+        check_splits(self.options, self.counts, self.splits)
+        for text in describe_lost_shares(self.options, self.splits):
+            self.note(text)
 
     def make_rows(self) -> None:
         """Pass 3: from the spools to the rows of the three splits."""
@@ -342,7 +303,7 @@ class _Preparation:
                 next_pairs=block.pairs[0],
                 random_pairs=block.pairs[1],
             )
-            self.report("packing", done, len(units))
+            self._report("packing", done, len(units))
         for split, writer in self.row_writers.items():
             files = writer.close()
             places = writer.rows * rows.max_length

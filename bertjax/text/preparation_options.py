@@ -24,8 +24,8 @@ class RowConfig:
         examples_per_row: Most examples in a row, K, 1 to 255; null for max_length / 8.
         language: The language of the text, a code such as en, de, es; sentences are split by its
             rules.
-        validation_fraction: The share of documents for validation, in [0, 1).
-        test_fraction: The share of documents for the test, in [0, 1).
+        validation_fraction: The share of the text for validation, in [0, 1).
+        test_fraction: The share of the text for the test, in [0, 1).
         seed: Of everything random; the same seed and input give the same bytes.
     """
 
@@ -60,6 +60,11 @@ class RowConfig:
             raise UserError(f"seed={self.seed} must not be negative")
         check_language(self.language)
 
+    @property
+    def fractions(self) -> dict[str, float]:
+        """The shares of the held-out splits, by their names."""
+        return {"validation": self.validation_fraction, "test": self.test_fraction}
+
 
 @dataclasses.dataclass
 class PreparationOptions:
@@ -70,3 +75,8 @@ class PreparationOptions:
     duplicates: DuplicateConfig
     pairs: PairConfig
     rows: RowConfig
+
+    @property
+    def least_documents(self) -> int:
+        """What a split needs: a random next sentence comes from another document."""
+        return 2 if self.pairs.pairing == "nsp" else 1

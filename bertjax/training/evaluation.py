@@ -15,7 +15,12 @@ from bertjax.errors import UserError
 from bertjax.objectives.masking import Vocabulary
 from bertjax.objectives.pretraining import Scores, make_eval_step, unigram_log_probs
 from bertjax.training.batches import RowSource, evaluation_batches
+from bertjax.training.budget import Clock
 from bertjax.training.sharding import REPLICATED, place_rows, rows_here
+
+# How often, unless told: in steps, or with a budget in minutes by the clock.
+STEPS_BETWEEN = 500
+FIRST_SECONDS, SECONDS_BETWEEN, MOST_EVALUATIONS = 15.0, 30.0, 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,19 +28,43 @@ class EvaluationConfig:
     """Evaluation on held-out documents: 15 % of the tokens masked, the same ones every time.
 
     Attributes:
-        every: steps between two evaluations; one more comes at the end
+        every: steps between two evaluations; one more comes at the end. When not given, 500, or
+            with budget.minutes by the clock: the first after a quarter of a minute, then each half
+            a minute, or each twentieth of the run where that is longer
         rows: how many rows of the validation split to use; 0 = all. The test uses all of its split
         batch_size: rows at a time
     """
 
-    every: int = 500
+    every: int | None = None
     rows: int = 2048
     batch_size: int = 64
 
     def __post_init__(self) -> None:
         for name, least in (("every", 1), ("rows", 0), ("batch_size", 1)):
-            if getattr(self, name) < least:
+            if getattr(self, name) is not None and getattr(self, name) < least:
                 raise UserError(f"evaluation.{name}={getattr(self, name)} must be at least {least}")
+
+
+def is_due(
+    config: EvaluationConfig, clock: Clock, step: int, seconds_before: float, seconds: float
+) -> bool:
+    """Whether an evaluation comes after a step.
+
+    Args:
+        config: how often.
+        clock: of the run.
+        step: the number of steps with this one.
+        seconds_before: of training, before the step.
+        seconds: of training, after it.
+    """
+    if config.every is not None or not clock.in_seconds:
+        return step % (config.every or STEPS_BETWEEN) == 0
+    between = max(SECONDS_BETWEEN, clock.total / MOST_EVALUATIONS)
+
+    def evaluations_before(seconds: float) -> int:
+        return 0 if seconds < FIRST_SECONDS else 1 + int((seconds - FIRST_SECONDS) / between)
+
+    return evaluations_before(seconds) > evaluations_before(seconds_before)
 
 
 def make_evaluation(

@@ -16,10 +16,13 @@ from bertjax.training.steps import StepReport
 
 
 class Intervals(NamedTuple):
-    """After how many steps each thing is done, and how many bad steps in a row are too many."""
+    """After how many steps each thing is done, and how many bad steps in a row are too many.
+
+    `evaluate` says it of (step, seconds of training before it, seconds after it).
+    """
 
     log: int
-    evaluate: int
+    evaluate: Callable[[int, float, float], bool]
     checkpoint: int
     most_skipped: int
 
@@ -66,6 +69,7 @@ class Loop(NamedTuple):
         first_step, stopwatch = step, Stopwatch()
         self.agree()
         over = self.clock.is_over(step)
+        seconds = self.clock.seconds
         while not over and stop.name is None:
             now = np.float32(self.clock.now(step))
             state, report = self.take_step(state, next(self.batches), now)
@@ -82,7 +86,8 @@ class Loop(NamedTuple):
                     self.clock.now(step), describe_training(step, values, timing, left)
                 )
             over = self.clock.is_over(step)
-            if over or step % every.evaluate == 0:
+            before, seconds = seconds, self.clock.seconds
+            if over or every.evaluate(step, before, seconds):
                 self._check(step, report)
                 jax.block_until_ready(state)
                 stopwatch.pause()

@@ -1,13 +1,16 @@
 """The start with patterns: heads look where they are said to look; the rest is a new BERT."""
 
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from bertjax.config import BertConfig
 from bertjax.errors import UserError
+from bertjax.model import pattern_start
 from bertjax.model.bert import BertForPreTraining
 from bertjax.model.pattern_start import start_with_patterns
 
@@ -105,9 +108,16 @@ def test_another_key_draws_other_weights(config, log_frequencies, params):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"num_hidden_layers": 1}, "needs num_hidden_layers of at least 2, not 1"),
-        ({"num_attention_heads": 2}, "needs num_attention_heads of at least 3, not 2"),
-        ({"num_attention_heads": 32}, "even size of at least 4, not .* = 2"),
+        ({"num_hidden_layers": 1}, "at least 2, not 1; pass --model.num_hidden_layers 2, or"),
+        ({"num_attention_heads": 2}, "at least 3, not 2: pass --model.num_attention_heads 4, or"),
+        (
+            {"num_attention_heads": 32},
+            "even size of at least 4, not .* = 2: pass --model.num_attention_heads 16, or",
+        ),
+        (
+            {"hidden_size": 10, "num_attention_heads": 2},
+            "not 2: pass --model.hidden_size 64 --model.num_attention_heads 4, or",
+        ),
     ],
 )
 def test_shape_without_room_for_the_patterns_is_refused(config, log_frequencies, fields, message):
@@ -115,3 +125,13 @@ def test_shape_without_room_for_the_patterns_is_refused(config, log_frequencies,
         start_with_patterns(
             dataclasses.replace(config, **fields), log_frequencies, SEP, jax.random.key(0)
         )
+
+
+def test_advised_heads_fit_every_published_size(log_frequencies):
+    for size in ("tiny", "mini", "small", "medium"):
+        config = BertConfig.of_size(size, vocab_size=99, num_hidden_layers=2, num_attention_heads=2)
+        with pytest.raises(UserError, match="at least 3, not 2") as refused:
+            start_with_patterns(config, log_frequencies, SEP, jax.random.key(0))
+        heads = int(re.search(r"num_attention_heads (\d+)", str(refused.value))[1])
+        fitting = dataclasses.replace(config, num_attention_heads=heads)
+        assert pattern_start._check_shape(fitting) is None

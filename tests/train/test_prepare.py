@@ -324,16 +324,21 @@ def test_cut_documents_have_the_same_bytes_for_every_number_of_workers(
 
 def test_paragraphs_taken_for_documents_are_told_at_once(novels, tokenizer, tmp_path):
     """The note comes with the first documents, and not after the work."""
-    told = []
+    told, stages = [], []
 
     def report(stage, done, total):
-        if stage != "reading":
-            assert told
+        stages.append(stage)
+        assert told or stage == "1 of 3: reading"
 
     prepare(options(novels), tokenizer, tmp_path / "rows", report=report, note=told.append)
     assert len(told) == 1
     assert "356 of the first 356 documents are one paragraph each" in told[0]
     assert "--document-separator file" in told[0]
+    assert list(dict.fromkeys(stages)) == [
+        "1 of 3: reading",
+        "2 of 3: tokenizing",
+        "3 of 3: packing",
+    ]
     assert open_prepared(tmp_path / "rows").card["counts"]["documents_of_one_paragraph"] == 356
 
 

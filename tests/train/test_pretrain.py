@@ -363,6 +363,7 @@ def test_run_directory_says_where_it_comes_from(whole_run):
     assert re.fullmatch(r"[0-9a-f]{64}", about["data_fingerprint"])
     assert "batch_size: 8" in (whole_run / "config.yaml").read_text()
     assert list((whole_run / "tensorboard").glob("events*"))
+    assert (whole_run / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(

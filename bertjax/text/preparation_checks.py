@@ -1,0 +1,65 @@
+"""Whether what was read is enough for the splits, and what to change if it is not."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from bertjax.errors import UserError
+from bertjax.text.pairs import room_for_tokens
+from bertjax.text.preparation_options import PreparationOptions
+from bertjax.text.splits import TOLERANCE
+from bertjax.wording import counted
+
+
+def check_splits(
+    options: PreparationOptions,
+    counts: Mapping[str, int],
+    splits: Mapping[str, Mapping[str, Any]],
+) -> None:
+    """Sees that each split has what pairs and rows need.
+
+    Args:
+        options: of the preparation.
+        counts: of documents: read_documents, too_short, without_sentences, new.
+        splits: documents and text_tokens of each.
+
+    Raises:
+        UserError: there is too little text, with what to change.
+    """
+    if not counts["new"]:
+        raise UserError(
+            f"nothing is left of the {counts['read_documents']:,} documents after"
+            f" cleaning: {counts['too_short']:,} are shorter than minimum_characters="
+            f"{options.cleaning.minimum_characters}, {counts['without_sentences']:,}"
+            " hold no sentence; give other text, or pass --cleaning.minimum_characters 0"
+        )
+    fractions, least = options.rows.fractions, options.least_documents
+    wanted = [split for split in splits if fractions.get(split, 1)]
+    if any(splits[split]["documents"] < least for split in wanted):
+        new, needed = counts["new"], least * len(wanted)
+        why = " (a random next sentence comes from another one)" if least > 1 else ""
+        each = f": {least} in each of {len(wanted)} splits" if len(wanted) > 1 else ""
+        single = f", or pass --pairing none, which needs {len(wanted)}"
+        raise UserError(
+            f"the text has {counted(new, 'document')}, too short to cut, and {needed} are"
+            f" needed{each}{why}. Give more text"
+            + (single if least > 1 and new >= len(wanted) else "")
+        )
+    tokens = splits["train"]["text_tokens"]
+    if tokens < room_for_tokens(options.rows.max_length, options.pairs.pairing == "nsp"):
+        raise UserError(
+            f"the train split has {tokens} tokens, less than one row of max_length="
+            f"{options.rows.max_length}; give more text, or pass a smaller --max-length"
+        )
+
+
+def describe_lost_shares(
+    options: PreparationOptions, splits: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
+    """What is told of a split that has another share of the tokens than was asked for."""
+    return [
+        f"the {split} split has {share:.2%} of the tokens where {asked:.2%} were asked for: each"
+        f" split needs {counted(options.least_documents, 'document')}, and the text is too short"
+        " to cut it finer"
+        for split, asked in options.rows.fractions.items()
+        if abs((share := splits[split]["share_of_tokens"]) - asked) > TOLERANCE * asked
+    ]
