@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bertjax.errors import UserError
 from bertjax.text.pairs import IS_NEXT, IS_OTHER, NO_PAIR, Example, PairConfig, make_examples
-from bertjax.text.spool import SpoolReader, SpoolWriter
+from bertjax.text.spool import SpoolReader, SpoolWriter, cut_units
 
 T = 23
 V = 1 << 20
@@ -55,6 +55,39 @@ def examples_of(
 
 
 DOCUMENTS = st.lists(st.lists(st.integers(1, 40), min_size=1, max_size=9), min_size=2, max_size=6)
+
+
+def test_split_has_ranges_of_sentences_wherever_they_are(tmp_path):
+    writer = SpoolWriter(tmp_path / "documents")
+    writer.append(np.arange(6, dtype=np.int32), np.array([1, 2, 3]), np.array([1, 0, 2]))
+    writer.flush()
+    writer.append(np.arange(6, 10, dtype=np.int32), np.array([4]))
+    writer.append(np.arange(10, 12, dtype=np.int32), np.array([1, 1]))
+    writer.close()
+    assert writer.piece_tokens(0).tolist() == [1, 0, 5]
+    assert writer.piece_tokens(1).tolist() == [4]
+    assert writer.document_tokens.tolist() == [6, 4, 2]
+    assert writer.ranges().tolist() == [[0, 3], [3, 4], [4, 6]]
+    writer.write_split("test", np.array([[1, 3], [4, 5], [5, 6]]))
+    reader = SpoolReader(tmp_path / "documents", "test", np.dtype(np.int32))
+    documents = reader.documents(0, 3)
+    assert [one.token_ids.tolist() for one in documents] == [[1, 2, 3, 4, 5], [10], [11]]
+    assert [one.sentence_ends.tolist() for one in documents] == [[2, 5], [1], [1]]
+    assert reader.sentence_starts(0).tolist() == [1, 3, 6]
+    reader.close()
+
+
+@pytest.mark.parametrize(
+    ("tokens", "units"),
+    [
+        ([], []),
+        ([3], [(0, 1)]),
+        ([5, 5, 5], [(0, 2), (2, 3)]),
+        ([20, 1, 9, 1], [(0, 1), (1, 3), (3, 4)]),
+    ],
+)
+def test_units_end_with_the_document_that_fills_them(tokens, units):
+    assert cut_units(np.array(tokens, np.int64), 10) == units
 
 
 def test_spool_gives_back_what_was_written(spool):

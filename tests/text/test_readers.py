@@ -259,6 +259,8 @@ def test_missing_file_is_told_with_its_neighbour(tmp_path, name, message):
         ),
         ({"encoding": "base64"}, "encoding='base64' is not an encoding of text$"),
         ({"sentence_per_line": True, "unwrap_lines": True}, "exclude each other"),
+        ({"document_separator": "line", "unwrap_lines": True}, "a document of every line"),
+        ({"text_column": "body"}, r"text_column=body has no effect on this input \(txt\)"),
     ],
 )
 def test_wrong_option_is_a_user_error(tmp_path, options, message):
@@ -272,6 +274,26 @@ def test_wrong_option_is_a_user_error(tmp_path, options, message):
 def test_unknown_corpus_or_dataset_is_a_user_error(name):
     with pytest.raises(UserError, match=f"^{name.split('+')[0]}"):
         list_sources(ReaderConfig(input=[name]))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("a.jsonl", {"document_separator": "file"}),
+        ("a.jsonl", {"unwrap_lines": True}),
+        ("corpus:python", {"encoding": "latin-1"}),
+        ("dataset:one/two", {"errors": "replace"}),
+    ],
+)
+def test_option_without_effect_on_any_input_is_refused(tmp_path, name, options):
+    write(tmp_path / "a.jsonl", '{"text": "x"}')
+    write(tmp_path / "b.txt", "x")
+    source = name if ":" in name else str(tmp_path / name)
+    [option] = options
+    with pytest.raises(UserError, match=f"{option}=.* has no effect on this input"):
+        list_sources(ReaderConfig([source], **options))
+    # It has one on another input beside.
+    assert list_sources(ReaderConfig([source, str(tmp_path / "b.txt")], **options))
 
 
 def test_sentence_per_line_is_for_txt_only(tmp_path):

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bertjax.config_parser import parse
 from bertjax.errors import UserError
 from bertjax.text import preparation
 from bertjax.text.cleaning import CleaningConfig
@@ -29,6 +30,8 @@ from bertjax.text.rows import SPLITS, open_prepared
 from bertjax.text.tokenizer import load_tokenizer
 from bertjax.text.tokenizer_training import VocabularyConfig, train_tokenizer
 from bertjax.text.workers import start_workers
+from train.prepare import PrepareConfig
+from train.tokenizer import TokenizerConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -399,6 +402,15 @@ def test_both_programs_make_rows_from_the_command_line(corpus, tmp_path):
     assert again.returncode == 2
     assert "exists; pass --overwrite" in errors
     assert "Traceback" not in errors
+
+
+def test_option_without_effect_is_refused(corpus, tokenizer):
+    paths = ["--input", str(corpus), "--output", "never"]
+    with pytest.raises(UserError, match="boilerplate_documents"):
+        parse(TokenizerConfig, "", [*paths, "--cleaning.boilerplate_documents", "3"])
+    given = [*paths, "--tokenizer", str(tokenizer), "--sentence-per-line", "true"]
+    with pytest.raises(UserError, match="language=es has no effect with sentence_per_line"):
+        parse(PrepareConfig, "", [*given, "--language", "es"])
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
