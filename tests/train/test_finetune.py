@@ -226,9 +226,8 @@ def test_watching_scores_every_checkpoint_once(finished, bertjax_command):
 # ------------------------------------------------------------------------------ resume
 
 
-def test_stopped_run_resumed_equals_uninterrupted(tmp_path, pretrained, monkeypatch):
-    whole = make_config(tmp_path, pretrained, run=str(tmp_path / "whole"))
-    assert run(whole) == 0
+def test_stopped_run_resumed_equals_uninterrupted(finished, tmp_path, monkeypatch):
+    whole, _ = finished
     parts = dataclasses.replace(whole, run=str(tmp_path / "parts"))
 
     class StopsSoon(StopRequest):
@@ -278,16 +277,21 @@ def test_model_on_several_devices_knows_that_they_are(tmp_path, pretrained, monk
     assert all(known)
 
 
-def test_other_data_or_score_is_not_continued_with(tmp_path, pretrained):
-    config = make_config(tmp_path, pretrained, budget=BudgetConfig(steps=2))
-    assert run(config) == 0
+def test_other_data_or_score_is_not_continued_with(finished, tmp_path):
+    config = dataclasses.replace(finished[0], run=str(tmp_path / "run"))
+    shutil.copytree(finished[1], config.run)
     other = dataclasses.replace(config, scoring=ScoringConfig(score="loss"))
     with pytest.raises(UserError, match=r"begun with other settings .* \(score: None then, loss"):
         run(other)
     (Path(config.run) / "eval_results.json").unlink()
-    write_classes(tmp_path / "classes.tsv", 90)
-    with pytest.raises(UserError, match=r"begun with other settings .* \(data: "):
-        run(config)
+    data = Path(config.data.train[0])
+    before = data.read_bytes()
+    try:
+        write_classes(data, 90)
+        with pytest.raises(UserError, match=r"begun with other settings .* \(data: "):
+            run(config)
+    finally:
+        data.write_bytes(before)
 
 
 # ------------------------------------------------------------------------------ every task

@@ -174,7 +174,8 @@ def kill_at_random(launch, run, draw, kills, *options, later=0.0):
         later: the share of kills that come after this process has saved a checkpoint.
 
     Returns:
-        The step of the newest checkpoint after each kill that counts (0 without one).
+        The step of the newest checkpoint after each kill that counts (0 without one), and the
+        standard error of the process that came through.
     """
     reached = []
     while len(reached) < kills:
@@ -194,7 +195,7 @@ def kill_at_random(launch, run, draw, kills, *options, later=0.0):
         reached.append(max([0, *find_checkpoints(run)]))
     code, _, errors = finish(launch(run, *options))
     assert code == 0, errors
-    return reached
+    return reached, errors
 
 
 def last_told(run):
@@ -213,9 +214,19 @@ def find_checkpoints(run):
     return [int(path.name) for path in (run / "checkpoints").glob("*") if path.name.isdigit()]
 
 
-def test_killed_run_resumed_equals_uninterrupted(launch, whole_run, tmp_path):
-    kill_at_random(launch, tmp_path / "run", random.Random(3), kills=1)
-    assert_same_run(whole_run, tmp_path / "run")
+def test_run_stopped_and_killed_equals_uninterrupted(launch, whole_run, tmp_path):
+    """SIGTERM saves and exits with a code of its own; what it left is killed, and resumed."""
+    run = tmp_path / "run"
+    process = launch(run)
+    wait_for(process, (run / "run.json").exists)
+    process.send_signal(signal.SIGTERM)
+    code, _, errors = finish(process)
+    assert code == STOPPED_EXIT_CODE, errors
+    stopped = re.search(r"SIGTERM: saved step (\d+) in .*; the same command goes on", errors)
+    assert max(find_checkpoints(run)) == int(stopped[1])
+    _, errors = kill_at_random(launch, run, random.Random(3), kills=1)
+    assert f"continuing {run} from step" in errors
+    assert_same_run(whole_run, run)
 
 
 @pytest.mark.slow
@@ -233,7 +244,8 @@ def test_programs_from_the_disk_give_the_bits_of_those_compiled(
 def test_ten_kills_resumed_equal_uninterrupted(launch, tmp_path):
     steps = 200
     options = ("--budget.steps", steps)
-    reached = kill_at_random(launch, tmp_path / "killed", random.Random(5), 10, *options, later=0.7)
+    killed = tmp_path / "killed"
+    reached, _ = kill_at_random(launch, killed, random.Random(5), 10, *options, later=0.7)
     print(f"newest checkpoint at each kill: {reached}")
     assert sorted(reached) == reached
     assert len(set(reached)) > 3
@@ -265,21 +277,6 @@ def test_loss_curve_is_the_same_on_any_devices_and_accumulation(launch, prepared
     worst = {key: np.abs(curve / reference - 1).max() for key, curve in curves.items()}
     print(f"largest relative difference by (devices, accumulation): {worst}")
     assert max(worst.values()) < 1e-5
-
-
-def test_sigterm_saves_exits_with_its_own_code_and_resumes_the_same(launch, whole_run, tmp_path):
-    process = launch(tmp_path / "run")
-    while not (tmp_path / "run" / "run.json").exists():
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
-    code, _, errors = finish(process)
-    assert code == STOPPED_EXIT_CODE, errors
-    assert re.search(r"SIGTERM: saved step \d+ in .*; the same command goes on", errors)
-    code, _, errors = finish(launch(tmp_path / "run"))
-    assert code == 0, errors
-    assert "continuing" in errors
-    assert_same_run(whole_run, tmp_path / "run")
 
 
 @pytest.mark.slow
