@@ -22,7 +22,6 @@ from bertjax.pretraining import PretrainConfig
 from bertjax.program.ending import STOPPED_EXIT_CODE
 from bertjax.text.rows import write_rows
 from bertjax.text.tokenizer import Tokenizer, build_wordpiece
-from bertjax.training import signals
 from bertjax.training.metrics import read_metrics
 from bertjax.training.sharding import MeshConfig, make_mesh
 from train import pretrain as program
@@ -429,19 +428,6 @@ def test_rows_without_a_split_say_how_to_prepare_them(prepared, tmp_path):
 def test_missing_directories_are_named_before_all_else():
     with pytest.raises(UserError, match=r"^--data and --run are missing"):
         parse(PretrainConfig, "", [])
-
-
-def test_signal_ends_the_program_at_once_while_it_does_not_train(monkeypatch):
-    handlers = []
-
-    def parse_nothing(*arguments):
-        handlers.append(signal.getsignal(signal.SIGTERM))
-        raise UserError("enough")
-
-    monkeypatch.setattr(program, "parse", parse_nothing)
-    with pytest.raises(UserError, match="enough"):
-        program.main()
-    assert handlers == [signals._stop_at_once]
 
 
 def test_steps_that_are_never_finite_stop_the_run(here, prepared, tmp_path):
