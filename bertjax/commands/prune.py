@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertjax.commands.screen import add_json, console, count_on, print_json
+from bertjax.commands.screen import Stages, add_json, console, print_json
 from bertjax.commands.task_model import (
     add_model,
     choose_length,
@@ -130,8 +130,9 @@ def run(options: argparse.Namespace) -> None:
     named, number = _read_wanted(options, whole.config)
     own = options.data or options.input or ["the command line"]
     objective = make_objective(whole, test=False)
+    stages = Stages(1 if named is not None or options.by == "random" else 2)
     if named is None:
-        importance, about_importance = _rank(options, objective, whole.params)
+        importance, about_importance = _rank(options, objective, whole.params, stages)
         removed = choose_heads(importance, number, per_layer=options.shrink)
     else:
         removed, about_importance = named, None
@@ -145,7 +146,7 @@ def run(options: argparse.Namespace) -> None:
         config, params = whole.config, blank_heads(whole.params, removed)
         after = tested.measure(params)
     shape, draws = tested.open_gates.shape, []
-    with count_on("removing random heads", RANDOM_DRAWS) as progress:
+    with stages.count_on("removing random heads", RANDOM_DRAWS) as progress:
         for seed in range(RANDOM_DRAWS):
             order = _random_importance(shape, options.seed + 1 + seed)
             others = choose_heads(order, number, per_layer=options.shrink)
@@ -247,7 +248,7 @@ def _open_task(options: argparse.Namespace) -> tuple["WholeModel", MakeObjective
 
 
 def _rank(
-    options: argparse.Namespace, objective: "Objective", params: Any
+    options: argparse.Namespace, objective: "Objective", params: Any, stages: Stages
 ) -> tuple["np.ndarray[Any, Any]", dict[str, Any]]:
     """The importance of each head, and what the report says of it."""
     from bertjax.analysis.importance import ablation_importance, gradient_importance
@@ -257,13 +258,13 @@ def _rank(
     if by == "random":
         return _random_importance(shape, options.seed), {}
     if by == "importance":
-        with count_on("differentiating", objective.examples) as progress:
+        with stages.count_on("differentiating", objective.examples) as progress:
             found = gradient_importance(
                 objective, params, normalize_layers=options.normalize_layers, progress=progress
             )
         more = {}
     else:
-        with count_on("removing each head", shape[0] * shape[1]) as progress:
+        with stages.count_on("removing each head", shape[0] * shape[1]) as progress:
             found, changes = ablation_importance(objective, params, progress=progress)
         more = {"score_changes": changes.tolist()}
     interval = found.interval(options.seed)

@@ -255,6 +255,42 @@ def test_command_prunes_by_the_masked_lm_loss(bertjax_command, tmp_path):
     assert measured.loss == pytest.approx(report["after"]["loss"], rel=1e-5)
 
 
+def test_named_heads_are_removed_and_no_others(bertjax_command, tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("this is a cat\n\nthey were all of us\n", encoding="utf-8")
+    output = tmp_path / "pruned"
+    code, out, err = bertjax_command(
+        *("prune", "--model", TINY, "--text", text, "--heads", "3-1, 0-2,3-0", "--json"),
+        *("--output", output),
+    )
+    assert code == 0, err
+    assert "text.txt: 1 of 3 lines are empty and are passed over" in err
+    report = json.loads(out)
+    assert report["removed_heads"] == {"0": [2], "3": [0, 1]}
+    assert (report["by"], report["removed"], report["heads"]) == ("name", 3, 20)
+    assert report["chosen_on"] is report["importance"] is None
+    assert report["measured_on"] == [str(text)]
+    before, after = (load_model_directory(path).params for path in (TINY, output))
+    expected = blank_heads(before, np.array([[0, 2], [3, 0], [3, 1]]))
+    jax.tree.map(np.testing.assert_array_equal, after, expected)
+
+
+def test_named_heads_shrink_the_tensors_where_every_layer_loses_as_many(
+    bertjax_command, directories, tmp_path
+):
+    model, data = directories
+    words = ("prune", "--model", model, "--data", data, "--shrink", "--output", tmp_path / "pruned")
+    code, _, err = bertjax_command(*words, "--heads", "0-1,1-2,2-3")
+    assert code == 0, err
+    assert load_model_directory(tmp_path / "pruned").config.num_attention_heads == 3
+    for heads, message in (
+        ("0-1,1-2", "these are 1 of layer 0, 1 of layer 1, 0 of layer 2; name as many of each"),
+        (",".join(f"{k // 4}-{k % 4}" for k in range(12)), "one head of every layer stays"),
+    ):
+        code, _, err = bertjax_command(*words, "--heads", heads)
+        assert (code, message in err) == (2, True), err
+
+
 def test_score_that_is_not_defined_is_null_in_json(bertjax_command, tmp_path):
     model = save(tmp_path, "BertForSequenceClassification", id2label=("score",))
     data = tmp_path / "data.csv"
@@ -303,6 +339,31 @@ def test_command_refuses(bertjax_command, directories, tmp_path):
             "holds files, and no pruning.json",
         ),
         (("--model", model, "--data", data, "--max-examples", "0", *rest), "must be at least 1"),
+        (
+            ("--model", model, "--data", data, "--heads", "3-0", *rest[2:]),
+            "there is no head 3-0; heads are named layer-head, from 0-0 to 2-3",
+        ),
+        (
+            ("--model", model, "--data", data, "--heads", "0-0,0-0", *rest[2:]),
+            "names 0-0 twice; name each head once",
+        ),
+        (
+            ("--model", model, "--data", data, "--heads", "0-0", "--by", "random", *rest[2:]),
+            "--by is for heads that are chosen, and --heads 0-0 names them; leave it out",
+        ),
+        (
+            ("--model", model, "--data", data, "--heads", "0-0", "--test", data, *rest[2:]),
+            "--test is for heads that are chosen",
+        ),
+        (
+            ("--model", model, "--data", data, "--by", "random", "--normalize-layers", *rest),
+            "--normalize-layers is of --by importance",
+        ),
+        (
+            ("--model", TINY, "--text", data, "--label-column", "x", *rest),
+            "--label-column is of labelled files, and none are read; name them with --data",
+        ),
+        (("--model", TINY, "--text", data, "--scheme", "IOB2", *rest), "--scheme is of labelled"),
         (("--model", TINY, "--data", data, *rest), "has no head of a supervised task"),
         (("--model", model, *rest), "give one of --data (labelled files), --input"),
     ):
