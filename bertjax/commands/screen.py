@@ -26,6 +26,9 @@ def console(stderr: bool = False) -> "Console":
     return Console(stderr=stderr, highlight=False, markup=False, soft_wrap=True)
 
 
+_FREE_COLUMNS = 4
+
+
 class Stages:
     """How far a command is that has several stages: `3 of 7: probes`."""
 
@@ -48,7 +51,6 @@ def count_on(what: str, total: int) -> Iterator[Callable[..., None]]:
     Elsewhere that function's second argument, where it has one, is a line on stderr: what was done.
     The bar is gone when the work is over, or has failed, or was interrupted.
     """
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         Progress,
@@ -67,7 +69,7 @@ def count_on(what: str, total: int) -> Iterator[Callable[..., None]]:
         TaskProgressColumn(),
         TimeRemainingColumn(compact=True),
         TimeElapsedColumn(),
-        console=Console(stderr=True, highlight=False, markup=False),
+        console=_bar_console(),
         transient=True,
         disable=not on_terminal,
     ) as bar:
@@ -79,6 +81,21 @@ def count_on(what: str, total: int) -> Iterator[Callable[..., None]]:
                 print(said, file=sys.stderr, flush=True)
 
         yield move_on
+
+
+def _bar_console() -> "Console":
+    """rich's console for a bar."""
+    from rich.console import Console, ConsoleDimensions
+
+    class NarrowerConsole(Console):
+        """Leaves columns free for the ^C that a terminal shows, so that it begins no new line."""
+
+        @property
+        def size(self) -> ConsoleDimensions:
+            width, height = super().size
+            return ConsoleDimensions(max(1, width - _FREE_COLUMNS), height)
+
+    return NarrowerConsole(stderr=True, highlight=False, markup=False)
 
 
 def print_json(value: Any) -> None:
