@@ -108,15 +108,19 @@ def _summary(card: dict[str, Any]) -> dict[str, Any]:
 def _describe(summary: dict[str, Any]) -> str:
     """The summary for people."""
     counts = summary["counts"]
+
+    def noun(number: int) -> str:
+        return "document" if number == 1 else "documents"
+
     lines = [
-        f"read         {counts['documents_read']:>12,} documents,"
+        f"read         {counts['documents_read']:>12,} {noun(counts['documents_read'])},"
         f" {counts['characters_read']:,} characters",
         f"left out     {counts['documents_too_short']:>12,} too short,"
         f" {counts['documents_without_sentences']:,} without sentences,"
         f" {counts['boilerplate_lines_removed']:,} lines of boilerplate",
         f"duplicates   {counts['exact_duplicates_removed']:>12,} exact,"
         f" {counts['near_duplicates_removed']:,} near",
-        f"kept         {counts['documents_kept']:>12,} documents",
+        f"kept         {counts['documents_kept']:>12,} {noun(counts['documents_kept'])}",
     ]
     if summary["documents_cut"]:
         lines.append(

@@ -17,6 +17,7 @@ from bertjax.text.tokenizer_training import (
     describe_normalization,
     train_tokenizer,
 )
+from bertjax.wording import counted
 from train.progress_bars import progress_bars
 
 DESCRIPTION = """Makes a tokenizer of raw text: tokenizer.json, tokenizer_config.json and
@@ -46,7 +47,7 @@ class TokenizerConfig(VocabularyConfig, ReaderConfig):
 def main() -> None:
     """The program."""
     config = parse(TokenizerConfig, DESCRIPTION)
-    counts = {"documents": 0, "characters": 0}
+    counts = {"documents": 0, "characters": 0, "documents_too_short": 0}
     # The output is claimed before the work: a name that is taken is said at once.
     claimed = whole_directory(config.output, config.overwrite, TOKENIZER_FILES, config.input)
     with claimed as partial, progress_bars() as report:
@@ -77,6 +78,7 @@ def _clean_texts(
             done += len(document.text)
             text = clean(document.text, config.cleaning)
             if len(text) < max(1, config.cleaning.minimum_characters):
+                counts["documents_too_short"] += 1
                 continue
             counts["documents"] += 1
             counts["characters"] += len(text)
@@ -92,10 +94,16 @@ def _clean_texts(
 
 
 def _describe(summary: dict, config: TokenizerConfig) -> str:
+    short = summary["documents_too_short"]
+    left_out = (
+        f" Left out: {counted(short, 'document')} shorter than cleaning.minimum_characters="
+        f"{config.cleaning.minimum_characters}."
+    )
     return (
         f"A {summary['kind']} vocabulary of {summary['vocab_size']:,} tokens"
         f" ({describe_normalization(config)}) from"
-        f" {summary['documents']:,} documents, {summary['characters']:,} characters.\n"
+        f" {counted(summary['documents'], 'document')}, {summary['characters']:,} characters."
+        f"{left_out if short else ''}\n"
         f"It lies in {summary['output']}\n"
     )
 

@@ -90,10 +90,12 @@ def train_tokenizer(texts: Iterable[str], config: VocabularyConfig) -> Tokenizer
     library = _TRAINERS[config.kind](words, template, config)
     supported = library.get_vocab_size()
     if config.vocab_size is not None and supported < config.vocab_size:
+        without = " or leave it out" if config.kind in ("word", "character") else ""
         raise UserError(
             f"vocab_size={config.vocab_size} is more than the text supports: its"
             f" {len(words):,} distinct words give {supported} tokens that occur at least"
-            f" {config.minimum_frequency} times; pass --vocab-size {supported}, or give more text"
+            f" {config.minimum_frequency} times; pass --vocab-size {supported}{without}, or give"
+            " more text"
         )
     return Tokenizer(library)
 
