@@ -18,6 +18,7 @@ import optax
 from bertjax.compiled_programs import keep_compiled_programs
 from bertjax.config_parser import parse, to_yaml
 from bertjax.errors import UserError
+from bertjax.interop.checkpoint_files import fingerprint_weights
 from bertjax.interop.huggingface import save_model_directory
 from bertjax.model import bert
 from bertjax.model.heads import fold_batch_norm
@@ -153,7 +154,7 @@ def finetune(config: FinetuneConfig, data: TaskData) -> int:
         log_every=config.log_every,
         most_skipped=config.most_skipped,
     )
-    identity = _identity(config, bert_config.to_dict(), data)
+    identity = _identity(config, bert_config.to_dict(), data, tokenizer.fingerprint)
     run = Path(config.run)
     if config.dry_run:
         check_run(run, config.checkpoint, identity, config.resume)
@@ -317,7 +318,7 @@ def finetune(config: FinetuneConfig, data: TaskData) -> int:
 
 
 def _identity(
-    config: FinetuneConfig, bert_config: dict[str, Any], data: TaskData
+    config: FinetuneConfig, bert_config: dict[str, Any], data: TaskData, tokenizer: str
 ) -> dict[str, Any]:
     """What must be the same for a checkpoint to be continued."""
     optimizer = dataclasses.asdict(config.optimizer)
@@ -326,7 +327,12 @@ def _identity(
         "task": config.task,
         "data": data.fingerprint(),
         "model": bert_config,
-        "init": config.model.init,
+        "init": fingerprint_weights(config.model.init),
+        "tokenizer": tokenizer,
+        "paths": {
+            "data": ", ".join(config.data.absolute_paths("train")),
+            "init": str(Path(config.model.init).absolute()),
+        },
         "seed": config.seed,
         "batch_size": config.batch_size,
         "max_length": config.max_length,
@@ -346,7 +352,9 @@ def _origin(config: FinetuneConfig, data: TaskData) -> dict[str, Any]:
         "program": "train.finetune",
         "task": config.task,
         "seed": config.seed,
-        "data": {name: getattr(config.data, name) for name in ("train", "validation", "test")},
+        "data": {
+            name: config.data.absolute_paths(name) for name in ("train", "validation", "test")
+        },
         "data_fingerprint": data.fingerprint(),
     }
 

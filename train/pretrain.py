@@ -18,6 +18,7 @@ from bertjax.compiled_programs import keep_compiled_programs
 from bertjax.config import BertConfig
 from bertjax.config_parser import parse, to_yaml
 from bertjax.errors import UserError
+from bertjax.interop.checkpoint_files import fingerprint_weights
 from bertjax.interop.huggingface import load_model_directory, save_model_directory
 from bertjax.objectives.masking import Vocabulary
 from bertjax.pretraining import PretrainConfig, make_step
@@ -260,7 +261,11 @@ def _identity(
     return {
         "data": prepared.fingerprint,
         "model": bert_config.to_dict(),
-        "init": config.model.init,
+        "init": fingerprint_weights(config.model.init) if config.model.init else None,
+        "paths": {
+            "data": str(Path(config.data).absolute()),
+            "init": str(Path(config.model.init).absolute()) if config.model.init else None,
+        },
         "start": config.model.start,
         "seed": config.seed,
         "batch_size": config.batch_size,

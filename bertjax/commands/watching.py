@@ -87,7 +87,7 @@ def _score_task(identity: Mapping[str, Any], options: argparse.Namespace) -> Sco
     config = BertConfig.from_dict(identity["model"])
     architecture = architecture_of(identity["task"])
     task = task_of_model(config, architecture)
-    tokenizer, told = load_model_tokenizer(identity["init"], config)
+    tokenizer, told = load_model_tokenizer(identity.get("paths", identity)["init"], config)
     examples, notes = read_task_examples(identity["task"], options.data, read_data_config(options))
     check_known_labels(task, examples)
     for note in [*told, *notes]:

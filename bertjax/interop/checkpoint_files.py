@@ -1,6 +1,7 @@
 """The files that hold a checkpoint's tensors: of safetensors or of Flax, one or several."""
 
 import contextlib
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,6 +49,19 @@ def find_tensors(path: Path) -> dict[str, Tensor]:
         else "the directory is not a whole model: fetch or save it again"
     )
     raise UserError(f"{path}: no {WEIGHTS_NAME}; {way_out}")
+
+
+def fingerprint_weights(path: Path | str) -> str:
+    """sha256 over the files with the tensors of a model directory, wherever that is.
+
+    Raises:
+        UserError: as `find_tensors`.
+    """
+    whole = hashlib.sha256()
+    for file in sorted({tensor.file for tensor in find_tensors(Path(path)).values()}):
+        with file.open("rb") as stream:
+            whole.update(hashlib.file_digest(stream, "sha256").digest())
+    return whole.hexdigest()
 
 
 def read_arrays(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:

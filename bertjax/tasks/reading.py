@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -70,6 +71,13 @@ class DataConfig(ColumnsConfig):
     scheme: Scheme | None = None
 
     option_prefix: ClassVar[str] = "--data."
+
+    def absolute_paths(self, split: str) -> list[str]:
+        """The files of a split, found from any folder; names of data sets as they are."""
+        return [
+            name if name.startswith("dataset:") else str(Path(name).expanduser().absolute())
+            for name in getattr(self, split)
+        ]
 
     def __post_init__(self) -> None:
         for name in ("validation_share", "test_share"):

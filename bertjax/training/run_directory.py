@@ -35,7 +35,8 @@ def open_run(
     Args:
         run: the directory.
         config: which checkpoints are kept.
-        identity: what must be as it was when the run was begun.
+        identity: what must be as it was when the run was begun. Its `paths` (name -> where what the
+            name stands for was read from) need not be: they are shown where contents differ.
         resume: whether a run that has checkpoints may be continued.
 
     Raises:
@@ -104,12 +105,17 @@ def _check_identity(
         raise UserError(
             f"--run {run}: has checkpoints and --resume is false; name a new directory or remove it"
         )
-    then = dict(_flatten({name: notes["identity"].get(name) for name in identity}))
-    now = dict(_flatten(identity))
+    compared = [name for name in identity if name != "paths"]
+    then = dict(_flatten({name: notes["identity"].get(name) for name in compared}))
+    now = dict(_flatten({name: identity[name] for name in compared}))
     changed = [name for name in {**now, **then} if now.get(name) != then.get(name)]
     if changed:
+        paths = [one.get("paths", {}) for one in (notes["identity"], identity)]
         details = "; ".join(
-            f"{name}: {then.get(name)} then, {now.get(name)} now" for name in changed[:_MOST_NAMED]
+            f"{name}: {paths[0].get(name)} then, {paths[1][name]} now, and what is there differs"
+            if paths[1].get(name)
+            else f"{name}: {then.get(name)} then, {now.get(name)} now"
+            for name in changed[:_MOST_NAMED]
         )
         more = len(changed) - _MOST_NAMED
         raise UserError(

@@ -288,10 +288,37 @@ def test_other_data_or_score_is_not_continued_with(finished, tmp_path):
     before = data.read_bytes()
     try:
         write_classes(data, 90)
-        with pytest.raises(UserError, match=r"begun with other settings .* \(data: "):
+        same = rf"\(data: {data} then, {data} now, and what is there differs\)"
+        with pytest.raises(UserError, match=rf"begun with other settings .* {same}"):
             run(config)
     finally:
         data.write_bytes(before)
+
+
+def test_same_data_and_model_are_continued_with_wherever_they_are(
+    tmp_path, pretrained, monkeypatch
+):
+    config = make_config(tmp_path, pretrained, budget=BudgetConfig(steps=2))
+    assert run(config) == 0
+    about = json.loads((Path(config.run) / "run.json").read_text())
+    assert about["data"]["train"] == [str(tmp_path / "classes.tsv")]
+    (tmp_path / "data").mkdir()
+    shutil.move(tmp_path / "classes.tsv", tmp_path / "data" / "moved.tsv")
+    shutil.copytree(pretrained, tmp_path / "data" / "model")
+    monkeypatch.chdir(tmp_path / "data")
+    moved = dataclasses.replace(
+        config,
+        data=DataConfig(train=["moved.tsv"]),
+        model=FinetunedModelConfig(init="model"),
+    )
+    assert run(moved) == 0
+    # Another model of the same shape is another one, although its path is the same.
+    config = BertConfig.load(tmp_path / "data" / "model")
+    module = BertForMaskedLM(config)
+    params = jax.jit(module.init)(jax.random.key(9), jnp.zeros((1, 1), jnp.int32))["params"]
+    save_model_directory("model", config, params, "model", "BertForMaskedLM")
+    with pytest.raises(UserError, match=rf"\(init: {pretrained} then, {tmp_path}/data/model now, "):
+        run(moved)
 
 
 # ------------------------------------------------------------------------------ every task

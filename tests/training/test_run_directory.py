@@ -58,6 +58,20 @@ def test_run_of_something_else_is_not_continued(begun, change, said):
     assert (begun / "checkpoints" / "3").is_dir()
 
 
+def test_paths_are_shown_and_not_compared(tmp_path):
+    run = tmp_path / "run"
+    identity = {"data": "abc", "paths": {"data": "/a", "init": None}}
+    checkpoints = open_run(run, CheckpointConfig(), identity, resume=True)
+    step = jnp.asarray(3, jnp.int32)
+    state = TrainState({"bias": jnp.ones(5)}, {}, (), step, step, step, empty_window(()))
+    checkpoints.save(state, {"identity": identity})
+    checkpoints.close()
+    moved = {"data": "abc", "paths": {"data": "/b", "init": None}}
+    assert open_run(run, CheckpointConfig(), moved, resume=True).steps() == [3]
+    with pytest.raises(UserError, match=r"\(data: /a then, /b now, and what is there differs\)"):
+        open_run(run, CheckpointConfig(), moved | {"data": "xyz"}, resume=True)
+
+
 def test_check_says_what_opening_would_say_and_writes_nothing(begun, tmp_path):
     half_written = begun / "checkpoints" / "4.orbax-checkpoint-tmp"
     half_written.mkdir()
