@@ -27,6 +27,7 @@ from bertjax.placement import count_sharers
 from bertjax.program.ending import STOPPED_EXIT_CODE
 from bertjax.program.entry import program
 from bertjax.strict_json import to_json
+from bertjax.tasks import data_format
 from bertjax.tasks.batches import TaskBatches
 from bertjax.tasks.inference import Inference
 from bertjax.tasks.reading import TaskData, read_task_data
@@ -223,6 +224,7 @@ def finetune(config: FinetuneConfig, data: TaskData) -> int:
         def save(state: TrainState) -> None:
             saved = fold_batch_norm(bert_config, jax.device_get(state.params), state.statistics)
             save_model_directory(run / "model", *saved, config.model.init, task.architecture)
+            data_format.remember(run / "model", data.config)
 
         def validate(state: TrainState) -> bool:
             nonlocal best, unimproved
@@ -356,6 +358,7 @@ def _origin(config: FinetuneConfig, data: TaskData) -> dict[str, Any]:
             name: config.data.absolute_paths(name) for name in ("train", "validation", "test")
         },
         "data_fingerprint": data.fingerprint(),
+        "data_format": data_format.to_fields(data.config),
     }
 
 

@@ -9,7 +9,7 @@ from bertjax.commands.screen import count_on
 from bertjax.commands.task_model import add_model, load_task_model, read_data_config
 from bertjax.commands.texts import Texts
 from bertjax.errors import UserError
-from bertjax.program.outputs import check_output, write_whole
+from bertjax.program.outputs import check_output
 from bertjax.strict_json import to_json
 
 SUMMARY = "what a fine-tuned model says of texts: labels, numbers, tags, answers, choices"
@@ -40,18 +40,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         metavar="PATH",
         default="-",
-        help="a .jsonl file with an object a line; a folder for the formats of the field"
-        " (predictions.*); - for an object a line on standard output (default: -)",
+        help="a .jsonl file with an object a line, or a table: .csv, .tsv or .parquet; a folder for"
+        " the formats of the field (predictions.*); - for an object a line on standard output."
+        " Every row has all columns of its input, too (default: -)",
     )
 
 
 def run(options: argparse.Namespace) -> None:
     """Predicts and writes."""
     output = Path(options.output)
-    if options.output != "-" and output.suffix and output.suffix != ".jsonl":
+    from bertjax.tasks.prediction_tables import SUFFIXES, join_rows, write_rows
+
+    if options.output != "-" and output.suffix and output.suffix not in SUFFIXES:
         raise UserError(
-            f"--output {output}: what kind of file is this? Name a .jsonl file, or a folder for the"
-            " formats of the field"
+            f"--output {output}: what kind of file is this? Name one that ends in"
+            f" {', '.join(SUFFIXES)}, or a folder for the formats of the field"
         )
     if options.output != "-":
         check_output(options.output, folder=not output.suffix)
@@ -86,15 +89,16 @@ def run(options: argparse.Namespace) -> None:
             model.max_length,
             progress,
         )
-    for note in predicted.notes:
-        print(note, file=sys.stderr)
+    rows, notes = join_rows(examples, predicted.predictions)
     if options.output == "-":
-        for prediction in predicted.predictions:
-            print(to_json(prediction))
-    elif output.suffix == ".jsonl":
-        write_whole(output, "".join(to_json(one) + "\n" for one in predicted.predictions))
+        for row in rows:
+            print(to_json(row))
+    elif output.suffix:
+        notes += write_rows(output, rows)
     else:
         write_predictions(output, model.task, examples, predicted.predictions)
+    for note in [*predicted.notes, *notes]:
+        print(note, file=sys.stderr)
 
 
 def _are_lines(files: Sequence[str], task: str) -> bool:

@@ -126,6 +126,7 @@ def run(options: argparse.Namespace) -> None:
     from bertjax.analysis.importance import gates_without
     from bertjax.analysis.pruning import blank_heads, choose_heads, drop_heads, heads_by_layer
     from bertjax.interop.huggingface import save_model_directory
+    from bertjax.tasks import data_format
 
     named, number = _read_wanted(options, whole.config)
     own = options.data or options.input or ["the command line"]
@@ -170,6 +171,8 @@ def run(options: argparse.Namespace) -> None:
         "importance": about_importance,
     }
     save_model_directory(output, config, params, options.model, whole.architecture)
+    if remembered := data_format.recall(options.model):
+        data_format.write_fields(output, remembered)
     write_json(output / REPORT_NAME, result)
     if options.json:
         print_json(result)

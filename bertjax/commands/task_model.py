@@ -1,12 +1,15 @@
 """What commands on labelled files share: a fine-tuned model, made ready, and how files are read."""
 
 import argparse
+import dataclasses
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from bertjax.commands.texts import add_encoding
 from bertjax.errors import UserError
 from bertjax.tasks.tagging_schemes import Scheme
+from bertjax.text.records import FileFormat
 
 if TYPE_CHECKING:
     from bertjax.tasks.inference import Inference
@@ -18,7 +21,8 @@ if TYPE_CHECKING:
 # The fields of `DataConfig` that say how files are read, each an option of its name.
 DATA_FIELDS = (
     "text_column", "pair_column", "label_column", "label_columns", "label_separator", "columns",
-    "quoting", "spelling", "token_column", "tag_column", "scheme", "labels", "encoding", "errors",
+    "quoting", "extra_columns", "format", "spelling", "token_column", "tag_column", "scheme",
+    "labels", "encoding", "errors",
 )  # fmt: skip
 # Those that texts without labels have no use for.
 OF_LABELS = (
@@ -55,78 +59,125 @@ def add_model(parser: argparse.ArgumentParser, required: bool = True) -> None:
 
 
 def add_data_options(parser: argparse.ArgumentParser, names: str = "--labels") -> None:
-    """Adds how labelled files are read (`DATA_FIELDS`).
+    """Adds how labelled files are read (`DATA_FIELDS`); without them as the model was fitted.
 
     Args:
         parser: of the command.
-        names: what the option for the names of the tags is called.
+        names: what the option for the names of the classes or tags is called.
     """
-    parser.add_argument(
-        "--text-column", metavar="NAME", help="the text, or the first of a pair (default: by name)"
+    known = _known_columns()
+    group = parser.add_argument_group(
+        "how files are read",
+        "What is left out is as in the fine-tuning of the model (bertjax_data.json in its"
+        " directory), '' undoes what that says; else it is as told here.",
     )
-    parser.add_argument(
-        "--pair-column", metavar="NAME", help="the second text of a pair (default: by name)"
+    group.add_argument(
+        "--text-column",
+        metavar="NAME",
+        help=f"the text, or the first of a pair (recognised: {known['texts']}; of pairs"
+        f" {known['pairs']})",
     )
-    parser.add_argument("--label-column", metavar="NAME", help="the label (default: by name)")
-    parser.add_argument(
+    group.add_argument(
+        "--pair-column", metavar="NAME", help="the second text of a pair (recognised with it)"
+    )
+    group.add_argument(
+        "--label-column", metavar="NAME", help=f"the label (recognised: {known['labels']})"
+    )
+    group.add_argument(
         "--label-columns",
         metavar="NAME",
         nargs="+",
-        default=[],
-        help="columns of 0 and 1, each of which is one of several labels (default: none)",
+        help="columns of 0 and 1, each of which is one of several labels (none)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--label-separator",
         metavar="TEXT",
-        help="what parts several labels in one cell (default: none)",
+        help="what separates several labels in one cell (none)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--columns",
         metavar="NAME",
-        nargs="+",
-        default=[],
-        help="the names of a table's columns where its first line is no header (default: none)",
+        nargs="*",
+        help="the names of a table's columns where its first line is no header (none)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--quoting",
         choices=["none", "double"],
-        help="what a quotation mark is in a table (default: none in .tsv, double in .csv)",
+        help="what a quotation mark is in a table (none in .tsv, double in .csv)",
     )
-    parser.add_argument(
+    group.add_argument(
+        "--extra-columns",
+        choices=["refuse", "ignore"],
+        help="what to do with cells behind the last column that has a name (refuse)",
+    )
+    group.add_argument(
+        "--format",
+        choices=get_args(FileFormat),
+        help="what the files are, whatever their names end in (as their names say)",
+    )
+    group.add_argument(
         "--spelling",
         choices=["keep", "merge"],
-        default="keep",
         help="what becomes of classes that differ in spelling only, such as TRUE and True: merge"
-        " makes them one, by the name in --labels (default: %(default)s)",
+        " makes them one, by the name that the model has (keep)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--token-column",
         metavar="COLUMN",
-        help="of tagged sentences: a number from 1, or the name of a field (default: recognised)",
+        help="of tagged sentences: a number from 1, or the name of a field (recognised)",
     )
-    parser.add_argument(
-        "--tag-column", metavar="COLUMN", help="the tags, in the same way (default: recognised)"
+    group.add_argument(
+        "--tag-column", metavar="COLUMN", help="the tags, in the same way (recognised)"
     )
-    parser.add_argument(
-        "--scheme", choices=get_args(Scheme), help="how tags mark entities (default: recognised)"
+    group.add_argument(
+        "--scheme", choices=get_args(Scheme), help="how tags mark entities (recognised)"
     )
-    parser.add_argument(
+    group.add_argument(
         names,
         dest="labels",
         metavar="NAME",
         nargs="+",
-        default=[],
         help="the names of the classes, or of the tags in their order where the tags of records"
-        " are numbers (default: none)",
+        " are numbers (none)",
     )
-    add_encoding(parser)
+    add_encoding(group)
 
 
-def read_data_config(options: argparse.Namespace) -> "DataConfig":
-    """How the files are read, of the options that `add_model` adds."""
-    from bertjax.tasks.reading import CommandDataConfig
+def _known_columns() -> dict[str, str]:
+    from bertjax.tasks.labelled import KNOWN_COLUMNS
 
-    return CommandDataConfig(**{name: getattr(options, name) for name in DATA_FIELDS})
+    return KNOWN_COLUMNS
+
+
+def read_data_config(
+    options: argparse.Namespace, remembered: Mapping[str, Any] | None = None
+) -> "DataConfig":
+    """How the files are read: by the options of `add_data_options`, and as the model was fitted.
+
+    What holds of the latter is told on stderr.
+
+    Args:
+        options: of the command, with `--model` where there is one.
+        remembered: how the model was fitted; left out, as its directory says.
+    """
+    from bertjax.tasks import data_format
+
+    where = getattr(options, "model", None) or "the run's model"
+    if remembered is None:
+        remembered = data_format.recall(options.model)
+    given = {name: getattr(options, name) for name in DATA_FIELDS}
+    config = data_format.join(remembered, given)
+    if config.spelling == "merge" and not config.labels and options.model:
+        config = dataclasses.replace(config, labels=_labels_of(options.model))
+    for note in data_format.describe(remembered, config, where):
+        print(note, file=sys.stderr)
+    return config
+
+
+def _labels_of(model: str) -> list[str]:
+    from bertjax.config import BertConfig
+
+    return list(BertConfig.load(model).id2label)
 
 
 def refuse_label_options(options: argparse.Namespace, names: str, way_out: str) -> None:

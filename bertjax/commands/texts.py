@@ -162,10 +162,14 @@ class Texts:
             UserError: texts and files together, - beside others, a file that is not there, or an
                 option that nothing of what is read has a use for.
         """
+        from bertjax.tasks.data_format import recall
         from bertjax.text import streams
         from bertjax.text.records import RecordConfig
         from bertjax.text.sources import find_sources
 
+        # How the tables of a fine-tuned model are read, where nothing else is said.
+        model = getattr(options, "model", None)
+        held = recall(model) if isinstance(model, str) else {}
         if texts and files:
             raise UserError("give texts as arguments, or files with --input, not both")
         for given in (texts, files):
@@ -177,12 +181,19 @@ class Texts:
         self._config = RecordConfig(
             encoding=options.encoding,
             errors=options.errors,
-            columns=getattr(options, "columns", []),
-            quoting=getattr(options, "quoting", None),
+            **{
+                name: value
+                for name in ("columns", "quoting", "extra_columns", "format")
+                if (value := getattr(options, name, None) or held.get(name))
+            },
         )
-        self._columns = {options.text_column or "text": "--text-column"}
-        if pairs and options.pair_column is not None:
-            self._columns[options.pair_column] = "--pair-column"
+        text_column = options.text_column or held.get("text_column") or "text"
+        pair_column = getattr(options, "pair_column", None)
+        if pair_column is None and options.text_column is None:
+            pair_column = held.get("pair_column")
+        self._columns = {text_column: "--text-column"}
+        if pairs and pair_column:
+            self._columns[pair_column] = "--pair-column"
         self._pairs, self._keep_empty = pairs, keep_empty
         self._arguments: list[str] = []
         self._sources: list[Source] = []
@@ -192,7 +203,7 @@ class Texts:
         elif texts:
             self._arguments = list(texts)
         else:
-            self._sources = find_sources(files, options.encoding)
+            self._sources = find_sources(files, options.encoding, kind=self._config.format)
         self.files = () if self._sources and self._sources[0].name == STDIN else tuple(files)
         if not other_tables:
             self._check_use(options)
@@ -253,7 +264,7 @@ class Texts:
     def _check_use(self, options: argparse.Namespace) -> None:
         """Refuses what would be said in vain."""
         kinds = {source.kind for source in self._sources}
-        of_tables = ("text_column", "pair_column", "columns", "quoting")
+        of_tables = ("text_column", "pair_column", "columns", "quoting", "extra_columns")
         given = [name for name in of_tables if getattr(options, name, None)]
         if given and kinds <= {"txt", "corpus"}:
             raise UserError(

@@ -1,6 +1,7 @@
 """`bertjax evaluate --watch`: scores every new checkpoint of a run as it appears."""
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -71,11 +72,11 @@ def watch(options: argparse.Namespace) -> None:
 def make_scorer(identity: Mapping[str, Any], run: Path, options: argparse.Namespace) -> Scorer:
     """What scores the models of a run: of fine-tuning on labelled files, of pretraining on rows."""
     if "task" in identity:
-        return _score_task(identity, options)
+        return _score_task(identity, run, options)
     return _score_pretraining(identity, options)
 
 
-def _score_task(identity: Mapping[str, Any], options: argparse.Namespace) -> Scorer:
+def _score_task(identity: Mapping[str, Any], run: Path, options: argparse.Namespace) -> Scorer:
     from bertjax.commands.task_model import choose_length, read_data_config
     from bertjax.config import BertConfig
     from bertjax.interop.huggingface import load_model_tokenizer
@@ -88,7 +89,9 @@ def _score_task(identity: Mapping[str, Any], options: argparse.Namespace) -> Sco
     architecture = architecture_of(identity["task"])
     task = task_of_model(config, architecture)
     tokenizer, told = load_model_tokenizer(identity.get("paths", identity)["init"], config)
-    examples, notes = read_task_examples(identity["task"], options.data, read_data_config(options))
+    remembered = json.loads((run / "run.json").read_text(encoding="utf-8")).get("data_format", {})
+    data_config = read_data_config(options, remembered)
+    examples, notes = read_task_examples(identity["task"], options.data, data_config)
     check_known_labels(task, examples)
     for note in [*told, *notes]:
         print(note, file=sys.stderr)

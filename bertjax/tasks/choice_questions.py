@@ -30,12 +30,14 @@ class ChoiceQuestion(NamedTuple):
     context: what the model reads first.
     choices: what it reads second, one at a time: each with the question that it answers.
     label: which one is right, from 0; None in a file that is read without labels.
+    record: all that the file has of it, where it is read without labels.
     """
 
     place: str
     context: str
     choices: tuple[str, ...]
     label: int | None
+    record: Mapping[str, Any] | None = None
 
 
 def read_choice_questions(
@@ -67,7 +69,9 @@ def read_choice_questions(
     streams.check_encoding(config.encoding)
     questions = [
         _question(record, labelled)
-        for source in find_sources(names, config.encoding)
+        for source in find_sources(
+            names, config.encoding, kind=config.format, option=config.option("format")
+        )
         for record in read_records(source, config)
     ]
     if not questions:
@@ -91,7 +95,7 @@ def _question(record: Record, labelled: bool) -> ChoiceQuestion:
     label = None
     if labelled:
         label = _label(place, values, _present(place, values, LABELS), len(choices))
-    return ChoiceQuestion(place, context, joined, label)
+    return ChoiceQuestion(place, context, joined, label, None if labelled else values)
 
 
 def _present(place: str, values: Mapping[str, Any], known: tuple[str, ...]) -> str:

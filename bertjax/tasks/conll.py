@@ -10,7 +10,7 @@ import dataclasses
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from bertjax.errors import UserError
@@ -25,7 +25,14 @@ from bertjax.tasks.tagging_schemes import (
     recognise_scheme,
 )
 from bertjax.text import streams
-from bertjax.text.records import RecordConfig, read_records, shown
+from bertjax.text.records import (
+    FileFormat,
+    RecordConfig,
+    SpelledOptions,
+    check_names,
+    read_records,
+    shown,
+)
 from bertjax.text.sources import Source, find_sources
 from bertjax.wording import nearest
 
@@ -40,7 +47,7 @@ _CONLLU_COLUMNS = 10
 
 
 @dataclasses.dataclass(frozen=True)
-class TaggedConfig:
+class TaggedConfig(SpelledOptions):
     """How files of tagged sentences are read.
 
     Attributes:
@@ -56,6 +63,8 @@ class TaggedConfig:
             ...).
         errors: What to do with bytes that are not of that encoding: strict stops and names the
             place, replace puts a replacement character, ignore leaves them out.
+        format: What the files are, whatever their names end in: conll, or what holds records;
+            null: as their names say.
     """
 
     token_column: int | str | None = None
@@ -64,6 +73,7 @@ class TaggedConfig:
     labels: list[str] = dataclasses.field(default_factory=list)
     encoding: str = "utf-8"
     errors: Literal["strict", "replace", "ignore"] = "strict"
+    format: FileFormat | None = None
 
 
 class TaggedSentence(NamedTuple):
@@ -75,6 +85,8 @@ class TaggedSentence(NamedTuple):
     text: as the file gives it where the tokens are in it one after the other; else the tokens with
         a blank between them.
     offsets: the characters of each token in `text`.
+    record: all that a file of records, or the comments above the sentence, have of it, where it is
+        read without tags, for what is written of it.
     """
 
     place: str
@@ -82,6 +94,7 @@ class TaggedSentence(NamedTuple):
     tags: tuple[str, ...] | None
     text: str
     offsets: tuple[tuple[int, int], ...]
+    record: Mapping[str, Any] | None = None
 
 
 class TaggedFiles(NamedTuple):
@@ -110,10 +123,10 @@ class _Row(NamedTuple):
 
 
 class _Block(NamedTuple):
-    """The rows between two blank lines, and the text in the comments above them."""
+    """The rows between two blank lines, and what the comments above them name."""
 
     rows: list[_Row]
-    text: str | None
+    named: dict[str, str]
 
 
 def read_sentences(
@@ -136,7 +149,8 @@ def read_sentences(
     sentences: list[TaggedSentence] = []
     readings: dict[str, TagReading] = {}
     notes = []
-    for source in find_sources(names, config.encoding, otherwise="txt"):
+    kind = "txt" if config.format in ("conll", "csv", "tsv") else config.format
+    for source in find_sources(names, config.encoding, otherwise="txt", kind=kind):
         in_columns = source.kind in ("txt", "csv", "tsv")
         read = _read_columns if in_columns else _read_records
         found = list(read(source, config, labelled))
@@ -234,8 +248,10 @@ def _read_columns(source: Source, config: TaggedConfig, labelled: bool) -> Itera
             places[0],
             [row.cells[token - 1] for row in rows],
             [row.cells[tag - 1] for row in rows] if labelled else None,
-            block.text,
+            block.named.get("text"),
         )
+        if not labelled and block.named:
+            sentence = sentence._replace(record={**block.named, "text": sentence.text})
         yield _Placed(sentence, places)
 
 
@@ -244,14 +260,14 @@ def _blocks(source: Source, config: TaggedConfig) -> list[_Block]:
     lines = [line.strip(" \t") for line in streams.lines(source, config)]
     tabs = Counter("\t" in line for line in lines if line and not line.startswith("# "))
     by_tab = tabs[True] > tabs[False]
-    blocks = [_Block([], None)]
+    blocks = [_Block([], {})]
     for number, line in enumerate(lines, 1):
         if not line or line.startswith("-DOCSTART-"):
             if blocks[-1].rows:
-                blocks.append(_Block([], None))
+                blocks.append(_Block([], {}))
         elif not blocks[-1].rows and (comment := _comment(line, by_tab)):
-            if comment["key"] == "text":
-                blocks[-1] = _Block([], comment["value"])
+            if comment["key"]:
+                blocks[-1].named[comment["key"]] = comment["value"] or ""
         else:
             cells = line.split("\t") if by_tab and "\t" in line else re.split("[ \t]+", line)
             # Two tabs are one with a stray one beside it: no cell is empty.
@@ -287,39 +303,45 @@ def _column(file: str, name: str, chosen: int | str | None, width: int, otherwis
 
 
 def _read_records(source: Source, config: TaggedConfig, labelled: bool) -> Iterator[_Placed]:
-    record_config = RecordConfig(encoding=config.encoding, errors=config.errors)
+    record_config = RecordConfig(
+        encoding=config.encoding, errors=config.errors, format=config.format
+    )
     first_record = next(read_records(source, record_config), None)
     if first_record is None:
         return
     present = list(first_record.values)
-    token = _field(source.name, "token_column", config.token_column, present, TOKENS)
-    fields = {token: "token_column"}
+    options = {name: config.option(name) for name in ("token_column", "tag_column")}
+    token = _field(source.name, config.token_column, present, TOKENS, options["token_column"])
+    fields = {token: options["token_column"]}
     tag = None
     if labelled:
-        tag = _field(source.name, "tag_column", config.tag_column, present, TAGS)
-        fields[tag] = "tag_column"
+        tag = _field(source.name, config.tag_column, present, TAGS, options["tag_column"])
+        fields[tag] = options["tag_column"]
     if "text" in present:
-        fields.setdefault("text", "token_column")
-    for place, values in read_records(source, record_config, fields):
+        fields.setdefault("text", options["token_column"])
+    for place, values in read_records(source, record_config, fields if labelled else None):
+        if not labelled:
+            check_names(place, list(values), fields)
         tokens = _tokens(place, token, values[token])
-        tags = None if tag is None else _tags(place, tag, values[tag], tokens, config.labels)
+        tags = None if tag is None else _tags(place, tag, values[tag], tokens, config)
         text = values.get("text")
         sentence = _sentence(place, tokens, tags, text if isinstance(text, str) else None)
+        sentence = sentence._replace(record=None if labelled else values)
         yield _Placed(sentence, [place] * len(tokens))
 
 
 def _field(
-    file: str, name: str, chosen: int | str | None, present: list[str], known: tuple[str, ...]
+    file: str, chosen: int | str | None, present: list[str], known: tuple[str, ...], option: str
 ) -> str:
     if chosen is not None:
         return str(chosen)
     found = [field for field in known if field in present]
     if len(found) != 1:
-        kind = name.partition("_")[0]
+        kind = "token" if known is TOKENS else "tag"
         several = f"{' or '.join(found)} may be it" if found else f"none is called {known[0]}"
         raise UserError(
             f"{file}: which field holds the {kind}s? There are: "
-            f"{', '.join(map(repr, present[:20]))}; {several}; choose with {name}"
+            f"{', '.join(map(repr, present[:20]))}; {several}; choose with {option}"
         )
     return found[0]
 
@@ -337,24 +359,26 @@ def _tokens(place: str, field: str, value: Any) -> list[str]:
 
 
 def _tags(
-    place: str, field: str, value: Any, tokens: Sequence[str], labels: Sequence[str]
+    place: str, field: str, value: Any, tokens: Sequence[str], config: TaggedConfig
 ) -> list[str]:
     if not isinstance(value, list) or len(value) != len(tokens):
         many = f"{len(value)} tags" if isinstance(value, list) else f"{shown(value)}"
         raise UserError(
             f"{place}: {many} ({field!r}) for {len(tokens)} tokens; every token has one tag"
         )
-    return [_tag(place, field, tag, labels) for tag in value]
+    return [_tag(place, field, tag, config) for tag in value]
 
 
-def _tag(place: str, field: str, tag: Any, labels: Sequence[str]) -> str:
+def _tag(place: str, field: str, tag: Any, config: TaggedConfig) -> str:
+    labels = config.labels
     if isinstance(tag, str) and tag.strip():
         return tag.strip()
     if not isinstance(tag, int) or isinstance(tag, bool):
         raise UserError(f"{place}: {field!r} holds {shown(tag)}; a tag is a text or a number")
     if not labels:
         raise UserError(
-            f"{place}: the tags ({field!r}) are numbers; give their names with labels, in order"
+            f"{place}: the tags ({field!r}) are numbers; give their names with"
+            f" {config.option('labels')}, in order"
         )
     if not 0 <= tag < len(labels):
         raise UserError(

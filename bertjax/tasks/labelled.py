@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 from bertjax.errors import UserError
 from bertjax.tasks.label_counts import MISSING
 from bertjax.text import streams
-from bertjax.text.records import RecordConfig, read_records, shown
+from bertjax.text.records import RecordConfig, check_names, read_records, shown
 from bertjax.text.sources import Source, find_sources
 from bertjax.wording import nearest
 
@@ -41,12 +41,11 @@ class ColumnsConfig(RecordConfig):
     """Which columns (or fields of JSON) hold what.
 
     Attributes:
-        text_column: The text, or the first of a pair; null: recognised by its name (text, sentence,
-            sentence1, premise, question, ...), with the second of the pair.
+        text_column: The text, or the first of a pair; null: recognised by its name ({texts}; of
+            pairs {pairs}).
         pair_column: The second text of a pair; with a text_column of its own choice and no
             pair_column a text stands alone.
-        label_column: The label; null: recognised by its name (label, gold_label, score, class,
-            ...).
+        label_column: The label; null: recognised by its name ({labels}).
         label_separator: What parts several labels in one cell, for instance `,`.
         label_columns: Columns that hold 0 or 1, each of which is one label that an example may
             have.
@@ -67,6 +66,15 @@ class ColumnsConfig(RecordConfig):
     labels: list[str] = dataclasses.field(default_factory=list)
 
 
+# What is recognised stands in the help as it stands above.
+KNOWN_COLUMNS = {
+    "texts": ", ".join(TEXTS),
+    "pairs": ", ".join("/".join(pair) for pair in PAIRS),
+    "labels": ", ".join(LABELS),
+}
+ColumnsConfig.__doc__ = ColumnsConfig.__doc__.format(**KNOWN_COLUMNS)
+
+
 class TextExample(NamedTuple):
     """One example.
 
@@ -74,12 +82,14 @@ class TextExample(NamedTuple):
     first, second: The text, or the two of a pair; second is None where there is no pair.
     label: The class; for regression a finite float; for several labels an example their names in
         the order in which they stand there; None in a file that is read without labels.
+    record: All that the file has of it, where it is read without labels, for what is written of it.
     """
 
     place: str
     first: str
     second: str | None
     label: Label
+    record: Mapping[str, Any] | None = None
 
 
 class Splits(NamedTuple):
@@ -116,9 +126,11 @@ def read_examples(
     if config.label_columns and kind != "set":
         raise UserError(
             f"label_columns={config.label_columns} give an example any number of labels; "
-            f"name the one column that holds the {kind} with label_column"
+            f"name the one column that holds the {kind} with {config.option('label_column')}"
         )
-    sources = find_sources(names, config.encoding)
+    sources = find_sources(
+        names, config.encoding, kind=config.format, option=config.option("format")
+    )
     examples = [example for source in sources for example in _read(source, config, kind, labelled)]
     if not examples:
         raise UserError(f"{', '.join(names)}: no examples, only the names of columns")
@@ -132,23 +144,27 @@ def _read(
     if first_record is None:
         return
     fields = _recognise(source.name, list(first_record.values), config, labelled)
-    options = {fields.first: "text_column"}
+    wanted = {fields.first: "text_column"}
     if fields.second is not None:
-        options[fields.second] = "pair_column"
+        wanted[fields.second] = "pair_column"
     if fields.label is not None:
-        options[fields.label] = "label_column"
+        wanted[fields.label] = "label_column"
     elif labelled:
-        options |= dict.fromkeys(config.label_columns, "label_columns")
-    records = read_records(source, config, options)
+        wanted |= dict.fromkeys(config.label_columns, "label_columns")
+    options = {field: config.option(option) for field, option in wanted.items()}
+    records = read_records(source, config, options if labelled else None)
     for number, (place, values) in enumerate(records, 1):
         if labelled and fields.label is not None and kind != "set":
             rest = (values[fields.label] for _, values in records)
             _check_there(place, fields.label, values[fields.label], config, kind, number, rest)
+        if not labelled:
+            check_names(place, list(values), options)
         yield TextExample(
             place,
-            _text(place, values, fields.first, "text_column"),
-            None if fields.second is None else _text(place, values, fields.second, "pair_column"),
+            _text(place, values, fields.first, options),
+            None if fields.second is None else _text(place, values, fields.second, options),
             _label(place, values, fields.label, config, kind) if labelled else None,
+            None if labelled else values,
         )
 
 
@@ -159,50 +175,76 @@ def _recognise(name: str, present: list[str], config: ColumnsConfig, labelled: b
     if first is None and second is not None:
         raise UserError(
             f"{name}: pair_column={second!r} is the second text of a pair; "
-            "name the first with text_column"
+            f"name the first with {config.option('text_column')}"
         )
+    unclear = []
     if first is None:
         pairs = [pair for pair in PAIRS if by_name.keys() >= {*pair}]
         paired = {field for pair in pairs for field in pair}
         single = [(text, None) for text in TEXTS if text in by_name and text not in paired]
-        first, second = _only(name, present, [*pairs, *single], "text")
-        first, second = by_name[first], by_name.get(second)
+        found = [*pairs, *single]
+        if len(found) == 1:
+            first, second = by_name[found[0][0]], by_name.get(found[0][1])
+        else:
+            unclear.append(_Unclear("text", found, ("text_column", "pair_column")))
     label = config.label_column
     if not labelled or config.label_columns:
         label = None
     elif label is None:
         found = [(field,) for field in LABELS if field in by_name]
-        label = by_name[_only(name, present, found, "label")[0]]
+        if len(found) == 1:
+            label = by_name[found[0][0]]
+        else:
+            unclear.append(_Unclear("label", found, ("label_column",)))
+    if unclear:
+        raise UserError(_describe_unclear(name, present, unclear, config))
     return _Fields(first, second, label)
 
 
-def _only(
-    name: str,
-    present: list[str],
-    found: list[tuple[str | None, ...]],
-    what: Literal["text", "label"],
-) -> tuple[str | None, ...]:
-    if len(found) == 1:
-        return found[0]
-    options = "text_column (and pair_column)" if what == "text" else "label_column"
-    several = " or ".join(" and ".join(filter(None, fields)) for fields in found)
-    known = f"{several} may be it" if found else "none of them is called as usual"
+class _Unclear(NamedTuple):
+    """What could not be recognised: what it is, the fields that may be it, the options."""
+
+    what: str
+    found: list[tuple[str | None, ...]]
+    options: tuple[str, ...]
+
+
+def _describe_unclear(
+    name: str, present: list[str], unclear: list[_Unclear], config: ColumnsConfig
+) -> str:
+    """One message for all that could not be recognised."""
+    asked = " and which the ".join(one.what for one in unclear)
+    known = []
+    for one in unclear:
+        several = " or ".join(" and ".join(filter(None, fields)) for fields in one.found)
+        known.append(
+            f"{several} may be the {one.what}"
+            if one.found
+            else f"none of them has a usual name of a {one.what}"
+        )
+    options = " and ".join(
+        config.option(one.options[0])
+        + "".join(f" (and {config.option(more)})" for more in one.options[1:])
+        for one in unclear
+    )
     columns = ", ".join(repr(f"{field:.40}") for field in present[:20])
-    raise UserError(
-        f"{name}: which column holds the {what}? There are: {columns}; {known}; choose with "
-        f"{options}"
-        + ("" if found else "; a file without a header line takes its names from columns")
+    header = ""
+    if not any(one.found for one in unclear):
+        header = f"; a file without a header line takes its names from {config.option('columns')}"
+    return (
+        f"{name}: which column holds the {asked}? There are: {columns}; {', '.join(known)}; choose"
+        f" with {options}{header}"
     )
 
 
-def _text(place: str, values: Mapping[str, Any], field: str, option: str) -> str:
+def _text(place: str, values: Mapping[str, Any], field: str, options: Mapping[str, str]) -> str:
     text = values[field]
     if text is None:
         return ""
     if not isinstance(text, str):
         raise UserError(
             f"{place}: the field {field!r} holds {shown(text)}, not text; name another with "
-            f"{option}"
+            f"{options[field]}"
         )
     return text
 
@@ -216,7 +258,9 @@ def _label(
     value = values[field]
     if kind == "set":
         return _set(place, field, value, config)
-    return _number(place, field, value) if kind == "number" else _class(place, field, value)
+    if kind == "number":
+        return _number(place, field, value, config.option("label_column"))
+    return _class(place, field, value)
 
 
 def _is_missing(value: Any, config: ColumnsConfig) -> bool:
@@ -277,7 +321,7 @@ def _class(place: str, field: str, value: Any) -> str:
     )
 
 
-def _number(place: str, field: str, value: Any) -> float:
+def _number(place: str, field: str, value: Any, option: str) -> float:
     try:
         number = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
@@ -285,7 +329,7 @@ def _number(place: str, field: str, value: Any) -> float:
     if not math.isfinite(number):
         raise UserError(
             f"{place}: the label ({field!r}) is {shown(value)}, not a finite number; "
-            "name another column with label_column"
+            f"name another column with {option}"
         )
     return number
 
@@ -300,8 +344,8 @@ def _set(place: str, field: str, value: Any, config: ColumnsConfig) -> tuple[str
         elif value.strip():
             raise UserError(
                 f"{place}: the labels ({field!r}) are the text {shown(value)}; say what parts them "
-                "with label_separator, or give a list, or name columns of 0 and 1 with "
-                "label_columns"
+                f"with {config.option('label_separator')}, or give a list, or name columns of 0 and"
+                f" 1 with {config.option('label_columns')}"
             )
         else:
             value = []

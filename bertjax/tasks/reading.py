@@ -20,9 +20,8 @@ from bertjax.tasks.question_answering import QuestionAnswering
 from bertjax.tasks.regression import Regression
 from bertjax.tasks.scores import scoring_library
 from bertjax.tasks.tagging import Tagging
-from bertjax.tasks.tagging_schemes import Scheme
 from bertjax.tasks.task import Task
-from bertjax.text.records import QUOTING_WAY_OUT, RecordConfig, is_quoted
+from bertjax.text.records import RecordConfig, is_quoted, quoting_way_out
 
 _TSV_LINE = re.compile(r"\.tsv(\.gz)?:\d+$", re.IGNORECASE)
 
@@ -45,7 +44,7 @@ TaskName = Literal[
 
 
 @dataclasses.dataclass(frozen=True)
-class DataConfig(ColumnsConfig):
+class DataConfig(ColumnsConfig, TaggedConfig):
     """Labelled files, and which of their columns hold what.
 
     Attributes:
@@ -54,11 +53,6 @@ class DataConfig(ColumnsConfig):
         test: those for the scores at the end; none = a share of train
         validation_share: of train, by the hash of its texts, where there are no validation files
         test_share: of train, where there are no test files
-        token_column: of tagged sentences: where the tokens are, in columns a number from 1, in
-            records the name of a field; none = recognised
-        tag_column: where the tags are; none = recognised
-        scheme: how tags mark entities; none = recognised; "none" = they mark none, like parts of
-            speech
     """
 
     train: list[str] = dataclasses.field(default_factory=list)
@@ -66,10 +60,6 @@ class DataConfig(ColumnsConfig):
     test: list[str] = dataclasses.field(default_factory=list)
     validation_share: float = 0.1
     test_share: float = 0.1
-    token_column: int | str | None = None
-    tag_column: int | str | None = None
-    scheme: Scheme | None = None
-
     option_prefix: ClassVar[str] = "--data."
 
     def absolute_paths(self, split: str) -> list[str]:
@@ -230,8 +220,7 @@ def _read(
 ) -> _Read:
     _check_read(name, config)
     if name == "tokens":
-        fields = {field: getattr(config, field) for field in _names(TaggedConfig)}
-        found = conll.read_sentences(files, TaggedConfig(**fields), with_labels)
+        found = conll.read_sentences(files, config, with_labels)
         weak = {reading.scheme for reading in found.readings.values() if reading.is_weak}
         if config.scheme is None and len(weak) == 1:
             config = dataclasses.replace(config, scheme=weak.pop())
@@ -312,7 +301,7 @@ def _tell_quoted(examples: Sequence[TextExample], config: DataConfig) -> list[st
     return [
         f"{quoted[0]}: here, and in {len(quoted):,} of {len(examples):,} examples together, a text"
         " or label is in quotation marks, which are characters like any in .tsv and were kept;"
-        f" {QUOTING_WAY_OUT} (none: they belong to the texts)"
+        f" {quoting_way_out(config)} (none: they belong to the texts)"
     ]
 
 
@@ -322,7 +311,9 @@ def _check_read(name: TaskName, config: DataConfig) -> None:
     for field in sorted(_names(DataConfig) - _SPLITS - _READ[name]):
         given = getattr(config, field)
         if given != getattr(default, field):
-            raise UserError(f"{field}={given!r} is not read with task={name}; leave it out")
+            raise UserError(
+                f"{config.option(field)} {given!r}: is not read with task={name}; leave it out"
+            )
 
 
 def architecture_of(name: TaskName) -> str:

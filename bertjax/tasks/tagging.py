@@ -11,6 +11,7 @@ from bertjax.objectives import losses
 from bertjax.objectives.losses import Total
 from bertjax.tasks import conll, scores
 from bertjax.tasks.conll import TaggedSentence
+from bertjax.tasks.prediction_tables import join_rows
 from bertjax.tasks.resampling import Resampler, entity_resampler, tag_resampler
 from bertjax.tasks.tagging_schemes import spans_of
 from bertjax.tasks.task import (
@@ -223,15 +224,11 @@ class Tagging:
         gold = [example._replace(tags=self._gold(example)) for example in examples]
         text = conll.to_conll(gold, said)
         (directory / "predictions.conll").write_text(text, encoding="utf-8")
-        records = (
-            {
-                "text": example.text,
-                "tokens": list(example.tokens),
-                "gold": None if example.tags is None else list(self._gold(example)),
-                **prediction,
-            }
+        beside = [
+            {"gold": None if example.tags is None else list(self._gold(example)), **prediction}
             for example, prediction in zip(examples, predictions, strict=True)
-        )
+        ]
+        records, _ = join_rows(examples, beside)
         write_records(directory / "predictions.jsonl", records)
 
 

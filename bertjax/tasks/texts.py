@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from bertjax.tasks.labelled import TextExample
+from bertjax.tasks.prediction_tables import join_rows
 from bertjax.tasks.task import (
     Encoded,
     Prediction,
@@ -62,13 +63,11 @@ def write_text_predictions(
     directory: Path, examples: Sequence[TextExample], predictions: Sequence[Prediction]
 ) -> None:
     """`predictions.jsonl` with texts and labels beside the predictions, and `predictions.tsv`."""
-    records = []
-    for example, prediction in zip(examples, predictions, strict=True):
-        texts = {"text": example.first}
-        if example.second is not None:
-            texts = {"sentence1": example.first, "sentence2": example.second}
-        records.append({**texts, "gold": example.label, **prediction})
-    write_records(directory / "predictions.jsonl", records)
+    beside = [
+        {"gold": example.label, **prediction}
+        for example, prediction in zip(examples, predictions, strict=True)
+    ]
+    write_records(directory / "predictions.jsonl", join_rows(examples, beside)[0])
     with (directory / "predictions.tsv").open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, delimiter="\t", lineterminator="\n")
         table.writerow(["index", "prediction"])

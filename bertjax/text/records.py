@@ -19,10 +19,8 @@ from bertjax.text import streams
 from bertjax.text.sources import Source
 from bertjax.wording import nearest
 
-# What to do where quotation marks bound the cells of a .tsv file.
-QUOTING_WAY_OUT = (
-    "where they are the bounds of cells, set quoting to double (--data.quoting double)"
-)
+# What files of labelled examples can be; conll of sentences with tags alone.
+FileFormat = Literal["csv", "tsv", "json", "jsonl", "parquet", "conll"]
 
 # Bytes. Without a buffer pyarrow reads a whole column of a row group at once.
 _PARQUET_BUFFER = 1 << 20
@@ -37,8 +35,19 @@ _HALF = re.compile("[\ud800-\udfff]")
 _JSON_BETWEEN = re.compile(r"[\s,]*")
 
 
+class SpelledOptions:
+    """A config that messages name the options of as its program spells them."""
+
+    # What stands before a field's name in the program that was asked.
+    option_prefix: ClassVar[str] = "--"
+
+    def option(self, name: str) -> str:
+        """A field as the option that it is."""
+        return self.option_prefix + name.replace("_", "-")
+
+
 @dataclasses.dataclass(frozen=True)
-class RecordConfig:
+class RecordConfig(SpelledOptions):
     """How files of records are read.
 
     Attributes:
@@ -51,19 +60,17 @@ class RecordConfig:
         quoting: What a quotation mark is in .csv and .tsv: none, a character like any; double, the
             bound of a cell that may hold delimiters and line ends (RFC 4180); null, none in .tsv
             and double in .csv.
+        extra_columns: What to do with cells of a row behind the last column that has a name:
+            refuse, or ignore.
+        format: What the files are, whatever their names end in; null: as their names say.
     """
 
     encoding: str = "utf-8"
     errors: Literal["strict", "replace", "ignore"] = "strict"
     columns: list[str] = dataclasses.field(default_factory=list)
     quoting: Literal["none", "double"] | None = None
-
-    # What stands before a field's name in the program that was asked.
-    option_prefix: ClassVar[str] = "--"
-
-    def option(self, name: str) -> str:
-        """A field as the option that it is, for messages."""
-        return self.option_prefix + name.replace("_", "-")
+    extra_columns: Literal["refuse", "ignore"] = "refuse"
+    format: FileFormat | None = None
 
 
 class Record(NamedTuple):
@@ -105,6 +112,11 @@ def read_records(
             f"without a header line; {source.kind} names its fields itself"
         )
     return _READERS[source.kind](source, config, fields)
+
+
+def quoting_way_out(config: RecordConfig) -> str:
+    """What to do where quotation marks bound the cells of a .tsv file."""
+    return f"where they are the bounds of cells, give {config.option('quoting')} double"
 
 
 def shown(value: Any) -> str:
@@ -240,20 +252,28 @@ def _record(place: str, value: Any, fields: Mapping[str, str] | None) -> Record:
     if not isinstance(value, dict):
         wanted = "".join(f" with the field {name!r}" for name in list(fields or ())[:1])
         raise UserError(f"{place}: a record is an object{wanted}, this is {shown(value)}")
-    _check_names(place, list(value), fields, "field")
+    check_names(place, list(value), fields, "field")
     return Record(place, value)
 
 
-def _check_names(
+def check_names(
     place: str, present: list[str], fields: Mapping[str, str] | None, what: str = "column"
 ) -> None:
-    for wanted, option in (fields or {}).items():
-        if wanted not in present:
-            names = ", ".join(map(repr, present[:20])) or "none"
-            raise UserError(
-                f"{place}: no {what} {wanted!r}{nearest(wanted, present)}; "
-                f"there are: {names} (choose with {option})"
-            )
+    """Raises a UserError that names every one of some fields that is not there.
+
+    Args:
+        place: of the record.
+        present: the names of its fields.
+        fields: those that must be there, each with the option that chooses it.
+        what: what messages call them.
+    """
+    missing = {name: option for name, option in (fields or {}).items() if name not in present}
+    if not missing:
+        return
+    names = ", ".join(map(repr, present[:20])) or "none"
+    wanted = " and ".join(f"no {what} {name!r}{nearest(name, present)}" for name in missing)
+    options = " and ".join(dict.fromkeys(missing.values()))
+    raise UserError(f"{place}: {wanted}; there are: {names} (choose with {options})")
 
 
 def _read_table(
@@ -274,6 +294,7 @@ def _read_table(
     if names:
         _check_header(source.name, names, fields)
     start = 1
+    counts = {"rows": 0, "wider": 0}
     try:
         for row in rows:
             place, start = f"{source.name}:{start}", rows.line_num + 1
@@ -281,14 +302,26 @@ def _read_table(
                 continue
             if not names:
                 names = [name.strip() for name in row]
-                _check_delimiter(place, names, source)
+                _check_delimiter(place, names, source, config)
                 _check_quoting(place, names, config, quoting)
                 _check_header(place, names, fields)
-            elif len(row) != len(names):
-                _check_delimiter(place, row, source)
+            elif [cell.strip() for cell in row] == config.columns:
+                continue  # the first line names the columns, after all
+            elif len(row) < len(names) or (
+                len(row) > len(names) and config.extra_columns == "refuse"
+            ):
+                _check_delimiter(place, row, source, config)
                 raise UserError(_wrong_columns(place, len(row), names, source, config, quoting))
             else:
-                yield Record(place, dict(zip(names, row, strict=True)))
+                counts["rows"] += 1
+                counts["wider"] += any(cell.strip() for cell in row[len(names) :])
+                yield Record(place, dict(zip(names, row, strict=False)))
+        if counts["wider"] and counts["wider"] == counts["rows"] > 1:
+            raise UserError(
+                f"{source.name}: every row has more cells than there are names of columns, as where"
+                " the first column, of numbers or names of the rows, has none; name all columns, so"
+                f" that each cell goes to its own ({config.option('columns')}, without the header)"
+            )
     except csv.Error as error:
         raise UserError(
             f"{source.name}:{start}: not {source.kind.upper()} ({error}); "
@@ -296,12 +329,13 @@ def _read_table(
         ) from None
 
 
-def _check_delimiter(place: str, cells: list[str], source: Source) -> None:
+def _check_delimiter(place: str, cells: list[str], source: Source, config: RecordConfig) -> None:
     """Refuses the first row of a table that something else parts than its name says."""
     ways = {";": "semicolons", "\t": "tabs"} if source.kind == "csv" else {",": "commas"}
     for delimiter, name in ways.items():
         if len(cells) == 1 and delimiter in cells[0]:
-            way_out = "call the file .tsv" if name == "tabs" else "call the file .csv"
+            kind = "tsv" if name == "tabs" else "csv"
+            way_out = f"call the file .{kind}, or say what it is: {config.option('format')} {kind}"
             if name == "semicolons":
                 way_out = "write commas or, without quotation marks, tabs (.tsv) in their place"
             raise UserError(
@@ -317,7 +351,7 @@ def _check_quoting(place: str, names: list[str], config: RecordConfig, quoting: 
     if marked and quoting == "none" and config.quoting is None:
         raise UserError(
             f"{place}: the name {marked[0]} is in quotation marks, which are characters like any in"
-            f" .tsv; {QUOTING_WAY_OUT} (none: they belong to the texts)"
+            f" .tsv; {quoting_way_out(config)} (none: they belong to the texts)"
         )
 
 
@@ -330,7 +364,7 @@ def _check_header(place: str, names: list[str], fields: Mapping[str, str] | None
     twice = [name for name in names if name and names.count(name) > 1]
     if twice:
         raise UserError(f"{place}: two columns have the name {twice[0]!r}; rename one of them")
-    _check_names(place, names, fields)
+    check_names(place, names, fields)
 
 
 def _wrong_columns(
@@ -341,11 +375,13 @@ def _wrong_columns(
         "put a text that holds the delimiter in quotation marks"
         if quoting == "double"
         else "a tab or a line end inside a text cannot stand in .tsv: take it out, write the file"
-        " as .csv, or, where quotation marks bound such texts, set quoting to double"
-        " (--data.quoting double)"
+        f" as .csv, or, where quotation marks bound such texts, give {config.option('quoting')}"
+        " double"
         if source.kind == "tsv"
         else "a comma inside a text asks for quotation marks around it"
     )
+    if count > len(names):
+        way_out += f"; {config.option('extra_columns')} ignore passes over what is too much"
     return f"{place}: {count} columns where {expected} {len(names)}; {way_out}"
 
 
@@ -358,7 +394,7 @@ def _read_parquet(
     with streams.open_seekable(source) as stream:
         try:
             table = pq.ParquetFile(stream, buffer_size=_PARQUET_BUFFER)
-            _check_names(source.name, table.schema_arrow.names, fields)
+            check_names(source.name, table.schema_arrow.names, fields)
             columns = None if fields is None else list(fields)
             number = itertools.count(1)
             # Small batches: a column of long documents must not come into memory whole.

@@ -73,7 +73,11 @@ class Source:
 
 
 def find_sources(
-    names: Sequence[str], encoding: str, otherwise: Kind | None = None
+    names: Sequence[str],
+    encoding: str,
+    otherwise: Kind | None = None,
+    kind: Kind | None = None,
+    option: str = "",
 ) -> list[Source]:
     """The sources that `names` stand for, each once, in order.
 
@@ -81,6 +85,8 @@ def find_sources(
         names: Files, folders, globs, data sets, corpora.
         encoding: Of the text files.
         otherwise: The kind of a file whose suffix tells none; None: it is an error.
+        kind: What every file is, whatever its suffix.
+        option: That gives the kind, for messages.
 
     Raises:
         UserError: see `readers.list_sources`.
@@ -94,9 +100,9 @@ def find_sources(
             source = _corpus(name)
             found.setdefault(source.packages, source)
         else:
-            for path in _files(name):
+            for path in _files(name, kind is not None):
                 if (real := path.resolve()) not in found:
-                    found[real] = _file(path, encoding, otherwise)
+                    found[real] = _file(path, encoding, otherwise, kind, option)
     return list(found.values())
 
 
@@ -124,11 +130,11 @@ def _corpus(name: str) -> Source:
     return Source(name, "corpus", packages=names)
 
 
-def _files(name: str) -> Iterator[Path]:
+def _files(name: str, of_any_kind: bool) -> Iterator[Path]:
     """The files that one name stands for, sorted: itself, those of a folder, those of a glob."""
     path = Path(name).expanduser()
     if path.is_dir():
-        files = [file for file in _walk(path) if _kind(file)]
+        files = [file for file in _walk(path) if of_any_kind or _kind(file)]
         if not files:
             raise UserError(f"{name}: no file in this folder ends in {_suffixes()}")
         yield from files
@@ -139,7 +145,7 @@ def _files(name: str) -> Iterator[Path]:
         files = [
             file for match in matches for file in (_walk(match) if match.is_dir() else [match])
         ]
-        files = [file for file in files if file in matches or _kind(file)]
+        files = [file for file in files if file in matches or of_any_kind or _kind(file)]
         if not files:
             raise UserError(f"{name}: no file matches this pattern")
         yield from files
@@ -175,12 +181,14 @@ def _suffixes() -> str:
     return " ".join(f".{kind}" for kind in FILE_KINDS) + " (or one of these and .gz)"
 
 
-def _file(path: Path, encoding: str, otherwise: Kind | None) -> Source:
-    kind = _kind(path) or otherwise
+def _file(
+    path: Path, encoding: str, otherwise: Kind | None, kind: Kind | None, option: str
+) -> Source:
+    kind = kind or _kind(path) or otherwise
     if kind is None:
+        way_out = f"say what it is with {option}" if option else "plain text is .txt"
         raise UserError(
-            f"{path}: what kind of file is this? Its name must end in {_suffixes()}; "
-            "plain text is .txt"
+            f"{path}: what kind of file is this? Its name must end in {_suffixes()}; {way_out}"
         )
     if not path.is_file():
         raise UserError(f"{path}: not a regular file")

@@ -131,9 +131,10 @@ def _bad_byte(
         f"byte 0x{error.object[error.start]:02x}" if error.start < len(error.object) else "cut off"
     )
     other = "utf-8" if codecs.lookup(config.encoding).name != "utf-8" else "latin-1"
+    prefix = getattr(config, "option_prefix", "--")
     return UserError(
         f"{source.name}:{line}: not {config.encoding.upper()} ({byte} at column {column}); "
-        f"pass --encoding {other} or --errors replace"
+        f"pass {prefix}encoding {other} or {prefix}errors replace"
     )
 
 

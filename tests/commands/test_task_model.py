@@ -6,7 +6,10 @@ import dataclasses
 import pytest
 
 from bertjax.commands.task_model import DATA_FIELDS, add_model, choose_length, read_data_config
+from bertjax.config import BertConfig
 from bertjax.errors import UserError
+from bertjax.strict_json import to_json
+from bertjax.tasks.data_format import remember
 from bertjax.tasks.reading import DataConfig
 
 SPLITS = ("train", "validation", "test", "validation_share", "test_share")
@@ -22,11 +25,27 @@ def test_every_way_to_read_is_an_option():
     fields = {field.name for field in dataclasses.fields(DataConfig)} - {*SPLITS}
     assert fields == {*DATA_FIELDS}
     assert vars(read_data_config(parse())) == vars(DataConfig())
+    values = {"quoting": "double", "errors": "replace", "scheme": "IOB1", "format": "csv"}
+    values |= {"extra_columns": "ignore", "spelling": "keep"}
     for field in fields:
-        values = {"quoting": "double", "errors": "replace", "scheme": "IOB1", "spelling": "merge"}
         value = values.get(field, "a")
         given = getattr(read_data_config(parse(f"--{field.replace('_', '-')}", value)), field)
         assert given in (value, [value])
+
+
+def test_files_are_read_as_the_model_was_fitted_unless_said(tmp_path, capsys):
+    remember(tmp_path, DataConfig(text_column="body", label_column="x", spelling="merge"))
+    (tmp_path / "config.json").write_text(
+        to_json(BertConfig(id2label=("no", "yes")).to_dict()), encoding="utf-8"
+    )
+    options = parse("--label-column", "y")
+    options.model = str(tmp_path)
+    config = read_data_config(options)
+    assert (config.text_column, config.label_column) == ("body", "y")
+    assert config.labels == ["no", "yes"]
+    assert f"as {tmp_path} was fitted (bertjax_data.json): text_column=body, spelling=merge" in (
+        capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(("words", "length"), [((), 40), (("--max-length", "9"), 9)])

@@ -37,7 +37,7 @@ OTHER = {"premise": "It rained.", "choices": ["It was wet.", "It was dry."], "la
 
 def test_swag_begins_the_ending_with_its_second_sentence(read):
     (question,) = read(SWAG)
-    assert question[1:] == (
+    assert question[1:4] == (
         "She opens the door.",
         ("She leaves.", "She sings.", "She is a cat."),
         1,
@@ -49,21 +49,21 @@ def test_swag_is_read_as_the_csv_that_it_comes_in(tmp_path):
         ",sent1,sent2,gold-source,ending0,ending1,label\n7,He sits.,He,gold,stands.,sings.,1\n"
     )
     (question,) = read_choice_questions([str(tmp_path / "f.csv")], RecordConfig())
-    assert question == (f"{tmp_path}/f.csv:2", "He sits.", ("He stands.", "He sings."), 1)
+    assert question[:4] == (f"{tmp_path}/f.csv:2", "He sits.", ("He stands.", "He sings."), 1)
 
 
 def test_race_has_the_option_behind_its_question_or_in_its_blank(read):
     blank = {**RACE, "question": "_ is the_tall.", "options": ["C:\\1", "b"], "answer": "b"}
     plain, filled = read(RACE, blank)
-    assert plain[1:] == ("Tom is tall.", tuple(f"Who is tall? {x}" for x in RACE["options"]), 3)
+    assert plain[1:4] == ("Tom is tall.", tuple(f"Who is tall? {x}" for x in RACE["options"]), 3)
     assert filled.choices == ("C:\\1 is the_tall.", "b is the_tall.")
     assert filled.label == 1
 
 
 def test_other_forms_have_a_context_and_choices_with_or_without_a_question(read):
-    assert read(OTHER)[0][1:] == ("It rained.", ("It was wet.", "It was dry."), 0)
+    assert read(OTHER)[0][1:4] == ("It rained.", ("It was wet.", "It was dry."), 0)
     record = {"passage": "p", "question": "q?", "endings": ["a", "b"], "answer": 1}
-    assert read(record)[0][1:] == ("p", ("q? a", "q? b"), 1)
+    assert read(record)[0][1:4] == ("p", ("q? a", "q? b"), 1)
 
 
 def test_questions_are_read_without_labels(read):

@@ -119,7 +119,7 @@ def test_token_with_a_blank_in_it_is_one_where_tabs_part(read):
 
 def test_file_of_tokens_alone_is_read_without_tags(read):
     (found,) = read("a\nb\n", labelled=False)
-    assert found[1:] == (("a", "b"), None, "a b", ((0, 1), (2, 3)))
+    assert found[1:] == (("a", "b"), None, "a b", ((0, 1), (2, 3)), None)
     with pytest.raises(UserError, match=r"f\.conll:1: column 1 would be token and tag"):
         read("a\nb\n")
 
@@ -187,7 +187,7 @@ def test_tags_of_records_may_be_numbers_with_names(read, tmp_path):
 
 def test_field_of_records_can_be_chosen(read):
     record = {"tokens": ["a"], "ner_tags": ["B-X"], "pos_tags": ["NOUN"], "mine": ["DET"]}
-    with pytest.raises(UserError, match="ner_tags or pos_tags may be it; choose with tag_column"):
+    with pytest.raises(UserError, match="ner_tags or pos_tags may be it; choose with --tag-column"):
         read([record], name="f.jsonl")
     assert read([record], name="f.jsonl", tag_column="mine")[0].tags == ("DET",)
     assert read([{"tokens": ["a"]}], name="f.jsonl", labelled=False)[0].tags is None
@@ -232,7 +232,7 @@ def test_wrong_columns_are_told_with_their_line(read, case):
 WRONG_RECORDS = {
     "tags": ({"ner_tags": ["O"]}, r"f\.jsonl:2: 1 tags \('ner_tags'\) for 2 tokens; every token"),
     "text": ({"ner_tags": "O O"}, r"f\.jsonl:2: \"O O\" \('ner_tags'\) for 2 tokens"),
-    "numbers": ({"ner_tags": [0, 1]}, r"the tags \('ner_tags'\) are numbers; .* with labels"),
+    "numbers": ({"ner_tags": [0, 1]}, r"the tags \('ner_tags'\) are numbers; .* with --labels"),
     "flag": ({"ner_tags": [True, "O"]}, "holds true; a tag is a text or a number"),
     "empty": ({"tokens": [], "ner_tags": []}, r"'tokens' is \[\], not a list of at least one"),
     "blank": ({"tokens": ["a", " "]}, r"the token \" \" of 'tokens' is not a text"),

@@ -15,6 +15,7 @@ from bertjax.tasks.labelled import (
     read_examples,
     split_by_hash,
 )
+from bertjax.tasks.reading import DataConfig
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def test_pairs_are_read_with_nothing_but_defaults(shared_data, name, size, first
     examples = read_examples([path], ColumnsConfig(), "class")
     assert len(examples) == size
     assert examples[0].first.startswith(first)
-    assert examples[0][2:] == (second, "entailment")
+    assert examples[0][2:4] == (second, "entailment")
     assert examples[0].place == f"{path}:2"
     assert check_labels(examples) == ("entailment", "neutral")
 
@@ -84,7 +85,8 @@ def test_tsv_without_header_whose_texts_hold_quotation_marks(shared_data):
     assert sum(e.first.count('"') for e in examples) == 347
     with pytest.raises(
         UserError,
-        match=r"sms_spam\.tsv: which column holds the text\? .*'ham'.*takes its names from columns",
+        match=r"sms_spam\.tsv: which column holds the text and which the label\? .*'ham'.*;"
+        r" choose with --text-column \(and --pair-column\) and --label-column; .* from --columns",
     ):
         read_examples([path], ColumnsConfig(), "class")
 
@@ -108,26 +110,32 @@ def test_tsv_with_numbers_and_windows_line_ends(shared_data):
     ],
 )
 def test_columns_are_recognised_by_their_names(read, fields, expected):
-    assert read([fields])[0][1:] == expected
+    assert read([fields])[0][1:4] == expected
 
 
 def test_named_columns_go_before_recognised_ones(read):
     record = {"text": "a", "sentence1": "b", "sentence2": "c", "label": "x", "score": "y"}
     columns = {"text_column": "sentence2", "label_column": "score"}
-    assert read([record], **columns)[0][1:] == ("c", None, "y")
-    assert read([record], **columns, pair_column="text")[0][1:] == ("c", "a", "y")
+    assert read([record], **columns)[0][1:4] == ("c", None, "y")
+    assert read([record], **columns, pair_column="text")[0][1:4] == ("c", "a", "y")
 
 
 AMBIGUOUS = {
-    "text": ({"text": "a", "review": "b", "label": "x"}, "text or review may be it; .*text_column"),
+    "text": (
+        {"text": "a", "review": "b", "label": "x"},
+        "text or review may be the text; .*--text-column",
+    ),
     "pair": (
         {"text": "a", "sentence1": "b", "sentence2": "c", "label": "x"},
-        r"holds the text\? .*sentence1 and sentence2 or text may be it",
+        r"holds the text\? .*sentence1 and sentence2 or text may be the text",
     ),
-    "label": ({"text": "a", "label": 1, "score": 2}, "label or score may be it; .*label_column"),
+    "label": (
+        {"text": "a", "label": 1, "score": 2},
+        "label or score may be the label; .*--label-column",
+    ),
     "none": (
         {"text": "a", "grade": 1},
-        "which column holds the label.*'text', 'grade'; none of them is called as usual",
+        "which column holds the label.*'text', 'grade'; none of them has a usual name of a label",
     ),
 }
 
@@ -140,8 +148,9 @@ def test_ambiguous_columns_are_asked_for(read, case):
 
 
 def test_file_without_labels_is_read_when_none_are_asked_for(read):
-    assert read([{"text": "a"}], labelled=False)[0][1:] == ("a", None, None)
-    assert read([{"text": None, "label": ""}], labelled=False)[0][1:] == ("", None, None)
+    record = {"id": 7, "text": "a", "label": "x"}
+    assert read([record], labelled=False)[0][1:] == ("a", None, None, record)
+    assert read([{"text": None, "label": ""}], labelled=False)[0][1:4] == ("", None, None)
 
 
 def test_labels_of_json_become_their_names(read):
@@ -174,13 +183,13 @@ WRONG = {
     "nan": ("number", {"label": "nan"}, {}, r"is missing \(\"nan\"\), of 1 of 2"),
     "infinite": ("number", {"label": 1e999}, {}, r"is Infinity, not a finite number"),
     "flag": ("number", {"label": True}, {}, r"is true, not a finite number"),
-    "text": ("set", {"label": "x,y"}, {}, r"are the text \"x,y\"; .*label_separator"),
+    "text": ("set", {"label": "x,y"}, {}, r"are the text \"x,y\"; .*--label-separator"),
     "dict": ("set", {"label": {"x": 1}}, {}, r"not a list or a text"),
     "cell": ("set", {"label": 2}, {"label_columns": ["label"]}, "'label' holds 2, not 0 or 1"),
     "columns": ("class", {"label": 1}, {"label_columns": ["label"]}, r"any number of labels"),
-    "missing": ("class", {"labels": 1}, {}, r"f\.jsonl:2: no field 'label'.*label_column"),
+    "missing": ("class", {"labels": 1}, {}, r"f\.jsonl:2: no field 'label'.*--label-column"),
     "number": ("class", {"text": 3, "label": 1}, {}, r"f\.jsonl:2: the field 'text' holds 3"),
-    "lost": ("class", {"label": 1}, {"pair_column": "b"}, r"second text .*text_column"),
+    "lost": ("class", {"label": 1}, {"pair_column": "b"}, r"second text .*--text-column"),
     "absent": (
         "class",
         {"label": 1},
@@ -309,3 +318,47 @@ def test_split_rounds_what_is_left_of_the_shares_to_train(monkeypatch):
     examples = [example("0.1", "x"), example("0.8", "x"), example("0.99999999", "x")]
     splits = split_by_hash(examples, (0.7, 0.3 - 1e-7, 0.0))
     assert list(map(len, splits)) == [2, 1, 0]
+
+
+def test_both_missing_columns_are_in_one_message_with_the_options_of_the_program(tmp_path):
+    path = tmp_path / "f.csv"
+    path.write_text("body,grade\nx,a\n")
+    config = DataConfig(text_column="txt", label_column="grad")
+    with pytest.raises(UserError) as told:
+        read_examples([str(path)], config, "class")
+    assert str(told.value).partition("f.csv:1: ")[2] == (
+        "no column 'txt' and no column 'grad'; did you mean 'grade'?; there are: 'body', 'grade'"
+        " (choose with --data.text-column and --data.label-column)"
+    )
+    with pytest.raises(
+        UserError, match=r"with --data.text-column .* and --data.label-column; a fil"
+    ):
+        read_examples([str(path)], DataConfig(), "class")
+
+
+@pytest.mark.parametrize("name", [*labelled.TEXTS, *labelled.LABELS])
+def test_help_names_what_is_recognised_and_that_is_recognised(read, name):
+    text, label = (name, "label") if name in labelled.TEXTS else ("text", name)
+    assert read([{text.upper(): "a", label: "x"}])[0][1:4] == ("a", None, "x")
+    assert f"{name}," in labelled.ColumnsConfig.__doc__.replace(";", ",").replace(")", ",")
+
+
+def test_format_says_what_a_file_is_and_extra_cells_can_be_passed_over(read):
+    assert read("label\ttext\nx\ta,b\n", name="f.data", format="tsv")[0][1:4] == ("a,b", None, "x")
+    assert read("label\ttext\nx\ta,b\n", name="f.csv", format="tsv")[0].first == "a,b"
+    with pytest.raises(UserError, match=r"f\.data: what kind .*; say what it is with --format"):
+        read("label\ttext\nx\ta\n", name="f.data")
+    ragged = "label,text\nx,a,,\ny,b\nz,c,more\n"
+    found = read(ragged, name="f.csv", extra_columns="ignore")
+    assert [one[1:4] for one in found] == [("a", None, "x"), ("b", None, "y"), ("c", None, "z")]
+    with pytest.raises(UserError, match=r"4 columns where .*--extra-columns ignore passes over"):
+        read(ragged, name="f.csv")
+    with pytest.raises(UserError, match=r"f\.csv:2: 1 columns where the header has 2"):
+        read("label,text\nx\n", name="f.csv", extra_columns="ignore")
+    # Numbers of rows before the first column: the last cell is not the one too many.
+    with pytest.raises(UserError, match="every row has more cells than there are names"):
+        read("label,text\n1,x,a\n2,y,b\n", name="f.csv", extra_columns="ignore")
+
+
+def test_names_of_columns_that_stand_in_the_first_line_all_the_same_are_no_example(read):
+    assert len(read("label,text\nx,a\n", name="f.csv", columns=["label", "text"])) == 1

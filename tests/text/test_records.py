@@ -94,7 +94,7 @@ WRONG = {
     "few.tsv": (
         "a\tb\nx\ty\nz\n",
         {},
-        r"few\.tsv:3: 1 columns where the header has 2; a tab or .* \(--data.quoting double\)",
+        r"few\.tsv:3: 1 columns where the header has 2; a tab or .* give --quoting double",
     ),
     "many.csv": (
         "a,b\nx,y,z\n",
@@ -122,7 +122,7 @@ WRONG = {
     "quoted.tsv": (
         '"a"\t"b"\n"x"\t"y"\n',
         {},
-        r'quoted\.tsv:1: the name "a" is in quotation marks, .* \(--data.quoting double\)',
+        r'quoted\.tsv:1: the name "a" is in quotation marks, .* give --quoting double',
     ),
     "twice.csv": ("a,b,a\n1,2,3\n", {}, r"twice\.csv:1: two columns have the name 'a'; rename"),
     "a.jsonl": (

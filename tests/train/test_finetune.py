@@ -25,6 +25,7 @@ from bertjax.model.bert import BertForMaskedLM
 from bertjax.placement import is_divided
 from bertjax.program.ending import STOPPED_EXIT_CODE
 from bertjax.tasks.classification import Classification
+from bertjax.tasks.data_format import recall, remember
 from bertjax.tasks.reading import DataConfig, read_task_data
 from bertjax.text.tokenizer import Tokenizer, build_wordpiece
 from bertjax.training.budget import BudgetConfig
@@ -107,6 +108,8 @@ def finished(tmp_path_factory, pretrained):
     """A finished classification run."""
     folder = tmp_path_factory.mktemp("finetune")
     config = make_config(folder, pretrained, budget=BudgetConfig(epochs=6.0))
+    data = dataclasses.replace(config.data, quoting="none")
+    config = dataclasses.replace(config, data=data)
     assert run(config) == 0
     return config, Path(config.run)
 
@@ -129,6 +132,46 @@ def test_run_learns_and_leaves_what_it_says(finished):
     contents = inspect_model_directory(folder / "model")
     assert contents.architecture == "BertForSequenceClassification"
     assert contents.config.id2label == ("cat", "dog")
+    assert recall(folder / "model") == {"quoting": "none"}
+
+
+def test_files_of_a_model_are_read_as_it_was_fitted_and_predictions_have_their_columns(
+    finished, bertjax_command, tmp_path
+):
+    _, folder = finished
+    shutil.copytree(folder / "model", tmp_path / "model")
+    remember(tmp_path / "model", DataConfig(text_column="body", label_column="kind", format="csv"))
+    path = tmp_path / "new.data"
+    path.write_text("id,body,kind,label\n7,this is on,dog,?\n8,at his,cat,!\n")
+    arguments = ("--model", tmp_path / "model")
+    code, out, err = bertjax_command("predict", *arguments, "--input", path)
+    assert code == 0, err
+    assert "was fitted (bertjax_data.json): text_column=body, label_column=kind, format=csv" in err
+    assert "the input's column 'label' is called 'input_label'" in err
+    first, second = (json.loads(line) for line in out.splitlines())
+    assert list(first.items())[:4] == [
+        ("id", "7"), ("body", "this is on"), ("kind", "dog"), ("input_label", "?"),
+    ]  # fmt: skip
+    assert (first["label"], second["label"]) == ("dog", "cat")
+    for name in ("a.csv", "a.tsv", "a.parquet"):
+        output = tmp_path / name
+        code, _, err = bertjax_command("predict", *arguments, "--input", path, "--output", output)
+        assert (code, output.is_file()) == (0, True), err
+    assert (
+        (tmp_path / "a.csv").read_text().startswith("id,body,kind,input_label,label,probability,")
+    )
+    data = ("evaluate", *arguments, "--data", path, "--resamples", 0, "--json")
+    code, out, err = bertjax_command(*data)
+    assert json.loads(out)["examples"] == 2
+    assert "2 classes (examples): dog 1; cat 1" in err
+    code, _, err = bertjax_command(*data, "--text-column", "txt", "--label-column", "x")
+    assert code == 2
+    assert (
+        "no column 'txt' and no column 'x'; there are: 'id', 'body', 'kind', 'label' (choose"
+        in (err)
+    )
+    code, _, err = bertjax_command("predict", *arguments, "--output", tmp_path / "a.xls")
+    assert (code, "Name one that ends in .jsonl, .csv, .tsv, .parquet" in err) == (2, True)
 
 
 def test_finished_run_is_left_alone(finished, capsys):

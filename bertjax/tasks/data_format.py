@@ -1,0 +1,100 @@
+"""How the labelled files of a model are read, remembered beside its weights.
+
+`bertjax_data.json` in a model directory has the fields of `DataConfig` that fine-tuning was told,
+or settled, about columns, quoting, schemes and spelling. Other libraries pass it over. Encodings
+are not among them: they belong to a file and not to a task.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bertjax.errors import UserError
+from bertjax.strict_json import to_json
+from bertjax.tasks.reading import CommandDataConfig, DataConfig
+
+FILE_NAME = "bertjax_data.json"
+
+# What is remembered, in the order in which it is shown.
+REMEMBERED = (
+    "text_column", "pair_column", "label_column", "label_columns", "label_separator", "columns",
+    "quoting", "extra_columns", "format", "token_column", "tag_column", "scheme", "spelling",
+    "labels",
+)  # fmt: skip
+# The options of which one says that the others, as remembered, do not hold.
+_LABEL_FIELDS = ("label_column", "label_columns")
+
+
+def to_fields(config: DataConfig) -> dict[str, Any]:
+    """What of a config is remembered: what is not as it is by default."""
+    default = DataConfig()
+    return {
+        name: getattr(config, name)
+        for name in REMEMBERED
+        if getattr(config, name) != getattr(default, name)
+    }
+
+
+def remember(directory: Path, config: DataConfig) -> None:
+    """Writes it into a model directory."""
+    write_fields(directory, to_fields(config))
+
+
+def write_fields(directory: Path, fields: Mapping[str, Any]) -> None:
+    """Writes what `recall` gave of another directory, or `to_fields` of a config."""
+    aside = directory / f"{FILE_NAME}.partial"
+    aside.write_text(to_json(fields, indent=2) + "\n", encoding="utf-8")
+    os.replace(aside, directory / FILE_NAME)
+
+
+def recall(directory: Path | str) -> dict[str, Any]:
+    """What a model directory remembers; nothing where it has no such file.
+
+    Raises:
+        UserError: a damaged file, or one with fields that are not known here.
+    """
+    file = Path(directory) / FILE_NAME
+    if not file.is_file():
+        return {}
+    way_out = "mend it, or take it out and give the options again"
+    try:
+        fields = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{file}: damaged, not JSON ({error}); {way_out}") from None
+    if not isinstance(fields, dict) or (
+        unknown := [one for one in fields if one not in REMEMBERED]
+    ):
+        what = unknown[0] if isinstance(fields, dict) else fields
+        raise UserError(f"{file}: has {what!r}, which is no field of how data are read; {way_out}")
+    return fields
+
+
+def join(remembered: Mapping[str, Any], given: Mapping[str, Any]) -> CommandDataConfig:
+    """How files are read: as remembered, but for what was given.
+
+    Args:
+        remembered: of `recall`.
+        given: what the user said, None where nothing; an empty text undoes what is remembered.
+    """
+    said = {name: value for name, value in given.items() if value is not None}
+    held = dict(remembered)
+    if any(name in said for name in _LABEL_FIELDS):
+        for name in _LABEL_FIELDS:
+            held.pop(name, None)
+    fields = {**held, **said}
+    defaults = vars(CommandDataConfig())
+    return CommandDataConfig(
+        **{name: defaults[name] if value == "" else value for name, value in fields.items()}
+    )
+
+
+def describe(remembered: Mapping[str, Any], config: DataConfig, where: Path | str) -> list[str]:
+    """A sentence about what holds of what is remembered."""
+    held = [
+        f"{name}={value}" for name, value in remembered.items() if getattr(config, name) == value
+    ]
+    if not held:
+        return []
+    return [f"files are read as {where} was fitted ({FILE_NAME}): {', '.join(held)}"]
