@@ -141,6 +141,13 @@ def test_every_file_that_is_saved_says_the_same_of_case_and_accents(
         assert load_tokenizer(tmp_path).encode_batch([text])[0].tolist() == expected
 
 
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the shared data")
+def test_vocabulary_of_uncased_bert_alone_still_removes_accents():
+    loaded = load_tokenizer(SHARED / "vocab" / "bert-base-uncased-vocab.txt")
+    plain, accented = loaded.encode_batch(["senora ano", "Señora AÑO"])
+    assert plain.tolist() == accented.tolist()
+
+
 def test_character_vocabulary_spells_every_character_of_the_text_in_every_place():
     made = train_tokenizer(["Abc, 中z. Only Once: ñ"], VocabularyConfig("character"))
     assert made.unk_id not in made.encode_batch(["ñabc zb z中,ccñ yl"])[0]
