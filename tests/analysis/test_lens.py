@@ -1,5 +1,7 @@
 """The lens reads what the model answers; a what-if moves what it should and nothing else."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -77,12 +79,12 @@ def test_layers_differ_and_first_is_the_embeddings(model, text):
     """Masked, all places have the same token embedding: only position tells them apart."""
     lens = logit_lens(model, text)
     assert np.abs(lens.probability[0] - lens.probability[-1]).max() > 1e-3
-    hidden = model.body.model.apply(
-        {"params": model.body.params},
-        jnp.asarray(text.token_ids[None]).at[0, 2].set(model.tokenizer.mask_id),
-        trace=True,
-    ).trace.hidden[0, 0, 2:3]
-    logits = model.model.apply({"params": model.params}, hidden, method=lens_module._apply_head)
+    masked = text.token_ids[None].copy()
+    masked[0, 2] = model.tokenizer.mask_id
+    read = jax.jit(functools.partial(model.body.model.apply, trace=True))
+    hidden = read({"params": model.body.params}, masked).trace.hidden[0, 0, 2:3]
+    head = jax.jit(functools.partial(model.model.apply, method=lens_module._apply_head))
+    logits = head({"params": model.params}, hidden)
     expected = jax.nn.softmax(logits[0])[text.token_ids[2]]
     assert lens.probability[0, 1] == pytest.approx(float(expected), abs=1e-5)
 

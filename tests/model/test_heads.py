@@ -1,6 +1,7 @@
 """The classifier: what stands before its linear layer, and that padding has no part in it."""
 
 import dataclasses
+import functools
 
 import chex
 import jax
@@ -94,14 +95,14 @@ def test_statistics_are_taken_before_the_dropout(make_head, hidden, norm):
 @pytest.mark.parametrize("model_class", [BertForSequenceClassification, BertForTokenClassification])
 def test_classes_tell_the_head_what_is_in_use(config, batch, model_class):
     model = model_class(dataclasses.replace(config, classifier_norm="batch"))
-    variables = model.init(jax.random.key(0), *batch[:5])
+    variables = jax.jit(model.init)(jax.random.key(0), *batch[:5])
     body = "pooled" if model_class is BertForSequenceClassification else "hidden"
     in_use = [[1, 1], [1, 0], [1, 0]] if body == "pooled" else batch.sequence_ids != 0
-    options = {"row_ids": jnp.arange(3), "mutable": ["batch_stats"]}
     model = model.clone(config=dataclasses.replace(
         model.config, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0
     ))  # fmt: skip
-    output, after = model.apply(variables, *batch[:5], dropout=True, **options)
+    apply = functools.partial(model.apply, dropout=True, mutable=["batch_stats"])
+    output, after = jax.jit(apply)(variables, *batch[:5], row_ids=jnp.arange(3))
     used = np.asarray(getattr(output.encoder, body))[np.asarray(in_use, bool)]
     [statistics] = (head["norm"] for head in after["batch_stats"].values())
     np.testing.assert_allclose(statistics["mean"], 0.1 * used.mean(0), atol=1e-5)
