@@ -69,7 +69,7 @@ def add_data_options(parser: argparse.ArgumentParser, names: str = "--labels") -
     group = parser.add_argument_group(
         "how files are read",
         "What is left out is as in the fine-tuning of the model (bertjax_data.json in its"
-        " directory), '' undoes what that says; else it is as told here.",
+        " directory), where '' for a name undoes what that says; else it is as told here.",
     )
     group.add_argument(
         "--text-column",
