@@ -254,7 +254,7 @@ def _print_table(result: dict[str, Any]) -> None:
     from rich.table import Table
 
     out = console()
-    table = Table("score", "value", "95 % interval", title=f"{result['examples']:,} examples")
+    table = Table("score", "value", "95 % interval", title=counted(result["examples"], "example"))
     for name, value in result["scores"].items():
         if isinstance(value, float):
             interval = result["intervals"].get(name)

@@ -18,6 +18,7 @@ from bertjax.commands.task_model import (
 from bertjax.commands.texts import Texts, add_arguments_and_files
 from bertjax.errors import UserError
 from bertjax.program.outputs import check_output, write_json
+from bertjax.wording import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -299,7 +300,9 @@ def describe_measured(measured: "Measured", units: "np.ndarray[Any, Any]") -> di
 def _print_table(result: dict[str, Any]) -> None:
     from rich.table import Table
 
-    title = f"{result['removed']} of {result['heads']} heads, {result['examples']:,} examples"
+    title = (
+        f"{result['removed']} of {result['heads']} heads, {counted(result['examples'], 'example')}"
+    )
     table = Table("", result["score"], result["loss"], "95 % interval", title=title)
     for name in ("before", "after"):
         row = result[name]

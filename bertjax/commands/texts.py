@@ -198,12 +198,18 @@ class Texts:
         self._arguments: list[str] = []
         self._sources: list[Source] = []
         self._passed_over: dict[str, tuple[int, int]] = {}
+        self._units = {"the command line": "text"}
         if [*texts, *files] in ([], ["-"]):
             self._sources = [self._read_standard_input()]
         elif texts:
             self._arguments = list(texts)
         else:
             self._sources = find_sources(files, options.encoding, kind=self._config.format)
+        self._units |= {
+            source.name: "record"
+            for source in self._sources
+            if source.kind not in ("txt", "corpus")
+        }
         self.files = () if self._sources and self._sources[0].name == STDIN else tuple(files)
         if not other_tables:
             self._check_use(options)
@@ -248,7 +254,7 @@ class Texts:
         """Prints how many empty lines the latest iteration passed over."""
         for name, (empty, total) in self._passed_over.items():
             if empty:
-                whole = counted(total, "text" if name == "the command line" else "line")
+                whole = counted(total, self._units.get(name, "line"))
                 print(
                     f"{name}: {empty:,} of {whole} are empty and are passed over", file=sys.stderr
                 )

@@ -79,7 +79,7 @@ def test_records_give_the_columns_that_are_named(tmp_path, capsys):
     file = tmp_path / "t.csv"
     file.write_text('text,other,n\n"a\tb",c,1\n,,2\nd,,3\n')
     assert read("--input", file)[0] == ["a\tb", "d"]  # a cell is a text, whatever is in it
-    assert "1 of 3 lines are empty" in capsys.readouterr().err
+    assert "1 of 3 records are empty" in capsys.readouterr().err
     assert read("--input", file, "--pair-column", "other")[0] == [("a\tb", "c"), "d"]
     assert read("--input", file, "--text-column", "other")[0] == ["c"]
     with pytest.raises(UserError, match="none"):
