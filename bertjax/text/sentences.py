@@ -1,6 +1,7 @@
 """Sentences, by sentencex."""
 
 import functools
+import itertools
 import re
 
 from bertjax.errors import UserError
@@ -14,6 +15,10 @@ LANGUAGES_WITH_RULES = frozenset(
         "uk",
     ]
 )
+
+# Characters. What is longer is hardly a sentence.
+LONGEST_SENTENCE = 1000
+_WITHOUT_QUOTES = str.maketrans(dict.fromkeys("\"“”«»„‟‘’'()[]{}", " "))
 
 # A few names that people type for codes.
 _CODES = {
@@ -50,7 +55,26 @@ def split_sentences(text: str, language: str = "en") -> list[str]:
     # sentencex sees a paragraph between two line ends, each for itself, so that one call serves all
     # lines.
     found = sentencex.segment(language, text.replace("\n", "\n\n"))
-    return [sentence for part in found if (sentence := part.strip())]
+    sentences = [sentence for part in found if (sentence := part.strip())]
+    if max(map(len, sentences), default=0) <= LONGEST_SENTENCE:
+        return sentences
+    return [part for sentence in sentences for part in _cut_long_sentence(sentence, language)]
+
+
+def _cut_long_sentence(sentence: str, language: str) -> list[str]:
+    """Looks again for ends in what is too long for a sentence, as if it had no quotation marks.
+
+    sentencex ends no sentence within quotation marks or brackets, and where one is never closed
+    (a speech of several paragraphs, joined in one line) half a book becomes one sentence.
+    """
+    import sentencex
+
+    if len(sentence) <= LONGEST_SENTENCE:
+        return [sentence]
+    masked = sentence.translate(_WITHOUT_QUOTES)  # as long as it was
+    ends = list(itertools.accumulate(map(len, sentencex.segment(language, masked))))
+    parts = (sentence[start:end] for start, end in itertools.pairwise([0, *ends]))
+    return [stripped for part in parts if (stripped := part.strip())]
 
 
 @functools.cache

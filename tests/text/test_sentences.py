@@ -22,6 +22,20 @@ def test_split_sentences_ends_them_at_marks_and_at_lines():
     ]
 
 
+@pytest.mark.parametrize("opening", ["“", "«", "("])
+def test_quotation_mark_that_is_never_closed_does_not_make_one_sentence_of_the_rest(opening):
+    sentences = [f"Smith told Mr. Jones on day {number}, as he does." for number in range(90)]
+    text = " ".join(["He said:", opening + sentences[0], *sentences[1:]])
+    found = split_sentences(text)
+    assert found[1:] == sentences[1:]
+    assert " ".join(found) == text
+    # Short ones stay what they are.
+    assert split_sentences("He said “Go. Now. Please.” Then he left.") == [
+        "He said “Go. Now. Please.”",
+        "Then he left.",
+    ]
+
+
 def test_split_sentences_of_nothing_is_nothing():
     assert split_sentences("") == split_sentences(" \n\n ") == []
 
