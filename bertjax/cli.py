@@ -22,6 +22,7 @@ from bertjax.commands import (
     verify,
     what_if,
 )
+from bertjax.commands.arguments import check_numbers
 from bertjax.compiled_programs import keep_compiled_programs
 from bertjax.program.entry import program
 from bertjax.wording import nearest
@@ -77,6 +78,7 @@ def run(arguments: Sequence[str]) -> int | None:
     if unknown:
         known = [name for action in options.parser._actions for name in action.option_strings]
         options.parser.error(f"unknown argument {unknown[0]}{nearest(unknown[0], known)}")
+    check_numbers(options.parser, options)
     keep_compiled_programs()
     return options.run(options)
 

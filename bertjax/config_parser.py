@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import difflib
 import json
+import math
 import re
 import sys
 import types
@@ -20,6 +21,8 @@ from bertjax.wording import nearest
 
 Config = TypeVar("Config")
 
+# The largest whole number of a field; seeds go as far.
+_MOST = 2**32 - 1
 # Fields of a section that a message names.
 _MOST_NAMED = 4
 
@@ -73,6 +76,8 @@ def parse(
         namespace = parser.parse_args([f"--{name}={text}" for name, text in texts.items()])
     except jsonargparse.ArgumentError as error:
         raise UserError(_explain(str(error), texts, hints)) from None
+    for name in texts:
+        _check_number(name, namespace[name])
     return _build(config_class, namespace)
 
 
@@ -227,6 +232,14 @@ def _to_text(name: str, value: Any, hint: Any) -> str:
 
 
 # -------------------------------------------------------------------- what is wrong with it
+
+
+def _check_number(name: str, value: Any) -> None:
+    """Refuses what no field can mean: NaN, infinity, and counts beyond what numpy and jax hold."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{name}={value} must be a finite number")
+    if isinstance(value, int) and abs(value) > _MOST:
+        raise UserError(f"{name}={value} must be at most {_MOST:,}")
 
 
 def _explain(message: str, texts: dict[str, str], hints: dict[str, Any]) -> str:

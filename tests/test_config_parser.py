@@ -318,3 +318,20 @@ def test_broken_file_is_told_in_one_paragraph(write, content, message):
 def test_word_without_an_option_is_refused():
     with pytest.raises(UserError, match=r"stray"):
         read("--output", "out", "stray")
+
+
+@pytest.mark.parametrize(
+    ("words", "rule"),
+    [
+        (["--rate", "nan"], "rate=nan must be a number"),
+        (["--rate", ".nan"], "rate=nan must be a finite number"),
+        (["--rate=-.inf"], "rate=-inf must be a finite number"),
+        (["--rate", "1e999"], "rate=inf must be a finite number"),
+        (["--schedule.warm-up", "nan"], "schedule.warm_up=nan must"),
+        (["--vocab-size", str(10**25)], f"vocab_size={10**25} must be at most 4,294,967,295"),
+        (["--limit", str(-(10**25))], "must be at most"),
+    ],
+)
+def test_number_that_means_nothing_is_refused(words, rule):
+    with pytest.raises(UserError, match=rule):
+        read("--output", "o", *words)

@@ -56,6 +56,8 @@ class PrepareConfig(PairConfig, RowConfig, ReaderConfig):
             )
         if self.workers is None:
             self.workers = count_cores()
+        if self.workers < 1:
+            raise UserError(f"workers={self.workers} must be at least 1")
 
 
 def main() -> None:

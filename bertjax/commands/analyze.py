@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import bertjax
+from bertjax.commands.arguments import seed_number, whole_number
 from bertjax.commands.screen import Stages, add_json, console, print_json
 from bertjax.commands.task_model import (
     add_data_options,
@@ -67,14 +68,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--limit",
         metavar="TEXTS",
-        type=int,
+        type=whole_number(0),
         default=200,
         help="measure on so many of the texts, the first ones; 0 = all (default: %(default)s)",
     )
     parser.add_argument(
         "--shown",
         metavar="TEXTS",
-        type=int,
+        type=whole_number(1),
         default=12,
         help="put the attention of so many into the report, or of as many as the page has room for"
         " (default: %(default)s)",
@@ -82,12 +83,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-length",
         metavar="T",
-        type=int,
+        type=whole_number(3),
         help="longest text in tokens; longer ones are cut into windows (default: the model's"
         " max_position_embeddings)",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="of the random control (default: %(default)s)"
+        "--seed", type=seed_number(), default=0, help="of the random control (default: %(default)s)"
     )
     add_data_options(parser, "--label-names")
     add_json(parser)
@@ -108,13 +109,8 @@ def run(options: argparse.Namespace) -> None:
     from bertjax.analysis.report_maps import texts_with_room
     from bertjax.analysis.similarity import LEAST_TOKENS
     from bertjax.analysis.survey_treebank import survey_probes, survey_syntax
-    from bertjax.training.batches import check_seed
 
     check_output(options.output, folder=True)
-    check_seed(options.seed)
-    for name, least in (("limit", 0), ("shown", 1)):
-        if getattr(options, name) < least:
-            raise UserError(f"--{name} {getattr(options, name)} must be at least {least}")
     if not options.labelled:
         refuse_label_options(options, "--label-names", "--labels")
     source = Texts(

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bertjax.commands.arguments import whole_number
 from bertjax.commands.screen import add_json, count_on, print_json
 from bertjax.commands.texts import Texts, add_texts
 from bertjax.errors import UserError
@@ -43,12 +44,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="replace a folder of shards that is there; a file always is (default: %(default)s)",
     )
     parser.add_argument(
-        "--layers", metavar="L", type=int, nargs="+", help="numbers from 0 (default: all)"
+        "--layers",
+        metavar="L",
+        type=whole_number(0),
+        nargs="+",
+        help="numbers from 0 (default: all)",
     )
     parser.add_argument(
         "--heads",
         metavar="N",
-        type=int,
+        type=whole_number(0),
         nargs="+",
         help="numbers from 0, the same of every layer (default: all)",
     )
@@ -74,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-length",
         metavar="T",
-        type=int,
+        type=whole_number(3),
         help="longest text in tokens (default: the model's max_position_embeddings)",
     )
     parser.add_argument(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bertjax.commands.arguments import Number, whole_number
 from bertjax.commands.screen import add_json, console, count_on, print_json
 from bertjax.errors import UserError
 from bertjax.program.outputs import check_output, whole_files, write_json
@@ -49,13 +50,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--window",
         metavar="TOKENS",
-        type=int,
+        type=whole_number(1),
         help="a token sees so many to either side (default: all)",
     )
     parser.add_argument(
         "--rounds",
         metavar="R",
-        type=int,
+        type=whole_number(1),
         default=5,
         help="the backends run in turn, so many times; medians count (default: %(default)s)",
     )
@@ -70,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allowed",
         metavar="RATIO",
-        type=float,
+        type=Number(float, above=0),
         default=1.2,
         help="of --compare: the largest ratio that is no regression (default: %(default)s)",
     )
@@ -83,10 +84,6 @@ def run(options: argparse.Namespace) -> int:
     from bertjax.verification.attention_timing import Baseline, Shape, find_regressions
 
     shapes = [Shape.parse(text) for text in options.shapes]
-    if options.rounds < 1:
-        raise UserError(f"--rounds {options.rounds} must be at least 1")
-    if not options.allowed > 0:
-        raise UserError(f"--allowed {options.allowed} must be above 0, as 1.2")
     baseline = None
     if options.compare:
         try:

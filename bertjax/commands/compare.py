@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from bertjax.commands.arguments import Number
 from bertjax.commands.screen import add_json, print_fields, print_json
 from bertjax.errors import UserError
 
@@ -21,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("b", metavar="B.json", help="the same of B, on the same data")
     parser.add_argument(
         "--level",
-        type=float,
+        type=Number(float, above=0, below=1),
         default=0.05,
         help="chance to call two equally good models different (default: %(default)s)",
     )
@@ -32,8 +33,6 @@ def run(options: argparse.Namespace) -> None:
     """Compares and prints."""
     from bertjax.tasks.significance import compare_paired
 
-    if not 0 < options.level < 1:
-        raise UserError(f"--level {options.level} must lie between 0 and 1")
     first, second = _read(options.a), _read(options.b)
     if first["fingerprint"] != second["fingerprint"]:
         if first["task"] == second["task"] == "masked-lm" and first["data"] == second["data"]:

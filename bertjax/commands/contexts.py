@@ -4,6 +4,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
+from bertjax.commands.arguments import seed_number, utf8_text, whole_number
 from bertjax.commands.screen import add_json, console, count_on, print_json
 from bertjax.commands.texts import KINDS, Texts, add_columns, add_encoding
 from bertjax.errors import UserError
@@ -18,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options."""
     parser.add_argument(
         "text",
+        type=utf8_text,
         metavar="TEXT",
         help="a text, or the two of a pair with a tab between them; - reads it from standard input",
     )
@@ -25,7 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model", metavar="DIR", required=True, help="a model directory (required)"
     )
     parser.add_argument(
-        "--word", metavar="WORD", required=True, help="of the text, or its number from 1 (required)"
+        "--word",
+        type=utf8_text,
+        metavar="WORD",
+        required=True,
+        help="of the text, or its number from 1 (required)",
     )
     parser.add_argument(
         "--input",
@@ -39,14 +45,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--layer",
         metavar="L",
-        type=int,
+        type=whole_number(0),
         help="of the hidden states: 0 = the embeddings' output, L = the last layer's (default: the"
         " last)",
     )
     parser.add_argument(
         "--top-k",
         metavar="K",
-        type=int,
+        type=whole_number(1),
         default=10,
         help="contexts to show (default: %(default)s)",
     )
@@ -56,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="compare with every word, not with the same one only (default: no)",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="of the random control (default: %(default)s)"
+        "--seed", type=seed_number(), default=0, help="of the random control (default: %(default)s)"
     )
     add_columns(parser, pairs=True)
     add_encoding(parser)
@@ -68,11 +74,7 @@ def run(options: argparse.Namespace) -> None:
     from bertjax.analysis.capture import load_body, randomize
     from bertjax.analysis.contexts import nearest_contexts
     from bertjax.analysis.encoding import encode_stream, find_word_number
-    from bertjax.training.batches import check_seed
 
-    check_seed(options.seed)
-    if options.top_k < 1:
-        raise UserError(f"--top-k {options.top_k} must be at least 1")
     if options.text == "-" and options.input == ["-"]:
         raise UserError(
             "standard input cannot be the text and the corpus; give one of them as such"

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bertjax.commands.arguments import whole_number
 from bertjax.commands.screen import count_on
 from bertjax.commands.texts import Texts, add_texts
 from bertjax.errors import UserError
@@ -49,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-length",
         metavar="T",
-        type=int,
+        type=whole_number(3),
         help="longest text in tokens; longer ones are cut (default: the model's"
         " max_position_embeddings)",
     )

@@ -2,11 +2,11 @@
 
 import argparse
 import collections
-import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bertjax.commands.arguments import Number, whole_number
 from bertjax.commands.screen import Stages, add_json, console, count_on, print_json
 from bertjax.commands.task_model import (
     add_model,
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--interval",
         metavar="SECONDS",
-        type=float,
+        type=Number(float, above=0),
         help="between two looks at the run that --watch names (default: 10)",
     )
     parser.add_argument(
@@ -64,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resamples",
         metavar="R",
-        type=int,
+        type=whole_number(0),
         help="of labelled files: bootstrap resamples for the intervals; 0 = no intervals (default:"
         f" {RESAMPLES})",
     )
@@ -119,13 +119,9 @@ def _check_options(options: argparse.Namespace) -> None:
                     " directory"
                 )
         options.interval = 10.0 if options.interval is None else options.interval
-        if not 0 < options.interval < math.inf:
-            raise UserError(f"--interval {options.interval} must be a number of seconds above 0")
         return
     if options.interval is not None:
         raise UserError("--interval is for --watch; leave it out")
-    if options.resamples is not None and options.resamples < 0:
-        raise UserError(f"--resamples {options.resamples} must not be negative")
     if options.output:
         if not options.output.endswith(".json"):
             raise UserError(f"--output {options.output}: name a .json file")

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from bertjax.commands.arguments import utf8_text
 from bertjax.commands.screen import add_json, console, count_on, print_json
 from bertjax.commands.texts import Texts, add_texts
 from bertjax.errors import UserError
@@ -35,11 +36,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--answer",
+        type=utf8_text,
         metavar="ANSWER",
         help="explain this word, label, tag or span (default: what the model answers)",
     )
     parser.add_argument(
         "--word",
+        type=utf8_text,
         metavar="WORD",
         help="of a tagger: the word whose tag to explain, or its number from 1 (default: every word"
         " that has a tag)",

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from bertjax.commands.arguments import whole_number
 from bertjax.commands.screen import add_json, console, count_on, print_json
 from bertjax.commands.texts import Texts, add_texts
 
@@ -23,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--top-k",
         metavar="K",
-        type=int,
+        type=whole_number(1),
         default=5,
         help="words to show for each mask (default: %(default)s)",
     )

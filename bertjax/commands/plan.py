@@ -5,6 +5,7 @@ import functools
 import itertools
 from typing import Any
 
+from bertjax.commands.arguments import whole_number
 from bertjax.commands.screen import add_json, console, count_on, print_json
 from bertjax.errors import UserError
 from bertjax.planning import DEFAULT_LENGTH, DEFAULT_VOCABULARY, MOST_TOKENS
@@ -39,11 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     rows = parser.add_mutually_exclusive_group()
     rows.add_argument(
-        "--batch-size", metavar="ROWS", type=int,
+        "--batch-size", metavar="ROWS", type=whole_number(1),
         help="rows a step over all devices (default: the config's)",
     )  # fmt: skip
     rows.add_argument(
-        "--rows-per-device", metavar="ROWS", type=int,
+        "--rows-per-device", metavar="ROWS", type=whole_number(1),
         help="so many times the devices, for a batch that grows with them (default: no)",
     )  # fmt: skip
     parser.add_argument(
@@ -56,19 +57,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " where it is there)",
     )  # fmt: skip
     parser.add_argument(
-        "--length", metavar="TOKENS", type=int,
+        "--length", metavar="TOKENS", type=whole_number(1),
         help=f"tokens a row, without a prepared directory (default: {DEFAULT_LENGTH})",
     )  # fmt: skip
     parser.add_argument(
-        "--vocab-size", metavar="TOKENS", type=int,
+        "--vocab-size", metavar="TOKENS", type=whole_number(1),
         help=f"of the tokenizer, likewise (default: {DEFAULT_VOCABULARY})",
     )  # fmt: skip
     parser.add_argument(
-        "--examples", metavar="N", type=int,
+        "--examples", metavar="N", type=whole_number(1),
         help="slots for examples in a row, likewise (default: length / 8, at most 255)",
     )  # fmt: skip
     parser.add_argument(
-        "--search", metavar="N", type=int,
+        "--search", metavar="N", type=whole_number(0),
         help="find the largest batch that fits, in at most N more compilations and up to"
         f" {MOST_TOKENS:,} tokens a device; 0 = do not (default: {_SEARCH}; 0 for a table)",
     )  # fmt: skip
@@ -81,10 +82,6 @@ def run(options: argparse.Namespace) -> int:
 
     if options.search is not None and options.search < 0:
         raise UserError(f"--search {options.search} must be at least 0")
-    for name in ("batch_size", "rows_per_device"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise UserError(f"--{name.replace('_', '-')} {value} must be at least 1")
     if options.devices and not options.devices.startswith("cpu:"):
         raise UserError(f"--devices {options.devices}: name a number of CPU devices, as cpu:8")
     # What to read is checked before anything is compiled, and the devices before both.

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from bertjax.commands.arguments import utf8_text
 from bertjax.commands.screen import count_on
 from bertjax.commands.task_model import add_model, load_task_model, read_data_config
 from bertjax.commands.texts import Texts
@@ -20,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     parser.add_argument(
         "texts",
+        type=utf8_text,
         metavar="TEXT",
         nargs="*",
         default=[],

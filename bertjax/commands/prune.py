@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bertjax.commands.arguments import seed_number, whole_number
 from bertjax.commands.screen import Stages, add_json, console, print_json
 from bertjax.commands.task_model import (
     add_model,
@@ -95,11 +96,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-examples",
         metavar="E",
-        type=int,
+        type=whole_number(1),
         help="at most so many texts or examples of each kind of file (default: all)",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="of masks and random heads (default: %(default)s)"
+        "--seed",
+        type=seed_number(),
+        default=0,
+        help="of masks and random heads (default: %(default)s)",
     )
     add_json(parser)
 
@@ -115,8 +119,6 @@ def run(options: argparse.Namespace) -> None:
             f"--output {output}: holds files, and no {REPORT_NAME} of an earlier run that may be"
             " replaced; name another directory"
         )
-    if options.max_examples is not None and options.max_examples < 1:
-        raise UserError(f"--max-examples {options.max_examples} must be at least 1")
     given = [bool(options.data), bool(options.input), bool(options.texts)]
     if sum(given) != 1:
         raise UserError(

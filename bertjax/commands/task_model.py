@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
+from bertjax.commands.arguments import whole_number
 from bertjax.commands.texts import add_encoding
 from bertjax.errors import UserError
 from bertjax.tasks.tagging_schemes import Scheme
@@ -52,7 +53,7 @@ def add_model(parser: argparse.ArgumentParser, required: bool = True) -> None:
     parser.add_argument(
         "--max-length",
         metavar="T",
-        type=int,
+        type=whole_number(8),
         help="longest sequence in tokens (default: the model's max_position_embeddings)",
     )
     add_data_options(parser)

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from bertjax.commands.arguments import utf8_text
 from bertjax.errors import UserError
 from bertjax.wording import counted
 
@@ -85,6 +86,7 @@ def add_arguments_and_files(
     parser.add_argument(
         "texts",
         metavar="TEXT",
+        type=utf8_text,
         nargs="*",
         default=[],
         help=f"{what}{', or the two of a pair with a tab between them' * pairs}; - reads standard"

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from bertjax.commands.arguments import Number
 from bertjax.commands.screen import add_json, console, count_on, print_json
 from bertjax.errors import UserError
 
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tolerance",
         metavar="SHARE",
-        type=float,
+        type=Number(float, above=0),
         help="the largest difference allowed, as a share of the largest value (default: 1e-5)",
     )
     add_json(parser)

@@ -4,6 +4,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
+from bertjax.commands.arguments import seed_number, utf8_text
 from bertjax.commands.screen import add_json, console, count_on, print_json
 from bertjax.commands.texts import Texts, add_texts
 from bertjax.errors import UserError
@@ -25,15 +26,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--word",
+        type=utf8_text,
         metavar="WORD",
         required=True,
         help="that is replaced, or its number from 1 (required)",
     )
     parser.add_argument(
-        "--by", metavar="NEW", help="what stands there instead (default: a [MASK] for each token)"
+        "--by",
+        type=utf8_text,
+        metavar="NEW",
+        help="what stands there instead (default: a [MASK] for each token)",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="of the random control (default: %(default)s)"
+        "--seed", type=seed_number(), default=0, help="of the random control (default: %(default)s)"
     )
     add_json(parser)
 
@@ -43,9 +48,7 @@ def run(options: argparse.Namespace) -> None:
     from bertjax.analysis.encoding import encode_stream, find_word_number
     from bertjax.analysis.lens import load_masked_model
     from bertjax.analysis.what_if import what_if
-    from bertjax.training.batches import check_seed
 
-    check_seed(options.seed)
     texts = Texts(options, options.texts, options.input, pairs=True).read()
     model = load_masked_model(options.model)
     for note in model.body.notes:

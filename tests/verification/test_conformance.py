@@ -158,7 +158,7 @@ def test_results_are_written_and_compared(monkeypatch, bertjax_command, tmp_path
     [
         (["--shapes", "8x512"], "must be four whole numbers"),
         (["--rounds", "0"], "must be at least 1"),
-        (["--window", "0"], "must be at least 1 token"),
+        (["--window", "0"], "--window 0 must be at least 1"),
         (["--compare", "none.json"], "No such file"),
     ],
 )

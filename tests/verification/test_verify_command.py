@@ -53,7 +53,7 @@ def test_options_reach_the_checks(bertjax_command, monkeypatch):
     ("arguments", "message"),
     [
         (["--model", MODEL, "--tolerance", "0"], "--tolerance 0.0 must be above 0"),
-        (["--model", MODEL, "--tolerance", "nan"], "--tolerance nan must be above 0"),
+        (["--model", MODEL, "--tolerance", "nan"], "--tolerance nan must be a finite number"),
         (["--model", "nowhere"], "nowhere: no such directory"),
         ([], "the following arguments are required: --model"),
     ],
