@@ -5,6 +5,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
+from bertjax.program.ending import on_sudden_end
+
 # Redraws a second; more costs time and shows nothing.
 _REDRAWS = 5
 
@@ -14,7 +16,7 @@ def progress_bars() -> Iterator[Callable[[str, int, int | None], None]]:
     """Gives a function `report(stage, done, total)` that keeps a bar for each stage on a terminal.
 
     Elsewhere nothing is shown. A stage without a total (None) shows that something happens, and how
-    much has.
+    much has. No bar is full before its stage is over, and none is left behind, however it ends.
     """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
@@ -25,12 +27,16 @@ def progress_bars() -> Iterator[Callable[[str, int, int | None], None]]:
         TaskProgressColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(
-        *columns,
-        console=Console(stderr=True),
-        refresh_per_second=_REDRAWS,
-        disable=not sys.stderr.isatty(),
-    ) as progress:
+    with (
+        Progress(
+            *columns,
+            console=Console(stderr=True),
+            refresh_per_second=_REDRAWS,
+            transient=True,
+            disable=not sys.stderr.isatty(),
+        ) as progress,
+        on_sudden_end(progress.stop),
+    ):
         stages: dict[str, int] = {}
         drawn = 0.0
 
@@ -41,9 +47,10 @@ def progress_bars() -> Iterator[Callable[[str, int, int | None], None]]:
                     progress.update(earlier, total=1, completed=1)
                     progress.stop_task(earlier)
                 stages[stage] = progress.add_task(stage, total=total)
-            elif time.monotonic() - drawn < 1 / _REDRAWS and done != total:
+            elif time.monotonic() - drawn < 1 / _REDRAWS:
                 return
             drawn = time.monotonic()
-            progress.update(stages[stage], completed=done, total=total)
+            # Totals are estimates: a file may have more characters than a first look told.
+            progress.update(stages[stage], completed=done, total=total and max(total, done + 1))
 
         yield report

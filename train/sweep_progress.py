@@ -1,5 +1,6 @@
 """What a person sees of a sweep: one live line on a terminal, plain lines anywhere else."""
 
+import contextlib
 import sys
 from collections import Counter
 from types import TracebackType
@@ -8,6 +9,7 @@ from optuna.trial import TrialState
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from bertjax.program.ending import on_sudden_end
 from bertjax.training.progress import describe_duration
 from train.sweep_report import describe_values
 from train.sweep_study import Claim, Study
@@ -27,13 +29,16 @@ class SweepProgress:
             TimeElapsedColumn(),
             TextColumn("{task.fields[figures]}", markup=False),
             console=self._console,
+            transient=True,
             disable=not sys.stderr.isatty(),
         )
+        self._ending = contextlib.ExitStack()
         self._task = self._bar.add_task("trials", total=trials, figures="")
         self._told = self._trials = trials
 
     def __enter__(self) -> "SweepProgress":
         self._bar.start()
+        self._ending.enter_context(on_sudden_end(self._bar.stop))
         return self
 
     def __exit__(
@@ -43,6 +48,7 @@ class SweepProgress:
         traceback: TracebackType | None,
     ) -> None:
         self._bar.stop()
+        self._ending.close()
 
     def say(self, message: str) -> None:
         """Prints a line that stays."""

@@ -91,7 +91,8 @@ class Loop(NamedTuple):
                 self._check(step, report)
                 jax.block_until_ready(state)
                 stopwatch.pause()
-                over |= self.validate(state)
+                with self.progress.during(f"step {step}: validation"):
+                    over |= self.validate(state)
                 stopwatch.go_on()
             if over or step % every.checkpoint == 0:
                 self.keep(state)

@@ -3,6 +3,7 @@
 import contextlib
 import sys
 import time
+from collections.abc import Iterator
 from types import TracebackType
 
 import jax
@@ -11,6 +12,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
+from bertjax.program.ending import on_sudden_end
 from bertjax.training.processes import is_first
 from bertjax.training.state import TrainState
 from bertjax.training.steps import StepReport
@@ -19,18 +21,21 @@ from bertjax.training.steps import StepReport
 class RunProgress:
     """Tells of a run on stderr: on a terminal the newest figures over a bar, else plain lines.
 
-    Of several processes the first alone does.
+    The bar is gone when the run ends, however it does. Of several processes the first alone tells.
     """
 
     def __init__(self, total: float) -> None:
         self.console = Console(stderr=True, highlight=False, quiet=not is_first())
         shows = sys.stderr.isatty() and is_first()
-        self._live = Live(console=self.console) if shows else None
+        self._live = Live(console=self.console, transient=True) if shows else None
         self._bar = ProgressBar(total=total)
+        self._figures = ""
+        self._ending = contextlib.ExitStack()
 
     def __enter__(self) -> "RunProgress":
         if self._live:
             self._live.start()
+            self._ending.enter_context(on_sudden_end(self._live.stop))
         return self
 
     def __exit__(
@@ -41,11 +46,13 @@ class RunProgress:
     ) -> None:
         if self._live:
             self._live.stop()
+        self._ending.close()
 
     def report(self, clock: float, figures: str) -> None:
         """Moves the bar to `clock` and shows the figures over it, however narrow the terminal."""
         if self._live:
-            self._bar.update(clock)
+            self._bar.update(min(clock, self._bar.total))
+            self._figures = figures
             self._live.update(Group(Text(figures), self._bar))
         else:
             self.console.print(figures, soft_wrap=True)
@@ -54,9 +61,20 @@ class RunProgress:
         """Prints a line that stays."""
         self.console.print(message, soft_wrap=True)
 
-    def during(self, what: str) -> contextlib.AbstractContextManager[object]:
-        """While entered, a terminal shows that this goes on; not within the run's live line."""
-        return self.console.status(what) if self._live else contextlib.nullcontext()
+    @contextlib.contextmanager
+    def during(self, what: str) -> Iterator[None]:
+        """While entered, a terminal shows that this goes on, and no figures that stand still."""
+        if not self._live:
+            yield
+        elif not self._live.is_started:
+            with self.console.status(what) as status, on_sudden_end(status.stop):
+                yield
+        else:
+            self._live.update(Group(Text(what), self._bar))
+            try:
+                yield
+            finally:
+                self._live.update(Group(Text(self._figures), self._bar))
 
 
 def describe_duration(seconds: float) -> str:

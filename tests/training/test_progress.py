@@ -1,5 +1,6 @@
 """What a person sees of a run."""
 
+import contextlib
 import io
 import re
 import sys
@@ -7,6 +8,7 @@ import sys
 import jax.numpy as jnp
 import pytest
 
+from bertjax.program import ending
 from bertjax.training.progress import (
     RunProgress,
     Stopwatch,
@@ -15,6 +17,7 @@ from bertjax.training.progress import (
     describe_training,
     read_window,
 )
+from train.progress_bars import progress_bars
 
 
 @pytest.mark.parametrize(
@@ -86,6 +89,81 @@ def test_terminal_of_any_width_shows_all_figures(monkeypatch, width):
     ):
         assert word in shown
     assert max(map(len, shown.splitlines())) <= width
+
+
+def screen_of(text):
+    """The lines that a terminal shows in the end."""
+    lines, row, column = [""], 0, 0
+    for part in re.split(r"(\x1b\[[?0-9;]*[a-zA-Z]|\r|\n)", text):
+        if part == "\r":
+            column = 0
+        elif part == "\n":
+            row, column = row + 1, 0
+            lines += [""] * (row == len(lines))
+        elif part.startswith("\x1b["):
+            if part.endswith("A"):
+                row -= int(part[2:-1])
+            elif part == "\x1b[2K":
+                lines[row] = ""
+            else:
+                assert part[-1] in "mhl", part  # colours, and whether the cursor is shown
+        else:
+            lines[row] = f"{lines[row][:column]:{column}}{part}{lines[row][column + len(part) :]}"
+            column += len(part)
+    return [line.rstrip() for line in lines if line.strip()]
+
+
+class Interrupt(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("end", [None, Interrupt])
+def test_no_bar_is_left_on_the_terminal(monkeypatch, end):
+    terminal = open_terminal(monkeypatch, 60)
+    with contextlib.suppress(Interrupt), RunProgress(100.0) as progress:
+        progress.say("begun")
+        progress.report(20.0, "step 20  12 s left")
+        with progress.during("step 20: validation"):
+            progress.say("step 20: validation loss 0.5")
+        progress.report(120.0, "step 40  0 s left")
+        shown = terminal.getvalue()
+        if end:
+            raise end
+        progress.say("over")
+    assert "validation" in shown
+    expected = ["begun", "step 20: validation loss 0.5", "over"]
+    assert screen_of(terminal.getvalue()) == expected[: 2 if end else 3]
+    assert terminal.getvalue().count("\x1b[?25h") == terminal.getvalue().count("\x1b[?25l")
+
+
+def test_sudden_end_takes_the_bar_away(monkeypatch):
+    """The process ends without unwinding: see `program.ending`."""
+    terminal = open_terminal(monkeypatch, 60)
+    with RunProgress(100.0) as progress:
+        progress.report(20.0, "step 20  12 s left")
+        for clean in reversed(ending._cleanups):
+            clean()
+        assert screen_of(terminal.getvalue()) == []
+    with RunProgress(100.0).during("compiling"):
+        for clean in reversed(ending._cleanups):
+            clean()
+        assert screen_of(terminal.getvalue()) == []
+    assert ending._cleanups == []
+
+
+def test_bars_of_stages_stay_below_full_and_leave_nothing(monkeypatch):
+    terminal = open_terminal(monkeypatch, 60)
+    with contextlib.suppress(Interrupt), progress_bars() as report:
+        report("reading", 0, 100)
+        report("training", 150, 100)  # more than it was said to be
+        report("writing", 0, None)
+        shown = terminal.getvalue()
+        raise Interrupt
+    assert "reading" in terminal.getvalue()
+    percentages = [int(number) for number in re.findall(r"(\d+)%", shown)]
+    assert max(percentages, default=0) <= 100
+    assert "150%" not in shown
+    assert screen_of(terminal.getvalue()) == []
 
 
 def test_figures_of_a_step_stand_in_one_line():
