@@ -311,6 +311,7 @@ def _report(
         make_rows,
         print_table,
         rank_rows,
+        rivals_of_best,
         write_results,
     )
 
@@ -320,8 +321,12 @@ def _report(
     best = ranked[0] if ranked and ranked[0]["state"] == "complete" else None
     path = study.directory / "best.yaml"
     if best:
+        complete = [row for row in ranked if row["state"] == "complete"]
+        rivals = len(rivals_of_best(complete, score.name, score.direction))
+        why = f", of {rivals} within chance of the best the one with the lowest loss" * (rivals > 1)
         head = (
-            f"# Trial {best['trial']} of {len(rows)}: validation {score.name} {best[score.name]}.\n"
+            f"# Trial {best['trial']} of {len(rows)}: validation {score.name}"
+            f" {best[score.name]}{why}.\n"
             f"#\n#   python -m train.{config.program} --config {path} --run RUN\n"
         )
         write_whole(path, head + recipe.to_yaml(best["values"]))

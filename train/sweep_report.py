@@ -4,6 +4,7 @@ import csv
 import functools
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,12 @@ def make_rows(trials: Sequence[FrozenTrial], score: str) -> list[dict[str, Any]]
                 score: None if value is None or value != value else value,
                 "validations": len(trial.intermediate_values),
                 "seconds": trial.user_attrs.get("seconds"),
+                # Of the evaluation whose checkpoint was kept.
+                **{
+                    name: trial.user_attrs.get(name)
+                    for name in ("step", "loss", "standard_error")
+                    if name != score
+                },
                 "values": dict(trial.params),
                 "error": trial.user_attrs.get("error"),
             }
@@ -59,17 +66,46 @@ def make_rows(trials: Sequence[FrozenTrial], score: str) -> list[dict[str, Any]]
 def rank_rows(
     rows: Sequence[Mapping[str, Any]], score: str, direction: str
 ) -> list[Mapping[str, Any]]:
-    """The complete trials from the best down, then the others by number."""
+    """The complete trials, the best one first and the rest by their score, then the others.
+
+    As with the checkpoints of a run (`tasks.selection`), the best is the one with the lowest loss
+    among those whose score is within a standard error of the best score.
+    """
     sign = 1 if direction == "minimize" else -1
-    complete = [row for row in rows if row["state"] == "complete"]
+
+    def order(row: Mapping[str, Any]) -> tuple[Any, ...]:
+        return (sign * row[score], *_by_loss(row))
+
+    complete = sorted((row for row in rows if row["state"] == "complete"), key=order)
     others = [row for row in rows if row["state"] != "complete"]
-    return sorted(complete, key=lambda row: (sign * row[score], row["trial"])) + others
+    if not complete:
+        return others
+    best = min(
+        rivals_of_best(complete, score, direction), key=lambda row: (*_by_loss(row), order(row))
+    )
+    return [best, *(row for row in complete if row is not best), *others]
+
+
+def rivals_of_best(
+    complete: Sequence[Mapping[str, Any]], score: str, direction: str
+) -> list[Mapping[str, Any]]:
+    """The complete trials whose score is within a standard error of the best; the best, too."""
+    sign = 1 if direction == "minimize" else -1
+    best = min(complete, key=lambda row: sign * row[score])
+    error = 0.0 if best.get("standard_error") is None else best["standard_error"]
+    return [row for row in complete if sign * row[score] <= sign * best[score] + error]
+
+
+def _by_loss(row: Mapping[str, Any]) -> tuple[float, int]:
+    loss = row.get("loss")
+    return (math.inf if loss is None else loss), row["trial"]
 
 
 def write_results(directory: Path, rows: Sequence[Mapping[str, Any]], score: str) -> None:
     """Writes results.csv, with a column for each field, and results.jsonl."""
     names = sorted({name for row in rows for name in row["values"]})
-    columns = ["trial", "state", score, "validations", "seconds", *names, "error"]
+    kept = [name for name in ("step", "loss", "standard_error") if name != score]
+    columns = ["trial", "state", score, *kept, "validations", "seconds", *names, "error"]
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()

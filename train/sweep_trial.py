@@ -44,11 +44,21 @@ class Score(NamedTuple):
         values = [line.get(self.name) for line in lines]
         return [float("nan") if value is None else float(value) for value in values]
 
-    def best(self, values: Sequence[float]) -> float | None:
-        """The best of the values; None when there is none."""
-        defined = [value for value in values if value == value]
-        choose = min if self.direction == "minimize" else max
-        return choose(defined, default=None)
+    def judge(self, lines: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+        """The line that a run is judged by: of the checkpoint that it kept, else its best.
+
+        Returns:
+            None where the score stands in no line.
+        """
+        signed = [
+            -value if self.direction == "minimize" else value for value in self.of_lines(lines)
+        ]
+        defined = [
+            (value, line) for value, line in zip(signed, lines, strict=True) if value == value
+        ]
+        kept = [line for _, line in defined if line.get("kept")]
+        best = max(defined, key=lambda one: one[0], default=(None, None))[1]
+        return kept[-1] if kept else best
 
 
 def make_score(name: str, direction: str) -> Score:
@@ -207,9 +217,11 @@ class TrialRun:
             self.claim.trial.set_user_attr("seconds", self.seconds)
 
     def _judge(self, code: int) -> End:
-        score = self._score.best(self._score.of_lines(self._lines))
-        if code == 0 and score is not None:
-            return End("complete", score)
+        line = self._score.judge(self._lines)
+        if code == 0 and line is not None:
+            for name in ("step", "loss", "standard_error"):
+                self.claim.trial.set_user_attr(name, line.get(name))
+            return End("complete", float(line[self._score.name]))
         if code in (STOPPED_EXIT_CODE, -signal.SIGTERM):
             return End(self._asked_to_end or "stopped")
         return End("failed", None, self._complaint(code))

@@ -11,6 +11,7 @@ from bertjax.errors import UserError
 from bertjax.pretraining import PretrainConfig
 from train.finetune import FinetuneConfig
 from train.sweep import SweepConfig, _split_fixed
+from train.sweep_report import rank_rows
 from train.sweep_space import Recipe, count_trials, flatten, read_space, sample
 from train.sweep_trial import make_score
 
@@ -121,9 +122,13 @@ def test_finetuning_keeps_the_model_of_the_best_score():
 
 
 def test_score_knows_its_better_side_or_asks():
-    assert make_score("mlm_loss", "auto").best([3.0, float("nan"), 2.0]) == 2.0
-    assert make_score("macro_f1", "auto").best([float("nan"), 0.25, 0.5]) == 0.5
-    assert make_score("mcc", "auto").best([float("nan")]) is None
+    def judged(name, values):
+        lines = [{"step": step, name: value} for step, value in enumerate(values)]
+        return make_score(name, "auto").judge(lines)
+
+    assert judged("mlm_loss", [3.0, None, 2.0])["step"] == 2
+    assert judged("macro_f1", [None, 0.25, 0.5])["step"] == 2
+    assert judged("mcc", [None]) is None
     assert make_score("examples", "minimize").direction == "minimize"
     with pytest.raises(UserError, match="score='examples' is not one whose better side is known"):
         make_score("examples", "auto")
@@ -233,3 +238,35 @@ def missing_paths(config_class, fixed):
 def test_there_are_examples_of_both_programs():
     programs = {yaml.safe_load(path.read_text())["program"] for path in CONFIGS}
     assert programs == {"finetune", "pretrain"}
+
+
+def test_run_is_judged_by_the_checkpoint_that_it_kept():
+    values, kept = [0.5, 0.9, 0.8, 0.9], [1, 1, 1, 0]
+    lines = [
+        {"step": step, "accuracy": value, "kept": float(is_kept)}
+        for step, (value, is_kept) in enumerate(zip(values, kept, strict=True))
+    ]
+    assert make_score("accuracy", "auto").judge(lines)["step"] == 2
+
+
+def row_of(trial, accuracy, loss, error=None):
+    return {
+        "trial": trial, "state": "complete", "accuracy": accuracy, "loss": loss,
+        "standard_error": error,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("rows", "order"),
+    [
+        ([row_of(0, 0.9, 0.5), row_of(1, 0.9, 0.3), row_of(2, 0.8, 0.1)], [1, 0, 2]),
+        ([row_of(0, 0.9, 0.5, 0.05), row_of(1, 0.88, 0.3), row_of(2, 0.8, 0.1)], [1, 0, 2]),
+        ([row_of(0, 0.9, None), row_of(1, 0.9, None)], [0, 1]),
+        ([row_of(0, 0.9, None), row_of(1, 0.9, 0.3), {"trial": 2, "state": "failed"}], [1, 0, 2]),
+        ([{"trial": 0, "state": "pruned"}], [0]),
+    ],
+)
+def test_best_trial_is_chosen_as_a_checkpoint_is(rows, order):
+    assert [row["trial"] for row in rank_rows(rows, "accuracy", "maximize")] == order
+    less = [row | {"accuracy": -row["accuracy"]} if "accuracy" in row else row for row in rows]
+    assert [row["trial"] for row in rank_rows(less, "accuracy", "minimize")] == order
