@@ -6,6 +6,7 @@ import inspect
 import re
 import shlex
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -185,3 +186,18 @@ def test_wrong_command_is_refused(command):
     [(program, words)] = find_commands(f"```\n{command}\n```")
     with pytest.raises((UserError, SystemExit, AssertionError)):
         take(program, words)
+
+
+def test_every_extra_that_is_named_is_there():
+    """In the docs, and in what programs say when a library is missing."""
+    extras = tomllib.loads((WAY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    sources = [*PAGES, *(WAY / "bertjax").rglob("*.py"), *(WAY / "train").rglob("*.py")]
+    named = {
+        extra: source.name
+        for source in sources
+        for extras_of in re.findall(r"bertjax\[([\w,-]+)\]", source.read_text(encoding="utf-8"))
+        for extra in extras_of.split(",")
+    }
+    assert {"tasks", "tensorboard"} <= named.keys()
+    assert named.keys() <= extras.keys(), named
+    assert any("tensorboard" in need for need in extras["tensorboard"])
