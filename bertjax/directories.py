@@ -66,7 +66,7 @@ def describe_run(path: Path) -> dict[str, Any]:
     """A run directory: how far it came, its last and its best evaluation, what it left.
 
     The best evaluation is, as in the run itself, that with the lowest validation loss; of
-    fine-tuning that with the best score that the run goes by.
+    fine-tuning that whose model was kept.
 
     Raises:
         UserError: a damaged run.json or eval_results.json.
@@ -82,6 +82,8 @@ def describe_run(path: Path) -> dict[str, Any]:
     is_finetuning = about.get("program") == "train.finetune"
     score = about.get("score", results.get("score")) if is_finetuning else "loss"
     measured = [line for line in validations if score and line.get(score) is not None]
+    kept = [line for line in validations if line.get("kept")]
+    best = max(measured, key=lambda line: goodness(score, line)) if measured else None
     tests = [line for line in lines if line["split"] == "test"]
     folder = path / "checkpoints"
     names = [saved.name for saved in folder.iterdir()] if folder.is_dir() else []
@@ -98,9 +100,8 @@ def describe_run(path: Path) -> dict[str, Any]:
         if is_finetuning
         else bool(tests) and tests[-1]["step"] == last_step,
         "last_validation": _scores(validations[-1]) if validations else None,
-        "best_validation": _scores(max(measured, key=lambda line: goodness(score, line)))
-        if measured
-        else None,
+        # Lines of before there was a note of what was kept: by the score alone.
+        "best_validation": _scores(kept[-1] if kept else best) if measured else None,
         "test": _scores(tests[-1]) if tests else None,
         "model": describe_model(model) if model.is_dir() else None,
     }

@@ -7,6 +7,7 @@ The same command continues a run that was stopped or killed, to the same bits.
 
 import dataclasses
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,8 @@ from bertjax.tasks import data_format
 from bertjax.tasks.batches import TaskBatches
 from bertjax.tasks.inference import Inference
 from bertjax.tasks.reading import TaskData, read_task_data
-from bertjax.tasks.scoring import check_score, describe_task_scores, goodness, single_scores
+from bertjax.tasks.scoring import check_score, describe_task_scores, single_scores
+from bertjax.tasks.selection import Evaluation, describe_selection, evaluate_checkpoint, select
 from bertjax.training.batches import read_ahead
 from bertjax.training.budget import Clock
 from bertjax.training.checkpoint import abstract
@@ -56,6 +58,7 @@ from bertjax.training.steps import lower_step, make_train_step
 from bertjax.training.transfer import freeze, learning_rate_scales, scale_updates
 from train.finetune_config import FinetuneConfig
 from train.finetune_results import (
+    describe_epochs,
     describe_finished,
     examples_per_second,
     leave_results,
@@ -68,12 +71,7 @@ def main() -> int:
     """Reads the command line and fine-tunes, once or with several seeds."""
     config = parse(FinetuneConfig, __doc__)
     require_one_process("train.finetune")
-    data = read_task_data(
-        config.task,
-        config.data,
-        smoothing=config.label_smoothing,
-        class_weights=config.class_weights,
-    )
+    data = read_task_data(config.task, config.data)
     if config.seeds == 1:
         return finetune(config, data)
     seeds = range(config.seed, config.seed + config.seeds)
@@ -102,6 +100,7 @@ def finetune(config: FinetuneConfig, data: TaskData) -> int:
             " give data.validation, or a data.validation_share above 0"
         )
     check_score(config.scoring.score, task)
+    trained_task = data.task_to_train(config.label_smoothing, config.class_weights)
     start = resolve_finetuned_model(config.model, task, config.seed)
     bert_config, tokenizer = start.config, start.tokenizer
     if config.max_length > bert_config.max_position_embeddings:
@@ -109,12 +108,13 @@ def finetune(config: FinetuneConfig, data: TaskData) -> int:
             f"max_length={config.max_length} is more than the positions of {config.model.init},"
             f" max_position_embeddings={bert_config.max_position_embeddings}; lower it"
         )
-    encoded = task.encode(data.train, tokenizer, config.max_length, training=True)
+    encoded = trained_task.encode(data.train, tokenizer, config.max_length, training=True)
     validation = task.encode(data.validation, tokenizer, config.max_length, training=False)
     if not encoded.units:
         raise UserError("data.train: none of its examples can be learned from")
 
     # ---------------------------------------------------------------- how it is trained
+    config = config.settle(len(encoded.units))
     mesh = make_mesh(config.mesh)
     sharers = count_sharers(mesh)
     dtype = compute_dtype(config.dtype)
@@ -139,10 +139,10 @@ def finetune(config: FinetuneConfig, data: TaskData) -> int:
     layout = batches.layout
     scales = learning_rate_scales(start.params, config.transfer)
     optimizer = optax.chain(make_optimizer(config.optimizer), scale_updates(scales))
-    schedule = make_schedule(config.schedule, clock.total)
+    schedule = make_schedule(config.schedule, clock.total, in_steps=not clock.in_seconds)
     objective = SupervisedObjective(
         model,
-        lambda logits, batch: task.loss(logits, batch, layout),
+        lambda logits, batch: trained_task.loss(logits, batch, layout),
         lambda params: freeze(params, scales),
     )
     train_step = make_train_step(
@@ -180,11 +180,15 @@ def finetune(config: FinetuneConfig, data: TaskData) -> int:
     progress.say(
         f"{task.name}: {len(data.train):,} training examples, {len(data.validation):,} for"
         f" validation, {len(data.test):,} for the test; {count_parameters(state.params):,}"
-        f" parameters, {clock.describe()} of {config.batch_size} examples in {layout.rows} rows of"
+        f" parameters, {clock.describe()} of {config.batch_size} examples"
+        f"{describe_epochs(clock, steps_per_epoch)} in {layout.rows} rows of"
         f" {layout.length} tokens ({batches.efficiency:.0%} full) on {mesh.devices.size}"
         f" {jax.default_backend()} device(s), {flops:.3g} FLOP a step; matrix products run at"
         f" {rate / 1e9:,.0f} GFLOP/s here"
     )
+
+    if not clock.in_seconds and (shortage := config.describe_shortage(clock.most_steps)):
+        progress.say(f"warning: {shortage}")
 
     # ---------------------------------------------------------------- compile
     inference = Inference(model, task, tokenizer.pad_id, mesh)
@@ -199,10 +203,10 @@ def finetune(config: FinetuneConfig, data: TaskData) -> int:
 
     # ---------------------------------------------------------------- run directory, resume
     restored = checkpoints.restore(abstract(state), progress.say)
-    best, unimproved = float("-inf"), 0
+    evaluations: list[Evaluation] = []
     if restored:
         state = restored.state
-        best, unimproved = restored.notes["best"], restored.notes["unimproved"]
+        evaluations = [Evaluation(*one) for one in restored.notes["evaluations"]]
     step = int(state.step)
     done = {line["split"] for line in read_metrics(run / "metrics.jsonl") if line["step"] == step}
     if restored:
@@ -215,8 +219,7 @@ def finetune(config: FinetuneConfig, data: TaskData) -> int:
         def keep(state: TrainState, cost: float | None = None) -> None:
             notes = {
                 "identity": identity,
-                "best": best,
-                "unimproved": unimproved,
+                "evaluations": evaluations,
                 "seconds": clock.seconds,
             }
             checkpoints.save(state, notes, cost)
@@ -227,25 +230,32 @@ def finetune(config: FinetuneConfig, data: TaskData) -> int:
             data_format.remember(run / "model", data.config)
 
         def validate(state: TrainState) -> bool:
-            nonlocal best, unimproved
             step, started = int(state.step), time.perf_counter()
             variables = {"params": state.params, **state.statistics}
             outputs = inference.run(variables, validation.units)
             predictions = task.decode(data.validation, validation.units, outputs.logits)
-            loss = float(outputs.loss.mean())
-            scores = {"loss": loss, **task.score(data.validation, predictions)}
-            score = goodness(score_name, scores)
-            single = single_scores(scores)
-            metrics.write(step, "validation", single, {"seconds": time.perf_counter() - started})
-            progress.say(f"step {step}: validation {describe_task_scores(single)}")
-            better = score > best
-            best, unimproved = (score, 0) if better else (best, unimproved + 1)
-            if better:
+            loss, scores = float(outputs.loss.mean()), task.score(data.validation, predictions)
+            evaluations.append(
+                evaluate_checkpoint(
+                    step, score_name, loss, scores, task, data.validation, predictions
+                )
+            )
+            selection = select(evaluations)
+            is_kept = selection.kept.step == step
+            single = single_scores({"loss": loss, **scores})
+            timing = {"seconds": time.perf_counter() - started}
+            told = {"kept": float(is_kept)}
+            if score_name != "loss" and evaluations[-1].error < sys.float_info.max:
+                told["standard_error"] = evaluations[-1].error
+            metrics.write(step, "validation", {**single, **told}, timing)
+            said = describe_task_scores(single)
+            progress.say(f"step {step}: validation {said}{'; kept as the best' * is_kept}")
+            if is_kept:
                 save(state)
-                keep(state, -best)
+                keep(state, float(-selection.changes))
             if step >= steps_per_epoch:
                 compilations.mark()
-            return 0 < config.scoring.patience <= unimproved
+            return 0 < config.scoring.patience <= selection.unimproved
 
         # ------------------------------------------------------------ the loop (training/loop.py)
         clock.start(restored.notes["seconds"] if restored else 0.0)
@@ -269,7 +279,8 @@ def finetune(config: FinetuneConfig, data: TaskData) -> int:
         )
         if over and data.validation and "validation" not in done:
             validate(state)
-        if restored and 0 < config.scoring.patience <= unimproved:
+        selection = select(evaluations)
+        if selection and 0 < config.scoring.patience <= selection.unimproved:
             over = True
         else:
             state, over = loop.run(state, stop)
@@ -298,15 +309,23 @@ def finetune(config: FinetuneConfig, data: TaskData) -> int:
         "packing_efficiency": batches.efficiency,
     }
     del state
+    if selection := select(evaluations):
+        said, facts["kept"] = describe_selection(
+            selection, score_name, len(evaluations), len(data.validation)
+        )
+        progress.say(said)
     results, notes = leave_results(run, config, data, inference, facts, metrics)
     metrics.close()
     for note in notes:
         progress.say(note)
     test = single_scores(results.get("test", {}))
+    if clock.in_seconds and (shortage := config.describe_shortage(facts["steps"])):
+        progress.say(f"warning: {shortage}")
     count = facts["compilations_after_first_epoch"]
     compiled = "" if count is None else f"{count} compilations after the first epoch, "
+    said = describe_task_scores(test) if test else "none: no examples were held out for it"
     progress.say(
-        f"test {describe_task_scores(test)}\n"
+        f"test {said}\n"
         f"{compiled}{facts['examples_per_second']:,.0f} examples/s\n"
         f"model      {run / 'model'}\nscores     {results_file}\n"
         f"try it     bertjax predict --model {run / 'model'} --input FILE"
@@ -342,6 +361,7 @@ def _identity(
         "label_smoothing": config.label_smoothing,
         "class_weights": config.class_weights,
         "score": config.scoring.score,
+        "choice": "the lowest loss within a standard error of the best score",
         "transfer": dataclasses.asdict(config.transfer),
         "optimizer": optimizer,
         "dtype": jnp.dtype(compute_dtype(config.dtype)).name,

@@ -20,7 +20,9 @@ from bertjax.tasks.inference import Inference
 from bertjax.tasks.reading import TaskData
 from bertjax.tasks.results import make_model_card, write_predictions
 from bertjax.tasks.scoring import predict_examples, single_scores
+from bertjax.tasks.task import Prediction
 from bertjax.text.tokenizer import load_tokenizer
+from bertjax.training.budget import Clock
 from bertjax.training.metrics import MetricsWriter, read_metrics
 from bertjax.wording import counted
 from train.finetune_config import FinetuneConfig
@@ -49,9 +51,10 @@ def leave_results(
         metrics: gets the line of the test.
 
     Returns:
-        The facts with the scores of both splits, and a note for each picture that is not there.
+        The facts with the scores of both splits, and a note for each picture that is not there
+        and for a model that learned nothing.
     """
-    task, results = data.task, dict(facts)
+    task, results, notes = data.task, dict(facts), []
     saved = load_model_directory(run / "model")
     tokenizer = load_tokenizer(run / "model")
     model = getattr(bert, saved.architecture)(saved.config, trained.model.dtype)
@@ -64,6 +67,7 @@ def leave_results(
             inference, {"params": saved.params}, task, examples, tokenizer, config.max_length
         )
         results[split] = {"loss": predicted.loss, **task.score(examples, predicted.predictions)}
+        notes += describe_one_answer(split, examples, predicted.predictions)
     if data.test:  # the last one that was predicted
         timing = {"seconds": predicted.seconds}
         metrics.write(facts["steps"], "test", single_scores(results["test"]), timing)
@@ -73,7 +77,7 @@ def leave_results(
     )
     write_whole(run / "model" / "README.md", card)
     write_json(run / "eval_results.json", results)
-    notes = draw_curves(run / "curves.png", read_metrics(run / "metrics.jsonl"), facts["score"])
+    notes += draw_curves(run / "curves.png", read_metrics(run / "metrics.jsonl"), facts["score"])
     matrix = results.get("test", {}).get("confusion_matrix")
     if isinstance(matrix, list):  # with several labels an example, each has one of its own
         path = run / "confusion_matrix.png"
@@ -82,7 +86,7 @@ def leave_results(
 
 
 def draw_curves(path: Path, lines: Sequence[Mapping[str, Any]], score: str) -> list[str]:
-    """Draws the loss of training and validation over steps, and the score below them.
+    """Draws the loss of training and validation over steps, below them score and learning rate.
 
     Args:
         path: of the picture.
@@ -99,7 +103,31 @@ def draw_curves(path: Path, lines: Sequence[Mapping[str, Any]], score: str) -> l
     panels = [Panel("loss", losses)]
     if score != "loss":
         panels.append(Panel(f"validation {score}", [series_of(validation, score)]))
-    return draw_panels(path, [*panels, Panel("learning rate", [series_of(train, "learning_rate")])])
+    panels.append(Panel("learning rate", [series_of(train, "learning_rate")]))
+    kept = [line["step"] for line in validation if line.get("kept")]
+    return draw_panels(path, panels, {"kept": kept[-1]} if kept else {})
+
+
+def describe_one_answer(
+    split: str, examples: Sequence[Any], predictions: Sequence[Prediction]
+) -> list[str]:
+    """What is said of a model that gives every example the same label: it has learned nothing.
+
+    Args:
+        split: of the examples.
+        examples: of any task; those whose predictions are no labels are passed over.
+        predictions: of the model.
+    """
+    right = {example.label for example in examples} if "label" in predictions[0] else set()
+    said = {prediction.get("label") for prediction in predictions}
+    if len(said) > 1 or len(right) < 2:
+        return []
+    count = sum(example.label in said for example in examples)
+    return [
+        f"warning: the model says {said.pop()!r} to all {len(examples):,} {split} examples, which"
+        f" is right for {count:,} of them: it has learned nothing that tells them apart. Train"
+        " longer (--budget.steps), or with a higher --optimizer.learning_rate"
+    ]
 
 
 def examples_per_second(run: Path, examples_a_step: float, steps: int, seconds: float) -> float:
@@ -117,6 +145,14 @@ def examples_per_second(run: Path, examples_a_step: float, steps: int, seconds: 
     if not lines:
         return examples_a_step * steps / seconds
     return float(examples_a_step * np.sum(intervals) / (intervals * times).sum())
+
+
+def describe_epochs(clock: Clock, steps_per_epoch: int) -> str:
+    """How many epochs the steps of a budget are; nothing where it is in minutes."""
+    if clock.in_seconds:
+        return ""
+    epochs = clock.most_steps / steps_per_epoch
+    return f" ({epochs:.3g} {'epoch' if epochs == 1 else 'epochs'})"
 
 
 def describe_finished(run: Path, config: FinetuneConfig, steps: int) -> str:

@@ -35,6 +35,7 @@ class Classification:
     per_token = False
     main_score = "accuracy"
     score_names = ("accuracy", "macro_f1", "micro_f1", "mcc", "roc_auc", "calibration_error")
+    score_scale = 1.0
     outcome_name = "accuracy"
 
     def __init__(
@@ -151,6 +152,7 @@ class MultiLabelClassification:
     per_token = False
     main_score = "micro_f1"
     score_names = ("accuracy", "macro_f1", "micro_f1", "roc_auc")
+    score_scale = 1.0
     outcome_name = "exact match"
 
     def __init__(self, labels: Sequence[str], smoothing: float = 0.0) -> None:

@@ -41,6 +41,7 @@ class MultipleChoice:
     per_token = False
     main_score = "accuracy"
     score_names = ("accuracy",)
+    score_scale = 1.0
     outcome_name = "accuracy"
 
     def __init__(self, smoothing: float = 0.0) -> None:

@@ -62,6 +62,7 @@ class QuestionAnswering:
     architecture = "BertForQuestionAnswering"
     per_token = True
     main_score = "f1"
+    score_scale = 100.0
     outcome_name = "F1"
 
     def __init__(self, answerable: bool, threshold: float = 0.0, stride: int = STRIDE) -> None:

@@ -22,6 +22,7 @@ from bertjax.tasks.scores import scoring_library
 from bertjax.tasks.tagging import Tagging
 from bertjax.tasks.task import Task
 from bertjax.text.records import RecordConfig, is_quoted, quoting_way_out
+from bertjax.wording import counted
 
 _TSV_LINE = re.compile(r"\.tsv(\.gz)?:\d+$", re.IGNORECASE)
 
@@ -51,15 +52,17 @@ class DataConfig(ColumnsConfig, TaggedConfig):
         train: files, folders or globs to learn from
         validation: those that choose the best checkpoint; none = a share of train
         test: those for the scores at the end; none = a share of train
-        validation_share: of train, by the hash of its texts, where there are no validation files
-        test_share: of train, where there are no test files
+        validation_share: of train, by the hash of its texts, where there are no validation files;
+            none = a tenth, or nothing where a tenth is fewer than 25 examples
+        test_share: of train, where there are no test files; none = a tenth, or nothing where a
+            tenth is fewer than 10 examples
     """
 
     train: list[str] = dataclasses.field(default_factory=list)
     validation: list[str] = dataclasses.field(default_factory=list)
     test: list[str] = dataclasses.field(default_factory=list)
-    validation_share: float = 0.1
-    test_share: float = 0.1
+    validation_share: float | None = None
+    test_share: float | None = None
     option_prefix: ClassVar[str] = "--data."
 
     def absolute_paths(self, split: str) -> list[str]:
@@ -71,7 +74,7 @@ class DataConfig(ColumnsConfig, TaggedConfig):
 
     def __post_init__(self) -> None:
         for name in ("validation_share", "test_share"):
-            if not 0 <= getattr(self, name) < 1:
+            if not 0 <= (getattr(self, name) or 0.0) < 1:
                 raise UserError(f"data.{name}={getattr(self, name)} must lie in [0, 1)")
         for name in ("labels", "label_columns"):
             names = getattr(self, name)
@@ -88,6 +91,11 @@ class CommandDataConfig(DataConfig):
 def _names(config: type) -> set[str]:
     return {field.name for field in dataclasses.fields(config)}
 
+
+# The share of train that is held out, and how many examples it has to be. Fewer tell next to
+# nothing, and what they would have taught is lost. From fewer validation examples the loss, too,
+# chooses badly: it prefers a model that has hardly begun to one that is sometimes too sure.
+DEFAULT_SHARE, LEAST_HELD_OUT = 0.1, {"validation": 25, "test": 10}
 
 # What of a `DataConfig` says which files, and what says how those of each task are read.
 _SPLITS = {"train", "validation", "test", "validation_share", "test_share"}
@@ -124,30 +132,63 @@ class TaskData(NamedTuple):
         content = repr((self.task.name, self.task.model_fields(), *splits))
         return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
 
+    def task_to_train(
+        self, smoothing: float = 0.0, class_weights: Literal["none", "balanced"] = "none"
+    ) -> Task:
+        """The task as it is trained; `task` itself, which is scored, has the plain loss.
+
+        Args:
+            smoothing: label smoothing.
+            class_weights: balanced = inversely proportional to the number of a class's examples.
+
+        Raises:
+            UserError: one of the two is not for this task.
+        """
+        task = self.task
+        if class_weights != "none" and not isinstance(task, Classification):
+            raise UserError(
+                f"class_weights={class_weights} is for task=classification, not for"
+                f" task={task.name}; leave it out"
+            )
+        if smoothing and isinstance(task, Regression | QuestionAnswering):
+            raise UserError(
+                f"label_smoothing={smoothing} spreads the target over labels, and"
+                f" task={task.name} has none; leave it out"
+            )
+        if isinstance(task, MultipleChoice):
+            return MultipleChoice(smoothing)
+        if isinstance(task, Tagging):
+            return Tagging(task.labels, smoothing)
+        if isinstance(task, MultiLabelClassification):
+            return MultiLabelClassification(task.labels, smoothing)
+        if isinstance(task, Classification):
+            weights = None
+            if class_weights == "balanced":
+                compute = scoring_library("sklearn.utils.class_weight").compute_class_weight
+                given = [example.label for example in self.train]
+                weights = compute("balanced", classes=np.array(task.labels), y=given)
+            return Classification(task.labels, weights, smoothing)
+        return task
+
     def describe(self, config: DataConfig) -> list[str]:
         """A line for each split: where it comes from, how many examples."""
         lines = []
         for split in ("train", "validation", "test"):
             files = getattr(config, split)
+            if not files and not getattr(self, split):
+                lines.append(f"{split}: none")
+                continue
             where = ", ".join(files) if files else f"a share of {', '.join(config.train)}, by hash"
             lines.append(f"{split}: {len(getattr(self, split)):,} examples ({where})")
         return lines
 
 
-def read_task_data(
-    name: TaskName,
-    config: DataConfig,
-    *,
-    smoothing: float = 0.0,
-    class_weights: Literal["none", "balanced"] = "none",
-) -> TaskData:
+def read_task_data(name: TaskName, config: DataConfig) -> TaskData:
     """Reads the files of all splits and makes the task that they ask for.
 
     Args:
         name: of the task.
         config: the files.
-        smoothing: label smoothing.
-        class_weights: balanced = inversely proportional to the number of a class's examples.
 
     Raises:
         UserError: what the readers raise; labels that do not fit together; an option that this task
@@ -161,10 +202,8 @@ def read_task_data(
         files = getattr(config, split)
         others[split], more = read_task_examples(name, files, config) if files else ([], [])
         notes += [note for note in more if note not in notes]
-    shares = [
-        0.0 if getattr(config, split) else getattr(config, f"{split}_share")
-        for split in ("validation", "test")
-    ]
+    shares, more = _choose_shares(config, len(train))
+    notes += more
     if sum(shares) >= 1:
         raise UserError(
             f"data.validation_share={shares[0]} and data.test_share={shares[1]} leave nothing to"
@@ -175,7 +214,7 @@ def read_task_data(
         train = splits.train
         others["validation"] = others["validation"] or splits.validation
         others["test"] = others["test"] or splits.test
-    task = _make_task(name, train, others, config, smoothing, class_weights)
+    task = _make_task(name, train, others, config)
     classes = describe_classes(task, {"train": train, **others}, config)
     return TaskData(task, train, others["validation"], others["test"], [*notes, *classes], config)
 
@@ -193,6 +232,28 @@ def describe_classes(
     elif not isinstance(task, Tagging):
         way_out += f", or make one of them with {config.option('spelling')} merge"
     return [*lines, *label_counts.describe_twins(counts, way_out)]
+
+
+def _choose_shares(config: DataConfig, examples: int) -> tuple[list[float], list[str]]:
+    """The shares of train for validation and test, and a note where they are not the usual ones."""
+    splits = [split for split in LEAST_HELD_OUT if not getattr(config, split)]
+    asked = {split: getattr(config, f"{split}_share") for split in splits}
+    few = [
+        split
+        for split, share in asked.items()
+        if share is None and DEFAULT_SHARE * examples < LEAST_HELD_OUT[split]
+    ]
+    usual = {split: 0.0 if split in few else DEFAULT_SHARE for split in splits}
+    chosen = {split: usual[split] if share is None else share for split, share in asked.items()}
+    notes = []
+    if few:
+        notes.append(
+            f"{counted(examples, 'example')}: a tenth of them is too few to tell anything, so none"
+            f" are held out for {' and '.join(few)}, and they are learned from; "
+            + " and ".join(f"data.{split}_share" for split in few)
+            + ", or files of their own, say otherwise"
+        )
+    return [chosen.get(split, 0.0) for split in ("validation", "test")], notes
 
 
 def read_task_examples(
@@ -350,36 +411,17 @@ def _make_task(
     train: Sequence[Any],
     others: dict[str, list[Any]],
     config: DataConfig,
-    smoothing: float,
-    class_weights: str,
 ) -> Task:
-    if class_weights != "none" and name != "classification":
-        raise UserError(
-            f"class_weights={class_weights} is for task=classification, not for task={name};"
-            " leave it out"
-        )
-    if smoothing and name in ("regression", "question-answering"):
-        raise UserError(
-            f"label_smoothing={smoothing} spreads the target over labels, and task={name} has none;"
-            " leave it out"
-        )
     labels = config.labels or None
     if name == "regression":
         return Regression()
     if name == "multiple-choice":
-        return MultipleChoice(smoothing)
+        return MultipleChoice()
     if name == "question-answering":
         every = [*train, *others["validation"], *others["test"]]
         return QuestionAnswering(not any(one.is_impossible for one in every))
     if name == "tokens":
         tags = conll.check_tags(train, others["validation"], others["test"], labels)
-        return Tagging(tags, smoothing)
+        return Tagging(tags)
     labels = labelled.check_labels(train, others["validation"], others["test"], labels)
-    if name == "multi-label":
-        return MultiLabelClassification(labels, smoothing)
-    weights = None
-    if class_weights == "balanced":
-        weights = scoring_library("sklearn.utils.class_weight").compute_class_weight(
-            "balanced", classes=np.array(labels), y=[example.label for example in train]
-        )
-    return Classification(labels, weights, smoothing)
+    return MultiLabelClassification(labels) if name == "multi-label" else Classification(labels)

@@ -33,6 +33,7 @@ class Regression:
     per_token = False
     main_score = "pearson"
     score_names = ("pearson", "spearman", "mse")
+    score_scale = 1.0
     outcome_name = "-squared error"
 
     def __init__(self, label: str = "score") -> None:

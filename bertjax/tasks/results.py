@@ -36,7 +36,12 @@ def make_model_card(
                        single_scores(results[split]).items()]  # fmt: skip
     said = ["The last checkpoint was kept: there was no validation split."]
     if "validation" in results:
-        said = [f"The checkpoint with the best validation {results['score']} was kept."]
+        best = f"the best validation {results['score']}"
+        said = [f"The checkpoint with {best} was kept."]
+        if results.get("kept", {}).get("by") == "loss" and results["score"] != "loss":
+            said = [
+                f"Of the checkpoints within chance of {best} that with the lowest loss was kept."
+            ]
     if "test" in results:
         said.append("The test split was scored once, at the end.")
     return "\n".join(

@@ -44,6 +44,7 @@ class Tagging:
     name = "tokens"
     architecture = "BertForTokenClassification"
     per_token = True
+    score_scale = 1.0
 
     def __init__(self, labels: Sequence[str], smoothing: float = 0.0) -> None:
         self.labels = tuple(labels)

@@ -33,6 +33,7 @@ class Task(Protocol):
         per_token: whether the model's output is wanted for every token, not for every sequence.
         main_score: the score that says which checkpoint is best; higher is better.
         score_names: the scores that can say so; each is one number, or None.
+        score_scale: what a score is at its best: 1, or 100 where they are in percent.
         outcome_name: what `outcomes` are.
     """
 
@@ -41,6 +42,7 @@ class Task(Protocol):
     per_token: ClassVar[bool]
     main_score: ClassVar[str]
     score_names: ClassVar[tuple[str, ...]]
+    score_scale: ClassVar[float]
     outcome_name: ClassVar[str]
 
     def model_fields(self) -> Mapping[str, Any]:

@@ -91,7 +91,9 @@ class ScheduleConfig:
             raise UserError("schedule.name=inverse-sqrt needs schedule.warmup above 0")
 
 
-def make_schedule(config: ScheduleConfig, total: float) -> optax.Schedule:
+def make_schedule(
+    config: ScheduleConfig, total: float, *, in_steps: bool = False
+) -> optax.Schedule:
     """The share of the peak learning rate as a function of the clock, which runs from 0 to `total`.
 
     The clock counts optimizer steps when the budget is in steps or epochs, and seconds of training
@@ -100,11 +102,15 @@ def make_schedule(config: ScheduleConfig, total: float) -> optax.Schedule:
     Args:
         config: shape, warm-up, end.
         total: the clock's last value, above 0.
+        in_steps: the clock counts steps; then a warm-up of less than a whole step is none, for all
+            that it would do is to take the first step, at rate 0, out of the few that there are.
 
     Source: linear with warm-up as in google-research/bert; warmup-stable-decay: Hu et al. 2024
         (MiniCPM); inverse-sqrt: Vaswani et al. 2017, section 5.3.
     """
     warmup = config.warmup * total
+    if in_steps and warmup < 1 and config.name != "inverse-sqrt":
+        warmup = 0.0
     rest = total - warmup
     if config.name == "linear":
         after = optax.linear_schedule(1.0, config.end, rest)

@@ -23,7 +23,8 @@ def config_of(table, **fields):
 
 
 def test_splits_are_shares_of_train_where_they_have_no_files(table):
-    data = read_task_data("classification", DataConfig(train=table, validation_share=0.4))
+    shares = {"validation_share": 0.4, "test_share": 0.1}
+    data = read_task_data("classification", DataConfig(train=table, **shares))
     every = [*data.train, *data.validation, *data.test]
     assert len(every) == len({example.first for example in every}) == 60
     assert len(data.validation) > len(data.test) > 0
@@ -32,15 +33,40 @@ def test_splits_are_shares_of_train_where_they_have_no_files(table):
     assert data.validation == data.train
 
 
+def test_few_examples_are_all_learned_from_unless_told(tmp_path):
+    path = tmp_path / "f.tsv"
+    for count, validation, test in ((24, 0, 0), (99, 0, 0), (200, 0, 20), (300, 30, 30)):
+        rows = [f"{'ab'[number % 2]}\tn{number}\n" for number in range(count)]
+        path.write_text("label\ttext\n" + "".join(rows))
+        data = read_task_data("classification", DataConfig(train=[str(path)]))
+        assert len(data.train) + len(data.validation) + len(data.test) == count
+        for split, held_out in ((data.validation, validation), (data.test, test)):
+            assert 0.4 * held_out <= len(split) <= 1.6 * held_out
+        told = " ".join(data.notes)
+        assert ("none are held out for validation and test, and" in told) == (test == 0)
+        assert ("none are held out for validation, and" in told) == (validation == 0 < test)
+    path.write_text("label\ttext\n" + "".join(rows[:40]))
+    some = read_task_data("classification", DataConfig(train=[str(path)], test_share=0.3))
+    assert len(some.test) > 4
+    assert not some.validation
+    [note] = [note for note in some.notes if "held out" in note]
+    assert "none are held out for validation, and they" in note
+    assert "data.validation_share, or files of their own, say" in note
+    files = DataConfig(train=[str(path)], validation=[str(path)], test=[str(path)])
+    assert "held out" not in " ".join(read_task_data("classification", files).notes)
+
+
 def test_balanced_classes_weigh_the_same(table):
     specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     tokenizer = Tokenizer(build_wordpiece(specials, True, None))
-    data = read_task_data("classification", config_of(table), class_weights="balanced")
-    units = data.task.encode(data.train, tokenizer, 8, training=True).units
+    data = read_task_data("classification", config_of(table))
+    task = data.task_to_train(class_weights="balanced")
+    units = task.encode(data.train, tokenizer, 8, training=True).units
     labels, weights = (np.concatenate([unit[at] for unit in units]) for at in (2, 3))
     np.testing.assert_allclose([weights[labels == label].sum() for label in (0, 1)], 30)
-    units = data.task.encode(data.train, tokenizer, 8, training=False).units
-    assert {float(unit.weights[0]) for unit in units} == {1.0}
+    for plain, training in ((task, False), (data.task, True)):
+        units = plain.encode(data.train, tokenizer, 8, training=training).units
+        assert {float(unit.weights[0]) for unit in units} == {1.0}
 
 
 @pytest.mark.parametrize(
@@ -82,9 +108,10 @@ def test_recipe_that_the_task_does_not_follow_is_refused(table, tmp_path, task, 
     if task == "multi-label":
         (tmp_path / "g.jsonl").write_text('{"text": "a", "labels": ["x", "y"]}\n')
     data = config_of([str(tmp_path / "g.jsonl")])
-    assert read_task_data(task, data).train
+    data = read_task_data(task, data)
+    assert data.task_to_train().name == task
     with pytest.raises(UserError, match=message):
-        read_task_data(task, data, **options)
+        data.task_to_train(**options)
 
 
 @pytest.mark.parametrize("name", ["labels", "label_columns"])

@@ -44,6 +44,9 @@ def test_model_card_says_what_was_scored_and_nothing_else():
     assert "`base` with bertjax, seed 3, 40 steps. The checkpoint with the best validation" in card
     assert "| test | pearson | 0.5000 |" in card
     assert "spearman" not in card
+    by_loss = {**facts, "validation": scores, "kept": {"by": "loss"}}
+    card = make_model_card(Regression(), by_loss, "seed: 3\n", ["d"], "base")
+    assert "Of the checkpoints within chance of the best validation pearson that with" in card
     card = make_model_card(Regression(), facts, "seed: 3\n", ["d"], "base")
     assert "The last checkpoint was kept: there was no validation split." in card
     assert "best validation" not in card

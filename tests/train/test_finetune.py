@@ -57,7 +57,11 @@ def make_config(tmp_path, pretrained, task="classification", **fields):
     defaults = {
         "task": task,
         "run": str(tmp_path / "run"),
-        "data": DataConfig(train=[str(write_classes(tmp_path / "classes.tsv"))]),
+        "data": DataConfig(
+            train=[str(write_classes(tmp_path / "classes.tsv"))],
+            validation_share=0.1,
+            test_share=0.1,
+        ),
         "model": FinetunedModelConfig(init=pretrained),
         "budget": BudgetConfig(steps=12),
         "optimizer": OptimizerConfig(learning_rate=1e-2),
@@ -70,8 +74,7 @@ def make_config(tmp_path, pretrained, task="classification", **fields):
 
 
 def run(config):
-    data = read_task_data(config.task, config.data, smoothing=config.label_smoothing)
-    return finetune(config, data)
+    return finetune(config, read_task_data(config.task, config.data))
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +175,84 @@ def test_files_of_a_model_are_read_as_it_was_fitted_and_predictions_have_their_c
     )
     code, _, err = bertjax_command("predict", *arguments, "--output", tmp_path / "a.xls")
     assert (code, "Name one that ends in .jsonl, .csv, .tsv, .parquet" in err) == (2, True)
+
+
+def test_kept_checkpoint_is_the_same_everywhere(finished, bertjax_command):
+    """In the log, the results, the checkpoints, the model, and in what `info` says of the run."""
+    _, folder = finished
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").open()]
+    kept = [line for line in lines if line.get("kept")][-1]
+    results = json.loads((folder / "eval_results.json").read_text())
+    assert results["kept"]["step"] == kept["step"]
+    assert results["kept"]["evaluations"] == len(
+        [line for line in lines if line["split"] == "validation"]
+    )
+    assert results["validation"]["loss"] == pytest.approx(kept["loss"], rel=1e-5)
+    assert (folder / "checkpoints" / str(kept["step"])).is_dir()
+    _, out, _ = bertjax_command("info", folder, "--json")
+    best = json.loads(out)["best_validation"]
+    assert (best["step"], best["loss"]) == (kept["step"], kept["loss"])
+    # Its accuracy of 1 came first with a higher loss: the last of the equal ones is kept.
+    perfect = [line for line in lines if line["split"] == "validation" and line["accuracy"] == 1]
+    assert len(perfect) > 1
+    assert kept["loss"] == min(line["loss"] for line in perfect)
+    assert kept["step"] > perfect[0]["step"]
+
+
+def test_loss_of_the_config_is_that_of_the_training_whoever_calls(tmp_path, pretrained):
+    """Data is read without it. The loss of validation and test is the plain one."""
+    rows = [f"{'dog' if number % 4 else 'cat'}\tthe of and\n" for number in range(64)]
+    (tmp_path / "four.tsv").write_text("label\ttext\n" + "".join(rows))
+    files = [str(tmp_path / "four.tsv")]
+    config = make_config(
+        tmp_path,
+        pretrained,
+        data=DataConfig(train=files, validation=files, test=files),
+        model=FinetunedModelConfig(
+            init=pretrained, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0
+        ),
+        budget=BudgetConfig(steps=1),
+        optimizer=OptimizerConfig(learning_rate=1e-12),
+        batch_size=64,
+        log_every=1,
+    )
+    data, scored = read_task_data(config.task, config.data), []
+    for name, value in (("label_smoothing", 0.9), ("class_weights", "balanced")):
+        one = dataclasses.replace(config, run=str(tmp_path / name), **{name: value})
+        assert finetune(one, data) == 0
+        lines = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").open()]
+        trained, validated = (line["loss"] for line in lines[:2])
+        assert abs(trained - validated) > 1e-3  # of the same examples and parameters
+        scored.append(validated)
+    assert scored[0] == pytest.approx(scored[1], rel=1e-5)
+
+
+def test_few_examples_without_a_word_are_all_learned(tmp_path, pretrained, capsys):
+    path = write_classes(tmp_path / "few.tsv", 24)
+    data = DataConfig(train=[str(path)])
+    config = FinetuneConfig(
+        run=str(tmp_path / "run"), data=data, model=FinetunedModelConfig(init=pretrained),
+        max_length=17,
+    )  # fmt: skip
+    assert run(config) == 0
+    said = capsys.readouterr().err
+    assert "24 training examples, 0 for validation, 0 for the test" in said
+    assert "150 steps of 8 examples (50 epochs)" in said
+    assert "few to learn from" not in said
+    assert "test none: no examples were held out for it" in said
+    results = json.loads((tmp_path / "run" / "eval_results.json").read_text())
+    assert not {"kept", "validation", "test"} & results.keys()
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").open()]
+    assert len(lines) > 15
+    assert lines[-1]["loss"] < lines[0]["loss"]
+
+
+def test_run_of_too_few_steps_says_so_before_it_begins(tmp_path, pretrained, capsys):
+    config = make_config(tmp_path, pretrained, budget=BudgetConfig(epochs=0.5), dry_run=True)
+    assert run(config) == 0
+    said = capsys.readouterr().err
+    assert "warning: 3 steps are too few to learn from" in said
+    assert "--budget.steps 150" in said
 
 
 def test_finished_run_is_left_alone(finished, capsys):

@@ -3,7 +3,8 @@
 import json
 import statistics
 
-from train.finetune_results import examples_per_second, summarize_seeds
+from bertjax.tasks.labelled import TextExample
+from train.finetune_results import describe_one_answer, examples_per_second, summarize_seeds
 
 
 def test_score_that_is_not_defined_for_every_seed_is_told_as_such(tmp_path, capsys):
@@ -35,3 +36,14 @@ def test_speed_is_that_of_the_log_or_else_of_the_whole_run(tmp_path):
     ]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert examples_per_second(tmp_path, 15.5, steps=4, seconds=99.0) == 15.5 * 4 / 10
+
+
+def test_model_that_says_one_thing_is_told_of():
+    examples = [TextExample("f:1", "x", None, label) for label in ("a", "b", "a")]
+    same = [{"label": "a"}] * 3
+    [said] = describe_one_answer("test", examples, same)
+    assert "says 'a' to all 3 test examples, which is right for 2 of them" in said
+    assert "--budget.steps" in said
+    assert describe_one_answer("test", examples, [*same[:2], {"label": "b"}]) == []
+    assert describe_one_answer("test", examples[:1], same[:1]) == []
+    assert describe_one_answer("test", examples, [{"value": 1.0}] * 3) == []

@@ -213,3 +213,16 @@ def test_schedule_stays_at_its_end(name):
 def test_schedule_out_of_range_is_refused(fields, message):
     with pytest.raises(UserError, match=message):
         ScheduleConfig(**fields)
+
+
+def test_warm_up_of_less_than_a_step_takes_no_step_away():
+    config = ScheduleConfig(warmup=0.1)
+    rates = [[float(make_schedule(config, 3.0, in_steps=steps)(step)) for step in range(3)]
+             for steps in (True, False)]  # fmt: skip
+    assert rates[0] == pytest.approx([1, 2 / 3, 1 / 3])
+    assert rates[1][0] == 0.0  # of seconds: the first step may take ten of them
+    for total in (10.0, 20.0):
+        both = [float(make_schedule(config, total, in_steps=steps)(0)) for steps in (True, False)]
+        assert both == [0.0, 0.0]
+    inverse = make_schedule(ScheduleConfig(name="inverse-sqrt", warmup=0.1), 3.0, in_steps=True)
+    assert float(inverse(jnp.float32(2))) > 0
