@@ -1,7 +1,10 @@
 """What fine-tuning was told of its files is remembered, and what is said anew wins."""
 
+import argparse
+
 import pytest
 
+from bertjax.commands.texts import Texts
 from bertjax.errors import UserError
 from bertjax.tasks.data_format import FILE_NAME, describe, join, recall, remember
 from bertjax.tasks.reading import DataConfig
@@ -46,3 +49,13 @@ def test_damaged_memory_is_told(tmp_path, content, message):
     (tmp_path / FILE_NAME).write_text(content)
     with pytest.raises(UserError, match=message):
         recall(tmp_path)
+
+
+def test_texts_of_a_fitted_model_are_read_from_the_columns_that_it_remembers(tmp_path):
+    remember(tmp_path, DataConfig(text_column="body", pair_column="more", format="csv"))
+    (tmp_path / "new.data").write_text("id,body,more\n1,a,b\n")
+    named = {"encoding": "utf-8", "errors": "strict", "model": str(tmp_path)}
+    files = [str(tmp_path / "new.data")]
+    for said, texts in ((None, [("a", "b")]), ("more", ["b"])):
+        options = argparse.Namespace(text_column=said, pair_column=None, **named)
+        assert [text for _, text in Texts(options, files=files, pairs=True)] == texts
