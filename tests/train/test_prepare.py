@@ -436,7 +436,7 @@ def test_stopped_program_leaves_no_directory(corpus, tokenizer, tmp_path, how):
     (os.killpg if how == signal.SIGINT else os.kill)(program.pid, how)
     _, errors = program.communicate(timeout=60)
     assert program.returncode == (-9 if how == signal.SIGKILL else 130)
-    assert "Traceback" not in errors
+    assert errors.count("\n") <= 1, errors
     assert not (tmp_path / "rows").exists()
     assert (tmp_path / "rows.partial").exists() == (how == signal.SIGKILL)
     while time.monotonic() < deadline:  # workers see that their parent is gone
