@@ -104,6 +104,12 @@ def run(options: argparse.Namespace) -> None:
     if to_screen and options.format not in (None, "bertviz"):
         raise UserError(f"--format {options.format} is for a file; name one with --output")
     format = options.format or ("bertviz" if to_screen else format_of(options.output))
+    for name in ("hidden", "context"):
+        if getattr(options, name) and format == "bertviz":
+            raise UserError(
+                f"--{name}: bertviz's form holds attention alone; name an .npz, .parquet or .arrow"
+                " file, or a folder, with --output"
+            )
     texts = Texts(options, options.texts, options.input, pairs=True)
     body = load_body(options.model)
     config = body.model.config

@@ -151,3 +151,9 @@ def test_command_takes_texts_from_everywhere(bertjax_command, tmp_path, name):
     ]
     assert found[0]
     assert found == [found[0]] * len(words)
+
+
+@pytest.mark.parametrize("option", ["--hidden", "--context"])
+def test_attention_refuses_what_the_form_has_no_place_for(bertjax_command, option):
+    code, _, err = bertjax_command("attention", "--model", TINY, "this is", option)
+    assert (code, f"{option}: bertviz's form holds attention alone" in err) == (2, True)
