@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bertjax.errors import UserError
 from bertjax.strict_json import to_json
 
@@ -76,6 +78,40 @@ class BertConfig:
     answerable: bool = True
     attention_head_size: int | None = None
     attention_window: int | None = None
+
+    def check_ids(
+        self,
+        token_ids: np.ndarray,
+        token_type_ids: np.ndarray,
+        position_ids: np.ndarray,
+    ) -> None:
+        """Checks that the model has an embedding for each of these.
+
+        A device does not: what is beyond a table, it takes from elsewhere, or leaves out. So
+        everything that hands a model its inputs asks here first.
+
+        Raises:
+            UserError: an id that is beyond its table.
+        """
+        for ids, what, field, way_out in (
+            (token_ids, "token", "vocab_size", "the tokenizer, or the rows, are another model's"),
+            (
+                token_type_ids, "token type", "type_vocab_size",
+                "the second text of a pair has type 1: give texts one by one, or take a model with"
+                " two types",
+            ),
+            (
+                position_ids, "position", "max_position_embeddings",
+                "shorten the texts, or lower the longest length that is allowed",
+            ),
+        ):  # fmt: skip
+            size = getattr(self, field)
+            least, most = int(np.min(ids, initial=0)), int(np.max(ids, initial=0))
+            if least < 0 or most >= size:
+                raise UserError(
+                    f"{what} id {least if least < 0 else most}: the model has embeddings for 0 to"
+                    f" {size - 1} ({field}={size}); {way_out}"
+                )
 
     def __post_init__(self) -> None:
         for name in (

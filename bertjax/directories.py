@@ -140,9 +140,9 @@ def _describe_tokenizer(path: Path, model_size: int = 0) -> dict[str, Any] | Non
     from bertjax.text.tokenizer import load_tokenizer
 
     tokenizer = load_tokenizer(path)
-    description = {"kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size}
-    if tokenizer.vocab_size < model_size:
-        description["note"] = tokenizer.describe_missing(model_size)
+    description = tokenizer.describe()
+    if model_size and tokenizer.vocab_size != model_size:
+        description["notes"].append(tokenizer.describe_other_size(model_size))
     return description
 
 

@@ -131,7 +131,7 @@ def finetune(config: FinetuneConfig, data: TaskData) -> int:
         config.batch_size,
         config.seed,
         clock.most_steps,
-        hidden_size=bert_config.hidden_size,
+        config=bert_config,
         pad_id=tokenizer.pad_id,
         packing=config.packing,
         multiple=sharers * config.accumulation,

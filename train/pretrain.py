@@ -7,6 +7,7 @@ The same command continues a run that was stopped or killed, to the same bits.
 
 import dataclasses
 import functools
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from bertjax.program.entry import program
 from bertjax.strict_json import to_json
 from bertjax.text.rows import PreparedDirectory, open_prepared
 from bertjax.text.tokenizer import load_tokenizer
-from bertjax.training.batches import TrainingBatches, read_ahead
+from bertjax.training.batches import FittingRows, TrainingBatches, read_ahead
 from bertjax.training.budget import Clock
 from bertjax.training.checkpoint import abstract
 from bertjax.training.curves import CurvesDrawer
@@ -64,6 +65,8 @@ def pretrain(config: PretrainConfig) -> int:
     # ---------------------------------------------------------------- rows and tokenizer
     prepared = open_prepared(config.data)
     tokenizer = load_tokenizer(prepared.tokenizer_path)
+    for note in tokenizer.notes:
+        print(note, file=sys.stderr)
     vocabulary = Vocabulary.of(tokenizer)
     _check_rows(prepared, config)
 
@@ -126,7 +129,11 @@ def pretrain(config: PretrainConfig) -> int:
     # ---------------------------------------------------------------- compile
     here = rows_here(mesh, config.batch_size)
     batches = TrainingBatches(
-        prepared.train, config.batch_size, config.seed, clock.most_steps, here
+        FittingRows(prepared.train, bert_config),
+        config.batch_size,
+        config.seed,
+        clock.most_steps,
+        here,
     )
     evaluate = make_evaluation(config.evaluation, model, vocabulary, prepared.token_counts, mesh)
     started = time.perf_counter()

@@ -5,6 +5,7 @@ import sys
 from typing import Any, Literal, NamedTuple
 
 import jax
+import numpy as np
 
 from bertjax.config import BertConfig
 from bertjax.errors import UserError
@@ -67,11 +68,21 @@ def resolve_model(
                 )
         bert_config = dataclasses.replace(loaded, **chosen)
         theirs = load_tokenizer(config.init)
+        for note in theirs.notes:
+            print(f"model.init: {note}", file=sys.stderr)
         if theirs.fingerprint != tokenizer.fingerprint:
             raise UserError(
                 f"the rows in {prepared.path} were made with another tokenizer than the one in "
                 f"{config.init}; prepare them again with --tokenizer {config.init}"
             )
+    if prepared.card["vocab_size"] != tokenizer.vocab_size:
+        raise UserError(
+            f"the rows in {prepared.path} were made with {prepared.card['vocab_size']} tokens, and"
+            f" {prepared.tokenizer_path} has {tokenizer.vocab_size}: it is another tokenizer;"
+            " prepare them again"
+        )
+    nothing = np.zeros(0, np.int64)
+    bert_config.check_ids(np.flatnonzero(prepared.token_counts), nothing, nothing)
     if length > bert_config.max_position_embeddings:
         raise UserError(
             f"the rows in {prepared.path} are {length} tokens long, the model has "

@@ -263,7 +263,7 @@ def pad_inputs(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Token ids, token types and sequence ids `[1, T]` of the text, padded to a length in use."""
     length = padded_length(len(encoded.token_ids), whole.config.max_position_embeddings)
-    return make_inputs([encoded], 1, length, whole.tokenizer.pad_id)
+    return make_inputs(whole.config, [encoded], 1, length, whole.tokenizer.pad_id)
 
 
 def _places(target: Target) -> tuple[np.int32, np.int32]:

@@ -117,7 +117,7 @@ def make_batches(
             # Powers of two, so that few shapes are compiled.
             rows = min(1 << (len(numbers) - 1).bit_length(), most_rows)
             chosen = [texts[number] for number in numbers]
-            inputs = make_inputs(chosen, rows, length, body.tokenizer.pad_id)
+            inputs = make_inputs(body.model.config, chosen, rows, length, body.tokenizer.pad_id)
             yield TextBatch(numbers, inputs, _pad_marks(chosen, rows, length))
 
 

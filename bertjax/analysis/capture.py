@@ -120,7 +120,7 @@ def capture(
         for numbers in _batches(window, config):
             batch = [window[number] for number in numbers]
             length, rows = _shape(len(batch[0].token_ids), config)
-            inputs = make_inputs(batch, rows, length, body.tokenizer.pad_id)
+            inputs = make_inputs(config, batch, rows, length, body.tokenizer.pad_id)
             trace = _trace(body.model, body.params, *inputs, head_gates)
             probs, hidden_states, contexts = (
                 np.asarray(value) if wanted else None
@@ -144,15 +144,20 @@ def capture(
 
 
 def make_inputs(
-    texts: Sequence[EncodedText], rows: int, length: int, pad_id: int
+    config: BertConfig, texts: Sequence[EncodedText], rows: int, length: int, pad_id: int
 ) -> tuple[Integer[np.ndarray, "B T"], Integer[np.ndarray, "B T"], Integer[np.ndarray, "B T"]]:
-    """token_ids, token_type_ids and sequence_ids of texts, a row each, filled up with padding."""
+    """token_ids, token_type_ids and sequence_ids of texts, a row each, filled up with padding.
+
+    Raises:
+        UserError: the model has no embedding for one of them.
+    """
     token_ids = np.full((rows, length), pad_id, np.int32)
     token_type_ids, sequence_ids = np.zeros((2, rows, length), np.int32)
     for row, text in enumerate(texts):
         t = len(text.token_ids)
         token_ids[row, :t], token_type_ids[row, :t] = text.token_ids, text.token_type_ids
         sequence_ids[row, :t] = 1
+    config.check_ids(token_ids, token_type_ids, np.arange(length))
     return token_ids, token_type_ids, sequence_ids
 
 

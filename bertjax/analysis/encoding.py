@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from bertjax.errors import UserError
+from bertjax.text.framing import frame_parts
 from bertjax.text.tokenizer import Tokenizer
 
 # Tokens of a window of a long text beside [CLS] and [SEP].
@@ -64,8 +65,9 @@ def encode_texts(
     *,
     too_long: TooLong = "refuse",
     places: Sequence[str] | None = None,
+    masks: bool = False,
 ) -> list[EncodedText]:
-    """Encodes texts, or pairs of them; `[MASK]` in a text is the mask.
+    """Encodes texts, or pairs of them.
 
     Args:
         tokenizer: of the model.
@@ -76,14 +78,13 @@ def encode_texts(
             window by itself is in several). Pairs are always refused.
         places: what messages call each text, `file:line` for instance; text 1, text 2, ... when
             left out.
+        masks: whether `[MASK]` in a text is the mask (see `Tokenizer.encode`).
 
     Raises:
         UserError: a text that is empty, or too long and refused.
     """
     parts = [text if isinstance(text, tuple) else (text,) for text in texts]
-    flat = tokenizer.library.encode_batch(
-        [part for text in parts for part in text], add_special_tokens=False
-    )
+    flat = tokenizer.encode([part for text in parts for part in text], masks=masks)
     encodings = iter(flat)
     result = []
     for source, text in enumerate(parts):
@@ -117,13 +118,14 @@ def encode_stream(
     max_length: int,
     *,
     too_long: TooLong = "refuse",
+    masks: bool = False,
 ) -> Iterator[EncodedText]:
     """Encodes any number of texts; memory does not grow with it.
 
     Args:
         tokenizer: of the model.
         texts: each a place (see `encode_texts`), and a text or a pair.
-        max_length, too_long: as in `encode_texts`.
+        max_length, too_long, masks: as in `encode_texts`.
 
     Raises:
         UserError: as `encode_texts`, when the text is reached.
@@ -132,7 +134,12 @@ def encode_stream(
     while batch := list(itertools.islice(remaining, _TEXTS_AT_ONCE)):
         places = [place for place, _ in batch]
         encoded = encode_texts(
-            tokenizer, [text for _, text in batch], max_length, too_long=too_long, places=places
+            tokenizer,
+            [text for _, text in batch],
+            max_length,
+            too_long=too_long,
+            places=places,
+            masks=masks,
         )
         for one in encoded:
             yield one._replace(source=first + one.source)
@@ -152,7 +159,7 @@ def encode_words(
     """
     result: list[EncodedText | None] = []
     for source, sentence in enumerate(sentences):
-        encodings = tokenizer.library.encode_batch(list(sentence), add_special_tokens=False)
+        encodings = tokenizer.encode(sentence)
         ids, offsets, word_ids = [], [], []
         for number, encoding in enumerate(encodings):
             ids += encoding.ids or [tokenizer.unk_id]
@@ -256,24 +263,25 @@ def _cut(piece: _Piece, room: int) -> list[_Piece]:
 
 def _frame(tokenizer: Tokenizer, pieces: Sequence[_Piece], source: int, window: int) -> EncodedText:
     """`[CLS] A [SEP]`, or `[CLS] A [SEP] B [SEP]`."""
-    separator = (np.array([tokenizer.sep_id]), np.zeros((1, 2), np.int64), "[SEP]")
-    ids, offsets = [np.array([tokenizer.cls_id])], [np.zeros((1, 2), np.int64)]
-    types, special, word_ids = [np.array([0])], [np.array([True])], [np.array([0])]
+
+    def framed(cls: Any, sep: Any, parts: Iterable[Any]) -> np.ndarray:
+        return np.concatenate(frame_parts([cls], [sep], *parts))
+
+    token_ids = framed(tokenizer.cls_id, tokenizer.sep_id, (piece.ids for piece in pieces))
+    special = framed(True, True, (np.zeros(len(piece.ids), bool) for piece in pieces))
+    marks = np.flatnonzero(special)
     words = ["[CLS]"]
-    for kind, piece in enumerate(pieces):
-        ids += [piece.ids, separator[0]]
-        offsets += [piece.offsets, separator[1]]
-        types.append(np.full(len(piece.ids) + 1, kind))
-        special += [np.zeros(len(piece.ids), bool), np.array([True])]
-        word_ids += [piece.word_ids + len(words), np.array([len(words) + len(piece.words)])]
-        words += [*piece.words, separator[2]]
-    token_ids = np.concatenate(ids)
+    word_ids = np.zeros(len(token_ids), np.int64)
+    for piece, start, end in zip(pieces, marks[:-1] + 1, marks[1:], strict=True):
+        word_ids[start:end] = piece.word_ids + len(words)
+        words += [*piece.words, "[SEP]"]
+        word_ids[end] = len(words) - 1
     return EncodedText(
-        token_ids,
-        np.concatenate(types),
-        np.concatenate(offsets),
-        np.concatenate(special),
-        np.concatenate(word_ids),
+        token_ids.astype(np.int64),
+        (np.arange(len(token_ids)) > marks[1]).astype(np.int64),
+        framed((0, 0), (0, 0), (piece.offsets for piece in pieces)),
+        special.astype(bool),
+        word_ids,
         tuple(tokenizer.token(id) or f"[unnamed{id}]" for id in token_ids),
         tuple(words),
         source,

@@ -246,7 +246,7 @@ def _ask(model: MaskedModel, questions: _Questions, top_k: int) -> Answers:
         own = np.flatnonzero((questions.row >= start) & (questions.row < start + rows))
         slots = np.resize(own, _power_of_two(len(own)))
         inputs = make_inputs(
-            questions.rows[start : start + rows], rows, length, model.tokenizer.pad_id
+            config, questions.rows[start : start + rows], rows, length, model.tokenizer.pad_id
         )
         found = jax.device_get(
             _read_layers(

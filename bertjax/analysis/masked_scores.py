@@ -132,7 +132,9 @@ def score_masked_texts(
         filled = fill_rows(numbers, rows)
         some = [texts[number] for number in filled]
         # Which tokens are masked depends on the length of the row; it is the same for all texts.
-        ids, types, sequence_ids = make_inputs(some, rows, max_length, whole.tokenizer.pad_id)
+        ids, types, sequence_ids = make_inputs(
+            whole.config, some, rows, max_length, whole.tokenizer.pad_id
+        )
         nothing = np.zeros((rows, 1), np.int32)
         keys = np.array(filled, np.uint32), np.zeros(rows, np.uint32)
         masked = jax.device_get(

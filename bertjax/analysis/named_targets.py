@@ -100,7 +100,7 @@ def _words(whole: WholeModel, encoded: EncodedText, answer: str | None) -> list[
         found = _logits(whole, encoded, masked_positions=positions[None].astype(np.int32))
         ids = [int(token) for token in found.argmax(axis=-1)]
     else:
-        tokens = whole.tokenizer.library.encode(answer, add_special_tokens=False).ids
+        tokens = whole.tokenizer.encode([answer])[0].ids
         if len(tokens) != 1:
             raise UserError(
                 f"--answer {answer}: is {len(tokens)} tokens of the model's vocabulary; a [MASK] is"

@@ -22,7 +22,7 @@ from bertjax.errors import UserError
 from bertjax.objectives.losses import Total, cross_entropy
 from bertjax.objectives.masking import MaskingConfig, Vocabulary, mask_tokens
 from bertjax.tasks.task import Task
-from bertjax.tasks.units import Layout, Unit, make_task_batch, places_of
+from bertjax.tasks.units import Layout, Unit, check_units, make_task_batch, places_of
 from bertjax.types import RowBatch, TaskBatch
 
 # Rows are padded to a power of two of at least this, so that few shapes are compiled.
@@ -186,7 +186,9 @@ def masked_language_objective(
     batches = []
     for numbers, rows, length in group_rows(lengths, whole.config):
         some = [texts[number] for number in fill_rows(numbers, rows)]
-        ids, types, sequence_ids = make_inputs(some, rows, length, whole.tokenizer.pad_id)
+        ids, types, sequence_ids = make_inputs(
+            whole.config, some, rows, length, whole.tokenizer.pad_id
+        )
         nothing = np.zeros((rows, 1), np.int32)
         keys = np.array(fill_rows(numbers, rows), np.uint32), np.zeros(rows, np.uint32)
         masked = jax.device_get(
@@ -245,6 +247,7 @@ def task_objective(
     if not examples:
         raise UserError("there is no example to measure the model on")
     units = task.encode(examples, whole.tokenizer, max_length, training=False).units
+    check_units(units, whole.config)
     model, per_unit = whole.model, max(len(unit.sequences) for unit in units)
     batches = []
     for numbers, rows, length in group_rows([unit.length for unit in units], whole.config):

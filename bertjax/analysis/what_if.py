@@ -69,7 +69,7 @@ def replace_word(
     if replacement is None:
         ids, name = [model.tokenizer.mask_id] * len(place), "[MASK]"
     else:
-        found = model.tokenizer.library.encode(replacement, add_special_tokens=False)
+        [found] = model.tokenizer.encode([replacement], masks=True)
         ids, name = found.ids, replacement
         if not ids:
             raise UserError(f"nothing is left of {replacement!r} as tokens; give another word")

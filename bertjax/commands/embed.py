@@ -15,6 +15,12 @@ from bertjax.wording import counted
 if TYPE_CHECKING:
     import numpy as np
 
+    from bertjax.config import BertConfig
+    from bertjax.interop.sentence_transformers import SentenceModel
+
+# As `tasks.embedding.Pooling`, which takes seconds to import.
+POOLINGS = ("mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
+
 SUMMARY = "one vector for every text, into an .npy or .parquet file"
 
 
@@ -33,12 +39,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--pooling",
-        choices=["mean", "cls"],
-        default="mean",
-        help="mean over the tokens of a text, or the hidden state of [CLS] (default: %(default)s)",
+        nargs="+",
+        choices=POOLINGS,
+        help="what is made of the hidden states of a text's tokens; several are put side by side"
+        " (default: what modules.json or 1_Pooling of a sentence-transformers directory says, else"
+        " mean)",
     )
     parser.add_argument(
-        "--normalize", action="store_true", help="scale every vector to length 1 (default: no)"
+        "--normalize",
+        action=argparse.BooleanOptionalAction,
+        help="scale every vector to length 1 (default: as modules.json says, else no)",
     )
     parser.add_argument(
         "--dtype",
@@ -51,8 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-length",
         metavar="T",
         type=whole_number(3),
-        help="longest text in tokens; longer ones are cut (default: the model's"
-        " max_position_embeddings)",
+        help="longest text in tokens; longer ones are cut (default: what a sentence-transformers"
+        " directory says, else the model's max_position_embeddings)",
     )
 
 
@@ -68,39 +78,86 @@ def run(options: argparse.Namespace) -> None:
     if not any(texts):
         raise given.no_text()
     from bertjax.interop.huggingface import load_model_directory, load_model_tokenizer
+    from bertjax.interop.sentence_transformers import read_sentence_model
     from bertjax.model.bert import BertModel
     from bertjax.tasks.embedding import Embedder
 
-    loaded = load_model_directory(options.model, "BertModel", may_lack=("pooler",))
+    said = read_sentence_model(options.model)
+    loaded = load_model_directory(said.body, "BertModel", may_lack=("pooler",))
     body = {name: part for name, part in loaded.params["bert"].items() if name != "pooler"}
-    most = loaded.config.max_position_embeddings
-    length = most if options.max_length is None else options.max_length
-    if not 3 <= length <= most:
-        raise UserError(
-            f"--max-length {length} must lie between 3 and the model's {most} positions"
-        )
-    tokenizer, more = load_model_tokenizer(options.model, loaded.config)
+    wanted, told = _choose(options, said, loaded.config)
+    tokenizer, more = load_model_tokenizer(said.body, loaded.config)
     embedder = Embedder(
         BertModel(loaded.config, options.dtype, pooling=False),
         body,
-        tokenizer,
-        options.pooling,
-        options.normalize,
+        tokenizer.lowercased() if said.lowercase else tokenizer,
+        wanted.pooling,
+        wanted.after,
     )
     with count_on("embedding", len(texts)) as progress:
-        vectors, notes = embedder.embed(texts, length, progress)
+        prompted = [said.prompt + text for text in texts]
+        vectors, notes = embedder.embed(prompted, wanted.max_length, progress)
     if empty := texts.count(""):
-        said = (
+        empties = (
             f"{empty:,} of {len(texts):,} texts are empty; their vectors are those of [CLS] [SEP]"
         )
-        notes = [*notes, said]
-    for note in [*loaded.notes, *more, *notes]:
+        notes = [*notes, empties]
+    for note in [*loaded.notes, *more, *said.notes, *told, *notes]:
         print(note, file=sys.stderr)
     _write(output, texts, vectors)
     print(
         f"{output}: {counted(vectors.shape[0], 'vector')} of {vectors.shape[1]} numbers",
         file=sys.stderr,
     )
+
+
+def _choose(
+    options: argparse.Namespace, said: "SentenceModel", config: "BertConfig"
+) -> tuple["SentenceModel", list[str]]:
+    """What the directory says, the options before it; and what there is to tell of it."""
+    from bertjax.interop.sentence_transformers import Dense, Normalize
+
+    most, told = config.max_position_embeddings, []
+    length = most if said.max_length is None else min(said.max_length, most)
+    if options.max_length is not None:
+        if not 3 <= options.max_length <= most:
+            raise UserError(
+                f"--max-length {options.max_length} must lie between 3 and the model's {most}"
+                " positions"
+            )
+        if said.max_length is not None and options.max_length != length:
+            told.append(f"--max-length {options.max_length}, where the directory says {length}")
+        length = options.max_length
+    pooling, after = said.pooling, said.after
+    if options.pooling is not None:
+        pooling = tuple(options.pooling)
+        if said.is_told and pooling != said.pooling:
+            told.append(
+                f"--pooling {' '.join(pooling)}, where the directory says {' '.join(said.pooling)}"
+            )
+    scales = bool(after) and isinstance(after[-1], Normalize)
+    if options.normalize is True and not scales:
+        after = (*after, Normalize())
+    elif options.normalize is False and scales:
+        after = after[:-1]
+    if said.is_told and after != said.after:
+        told.append(
+            f"--{'no-' * scales}normalize, where the directory"
+            f" {'scales vectors to length 1' if scales else 'leaves vectors as they are'}"
+        )
+    width = len(pooling) * config.hidden_size
+    for step in after:
+        if isinstance(step, Dense):
+            if width != step.weight.shape[1]:
+                raise UserError(
+                    f"{options.model}: a Dense module takes {step.weight.shape[1]} numbers, and"
+                    f" {' and '.join(pooling)} of hidden states of {config.hidden_size} give"
+                    f" {width}"
+                )
+            width = len(step.weight)
+    steps = "".join(f", {step.name}" for step in after)
+    told.append(f"{' and '.join(pooling)} of the tokens{steps}; texts of up to {length} tokens")
+    return said._replace(pooling=pooling, after=after, max_length=length), told
 
 
 def _write(output: Path, texts: list[str], vectors: "np.ndarray[Any, Any]") -> None:

@@ -338,3 +338,11 @@ class Texts:
                         f" with {self._columns[column]}"
                     )
             yield Line(place, cells, separable=False)
+
+
+def tell_specials(texts: Iterable[tuple[str, Text]], *, masks: bool = False) -> None:
+    """Prints which special tokens are spelled out in texts; with `masks`, `[MASK]` is the mask."""
+    from bertjax.text.tokenizer import tell_spelled_out
+
+    for note in tell_spelled_out((text for _, text in texts), masks=masks):
+        print(note, file=sys.stderr)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import re
 import shutil
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
     from bertjax.text.tokenizer import Tokenizer
 
 CONFIG_NAME = "config.json"
-TOKENIZER_NAMES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
+TOKENIZER_CONFIG_NAME = "tokenizer_config.json"
+TOKENIZER_NAMES = ("tokenizer.json", TOKENIZER_CONFIG_NAME, "vocab.txt")
 
 # What a tensor may be stored as; everything is float32 once loaded.
 _FLOAT_TYPES = ("F64", "F32", "F16", "BF16")
@@ -174,7 +176,7 @@ def inspect_model_directory(path: Path | str) -> Contents:
 
 
 def load_model_tokenizer(path: Path | str, config: BertConfig) -> tuple["Tokenizer", list[str]]:
-    """The tokenizer of a model directory, and a sentence where it has fewer tokens than the model.
+    """The tokenizer of a model directory, and what there is to tell of its files and its size.
 
     Args:
         path: the directory.
@@ -187,13 +189,11 @@ def load_model_tokenizer(path: Path | str, config: BertConfig) -> tuple["Tokeniz
 
     tokenizer = load_tokenizer(path)
     if tokenizer.vocab_size > config.vocab_size:
-        raise UserError(
-            f"{path}: its tokenizer has {tokenizer.vocab_size} tokens, more than the model's"
-            f" vocab_size={config.vocab_size}; it is the tokenizer of another model"
-        )
+        raise UserError(f"{path}: {tokenizer.describe_other_size(config.vocab_size)}")
+    notes = list(tokenizer.notes)
     if tokenizer.vocab_size < config.vocab_size:
-        return tokenizer, [f"{path}: {tokenizer.describe_missing(config.vocab_size)}"]
-    return tokenizer, []
+        notes.append(f"{path}: {tokenizer.describe_other_size(config.vocab_size)}")
+    return tokenizer, notes
 
 
 def save_model_directory(
@@ -213,8 +213,8 @@ def save_model_directory(
         config: the shape of the model. A `classifier_norm` other than none makes a directory that
             only bertjax reads; batch cannot be saved: see `model.heads.fold_batch_norm`.
         params: the flax collection "params" of the class; that of `BertModel` under "bert".
-        tokenizer_path: a directory with the tokenizer, whose files are taken as they are; what it
-            lacks of `TOKENIZER_NAMES` is made.
+        tokenizer_path: a directory with the tokenizer; its files are written as the tokenizer reads
+            texts, with the length that the model has positions for.
         architecture: a key of `ARCHITECTURES`.
 
     Raises:
@@ -250,12 +250,25 @@ def save_model_directory(
 
 
 def _write_tokenizer(directory: Path, tokenizer_path: Path, config: BertConfig) -> None:
+    from bertjax.text.tokenizer_files import Spelling
+
     tokenizer, _ = load_model_tokenizer(tokenizer_path, config)
-    tokenizer.save(directory)
+    tokenizer.save(directory, config.max_position_embeddings)
     folder = tokenizer_path if tokenizer_path.is_dir() else tokenizer_path.parent
-    for name in TOKENIZER_NAMES:
-        if (folder / name).is_file():
-            shutil.copyfile(folder / name, directory / name)
+    if (folder / "vocab.txt").is_file():
+        shutil.copyfile(folder / "vocab.txt", directory / "vocab.txt")
+    if (folder / TOKENIZER_CONFIG_NAME).is_file():
+        # What it says beside, it keeps; how texts are spelled, and how long they are, is as here.
+        ours, theirs = (
+            json.loads((place / TOKENIZER_CONFIG_NAME).read_text(encoding="utf-8"))
+            for place in (directory, folder)
+        )
+        shortest = min(theirs.get("model_max_length") or math.inf, ours["model_max_length"])
+        merged = {**theirs, **{name: ours[name] for name in ours.keys() - theirs.keys()}}
+        merged["model_max_length"] = int(shortest)
+        merged |= {field: ours[field] for field in Spelling._fields if field in ours}
+        text = to_json(merged, indent=2) + "\n"
+        (directory / TOKENIZER_CONFIG_NAME).write_text(text, encoding="utf-8")
 
 
 def _open(path: Path, asked: str | None = None) -> _Opened:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int
 
-from bertjax.tasks.units import Layout, Unit, choose_layout, make_task_batch, places_of
+from bertjax.config import BertConfig
+from bertjax.tasks.units import Layout, Unit, check_units, choose_layout, make_task_batch, places_of
 from bertjax.types import TaskBatch
 
 # So many epochs have an order of their own; then they come again. All are known before the run
@@ -28,7 +29,7 @@ class TaskBatches:
         batch_size: units a step, at most.
         seed: of the order.
         steps: of the run, or more.
-        hidden_size: D, for the choice of the layout.
+        config: of the model, which must have embeddings for all of them.
         pad_id: of [PAD].
         packing: False gives every unit a row of its own.
         multiple: the number of rows is a multiple of it (devices x microbatches).
@@ -45,11 +46,12 @@ class TaskBatches:
         seed: int,
         steps: int,
         *,
-        hidden_size: int,
+        config: BertConfig,
         pad_id: int,
         packing: bool = True,
         multiple: int = 1,
     ) -> None:
+        check_units(units, config)
         self._units, self._batch_size, self._seed = units, batch_size, seed
         self._steps, self._pad_id, self._packing = steps, pad_id, packing
         self._lengths = np.array([unit.length for unit in units])
@@ -57,7 +59,7 @@ class TaskBatches:
         self.steps_per_epoch = -(-len(units) // batch_size)
         self.layout: Layout = choose_layout(
             [self._units_of(step) for step in range(min(steps, self._distinct_steps))],
-            hidden_size,
+            config.hidden_size,
             packing=packing,
             multiple=multiple,
         )

@@ -1,20 +1,22 @@
-"""One vector for every text: the mean of its tokens' hidden states, or that of [CLS]."""
+"""One vector for every text, pooled from the hidden states of its tokens."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Integer
 
 from bertjax.objectives.losses import Total
 from bertjax.tasks.inference import Inference
-from bertjax.tasks.task import frame_texts, tell_cut
-from bertjax.tasks.units import Layout, TokenSequence, Unit
+from bertjax.tasks.task import frame_texts
+from bertjax.tasks.units import Layout, Unit
+from bertjax.text.framing import TokenSequence
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.types import EncoderOutput, HeadOutput, TaskBatch
 
-Pooling = Literal["mean", "cls"]
+Pooling = Literal["mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
 
 
 class Embedder:
@@ -24,11 +26,13 @@ class Embedder:
         body: a `BertModel`; its pooler is not used.
         params: its parameters.
         tokenizer: of the model.
-        pooling: mean = over all tokens of the text, [CLS] and [SEP] among them, as
-            sentence-transformers has it; cls = the last hidden state of [CLS].
-        normalize: scales every vector to length 1.
+        pooling: what is made of a text's tokens, [CLS] and [SEP] among them; several are put side
+            by side. mean = of their hidden states; mean_sqrt_len_tokens = their sum over the square
+            root of their number; weightedmean = the mean with weights 1, 2, 3, ...; max = the
+            largest of every component; cls and lasttoken = the hidden state of [CLS], of [SEP].
+        after: what is then made of the vectors, on the host.
 
-    Source: Reimers & Gurevych 2019 (Sentence-BERT), section 3.
+    Source: Reimers & Gurevych 2019 (Sentence-BERT), section 3; sentence_transformers, `Pooling`.
     """
 
     per_token = False
@@ -38,11 +42,12 @@ class Embedder:
         body: Any,
         params: Any,
         tokenizer: Tokenizer,
-        pooling: Pooling = "mean",
-        normalize: bool = False,
+        pooling: Sequence[Pooling] = ("mean",),
+        after: Sequence[Callable[[np.ndarray], np.ndarray]] = (),
     ) -> None:
+        self.config = body.config
         self._body, self._variables, self._tokenizer = body, {"params": params}, tokenizer
-        self._pooling, self._normalize = pooling, normalize
+        self._pooling, self._after = tuple(pooling), tuple(after)
         self._inference = Inference(self, self, tokenizer.pad_id)
 
     def embed(
@@ -51,16 +56,16 @@ class Embedder:
         max_length: int,
         progress: Callable[[int], None] = lambda done: None,
     ) -> tuple[Float[np.ndarray, "texts D"], list[str]]:
-        """The vectors, float32, and a sentence where texts had to be cut.
+        """The vectors, float32, and a sentence for what was not read as it was given.
 
         Args:
             texts: any number.
             max_length: longest text in tokens.
             progress: is called with the number of texts done since the call before.
         """
-        sequences, cut = frame_texts(self._tokenizer, [(text, None) for text in texts], max_length)
-        vectors = self.embed_sequences(sequences, progress)
-        return vectors, tell_cut(cut, len(texts), max_length)
+        pairs = [(text, None) for text in texts]
+        sequences, notes = frame_texts(self._tokenizer, pairs, max_length)
+        return self.embed_sequences(sequences, progress), notes
 
     def embed_sequences(
         self,
@@ -72,25 +77,51 @@ class Embedder:
         units = [
             Unit(number, (sequence,), nothing, nothing) for number, sequence in enumerate(sequences)
         ]
-        return np.concatenate(self._inference.run(self._variables, units, progress).logits)
+        vectors = np.concatenate(self._inference.run(self._variables, units, progress).logits)
+        for step in self._after:
+            vectors = step(vectors)
+        return vectors.astype(np.float32)
 
     def apply(self, variables: Any, *inputs: Array) -> HeadOutput:
-        """The vectors `[B, K, D]` of packed rows, as a model gives logits."""
+        """The pooled hidden states `[B, K, D]` of packed rows, as a model gives logits."""
         output: EncoderOutput = self._body.apply(variables, *inputs)
-        _, _, sequence_ids, _, example_starts = inputs
-        if self._pooling == "cls":
-            vectors = jnp.take_along_axis(output.hidden, example_starts[..., None], axis=1)
-        else:
-            slots = jnp.arange(1, example_starts.shape[1] + 1)
-            own = (sequence_ids[:, None, :] == slots[:, None]).astype(output.hidden.dtype)
-            number = jnp.maximum(own.sum(axis=-1, keepdims=True), 1)
-            vectors = jnp.einsum("bkt,btd->bkd", own, output.hidden) / number
-        vectors = vectors.astype(jnp.float32)
-        if self._normalize:
-            norm = jnp.sqrt(jnp.square(vectors).sum(axis=-1, keepdims=True))
-            vectors /= jnp.where(norm == 0, 1, norm)
-        return HeadOutput(vectors, output)
+        hidden = output.hidden.astype(jnp.float32)
+        pooled = [pool(hidden, *inputs[2:5], kind) for kind in self._pooling]
+        return HeadOutput(jnp.concatenate(pooled, axis=-1), output)
 
     def loss(self, logits: Array, batch: TaskBatch, layout: Layout) -> Total:
         """Nothing is learned."""
         return Total(jnp.zeros(()), jnp.zeros(()))
+
+
+def pool(
+    hidden: Float[Array, "B T D"],
+    sequence_ids: Integer[Array, "B T"],
+    position_ids: Integer[Array, "B T"],
+    example_starts: Integer[Array, "B K"],
+    kind: Pooling,
+) -> Float[Array, "B K D"]:
+    """A vector for each text of packed rows (see `Embedder`); unused slots have any."""
+    slots = jnp.arange(1, example_starts.shape[1] + 1)
+    is_own = sequence_ids[:, None, :] == slots[:, None]  # [B, K, T]
+    own = is_own.astype(hidden.dtype)
+    number = own.sum(axis=-1, keepdims=True)
+    if kind in ("cls", "lasttoken"):
+        last = example_starts + jnp.maximum(is_own.sum(axis=-1) - 1, 0)
+        places = example_starts if kind == "cls" else last
+        return jnp.take_along_axis(hidden, places[..., None], axis=1)
+    if kind == "max":
+        # A slot at a time: all together would be K times the hidden states.
+        largest = jax.lax.map(
+            lambda mine: jnp.where(mine[..., None], hidden, -jnp.inf).max(axis=1),
+            is_own.swapaxes(0, 1),
+        )
+        return jnp.where(number > 0, largest.swapaxes(0, 1), 0)
+    if kind == "weightedmean":
+        own *= (position_ids + 1)[:, None, :]
+        number = own.sum(axis=-1, keepdims=True)
+    if kind == "mean_sqrt_len_tokens":
+        number = jnp.sqrt(number)
+    # GPUs and TPUs would round the hidden states to ten bits or fewer.
+    sums = jnp.einsum("bkt,btd->bkd", own, hidden, precision="highest")
+    return sums / jnp.where(number == 0, 1, number)

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Integer
 
 from bertjax.errors import UserError
+from bertjax.text.framing import frame
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.types import HeadOutput
 
@@ -144,15 +145,16 @@ def fill_mask(
 def encode_masked(
     tokenizer: Tokenizer, texts: Sequence[str], max_length: int
 ) -> list[Int[np.ndarray, " T"]]:
-    """`[CLS] text [SEP]` of every text, `[MASK]` read as the mask.
+    """The frame of every text, `[MASK]` read as the mask.
 
     Raises:
         UserError: a text without a mask, or of more than `max_length` tokens.
     """
-    encodings = tokenizer.library.encode_batch_fast(list(texts), add_special_tokens=False)
+    encodings = tokenizer.encode(texts, masks=True)
     encoded = []
     for number, (text, encoding) in enumerate(zip(texts, encodings, strict=True), start=1):
-        ids = np.array([tokenizer.cls_id, *encoding.ids, tokenizer.sep_id], np.int32)
+        ids = np.array(encoding.ids, np.int32)
+        ids = frame(tokenizer, ids, None, len(ids) + 2)[0].token_ids
         if MASK not in text:
             raise UserError(
                 f"text {number}, {_shorten(text)}: there is no {MASK} in it; write {MASK} (in"
@@ -160,8 +162,8 @@ def encode_masked(
             )
         if text.count(MASK) != (ids == tokenizer.mask_id).sum():
             raise UserError(
-                f"{tokenizer.name}: reads {MASK} in a text as letters, not as the mask; list it in"
-                " added_tokens of tokenizer.json with special=true"
+                f"text {number}, {_shorten(text)}: a {MASK} in it is part of another token of"
+                f" {tokenizer.name}; set it apart with spaces"
             )
         if len(ids) > max_length:
             raise UserError(

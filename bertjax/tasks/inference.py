@@ -15,6 +15,7 @@ from bertjax.tasks.units import (
     LENGTH_STEP,
     Layout,
     Unit,
+    check_units,
     count_rows,
     make_task_batch,
     places_of,
@@ -72,7 +73,11 @@ class Inference:
             variables: the model's collections ("params", and "batch_stats" where it has them).
             units: any number.
             progress: is called with the number of units done since the call before.
+
+        Raises:
+            UserError: units of another model's tokenizer, or too long ones (`check_units`).
         """
+        check_units(units, self.model.config)
         if not units:
             return Outputs([], Total(np.float32(0), np.float32(0)))
         variables = jax.device_put(variables)  # once, and not with every batch

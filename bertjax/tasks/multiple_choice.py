@@ -19,7 +19,6 @@ from bertjax.tasks.task import (
     frame_texts,
     name_lines,
     softmax,
-    tell_cut,
     write_records,
 )
 from bertjax.tasks.units import Layout, Unit
@@ -67,7 +66,7 @@ class MultipleChoice:
     ) -> Encoded:
         """A unit a question; its labels are 1 for the right choice, else 0, int32 [choices]."""
         texts = [(example.context, choice) for example in examples for choice in example.choices]
-        framed, cut = frame_texts(tokenizer, texts, max_length)
+        framed, notes = frame_texts(tokenizer, texts, max_length)
         sequences = iter(framed)
         units = []
         for number, example in enumerate(examples):
@@ -82,7 +81,7 @@ class MultipleChoice:
                     labels.astype(np.float32),
                 )
             )
-        return Encoded(units, tell_cut(cut, len(texts), max_length))
+        return Encoded(units, notes)
 
     def loss(self, logits: Float[Array, "B K"], batch: TaskBatch, layout: Layout) -> Total:
         """Cross-entropy among the choices of each question, in nats."""

@@ -14,10 +14,11 @@ from bertjax.strict_json import to_json
 from bertjax.tasks import squad
 from bertjax.tasks.resampling import Resampler
 from bertjax.tasks.squad import Answer, Question
-from bertjax.tasks.task import Encoded, Prediction, frame, name_lines, softmax
+from bertjax.tasks.task import Encoded, Prediction, name_lines, softmax
 from bertjax.tasks.units import Layout, Unit
+from bertjax.text.framing import frame
 from bertjax.text.lines import separate_pair
-from bertjax.text.tokenizer import Tokenizer
+from bertjax.text.tokenizer import Tokenizer, tell_spelled_out
 from bertjax.types import TaskBatch
 from bertjax.wording import counted
 
@@ -148,7 +149,7 @@ class QuestionAnswering:
                         Window(first, offsets[start:end], owners[start:end] == window),
                     )
                 )
-        notes = []
+        notes = tell_spelled_out((one.question, one.context) for one in examples)
         if windowed:
             notes.append(f"{windowed:,} of {len(examples):,} contexts are read in several windows")
         impossible = sum(example.is_impossible for example in examples)

@@ -17,13 +17,13 @@ from bertjax.tasks.tagging_schemes import spans_of
 from bertjax.tasks.task import (
     Encoded,
     Prediction,
-    frame,
     name_lines,
     softmax,
     write_records,
 )
 from bertjax.tasks.units import Layout, Unit
-from bertjax.text.tokenizer import Tokenizer
+from bertjax.text.framing import frame
+from bertjax.text.tokenizer import Tokenizer, tell_spelled_out
 from bertjax.types import TaskBatch
 from bertjax.wording import counted
 
@@ -112,7 +112,7 @@ class Tagging:
                 self._unit(number, split[part], numbers[part], tokenizer, max_length)
                 for part in parts
             ]
-        notes = []
+        notes = tell_spelled_out(example.tokens for example in examples)
         if parted:
             notes.append(
                 f"{parted:,} of {len(examples):,} sentences have more than {max_length} tokens and"

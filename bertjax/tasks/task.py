@@ -9,8 +9,9 @@ from jaxtyping import Array, Float, Int
 
 from bertjax.objectives.losses import Total
 from bertjax.strict_json import to_json
-from bertjax.tasks.units import Layout, TokenSequence, Unit
-from bertjax.text.tokenizer import Tokenizer
+from bertjax.tasks.units import Layout, Unit
+from bertjax.text.framing import TokenSequence, frame
+from bertjax.text.tokenizer import Tokenizer, tell_spelled_out
 from bertjax.types import TaskBatch
 
 # What the model made of one example, as a line of predictions.jsonl has it.
@@ -116,53 +117,22 @@ class Task(Protocol):
         ...
 
 
-def frame(
-    tokenizer: Tokenizer,
-    first: Int[np.ndarray, " a"],
-    second: Int[np.ndarray, " b"] | None,
-    max_length: int,
-) -> tuple[TokenSequence, bool]:
-    """`[CLS] A [SEP]` or `[CLS] A [SEP] B [SEP]`, and whether something had to be cut.
-
-    Tokens are cut from the end of the longer one until both fit.
-
-    Source: google-research/bert `_truncate_seq_pair`.
-    """
-    room = max_length - (2 if second is None else 3)
-    both = len(first) + (0 if second is None else len(second))
-    if both > room and second is None:
-        first = first[:room]
-    elif both > room:
-        shorter = min(len(first), len(second))
-        kept = min(shorter, room // 2)
-        if len(first) <= len(second):
-            first, second = first[:kept], second[: room - kept]
-        else:
-            first, second = first[: room - kept], second[:kept]
-    cls, sep = [tokenizer.cls_id], [tokenizer.sep_id]
-    pieces = [cls, first, sep] if second is None else [cls, first, sep, second, sep]
-    ids = np.concatenate(pieces).astype(np.int32)
-    return TokenSequence(ids, len(first) + 2), both > room
-
-
 def frame_texts(
     tokenizer: Tokenizer, texts: Sequence[tuple[str, str | None]], max_length: int
-) -> tuple[list[TokenSequence], int]:
-    """`frame` of every text or pair of texts, and how many had to be cut."""
+) -> tuple[list[TokenSequence], list[str]]:
+    """`frame` of every text or pair of texts, and a sentence for what is not as it was given."""
     firsts = tokenizer.encode_batch([first for first, _ in texts])
     seconds = tokenizer.encode_batch([second or "" for _, second in texts])
     framed = [
         frame(tokenizer, first, None if pair[1] is None else second, max_length)
         for pair, first, second in zip(texts, firsts, seconds, strict=True)
     ]
-    return [sequence for sequence, _ in framed], sum(cut for _, cut in framed)
-
-
-def tell_cut(cut: int, total: int, max_length: int) -> list[str]:
-    """The note about cut texts; none where nothing was cut."""
-    if not cut:
-        return []
-    return [f"{cut:,} of {total:,} texts are longer than {max_length} tokens and were cut"]
+    notes = tell_spelled_out(texts)
+    if cut := sum(cut for _, cut in framed):
+        notes.append(
+            f"{cut:,} of {len(texts):,} texts are longer than {max_length} tokens and were cut"
+        )
+    return [sequence for sequence, _ in framed], notes
 
 
 def softmax(logits: Float[np.ndarray, "*places C"]) -> Float[np.ndarray, "*places C"]:

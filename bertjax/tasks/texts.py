@@ -14,7 +14,6 @@ from bertjax.tasks.task import (
     Prediction,
     frame_texts,
     name_lines,
-    tell_cut,
     write_records,
 )
 from bertjax.tasks.units import Unit
@@ -49,14 +48,14 @@ def encode_texts(
         max_length: longest sequence in tokens.
     """
     texts = [(example.first, example.second) for example in examples]
-    sequences, cut = frame_texts(tokenizer, texts, max_length)
+    sequences, notes = frame_texts(tokenizer, texts, max_length)
     units = [
         Unit(number, (sequence,), np.asarray(label)[None], np.array([weight], np.float32))
         for number, (sequence, label, weight) in enumerate(
             zip(sequences, labels, weights, strict=True)
         )
     ]
-    return Encoded(units, tell_cut(cut, len(units), max_length))
+    return Encoded(units, notes)
 
 
 def write_text_predictions(

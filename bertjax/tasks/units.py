@@ -6,20 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
+from bertjax.config import BertConfig
+from bertjax.text.framing import TokenSequence
 from bertjax.text.packing import Places, pack
 from bertjax.types import TaskBatch
-
-
-class TokenSequence(NamedTuple):
-    """`[CLS] A [SEP]` or `[CLS] A [SEP] B [SEP]`.
-
-    Attributes:
-        token_ids: all of them, special tokens included.
-        second_start: where B begins; the length when there is none.
-    """
-
-    token_ids: Int[np.ndarray, " t"]
-    second_start: int
 
 
 class Unit(NamedTuple):
@@ -43,6 +33,22 @@ class Unit(NamedTuple):
     def length(self) -> int:
         """Tokens of all its sequences."""
         return sum(len(sequence.token_ids) for sequence in self.sequences)
+
+
+def check_units(units: Sequence[Unit], config: BertConfig) -> None:
+    """Checks that the model has an embedding for every token, token type and position of units.
+
+    Raises:
+        UserError: it has not.
+    """
+    sequences = [sequence for unit in units for sequence in unit.sequences]
+    if not sequences:
+        return
+    config.check_ids(
+        np.concatenate([sequence.token_ids for sequence in sequences]),
+        np.array([len(sequence.token_ids) > sequence.second_start for sequence in sequences]),
+        np.array([len(sequence.token_ids) - 1 for sequence in sequences]),
+    )
 
 
 class Layout(NamedTuple):

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from bertjax.text.framing import frame_parts
 from bertjax.text.pairs import NO_PAIR, Example
 
 if TYPE_CHECKING:
@@ -81,9 +82,8 @@ def make_rows(
     cls, sep = np.array([tokenizer.cls_id], np.int32), np.array([tokenizer.sep_id], np.int32)
     pieces: list[np.ndarray] = []
     for example in examples:
-        pieces += (cls, example.first, sep)
-        if example.label != NO_PAIR:
-            pieces += (example.second, sep)
+        second = None if example.label == NO_PAIR else example.second
+        pieces += frame_parts(cls, sep, example.first, second)
 
     position = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     place = np.repeat(places.row * max_length + places.start, lengths) + position

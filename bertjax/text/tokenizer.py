@@ -4,15 +4,13 @@ loads.
 `bertjax.text.tokenizer_training` makes new ones.
 """
 
-import contextlib
 import functools
 import hashlib
 import itertools
 import json
 import os
 import re
-import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,13 +18,25 @@ import numpy as np
 
 from bertjax.errors import UserError
 from bertjax.strict_json import to_json
+from bertjax.text import tokenizer_files
+from bertjax.text.tokenizer_parts import (
+    SPECIAL_TOKENS,
+    added_tokens,
+    drops_spaces,
+    find_part,
+    has_part,
+    hide_tokens,
+    words_are_alone,
+)
+from bertjax.wording import counted
 
 if TYPE_CHECKING:
     import tokenizers
 
-SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 # What `Tokenizer.save` writes.
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
+
+_SPELLED_OUT = re.compile("|".join(map(re.escape, SPECIAL_TOKENS)))
 
 # Distinct words whose ids are remembered, punctuation attached. English needs about 80,000 for all
 # but rare ones; the bound keeps the memory of a process below about 30 MB.
@@ -37,29 +47,34 @@ LONGEST_REMEMBERED_WORD = 40
 # New words that go to the library as one text.
 WORDS_AT_ONCE = 100
 
-# With these, the ids of a text are those of its space-separated words, one after the other: the
-# pre-tokenizers drop white space. Where a space becomes part of a token (byte-level BPE, Unigram),
-# the normalizer must not make new ones.
-_PRE_TOKENIZERS_WITHOUT_SPACES = {"BertPreTokenizer", "Whitespace", "WhitespaceSplit"}
-_NORMALIZERS_WITHOUT_NEW_SPACES = {"NFC", "NFD", "Lowercase", "StripAccents"}
-_NORMALIZERS_OF_WORDS = _NORMALIZERS_WITHOUT_NEW_SPACES | {"BertNormalizer", "NFKC", "NFKD"}
-
 
 class Tokenizer:
     """A tokenizer of the `tokenizers` library, with what the making of rows and the model need.
 
+    A text is read as transformers reads it, with one difference: `[PAD] [UNK] [CLS] [SEP] [MASK]`
+    in a text are letters, because what a text says must not be what frames or hides it. Tokens that
+    were added to the tokenizer (`[E1]`, `<user>`) are one token each.
+
     Attributes:
-        library: the `tokenizers.Tokenizer` itself, without padding and truncation.
+        library: the `tokenizers.Tokenizer` itself, without padding and truncation; it reads special
+            tokens in a text as such, so that `encode` and `encode_batch` are what texts go through.
+        notes: what there is to tell of its files.
         vocab_size: V, the largest id + 1.
         pad_id, unk_id, cls_id, sep_id, mask_id: the ids of the special tokens.
     """
 
-    def __init__(self, library: "tokenizers.Tokenizer", name: str = "tokenizer") -> None:
+    def __init__(
+        self,
+        library: "tokenizers.Tokenizer",
+        name: str = "tokenizer",
+        notes: Sequence[str] = (),
+    ) -> None:
         """Takes a tokenizer of the library.
 
         Args:
             library: it is changed: padding and truncation go.
             name: what an error calls it, a path for instance.
+            notes: what there is to tell of its files.
 
         Raises:
             UserError: special tokens are missing, or its way of marking words is unknown.
@@ -68,6 +83,7 @@ class Tokenizer:
         library.no_truncation()
         self.library = library
         self.name = name
+        self.notes = tuple(notes)
         missing = [token for token in SPECIAL_TOKENS if library.token_to_id(token) is None]
         if missing:
             raise UserError(
@@ -80,9 +96,11 @@ class Tokenizer:
         )
         self.vocab_size: int = max(library.get_vocab(with_added_tokens=True).values()) + 1
         self._json: dict[str, Any] = json.loads(library.to_str())
-        self._words_are_alone = _words_are_alone(self._json)
+        self._words_are_alone = words_are_alone(self._json)
+        self._drops_spaces = drops_spaces(self._json)
+        self._added_ids = {added["id"] for added in added_tokens(self._json)}
         self._remembered: dict[str, bytes] = {}
-        self._vanishing: set[str] = set()  # those of them without ids
+        self._not_alone: set[str] = set()  # those of them beside which a space counts
 
     @property
     def special_ids(self) -> tuple[int, ...]:
@@ -115,7 +133,7 @@ class Tokenizer:
         elif model["type"] == "WordLevel":
             continues = [False] * len(tokens)
         else:
-            beginning = "Ġ" if _has_part(self._json, "ByteLevel") else "▁"
+            beginning = "Ġ" if has_part(self._json, "ByteLevel") else "▁"
             if not any(token.startswith(beginning) for token in tokens):
                 raise UserError(
                     f"{self.name}: no token of this {model['type']} tokenizer begins with"
@@ -127,13 +145,21 @@ class Tokenizer:
         result[list(self.special_ids)] = False
         return result
 
-    def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """The ids of each text, int32, without special tokens.
+    def encode(self, texts: Sequence[str], *, masks: bool = False) -> list["tokenizers.Encoding"]:
+        """The library's encoding of each text: ids, offsets, words; without a frame.
 
-        They are the library's ids for the text (`encode_special_tokens = True`: a `[MASK]` that
-        stands in a raw text is four characters and a word, never the mask). Where the tokenizer
-        treats words separately, each distinct word goes through the library once and is
-        remembered: text repeats its words, and this is several times as fast.
+        Args:
+            texts: any number.
+            masks: whether `[MASK]` in a text is the mask, which some questions to a masked LM want.
+        """
+        reader = self._reader_of_masks if masks else self._reader
+        return reader.encode_batch(list(texts), add_special_tokens=False)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """The ids of each text as `encode` gives them, int32.
+
+        Where the tokenizer treats words separately, each distinct word goes through the library
+        once and is remembered: text repeats its words, and this is several times as fast.
         """
         return [np.frombuffer(ids, np.int32) for ids in self._encode(texts)]
 
@@ -143,11 +169,9 @@ class Tokenizer:
         Returns:
             (ids [t] int32, offsets [t, 2] int64: from the first to past the last character).
         """
-        with self._special_tokens_as_text():
-            encodings = self.library.encode_batch(list(texts), add_special_tokens=False)
         return [
             (np.array(encoding.ids, np.int32), np.array(encoding.offsets, np.int64).reshape(-1, 2))
-            for encoding in encodings
+            for encoding in self.encode(texts)
         ]
 
     def encode_joined(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -177,21 +201,32 @@ class Tokenizer:
             self.forget_words()
         remembered.update(found)
         result = [b"".join(map(remembered.__getitem__, words)) for words in parts]
-        # A word without ids (a lone accent) may leave its space behind, which counts in some.
-        self._vanishing |= {word for word, ids in found.items() if not ids}
-        if self._vanishing:
+        # A word without ids (a lone accent) may leave its space behind, which counts in some; the
+        # space before an added token does where spaces are tokens.
+        self._not_alone |= {word for word, ids in found.items() if self._needs_its_spaces(ids)}
+        if self._not_alone:
             for number, words in enumerate(parts):
-                if not self._vanishing.isdisjoint(words):
+                if not self._not_alone.isdisjoint(words):
                     [result[number]] = self._ask_library(texts[number : number + 1])
         for word in found:
             if len(word) > LONGEST_REMEMBERED_WORD or len(remembered) > MOST_REMEMBERED_WORDS:
                 del remembered[word]
         return result
 
+    def lowercased(self) -> "Tokenizer":
+        """The same tokenizer with capital letters made small before anything else."""
+        import tokenizers
+
+        old = self._json["normalizer"]
+        steps = [] if old is None else old.get("normalizers", [old])
+        normalizer = {"type": "Sequence", "normalizers": [{"type": "Lowercase"}, *steps]}
+        parts = to_json({**self._json, "normalizer": normalizer})
+        return Tokenizer(tokenizers.Tokenizer.from_str(parts), self.name, self.notes)
+
     def forget_words(self) -> None:
         """Frees the memory that `encode_batch` keeps; it fills again."""
         self._remembered.clear()
-        self._vanishing.clear()
+        self._not_alone.clear()
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of the ids, special tokens left out."""
@@ -201,19 +236,40 @@ class Tokenizer:
         """The token of an id; None for an id that the vocabulary leaves free."""
         return self.library.id_to_token(int(id))
 
-    def describe_missing(self, model_size: int) -> str:
-        """What to tell of a model with embeddings for more ids than there are tokens."""
+    def describe(self) -> dict[str, Any]:
+        """What it is and does, as an object of JSON."""
+        return {
+            "kind": self.kind,
+            "vocab_size": self.vocab_size,
+            **tokenizer_files.describe_spelling(self.library),
+            "special_tokens_in_texts": "read as letters, but [MASK] where a masked LM is asked",
+            "added_tokens": [added["content"] for added in added_tokens(self._json)],
+            "notes": list(self.notes),
+        }
+
+    def describe_other_size(self, model_size: int) -> str:
+        """What to tell of a model with embeddings for another number of tokens."""
+        if self.vocab_size > model_size:
+            return (
+                f"its tokenizer has {self.vocab_size} tokens, more than the model's"
+                f" vocab_size={model_size}; it is the tokenizer of another model"
+            )
         return (
             f"its tokenizer has {self.vocab_size} tokens, the model embeddings for {model_size}; if"
             " these are not merely padding, it is another model's"
         )
 
-    def save(self, directory: Path | str) -> None:
-        """Writes what transformers loads: tokenizer.json, tokenizer_config.json, vocab.txt."""
+    def save(self, directory: Path | str, model_max_length: int | None = None) -> None:
+        """Writes what transformers loads: tokenizer.json, tokenizer_config.json, vocab.txt.
+
+        Args:
+            directory: where to; it is made.
+            model_max_length: longest text in tokens, of the model that the tokenizer is for.
+        """
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         self.library.save(str(directory / "tokenizer.json"))
-        normalizer = _part(self._json, "normalizer", "BertNormalizer")
+        normalizer = find_part(self._json, "normalizer", "BertNormalizer")
         config: dict[str, Any] = {
             "tokenizer_class": "BertTokenizer"
             if self.kind == "WordPiece" and normalizer
@@ -228,6 +284,8 @@ class Tokenizer:
                 "strip_accents": normalizer["strip_accents"],
                 "tokenize_chinese_chars": normalizer["handle_chinese_chars"],
             }
+        if model_max_length is not None:
+            config["model_max_length"] = model_max_length
         text = to_json(config, indent=2) + "\n"
         (directory / "tokenizer_config.json").write_text(text, encoding="utf-8")
         tokens = [self.token(id) or f"[unused{id}]" for id in range(self.vocab_size)]
@@ -237,16 +295,12 @@ class Tokenizer:
         """The ids of each word. The library takes half the time for words in one text, and tells
         by the offsets where the tokens come from; not so where spaces are tokens themselves.
         """
-        part = self._json["pre_tokenizer"] or {"type": None}
-        if part["type"] not in _PRE_TOKENIZERS_WITHOUT_SPACES:
+        if not self._drops_spaces:
             return self._ask_library(words)
         groups = [
             words[start : start + WORDS_AT_ONCE] for start in range(0, len(words), WORDS_AT_ONCE)
         ]
-        with self._special_tokens_as_text():
-            encodings = self.library.encode_batch(
-                [" ".join(group) for group in groups], add_special_tokens=False
-            )
+        encodings = self.encode([" ".join(group) for group in groups])
         found = []
         for group, encoding in zip(groups, encodings, strict=True):
             ends = np.cumsum([len(word) + 1 for word in group])
@@ -257,25 +311,58 @@ class Tokenizer:
         return found
 
     def _ask_library(self, texts: Sequence[str]) -> list[bytes]:
-        with self._special_tokens_as_text():
-            encodings = self.library.encode_batch_fast(list(texts), add_special_tokens=False)
+        encodings = self._reader.encode_batch_fast(list(texts), add_special_tokens=False)
         return [np.array(encoding.ids, np.int32).tobytes() for encoding in encodings]
 
-    @contextlib.contextmanager
-    def _special_tokens_as_text(self) -> Iterator[None]:
-        self.library.encode_special_tokens = True
-        try:
-            yield
-        finally:
-            self.library.encode_special_tokens = False
+    @functools.cached_property
+    def _reader(self) -> "tokenizers.Tokenizer":
+        return hide_tokens(self._json, SPECIAL_TOKENS)
+
+    @functools.cached_property
+    def _reader_of_masks(self) -> "tokenizers.Tokenizer":
+        reader = hide_tokens(self._json, [token for token in SPECIAL_TOKENS if token != "[MASK]"])
+        reader.add_special_tokens(["[MASK]"])  # where tokenizer.json lists it as a word only
+        return reader
+
+    def _needs_its_spaces(self, ids: bytes) -> bool:
+        """Whether a space beside a word with these ids may be a token, or part of one."""
+        if not ids:
+            return True
+        if self._drops_spaces or not self._added_ids:
+            return False
+        return not self._added_ids.isdisjoint(np.frombuffer(ids, np.int32).tolist())
+
+
+def tell_spelled_out(
+    texts: Iterable[str | Sequence[str | None]], *, masks: bool = False
+) -> list[str]:
+    """A sentence where special tokens stand in texts, which are read as letters there.
+
+    Args:
+        texts: as they were given, each one text or several that stand together.
+        masks: as in `Tokenizer.encode`.
+    """
+    total, number, names = 0, 0, set[str]()
+    for text in texts:
+        parts = [text] if isinstance(text, str) else filter(None, text)
+        found = set().union(*map(_SPELLED_OUT.findall, parts)) - ({"[MASK]"} if masks else set())
+        total, number = total + 1, number + bool(found)
+        names |= found
+    if not names:
+        return []
+    told = ", ".join(sorted(names, key=SPECIAL_TOKENS.index))
+    return [
+        f"{told} spelled out in {number:,} of {counted(total, 'text')}: read as letters, where"
+        " transformers would read special tokens"
+    ]
 
 
 def load_tokenizer(path: Path | str) -> Tokenizer:
     """Loads `tokenizer.json` or `vocab.txt`, or a directory with either (`tokenizer.json` first).
 
-    A `vocab.txt` is read as BERT's WordPiece. Whether it is lowercase and removes accents is said
-    by the `tokenizer_config.json` beside it, and otherwise by the vocabulary: lowercase where no
-    token has a capital letter, accents removed (as lowercase implies) where no token has any.
+    A `vocab.txt` is read as BERT's WordPiece. How it spells texts (capitals, accents, Chinese
+    characters) is said by the `tokenizer_config.json` beside it, otherwise judged by its words.
+    Tokens that were added stand in these files, or in the other ones that transformers reads.
 
     Raises:
         UserError: no such file, a damaged one, or one without BERT's special tokens.
@@ -294,8 +381,16 @@ def load_tokenizer(path: Path | str) -> Tokenizer:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not a tokenizer: not UTF-8 at byte {error.start}") from None
-    library = _read_json(path, text) if path.suffix == ".json" else _read_vocabulary(path, text)
-    return Tokenizer(library, str(path))
+    beside = tokenizer_files.read_beside(path.parent)
+    if path.suffix == ".json":
+        library = _read_json(path, text)
+        notes = tokenizer_files.heed_config(library, beside)
+    else:
+        tokens = _read_vocabulary(path, text)
+        spelling, notes = tokenizer_files.spelling_of_vocabulary(path, tokens, beside)
+        library = build_wordpiece(tokens, *spelling)
+    tokenizer_files.add_tokens(library, beside)
+    return Tokenizer(library, str(path), notes)
 
 
 def build(model: Any, normalizer: Any, pre_tokenizer: Any, decoder: Any) -> "tokenizers.Tokenizer":
@@ -316,7 +411,10 @@ def build(model: Any, normalizer: Any, pre_tokenizer: Any, decoder: Any) -> "tok
 
 
 def build_wordpiece(
-    tokens: Sequence[str], lowercase: bool, strip_accents: bool | None
+    tokens: Sequence[str],
+    lowercase: bool,
+    strip_accents: bool | None,
+    separate_chinese: bool = True,
 ) -> "tokenizers.Tokenizer":
     """BERT's WordPiece tokenizer of a vocabulary, tokens in the order of their ids."""
     from tokenizers import decoders, models, normalizers, pre_tokenizers
@@ -326,7 +424,9 @@ def build_wordpiece(
         unk_token="[UNK]",
         max_input_chars_per_word=100,
     )
-    normalizer = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=strip_accents)
+    normalizer = normalizers.BertNormalizer(
+        lowercase=lowercase, strip_accents=strip_accents, handle_chinese_chars=separate_chinese
+    )
     return build(model, normalizer, pre_tokenizers.BertPreTokenizer(), decoders.WordPiece("##"))
 
 
@@ -342,7 +442,8 @@ def _read_json(path: Path, text: str) -> "tokenizers.Tokenizer":
         ) from None
 
 
-def _read_vocabulary(path: Path, text: str) -> "tokenizers.Tokenizer":
+def _read_vocabulary(path: Path, text: str) -> list[str]:
+    """The tokens, in the order of their ids."""
     tokens = text.removesuffix("\n").split("\n")
     tokens = [token.removesuffix("\r") for token in tokens]
     missing = [token for token in SPECIAL_TOKENS if token not in tokens]
@@ -354,62 +455,7 @@ def _read_vocabulary(path: Path, text: str) -> "tokenizers.Tokenizer":
     if len(set(tokens)) < len(tokens):
         twice = next(token for number, token in enumerate(tokens) if token in tokens[:number])
         raise UserError(f"{path}: the token {twice!r} stands on two lines; ids must be unique")
-    lowercase = not any(map(_has_capital, tokens))
-    strip_accents = False if any(map(_has_accent, tokens)) else None
-    config = path.parent / "tokenizer_config.json"
-    if config.is_file():
-        try:
-            values = json.loads(config.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise UserError(f"{config}: damaged, not JSON ({error})") from None
-        lowercase = values.get("do_lower_case", lowercase)
-        strip_accents = values.get("strip_accents", strip_accents)
-    return build_wordpiece(tokens, lowercase, strip_accents)
-
-
-def _has_capital(token: str) -> bool:
-    return token != token.lower() and not re.fullmatch(r"\[[A-Z]+\d*\]", token)
-
-
-def _has_accent(token: str) -> bool:
-    """Whether BERT's removal of accents changes the token, so that it would never be used."""
-    return any(unicodedata.category(part) == "Mn" for part in unicodedata.normalize("NFD", token))
-
-
-def _words_are_alone(tokenizer: dict[str, Any]) -> bool:
-    """Whether the ids of a text are those of its space-separated words, one after the other.
-
-    It says yes only where the parts of the tokenizer are known to keep words apart.
-    """
-    if any(
-        " " in added["content"] or added["lstrip"] or added["rstrip"]
-        for added in tokenizer["added_tokens"]
-    ):
-        return False
-    normalizer = tokenizer["normalizer"]
-    steps = [] if normalizer is None else normalizer.get("normalizers", [normalizer])
-    part = tokenizer["pre_tokenizer"] or {"type": None}
-    if part["type"] in _PRE_TOKENIZERS_WITHOUT_SPACES:
-        return all(step["type"] in _NORMALIZERS_OF_WORDS for step in steps)
-    return all(
-        step["type"] in _NORMALIZERS_WITHOUT_NEW_SPACES
-        or (step["type"] == "BertNormalizer" and not step["handle_chinese_chars"])
-        for step in steps
-    ) and (
-        (part["type"] == "ByteLevel" and part["add_prefix_space"] and part["use_regex"])
-        or (part["type"] == "Metaspace" and part["prepend_scheme"] == "always" and part["split"])
-    )
-
-
-def _part(tokenizer: dict[str, Any], place: str, kind: str) -> dict[str, Any] | None:
-    """The normalizer, pre-tokenizer or decoder of that type, alone or within a sequence."""
-    part = tokenizer[place] or {}
-    parts = part.get("normalizers") or part.get("pretokenizers") or part.get("decoders") or [part]
-    return next((part for part in parts if part.get("type") == kind), None)
-
-
-def _has_part(tokenizer: dict[str, Any], kind: str) -> bool:
-    return any(_part(tokenizer, place, kind) for place in ("pre_tokenizer", "decoder"))
+    return tokens
 
 
 # A forked worker would warn, or hang, if rayon's threads had run in its parent; one process a core

@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Integer
 
+from bertjax.config import BertConfig
 from bertjax.errors import UserError
 from bertjax.training.permutation import permute
 from bertjax.types import RowBatch
@@ -35,6 +36,21 @@ class RowSource(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, indices: np.ndarray) -> dict[str, np.ndarray]: ...
+
+
+class FittingRows:
+    """Rows that are checked, as they are read, for ids that the model has no embedding for."""
+
+    def __init__(self, rows: RowSource, config: BertConfig) -> None:
+        self._rows, self._config = rows, config
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        found = self._rows[indices]
+        self._config.check_ids(found["token_ids"], found["token_type_ids"], found["position_ids"])
+        return found
 
 
 @runtime_checkable

@@ -14,7 +14,7 @@ from jaxtyping import Integer
 from bertjax.errors import UserError
 from bertjax.objectives.masking import Vocabulary
 from bertjax.objectives.pretraining import Scores, make_eval_step, unigram_log_probs
-from bertjax.training.batches import RowSource, evaluation_batches
+from bertjax.training.batches import FittingRows, RowSource, evaluation_batches
 from bertjax.training.budget import Clock
 from bertjax.training.sharding import REPLICATED, place_rows, rows_here
 
@@ -95,7 +95,8 @@ def make_evaluation(
 
     def evaluate(params: Any, rows: RowSource, limit: int) -> tuple[dict[str, float], float]:
         started = time.perf_counter()
-        batches = evaluation_batches(rows, config.batch_size, limit, here)
+        fitting = FittingRows(rows, model.config)
+        batches = evaluation_batches(fitting, config.batch_size, limit, here)
         with jax.set_mesh(mesh):
             parts = (jax.device_get(score(params, place_rows(batch, mesh))) for batch in batches)
             total: Scores = functools.reduce(add, parts)

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Integer, Key
 
 from bertjax.config import BertConfig
 from bertjax.errors import UserError
-from bertjax.interop.huggingface import load_model_directory
+from bertjax.interop.huggingface import load_model_directory, load_model_tokenizer
 from bertjax.interop.tensor_names import flatten
 from bertjax.kernels.backends import BACKENDS, EXPLICIT
 from bertjax.model import bert
@@ -80,7 +80,16 @@ class Check(NamedTuple):
 
 def checks_of(against: str | None) -> list[str]:
     """The names of the checks, in the order in which `verify` makes them."""
-    names = ["reference", "padding", "batch order", "packing", "devices", "accumulation", "kernels"]
+    names = [
+        "ids",
+        "reference",
+        "padding",
+        "batch order",
+        "packing",
+        "devices",
+        "accumulation",
+        "kernels",
+    ]
     return (["against"] if against else []) + names
 
 
@@ -142,6 +151,7 @@ class _Subject:
     def answer(self, arrangement: Arrangement, mesh: Mesh | None = None) -> Answers:
         """The answers to the examples of an arrangement, on one device or on a mesh."""
         params, batch = self.params, arrangement.batch
+        self.config.check_ids(batch.token_ids, batch.token_type_ids, batch.position_ids)
         if mesh is not None:
             params = jax.device_put(params, shardings_of(params, mesh))
             batch = place_rows(batch, mesh)
@@ -192,6 +202,7 @@ def _checks(
         return compare_answers(other, ours), "rows of a batch in another order"
 
     found = {
+        "ids": lambda: _check_ids(subject.config, path),
         "reference": lambda: _check_reference(subject, path),
         "padding": lambda: (compare(subject.padded), "rows with padding, and each alone without"),
         "batch order": check_order,
@@ -206,6 +217,20 @@ def _checks(
     if against is not None:
         found["against"] = lambda: _check_against(subject, against)
     return [(name, found[name]) for name in checks_of(against)]
+
+
+def _check_ids(config: BertConfig, path: Path | str) -> Finding:
+    """Whether the model has an embedding for all that its tokenizer and its texts can ask for."""
+    if not any((Path(path) / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
+        return None, "no tokenizer in the directory"
+    try:
+        tokenizer, _ = load_model_tokenizer(path, config)
+    except UserError as error:
+        return float("inf"), _first_line(error)
+    told = f"{tokenizer.vocab_size:,} tokens of its tokenizer, all with an embedding"
+    if config.type_vocab_size == 1:
+        told += "; no pairs of texts, which are refused (type_vocab_size=1)"
+    return 0.0, told
 
 
 def _check_reference(subject: _Subject, path: Path | str) -> Finding:

@@ -206,7 +206,7 @@ def test_what_if_mistakes_are_told(model, text):
 def test_products_are_in_full_precision(model, text):
     """GPUs and TPUs round float32 factors unless told not to."""
     places = np.zeros((3, 1), np.int64)
-    inputs = make_inputs([text], 1, 16, model.tokenizer.pad_id)
+    inputs = make_inputs(model.body.model.config, [text], 1, 16, model.tokenizer.pad_id)
     lowered = lens_module._read_layers.lower(model.body.model, 2, model.params, *inputs, *places)
     products = [line for line in lowered.as_text().splitlines() if "dot_general" in line]
     assert len(products) >= 8

@@ -40,7 +40,7 @@ def run_json(bertjax_command, *arguments):
 def output_of(path, text):
     """The model's own output for a text without padding, and the text."""
     whole = load_whole_model(path)
-    [encoded] = encode_texts(whole.tokenizer, [text], 12)
+    [encoded] = encode_texts(whole.tokenizer, [text], 12, masks=True)
     arguments = encoded.token_ids[None], encoded.token_type_ids[None]
     return jax.jit(whole.model.apply)({"params": whole.params}, *arguments), encoded
 

@@ -56,7 +56,9 @@ def test_captures_are_what_transformers_shows(checkpoint):
     theirs = transformers.BertModel.from_pretrained(checkpoint, attn_implementation="eager").eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint)
     body = load_body(checkpoint)
-    encoded = encode_texts(body.tokenizer, TEXTS, body.model.config.max_position_embeddings)
+    encoded = encode_texts(
+        body.tokenizer, TEXTS, body.model.config.max_position_embeddings, masks=True
+    )
     for text, one in zip(TEXTS, capture(body, encoded, hidden=True, context=True), strict=True):
         pair = text if isinstance(text, tuple) else (text,)
         inputs = tokenizer(*pair, return_offsets_mapping=True, return_tensors="pt")

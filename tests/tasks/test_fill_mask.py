@@ -170,7 +170,7 @@ def test_tokenizer_of_another_model_is_refused(parts):
         fill_mask(model, params, larger, ["a [MASK]"])
 
 
-def test_tokenizer_that_takes_the_mask_for_letters_is_refused(parts):
+def test_mask_is_the_mask_where_the_tokenizer_lists_it_as_a_word_only(parts):
     import tokenizers
     from tokenizers import models, pre_tokenizers
 
@@ -179,5 +179,8 @@ def test_tokenizer_that_takes_the_mask_for_letters_is_refused(parts):
     vocabulary = {token: id for id, token in enumerate(words)}
     library = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     library.pre_tokenizer = pre_tokenizers.Whitespace()
-    with pytest.raises(UserError, match=r"unlisted: reads \[MASK\] in a text as letters"):
-        fill_mask(model, params, Tokenizer(library, "unlisted"), ["a [MASK]"])
+    [result] = fill_mask(model, params, Tokenizer(library, "unlisted"), ["a [MASK]"])
+    assert [mask.position for mask in result.masks] == [2]
+    library.add_special_tokens(["[MASK]s"])
+    with pytest.raises(UserError, match=r"a \[MASK\] in it is part of another token of unlisted"):
+        fill_mask(model, params, Tokenizer(library, "unlisted"), ["a [MASK]s"])

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from bertjax.config import BertConfig
 from bertjax.objectives.losses import Total
 from bertjax.tasks import inference
 from bertjax.tasks.units import TokenSequence, Unit
@@ -14,6 +15,7 @@ class Counting:
     """A model whose output for an example is its first token; it remembers the shapes it met."""
 
     per_token = False
+    config = BertConfig()
 
     def __init__(self):
         self.shapes = []

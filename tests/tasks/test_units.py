@@ -19,6 +19,7 @@ from bertjax.tasks.units import (
 )
 
 PAD = 0
+CONFIG = BertConfig(vocab_size=1 << 20, hidden_size=64, num_attention_heads=4)
 
 
 def make_units(lengths, sequences=1):
@@ -86,7 +87,7 @@ def test_rows_are_a_multiple_for_devices():
 
 def make_batches(count=203, **options):
     lengths = np.random.default_rng(0).integers(2, 40, count)
-    arguments = {"batch_size": 16, "seed": 3, "steps": 1000, "hidden_size": 64, "pad_id": PAD}
+    arguments = {"batch_size": 16, "seed": 3, "steps": 1000, "config": CONFIG, "pad_id": PAD}
     return make_units(lengths), TaskBatches(make_units(lengths), **(arguments | options))
 
 

@@ -2,18 +2,25 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bertjax.errors import UserError
 from bertjax.text import tokenizer as tokenizer_module
-from bertjax.text.tokenizer import SPECIAL_TOKENS, Tokenizer, build_wordpiece, load_tokenizer
+from bertjax.text.tokenizer import (
+    SPECIAL_TOKENS,
+    Tokenizer,
+    build_wordpiece,
+    load_tokenizer,
+    tell_spelled_out,
+)
 from bertjax.text.tokenizer_training import VocabularyConfig, train_tokenizer
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -311,3 +318,187 @@ def test_published_checkpoint_and_vocabulary_agree():
 def test_wordpiece_splits_the_longest_piece_first():
     tokenizer = Tokenizer(build_wordpiece([*SPECIAL_TOKENS, "un", "##able", "##a"], True, None))
     assert [tokenizer.token(id) for id in tokenizer.encode_batch(["Unable"])[0]] == ["un", "##able"]
+
+
+# ------------------------------------------------------------------- added and special tokens
+
+
+ADDED = ["[E1]", "<user>", "New"]
+
+
+def with_added(kind: Tokenizer) -> Tokenizer:
+    """The tokenizer with more special tokens, and a word that stays whole."""
+    import tokenizers
+
+    library = tokenizers.Tokenizer.from_str(kind.library.to_str())
+    library.add_special_tokens(ADDED[:2])
+    library.add_tokens(ADDED[2:])
+    return Tokenizer(library)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=60, deadline=None)
+@example(words=["the", " ", "[E1]", " ", "cat"])
+@given(
+    words=st.lists(
+        st.sampled_from(
+            [*ADDED, "the", "cat", "[MASK]", "[SEP]", "able", " ", "  ", ",", "\u0301", "new", "É"]
+        ),
+        max_size=9,
+    )
+)
+def test_added_tokens_are_one_and_the_rest_is_what_transformers_reads(made, kind, words):
+    tokenizer, text = with_added(made[kind]), "".join(words)
+    assert tokenizer._words_are_alone
+    expected = tokenizer.encode([text])[0].ids
+    for _ in range(2):  # new words, and then remembered ones
+        assert tokenizer.encode_batch([text])[0].tolist() == expected
+    if not any(token in text for token in SPECIAL_TOKENS):
+        # What the library itself gives, and with it transformers.
+        assert tokenizer.library.encode(text, add_special_tokens=False).ids == expected
+    for token in ADDED[:2]:
+        assert expected.count(tokenizer.library.token_to_id(token)) == text.count(token)
+    assert not set(expected) & {0, 2, 3, 4}
+    masked = tokenizer.encode([text], masks=True)[0].ids
+    assert masked.count(4) == text.count("[MASK]")
+    assert not set(masked) & {0, 2, 3}
+
+
+@pytest.mark.parametrize("kind", ["bpe", "word", "unigram", "pieces"])
+def test_special_tokens_stay_letters_where_a_model_finds_them_as_words(kind):
+    """Pre-tokenizers that leave `[SEP]` whole, and vocabularies in which it is the best piece."""
+    import tokenizers
+    from tokenizers import models, pre_tokenizers
+
+    ids = {token: id for id, token in enumerate([*SPECIAL_TOKENS, "a", "[", "S", "E", "P", "]"])}
+    if kind == "word":
+        model = models.WordLevel(ids, "[UNK]")
+    elif kind == "pieces":
+        model = models.WordPiece(ids, unk_token="[UNK]")
+    elif kind == "unigram":
+        model = models.Unigram([(token, 0.0) for token in ids], 1, False)
+    else:
+        ids |= {token: 20 + id for id, token in enumerate(["[S", "E", "EP", "[SEP"])}
+        merges = [("[", "S"), ("E", "P"), ("[S", "EP"), ("[SEP", "]")]
+        model = models.BPE(ids, merges, unk_token="[UNK]")
+    library = tokenizers.Tokenizer(model)
+    library.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    [found] = Tokenizer(library).encode_batch(["a [SEP]"])
+    assert found[0] == ids["a"]
+    assert ids["[SEP]"] not in found
+
+
+def test_texts_that_spell_out_special_tokens_are_told():
+    texts = ["good [SEP] bad", ("a", "[MASK] [SEP]"), ("b", None), "[sep]"]
+    [told] = tell_spelled_out(texts)
+    assert told.startswith("[SEP], [MASK] spelled out in 2 of 4 texts: read as letters")
+    assert tell_spelled_out(["a [MASK]"], masks=True) == []
+    assert tell_spelled_out([]) == []
+
+
+# ------------------------------------------------------- what the files beside a tokenizer say
+
+
+MARKS = ["<S>", "<T>", "[ENT_START]", "[E1]", "URL", "##ING", "℃"]
+CHINESE = list("模型是好中文的一")
+ACCENTED = ["el", "año", "señora", "también", "está", "é", "la"]
+
+
+@pytest.mark.parametrize(
+    ("words", "text", "expected"),
+    [
+        (["the", "film", *MARKS], "The FILM", ["the", "film"]),
+        ([*CHINESE, "film", *MARKS], "模型 Film", ["模", "型", "film"]),
+        ([*CHINESE, "<S>"], "模型", ["模", "型"]),
+        (["the", "Film", "film", *MARKS], "the Film", ["the", "Film"]),
+        (["Film"], "Film", ["Film"]),
+        (["BERT", *CHINESE], "BERT 好", ["BERT", "好"]),
+        (["a", "A", *(f"w{n}" for n in range(500))], "A", ["A"]),
+        # One word in capitals that somebody added, among hundreds of small ones.
+        ([*(f"w{'abcdefgh'[n % 8]}" * (1 + n // 8) for n in range(300)), "iPhone"], "WA", ["wa"]),
+        (ACCENTED, "El año está", ["el", "año", "está"]),
+        (["ano", "el"], "El año", ["el", "ano"]),
+        (["한국어", "的"], "한국어", ["한국어"]),
+    ],
+)
+def test_bare_vocabulary_is_read_as_its_ordinary_words_are(tmp_path, words, text, expected):
+    (tmp_path / "vocab.txt").write_text("\n".join([*SPECIAL_TOKENS, *words]), encoding="utf-8")
+    tokenizer = load_tokenizer(tmp_path)
+    found = [tokenizer.token(id) for id in tokenizer.encode_batch([text])[0]]
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "config", "told"),
+    [
+        (["the", "film"], {}, []),
+        (["the", "film", "iPhone"] + [f"w{'a' * n}" for n in range(1, 300)], {},
+         [r"no text reaches 1 of its tokens \(iPhone\)"]),
+        (["The", "film"], {}, ["have capital letters, so that texts keep theirs, too"]),
+        (ACCENTED, {}, ["have accents, so that texts keep theirs"]),
+        (ACCENTED, {"do_lower_case": True}, ["no text reaches 5 of its tokens"]),
+        (ACCENTED, {"do_lower_case": True, "strip_accents": False}, []),
+        (["The", "film"], {"do_lower_case": False}, []),
+        (["the", "URL"], {"additional_special_tokens": ["URL"]}, []),
+    ],
+)  # fmt: skip
+def test_what_a_vocabulary_and_its_config_leave_open_is_told(tmp_path, words, config, told):
+    words = list(dict.fromkeys(words))
+    (tmp_path / "vocab.txt").write_text("\n".join([*SPECIAL_TOKENS, *words]), encoding="utf-8")
+    if config:
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    notes = load_tokenizer(tmp_path).notes
+    assert len(notes) == len(told), notes
+    for note, expected in zip(notes, told, strict=True):
+        assert re.search(expected, note), note
+
+
+@pytest.mark.parametrize(
+    ("config", "told", "tokens"),
+    [
+        ({"do_lower_case": True, "strip_accents": None}, None, ["the", "cafe"]),
+        ({"do_lower_case": True, "strip_accents": True}, None, ["the", "cafe"]),
+        ({"do_lower_case": False}, "do_lower_case=false, strip_accents=false", ["The", "Café"]),
+        ({"strip_accents": False}, "strip_accents=false", ["the", "café"]),
+        ({"tokenize_chinese_chars": False}, "tokenize_chinese_chars=false", ["the", "cafe"]),
+        ({"do_lower_case": False, "tokenizer_class": "PreTrainedTokenizerFast"},
+         "tokenizer.json holds", ["the", "cafe"]),
+    ],
+)  # fmt: skip
+def test_config_that_contradicts_tokenizer_json_is_told(tmp_path, config, told, tokens):
+    words = [*SPECIAL_TOKENS, "the", "cafe", "café", "The", "Café"]
+    build_wordpiece(words, True, None).save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    tokenizer = load_tokenizer(tmp_path)
+    assert (told is None) == (not tokenizer.notes)
+    assert told is None or told in tokenizer.notes[0]
+    assert [tokenizer.token(id) for id in tokenizer.encode_batch(["The Café"])[0]] == tokens
+    tokenizer.save(tmp_path / "again")
+    again = load_tokenizer(tmp_path / "again")
+    assert (again.fingerprint, again.notes) == (tokenizer.fingerprint, ())
+
+
+def test_damaged_files_beside_a_tokenizer_are_named(tmp_path):
+    build_wordpiece([*SPECIAL_TOKENS, "a"], True, None).save(str(tmp_path / "tokenizer.json"))
+    for name, content, message in (
+        ("tokenizer_config.json", '{"do_lower_case": "no"}', 'do_lower_case="no" must be true'),
+        ("tokenizer_config.json", "[1]", "damaged, not an object of JSON"),
+        ("added_tokens.json", '{"[E1]": 77}', r"gives the token '\[E1\]' the id 77, .* 6"),
+        ("special_tokens_map.json", '{"additional_special_tokens": [7]}', "cannot be read"),
+    ):
+        (tmp_path / name).write_text(content)
+        with pytest.raises(UserError, match=message):
+            load_tokenizer(tmp_path)
+        (tmp_path / name).unlink()
+
+
+def test_description_tells_what_is_done_to_texts(tmp_path):
+    library = build_wordpiece([*SPECIAL_TOKENS, "a"], True, False, separate_chinese=False)
+    library.add_special_tokens(["[E1]"])
+    told = Tokenizer(library).describe()
+    assert (told["capital_letters"], told["accents"]) == ("made small", "kept")
+    assert told["chinese_characters"] == "as other letters"
+    assert (told["normalizer"], told["added_tokens"]) == ("BertNormalizer", ["[E1]"])
+    plain = Tokenizer(build_wordpiece([*SPECIAL_TOKENS, "a"], False, None)).describe()
+    assert (plain["capital_letters"], plain["accents"]) == ("kept", "kept")
+    assert (plain["chinese_characters"], plain["added_tokens"]) == ("each a word", [])

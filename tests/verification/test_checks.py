@@ -24,7 +24,16 @@ from bertjax.verification.outputs import compare_arrays
 
 CLASSES = Path(__file__).parents[1] / "parity" / "golden" / "classes"
 MODEL = CLASSES / "BertForTokenClassification"
-NAMES = ["reference", "padding", "batch order", "packing", "devices", "accumulation", "kernels"]
+NAMES = [
+    "ids",
+    "reference",
+    "padding",
+    "batch order",
+    "packing",
+    "devices",
+    "accumulation",
+    "kernels",
+]
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,330 @@
+"""What the files beside a tokenizer say of it, and what a vocabulary tells by its words alone."""
+
+import json
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from bertjax.errors import UserError
+from bertjax.strict_json import to_json
+
+if TYPE_CHECKING:
+    import tokenizers
+
+CONFIG_NAME = "tokenizer_config.json"
+# A vocabulary has capitals, or accents, if more than this share of its words have: a few are words
+# that somebody added, which a text can never reach.
+SHARE = 0.01
+# The classes of transformers that build their normalizer by tokenizer_config.json.
+_BERT_CLASSES = ("BertTokenizer", "BertTokenizerFast")
+
+
+class Spelling(NamedTuple):
+    """How BERT's normalizer spells a text; the fields are those of tokenizer_config.json.
+
+    Attributes:
+        do_lower_case: capital letters become small ones.
+        strip_accents: `é` becomes `e`; None = as `do_lower_case` says.
+        tokenize_chinese_chars: each Chinese character is a word of its own.
+    """
+
+    do_lower_case: bool
+    strip_accents: bool | None = None
+    tokenize_chinese_chars: bool = True
+
+    @property
+    def effect(self) -> "Spelling":
+        """The same with nothing left open."""
+        strips = self.do_lower_case if self.strip_accents is None else self.strip_accents
+        return self._replace(strip_accents=strips)
+
+
+class Beside(NamedTuple):
+    """The files beside a tokenizer.
+
+    Attributes:
+        folder: where they are.
+        config: what tokenizer_config.json says; nothing where there is none.
+        numbered: tokens with the ids that they must have, and the file that says so.
+        special: special tokens that take the next free ids.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    numbered: list[tuple[int, "tokenizers.AddedToken", Path]]
+    special: list["tokenizers.AddedToken"]
+
+
+def read_beside(folder: Path) -> Beside:
+    """Reads the files that transformers reads beside vocab.txt and tokenizer.json.
+
+    Raises:
+        UserError: one is damaged, or a field of it is of another type than it has to be.
+    """
+    config = _read_object(folder / CONFIG_NAME)
+    for field in Spelling._fields:
+        if not isinstance(config.get(field), bool | None):
+            raise UserError(
+                f"{folder / CONFIG_NAME}: {field}={to_json(config[field])} must be true, false"
+                " or null"
+            )
+    added, decoder = folder / "added_tokens.json", config.get("added_tokens_decoder") or {}
+    numbered: dict[int, tuple[Any, Path]] = {}
+    special: list[Any] = []
+    try:
+        for content, number in _read_object(added).items():
+            numbered[int(number)] = _read_token(content, normalized=True, special=False), added
+        for number, token in decoder.items():
+            numbered[int(number)] = _read_token(token), folder / CONFIG_NAME
+        for values in (config, _read_object(folder / "special_tokens_map.json")):
+            for field in ("additional_special_tokens", "extra_special_tokens"):
+                found = values.get(field) or []
+                special += map(_read_token, found.values() if isinstance(found, dict) else found)
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{folder}: its added tokens cannot be read from {CONFIG_NAME}, added_tokens.json or"
+            f" special_tokens_map.json ({type(error).__name__}: {error})"
+        ) from None
+    in_order = [(number, *token) for number, token in sorted(numbered.items())]
+    return Beside(folder, config, in_order, special)
+
+
+def spelling_of_vocabulary(
+    path: Path, tokens: Sequence[str], beside: Beside
+) -> tuple[Spelling, list[str]]:
+    """How texts are spelled for a `vocab.txt`: as the config says, otherwise as its words are.
+
+    Args:
+        path: of the vocabulary, for the notes.
+        tokens: all of them.
+        beside: the files beside it.
+
+    Returns:
+        The spelling, and a sentence for what transformers would read otherwise, and for words that
+        no text reaches.
+    """
+    config, judged = beside.config, judge_spelling(tokens)
+    lowercase = config.get("do_lower_case")
+    separates = config.get("tokenize_chinese_chars")
+    spelling = Spelling(
+        judged.do_lower_case if lowercase is None else lowercase,
+        # Where only the capitals are mentioned, transformers takes the accents with them.
+        config.get("strip_accents", judged.strip_accents if lowercase is None else None),
+        True if separates is None else separates,
+    )
+    notes = []
+    if lowercase is None and spelling.effect != Spelling(True).effect:
+        kept = [
+            what
+            for what, is_kept in (
+                ("capital letters", not spelling.do_lower_case),
+                ("accents", judged.strip_accents is False and "strip_accents" not in config),
+            )
+            if is_kept
+        ]
+        if kept:
+            notes.append(
+                f"{path}: its words have {' and '.join(kept)}, so that texts keep theirs, too;"
+                f" transformers would not, because no {CONFIG_NAME} says do_lower_case"
+            )
+    added = {token.content for _, token, _ in beside.numbered}
+    added |= {token.content for token in beside.special}
+    effect = spelling.effect
+    lost = [token for token in tokens if _is_lost(token, effect) and token not in added]
+    if lost:
+        some = ", ".join(lost[:3]) + (", ..." if len(lost) > 3 else "")
+        read = "in small letters" if effect.do_lower_case else "with their capital letters"
+        read += ", without accents" if effect.strip_accents else ", with accents"
+        notes.append(
+            f"{path}: no text reaches {len(lost):,} of its tokens ({some}), because texts are read"
+            f" {read}; if that is wrong, say do_lower_case and strip_accents in a {CONFIG_NAME}"
+            " beside it"
+        )
+    return spelling, notes
+
+
+def judge_spelling(tokens: Sequence[str]) -> Spelling:
+    """The spelling with which a text can reach the words of a vocabulary.
+
+    Only tokens of letters count: `<S>`, `[ENT_START]` and `[unused1]` are marks, not words. Words
+    in capitals throughout (`URL`) do not say that there are capitals, unless nothing else is there.
+    A single letter says it by itself: a vocabulary made of text has its alphabet.
+    """
+    words = [word for token in tokens if (word := _word(token)) is not None]
+    capital = [word for word in words if word != word.lower()]
+    small = [word for word in words if word == word.lower() and word != word.upper()]
+    mixed = [word for word in capital if len(word) == 1 or not word.isupper()]
+    is_cased = _counts(mixed, len(small)) or (bool(capital) and not small)
+    accented = [word for word in words if _has_accent(word)]
+    return Spelling(
+        do_lower_case=not is_cased,
+        strip_accents=False if _counts(accented, len(words)) else None,
+    )
+
+
+def heed_config(library: "tokenizers.Tokenizer", beside: Beside) -> list[str]:
+    """Makes a `tokenizer.json` spell texts as the `tokenizer_config.json` beside it says.
+
+    Where the two contradict each other, the classes of transformers for BERT go by the config, and
+    the others by tokenizer.json; so does this.
+
+    Args:
+        library: of the tokenizer.json; its normalizer is changed.
+        beside: the files beside it.
+
+    Returns:
+        A sentence for every contradiction.
+    """
+    from tokenizers import normalizers
+
+    config, path = beside.config, beside.folder / CONFIG_NAME
+    kind = config.get("tokenizer_class")
+    if kind is None and (beside.folder / "config.json").is_file():
+        kind = _BERT_CLASSES[0]
+    own = _spelling_of(library)
+    said = {field: config[field] for field in own._fields if config.get(field) is not None}
+    wanted = own._replace(**said)
+    if "do_lower_case" in said and "strip_accents" not in said:
+        wanted = wanted._replace(strip_accents=None)
+    differing = [
+        field
+        for field, ours, theirs in zip(own._fields, own.effect, wanted.effect, strict=True)
+        if ours != theirs
+    ]
+    if not differing:
+        if kind in _BERT_CLASSES and not own.do_lower_case and "do_lower_case" not in said:
+            return [
+                f"{beside.folder / 'tokenizer.json'}: keeps capital letters, and so do we;"
+                f" transformers would not, because no {CONFIG_NAME} says do_lower_case=false"
+            ]
+        return []
+    contradiction = ", ".join(
+        f"{field}={to_json(getattr(wanted.effect, field))}" for field in differing
+    )
+    what = f"{path}: {contradiction} contradicts tokenizer.json, which"
+    does = " and ".join(_tell(field, getattr(own.effect, field)) for field in differing)
+    if isinstance(library.normalizer, normalizers.BertNormalizer) and kind in (
+        None,
+        *_BERT_CLASSES,
+    ):
+        library.normalizer = normalizers.BertNormalizer(
+            lowercase=wanted.do_lower_case,
+            strip_accents=wanted.strip_accents,
+            handle_chinese_chars=wanted.tokenize_chinese_chars,
+        )
+        return [f"{what} {does}; {CONFIG_NAME} holds, as in transformers"]
+    return [f"{what} {does}; tokenizer.json holds"]
+
+
+def describe_spelling(library: "tokenizers.Tokenizer") -> dict[str, str]:
+    """What a tokenizer does to a text before it looks for words, told by samples."""
+    own = _spelling_of(library)
+    state = json.loads(library.to_str())["normalizer"]
+    steps = [] if state is None else state.get("normalizers", [state])
+    return {
+        "capital_letters": "made small" if own.do_lower_case else "kept",
+        "accents": "stripped" if own.strip_accents else "kept",
+        "chinese_characters": "each a word" if own.tokenize_chinese_chars else "as other letters",
+        "normalizer": ", ".join(step["type"] for step in steps) or "none",
+    }
+
+
+def add_tokens(library: "tokenizers.Tokenizer", beside: Beside) -> None:
+    """Adds the tokens of the files beside a tokenizer; one that is there already stays as it is.
+
+    Raises:
+        UserError: a file gives a token an id that is not the next free one.
+    """
+    for number, token, file in beside.numbered:
+        _add(library, token)
+        if library.token_to_id(token.content) != number:
+            raise UserError(
+                f"{file}: gives the token {token.content!r} the id {number}, the tokenizer"
+                f" {library.token_to_id(token.content)}; they are not of the same tokenizer"
+            )
+    for token in beside.special:
+        _add(library, token)
+
+
+def _add(library: "tokenizers.Tokenizer", token: Any) -> None:
+    known = {added.content for added in library.get_added_tokens_decoder().values()}
+    if token.content not in known:
+        (library.add_special_tokens if token.special else library.add_tokens)([token])
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: damaged, not JSON ({error})") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: damaged, not an object of JSON")
+    return values
+
+
+def _read_token(token: Any, **flags: bool) -> "tokenizers.AddedToken":
+    """A token as the files have it: its text, or an object with `content` and flags."""
+    from tokenizers import AddedToken
+
+    flags = {"normalized": False, "special": True, **flags}
+    if isinstance(token, str):
+        return AddedToken(token, **flags)
+    names = ("lstrip", "rstrip", "single_word", "normalized", "special")
+    return AddedToken(
+        token["content"], **{**flags, **{name: token[name] for name in names if name in token}}
+    )
+
+
+def _spelling_of(library: "tokenizers.Tokenizer") -> Spelling:
+    """What normalizer and pre-tokenizer do, told by samples."""
+
+    def spell(text: str) -> str:
+        return text if library.normalizer is None else library.normalizer.normalize_str(text)
+
+    spelled = spell("\u4e00\u4e01")
+    part = library.pre_tokenizer
+    separates = len([spelled] if part is None else part.pre_tokenize_str(spelled)) > 1
+    return Spelling("A" not in spell("A"), not _has_accent(spell("\u00e9")), separates)
+
+
+def _word(token: str) -> str | None:
+    """The letters of an ordinary token; None where there is something else in it."""
+    word = token.removeprefix("##")
+    if word.isascii():
+        return word if word.isalpha() else None
+    letters = (character for character in word if unicodedata.category(character)[0] != "M")
+    return word if word and "".join(letters).isalpha() else None
+
+
+def _has_accent(word: str) -> bool:
+    """Whether stripping accents, as BERT's normalizer does it, would change it."""
+    if word.isascii():  # most are, and quickly told
+        return False
+    whole = unicodedata.normalize("NFD", word)
+    return word != "".join(one for one in whole if unicodedata.category(one) != "Mn")
+
+
+def _counts(words: Sequence[str], total: int) -> bool:
+    """Whether so many words are no accident."""
+    return len(words) > SHARE * total or any(len(word) == 1 for word in words)
+
+
+def _is_lost(token: str, spelling: Spelling) -> bool:
+    word = _word(token)
+    if word is None:
+        return False
+    lost = spelling.do_lower_case and word != word.lower()
+    return lost or (bool(spelling.strip_accents) and _has_accent(word))
+
+
+def _tell(field: str, value: bool) -> str:
+    return {
+        "do_lower_case": ("keeps capital letters", "makes capital letters small"),
+        "strip_accents": ("keeps accents", "strips accents"),
+        "tokenize_chinese_chars": (
+            "does not separate Chinese characters", "separates Chinese characters"
+        ),
+    }[field][value]  # fmt: skip

@@ -1,0 +1,100 @@
+"""What a `tokenizer.json` is made of: its parts, and how they treat words and added tokens."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from bertjax.strict_json import to_json
+
+if TYPE_CHECKING:
+    import tokenizers
+
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+# A tokenizer that reads a special token as letters has it under a name that begins so: with code
+# points that Unicode keeps out of texts.
+_HIDDEN = "\ufdd0\ufdd1"
+
+# With these, the ids of a text are those of its space-separated words, one after the other: the
+# pre-tokenizers drop white space. Where a space becomes part of a token (byte-level BPE, Unigram),
+# the normalizer must not make new ones.
+_PRE_TOKENIZERS_WITHOUT_SPACES = {"BertPreTokenizer", "Whitespace", "WhitespaceSplit"}
+_NORMALIZERS_WITHOUT_NEW_SPACES = {"NFC", "NFD", "Lowercase", "StripAccents"}
+_NORMALIZERS_OF_WORDS = _NORMALIZERS_WITHOUT_NEW_SPACES | {"BertNormalizer", "NFKC", "NFKD"}
+
+
+def hide_tokens(tokenizer: dict[str, Any], tokens: Sequence[str]) -> "tokenizers.Tokenizer":
+    """The tokenizer with these tokens out of reach of any text, and every id as it was.
+
+    To leave them out of the added tokens alone would not do: some models find `[MASK]` in a text as
+    a word of their vocabulary.
+    """
+    import tokenizers
+
+    names = {token: _HIDDEN + token for token in tokens}
+    model = dict(tokenizer["model"])
+    if isinstance(model["vocab"], dict):
+        model["vocab"] = {names.get(token, token): id for token, id in model["vocab"].items()}
+    else:
+        model["vocab"] = [[names.get(token, token), score] for token, score in model["vocab"]]
+    if "unk_token" in model:
+        model["unk_token"] = names.get(model["unk_token"], model["unk_token"])
+    if "merges" in model:
+        pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in model["merges"]]
+        model["merges"] = [
+            pair for pair in pairs if names.keys().isdisjoint([*pair, "".join(pair)])
+        ]
+    added = [
+        {**one, "content": names[one["content"]], "normalized": False}
+        if one["content"] in names
+        else one
+        for one in tokenizer["added_tokens"]
+    ]
+    parts = {**tokenizer, "model": model, "added_tokens": added, "post_processor": None}
+    return tokenizers.Tokenizer.from_str(to_json(parts))
+
+
+def drops_spaces(tokenizer: dict[str, Any]) -> bool:
+    """Whether no token has to do with a space."""
+    part = tokenizer["pre_tokenizer"] or {"type": None}
+    return part["type"] in _PRE_TOKENIZERS_WITHOUT_SPACES
+
+
+def added_tokens(tokenizer: dict[str, Any]) -> list[dict[str, Any]]:
+    """The tokens that stay one in a text, `SPECIAL_TOKENS` left out."""
+    return [one for one in tokenizer["added_tokens"] if one["content"] not in SPECIAL_TOKENS]
+
+
+def words_are_alone(tokenizer: dict[str, Any]) -> bool:
+    """Whether the ids of a text are those of its space-separated words, one after the other.
+
+    It says yes only where the parts of the tokenizer are known to keep words apart.
+    """
+    if any(
+        " " in added["content"] or added["lstrip"] or added["rstrip"]
+        for added in added_tokens(tokenizer)
+    ):
+        return False
+    normalizer = tokenizer["normalizer"]
+    steps = [] if normalizer is None else normalizer.get("normalizers", [normalizer])
+    if drops_spaces(tokenizer):
+        return all(step["type"] in _NORMALIZERS_OF_WORDS for step in steps)
+    part = tokenizer["pre_tokenizer"] or {"type": None}
+    return all(
+        step["type"] in _NORMALIZERS_WITHOUT_NEW_SPACES
+        or (step["type"] == "BertNormalizer" and not step["handle_chinese_chars"])
+        for step in steps
+    ) and (
+        (part["type"] == "ByteLevel" and part["add_prefix_space"] and part["use_regex"])
+        or (part["type"] == "Metaspace" and part["prepend_scheme"] == "always" and part["split"])
+    )
+
+
+def find_part(tokenizer: dict[str, Any], place: str, kind: str) -> dict[str, Any] | None:
+    """The normalizer, pre-tokenizer or decoder of that type, alone or within a sequence."""
+    part = tokenizer[place] or {}
+    parts = part.get("normalizers") or part.get("pretokenizers") or part.get("decoders") or [part]
+    return next((part for part in parts if part.get("type") == kind), None)
+
+
+def has_part(tokenizer: dict[str, Any], kind: str) -> bool:
+    """Whether the pre-tokenizer or the decoder is of that type."""
+    return any(find_part(tokenizer, place, kind) for place in ("pre_tokenizer", "decoder"))
