@@ -135,8 +135,8 @@ def make_directory(folder, modules=("Transformer", "Pooling"), **files):
     return folder
 
 
-def embed(bertjax_command, folder, *options, texts=TEXTS):
-    output = folder.parent / "x.npy"
+def embed(bertjax_command, folder, *options, texts=TEXTS, output=None):
+    output = output or folder.parent / "x.npy"
     code, _, err = bertjax_command(
         "embed", "--model", folder, "--output", output, *options, stdin="\n".join(texts).encode()
     )
@@ -241,12 +241,14 @@ def test_capitals_and_the_default_prompt_are_as_the_directory_says(bertjax_comma
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
     (folder / "tokenizer_config.json").write_text('{"do_lower_case": false}')
     vectors, _ = embed(bertjax_command, folder, texts=["THIS IS IT", "they"])
-    expected, _ = embed(bertjax_command, TINY, texts=["of this is it", "of they"])
+    expected, _ = embed(
+        bertjax_command, TINY, texts=["of this is it", "of they"], output=tmp_path / "y.npy"
+    )
     np.testing.assert_allclose(vectors, expected, atol=1e-6)
     prompts = {"prompts": {"query": "they "}}
     (folder / "config_sentence_transformers.json").write_text(json.dumps(prompts))
     vectors, err = embed(bertjax_command, folder, texts=["this is it"])
-    expected, _ = embed(bertjax_command, TINY, texts=["this is it"])
+    expected, _ = embed(bertjax_command, TINY, texts=["this is it"], output=tmp_path / "y.npy")
     np.testing.assert_allclose(vectors, expected, atol=1e-6)
     assert "its prompts query ('they ') are put before no text" in err
 
