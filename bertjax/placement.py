@@ -1,18 +1,26 @@
-"""What the model has to know of the devices: which platform, and that rows are divided over them.
+"""What is to be known of the devices: the platform, and that rows are divided over them.
 
-Both are read from the mesh in context (`with jax.set_mesh(mesh)`); without one the model runs on
+The model reads both from the mesh in context (`with jax.set_mesh(mesh)`); without one it runs on
 one device.
 """
 
+import contextlib
 import math
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 # Axes of the mesh whose devices hold different rows, and the axis that divides heads.
 ROW_AXES = ("data", "fsdp")
 HEAD_AXIS = "tensor"
+# On a GPU, XLA adds up colliding updates in the order in which they come, and chooses every kernel
+# by a race, anew in each process. With these a run that goes on in another process goes on with the
+# same bits: updates are sorted first, and each product is cuBLAS's own choice, by its shape.
+_REPEATABLE_ON_GPU = {"xla_gpu_deterministic_ops": True, "xla_gpu_enable_triton_gemm": False}
 
 
 def target_platform() -> str:
@@ -23,6 +31,25 @@ def target_platform() -> str:
     """
     device = jax.sharding.get_abstract_mesh().abstract_device
     return device.platform if device else jax.default_backend()
+
+
+def repeatable_options(platform: str) -> dict[str, Any] | None:
+    """The options of `jax.jit` with which a program gives the same bits in every process.
+
+    None where it does so by itself, on CPU and TPU.
+    """
+    return _REPEATABLE_ON_GPU if platform == "gpu" else None
+
+
+def full_precision(dtype: DTypeLike) -> contextlib.AbstractContextManager[None]:
+    """A context in which a library's products of float32 operands are float32.
+
+    A GPU would round the operands to TF32, a TPU to bfloat16. For what takes no `precision`; of
+    narrower dtypes nothing is changed, as kernels for TPUs do not take the word for those.
+    """
+    if jnp.finfo(dtype).bits < 32:
+        return contextlib.nullcontext()
+    return jax.default_matmul_precision("highest")
 
 
 def is_divided() -> bool:

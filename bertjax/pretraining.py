@@ -84,8 +84,8 @@ class PretrainConfig:
         accumulation: microbatches that a step's batch is worked through in
         dtype: of the matrix products; auto = bfloat16 on GPU and TPU, float32 on CPU
         remat: what the backward pass computes again to save memory: none, dots (all but
-            products with parameters) or full; auto = dots on CPU, which it makes faster, none on
-            GPU and TPU
+            products with parameters) or full; auto = dots on CPU, which it makes faster, and on
+            GPU, none on TPU
         attention: its backend; all but explicit need model.attention_probs_dropout_prob=0, cudnn an
             NVIDIA GPU and bfloat16, splash a TPU (`bertjax bench attention` measures them)
         distributed: this process is one of several that train together, as train/launch/ starts

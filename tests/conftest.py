@@ -10,20 +10,22 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
 import jax.numpy as jnp
+import jaxlib.version
 import numpy as np
 import pytest
 from jaxtyping import install_import_hook
 
 # XLA takes seconds to optimize what a test runs once, for milliseconds. The settings are this
 # process's own: the programs that tests start choose their devices, and see `pytest_configure`.
-FAST_COMPILATION = "--xla_cpu_use_fusion_emitters=false"
 jax.config.update("jax_disable_most_optimizations", True)
 jax.config.update("jax_num_cpu_devices", 8)
+# From jaxlib 0.11 on there is no such flag, and one that is not known ends the process.
 flags = os.environ.get("XLA_FLAGS")
-os.environ["XLA_FLAGS"] = f"{flags or ''} {FAST_COMPILATION}"
+if jaxlib.version.__version_info__ < (0, 11):
+    os.environ["XLA_FLAGS"] = f"{flags or ''} --xla_cpu_use_fusion_emitters=false"
 jax.devices()  # reads the flags
 if flags is None:
-    del os.environ["XLA_FLAGS"]
+    os.environ.pop("XLA_FLAGS", None)
 else:
     os.environ["XLA_FLAGS"] = flags
 # What tests start keeps no compiled programs in the user's home.
@@ -34,6 +36,28 @@ install_import_hook(
     ["bertjax.types", "bertjax.model", "bertjax.objectives", "bertjax.training"],
     "beartype.beartype",
 )
+
+
+_TESTS = str(Path(__file__).parent)
+_OURS = str(Path(__file__).parents[1] / "bertjax")
+_bind_product = jax.lax.dot_general_p.bind
+
+
+def _bind_full_product(left, right, **how):
+    """Refuses what no CPU shows: a float32 product of ours that a GPU or TPU would round."""
+    wide = all(jnp.issubdtype(one.dtype, jnp.floating) for one in (left, right))
+    wide = wide and max(jnp.finfo(one.dtype).bits for one in (left, right)) >= 32
+    if wide and how["precision"] != (jax.lax.Precision.HIGHEST,) * 2:
+        frame = sys._getframe(1)
+        while frame and not frame.f_code.co_filename.startswith((_OURS, _TESTS)):
+            frame = frame.f_back
+        if frame and frame.f_code.co_filename.startswith(_OURS):
+            place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+            raise AssertionError(f'{place}: a product of float32 needs precision="highest"')
+    return _bind_product(left, right, **how)
+
+
+jax.lax.dot_general_p.bind = _bind_full_product
 
 
 def pytest_configure(config):

@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "pictures": set(),
     "model": {"config", "types", "placement", "kernels"},
     "kernels": {"config", "types", "placement"},
-    "objectives": {"config", "types"},
+    "objectives": {"config", "types", "placement"},
     "training": {"config", "types", "placement", "pictures", "kernels", "model", "objectives"},
     "text": {"config"},
     "tasks": {"config", "types", "placement", "text", "objectives"},

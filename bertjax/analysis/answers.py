@@ -284,9 +284,7 @@ def _read(
     rows = inputs[0].shape[0]
     if output == "token":
         options["masked_positions"] = jnp.full((rows, 1), position)
-    # GPUs and TPUs would round the factors of float32 products to ten bits or fewer.
-    with jax.default_matmul_precision("highest"):
-        result = model.apply({"params": params}, *inputs, **options)
+    result = model.apply({"params": params}, *inputs, **options)
     body = result.encoder if hasattr(result, "encoder") else result
     if output == "token":
         scores = (result.mlm_logits if hasattr(result, "mlm_logits") else result.logits)[:, 0]

@@ -135,9 +135,7 @@ def sum_batch(
     def sum_layer(layer: LayerAttention) -> tuple[Array, Array, Array]:
         return _sum_blocks(layer, sequence_ids, marks, block, model.config.attention_window)
 
-    # As the captures are made: accelerators would round the factors of float32 products.
-    with jax.default_matmul_precision("highest"):
-        return run_layers(model, params, inputs, sum_layer, block)
+    return run_layers(model, params, inputs, sum_layer, block)
 
 
 def run_layers(
@@ -214,11 +212,12 @@ def _sum_blocks(
             log_probs = jnp.where(probs > 0, scores - log_sums[..., None], 0)
             entropy -= (probs * log_probs).sum(axis=(2, 3))
             weights = weigh_targets(query_marks, key_marks, jnp)
-            targets += jnp.einsum("bnts,fbts->fbn", probs, weights)
+            targets += jnp.einsum("bnts,fbts->fbn", probs, weights, precision="highest")
             rows = query_marks.position
             off_diagonal = jnp.abs(rows[:, :, None] - key_marks.position[:, None]) > 1
             of_rows = jnp.stack([rows % 2 == parity for parity in (0, 1)]).astype(dtype)
-            columns += jnp.einsum("bnts,pbt->pbns", probs * off_diagonal[:, None], of_rows)
+            far = probs * off_diagonal[:, None]
+            columns += jnp.einsum("bnts,pbt->pbns", far, of_rows, precision="highest")
             return (entropy, targets, columns), None
 
         start = (*running, jnp.zeros((2, batch, heads, block), dtype))

@@ -180,16 +180,14 @@ def _trace(
     sequence_ids: Integer[Array, "B T"],
     head_gates: Float[Array, "L N"],
 ) -> Trace:
-    # GPUs and TPUs would round the factors of float32 products to ten bits or fewer.
-    with jax.default_matmul_precision("highest"):
-        output = model.apply(
-            {"params": params},
-            token_ids,
-            token_type_ids,
-            sequence_ids,
-            head_gates=head_gates,
-            trace=True,
-        )
+    output = model.apply(
+        {"params": params},
+        token_ids,
+        token_type_ids,
+        sequence_ids,
+        head_gates=head_gates,
+        trace=True,
+    )
     return output.trace
 
 

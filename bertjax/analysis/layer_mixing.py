@@ -69,8 +69,9 @@ def mix_layers(
     """Logits of every classifier over its own mixture of the layers."""
     chosen = vectors[:, words].reshape(vectors.shape[0], words.shape[0], -1)
     weights = layer_weights(params) * params["scale"][:, None]
-    mixed = jnp.einsum("pl,lix->pix", weights, chosen)
-    return jnp.einsum("pix,pxc->pic", mixed, params["kernel"]) + params["bias"][:, None]
+    mixed = jnp.einsum("pl,lix->pix", weights, chosen, precision="highest")
+    logits = jnp.einsum("pix,pxc->pic", mixed, params["kernel"], precision="highest")
+    return logits + params["bias"][:, None]
 
 
 def layer_weights(

@@ -280,13 +280,11 @@ def _read_layers(
         rank = 1 + (logits > of_target).sum(axis=1)
         return jnp.take_along_axis(probs, target[:, None], axis=1)[:, 0], rank, likeliest, ids
 
-    # GPUs and TPUs would round the factors of float32 products to ten bits or fewer.
-    with jax.default_matmul_precision("highest"):
-        trace = body.apply(
-            {"params": params["bert"]}, token_ids, token_type_ids, sequence_ids, trace=True
-        ).trace
-        # A layer at a time: the logits of all layers together would be L times as large.
-        return jax.lax.map(read, trace.hidden[:, row, position])
+    trace = body.apply(
+        {"params": params["bert"]}, token_ids, token_type_ids, sequence_ids, trace=True
+    ).trace
+    # A layer at a time: the logits of all layers together would be L times as large.
+    return jax.lax.map(read, trace.hidden[:, row, position])
 
 
 def _apply_head(model: BertForMaskedLM, hidden: Float[Array, "Q D"]) -> Float[Array, "Q V"]:

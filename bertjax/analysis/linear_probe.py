@@ -238,7 +238,8 @@ def classify(
 ) -> Float[Array, "probes items C"]:
     """Logits of a linear classifier over the vectors of an item's words, end to end."""
     chosen = vectors[:, words].reshape(vectors.shape[0], words.shape[0], -1)
-    return jnp.einsum("pix,pxc->pic", chosen, params["kernel"]) + params["bias"][:, None]
+    logits = jnp.einsum("pix,pxc->pic", chosen, params["kernel"], precision="highest")
+    return logits + params["bias"][:, None]
 
 
 def label_loss(

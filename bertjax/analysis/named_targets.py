@@ -220,6 +220,5 @@ def _apply(
     options: Mapping[str, Integer[Array, "1 P"]],
 ) -> Float[Array, "1 places answers"]:
     # As `answers` does, on whose numbers the choice is explained.
-    with jax.default_matmul_precision("highest"):
-        result = model.apply({"params": params}, *inputs, **options)
+    result = model.apply({"params": params}, *inputs, **options)
     return jnp.asarray(result.mlm_logits if hasattr(result, "mlm_logits") else result.logits)

@@ -125,9 +125,7 @@ class Objective:
         sums, counts = np.zeros((2, self.examples))
         outputs: list[Any] = [None] * self.examples
         for numbers, rows in self._batches:
-            # GPUs and TPUs would round the factors of float32 products to ten bits or fewer.
-            with jax.default_matmul_precision("highest"):
-                total, output = jax.device_get(self._losses(params, rows, gates))
+            total, output = jax.device_get(self._losses(params, rows, gates))
             sums[numbers] = total.sum[: len(numbers)]
             counts[numbers] = total.count[: len(numbers)]
             for row, number in enumerate(numbers):
@@ -150,8 +148,7 @@ class Objective:
         gates = self.open_gates if head_gates is None else head_gates
         gradients = np.zeros((self.examples, *gates.shape))
         for numbers, rows in self._batches:
-            with jax.default_matmul_precision("highest"):
-                found = np.asarray(self._gradients(gates, params, rows))
+            found = np.asarray(self._gradients(gates, params, rows))
             gradients[numbers] = found[: len(numbers)]
             progress(len(numbers))
         return gradients

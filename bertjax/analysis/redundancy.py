@@ -223,18 +223,16 @@ def sum_divergences_blockwise(
 
         return jax.lax.scan(read_queries, total, (queries, ids, places, log_sums))[0], None
 
-    # As the captures are made: accelerators would round the factors of float32 products.
-    with jax.default_matmul_precision("highest"):
-        layers = run_layers(model, params, inputs, lambda layer: layer, attention_block)
-        queries, keys = (
-            split_heads(_through_layers(part, 3), block) for part in (layers.query, layers.key)
-        )
-        log_sums = split(_through_layers(layers.log_sums, 2), block, 2)
-        ids = split(sequence_ids, block, 1)
-        places = number_places(ids)
-        rows, heads = log_sums.shape[1:3]
-        start = jnp.zeros((heads // 2 + 1, heads, rows), log_sums.dtype)
-        return jax.lax.scan(read_keys, start, (keys, ids, places))[0]
+    layers = run_layers(model, params, inputs, lambda layer: layer, attention_block)
+    queries, keys = (
+        split_heads(_through_layers(part, 3), block) for part in (layers.query, layers.key)
+    )
+    log_sums = split(_through_layers(layers.log_sums, 2), block, 2)
+    ids = split(sequence_ids, block, 1)
+    places = number_places(ids)
+    rows, heads = log_sums.shape[1:3]
+    start = jnp.zeros((heads // 2 + 1, heads, rows), log_sums.dtype)
+    return jax.lax.scan(read_keys, start, (keys, ids, places))[0]
 
 
 def _through_layers(part: Float[Array, "L B ..."], heads_axis: int) -> Float[Array, "B ..."]:

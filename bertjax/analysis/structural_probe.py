@@ -119,7 +119,7 @@ def predict_distances(
     """|B h_i - B h_j|^2 of every two words."""
     projected = _project(projection, vectors, words)
     lengths = (projected**2).sum(axis=-1)
-    products = jnp.einsum("pbwr,pbvr->pbwv", projected, projected)
+    products = jnp.einsum("pbwr,pbvr->pbwv", projected, projected, precision="highest")
     return lengths[..., :, None] + lengths[..., None, :] - 2 * products
 
 
@@ -358,7 +358,8 @@ def _project(
     words: Int[Array, "B W"],
 ) -> Float[Array, "probes B W R"]:
     # Flat over the words, as everywhere: it is quicker on a CPU.
-    flat = jnp.einsum("pwd,pdr->pwr", vectors[:, words.reshape(-1)], projection)
+    of_words = vectors[:, words.reshape(-1)]
+    flat = jnp.einsum("pwd,pdr->pwr", of_words, projection, precision="highest")
     return flat.reshape(flat.shape[0], *words.shape, -1)
 
 

@@ -128,6 +128,8 @@ def _multiply(subscripts: str, left: Array, right: Array) -> Array:
         subscripts,
         left.astype(narrow),
         right.astype(narrow),
+        # Accelerators would round float32 operands.
+        precision="highest" if jnp.finfo(narrow).bits >= 32 else None,
         preferred_element_type=_wide(narrow),
     )
 

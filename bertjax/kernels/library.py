@@ -8,6 +8,7 @@ from jaxtyping import Array, Float, Integer
 
 from bertjax.errors import UserError
 from bertjax.kernels.visibility import check_window, see_own_sequence
+from bertjax.placement import full_precision
 
 # What cuDNN's kernel takes.
 _CUDNN_DTYPES = (jnp.bfloat16, jnp.float16)
@@ -69,8 +70,9 @@ def _attend(
 ) -> Float[Array, "B T N H"]:
     check_window(window)
     visible = see_own_sequence(sequence_ids, window)
-    context = jax.nn.dot_product_attention(
-        query, key, value, mask=visible, implementation=implementation
-    )
+    with full_precision(query.dtype):
+        context = jax.nn.dot_product_attention(
+            query, key, value, mask=visible, implementation=implementation
+        )
     # The library gives a query that sees no key the mean of all values.
     return jnp.where(sequence_ids[:, :, None, None] != 0, context, 0)

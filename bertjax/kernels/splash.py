@@ -1,6 +1,8 @@
 """Splash attention, jax's kernel for TPUs: memory linear in the length, far blocks are skipped."""
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +14,7 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Integer
 
 from bertjax.kernels.visibility import check_window
-from bertjax.placement import HEAD_AXIS, ROW_AXES, is_divided
+from bertjax.placement import HEAD_AXIS, ROW_AXES, full_precision, is_divided
 
 # A TPU's vector is as wide: lengths and blocks are multiples of it.
 _LANES = 128
@@ -67,10 +69,32 @@ def _attend(
 
     ids = jnp.pad(sequence_ids, [(0, 0), (0, fill)]).astype(jnp.int32)
     segments = splash_attention_kernel.SegmentIds(ids, ids)
-    context = jax.vmap(kernel)(by_head(query), by_head(key), by_head(value), segments)
+    context = _keep_precision(jax.vmap(kernel))(
+        by_head(query), by_head(key), by_head(value), segments
+    )
     context = jnp.swapaxes(context[:, :, :length], 1, 2).astype(query.dtype)
     # The kernel lets padding see padding.
     return jnp.where(sequence_ids[:, :, None, None] != 0, context, 0)
+
+
+def _keep_precision(kernel: Callable[..., Array]) -> Callable[..., Array]:
+    """The kernel, whose float32 products are float32, those of its gradient too."""
+
+    def run(*inputs: Any) -> Array:
+        with full_precision(inputs[0].dtype):
+            return kernel(*inputs)
+
+    def run_forward(*inputs: Any) -> tuple[Array, Callable[[Array], tuple[Any, ...]]]:
+        with full_precision(inputs[0].dtype):
+            return jax.vjp(kernel, *inputs)
+
+    def run_backward(pull: Callable[[Array], tuple[Any, ...]], gradient: Array) -> tuple[Any, ...]:
+        with full_precision(gradient.dtype):
+            return pull(gradient)
+
+    precise = jax.custom_vjp(run)
+    precise.defvjp(run_forward, run_backward)
+    return precise
 
 
 def _make_kernel(

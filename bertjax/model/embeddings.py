@@ -47,7 +47,7 @@ class Embeddings(nn.Module):
         # A table of two rows: picking by comparison has a cheap gradient, a gather's is a scatter.
         kinds = jnp.arange(self.config.type_vocab_size)
         chosen = (token_type_ids.reshape(-1, 1) == kinds).astype(summed.dtype)
-        summed += chosen @ self.token_type_embeddings
+        summed += jnp.matmul(chosen, self.token_type_embeddings, precision="highest")
         hidden = self.layer_norm(summed).astype(hidden_dtype(self.dtype))
         rate = self.config.hidden_dropout_prob
         if dropout and rate > 0:

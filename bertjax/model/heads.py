@@ -56,8 +56,8 @@ class MaskedLanguageModelHead(nn.Module):
         transformed = LayerNorm(config.layer_norm_eps, name="layer_norm")(transformed)
         bias = self.param("bias", nn.initializers.zeros, (config.vocab_size,))
         table = whole_vectors(word_embeddings)
-        logits = multiply(transformed, table, 1, self.dtype, outputs_first=True)
-        return _add_token_bias(_widen(logits), bias)
+        logits = multiply(transformed, table, 1, self.dtype, outputs_first=True, widen=True)
+        return _add_token_bias(logits, bias)
 
 
 class LinearHead(nn.Module):
@@ -73,8 +73,8 @@ class LinearHead(nn.Module):
     @nn.compact
     def __call__(self, hidden: Float[Array, "B places D"]) -> Float[Array, "B places C"]:
         config, width = self.config, (self.config.hidden_size,)
-        dense = Linear((self.classes,), width, config.initializer_range, self.dtype, name="dense")
-        return _widen(dense(hidden))
+        spread = config.initializer_range
+        return Linear((self.classes,), width, spread, self.dtype, widen=True, name="dense")(hidden)
 
 
 class ClassifierHead(nn.Module):
@@ -116,8 +116,8 @@ class ClassifierHead(nn.Module):
             hidden = norm(hidden, mask=in_use[..., None])
         if training and rate > 0:
             hidden = drop_out(hidden, rate, self.make_rng("dropout"), row_ids)
-        dense = Linear((self.classes,), width, config.initializer_range, self.dtype, name="dense")
-        return _widen(dense(hidden))
+        spread = config.initializer_range
+        return Linear((self.classes,), width, spread, self.dtype, widen=True, name="dense")(hidden)
 
 
 def fold_batch_norm(
@@ -140,9 +140,10 @@ def fold_batch_norm(
     norm, dense = params[name]["norm"], params[name]["dense"]
     slope = norm["scale"] / np.sqrt(np.asarray(running["var"]) + BATCH_NORM_EPSILON)
     shift = norm["bias"] - np.asarray(running["mean"]) * slope
+    kernel = np.asarray(dense["kernel"])
     folded = {
-        "kernel": np.asarray(dense["kernel"] * slope[:, None]),
-        "bias": np.asarray(dense["bias"] + shift @ dense["kernel"]),
+        "kernel": kernel * np.asarray(slope)[:, None],
+        "bias": np.asarray(dense["bias"]) + np.asarray(shift) @ kernel,
     }
     config = dataclasses.replace(config, classifier_norm="none")
     return config, {**params, name: {"dense": folded}}
@@ -169,7 +170,3 @@ def _add_token_bias_backward(_: None, gradient: Array) -> tuple[Array, Array]:
 
 
 _add_token_bias.defvjp(_add_token_bias_forward, _add_token_bias_backward)
-
-
-def _widen(logits: Float[Array, "*places C"]) -> Float[Array, "*places C"]:
-    return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))

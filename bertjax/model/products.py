@@ -1,4 +1,8 @@
-"""Matrix products in the compute dtype: narrow operands, sums in float32, forward and backward."""
+"""Matrix products in the compute dtype: narrow operands, sums in float32, forward and backward.
+
+Products of float32 operands say `precision="highest"`: a GPU would round the operands to TF32, a
+TPU to bfloat16. A CPU computes the same with it or without.
+"""
 
 import functools
 import math
@@ -26,29 +30,42 @@ def multiply(
     dtype: DTypeLike,
     *,
     outputs_first: bool = False,
+    widen: bool = False,
 ) -> Float[Array, "rows ..."]:
     """`jnp.tensordot(inputs, kernel, axes)` with operands in `dtype`.
 
     Where `dtype` is narrower than float32 the sums are in float32, those of the gradient's two
-    products too, and the result has the inputs' dtype. With `outputs_first` the kernel is a matrix
-    `[outputs, inputs]`, as an embedding table that decodes.
+    products too, and are rounded once, to the dtype of what they are or are the gradient of.
+
+    Args:
+        inputs: of the rows.
+        kernel: what they are multiplied by.
+        axes: how many last axes of the inputs, and first ones of the kernel, are summed over.
+        dtype: of the operands.
+        outputs_first: the kernel is a matrix `[outputs, inputs]`, as an embedding table that
+            decodes.
+        widen: the result is not rounded to the inputs' dtype, but float32 or wider, as logits have
+            to be.
     """
     inputs = divide_rows(inputs)  # and so is their gradient
     if jnp.finfo(dtype).bits >= 32:
         kernel = kernel.T if outputs_first else kernel
-        return divide_rows(jnp.tensordot(inputs.astype(dtype), kernel.astype(dtype), axes))
+        operands = inputs.astype(dtype), kernel.astype(dtype)
+        return divide_rows(jnp.tensordot(*operands, axes, precision="highest"))
     rows = inputs.shape[: inputs.ndim - axes]
     features = kernel.shape[:1] if outputs_first else kernel.shape[axes:]
     flat = inputs.reshape(math.prod(rows), -1)
     matrix = kernel if outputs_first else kernel.reshape(flat.shape[1], -1)
-    product = _multiply_narrow(dtype, outputs_first, flat, matrix)
+    result = jnp.promote_types(inputs.dtype, jnp.float32) if widen else inputs.dtype
+    product = _multiply_narrow(dtype, outputs_first, result, flat, matrix)
     return divide_rows(product.reshape(*rows, *features))
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
 def _multiply_narrow(
     dtype: DTypeLike,
     outputs_first: bool,
+    result: DTypeLike,
     inputs: Float[Array, "rows A"],
     kernel: Float[Array, "..."],
 ) -> Float[Array, "rows C"]:
@@ -56,26 +73,31 @@ def _multiply_narrow(
 
     All three products are of matrices: what XLA:CPU makes of others it cannot run.
     """
-    return _multiply_narrow_forward(dtype, outputs_first, inputs, kernel)[0]
+    return _multiply_narrow_forward(dtype, outputs_first, result, inputs, kernel)[0]
 
 
 def _multiply_narrow_forward(
-    dtype: DTypeLike, outputs_first: bool, inputs: Array, kernel: Array
+    dtype: DTypeLike, outputs_first: bool, result: DTypeLike, inputs: Array, kernel: Array
 ) -> tuple[Array, tuple[Array, ...]]:
     narrow = inputs.astype(dtype), kernel.astype(dtype)
-    product = _sum_products(*narrow, over=(1, int(outputs_first))).astype(inputs.dtype)
+    product = _sum_products(*narrow, over=(1, int(outputs_first)), result=result)
     return product, (*narrow, inputs[:0], kernel[:0])
 
 
 def _multiply_narrow_backward(
-    dtype: DTypeLike, outputs_first: bool, kept: tuple[Array, ...], gradient: Array
+    dtype: DTypeLike,
+    outputs_first: bool,
+    result: DTypeLike,
+    kept: tuple[Array, ...],
+    gradient: Array,
 ) -> tuple[Array, Array]:
     inputs, kernel, like_inputs, like_kernel = kept
     gradient = gradient.astype(dtype)
-    of_inputs = _sum_products(gradient, kernel, over=(1, int(not outputs_first)))
+    over = (1, int(not outputs_first))
+    of_inputs = _sum_products(gradient, kernel, over, result=like_inputs.dtype)
     first, second = (gradient, inputs) if outputs_first else (inputs, gradient)
-    of_kernel = _sum_products(_transpose(first), second, over=(1, 0))
-    return of_inputs.astype(like_inputs.dtype), of_kernel.astype(like_kernel.dtype)
+    of_kernel = _sum_products(_transpose(first), second, over=(1, 0), result=like_kernel.dtype)
+    return of_inputs, of_kernel
 
 
 _multiply_narrow.defvjp(_multiply_narrow_forward, _multiply_narrow_backward)
@@ -102,7 +124,8 @@ def score_keys(
     sums, and the result, are float32 or wider.
     """
     if jnp.finfo(dtype).bits >= 32:
-        return jnp.einsum("btnh,bsnh->bnts", query.astype(dtype), key.astype(dtype))
+        operands = query.astype(dtype), key.astype(dtype)
+        return jnp.einsum("btnh,bsnh->bnts", *operands, precision="highest")
     return _score_narrow(dtype, query, key)
 
 
@@ -118,7 +141,8 @@ def mix_values(
     """
     if jnp.finfo(dtype).bits >= 32:
         # Transposed by hand: XLA:CPU would compute [B, N, H, T] first, and transpose that.
-        context = jnp.einsum("bnts,bsnh->bnth", weights.astype(dtype), value.astype(dtype))
+        operands = weights.astype(dtype), value.astype(dtype)
+        context = jnp.einsum("bnts,bsnh->bnth", *operands, precision="highest")
         return _by_head(context / total)
     return _mix_narrow(dtype, weights, total, value)
 
@@ -209,9 +233,17 @@ def _sum_by_head(
 
 
 def _sum_products(
-    left: Array, right: Array, over: tuple[int, int], batch: int = 0
+    left: Array,
+    right: Array,
+    over: tuple[int, int],
+    batch: int = 0,
+    result: DTypeLike = jnp.float32,
 ) -> Float[Array, "..."]:
-    """The product over one axis of each, repeated over the first `batch` axes of both."""
+    """The product over one axis of each, repeated over the first `batch` axes of both.
+
+    A narrow `result` is rounded by the product itself, whose sums are float32 all the same: to
+    write them out in float32 first doubles what a GPU has to move.
+    """
     repeated = tuple(range(batch))
     axes = (((over[0],), (over[1],)), (repeated, repeated))
-    return jax.lax.dot_general(left, right, axes, preferred_element_type=jnp.float32)
+    return jax.lax.dot_general(left, right, axes, preferred_element_type=result)

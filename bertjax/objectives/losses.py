@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer
 
+from bertjax.placement import target_platform
+
 
 class Total(NamedTuple):
     """A sum and the count that it is to be divided by. Totals of parts of a batch add up."""
@@ -37,11 +39,23 @@ def cross_entropy(
     """
     classes = logits.shape[-1]
     labels = jnp.clip(labels, 0, classes - 1).astype(jnp.int32)
-    picked = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
+    picked = _pick(logits, labels)
     if smoothing:
         picked = (1 - smoothing) * picked + smoothing * logits.mean(axis=-1)
     losses = jax.nn.logsumexp(logits, axis=-1) - picked
     return Total((losses * weights).sum(), weights.sum())
+
+
+def _pick(logits: Float[Array, "*places C"], labels: Integer[Array, "*places"]) -> Array:
+    """The logit of each place's label.
+
+    An accelerator picks by comparison: the gradient of a gather is an array of zeros as large as
+    the logits, scattered on, for which a GPU has to sort.
+    """
+    if target_platform() == "cpu":
+        return jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
+    is_label = labels[..., None] == jnp.arange(logits.shape[-1])
+    return jnp.where(is_label, logits, 0).sum(axis=-1)
 
 
 def binary_cross_entropy(

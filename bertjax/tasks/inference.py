@@ -9,7 +9,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Float
 
 from bertjax.objectives.losses import Total
-from bertjax.placement import ROW_AXES, count_sharers
+from bertjax.placement import ROW_AXES, count_sharers, repeatable_options, target_platform
 from bertjax.tasks.task import Task
 from bertjax.tasks.units import (
     LENGTH_STEP,
@@ -59,7 +59,10 @@ class Inference:
             logits = model.apply(variables, *batch[:5]).logits
             return logits, task.loss(logits, batch, layout)
 
-        self._forward = jax.jit(forward, static_argnums=2)
+        platform = mesh.devices.flat[0].platform if mesh else target_platform()
+        self._forward = jax.jit(
+            forward, static_argnums=2, compiler_options=repeatable_options(platform)
+        )
 
     def run(
         self,

@@ -14,6 +14,7 @@ from jaxtyping import Integer
 from bertjax.errors import UserError
 from bertjax.objectives.masking import Vocabulary
 from bertjax.objectives.pretraining import Scores, make_eval_step, unigram_log_probs
+from bertjax.placement import repeatable_options
 from bertjax.training.batches import FittingRows, RowSource, evaluation_batches
 from bertjax.training.budget import Clock
 from bertjax.training.sharding import REPLICATED, place_rows, rows_here
@@ -89,6 +90,7 @@ def make_evaluation(
     score = jax.jit(
         make_eval_step(model, vocabulary, log_probs),
         out_shardings=NamedSharding(mesh, REPLICATED),
+        compiler_options=repeatable_options(mesh.devices.flat[0].platform),
     )
     here = rows_here(mesh, config.batch_size)
     add = functools.partial(jax.tree.map, np.add)

@@ -23,13 +23,14 @@ def compute_dtype(name: str, platform: str | None = None) -> Any:
 
 
 def remat_policy(name: str, platform: str | None = None) -> str:
-    """The key of `encoder.REMAT_POLICIES`: auto = dots on CPU, none on GPU and TPU.
+    """The key of `encoder.REMAT_POLICIES`: auto = dots on CPU and GPU, none on TPU.
 
     Writing a layer's other intermediate values down for the backward pass costs a CPU more than to
-    compute them again (docs/performance.md).
+    compute them again (docs/performance.md). On a GPU 256 rows of the base size need it to fit 141
+    GB (docs/planning.md).
     """
     if name == "auto":
-        return "dots" if (platform or jax.default_backend()) == "cpu" else "none"
+        return "none" if (platform or jax.default_backend()) == "tpu" else "dots"
     return name
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float
 
 from bertjax.config import BertConfig
 from bertjax.program.outputs import write_whole
@@ -119,11 +120,12 @@ def measure_matmul_rate(mesh: Mesh, dtype: Any, size: int = 2048, repeats: int =
     """
     devices = mesh.devices.size
     sharding = NamedSharding(mesh, PartitionSpec(AXES))
-    make = jax.jit(lambda: jnp.ones((devices, size, size), dtype), out_shardings=sharding)
-    matrices = make()
+    matrices = draw_matrices(mesh, dtype, size)
     wide = jnp.promote_types(dtype, jnp.float32)
     multiply = jax.jit(
-        lambda a: jnp.einsum("zij,zjk->zik", a, a, preferred_element_type=wide),
+        lambda a: jnp.einsum(
+            "zij,zjk->zik", a, a, precision="highest", preferred_element_type=wide
+        ),
         in_shardings=sharding,
         out_shardings=sharding,
     )
@@ -136,3 +138,15 @@ def measure_matmul_rate(mesh: Mesh, dtype: Any, size: int = 2048, repeats: int =
         multiply(matrices).block_until_ready()
         seconds.append(time.perf_counter() - start)
     return devices * 2 * size**3 / statistics.median(seconds)
+
+
+def draw_matrices(mesh: Mesh, dtype: Any, size: int) -> Float[Array, "devices size size"]:
+    """A matrix on every device, of numbers as a run has them.
+
+    Of ones a chip has less to switch, and is faster than it ever is in a run.
+    """
+    shape, sharding = (mesh.devices.size, size, size), NamedSharding(mesh, PartitionSpec(AXES))
+    draw = jax.jit(
+        lambda: jax.random.normal(jax.random.key(0), shape, dtype), out_shardings=sharding
+    )
+    return draw()

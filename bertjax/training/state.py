@@ -79,8 +79,10 @@ def new_state(
     if params is not None:
         params = place_params(params, mesh)
     create = functools.partial(_create_state, model, optimizer, key, terms)
-    shardings = shardings_of(jax.eval_shape(create, params), mesh)
-    return jax.jit(create, out_shardings=shardings)(params)
+    # What is traced asks the mesh in context which devices it is for.
+    with jax.set_mesh(mesh):
+        shardings = shardings_of(jax.eval_shape(create, params), mesh)
+        return jax.jit(create, out_shardings=shardings)(params)
 
 
 def describe_state(
@@ -91,9 +93,10 @@ def describe_state(
     terms: Collection[str],
 ) -> TrainState:
     """What `new_state` creates, in shapes, types and shardings only; the devices may be absent."""
-    shapes = jax.eval_shape(
-        functools.partial(_create_state, model, optimizer, key, terms, params=None)
-    )
+    with jax.set_mesh(mesh):
+        shapes = jax.eval_shape(
+            functools.partial(_create_state, model, optimizer, key, terms, params=None)
+        )
     return jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         shapes,

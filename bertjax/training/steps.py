@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Integer, Key
 
 from bertjax.objectives.losses import Total
+from bertjax.placement import repeatable_options
 from bertjax.training.state import TrainState, Window, empty_window
 
 
@@ -191,7 +192,8 @@ def lower_step(step: Step, state: TrainState, batch: Any, mesh: Mesh) -> jax.sta
         mesh: of both; its devices may be absent.
     """
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
-    options = CPU_OPTIONS if mesh.devices.flat[0].platform == "cpu" else None
+    platform = mesh.devices.flat[0].platform
+    options = CPU_OPTIONS if platform == "cpu" else repeatable_options(platform)
     jitted = jax.jit(
         step, donate_argnums=0, out_shardings=(shardings, None), compiler_options=options
     )

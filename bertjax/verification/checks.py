@@ -114,10 +114,9 @@ def verify(
     _divide_cpu()
     loaded = load_model_directory(path)
     subject = _Subject(loaded.config, loaded.architecture, loaded.params)
-    with jax.default_matmul_precision("highest"):
-        for name, make in _checks(subject, path, against):
-            difference, detail = make()
-            yield Check(name, difference, tolerance, detail)
+    for name, make in _checks(subject, path, against):
+        difference, detail = make()
+        yield Check(name, difference, tolerance, detail)
 
 
 # What a check finds: the difference, None where it cannot be told, and what was compared.
@@ -358,7 +357,8 @@ class _Projection:
             term = "tokens" if of_tokens else "examples"
             direction = np.random.default_rng(len(name)).normal(size=values.shape[-1])
             direction = direction.astype(np.float32)
-            sums[term] += ((jnp.tanh(values) @ direction) * weights[term]).sum()
+            projected = jnp.matmul(jnp.tanh(values), direction, precision="highest")
+            sums[term] += (projected * weights[term]).sum()
         return {name: Total(sums[name], weights[name].sum()) for name in self.terms}, statistics
 
 

@@ -116,8 +116,7 @@ def check_conformance(
         ids = jnp.asarray(case.sequence_ids, jnp.int32)
         expected, expected_gradients = attend_exactly(*exact, case.sequence_ids, case.window)
         try:
-            with jax.default_matmul_precision("highest"):
-                context, gradients = run(*given, ids, window=case.window)
+            context, gradients = run(*given, ids, window=case.window)
         except UserError as error:
             yield Finding(case.name, np.nan, np.nan, str(error))
             continue

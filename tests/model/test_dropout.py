@@ -95,5 +95,14 @@ def test_flat_values_are_dropped_row_by_row():
     np.testing.assert_array_equal(np.asarray(dropped) != 0, kept)
 
 
+def test_mean_of_bfloat16_stays():
+    """The factor 1.111 would be 1.109 in bfloat16, and every mean 0.16 % too small."""
+    values = jax.random.uniform(KEY, (40, 61 * 67), minval=1, maxval=2).astype(jnp.bfloat16)
+    dropped = np.asarray(drop(values, 0.1, KEY, ROWS), np.float64)
+    kept = dropped != 0
+    ratio = dropped[kept].sum() / np.asarray(values, np.float64)[kept].sum()
+    assert abs(ratio - 1 / 0.9) < 1e-4
+
+
 def test_dtype_stays():
     assert drop(jnp.ones((3, 8), jnp.bfloat16), 0.5, KEY, jnp.arange(3)).dtype == jnp.bfloat16

@@ -73,6 +73,19 @@ def test_narrow_gradient_of_what_begins_with_nan_is_nan():
     assert jnp.isnan(gradient).all()
 
 
+def test_logits_of_narrow_inputs_are_not_rounded():
+    random = np.random.default_rng(3)
+    inputs, kernel = (
+        jnp.asarray(random.normal(size=size), jnp.bfloat16) for size in ((5, 64), (64, 7))
+    )
+    exact = np.asarray(inputs, np.float64) @ np.asarray(kernel, np.float64)
+    logits = multiply(inputs, kernel, 1, jnp.bfloat16, widen=True)
+    assert logits.dtype == jnp.float32
+    np.testing.assert_allclose(logits, exact, rtol=1e-5, atol=1e-5)
+    rounded = multiply(inputs, kernel, 1, jnp.bfloat16)
+    np.testing.assert_array_equal(rounded, logits.astype(jnp.bfloat16))
+
+
 def test_product_of_narrow_inputs_is_narrow():
     inputs = jnp.ones((2, 3), jnp.bfloat16)
     assert multiply(inputs, jnp.ones((3, 4)), 1, jnp.bfloat16).dtype == jnp.bfloat16

@@ -1,5 +1,6 @@
 """Losses as (sum, count), against float64."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -154,3 +155,19 @@ def test_choice_loss_compares_the_choices_of_a_question():
 def test_mean_is_by_the_weight_however_small_it_is():
     assert Total(jnp.float32(0.3), jnp.float32(0.2)).mean() == pytest.approx(1.5)
     assert Total(jnp.float32(0), jnp.float32(0)).mean() == 0
+
+
+def test_label_is_picked_alike_on_accelerators(monkeypatch):
+    """By comparison there, by a gather on a CPU: the same numbers, gradients included."""
+    random = np.random.default_rng(0)
+    logits = jnp.asarray(random.normal(size=(3, 5, 11)), jnp.float32)
+    labels = jnp.asarray(random.integers(-1, 12, (3, 5)))  # two of them out of range
+    weights = jnp.asarray((labels >= 0) & (labels < 11), jnp.float32)
+
+    def both(logits):
+        return jax.value_and_grad(lambda x: cross_entropy(x, labels, weights, 0.1).mean())(logits)
+
+    here = both(logits)
+    monkeypatch.setattr("bertjax.objectives.losses.target_platform", lambda: "gpu")
+    there = both(logits)
+    chex.assert_trees_all_close(here, there, rtol=1e-6, atol=1e-7)

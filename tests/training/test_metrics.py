@@ -6,12 +6,14 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from bertjax.model.bert import BertForPreTraining
 from bertjax.training.metrics import (
     MetricsWriter,
     count_matmul_flops,
+    draw_matrices,
     measure_matmul_rate,
     read_metrics,
 )
@@ -130,6 +132,12 @@ def test_counted_work_equals_a_hand_count():
     encoder = 8 * 128 * 12 * layer
     heads = 8 * 20 * (768**2 + 768 * 30522) + 8 * (768**2 + 2 * 768)
     assert count_matmul_flops(BertConfig(), 8, 128, 20, 1) == 6 * (encoder + heads)
+
+
+def test_rate_is_of_matrices_as_a_run_has_them(eight_devices):
+    matrices = np.asarray(draw_matrices(eight_devices, jnp.float32, 16))
+    assert len(np.unique(matrices)) > 0.99 * matrices.size
+    assert abs(matrices.std() - 1) < 0.1
 
 
 def test_rate_of_the_machine_is_measured_on_every_device(one_device, eight_devices):
