@@ -28,7 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     devices.add_argument(
         "--topology", metavar="T", nargs="+",
         help="TPU slices: generation (v4, v5e, v5p, v6e) and shape in chips, as v5e:4x4 or"
-        f" v5p:2x2x2; several make a table (default: {DEFAULT_TOPOLOGY})",
+        " v5p:2x2x2; or NVIDIA GPUs: h200, h100 or a100, partitions, hosts of each and GPUs of"
+        f" each, as h200:1x1x8; several make a table (default: {DEFAULT_TOPOLOGY})",
     )  # fmt: skip
     devices.add_argument(
         "--devices", metavar="cpu:N", help="N CPU devices of this machine instead (default: none)"
@@ -200,7 +201,8 @@ def _print_bounds(plan: dict[str, Any]) -> None:
         ("products", f"at {chip['flops'] / 1e12:,.0f} TFLOP/s, bfloat16"),
         ("memory", f"at {chip['memory_rate'] / 1e9:,.0f} GB/s: state and what is temporary, once in"
          " and once out, the batch once in"),
-        ("links", f"at {chip['link_rate'] / 1e9:,.0f} GB/s out of a chip, all its links busy"),
+        ("links", f"at {(chip['link_rate'] or 0) / 1e9:,.0f} GB/s out of a chip, all its links"
+         " busy"),
         ("overlapped", "the longest of them: no step is faster"),
         ("in turn", "one after the other"),
     ):  # fmt: skip

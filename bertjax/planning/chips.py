@@ -1,6 +1,7 @@
 """What the chips can do, as their maker publishes it."""
 
 import math
+import os
 import re
 from typing import NamedTuple
 
@@ -10,30 +11,57 @@ _GIB = 1 << 30
 
 
 class Chip(NamedTuple):
-    """A TPU chip.
+    """A TPU chip, or a GPU.
 
     Attributes:
         name: as in a topology, "v5e" for instance.
-        memory: bytes of HBM. A compiler keeps some of them for itself.
+        memory: bytes of HBM. A TPU's compiler keeps some of them for itself, jax leaves some of a
+            GPU's alone (see `usable`).
         memory_rate: bytes a second between HBM and chip.
         flops: floating-point operations a second, bfloat16 matrix products.
-        link_rate: bytes a second that a chip sends to its neighbours in the slice, all its links
-            together; as much comes in at the same time.
-        dimensions: of the torus or mesh that its slices are.
-        most: chips of the largest slice.
+        link_rate: bytes a second that a chip sends to its neighbours in the slice, or a GPU to the
+            others of its host, all its links together; as much comes in at the same time. None
+            where it is not known.
+        dimensions: of the torus or mesh that its slices are; of GPUs partitions, hosts of each,
+            GPUs of each.
+        most: chips of the largest slice; GPUs of a host.
         source: where the figures stand.
+        platform: jax's name, "tpu" or "gpu".
     """
 
     name: str
     memory: int
     memory_rate: float
     flops: float
-    link_rate: float
+    link_rate: float | None
     dimensions: int
     most: int
     source: str
+    platform: str = "tpu"
+
+    @property
+    def usable(self) -> int:
+        """The bytes that a program may have: jax takes three quarters of a GPU's beforehand.
+
+        Another share where jax is told so, by `XLA_PYTHON_CLIENT_MEM_FRACTION`.
+        """
+        if self.platform == "tpu":
+            return self.memory
+        told = os.environ.get(SHARE, "0.75")
+        try:
+            share = float(told)
+        except ValueError:
+            share = math.nan
+        if not 0 < share <= 1:
+            raise UserError(f"{SHARE}={told} must be above 0 and at most 1; unset it for 0.75")
+        return int(share * self.memory)
 
 
+# jax's own variable.
+SHARE = "XLA_PYTHON_CLIENT_MEM_FRACTION"
+
+# NVIDIA publishes the rate of NVLink for both directions together, too; a host has eight.
+_GPUS_OF_A_HOST = 8
 # Google publishes the rate of the links for both directions together; half of it is `link_rate`.
 CHIPS = {
     "v4": Chip(
@@ -44,11 +72,23 @@ CHIPS = {
     "v5e": Chip("v5e", 16 * _GIB, 819e9, 197e12, 200e9, 2, 256, "cloud.google.com/tpu/docs/v5e"),
     "v5p": Chip("v5p", 95 * _GIB, 2765e9, 459e12, 600e9, 3, 6144, "cloud.google.com/tpu/docs/v5p"),
     "v6e": Chip("v6e", 32 * _GIB, 1640e9, 918e12, 400e9, 2, 256, "cloud.google.com/tpu/docs/v6e"),
+    "h200": Chip(
+        "h200", 141 * _GIB, 4800e9, 989e12, 450e9, 3, _GPUS_OF_A_HOST,
+        "nvidia.com/en-us/data-center/h200 (SXM; without sparsity)", "gpu",
+    ),
+    "h100": Chip(
+        "h100", 80 * _GIB, 3350e9, 989e12, 450e9, 3, _GPUS_OF_A_HOST,
+        "nvidia.com/en-us/data-center/h100 (SXM; without sparsity)", "gpu",
+    ),
+    "a100": Chip(
+        "a100", 80 * _GIB, 2039e9, 312e12, 300e9, 3, _GPUS_OF_A_HOST,
+        "nvidia.com/en-us/data-center/a100 (80 GB, SXM; without sparsity)", "gpu",
+    ),
 }  # fmt: skip
 
 
 def chip_of(topology: str) -> Chip:
-    """The chip of a topology such as "v5e:4x4".
+    """The chip of a topology such as "v5e:4x4" or "h200:1x1x8".
 
     Raises:
         UserError: no generation that has figures here, or no slice of it: libtpu takes slices that
@@ -59,10 +99,18 @@ def chip_of(topology: str) -> Chip:
     if name not in CHIPS or not sizes:
         raise UserError(
             f"topology {topology!r}: a topology is one of {', '.join(CHIPS)}, a colon and the shape"
-            " of the slice, as v5e:4x4, v6e:2x2, v4:2x2x1 or v5p:2x2x2"
+            " of the slice, as v5e:4x4, v6e:2x2, v4:2x2x1 or v5p:2x2x2; of GPUs partitions, hosts"
+            " of each and GPUs of each, as h200:1x1x8"
         )
     chip = CHIPS[name]
     shape = [int(size) for size in sizes[1].split("x")]
+    if chip.platform == "gpu":
+        if len(shape) != chip.dimensions or shape[-1] > chip.most or "twisted" in text:
+            raise UserError(
+                f"topology {topology!r}: give partitions, hosts of each and GPUs of each, at most"
+                f" {chip.most}, as {name}:1x1x{chip.most}"
+            )
+        return chip
     if len(shape) != chip.dimensions:
         example = "x".join(["4"] * chip.dimensions)
         raise UserError(

@@ -68,7 +68,7 @@ def bound_step(chip: Chip, matmul_flops: float, memory: Memory, sent: float | No
     return Bounds(
         matmul_flops / chip.flops,
         moved / chip.memory_rate,
-        None if sent is None else sent / chip.link_rate,
+        None if sent is None or chip.link_rate is None else sent / chip.link_rate,
     )
 
 

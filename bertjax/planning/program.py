@@ -8,12 +8,13 @@ import jaxlib
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
+from bertjax.errors import UserError
 from bertjax.planning.collectives import Collective, read_collectives
 from bertjax.training.sharding import ROWS
 from bertjax.training.state import TrainState
 from bertjax.training.steps import Step, lower_step
 from bertjax.types import RowBatch
-from bertjax.verification.absent_devices import quiet
+from bertjax.verification.absent_devices import assume_cudnn, quiet
 
 # What rows come as from a prepared directory (bertjax.text.rows): (is it [T] or [K] or [], type).
 _COLUMNS = RowBatch(
@@ -97,10 +98,15 @@ def compile_step(step: Step, state: TrainState, batch: RowBatch, mesh: Mesh) -> 
         mesh: of both.
     """
     started = time.perf_counter()
-    lowered = lower_step(step, state, batch, mesh)
+    with assume_cudnn():
+        lowered = lower_step(step, state, batch, mesh)
     try:
         compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
+        if "suitable version of ptxas" in str(error):
+            raise UserError(
+                "CUDA's assembler, ptxas, is not installed: pip install 'bertjax[plan-gpu]'"
+            ) from None
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         reason = str(error).splitlines()[0].rpartition("CompileTimeHbmOom: ")[2]

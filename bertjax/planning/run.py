@@ -22,6 +22,7 @@ from bertjax.objectives.masking import Vocabulary
 from bertjax.placement import count_sharers
 from bertjax.planning import DEFAULT_LENGTH, DEFAULT_VOCABULARY, MOST_TOKENS
 from bertjax.planning.chips import Chip, chip_of
+from bertjax.planning.gpus import describe_gpu
 from bertjax.planning.plan import bound_step, find_largest_batch, fits
 from bertjax.planning.program import CompiledStep, compile_step, describe_batch
 from bertjax.pretraining import PretrainConfig, make_step, shape_new_model
@@ -33,7 +34,7 @@ from bertjax.training.demand import memory_of_machine
 from bertjax.training.metrics import count_matmul_flops
 from bertjax.training.sharding import AXES, check_batch, make_mesh
 from bertjax.training.state import count_parameters, describe_state
-from bertjax.verification.absent_devices import tpu_devices
+from bertjax.verification.absent_devices import assume_cudnn, gpu_devices, tpu_devices
 
 # A stand-in for a tokenizer: where [MASK] and the other special tokens are changes no program.
 _PAD_ID, _MASK_ID, _SPECIAL_IDS = 0, 4, range(5)
@@ -92,7 +93,8 @@ class PlannedRun(NamedTuple):
         clock = Clock(config.budget, rows.count, config.batch_size)
         step = make_step(config, self.bert_config, rows.vocabulary, clock.total, mesh)
         key = jax.random.key(config.seed)
-        state = describe_state(step.model, step.optimizer, mesh, key, step.objective.terms)
+        with assume_cudnn():
+            state = describe_state(step.model, step.optimizer, mesh, key, step.objective.terms)
 
         def compile_rows(size: int) -> CompiledStep:
             batch = describe_batch(size, rows.length, rows.examples, mesh)
@@ -167,7 +169,7 @@ class PlannedRun(NamedTuple):
 
 
 def open_devices(name: str) -> Devices:
-    """The devices of a TPU slice, or CPU devices of this machine for "cpu:8".
+    """The devices of a TPU slice, GPUs, or CPU devices of this machine for "cpu:8".
 
     Raises:
         UserError: there are no such devices.
@@ -185,7 +187,13 @@ def open_devices(name: str) -> Devices:
     # not there can be put into jax's cache and not be taken from it.
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_enable_compilation_cache", False)
-    return Devices(name, tpu_devices(name), chip, chip.memory)
+    if chip.platform == "gpu":
+        devices = gpu_devices(name, describe_gpu(chip.name))
+        if len(devices) > int(number.rpartition("x")[2]):  # beyond a host's own links
+            chip = chip._replace(link_rate=None)
+    else:
+        devices = tpu_devices(name)
+    return Devices(name, devices, chip, chip.usable)
 
 
 def _open_cpu(name: str, number: int) -> Devices:
@@ -198,7 +206,7 @@ def _open_cpu(name: str, number: int) -> Devices:
     if memory is None:
         raise UserError(
             f"--devices {name}: this system does not tell how much memory the machine has; plan for"
-            " a TPU with --topology"
+            " a TPU or GPU with --topology"
         )
     return Devices(name, devices[:number], None, memory // number)
 
@@ -212,6 +220,11 @@ def read_run(options: argparse.Namespace, devices: Devices, layout: str | None) 
     config = _read_config(options, devices, layout)
     mesh = make_mesh(config.mesh, devices.devices)
     notes: list[str] = []
+    if devices.chip is not None and devices.chip.link_rate is None:
+        notes.append(
+            f"{devices.name} has several hosts: how fast the network between them is, and so how"
+            " long what the devices send takes, is not known"
+        )
     rows = _read_rows(options, config, notes)
     bert_config = _read_model(config, rows)
     sharers = count_sharers(mesh)
@@ -328,7 +341,7 @@ def _read_model(config: PretrainConfig, rows: Rows) -> BertConfig:
 
 
 def _versions() -> dict[str, str]:
-    names = ("bertjax", "jax", "libtpu")
+    names = ("bertjax", "jax", "libtpu", "jax-cuda13-pjrt", "jax-cuda12-pjrt")
     found = {}
     for name in names:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):

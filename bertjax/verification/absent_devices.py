@@ -1,6 +1,7 @@
-"""Programs made for devices that are not there: compiled for a TPU, lowered for an NVIDIA GPU."""
+"""Programs made for devices that are not there: TPUs and NVIDIA GPUs."""
 
 import contextlib
+import importlib.metadata
 import importlib.util
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,8 @@ _CUDNN_CALLS = (
 )
 # The version that is taken to be there.
 CUDNN_VERSION = 91000
+# Either has the compiler for NVIDIA's GPUs.
+_CUDA_COMPILERS = ("jax-cuda13-pjrt", "jax-cuda12-pjrt")
 # jax on a v4 takes both cores of a chip as one device; libtpu by itself takes them as two.
 _TOPOLOGY_OPTIONS = {"v4": {"chip_config_name": "megacore"}}
 
@@ -59,6 +62,54 @@ def tpu_devices(topology: str) -> Sequence[jax.Device]:
         ) from None
 
 
+def has_cuda_compiler() -> bool:
+    """Whether the compiler for NVIDIA's GPUs is installed."""
+    return any(
+        next(iter(importlib.metadata.distributions(name=name)), None) for name in _CUDA_COMPILERS
+    )
+
+
+def gpu_devices(topology: str, description: str) -> Sequence[jax.Device]:
+    """NVIDIA GPUs that are not there, to compile for.
+
+    Args:
+        topology: name and shape, "h200:1x1x8" for instance: partitions, hosts of each, GPUs of
+            each.
+        description: of the GPU, a text of XLA's `GpuTargetConfigProto`.
+
+    Raises:
+        UserError: the compiler is not installed, or not the one of this jax, or takes no such GPU.
+    """
+    if not has_cuda_compiler():
+        raise UserError(
+            "jax's CUDA plugin, which compiles for NVIDIA GPUs, is not installed: pip install"
+            " 'bertjax[plan-gpu]'"
+        )
+    name, _, shape = topology.partition(":")
+    try:
+        with quiet():
+            return topologies.get_topology_desc(
+                name, platform="cuda", target_config=description, topology=shape
+            ).devices
+    except NotImplementedError:
+        raise UserError(
+            f"topology {topology!r}: jax {jax.__version__} cannot load the CUDA plugin that is"
+            " installed; its version has to be jax's: pip install --upgrade 'bertjax[plan-gpu]'"
+        ) from None
+    except jax.errors.JaxRuntimeError as error:
+        raise UserError(
+            f"topology {topology!r}: XLA takes no such GPUs ({str(error).splitlines()[0]})"
+        ) from None
+
+
+@contextlib.contextmanager
+def assume_cudnn() -> Iterator[None]:
+    """cuDNN is taken to be there, as `CUDNN_VERSION`, where a program for a GPU calls it."""
+    versions = mock.Mock(cudnn_get_version=lambda: CUDNN_VERSION)
+    with mock.patch.object(fused_attention_stablehlo, "cuda_versions", versions):
+        yield
+
+
 def compile_for_tpu(
     function: Callable[..., object], arguments: Sequence[jax.ShapeDtypeStruct], topology: str
 ) -> jax.stages.Compiled:
@@ -73,9 +124,8 @@ def lower_for_cuda(
     function: Callable[..., object], arguments: Sequence[jax.ShapeDtypeStruct]
 ) -> str:
     """The program for an NVIDIA GPU in StableHLO; cuDNN is taken to be `CUDNN_VERSION`."""
-    versions = mock.Mock(cudnn_get_version=lambda: CUDNN_VERSION)
     calls = [jax.export.DisabledSafetyCheck.custom_call(name) for name in _CUDNN_CALLS]
-    with mock.patch.object(fused_attention_stablehlo, "cuda_versions", versions):
+    with assume_cudnn():
         exported = jax.export.export(jax.jit(function), platforms=["cuda"], disabled_checks=calls)(
             *arguments
         )

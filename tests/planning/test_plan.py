@@ -3,7 +3,8 @@
 import pytest
 
 from bertjax.errors import UserError
-from bertjax.planning.chips import CHIPS, Chip, chip_of
+from bertjax.planning.chips import CHIPS, SHARE, Chip, chip_of
+from bertjax.planning.gpus import describe_gpu
 from bertjax.planning.plan import bound_step, find_largest_batch
 from bertjax.planning.program import CompiledStep, Memory
 
@@ -45,16 +46,45 @@ def test_roofline_without_what_is_sent_is_that_of_the_others():
 
 
 def test_every_generation_has_its_figures():
-    assert set(CHIPS) == {"v4", "v5e", "v5p", "v6e"}
+    assert set(CHIPS) == {"v4", "v5e", "v5p", "v6e", "h200", "h100", "a100"}
     for name, chip in CHIPS.items():
         assert chip.name == name
-        assert "cloud.google.com" in chip.source
+        maker = {"tpu": "cloud.google.com", "gpu": "nvidia.com"}[chip.platform]
+        assert maker in chip.source
         # A roofline's ridge: so many operations a byte of HBM, a hundred and more on all of them.
         assert 100 < chip.flops / chip.memory_rate < 1000
-        assert 2 < chip.memory_rate / chip.link_rate < 10
+        assert 2 < chip.memory_rate / chip.link_rate < 12
     assert chip_of("v5p:2x2x2") == CHIPS["v5p"]
     with pytest.raises(UserError, match=r"'v9:2x2'.*one of v4, v5e, v5p, v6e.*as v5e:4x4"):
         chip_of("v9:2x2")
+
+
+def test_gpus_are_counted_by_partition_host_and_gpu():
+    assert chip_of("h200:1x1x8") == chip_of("h200:2x4x1") == CHIPS["h200"]
+    for wrong in ("h200:8", "h200:1x8", "h200:1x1x9", "h200:1x1x8_twisted"):
+        with pytest.raises(UserError, match=r"GPUs of each, at most 8, as h200:1x1x8"):
+            chip_of(wrong)
+
+
+def test_gpu_may_be_filled_as_far_as_jax_takes_its_memory(monkeypatch):
+    monkeypatch.delenv(SHARE, raising=False)
+    h100 = CHIPS["h100"]
+    assert h100.usable == 60 << 30
+    monkeypatch.setenv(SHARE, "0.5")
+    assert h100.usable == 40 << 30
+    assert CHIPS["v5e"].usable == 16 << 30
+    for wrong in ("much", "0", "1.5", "nan"):
+        monkeypatch.setenv(SHARE, wrong)
+        with pytest.raises(UserError, match=f"{SHARE}={wrong} must be above 0 and at most 1"):
+            _ = h100.usable
+
+
+def test_gpu_is_described_by_what_is_published():
+    text = describe_gpu("a100")
+    for line in ("core_count: 108", "major: 8", "l2_cache_size: 41943040", "NVIDIA A100-SXM4-80GB"):
+        assert line in text
+    assert "9.0a" not in text
+    assert 'platform_version: "Compute Capability 9.0a"' in describe_gpu("h200")
 
 
 def search(temporaries, first, unit=8, available=1000, most=6, ceiling=1 << 20):

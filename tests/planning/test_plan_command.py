@@ -158,6 +158,13 @@ def test_missing_compiler_is_told(plan, monkeypatch):
     assert "libtpu, which compiles for TPUs, is not installed: pip install 'bertjax[plan]'" in err
 
 
+def test_missing_compiler_for_gpus_is_told(plan, monkeypatch):
+    monkeypatch.setattr(absent_devices, "has_cuda_compiler", lambda: False)
+    code, _, err = plan("--topology", "h200:1x1x1")
+    assert code == 2
+    assert "compiles for NVIDIA GPUs, is not installed: pip install 'bertjax[plan-gpu]'" in err
+
+
 @pytest.fixture
 def unreadable(monkeypatch):
     """Programs with instructions that jaxlib does not know, for chips that are this CPU."""
