@@ -1,20 +1,37 @@
 # `make demo` makes a BERT, `make test` tests the code; both make .venv first when it is not there.
 PYTHON ?= python3
-BIN := .venv/bin
+# `make test PYTHON=python3.13 JAX=newest` tests with the newest jax that the ranges admit, which
+# needs Python 3.12 or newer, in an environment of its own beside .venv.
+JAX ?= pinned
+NEWEST_JAX := 0.12.0.1
+ifeq ($(JAX),pinned)
+VENV := .venv
+else ifeq ($(JAX),newest)
+VENV := .venv-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')-newest-jax
+else
+$(error JAX=$(JAX) must be pinned or newest)
+endif
+BIN := $(VENV)/bin
+CONSTRAINTS := $(if $(filter newest,$(JAX)),$(VENV)/constraints.txt,constraints.txt)
 # jax takes seconds to import where Python may not keep what it compiled.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: install demo test test-all test-browser test-plan test-parity bench-peers lint format clean
 .DELETE_ON_ERROR:
 
-install: .venv/.installed
+install: $(VENV)/.installed
 
 # uv only because it installs in seconds what pip installs in a minute.
-.venv/.installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
+$(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint $(CONSTRAINTS) --editable '.[dev]'
 	touch $@
+
+$(VENV)/constraints.txt: constraints.txt Makefile
+	mkdir -p $(VENV)
+	sed -E '/^jax(lib|-cuda13-pjrt|-cuda13-plugin)?==/d' constraints.txt >$@
+	printf '%s\n' jax==$(NEWEST_JAX) jaxlib==$(NEWEST_JAX) >>$@
 
 # The main job on the embedded corpus, under six minutes on two cores. Everything lies in runs/demo.
 DEMO := runs/demo
@@ -43,13 +60,15 @@ test-all: install
 
 # The report's page in a browser, which the machine has to have: Debian's chromium, for instance.
 test-browser: install
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[browser]'
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint $(CONSTRAINTS) --editable '.[browser]'
 	REQUIRE_BROWSER=1 $(BIN)/python -m pytest tests/analysis/test_report_page.py
 
-# Programs for TPUs that are not there, with libtpu, their compiler (a download of 150 MB).
+# Programs for TPUs and NVIDIA GPUs that are not there, with libtpu and XLA's CUDA compiler (150 MB
+# of downloads each).
 test-plan: install
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[plan]'
-	REQUIRE_LIBTPU=1 $(BIN)/python -m pytest tests/planning
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint $(CONSTRAINTS) \
+	  --editable '.[plan,plan-gpu]'
+	REQUIRE_LIBTPU=1 REQUIRE_CUDA_COMPILER=1 $(BIN)/python -m pytest tests/planning
 
 # torch comes from pip: uv would take the CUDA build.
 test-parity: .venv-parity/.installed
@@ -79,4 +98,4 @@ format: install
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv .venv-parity build
+	rm -rf .venv .venv-* build

@@ -4,7 +4,8 @@
 
 The reference is torch in float64, the measure that of `ladder.differences`. Rows are classes, a
 table each for bertjax in float64 and float32 and, to compare with, torch in float32. Takes half an
-hour on one core, nearly all of it to compile, with XLA_FLAGS=--xla_cpu_use_fusion_emitters=false;
+hour on one core, nearly all of it to compile, with XLA_FLAGS=--xla_cpu_use_fusion_emitters=false,
+which jaxlib before 0.11 knows;
 what random configurations run is compiled without most of XLA's optimizations, as in the tests.
 """
 
