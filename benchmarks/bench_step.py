@@ -32,7 +32,7 @@ from bertjax.training.execution import remat_policy
 from bertjax.training.metrics import count_matmul_flops, measure_matmul_rate
 from bertjax.training.optimizer import OptimizerConfig, make_optimizer
 from bertjax.training.sharding import MeshConfig, make_mesh, place_rows
-from bertjax.training.state import new_state
+from bertjax.training.state import describe_state, new_state
 from bertjax.training.steps import lower_step, make_train_step
 from bertjax.types import RowBatch
 
@@ -154,11 +154,8 @@ def compile_step(
         objective, optimizer, lambda clock: LEARNING_RATE * clock, seed=0, clip_norm=1.0
     )
     batch = place_rows(random_batch(config, options.rows, options.length), mesh)
-
-    def make_state() -> Any:
-        return new_state(model, optimizer, mesh, jax.random.key(0), objective.terms)
-
-    state = make_state() if create else jax.eval_shape(make_state)
+    make_state = new_state if create else describe_state
+    state = make_state(model, optimizer, mesh, jax.random.key(0), objective.terms)
     return lower_step(step, state, batch, mesh).compile(), state, batch
 
 

@@ -5,7 +5,6 @@ import contextlib
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -16,8 +15,6 @@ from bertjax.errors import UserError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
-
-_QUIET_TRACKER = "ignore:resource_tracker:UserWarning"
 
 _steps: Any = None  # this worker's object, made once
 
@@ -49,10 +46,6 @@ def start_workers(
     if count == 1:
         yield Workers(make_steps(*arguments), None, count)
         return
-    # Ctrl-C ends the program at once. The process that then frees the semaphores of the workers
-    # would tell of them as leaked; it is started with these options.
-    if _QUIET_TRACKER not in sys.warnoptions:
-        sys.warnoptions.append(_QUIET_TRACKER)
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
     if method == "forkserver":
