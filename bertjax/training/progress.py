@@ -19,7 +19,7 @@ from bertjax.training.steps import StepReport
 
 
 class RunProgress:
-    """Tells of a run on stderr: on a terminal the newest figures over a bar, else plain lines.
+    """Tells of a run on stderr: lines that stay, and on a terminal a bar under them.
 
     The bar is gone when the run ends, however it does. Of several processes the first alone tells.
     """
@@ -29,11 +29,11 @@ class RunProgress:
         shows = sys.stderr.isatty() and is_first()
         self._live = Live(console=self.console, transient=True) if shows else None
         self._bar = ProgressBar(total=total)
-        self._figures = ""
         self._ending = contextlib.ExitStack()
 
     def __enter__(self) -> "RunProgress":
         if self._live:
+            self._live.update(self._bar)
             self._live.start()
             self._ending.enter_context(on_sudden_end(self._live.stop))
         return self
@@ -49,13 +49,9 @@ class RunProgress:
         self._ending.close()
 
     def report(self, clock: float, figures: str) -> None:
-        """Moves the bar to `clock` and shows the figures over it, however narrow the terminal."""
-        if self._live:
-            self._bar.update(min(clock, self._bar.total))
-            self._figures = figures
-            self._live.update(Group(Text(figures), self._bar))
-        else:
-            self.console.print(figures, soft_wrap=True)
+        """Prints the figures, which stay, and moves the bar to `clock`."""
+        self._bar.update(min(clock, self._bar.total))
+        self.say(figures)
 
     def say(self, message: str) -> None:
         """Prints a line that stays."""
@@ -63,7 +59,7 @@ class RunProgress:
 
     @contextlib.contextmanager
     def during(self, what: str) -> Iterator[None]:
-        """While entered, a terminal shows that this goes on, and no figures that stand still."""
+        """While entered, a terminal shows over the bar that this goes on."""
         if not self._live:
             yield
         elif not self._live.is_started:
@@ -74,7 +70,7 @@ class RunProgress:
             try:
                 yield
             finally:
-                self._live.update(Group(Text(self._figures), self._bar))
+                self._live.update(self._bar)
 
 
 def describe_duration(seconds: float) -> str:
