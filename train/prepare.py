@@ -124,6 +124,9 @@ def _describe(summary: dict[str, Any]) -> str:
         f" {counts['near_duplicates_removed']:,} near",
         f"kept         {counts['documents_kept']:>12,} {noun(counts['documents_kept'])}",
     ]
+    if counts["unknown_tokens"]:
+        share = counts["unknown_tokens"] / counts["tokens"]
+        lines.append(f"unknown      {counts['unknown_tokens']:>12,} tokens ([UNK]), {share:.2%}")
     if summary["documents_cut"]:
         lines.append(
             f"cut          {summary['documents_cut']:>12,} of them, into"

@@ -51,7 +51,9 @@ def main() -> None:
     # The output is claimed before the work: a name that is taken is said at once.
     claimed = whole_directory(config.output, config.overwrite, TOKENIZER_FILES, config.input)
     with claimed as partial, progress_bars() as report:
-        tokenizer = train_tokenizer(_clean_texts(config, counts, report), config)
+        tokenizer = train_tokenizer(
+            _clean_texts(config, counts, report), config, config.cleaning.normalization
+        )
         tokenizer.save(partial)
     summary = {
         "output": config.output,

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 
 from bertjax.errors import UserError
 from bertjax.text.framing import frame_parts
-from bertjax.text.tokenizer import Tokenizer
+from bertjax.text.tokenizer import Tokenizer, find_offsets
 
 # Tokens of a window of a long text beside [CLS] and [SEP].
 _SHORTEST_WINDOW = 8
@@ -163,7 +163,8 @@ def encode_words(
         ids, offsets, word_ids = [], [], []
         for number, encoding in enumerate(encodings):
             ids += encoding.ids or [tokenizer.unk_id]
-            offsets += encoding.offsets or [(0, len(sentence[number]))]
+            found = find_offsets(encoding, sentence[number]).tolist()
+            offsets += found or [(0, len(sentence[number]))]
             word_ids += [number] * max(1, len(encoding.ids))
         piece = _Piece(
             np.array(ids, np.int64),
@@ -226,7 +227,7 @@ class _Piece(NamedTuple):
     @classmethod
     def of(cls, encoding: Any, text: str) -> "_Piece":
         """Of the library's encoding; the words are its pre-tokenizer's."""
-        offsets = np.array(encoding.offsets, np.int64).reshape(-1, 2)
+        offsets = find_offsets(encoding, text)
         raw = [-1 - k if word is None else word for k, word in enumerate(encoding.word_ids)]
         # Numbers without a gap, also where nothing is left of a word as tokens.
         numbers = {word: number for number, word in enumerate(dict.fromkeys(raw))}

@@ -16,7 +16,7 @@ from bertjax.commands.task_model import (
     read_data_config,
     refuse_label_options,
 )
-from bertjax.commands.texts import Texts, add_arguments_and_files, tell_specials
+from bertjax.commands.texts import Texts, add_arguments_and_files, tell_readings
 from bertjax.errors import UserError
 from bertjax.program.outputs import check_output
 from bertjax.wording import counted
@@ -131,7 +131,7 @@ def run(options: argparse.Namespace) -> None:
         raise source.no_text()
     total = len(kept) + sum(1 for _ in given)
     source.tell_passed_over()
-    tell_specials(kept)
+    tell_readings(body.tokenizer, kept)
     texts = list(encode_stream(body.tokenizer, kept, length, too_long="windows"))
     shown = texts[: options.shown]
     # What can be wrong with a file is told before anything is measured.

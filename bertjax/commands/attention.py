@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertjax.commands.arguments import whole_number
 from bertjax.commands.screen import add_json, count_on, print_json
-from bertjax.commands.texts import Texts, add_texts, tell_specials
+from bertjax.commands.texts import Texts, add_texts, tell_readings
 from bertjax.errors import UserError
 from bertjax.wording import counted
 
@@ -130,7 +130,7 @@ def run(options: argparse.Namespace) -> None:
     if not total:
         raise texts.no_text()
     texts.tell_passed_over()
-    tell_specials(texts)
+    tell_readings(body.tokenizer, texts)
     for note in body.notes:
         print(note, file=sys.stderr)
     with count_on("attending", total) as progress:

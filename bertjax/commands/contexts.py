@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from bertjax.commands.arguments import seed_number, utf8_text, whole_number
 from bertjax.commands.screen import add_json, console, count_on, print_json
-from bertjax.commands.texts import KINDS, Texts, add_columns, add_encoding, tell_specials
+from bertjax.commands.texts import KINDS, Texts, add_columns, add_encoding, tell_readings
 from bertjax.errors import UserError
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def run(options: argparse.Namespace) -> None:
         print(note, file=sys.stderr)
     config = body.model.config
     most = config.max_position_embeddings
-    tell_specials([*asked, *texts])
+    tell_readings(body.tokenizer, [*asked, *texts])
     [query] = encode_stream(body.tokenizer, asked, most)
     word = find_word_number(query, options.word)
     corpus = list(encode_stream(body.tokenizer, texts, most, too_long="windows"))

@@ -15,7 +15,7 @@ from bertjax.commands.task_model import (
     read_data_config,
     refuse_label_options,
 )
-from bertjax.commands.texts import Texts, tell_specials
+from bertjax.commands.texts import Texts, tell_readings
 from bertjax.errors import UserError
 from bertjax.program.outputs import check_output, write_json
 from bertjax.wording import counted
@@ -188,7 +188,7 @@ def _score_texts(options: argparse.Namespace) -> tuple[dict[str, Any], list[str]
         print(note, file=sys.stderr)
     params, about = _remove_heads(options, whole.config, whole.params)
     length = choose_length(options, whole.config.max_position_embeddings)
-    tell_specials(given)
+    tell_readings(whole.tokenizer, given)
     texts = list(encode_stream(whole.tokenizer, given, length, too_long="windows"))
     windows = collections.Counter(text.source for text in texts)
     if cut := [number for number in windows.values() if number > 1]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertjax.commands.arguments import utf8_text
 from bertjax.commands.screen import add_json, console, count_on, print_json
-from bertjax.commands.texts import Texts, add_texts, tell_specials
+from bertjax.commands.texts import Texts, add_texts, tell_readings
 from bertjax.errors import UserError
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> None:
         print(note, file=sys.stderr)
     most = whole.config.max_position_embeddings
     asked = []
-    tell_specials(texts, masks=whole.restores_words)
+    tell_readings(whole.tokenizer, texts, masks=whole.restores_words)
     for encoded in encode_stream(whole.tokenizer, texts, most, masks=whole.restores_words):
         place, _ = texts[encoded.source]
         try:

@@ -34,13 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Prints every text with its masks filled."""
     from bertjax.interop.huggingface import load_model_directory, load_model_tokenizer
-    from bertjax.text.tokenizer import tell_spelled_out
 
     found = Texts(options, options.texts, options.input, pairs=False).read()
     texts = [text for _, text in found]
     config, params, _, notes = load_model_directory(options.model, "BertForMaskedLM")
     tokenizer, more = load_model_tokenizer(options.model, config)
-    for note in [*notes, *more, *tell_spelled_out(texts, masks=True)]:
+    for note in [*notes, *more, *tokenizer.describe_readings(texts, masks=True)]:
         print(note, file=sys.stderr)
 
     from bertjax.model.bert import BertForMaskedLM

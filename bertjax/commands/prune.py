@@ -16,7 +16,7 @@ from bertjax.commands.task_model import (
     read_data_config,
     refuse_label_options,
 )
-from bertjax.commands.texts import Texts, add_arguments_and_files, tell_specials
+from bertjax.commands.texts import Texts, add_arguments_and_files, tell_readings
 from bertjax.errors import UserError
 from bertjax.program.outputs import check_output, write_json
 from bertjax.wording import counted
@@ -220,7 +220,7 @@ def _open_texts(options: argparse.Namespace) -> tuple["WholeModel", MakeObjectiv
     for note in whole.notes:
         print(note, file=sys.stderr)
     length = choose_length(options, whole.config.max_position_embeddings)
-    tell_specials(own if tested is own else [*own, *tested])
+    tell_readings(whole.tokenizer, own if tested is own else [*own, *tested])
 
     def make(whole: "WholeModel", test: bool) -> "Objective":
         texts = (tested if test else own)[: options.max_examples]

@@ -20,6 +20,7 @@ from bertjax.wording import counted
 
 if TYPE_CHECKING:
     from bertjax.text.sources import Source
+    from bertjax.text.tokenizer import Tokenizer
 
 STDIN = "standard input"
 KINDS = (
@@ -340,9 +341,9 @@ class Texts:
             yield Line(place, cells, separable=False)
 
 
-def tell_specials(texts: Iterable[tuple[str, Text]], *, masks: bool = False) -> None:
-    """Prints which special tokens are spelled out in texts; with `masks`, `[MASK]` is the mask."""
-    from bertjax.text.tokenizer import tell_spelled_out
-
-    for note in tell_spelled_out((text for _, text in texts), masks=masks):
+def tell_readings(
+    tokenizer: "Tokenizer", texts: Iterable[tuple[str, Text]], *, masks: bool = False
+) -> None:
+    """Prints what in texts is not read as it looks; with `masks`, `[MASK]` is the mask."""
+    for note in tokenizer.describe_readings((text for _, text in texts), masks=masks):
         print(note, file=sys.stderr)

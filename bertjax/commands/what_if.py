@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertjax.commands.arguments import seed_number, utf8_text
 from bertjax.commands.screen import add_json, console, count_on, print_json
-from bertjax.commands.texts import Texts, add_texts, tell_specials
+from bertjax.commands.texts import Texts, add_texts, tell_readings
 from bertjax.errors import UserError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> None:
         print(note, file=sys.stderr)
     most = model.body.model.config.max_position_embeddings
     asked = []
-    tell_specials(texts, masks=True)
+    tell_readings(model.tokenizer, texts, masks=True)
     for encoded in encode_stream(model.tokenizer, texts, most, masks=True):
         place, _ = texts[encoded.source]
         try:

@@ -18,7 +18,7 @@ from bertjax.tasks.task import Encoded, Prediction, name_lines, softmax
 from bertjax.tasks.units import Layout, Unit
 from bertjax.text.framing import frame
 from bertjax.text.lines import separate_pair
-from bertjax.text.tokenizer import Tokenizer, tell_spelled_out
+from bertjax.text.tokenizer import Tokenizer
 from bertjax.types import TaskBatch
 from bertjax.wording import counted
 
@@ -149,7 +149,7 @@ class QuestionAnswering:
                         Window(first, offsets[start:end], owners[start:end] == window),
                     )
                 )
-        notes = tell_spelled_out((one.question, one.context) for one in examples)
+        notes = tokenizer.describe_readings((one.question, one.context) for one in examples)
         if windowed:
             notes.append(f"{windowed:,} of {len(examples):,} contexts are read in several windows")
         impossible = sum(example.is_impossible for example in examples)

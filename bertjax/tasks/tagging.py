@@ -23,7 +23,7 @@ from bertjax.tasks.task import (
 )
 from bertjax.tasks.units import Layout, Unit
 from bertjax.text.framing import frame
-from bertjax.text.tokenizer import Tokenizer, tell_spelled_out
+from bertjax.text.tokenizer import Tokenizer
 from bertjax.types import TaskBatch
 from bertjax.wording import counted
 
@@ -112,7 +112,7 @@ class Tagging:
                 self._unit(number, split[part], numbers[part], tokenizer, max_length)
                 for part in parts
             ]
-        notes = tell_spelled_out(example.tokens for example in examples)
+        notes = tokenizer.describe_readings(example.tokens for example in examples)
         if parted:
             notes.append(
                 f"{parted:,} of {len(examples):,} sentences have more than {max_length} tokens and"

@@ -11,7 +11,7 @@ from bertjax.objectives.losses import Total
 from bertjax.strict_json import to_json
 from bertjax.tasks.units import Layout, Unit
 from bertjax.text.framing import TokenSequence, frame
-from bertjax.text.tokenizer import Tokenizer, tell_spelled_out
+from bertjax.text.tokenizer import Tokenizer
 from bertjax.types import TaskBatch
 
 # What the model made of one example, as a line of predictions.jsonl has it.
@@ -127,7 +127,7 @@ def frame_texts(
         frame(tokenizer, first, None if pair[1] is None else second, max_length)
         for pair, first, second in zip(texts, firsts, seconds, strict=True)
     ]
-    notes = tell_spelled_out(texts)
+    notes = tokenizer.describe_readings(texts)
     if cut := sum(cut for _, cut in framed):
         notes.append(
             f"{cut:,} of {len(texts):,} texts are longer than {max_length} tokens and were cut"

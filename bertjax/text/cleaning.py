@@ -18,6 +18,9 @@ import numpy as np
 
 from bertjax.errors import UserError
 
+# Unicode normal forms that a text can be brought into; none leaves it as it is.
+Form = Literal["NFC", "NFKC", "none"]
+
 
 @dataclasses.dataclass
 class TextCleaningConfig:
@@ -32,7 +35,7 @@ class TextCleaningConfig:
     """
 
     fix_unicode: bool = True
-    normalization: Literal["NFC", "NFKC", "none"] = "NFC"
+    normalization: Form = "NFC"
     minimum_characters: int = 20
 
     def __post_init__(self) -> None:

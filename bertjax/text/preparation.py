@@ -27,7 +27,7 @@ from bertjax.text.cleaning import LineCounts
 from bertjax.text.document_shapes import ShapeWatch
 from bertjax.text.duplicates import DuplicateFilter, OverlapMeter, split_place
 from bertjax.text.output import whole_directory
-from bertjax.text.preparation_checks import check_splits, describe_lost_shares
+from bertjax.text.preparation_checks import check_splits, describe_lost_shares, describe_unknown
 from bertjax.text.preparation_options import PreparationOptions
 from bertjax.text.preparation_steps import (
     SPOOL_NAME,
@@ -43,8 +43,9 @@ from bertjax.text.rows import PREPARED_FILES, SPLITS, TOKENIZER_NAME, RowWriter,
 from bertjax.text.sources import Source
 from bertjax.text.splits import SPLIT_ORDER, Division, divide
 from bertjax.text.spool import SpoolWriter, cut_units
-from bertjax.text.tokenizer import Tokenizer, load_tokenizer
+from bertjax.text.tokenizer import Tokenizer, load_tokenizer, tell_specials
 from bertjax.text.workers import Workers, start_workers
+from bertjax.wording import counted
 
 # A block of documents: at least so many characters, or so many documents.
 BLOCK_CHARACTERS = 1 << 17
@@ -77,7 +78,8 @@ def prepare(
         workers: processes beside this one; 1 does all in this one. No effect on the result.
         overwrite: replace what stands at `output`.
         report: told now and then how far a stage is: (stage, done, total or None).
-        note: told what the user should know: documents that look like none, shares not kept.
+        note: told what the user should know: how the tokenizer's files are read, documents that
+            look like none, shares not kept, special tokens that are spelled out.
 
     Returns:
         The data card.
@@ -90,6 +92,8 @@ def prepare(
         raise UserError(f"workers={workers} must be at least 1")
     sources = list_sources(options.reader)
     loaded = load_tokenizer(tokenizer)
+    for text in loaded.notes:
+        note(text)
     with whole_directory(output, overwrite, PREPARED_FILES, options.reader.input) as partial:
         loaded.save(partial / TOKENIZER_NAME)
         spool = partial / "spool"
@@ -134,6 +138,7 @@ class _Preparation:
         self.note = note
         self.shapes = ShapeWatch(options.reader, note)
         self.read: dict[str, int] = collections.Counter()
+        self.specials = collections.Counter[str]()
         self.counts: dict[str, int] = collections.Counter()
         self.splits: dict[str, dict[str, Any]] = {split: {} for split in SPLITS}
         self.duplicate_filter = DuplicateFilter(options.duplicates)
@@ -243,6 +248,8 @@ class _Preparation:
         """Judges the documents of a block in their order and writes the new ones to their split."""
         for name in ("boilerplate_lines", "too_short", "without_sentences", "unknown_tokens"):
             self.counts[name] += getattr(block, name)
+        self.specials += block.specials
+        self.counts["tokens"] += int(block.documents[:, 0].sum())
         token, sentence, piece = 0, 0, 0
         for (tokens, sentences, pieces), signature in zip(
             block.documents.tolist(), block.signatures, strict=True
@@ -265,13 +272,21 @@ class _Preparation:
         self.spool.flush()
 
     def check_splits(self) -> None:
-        """Sees that each split has what pairs and rows need, and tells which share is not kept.
+        """Sees that each split has what pairs and rows need.
+
+        Tells which share is not kept, which special tokens the text spells out, and that much of it
+        is unknown to the tokenizer.
 
         Raises:
             UserError: there is too little text, with what to change.
         """
         check_splits(self.options, self.counts, self.splits)
         for text in describe_lost_shares(self.options, self.splits):
+            self.note(text)
+        spelled = self.specials.pop("", 0)
+        total = counted(self.counts["clean_documents"], "document")
+        notes = tell_specials(self.specials, spelled, total)
+        for text in [*notes, *describe_unknown(self.counts, self.tokenizer.name)]:
             self.note(text)
 
     def make_rows(self) -> None:
@@ -372,6 +387,7 @@ class _Preparation:
                 "near_duplicates_removed": counts["near"],
                 "documents_kept": counts["new"],
                 "documents_of_one_paragraph": self.shapes.one_paragraph,
+                "tokens": counts["tokens"],
                 "unknown_tokens": counts["unknown_tokens"],
             },
             # Whose hash alone decided, unless documents were cut into parts.

@@ -9,6 +9,10 @@ from bertjax.text.preparation_options import PreparationOptions
 from bertjax.text.splits import TOLERANCE
 from bertjax.wording import counted
 
+# A share of unknown tokens that is told: those of a text with a tokenizer made for its language are
+# fewer than one in a thousand.
+_MUCH_UNKNOWN = 0.01
+
 
 def check_splits(
     options: PreparationOptions,
@@ -27,10 +31,10 @@ def check_splits(
     """
     if not counts["new"]:
         raise UserError(
-            f"nothing is left of the {counts['read_documents']:,} documents after"
-            f" cleaning: {counts['too_short']:,} are shorter than minimum_characters="
+            f"nothing is left of {counted(counts['read_documents'], 'document')} after cleaning:"
+            f" {counts['too_short']:,} shorter than minimum_characters="
             f"{options.cleaning.minimum_characters}, {counts['without_sentences']:,}"
-            " hold no sentence; give other text, or pass --cleaning.minimum_characters 0"
+            " without a sentence; give other text, or pass --cleaning.minimum_characters 0"
         )
     fractions, least = options.rows.fractions, options.least_documents
     wanted = [split for split in splits if fractions.get(split, 1)]
@@ -50,6 +54,23 @@ def check_splits(
             f"the train split has {tokens} tokens, less than one row of max_length="
             f"{options.rows.max_length}; give more text, or pass a smaller --max-length"
         )
+
+
+def describe_unknown(counts: Mapping[str, int], tokenizer: str) -> list[str]:
+    """What is told of text that the tokenizer has no words for.
+
+    Args:
+        counts: of all documents that were tokenized: tokens, unknown_tokens.
+        tokenizer: what it is called.
+    """
+    share = counts["unknown_tokens"] / max(1, counts["tokens"])
+    if share < _MUCH_UNKNOWN:
+        return []
+    return [
+        f"{share:.1%} of the tokens ({counts['unknown_tokens']:,}) are [UNK], because {tokenizer}"
+        " has no tokens for what stands there, and nothing can be learned from them: give the"
+        " tokenizer of this language, or make one of this text with `python -m train.tokenizer`"
+    ]
 
 
 def describe_lost_shares(

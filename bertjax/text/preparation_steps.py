@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import os
 import pickle
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +19,7 @@ from bertjax.text.pieces import cut_into_pieces
 from bertjax.text.rows import SPLITS, token_id_type
 from bertjax.text.sentences import split_sentences
 from bertjax.text.spool import SpoolReader
-from bertjax.text.tokenizer import Tokenizer, load_tokenizer, use_one_thread
+from bertjax.text.tokenizer import Tokenizer, find_specials, load_tokenizer, use_one_thread
 
 # The stem of the files with the token ids of all documents.
 SPOOL_NAME = "documents"
@@ -78,7 +79,8 @@ class TokenBlock(NamedTuple):
 
     `token_ids`, `sentence_lengths` and `piece_sentences` (how many each piece has) are those of all
     documents, one after the other; `documents` has a row (tokens, sentences, pieces) for each and
-    `signatures` its signature.
+    `signatures` its signature. `specials` says how many documents spell out each special token,
+    and under "" how many spell out any.
     """
 
     token_ids: np.ndarray
@@ -90,6 +92,7 @@ class TokenBlock(NamedTuple):
     too_short: int
     without_sentences: int
     unknown_tokens: int
+    specials: Counter[str]
 
 
 class Unit(NamedTuple):
@@ -183,6 +186,12 @@ class Steps:
             len(texts) - len(long_enough),
             len(long_enough) - int(kept.sum()),
             int((token_ids == self.tokenizer.unk_id).sum()),
+            Counter(
+                name
+                for text in long_enough
+                if (specials := find_specials(text))
+                for name in ("", *specials)
+            ),
         )
 
     def tokenize_spooled(self, place: SpooledTexts) -> TokenBlock:

@@ -10,7 +10,8 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -170,8 +171,8 @@ class Tokenizer:
             (ids [t] int32, offsets [t, 2] int64: from the first to past the last character).
         """
         return [
-            (np.array(encoding.ids, np.int32), np.array(encoding.offsets, np.int64).reshape(-1, 2))
-            for encoding in self.encode(texts)
+            (np.array(encoding.ids, np.int32), find_offsets(encoding, text))
+            for encoding, text in zip(self.encode(texts), texts, strict=True)
         ]
 
     def encode_joined(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -236,6 +237,32 @@ class Tokenizer:
         """The token of an id; None for an id that the vocabulary leaves free."""
         return self.library.id_to_token(int(id))
 
+    def describe_readings(
+        self, texts: Iterable[str | Sequence[str | None]], *, masks: bool = False
+    ) -> list[str]:
+        """Sentences for what is in texts and is not read as it looks.
+
+        Args:
+            texts: as they were given, each one text or several that stand together.
+            masks: as in `encode`.
+        """
+        names, spelled, decomposed, total = set[str](), 0, 0, 0
+        for text in texts:
+            parts = [text] if isinstance(text, str) else list(filter(None, text))
+            found = set().union(*map(find_specials, parts)) - ({"[MASK]"} if masks else set())
+            names |= found
+            spelled += bool(found)
+            decomposed += any(map(self._loses_accents, parts))
+            total += 1
+        notes = tell_specials(names, spelled, counted(total, "text"))
+        if decomposed:
+            notes.append(
+                f"{decomposed:,} of {counted(total, 'text')} have letters whose accents are"
+                " characters of their own (decomposed, as in NFD), which this tokenizer reads"
+                " otherwise than the letters in one character; bring the texts into NFC"
+            )
+        return notes
+
     def describe(self) -> dict[str, Any]:
         """What it is and does, as an object of JSON."""
         return {
@@ -271,8 +298,9 @@ class Tokenizer:
         self.library.save(str(directory / "tokenizer.json"))
         normalizer = find_part(self._json, "normalizer", "BertNormalizer")
         config: dict[str, Any] = {
+            # BertTokenizer makes the normalizer anew: BERT's alone, and nothing before it.
             "tokenizer_class": "BertTokenizer"
-            if self.kind == "WordPiece" and normalizer
+            if self.kind == "WordPiece" and normalizer == self._json["normalizer"]
             else "PreTrainedTokenizerFast",
             "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
         }
@@ -290,6 +318,13 @@ class Tokenizer:
         (directory / "tokenizer_config.json").write_text(text, encoding="utf-8")
         tokens = [self.token(id) or f"[unused{id}]" for id in range(self.vocab_size)]
         (directory / "vocab.txt").write_text("\n".join(tokens) + "\n", encoding="utf-8")
+
+    def _loses_accents(self, text: str) -> bool:
+        """Whether the tokens are others than those of the same text in NFC."""
+        if unicodedata.is_normalized("NFC", text):
+            return False
+        as_given, composed = self.encode_batch([text, unicodedata.normalize("NFC", text)])
+        return not np.array_equal(as_given, composed)
 
     def _encode_words(self, words: list[str]) -> list[bytes]:
         """The ids of each word. The library takes half the time for words in one text, and tells
@@ -333,27 +368,45 @@ class Tokenizer:
         return not self._added_ids.isdisjoint(np.frombuffer(ids, np.int32).tolist())
 
 
-def tell_spelled_out(
-    texts: Iterable[str | Sequence[str | None]], *, masks: bool = False
-) -> list[str]:
-    """A sentence where special tokens stand in texts, which are read as letters there.
+def find_offsets(encoding: "tokenizers.Encoding", text: str) -> np.ndarray:
+    """The characters of each token in the text, from the first to past the last.
+
+    Differs: the library leaves out the accents that a normalizer strips, or joins to their letter,
+    where they are characters of their own. They belong to the token of the letter.
+
+    Returns:
+        [t, 2] int64.
+    """
+    offsets = np.array(encoding.offsets, np.int64).reshape(-1, 2)
+    if text.isascii():
+        return offsets
+    starts = set(offsets[:, 0].tolist())
+    for number, end in enumerate(offsets[:, 1].tolist()):
+        while 0 < end < len(text) and unicodedata.combining(text[end]) and end not in starts:
+            end += 1
+        offsets[number, 1] = end
+    return offsets
+
+
+def find_specials(text: str) -> set[str]:
+    """Those of `SPECIAL_TOKENS` that a text spells out."""
+    return set(_SPELLED_OUT.findall(text)) if "[" in text else set()
+
+
+def tell_specials(names: Collection[str], number: int, total: str) -> list[str]:
+    """The sentence for special tokens that texts spell out; none where there are none.
 
     Args:
-        texts: as they were given, each one text or several that stand together.
-        masks: as in `Tokenizer.encode`.
+        names: of the tokens.
+        number: of texts that spell one out.
+        total: how many texts there are, with what they are called.
     """
-    total, number, names = 0, 0, set[str]()
-    for text in texts:
-        parts = [text] if isinstance(text, str) else filter(None, text)
-        found = set().union(*map(_SPELLED_OUT.findall, parts)) - ({"[MASK]"} if masks else set())
-        total, number = total + 1, number + bool(found)
-        names |= found
     if not names:
         return []
     told = ", ".join(sorted(names, key=SPECIAL_TOKENS.index))
     return [
-        f"{told} spelled out in {number:,} of {counted(total, 'text')}: read as letters, where"
-        " transformers would read special tokens"
+        f"{told} spelled out in {number:,} of {total}: read as letters, where transformers would"
+        " read special tokens"
     ]
 
 

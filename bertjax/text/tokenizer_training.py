@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 from bertjax.errors import UserError
+from bertjax.text.cleaning import Form
 from bertjax.text.tokenizer import SPECIAL_TOKENS, Tokenizer, build, build_wordpiece
 
 if TYPE_CHECKING:
@@ -70,24 +71,32 @@ def describe_normalization(config: VocabularyConfig) -> str:
     return f"{case}, accents {'removed' if config.strip_accents else 'kept'}"
 
 
-def train_tokenizer(texts: Iterable[str], config: VocabularyConfig) -> Tokenizer:
+def train_tokenizer(
+    texts: Iterable[str], config: VocabularyConfig, form: Form = "NFC"
+) -> Tokenizer:
     """Makes a tokenizer of the texts; the same texts give the same tokenizer.
 
     Special tokens have the ids 0 to 4. `unigram` is exact up to ties: the library's trainer adds
     floating-point numbers in no fixed order, so scores are rounded and equal ones sorted.
 
+    Its normalizer begins with the normal form that the texts are in, so that a letter and its
+    accent written as two characters are read as the one of the corpus, here and in transformers.
+
     Args:
         texts: read once, never held; memory holds the distinct words.
         config: kind and size.
+        form: the Unicode normal form that the texts were brought into.
 
     Raises:
         UserError: no words at all, or fewer tokens than `vocab_size` in them.
     """
     template = _template(config)
+    template.normalizer = _with_form(template.normalizer, config, form)
     words = count_words(texts, template)
     if not words:
         raise UserError("the input holds no words, so there is nothing to make a tokenizer of")
     library = _TRAINERS[config.kind](words, template, config)
+    library.normalizer = template.normalizer
     supported = library.get_vocab_size()
     if config.vocab_size is not None and supported < config.vocab_size:
         without = " or leave it out" if config.kind in ("word", "character") else ""
@@ -153,6 +162,17 @@ def _template(config: VocabularyConfig) -> "tokenizers.Tokenizer":
         pieces = pre_tokenizers.Metaspace(prepend_scheme="always")
         decoder = decoders.Metaspace(prepend_scheme="always")
     return build(model, normalizer, pieces, decoder)
+
+
+def _with_form(normalizer: Any, config: VocabularyConfig, form: Form) -> Any:
+    """The normalizer behind the normal form, where that makes a difference."""
+    from tokenizers import normalizers
+
+    # Stripping accents takes letters and accents apart beforehand, whatever form they are in.
+    if form == "none" or (form == "NFC" and config.strip_accents):
+        return normalizer
+    first = {"NFC": normalizers.NFC, "NFKC": normalizers.NFKC}[form]()
+    return normalizers.Sequence([first, normalizer])
 
 
 def _with_model(template: "tokenizers.Tokenizer", model: Any) -> "tokenizers.Tokenizer":

@@ -5,12 +5,14 @@ import os
 import re
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tokenizers import normalizers
 
 from bertjax.errors import UserError
 from bertjax.text import tokenizer as tokenizer_module
@@ -18,8 +20,8 @@ from bertjax.text.tokenizer import (
     SPECIAL_TOKENS,
     Tokenizer,
     build_wordpiece,
+    find_offsets,
     load_tokenizer,
-    tell_spelled_out,
 )
 from bertjax.text.tokenizer_training import VocabularyConfig, train_tokenizer
 
@@ -86,8 +88,14 @@ def test_saved_tokenizer_is_the_same_when_loaded(made, kind, tmp_path):
     assert load_tokenizer(tmp_path / "tokenizer.json").fingerprint == loaded.fingerprint
     assert len((tmp_path / "vocab.txt").read_text().splitlines()) == loaded.vocab_size
     config = json.loads((tmp_path / "tokenizer_config.json").read_text())
-    expected = "BertTokenizer" if kind in ("wordpiece", "character") else "PreTrainedTokenizerFast"
-    assert config["tokenizer_class"] == expected
+    # BertTokenizer of transformers would make a normalizer without the normal form.
+    assert config["tokenizer_class"] == "PreTrainedTokenizerFast"
+
+
+def test_tokenizer_that_does_what_bert_does_is_called_bert_tokenizer(tmp_path):
+    make("wordpiece", strip_accents=True).save(tmp_path)
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    assert config["tokenizer_class"] == "BertTokenizer"
 
 
 @pytest.mark.parametrize("lowercase", [True, False])
@@ -111,6 +119,55 @@ def test_lowercase_and_accents_follow_the_options():
 
 
 SPANISH = ["El año de la señora pasó; el AÑO, la SEÑORA y el camino pasaron. Ano es otra cosa."] * 4
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "bpe", "unigram", "word", "character"])
+def test_letters_in_two_characters_are_read_as_those_in_one(kind):
+    sizes = {"wordpiece": 56, "bpe": 270, "unigram": 32}
+    config = VocabularyConfig(kind=kind, vocab_size=sizes.get(kind))
+    text = "La señora, el año, AÑO"
+    decomposed = unicodedata.normalize("NFD", text)
+    tokenizer = train_tokenizer(SPANISH, config)
+    texts = [text, decomposed, f"ano  {decomposed}", "La senora, el ano, ANO"]
+    expected, found, behind, bare = [ids.tolist() for ids in tokenizer.encode_batch(texts)]
+    assert found == expected != bare
+    assert behind[-len(expected) :] == expected
+    assert tokenizer.describe_readings([decomposed]) == []
+
+
+def test_new_tokenizer_brings_texts_into_the_form_of_its_corpus():
+    def normalize(text, form, **fields):
+        config = VocabularyConfig(kind="character", **fields)
+        return train_tokenizer(["año 10"], config, form).library.normalizer.normalize_str(text)
+
+    assert normalize("an\u0303o 10\u00b3", "NFC") == "año 10\u00b3"
+    assert normalize("an\u0303o 10\u00b3", "NFKC") == "año 103"
+    assert normalize("an\u0303o 10\u00b3", "none") == "an\u0303o 10\u00b3"
+    assert normalize("an\u0303o 10\u00b3", "NFKC", strip_accents=True) == "ano 103"
+
+
+def test_accents_in_characters_of_their_own_are_told_where_they_are_lost():
+    words = [*SPECIAL_TOKENS, "año", "ano"]
+    texts = ["an\u0303o", ("ano", "an\u0303o"), "año", ("ano", None)]
+    [told] = Tokenizer(build_wordpiece(words, True, False)).describe_readings(texts)
+    assert told.startswith("2 of 4 texts have letters whose accents are characters of their own")
+    assert Tokenizer(build_wordpiece(words, True, True)).describe_readings(texts) == []
+
+
+@pytest.mark.parametrize("strip_accents", [True, False])
+def test_accents_belong_to_the_token_of_their_letter(strip_accents):
+    words = [*SPECIAL_TOKENS, "si", "ñu", "nu", "sí", "\u0301", "i", "s"]
+    library = build_wordpiece(words, True, strip_accents)
+    if not strip_accents:
+        library.normalizer = normalizers.Sequence([normalizers.NFC(), library.normalizer])
+    text = "n\u0303u  si\u0301, si\u0301"
+    [(_, offsets)] = Tokenizer(library).encode_with_offsets([text])
+    assert [text[start:end] for start, end in offsets] == ["n\u0303u", "si\u0301", ",", "si\u0301"]
+    # An accent that is a token of its own stays one.
+    marks = Tokenizer(build_wordpiece([*SPECIAL_TOKENS, "s", "##\u0301"], True, False))
+    [(_, offsets)] = marks.encode_with_offsets(["s\u0301"])
+    assert offsets.tolist() == [[0, 1], [1, 2]]
+    assert find_offsets(marks.encode(["é"])[0], "é").tolist() == [[0, 1]]
 
 
 @pytest.mark.parametrize("lowercase", [True, False])
@@ -388,12 +445,13 @@ def test_special_tokens_stay_letters_where_a_model_finds_them_as_words(kind):
     assert ids["[SEP]"] not in found
 
 
-def test_texts_that_spell_out_special_tokens_are_told():
+def test_texts_that_spell_out_special_tokens_are_told(made):
     texts = ["good [SEP] bad", ("a", "[MASK] [SEP]"), ("b", None), "[sep]"]
-    [told] = tell_spelled_out(texts)
+    tell = made["wordpiece"].describe_readings
+    [told] = tell(texts)
     assert told.startswith("[SEP], [MASK] spelled out in 2 of 4 texts: read as letters")
-    assert tell_spelled_out(["a [MASK]"], masks=True) == []
-    assert tell_spelled_out([]) == []
+    assert tell(["a [MASK]"], masks=True) == []
+    assert tell([]) == []
 
 
 # ------------------------------------------------------- what the files beside a tokenizer say

@@ -196,7 +196,7 @@ def test_options_out_of_range_are_refused(fields, message):
 @pytest.mark.parametrize(
     ("text", "fields", "message"),
     [
-        ("a\n\nb\n\nc", {}, "nothing is left of the 3 documents .* 3 are shorter"),
+        ("a\n\nb\n\nc", {}, "nothing is left of 3 documents .* 3 shorter than"),
         ("\x01\u200b\n\n\x02", {"minimum_characters": 0}, "nothing is left"),
         (
             "\n\n".join(f"Sentence {n} is short. Another one, {n}, follows." for n in range(4)),
@@ -253,6 +253,40 @@ def test_share_that_cannot_be_kept_is_told(tmp_path, tokenizer):
     [told] = [note for note in notes if "split" in note]
     assert "the validation split has 0.6" in told
     assert "where 0.00% were asked for: each split needs 2 documents" in told
+
+
+def test_special_tokens_in_the_text_and_notes_on_the_tokenizer_are_told(tmp_path, tokenizer):
+    shutil.copytree(tokenizer, tmp_path / "tokenizer")
+    about = tmp_path / "tokenizer" / "tokenizer_config.json"
+    about.write_text(json.dumps({"do_lower_case": False}))
+    path = tmp_path / "input.txt"
+    texts = [f"Sentence {n} is short. Another one follows." for n in range(60)]
+    texts[3] += " A [SEP] here, a [MASK] there."
+    texts[59] += " And [SEP][SEP] here. And [sep]."
+    path.write_text("\n\n".join(texts))
+    notes = []
+    prepare(options(path, near_threshold=0.0), tmp_path / "tokenizer", tmp_path / "rows",
+            note=notes.append)  # fmt: skip
+    assert "do_lower_case=false contradicts tokenizer.json" in notes[0]
+    [told] = [note for note in notes if "[SEP]" in note]
+    assert told.startswith("[SEP], [MASK] spelled out in 2 of 60 documents: read as letters")
+
+
+@pytest.mark.parametrize("unknown", [0, 40])
+def test_text_that_the_tokenizer_has_no_words_for_is_told(tmp_path, tokenizer, unknown):
+    path = tmp_path / "input.txt"
+    texts = [f"Sentence {n} is short. Another one follows." for n in range(60)]
+    texts[:unknown] = [f"{text} 模型 是" for text in texts[:unknown]]
+    path.write_text("\n\n".join(texts), encoding="utf-8")
+    notes = []
+    fields = {"near_threshold": 0.0}
+    made = prepare(options(path, **fields), tokenizer, tmp_path / "rows", note=notes.append)
+    counts = made["counts"]
+    assert counts["unknown_tokens"] == 3 * unknown
+    assert counts["tokens"] == sum(split["text_tokens"] for split in made["splits"].values())
+    told = [note for note in notes if "[UNK]" in note]
+    share = f"{3 * unknown / counts['tokens']:.1%} of the tokens (120) are [UNK], because "
+    assert [note.startswith(share) for note in told] == [True] * bool(unknown)
 
 
 @pytest.fixture(scope="module")
