@@ -3,9 +3,9 @@
 import difflib
 
 
-def counted(number: int, noun: str) -> str:
-    """`1 text`, `2,000 texts`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """`1 text`, `2,000 texts`; `plural` is given where it does not end in s alone."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def nearest(name: str, names: list[str]) -> str:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from bertjax.config_parser import parse
 from bertjax.errors import UserError
 from bertjax.program.entry import program
+from bertjax.program.output_directory import whole_directory
 from bertjax.strict_json import to_json
 from bertjax.text.cleaning import TextCleaningConfig, clean
-from bertjax.text.output import whole_directory
 from bertjax.text.readers import ReaderConfig, list_sources, read_documents
 from bertjax.text.tokenizer import TOKENIZER_FILES
 from bertjax.text.tokenizer_training import (

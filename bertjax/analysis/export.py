@@ -36,9 +36,9 @@ from bertjax.analysis.selection import (
 )
 from bertjax.analysis.shards import SHARDS_FILES, write_shards
 from bertjax.errors import UserError
+from bertjax.program.output_directory import whole_directory
 from bertjax.program.outputs import whole_file
 from bertjax.strict_json import to_json
-from bertjax.text.output import whole_directory
 
 if TYPE_CHECKING:
     import pyarrow

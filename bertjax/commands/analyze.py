@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import bertjax
 from bertjax.commands.arguments import seed_number, whole_number
-from bertjax.commands.screen import Stages, add_json, console, print_json
+from bertjax.commands.screen import Stages, add_json, console, print_json, tell
 from bertjax.commands.task_model import (
     add_data_options,
     read_data_config,
@@ -161,8 +161,7 @@ def run(options: argparse.Namespace) -> None:
         )
     if len(kept) < total:
         notes.append(f"measured on the first {len(kept):,} of {total:,} texts (--limit)")
-    for note in notes:
-        print(note, file=sys.stderr)
+    tell(notes)
 
     control = randomize(body, options.seed)
     # Of each stage: what it is, how far its progress counts, and what measures it.

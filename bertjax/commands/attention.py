@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertjax.commands.arguments import whole_number
-from bertjax.commands.screen import add_json, count_on, print_json
+from bertjax.commands.screen import add_json, count_on, print_json, tell
 from bertjax.commands.texts import Texts, add_texts, tell_readings
 from bertjax.errors import UserError
 from bertjax.wording import counted
@@ -131,8 +131,7 @@ def run(options: argparse.Namespace) -> None:
         raise texts.no_text()
     texts.tell_passed_over()
     tell_readings(body.tokenizer, texts)
-    for note in body.notes:
-        print(note, file=sys.stderr)
+    tell(body.notes)
     with count_on("attending", total) as progress:
         captures = capture(
             body, encode(), hidden=options.hidden, context=options.context, progress=progress

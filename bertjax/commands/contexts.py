@@ -1,11 +1,10 @@
 """`bertjax contexts`: where in a corpus a word is used as it is in a text."""
 
 import argparse
-import sys
 from typing import TYPE_CHECKING
 
 from bertjax.commands.arguments import seed_number, utf8_text, whole_number
-from bertjax.commands.screen import add_json, console, count_on, print_json
+from bertjax.commands.screen import add_json, console, count_on, print_json, tell
 from bertjax.commands.texts import KINDS, Texts, add_columns, add_encoding, tell_readings
 from bertjax.errors import UserError
 
@@ -84,8 +83,7 @@ def run(options: argparse.Namespace) -> None:
     if len(asked) > 1:
         raise UserError(f"standard input: {len(asked)} texts, and one is asked for; give one line")
     body = load_body(options.model)
-    for note in body.notes:
-        print(note, file=sys.stderr)
+    tell(body.notes)
     config = body.model.config
     most = config.max_position_embeddings
     tell_readings(body.tokenizer, [*asked, *texts])

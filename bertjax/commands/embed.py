@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertjax.commands.arguments import whole_number
-from bertjax.commands.screen import count_on
+from bertjax.commands.screen import count_on, tell
 from bertjax.commands.texts import Texts, add_texts
 from bertjax.errors import UserError
 from bertjax.program.outputs import check_output, whole_file
@@ -102,8 +102,7 @@ def run(options: argparse.Namespace) -> None:
             f"{empty:,} of {len(texts):,} texts are empty; their vectors are those of [CLS] [SEP]"
         )
         notes = [*notes, empties]
-    for note in [*loaded.notes, *more, *said.notes, *told, *notes]:
-        print(note, file=sys.stderr)
+    tell([*loaded.notes, *more, *said.notes, *told, *notes])
     _write(output, texts, vectors)
     print(
         f"{output}: {counted(vectors.shape[0], 'vector')} of {vectors.shape[1]} numbers",

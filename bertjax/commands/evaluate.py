@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertjax.commands.arguments import Number, whole_number
-from bertjax.commands.screen import Stages, add_json, console, count_on, print_json
+from bertjax.commands.screen import Stages, add_json, console, count_on, print_json, tell
 from bertjax.commands.task_model import (
     add_model,
     choose_length,
@@ -105,8 +105,7 @@ def run(options: argparse.Namespace) -> None:
         print_json({name: value for name, value in result.items() if name != "outcomes"})
     else:
         _print_table(result)
-    for note in notes:
-        print(note, file=sys.stderr)
+    tell(notes)
 
 
 def _check_options(options: argparse.Namespace) -> None:
@@ -157,8 +156,7 @@ def _score_labelled(options: argparse.Namespace) -> tuple[dict[str, Any], list[s
             progress,
         )
     classes = describe_classes(model.task, {"examples": examples}, config)
-    for note in [*notes, *classes, *predicted.notes]:
-        print(note, file=sys.stderr)
+    tell([*notes, *classes, *predicted.notes])
     with stages.count_on("resampling", resamples) as progress:
         evaluation = evaluate_predictions(model.task, examples, predicted, resamples, progress)
     labels = model.task.model_fields().get("id2label")
@@ -184,8 +182,7 @@ def _score_texts(options: argparse.Namespace) -> tuple[dict[str, Any], list[str]
     from bertjax.analysis.masked_scores import score_masked_texts
 
     whole = load_whole_model(options.model)
-    for note in whole.notes:
-        print(note, file=sys.stderr)
+    tell(whole.notes)
     params, about = _remove_heads(options, whole.config, whole.params)
     length = choose_length(options, whole.config.max_position_embeddings)
     tell_readings(whole.tokenizer, given)

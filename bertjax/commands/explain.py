@@ -1,12 +1,11 @@
 """`bertjax explain`: what each word of a text adds to the model's answer."""
 
 import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bertjax.commands.arguments import utf8_text
-from bertjax.commands.screen import add_json, console, count_on, print_json
+from bertjax.commands.screen import add_json, console, count_on, print_json, tell
 from bertjax.commands.texts import Texts, add_texts, tell_readings
 from bertjax.errors import UserError
 
@@ -71,8 +70,7 @@ def run(options: argparse.Namespace) -> None:
 
     texts = Texts(options, options.texts, options.input, pairs=True).read()
     whole = load_whole_model(options.model)
-    for note in whole.notes:
-        print(note, file=sys.stderr)
+    tell(whole.notes)
     most = whole.config.max_position_embeddings
     asked = []
     tell_readings(whole.tokenizer, texts, masks=whole.restores_words)

@@ -1,12 +1,11 @@
 """`bertjax fill-mask`: the likeliest words at every [MASK] of a text."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from bertjax.commands.arguments import whole_number
-from bertjax.commands.screen import add_json, console, count_on, print_json
+from bertjax.commands.screen import add_json, console, count_on, print_json, tell
 from bertjax.commands.texts import Texts, add_texts
 
 if TYPE_CHECKING:
@@ -39,8 +38,7 @@ def run(options: argparse.Namespace) -> None:
     texts = [text for _, text in found]
     config, params, _, notes = load_model_directory(options.model, "BertForMaskedLM")
     tokenizer, more = load_model_tokenizer(options.model, config)
-    for note in [*notes, *more, *tokenizer.describe_readings(texts, masks=True)]:
-        print(note, file=sys.stderr)
+    tell([*notes, *more, *tokenizer.describe_readings(texts, masks=True)])
 
     from bertjax.model.bert import BertForMaskedLM
     from bertjax.tasks.fill_mask import fill_mask

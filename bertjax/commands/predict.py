@@ -1,12 +1,11 @@
 """`bertjax predict`: what a fine-tuned model says of texts."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from bertjax.commands.arguments import utf8_text
-from bertjax.commands.screen import count_on
+from bertjax.commands.screen import count_on, tell
 from bertjax.commands.task_model import add_model, load_task_model, read_data_config
 from bertjax.commands.texts import Texts
 from bertjax.errors import UserError
@@ -79,8 +78,7 @@ def run(options: argparse.Namespace) -> None:
         examples, notes = read_task_examples(
             model.task.name, options.input, read_data_config(options), with_labels=False
         )
-        for note in notes:
-            print(note, file=sys.stderr)
+        tell(notes)
     with count_on("predicting", len(examples)) as progress:
         predicted = predict_examples(
             model.inference,
@@ -99,8 +97,7 @@ def run(options: argparse.Namespace) -> None:
         notes += write_rows(output, rows)
     else:
         write_predictions(output, model.task, examples, predicted.predictions)
-    for note in [*predicted.notes, *notes]:
-        print(note, file=sys.stderr)
+    tell([*predicted.notes, *notes])
 
 
 def _are_lines(files: Sequence[str], task: str) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertjax.commands.arguments import seed_number, whole_number
-from bertjax.commands.screen import Stages, add_json, console, print_json
+from bertjax.commands.screen import Stages, add_json, console, print_json, tell
 from bertjax.commands.task_model import (
     add_model,
     choose_length,
@@ -217,8 +217,7 @@ def _open_texts(options: argparse.Namespace) -> tuple["WholeModel", MakeObjectiv
     from bertjax.analysis.objective import masked_language_objective
 
     whole = load_whole_model(options.model)
-    for note in whole.notes:
-        print(note, file=sys.stderr)
+    tell(whole.notes)
     length = choose_length(options, whole.config.max_position_embeddings)
     tell_readings(whole.tokenizer, own if tested is own else [*own, *tested])
 
@@ -246,8 +245,7 @@ def _open_task(options: argparse.Namespace) -> tuple["WholeModel", MakeObjective
             read_data_config(options),
             with_labels=True,
         )
-        for note in notes:
-            print(note, file=sys.stderr)
+        tell(notes)
         check_known_labels(model.task, examples)
         return task_objective(whole, model.task, examples[: options.max_examples], model.max_length)
 

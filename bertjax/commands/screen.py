@@ -3,7 +3,7 @@
 import argparse
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from bertjax.strict_json import to_json
@@ -96,6 +96,12 @@ def _bar_console() -> "Console":
             return ConsoleDimensions(max(1, width - _FREE_COLUMNS), height)
 
     return NarrowerConsole(stderr=True, highlight=False, markup=False)
+
+
+def tell(notes: Iterable[str]) -> None:
+    """Prints what there is to tell beside the results on stderr, a line for each note."""
+    for note in notes:
+        print(note, file=sys.stderr)
 
 
 def print_json(value: Any) -> None:

@@ -2,11 +2,11 @@
 
 import argparse
 import dataclasses
-import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from bertjax.commands.arguments import whole_number
+from bertjax.commands.screen import tell
 from bertjax.commands.texts import add_encoding
 from bertjax.errors import UserError
 from bertjax.tasks.tagging_schemes import Scheme
@@ -19,13 +19,7 @@ if TYPE_CHECKING:
     from bertjax.text.tokenizer import Tokenizer
 
 
-# The fields of `DataConfig` that say how files are read, each an option of its name.
-DATA_FIELDS = (
-    "text_column", "pair_column", "label_column", "label_columns", "label_separator", "columns",
-    "quoting", "extra_columns", "format", "spelling", "token_column", "tag_column", "scheme",
-    "labels", "encoding", "errors",
-)  # fmt: skip
-# Those that texts without labels have no use for.
+# Options of `add_data_options` that texts without labels have no use for.
 OF_LABELS = (
     "label_column", "label_columns", "label_separator", "token_column", "tag_column", "scheme",
     "labels",
@@ -60,7 +54,7 @@ def add_model(parser: argparse.ArgumentParser, required: bool = True) -> None:
 
 
 def add_data_options(parser: argparse.ArgumentParser, names: str = "--labels") -> None:
-    """Adds how labelled files are read (`DATA_FIELDS`); without them as the model was fitted.
+    """Adds how labelled files are read; without these options, as the model was fitted.
 
     Args:
         parser: of the command.
@@ -166,12 +160,13 @@ def read_data_config(
     where = getattr(options, "model", None) or "the run's model"
     if remembered is None:
         remembered = data_format.recall(options.model)
-    given = {name: getattr(options, name) for name in DATA_FIELDS}
+    given = {
+        name: getattr(options, name) for name in (*data_format.REMEMBERED, "encoding", "errors")
+    }
     config = data_format.join(remembered, given)
     if config.spelling == "merge" and not config.labels and options.model:
         config = dataclasses.replace(config, labels=_labels_of(options.model))
-    for note in data_format.describe(remembered, config, where):
-        print(note, file=sys.stderr)
+    tell(data_format.describe(remembered, config, where))
     return config
 
 
@@ -244,8 +239,7 @@ def load_task_model(options: argparse.Namespace) -> TaskModel:
         raise UserError(f"{options.model}: {error}") from None
     config, params, architecture, notes = load_model_directory(options.model)
     tokenizer, more = load_model_tokenizer(options.model, config)
-    for note in [*notes, *more]:
-        print(note, file=sys.stderr)
+    tell([*notes, *more])
     length = choose_length(options, config.max_position_embeddings)
     inference = Inference(getattr(bert, architecture)(config), task, tokenizer.pad_id)
     return TaskModel(task, inference, {"params": params}, tokenizer, length)

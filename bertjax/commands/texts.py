@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from bertjax.commands.arguments import utf8_text
+from bertjax.commands.screen import tell
 from bertjax.errors import UserError
 from bertjax.wording import counted
 
@@ -345,5 +346,4 @@ def tell_readings(
     tokenizer: "Tokenizer", texts: Iterable[tuple[str, Text]], *, masks: bool = False
 ) -> None:
     """Prints what in texts is not read as it looks; with `masks`, `[MASK]` is the mask."""
-    for note in tokenizer.describe_readings((text for _, text in texts), masks=masks):
-        print(note, file=sys.stderr)
+    tell(tokenizer.describe_readings((text for _, text in texts), masks=masks))

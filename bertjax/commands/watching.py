@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bertjax.commands.screen import tell
 from bertjax.errors import UserError
 from bertjax.strict_json import to_json
 
@@ -62,8 +63,7 @@ def watch(options: argparse.Namespace) -> None:
             notes = draw_table_of_lines(run / PLOT_NAME, lines, list(scores))
             if set(notes) != told:
                 told = set(notes)
-                for note in notes:
-                    print(note, file=sys.stderr)
+                tell(notes)
         if over:
             return
         time.sleep(options.interval)
@@ -93,8 +93,7 @@ def _score_task(identity: Mapping[str, Any], run: Path, options: argparse.Namesp
     data_config = read_data_config(options, remembered)
     examples, notes = read_task_examples(identity["task"], options.data, data_config)
     check_known_labels(task, examples)
-    for note in [*told, *notes]:
-        print(note, file=sys.stderr)
+    tell([*told, *notes])
     inference = Inference(getattr(bert, architecture)(config), task, tokenizer.pad_id)
     length = choose_length(options, config.max_position_embeddings, identity["max_length"])
 

@@ -1,11 +1,10 @@
 """`bertjax what-if`: what a masked LM makes of a text with another word in one place."""
 
 import argparse
-import sys
 from typing import TYPE_CHECKING, Any
 
 from bertjax.commands.arguments import seed_number, utf8_text
-from bertjax.commands.screen import add_json, console, count_on, print_json
+from bertjax.commands.screen import add_json, console, count_on, print_json, tell
 from bertjax.commands.texts import Texts, add_texts, tell_readings
 from bertjax.errors import UserError
 
@@ -51,8 +50,7 @@ def run(options: argparse.Namespace) -> None:
 
     texts = Texts(options, options.texts, options.input, pairs=True).read()
     model = load_masked_model(options.model)
-    for note in model.body.notes:
-        print(note, file=sys.stderr)
+    tell(model.body.notes)
     most = model.body.model.config.max_position_embeddings
     asked = []
     tell_readings(model.tokenizer, texts, masks=True)

@@ -65,7 +65,7 @@ def check_output(
         with _aside(first) as aside:
             file = aside / ("probe" if folder else path.name)
             file.write_bytes(bytes(_PROBE))
-            _flush_to_disk(file)
+            flush_to_disk(file)
     except OSError as error:
         raise UserError(
             f"{option} {name}: nothing can be written there ({error.strerror}); name another place"
@@ -105,7 +105,7 @@ def whole_file(path: Path | str) -> Iterator[Path]:
         yield file
         if place.exists():
             shutil.copymode(place, file)
-        _flush_to_disk(file)
+        flush_to_disk(file)
         os.replace(file, place)
 
 
@@ -132,9 +132,7 @@ def whole_files(folder: Path | str, last: str = "") -> Iterator[Path]:
             new = aside / "new"
             new.mkdir()
             yield new
-            for file in new.rglob("*"):
-                if file.is_file():
-                    _flush_to_disk(file)
+            flush_to_disk(new)
             if not place.exists():
                 new.rename(place)
                 return
@@ -213,10 +211,16 @@ def _naming(path: Path | str) -> Iterator[None]:
         raise
 
 
-def _flush_to_disk(file: Path) -> None:
-    """Waits for the disk, so that a power cut after the rename cannot leave an empty file."""
-    descriptor = os.open(file, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def flush_to_disk(place: Path) -> None:
+    """Waits for the disk, so that a power cut after the rename cannot leave an empty file.
+
+    Args:
+        place: a file, or a folder, of which it is every file.
+    """
+    files = (file for file in place.rglob("*") if file.is_file()) if place.is_dir() else [place]
+    for file in files:
+        descriptor = os.open(file, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

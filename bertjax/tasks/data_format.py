@@ -6,13 +6,12 @@ are not among them: they belong to a file and not to a task.
 """
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from bertjax.errors import UserError
-from bertjax.strict_json import to_json
+from bertjax.program.outputs import write_json
 from bertjax.tasks.reading import CommandDataConfig, DataConfig
 
 FILE_NAME = "bertjax_data.json"
@@ -44,9 +43,7 @@ def remember(directory: Path, config: DataConfig) -> None:
 
 def write_fields(directory: Path, fields: Mapping[str, Any]) -> None:
     """Writes what `recall` gave of another directory, or `to_fields` of a config."""
-    aside = directory / f"{FILE_NAME}.partial"
-    aside.write_text(to_json(fields, indent=2) + "\n", encoding="utf-8")
-    os.replace(aside, directory / FILE_NAME)
+    write_json(directory / FILE_NAME, fields)
 
 
 def recall(directory: Path | str) -> dict[str, Any]:

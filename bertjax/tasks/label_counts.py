@@ -64,7 +64,8 @@ def describe_labels(splits: Mapping[str, Sequence[Any]], *, entities: bool = Fal
         for label in list(labels)[:_MOST_NAMED]
     ]
     more = f" and {len(labels) - _MOST_NAMED:,} more" if len(labels) > _MOST_NAMED else ""
-    what = counted(len(labels), "entity type" if entities else "class").replace("classs", "classes")
+    kinds = ("entity type", "entity types") if entities else ("class", "classes")
+    what = counted(len(labels), *kinds)
     return [f"{what} ({' / '.join(counts)}): {'; '.join(named)}{more}"]
 
 

@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 
 from bertjax.errors import UserError
+from bertjax.program.output_directory import whole_directory
 from bertjax.text.cleaning import LineCounts
 from bertjax.text.document_shapes import ShapeWatch
 from bertjax.text.duplicates import DuplicateFilter, OverlapMeter, split_place
-from bertjax.text.output import whole_directory
 from bertjax.text.preparation_checks import check_splits, describe_lost_shares, describe_unknown
 from bertjax.text.preparation_options import PreparationOptions
 from bertjax.text.preparation_steps import (

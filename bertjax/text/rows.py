@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 
 from bertjax.errors import UserError
+from bertjax.program.output_directory import whole_directory
 from bertjax.strict_json import to_json
 from bertjax.text.checksums import STAMP_NAME, check_files, describe_file
-from bertjax.text.output import whole_directory
 
 SPLITS = ("train", "validation", "test")
 CARD_NAME = "data_card.json"

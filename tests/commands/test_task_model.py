@@ -5,11 +5,11 @@ import dataclasses
 
 import pytest
 
-from bertjax.commands.task_model import DATA_FIELDS, add_model, choose_length, read_data_config
+from bertjax.commands.task_model import add_model, choose_length, read_data_config
 from bertjax.config import BertConfig
 from bertjax.errors import UserError
 from bertjax.strict_json import to_json
-from bertjax.tasks.data_format import remember
+from bertjax.tasks.data_format import REMEMBERED, remember
 from bertjax.tasks.reading import DataConfig
 
 SPLITS = ("train", "validation", "test", "validation_share", "test_share")
@@ -23,7 +23,7 @@ def parse(*words):
 
 def test_every_way_to_read_is_an_option():
     fields = {field.name for field in dataclasses.fields(DataConfig)} - {*SPLITS}
-    assert fields == {*DATA_FIELDS}
+    assert fields == {*REMEMBERED, "encoding", "errors"}
     assert vars(read_data_config(parse())) == vars(DataConfig())
     values = {"quoting": "double", "errors": "replace", "scheme": "IOB1", "format": "csv"}
     values |= {"extra_columns": "ignore", "spelling": "keep"}

@@ -7,8 +7,8 @@ import pytest
 
 from bertjax.errors import UserError
 from bertjax.program import outputs
+from bertjax.program.output_directory import whole_directory
 from bertjax.program.outputs import check_output, whole_file, whole_files, write_whole
-from bertjax.text.output import whole_directory
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from bertjax.errors import UserError
+from bertjax.program.output_directory import whole_directory
 from bertjax.text import checksums
 from bertjax.text import rows as rows_module
-from bertjax.text.output import whole_directory
 from bertjax.text.rows import BLOCK_ROWS, COLUMNS, RowWriter, open_prepared, write_rows
 
 T, K, V = 13, 3, 99

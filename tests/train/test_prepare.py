@@ -490,7 +490,7 @@ def test_stopped_program_leaves_no_directory(corpus, tokenizer, tmp_path, how):
 
 WAIT_WITHIN = """
 import sys
-from bertjax.text.output import whole_directory
+from bertjax.program.output_directory import whole_directory
 with whole_directory(sys.argv[1]) as partial:
     print("within", flush=True)
     sys.stdin.read()

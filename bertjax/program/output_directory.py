@@ -2,14 +2,13 @@
 
 import contextlib
 import fnmatch
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bertjax.errors import UserError
 from bertjax.program.ending import on_sudden_end
-from bertjax.program.outputs import follow_links
+from bertjax.program.outputs import flush_to_disk, follow_links
 
 
 @contextlib.contextmanager
@@ -69,7 +68,7 @@ def _make_whole(path: Path, overwrite: bool, holds: Sequence[str]) -> Iterator[P
     with on_sudden_end(lambda: _remove(partial)):
         try:
             yield partial
-            _flush_to_disk(partial)
+            flush_to_disk(partial)
             if path.exists():
                 path.rename(replaced)
             partial.rename(path)
@@ -153,14 +152,3 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def _flush_to_disk(directory: Path) -> None:
-    """Waits for the disk, so that a power cut after the rename cannot leave empty files."""
-    for file in directory.rglob("*"):
-        if file.is_file():
-            descriptor = os.open(file, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
