@@ -119,7 +119,8 @@ def test_imports_point_one_way():
 OWN_JSON = {
     "bertjax/config_parser.py",
     "bertjax/strict_json.py",
-    "bertjax/tasks/labelled.py",
+    "bertjax/tasks/hash_splits.py",
+    "bertjax/tasks/label_values.py",
     "bertjax/text/records.py",
     "train/sweep_report.py",
     "train/sweep_space.py",

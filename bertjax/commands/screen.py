@@ -19,11 +19,11 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def console(stderr: bool = False) -> "Console":
-    """rich's console for standard output, or for standard error; brackets are text to it."""
+def console() -> "Console":
+    """rich's console for standard output; brackets are text to it."""
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False, markup=False, soft_wrap=True)
+    return Console(highlight=False, markup=False, soft_wrap=True)
 
 
 _FREE_COLUMNS = 4

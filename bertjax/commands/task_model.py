@@ -139,7 +139,7 @@ def add_data_options(parser: argparse.ArgumentParser, names: str = "--labels") -
 
 
 def _known_columns() -> dict[str, str]:
-    from bertjax.tasks.labelled import KNOWN_COLUMNS
+    from bertjax.tasks.columns import KNOWN_COLUMNS
 
     return KNOWN_COLUMNS
 

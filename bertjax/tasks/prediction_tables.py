@@ -9,8 +9,8 @@ from typing import Any
 from bertjax.program.outputs import write_whole
 from bertjax.strict_json import to_json
 from bertjax.tasks.choice_questions import ChoiceQuestion
-from bertjax.tasks.conll import TaggedSentence
 from bertjax.tasks.squad import Question
+from bertjax.tasks.tagged_sentences import TaggedSentence
 from bertjax.tasks.task import Prediction
 
 SUFFIXES = (".jsonl", ".csv", ".tsv", ".parquet")

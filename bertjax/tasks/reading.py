@@ -11,14 +11,16 @@ import numpy as np
 
 from bertjax.config import BertConfig
 from bertjax.errors import UserError
-from bertjax.tasks import choice_questions, conll, label_counts, labelled, squad
+from bertjax.tasks import choice_questions, conll, label_counts, label_names, labelled, squad
 from bertjax.tasks.classification import Classification, MultiLabelClassification
-from bertjax.tasks.conll import TaggedConfig
-from bertjax.tasks.labelled import ColumnsConfig, TextExample
+from bertjax.tasks.columns import ColumnsConfig
+from bertjax.tasks.hash_splits import split_by_hash
+from bertjax.tasks.labelled import TextExample
 from bertjax.tasks.multiple_choice import MultipleChoice
 from bertjax.tasks.question_answering import QuestionAnswering
 from bertjax.tasks.regression import Regression
 from bertjax.tasks.scores import scoring_library
+from bertjax.tasks.tagged_sentences import TaggedConfig
 from bertjax.tasks.tagging import Tagging
 from bertjax.tasks.task import Task
 from bertjax.text.records import RecordConfig, is_quoted, quoting_way_out
@@ -210,7 +212,7 @@ def read_task_data(name: TaskName, config: DataConfig) -> TaskData:
             " learn from; their sum must be below 1"
         )
     if any(shares):
-        splits = labelled.split_by_hash(train, (1 - sum(shares), *shares), texts_of=_TEXTS[name])
+        splits = split_by_hash(train, (1 - sum(shares), *shares), texts_of=_TEXTS[name])
         train = splits.train
         others["validation"] = others["validation"] or splits.validation
         others["test"] = others["test"] or splits.test
@@ -319,7 +321,7 @@ def _merge(
     changed = [f"{old!r} to {new!r}" for old, new in sorted(names.items()) if old != new]
     notes = [f"classes are made one that differ in spelling only: {', '.join(changed)}"]
     if not config.labels:
-        config = dataclasses.replace(config, labels=list(labelled.check_labels(merged)))
+        config = dataclasses.replace(config, labels=list(label_names.check_labels(merged)))
     return merged, config, notes if changed else []
 
 
@@ -421,7 +423,7 @@ def _make_task(
         every = [*train, *others["validation"], *others["test"]]
         return QuestionAnswering(not any(one.is_impossible for one in every))
     if name == "tokens":
-        tags = conll.check_tags(train, others["validation"], others["test"], labels)
+        tags = label_names.check_tags(train, others["validation"], others["test"], labels)
         return Tagging(tags)
-    labels = labelled.check_labels(train, others["validation"], others["test"], labels)
+    labels = label_names.check_labels(train, others["validation"], others["test"], labels)
     return MultiLabelClassification(labels) if name == "multi-label" else Classification(labels)

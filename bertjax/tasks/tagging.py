@@ -10,9 +10,10 @@ from jaxtyping import Array, Float, Int
 from bertjax.objectives import losses
 from bertjax.objectives.losses import Total
 from bertjax.tasks import conll, scores
-from bertjax.tasks.conll import TaggedSentence
+from bertjax.tasks.label_names import read_label_names
 from bertjax.tasks.prediction_tables import join_rows
 from bertjax.tasks.resampling import Resampler, entity_resampler, tag_resampler
+from bertjax.tasks.tagged_sentences import TaggedSentence, sentence_of_line
 from bertjax.tasks.tagging_schemes import spans_of
 from bertjax.tasks.task import (
     Encoded,
@@ -50,7 +51,7 @@ class Tagging:
         self.labels = tuple(labels)
         self._smoothing = smoothing
         self._numbers = {label: number for number, label in enumerate(labels)}
-        self._reading = conll.read_label_names(labels)
+        self._reading = read_label_names(labels)
         # Entities, or tags like parts of speech?
         self._entities = self._reading.scheme != "none"
         self._names = {label.casefold(): label for label in labels if self._entities}
@@ -84,7 +85,7 @@ class Tagging:
         """A sentence a line, words separated by white space; offsets count the line's characters,
         white space at its ends included.
         """
-        return [conll.sentence_of_line(place, line) for place, line in name_lines(lines, places)]
+        return [sentence_of_line(place, line) for place, line in name_lines(lines, places)]
 
     def encode(
         self,

@@ -27,11 +27,11 @@ from bertjax.errors import UserError
 from bertjax.model.bert import BertForMultipleChoice, BertForTokenClassification
 from bertjax.tasks.choice_questions import ChoiceQuestion
 from bertjax.tasks.classification import Classification
-from bertjax.tasks.conll import sentence_of_line
 from bertjax.tasks.inference import Inference
 from bertjax.tasks.labelled import TextExample
 from bertjax.tasks.multiple_choice import MultipleChoice
 from bertjax.tasks.scoring import predict_examples
+from bertjax.tasks.tagged_sentences import sentence_of_line
 from bertjax.tasks.tagging import Tagging
 
 TINY = Path(__file__).parents[1] / "parity" / "golden" / "tiny_bert"  # L=5, N=4, M=17

@@ -10,7 +10,8 @@ from bertjax.analysis.treebank import (
     split_sentences,
 )
 from bertjax.errors import UserError
-from bertjax.text.tokenizer import SPECIAL_TOKENS, Tokenizer, build_wordpiece
+from bertjax.text.tokenizer import Tokenizer, build_wordpiece
+from bertjax.text.tokenizer_parts import SPECIAL_TOKENS
 
 # "I don't", with a multi-word token, an empty node and a comment in the middle.
 SENTENCE = """\

@@ -6,14 +6,9 @@ from collections import Counter
 import pytest
 
 from bertjax.errors import UserError
-from bertjax.tasks.conll import (
-    TaggedConfig,
-    TaggedSentence,
-    check_tags,
-    describe_readings,
-    read_sentences,
-    to_conll,
-)
+from bertjax.tasks.conll import describe_readings, read_sentences, to_conll
+from bertjax.tasks.label_names import check_tags
+from bertjax.tasks.tagged_sentences import TaggedConfig
 from bertjax.tasks.tagging_schemes import spans_of
 
 
@@ -252,48 +247,6 @@ def test_wrong_record_is_told_with_its_line(read, case):
 def test_number_of_a_tag_without_a_name_is_told(read):
     with pytest.raises(UserError, match=r"the tag 2 has no name among the 2 labels \(from 0\)"):
         read([{"tokens": ["a"], "tags": [2]}], name="f.jsonl", labels=["O", "B-X"])
-
-
-def tagged(*tags, place="f:1"):
-    tokens = tuple(f"t{n}" for n in range(len(tags)))
-    return TaggedSentence(place, tokens, tags, " ".join(tokens), ())
-
-
-def test_tags_of_entities_are_o_and_both_of_each_type():
-    train = [tagged("O", "B-Y"), tagged("B-X", "I-X")]
-    assert check_tags(train) == ("O", "B-X", "I-X", "B-Y", "I-Y")
-    # The I- that train lacks is no reason to stop.
-    assert check_tags(train, [tagged("B-Y", "I-Y")]) == check_tags(train)
-    assert check_tags(train, labels=["O", "B-Y", "B-X", "I-X"]) == ("O", "B-Y", "B-X", "I-X")
-    assert check_tags([tagged("NOUN", "VERB")]) == ("NOUN", "VERB")
-
-
-@pytest.mark.parametrize(
-    ("test", "labels", "message"),
-    [
-        (tagged("B-Z", place="t:7"), None, "t:7: the label 'Z' is in test but in no training"),
-        (tagged("O"), ["O", "B-X"], r"f:1: the tag 'B-Y' is not among .*\(entities are IOB2"),
-    ],
-)
-def test_tags_that_do_not_fit_are_told(test, labels, message):
-    with pytest.raises(UserError, match=message):
-        check_tags([tagged("O", "B-X", "B-Y")], [], [test], labels)
-
-
-def test_tags_without_types_stay_so_in_the_names_of_a_model():
-    train = [tagged("O", "B-_", "I-_")]
-    assert check_tags(train) == ("O", "B", "I")
-    assert check_tags(train, labels=["B", "I", "O"]) == ("B", "I", "O")
-    assert check_tags([tagged("B-X", "O")], labels=["O", "X_B", "X_I"]) == ("O", "X_B", "X_I")
-    with pytest.raises(UserError, match=r"f:1: the tag 'S-X' is not among labels=\['O', 'B-X', "):
-        check_tags([tagged("B-X", "O")], labels=["O", "B-X", "I-X", "E-X"])
-
-
-def test_training_data_without_an_entity_is_told():
-    with pytest.raises(UserError, match="every tag is O: no sentence marks an entity"):
-        check_tags([tagged("O", "O")], [tagged("O")])
-    with pytest.raises(UserError, match="the label 'X' is in validation but in no training"):
-        check_tags([tagged("O", "O")], [tagged("B-X")])
 
 
 def test_written_columns_are_read_back(read):

@@ -107,7 +107,8 @@ def test_marks_of_word_beginnings_are_not_shown(parts, text, filled):
 
 
 def test_ids_without_a_token_are_named_as_such(parts):
-    from bertjax.text.tokenizer import SPECIAL_TOKENS, build_wordpiece
+    from bertjax.text.tokenizer import build_wordpiece
+    from bertjax.text.tokenizer_parts import SPECIAL_TOKENS
 
     model, params, _ = parts
     tokenizer = Tokenizer(build_wordpiece([*SPECIAL_TOKENS, "a"], True, None))
@@ -161,7 +162,8 @@ def test_all_tokens_of_the_vocabulary_make_one(parts):
 
 
 def test_tokenizer_of_another_model_is_refused(parts):
-    from bertjax.text.tokenizer import SPECIAL_TOKENS, build_wordpiece
+    from bertjax.text.tokenizer import build_wordpiece
+    from bertjax.text.tokenizer_parts import SPECIAL_TOKENS
 
     model, params, _ = parts
     tokens = [*SPECIAL_TOKENS, *(f"word{number}" for number in range(95))]

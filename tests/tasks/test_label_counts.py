@@ -2,9 +2,9 @@
 
 import pytest
 
-from bertjax.tasks.conll import TaggedSentence
 from bertjax.tasks.label_counts import describe_labels, describe_twins, find_twins, merge_spellings
 from bertjax.tasks.labelled import TextExample
+from bertjax.tasks.tagged_sentences import TaggedSentence
 
 
 @pytest.mark.parametrize(

@@ -1,20 +1,15 @@
-"""Labelled tables: which column is what, what a label is, splits by hash, and labels that fail."""
+"""Labelled tables: which column is what, and what a label is."""
 
 import json
-import random
 from collections import Counter
 
 import pytest
 
 from bertjax.errors import UserError
-from bertjax.tasks import labelled
-from bertjax.tasks.labelled import (
-    ColumnsConfig,
-    TextExample,
-    check_labels,
-    read_examples,
-    split_by_hash,
-)
+from bertjax.tasks import columns
+from bertjax.tasks.columns import ColumnsConfig
+from bertjax.tasks.label_names import check_labels
+from bertjax.tasks.labelled import read_examples
 from bertjax.tasks.reading import DataConfig
 
 
@@ -53,10 +48,6 @@ def test_label_that_is_no_number_in_json_is_missing(read):
     with pytest.raises(UserError, match=r"f\.jsonl:2: the label \('label'\) is empty, of 1 of 2"):
         read(content)
     assert read([{"text": "x", "labels": float("nan")}], "set")[0].label == ()
-
-
-def example(first, label, second=None, place="f:1"):
-    return TextExample(place, first, second, label)
 
 
 @pytest.mark.parametrize(
@@ -220,106 +211,6 @@ def test_file_of_nothing_but_a_header_is_told(read):
         read("text,label\n", name="f.csv")
 
 
-def test_split_keeps_equal_texts_together_in_any_order():
-    examples = [example(f"Text {n % 400}", "x", place=f"f:{n}") for n in range(2000)]
-    splits = split_by_hash(examples, (0.6, 0.2, 0.2))
-    found = [{e.first for e in split} for split in splits]
-    assert not found[0] & found[1] | found[0] & found[2] | found[1] & found[2]
-    assert sum(map(len, splits)) == 2000
-    # Of 400 texts; five standard deviations of a binomial count.
-    for texts, share in zip(found, (0.6, 0.2, 0.2), strict=True):
-        assert abs(len(texts) - 400 * share) < 5 * (400 * share * (1 - share)) ** 0.5
-    shuffled = random.Random(1).sample(examples, len(examples))
-    again = split_by_hash(shuffled, (0.6, 0.2, 0.2))
-    assert [sorted(split) for split in again] == [sorted(split) for split in splits]
-    other = split_by_hash(examples, (0.6, 0.2, 0.2), seed=1)
-    assert {e.first for e in other.test} != found[2]
-
-
-def test_split_takes_variants_and_reversed_pairs_for_one_text():
-    words = [str(n) for n in range(200)]
-    variants = [
-        *(example(f"one {word}", "x", "Two") for word in words),
-        *(example("two", "x", f"ONE\n  {word} ") for word in words),
-    ]
-    splits = split_by_hash(variants, (0.5, 0.25, 0.25))
-    for split in splits:
-        assert sum(e.second == "Two" for e in split) * 2 == len(split)
-
-
-def test_split_goes_by_the_texts_that_it_is_told():
-    examples = [example(f"question {n}", "x", f"context {n % 40}") for n in range(400)]
-    splits = split_by_hash(examples, (0.5, 0.25, 0.25), texts_of=lambda e: [e.second])
-    found = [{e.second for e in split} for split in splits]
-    assert sum(map(len, found)) == 40
-
-
-@pytest.mark.parametrize(
-    ("shares", "message"),
-    [
-        ((0.5, 0.5, 0.5), r"shares=\(0\.5, 0\.5, 0\.5\) must be .* the sum 1"),
-        ((1.1, -0.1, 0), "must be those of train"),
-        ((0.8, 0, 0.2), "test got none of the 1 examples"),
-    ],
-)
-def test_wrong_shares_are_told(shares, message):
-    with pytest.raises(UserError, match=message):
-        split_by_hash([example("a", "x")], shares)
-
-
-def test_split_without_a_share_stays_empty():
-    splits = split_by_hash([example(str(n), "x") for n in range(50)], (0.5, 0.0, 0.5))
-    assert splits.validation == []
-
-
-def test_labels_are_sorted_and_numbers_by_size():
-    assert check_labels([example("a", x) for x in ("b", "a", "c")]) == ("a", "b", "c")
-    assert check_labels([example("a", x) for x in ("10", "9", "-1")]) == ("-1", "9", "10")
-    assert check_labels([example("a", ("b", "a")), example("a", ())]) == ("a", "b")
-    assert check_labels([example("a", x) for x in ("b", "a")], labels=["b", "a"]) == ("b", "a")
-
-
-TWO = [example("a", "ham"), example("b", "spam")]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "options", "message"),
-    [
-        (
-            (TWO, [example("c", "spem", place="v.csv:7")]),
-            {},
-            r"v\.csv:7: the label 'spem' is in validation but in no training example; "
-            r"did you mean 'spam'\?; add examples of it to train",
-        ),
-        ((TWO, [], [example("c", "egg", place="t:3")]), {}, "t:3: the label 'egg' is in test but"),
-        ((TWO[:1],), {}, "a single class, 'ham': there is nothing to tell apart"),
-        ((TWO,), {"labels": ["ham", "spam", "egg"]}, "empty class: .* the label 'egg' of labels"),
-        (
-            (TWO,),
-            {"labels": ["ham", "spams"]},
-            r"f:1: the label 'spam' is not among .*did you mean",
-        ),
-        (([example("a", ()), example("b", ())],), {}, "no training example has a label"),
-    ],
-)
-def test_wrong_labels_are_told_with_a_way_out(arguments, options, message):
-    with pytest.raises(UserError, match=message):
-        check_labels(*arguments, **options)
-
-
-def test_label_that_is_not_named_is_shown_where_it_stands_first():
-    examples = [example("a", "x"), example("b", "y", place="f:5"), example("c", "y", place="f:9")]
-    with pytest.raises(UserError, match="f:5: the label 'y' is not among"):
-        check_labels(examples, labels=["x"])
-
-
-def test_split_rounds_what_is_left_of_the_shares_to_train(monkeypatch):
-    monkeypatch.setattr(labelled, "_place_by_text", lambda texts, seed: float(texts[0]))
-    examples = [example("0.1", "x"), example("0.8", "x"), example("0.99999999", "x")]
-    splits = split_by_hash(examples, (0.7, 0.3 - 1e-7, 0.0))
-    assert list(map(len, splits)) == [2, 1, 0]
-
-
 def test_both_missing_columns_are_in_one_message_with_the_options_of_the_program(tmp_path):
     path = tmp_path / "f.csv"
     path.write_text("body,grade\nx,a\n")
@@ -336,11 +227,11 @@ def test_both_missing_columns_are_in_one_message_with_the_options_of_the_program
         read_examples([str(path)], DataConfig(), "class")
 
 
-@pytest.mark.parametrize("name", [*labelled.TEXTS, *labelled.LABELS])
+@pytest.mark.parametrize("name", [*columns.TEXTS, *columns.LABELS])
 def test_help_names_what_is_recognised_and_that_is_recognised(read, name):
-    text, label = (name, "label") if name in labelled.TEXTS else ("text", name)
+    text, label = (name, "label") if name in columns.TEXTS else ("text", name)
     assert read([{text.upper(): "a", label: "x"}])[0][1:4] == ("a", None, "x")
-    assert f"{name}," in labelled.ColumnsConfig.__doc__.replace(";", ",").replace(")", ",")
+    assert f"{name}," in ColumnsConfig.__doc__.replace(";", ",").replace(")", ",")
 
 
 def test_format_says_what_a_file_is_and_extra_cells_can_be_passed_over(read):

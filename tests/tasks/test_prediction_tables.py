@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from bertjax.tasks.conll import TaggedSentence
 from bertjax.tasks.labelled import TextExample
 from bertjax.tasks.prediction_tables import join_rows, write_rows
+from bertjax.tasks.tagged_sentences import TaggedSentence
 
 EXAMPLES = [
     TextExample("f:2", "a", None, None, {"id": 7, "body": "a\tb", "label": "x"}),

@@ -5,13 +5,13 @@ import pytest
 
 from bertjax.tasks.choice_questions import ChoiceQuestion
 from bertjax.tasks.classification import Classification, MultiLabelClassification
-from bertjax.tasks.conll import TaggedSentence
 from bertjax.tasks.labelled import TextExample
 from bertjax.tasks.multiple_choice import MultipleChoice
 from bertjax.tasks.question_answering import QuestionAnswering
 from bertjax.tasks.regression import Regression
 from bertjax.tasks.scoring import Predicted, evaluate_predictions, single_scores
 from bertjax.tasks.squad import Question
+from bertjax.tasks.tagged_sentences import TaggedSentence
 from bertjax.tasks.tagging import Tagging
 
 RANDOM = np.random.default_rng(5)

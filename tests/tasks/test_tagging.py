@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bertjax.tasks.conll import TaggedSentence
+from bertjax.tasks.tagged_sentences import TaggedSentence
 from bertjax.tasks.tagging import Tagging
 from bertjax.text.tokenizer import Tokenizer, build_wordpiece
 

@@ -17,12 +17,12 @@ from tokenizers import normalizers
 from bertjax.errors import UserError
 from bertjax.text import tokenizer as tokenizer_module
 from bertjax.text.tokenizer import (
-    SPECIAL_TOKENS,
     Tokenizer,
     build_wordpiece,
     find_offsets,
     load_tokenizer,
 )
+from bertjax.text.tokenizer_parts import SPECIAL_TOKENS
 from bertjax.text.tokenizer_training import VocabularyConfig, train_tokenizer
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"

@@ -1,0 +1,147 @@
+"""The names of the classes and tags of a task, in the order of their numbers."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bertjax.errors import UserError
+from bertjax.tasks.labelled import TextExample
+from bertjax.tasks.tagged_sentences import TaggedSentence
+from bertjax.tasks.tagging_schemes import (
+    NO_TYPE,
+    OUTSIDE,
+    TagError,
+    TagReading,
+    are_entity_tags,
+    recognise_scheme,
+)
+from bertjax.wording import nearest
+
+
+def check_labels(
+    train: Sequence[TextExample],
+    validation: Sequence[TextExample] = (),
+    test: Sequence[TextExample] = (),
+    labels: Sequence[str] | None = None,
+) -> tuple[str, ...]:
+    """The names of the classes, in the order of their numbers.
+
+    Args:
+        train: examples with classes or with sets of labels.
+        validation: examples whose labels must all occur in train.
+        test: the same.
+        labels: the names, where they are given, in this order; each needs a training example.
+
+    Returns:
+        The given names; else those of train, sorted, numbers by their size.
+
+    Raises:
+        UserError: a label that train lacks, with its place; a class without a training example;
+            fewer than two classes.
+    """
+    seen = {label: example.place for example in reversed(train) for label in _labels_of(example)}
+    if labels is not None:
+        if unknown := [label for label in seen if label not in labels]:
+            raise UserError(
+                f"{seen[unknown[0]]}: the label {unknown[0]!r} is not among labels={list(labels)}"
+                f"{nearest(unknown[0], list(labels))}; name it there, or correct it here"
+            )
+        if empty := [label for label in labels if label not in seen]:
+            raise UserError(
+                f"empty class: no training example has the label {empty[0]!r} of labels; "
+                "add examples of it, or take it off the list"
+            )
+    for name, examples in (("validation", validation), ("test", test)):
+        for example in examples:
+            for label in _labels_of(example):
+                if label not in seen:
+                    raise UserError(
+                        f"{example.place}: the label {label!r} is in {name} but in no training "
+                        f"example{nearest(label, list(seen))}; add examples of it to train, leave "
+                        "this one out, or correct the label"
+                    )
+    one_each = all(isinstance(example.label, str) for example in train)
+    if len(seen) < (2 if one_each else 1):
+        only = "".join(f", {label!r}" for label in seen)
+        raise UserError(
+            f"a single class{only}: there is nothing to tell apart; at least two classes need "
+            "training examples (is the label column the right one?)"
+            if one_each
+            else "no training example has a label (are the label columns the right ones?)"
+        )
+    return tuple(labels) if labels is not None else tuple(sorted(seen, key=_by_size(seen)))
+
+
+def _labels_of(example: TextExample) -> tuple[str, ...]:
+    return (example.label,) if isinstance(example.label, str) else example.label or ()
+
+
+def _by_size(labels: Mapping[str, str]) -> Any:
+    """The key to sort by: the number, when every label is one, else the name."""
+    try:
+        numbers = {label: float(label) for label in labels}
+    except ValueError:
+        return str
+    return lambda label: (numbers[label], label)
+
+
+def check_tags(
+    train: Sequence[TaggedSentence],
+    validation: Sequence[TaggedSentence] = (),
+    test: Sequence[TaggedSentence] = (),
+    labels: Sequence[str] | None = None,
+) -> tuple[str, ...]:
+    """The names of the tags, in the order of their numbers.
+
+    Returns:
+        The given labels; else of entities O and then B- and I- of each type of train, by name; of
+        other tags those of train, sorted.
+
+    Raises:
+        UserError: a type or tag that train lacks, with its place; one that is not among the given
+            labels; files some of which mark entities and others not.
+    """
+    splits = (train, validation, test)
+    every = {tag for split in splits for sentence in split for tag in sentence.tags}
+    if every == {OUTSIDE}:
+        raise UserError(
+            "every tag is O: no sentence marks an entity, and there is nothing to learn (is the"
+            " tag column the right one?)"
+        )
+    entities = are_entity_tags(every)
+
+    def kinds(sentence: TaggedSentence) -> TextExample:
+        found = sentence.tags
+        if entities:
+            found = tuple(tag[2:] for tag in found if tag != OUTSIDE)
+        return TextExample(sentence.place, sentence.text, None, tuple(dict.fromkeys(found)))
+
+    names = check_labels(*([kinds(sentence) for sentence in split] for split in splits))
+    if entities and names == (NO_TYPE,):
+        names = (OUTSIDE, "B", "I")
+    elif entities:
+        names = (OUTSIDE, *(f"{letter}-{name}" for name in names for letter in "BI"))
+    if labels is None:
+        return names
+    reading = read_label_names(labels)
+    for split in splits:
+        for sentence in split:
+            for tag in reading.from_iob2(sentence.tags):
+                if tag not in labels:
+                    raise UserError(
+                        f"{sentence.place}: the tag {tag!r} is not among labels={list(labels)}"
+                        f"{nearest(tag, list(labels))}; name it there (entities are IOB2: B-TYPE, "
+                        "I-TYPE, O), or correct it in this sentence"
+                    )
+    return tuple(labels)
+
+
+def read_label_names(labels: Sequence[str]) -> TagReading:
+    """How the names of a model's tags mark entities."""
+    try:
+        reading = recognise_scheme([labels])
+    except TagError:
+        return TagReading("none", "TYPE")
+    if reading.is_weak or all(label.upper() == OUTSIDE for label in labels):
+        return TagReading("none", "TYPE")
+    # B- and I- alone: as names in some order they do not tell IOB1 from IOB2.
+    return reading._replace(scheme="IOB2") if reading.scheme == "IOB1" else reading
