@@ -29,8 +29,9 @@ from bertjax.compiled_programs import keep_compiled_programs
 from bertjax.errors import UserError
 from bertjax.huge_pages import restart_with_huge_pages
 from bertjax.program.entry import program
+from bertjax.tasks.data_config import DataConfig
 from bertjax.tasks.inference import Inference
-from bertjax.tasks.reading import DataConfig, read_task_data
+from bertjax.tasks.reading import read_task_data
 from bertjax.tasks.units import Layout, count_rows
 from train.finetune import finetune
 from train.finetune_config import FinetuneConfig

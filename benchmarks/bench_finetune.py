@@ -33,7 +33,8 @@ from bertjax.tasks.scoring import single_scores
 from bertjax.tasks.units import Unit
 from bertjax.text.tokenizer import load_tokenizer
 from bertjax.training.optimizer import ADAM_EPSILON
-from train.finetune import FinetuneConfig, finetune
+from train.finetune import finetune
+from train.finetune_config import FinetuneConfig
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "finetune"
 SCORES = {

@@ -237,7 +237,8 @@ def test_info_of_a_fine_tuning_run_goes_by_its_score_and_results(bertjax_command
 
 
 def test_tokenizer_with_fewer_tokens_than_the_model_is_told_of(bertjax_command, tmp_path):
-    from bertjax.text.tokenizer import Tokenizer, build_wordpiece
+    from bertjax.text.tokenizer import Tokenizer
+    from bertjax.text.tokenizer_parts import build_wordpiece
 
     shutil.copytree(TINY, tmp_path / "model")
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "this", "is"]

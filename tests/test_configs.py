@@ -14,7 +14,7 @@ from bertjax.model.pattern_start import start_with_patterns
 from bertjax.pretraining import PretrainConfig
 from bertjax.training.execution import remat_policy
 from bertjax.training.optimizer import make_optimizer, make_schedule
-from train.finetune import FinetuneConfig
+from train.finetune_config import FinetuneConfig
 
 FOLDER = Path(__file__).resolve().parents[1] / "configs"
 CONFIGS = sorted((FOLDER / "pretrain").glob("*.yaml"))

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Literal
 
 from bertjax.errors import UserError
-from bertjax.tasks.reading import DataConfig, TaskName
+from bertjax.tasks.data_config import DataConfig, TaskName
 from bertjax.training.batches import check_seed
 from bertjax.training.budget import BudgetConfig, Clock
 from bertjax.training.checkpoint import CheckpointConfig

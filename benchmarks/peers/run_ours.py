@@ -12,7 +12,7 @@ from bertjax.objectives.losses import cross_entropy
 from bertjax.objectives.masking import MaskingConfig, Vocabulary
 from bertjax.objectives.pretraining import PretrainingObjective
 from bertjax.tasks.embedding import Embedder
-from bertjax.tasks.units import TokenSequence
+from bertjax.text.framing import TokenSequence
 from bertjax.text.packing import make_rows, pack
 from bertjax.text.pairs import NO_PAIR, Example
 from bertjax.training.execution import remat_policy

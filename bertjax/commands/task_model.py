@@ -13,8 +13,8 @@ from bertjax.tasks.tagging_schemes import Scheme
 from bertjax.text.records import FileFormat
 
 if TYPE_CHECKING:
+    from bertjax.tasks.data_config import DataConfig
     from bertjax.tasks.inference import Inference
-    from bertjax.tasks.reading import DataConfig
     from bertjax.tasks.task import Task
     from bertjax.text.tokenizer import Tokenizer
 

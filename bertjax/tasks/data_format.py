@@ -12,7 +12,7 @@ from typing import Any
 
 from bertjax.errors import UserError
 from bertjax.program.outputs import write_json
-from bertjax.tasks.reading import CommandDataConfig, DataConfig
+from bertjax.tasks.data_config import CommandDataConfig, DataConfig
 
 FILE_NAME = "bertjax_data.json"
 

@@ -4,8 +4,7 @@ import dataclasses
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -13,17 +12,16 @@ from bertjax.config import BertConfig
 from bertjax.errors import UserError
 from bertjax.tasks import choice_questions, conll, label_counts, label_names, labelled, squad
 from bertjax.tasks.classification import Classification, MultiLabelClassification
-from bertjax.tasks.columns import ColumnsConfig
+from bertjax.tasks.data_config import DataConfig, TaskName, check_options
 from bertjax.tasks.hash_splits import split_by_hash
 from bertjax.tasks.labelled import TextExample
 from bertjax.tasks.multiple_choice import MultipleChoice
 from bertjax.tasks.question_answering import QuestionAnswering
 from bertjax.tasks.regression import Regression
 from bertjax.tasks.scores import scoring_library
-from bertjax.tasks.tagged_sentences import TaggedConfig
 from bertjax.tasks.tagging import Tagging
 from bertjax.tasks.task import Task
-from bertjax.text.records import RecordConfig, is_quoted, quoting_way_out
+from bertjax.text.records import is_quoted, quoting_way_out
 from bertjax.wording import counted
 
 _TSV_LINE = re.compile(r"\.tsv(\.gz)?:\d+$", re.IGNORECASE)
@@ -41,74 +39,12 @@ _TEXTS: dict[str, Callable[[Any], Sequence[str | None]]] = {
 TASKS = (
     Classification, MultiLabelClassification, Regression, Tagging, QuestionAnswering, MultipleChoice
 )  # fmt: skip
-TaskName = Literal[
-    "classification", "multi-label", "regression", "tokens", "question-answering", "multiple-choice"
-]
-
-
-@dataclasses.dataclass(frozen=True)
-class DataConfig(ColumnsConfig, TaggedConfig):
-    """Labelled files, and which of their columns hold what.
-
-    Attributes:
-        train: files, folders or globs to learn from
-        validation: those that choose the best checkpoint; none = a share of train
-        test: those for the scores at the end; none = a share of train
-        validation_share: of train, by the hash of its texts, where there are no validation files;
-            none = a tenth, or nothing where a tenth is fewer than 25 examples
-        test_share: of train, where there are no test files; none = a tenth, or nothing where a
-            tenth is fewer than 10 examples
-    """
-
-    train: list[str] = dataclasses.field(default_factory=list)
-    validation: list[str] = dataclasses.field(default_factory=list)
-    test: list[str] = dataclasses.field(default_factory=list)
-    validation_share: float | None = None
-    test_share: float | None = None
-    option_prefix: ClassVar[str] = "--data."
-
-    def absolute_paths(self, split: str) -> list[str]:
-        """The files of a split, found from any folder; names of data sets as they are."""
-        return [
-            name if name.startswith("dataset:") else str(Path(name).expanduser().absolute())
-            for name in getattr(self, split)
-        ]
-
-    def __post_init__(self) -> None:
-        for name in ("validation_share", "test_share"):
-            if not 0 <= (getattr(self, name) or 0.0) < 1:
-                raise UserError(f"data.{name}={getattr(self, name)} must lie in [0, 1)")
-        for name in ("labels", "label_columns"):
-            names = getattr(self, name)
-            if twice := [one for one in names if names.count(one) > 1]:
-                raise UserError(f"{name}={names} has {twice[0]!r} twice; name each label once")
-
-
-class CommandDataConfig(DataConfig):
-    """A `DataConfig` whose fields are options of a command, without `data.` before them."""
-
-    option_prefix: ClassVar[str] = "--"
-
-
-def _names(config: type) -> set[str]:
-    return {field.name for field in dataclasses.fields(config)}
 
 
 # The share of train that is held out, and how many examples it has to be. Fewer tell next to
 # nothing, and what they would have taught is lost. From fewer validation examples the loss, too,
 # chooses badly: it prefers a model that has hardly begun to one that is sometimes too sure.
 DEFAULT_SHARE, LEAST_HELD_OUT = 0.1, {"validation": 25, "test": 10}
-
-# What of a `DataConfig` says which files, and what says how those of each task are read.
-_SPLITS = {"train", "validation", "test", "validation_share", "test_share"}
-_READ = {
-    "classification": _names(ColumnsConfig) - {"label_separator"},
-    "multi-label": _names(ColumnsConfig),
-    "regression": _names(ColumnsConfig) - {"label_separator", "spelling", "labels"},
-    "tokens": _names(TaggedConfig),
-    "question-answering": {"encoding", "errors"},
-    "multiple-choice": _names(RecordConfig),
-}
 
 
 class TaskData(NamedTuple):
@@ -281,7 +217,7 @@ class _Read(NamedTuple):
 def _read(
     name: TaskName, files: Sequence[str], config: DataConfig, *, with_labels: bool = True
 ) -> _Read:
-    _check_read(name, config)
+    check_options(name, config)
     if name == "tokens":
         found = conll.read_sentences(files, config, with_labels)
         weak = {reading.scheme for reading in found.readings.values() if reading.is_weak}
@@ -366,17 +302,6 @@ def _tell_quoted(examples: Sequence[TextExample], config: DataConfig) -> list[st
         " or label is in quotation marks, which are characters like any in .tsv and were kept;"
         f" {quoting_way_out(config)} (none: they belong to the texts)"
     ]
-
-
-def _check_read(name: TaskName, config: DataConfig) -> None:
-    """Refuses what would be said in vain."""
-    default = DataConfig()
-    for field in sorted(_names(DataConfig) - _SPLITS - _READ[name]):
-        given = getattr(config, field)
-        if given != getattr(default, field):
-            raise UserError(
-                f"{config.option(field)} {given!r}: is not read with task={name}; leave it out"
-            )
 
 
 def architecture_of(name: TaskName) -> str:

@@ -16,8 +16,9 @@ from jaxtyping import Bool, Float, Int
 
 from bertjax.errors import UserError
 from bertjax.text import streams
-from bertjax.text.records import shown, without_surrogates
+from bertjax.text.records import shown
 from bertjax.text.sources import Source, find_sources
+from bertjax.text.surrogates import without_surrogates
 
 Kind = TypeVar("Kind")
 

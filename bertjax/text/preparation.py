@@ -41,9 +41,10 @@ from bertjax.text.preparation_steps import (
 from bertjax.text.readers import list_sources, read_documents
 from bertjax.text.rows import PREPARED_FILES, SPLITS, TOKENIZER_NAME, RowWriter, write_card
 from bertjax.text.sources import Source
+from bertjax.text.spelled_specials import tell_specials
 from bertjax.text.splits import SPLIT_ORDER, Division, divide
 from bertjax.text.spool import SpoolWriter, cut_units
-from bertjax.text.tokenizer import Tokenizer, load_tokenizer, tell_specials
+from bertjax.text.tokenizer import Tokenizer, load_tokenizer
 from bertjax.text.workers import Workers, start_workers
 from bertjax.wording import counted
 

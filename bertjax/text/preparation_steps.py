@@ -18,8 +18,9 @@ from bertjax.text.pairs import PairConfig, make_examples
 from bertjax.text.pieces import cut_into_pieces
 from bertjax.text.rows import SPLITS, token_id_type
 from bertjax.text.sentences import split_sentences
+from bertjax.text.spelled_specials import find_specials
 from bertjax.text.spool import SpoolReader
-from bertjax.text.tokenizer import Tokenizer, find_specials, load_tokenizer, use_one_thread
+from bertjax.text.tokenizer import Tokenizer, load_tokenizer, use_one_thread
 
 # The stem of the files with the token ids of all documents.
 SPOOL_NAME = "documents"

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from bertjax.errors import UserError
 from bertjax.text import streams
 from bertjax.text.sources import Source
+from bertjax.text.surrogates import without_surrogates
 from bertjax.wording import nearest
 
 # What files of labelled examples can be; conll of sentences with tags alone.
@@ -25,12 +26,6 @@ FileFormat = Literal["csv", "tsv", "json", "jsonl", "parquet", "conll"]
 # Bytes. Without a buffer pyarrow reads a whole column of a row group at once.
 _PARQUET_BUFFER = 1 << 20
 
-# How JSON writes half of a character; one whose other half is missing; what Python makes of it.
-_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-_ALONE = re.compile(
-    r"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F]..", re.DOTALL
-)
-_HALF = re.compile("[\ud800-\udfff]")
 
 _JSON_BETWEEN = re.compile(r"[\s,]*")
 
@@ -203,48 +198,6 @@ def _is_malformed(error: json.JSONDecodeError) -> bool:
     given.
     """
     return not error.msg.startswith("Unterminated") and error.pos < len(error.doc) - 16
-
-
-def without_surrogates(
-    name: str, line: int, value: Any, text: str, config: streams.Decoding
-) -> Any:
-    """A JSON value whose texts can be encoded: half of a character is as a bad byte is.
-
-    Args:
-        name: of the file.
-        line: on which the value begins.
-        value: what may hold halves of characters.
-        text: what it was read from.
-        config: what is done with bad bytes.
-
-    Raises:
-        UserError: with `errors` strict, half of a character.
-    """
-    if not _SURROGATE.search(text) or not (half := _find_surrogate(value)):
-        return value
-    if config.errors == "strict":
-        alone = _ALONE.search(text)
-        line += text.count("\n", 0, alone.start() if alone else 0)
-        raise UserError(
-            f"{name}:{line}: \\u{ord(half):04x} is half of a character (a surrogate without its"
-            " other half), and no text; mend it, or pass --errors replace"
-        )
-    return _mend(value, "\ufffd" if config.errors == "replace" else "")
-
-
-def _find_surrogate(value: Any) -> str | None:
-    text = json.dumps(value, ensure_ascii=False)
-    return found[0] if (found := _HALF.search(text)) else None
-
-
-def _mend(value: Any, replacement: str) -> Any:
-    if isinstance(value, str):
-        return _HALF.sub(replacement, value)
-    if isinstance(value, list):
-        return [_mend(part, replacement) for part in value]
-    if isinstance(value, dict):
-        return {_mend(name, replacement): _mend(part, replacement) for name, part in value.items()}
-    return value
 
 
 def _record(place: str, value: Any, fields: Mapping[str, str] | None) -> Record:

@@ -9,9 +9,8 @@ import hashlib
 import itertools
 import json
 import os
-import re
 import unicodedata
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,16 +19,17 @@ import numpy as np
 from bertjax.errors import UserError
 from bertjax.strict_json import to_json
 from bertjax.text import tokenizer_files
+from bertjax.text.spelled_specials import find_specials, tell_specials
 from bertjax.text.tokenizer_parts import (
     SPECIAL_TOKENS,
     added_tokens,
+    build_wordpiece,
     drops_spaces,
     find_part,
     has_part,
     hide_tokens,
     words_are_alone,
 )
-from bertjax.wording import counted
 
 if TYPE_CHECKING:
     import tokenizers
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 # What `Tokenizer.save` writes.
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
 
-_SPELLED_OUT = re.compile("|".join(map(re.escape, SPECIAL_TOKENS)))
 
 # Distinct words whose ids are remembered, punctuation attached. English needs about 80,000 for all
 # but rare ones; the bound keeps the memory of a process below about 30 MB.
@@ -388,28 +387,6 @@ def find_offsets(encoding: "tokenizers.Encoding", text: str) -> np.ndarray:
     return offsets
 
 
-def find_specials(text: str) -> set[str]:
-    """Those of `SPECIAL_TOKENS` that a text spells out."""
-    return set(_SPELLED_OUT.findall(text)) if "[" in text else set()
-
-
-def tell_specials(names: Collection[str], number: int, total: str) -> list[str]:
-    """The sentence for special tokens that texts spell out; none where there are none.
-
-    Args:
-        names: of the tokens.
-        number: of texts that spell one out.
-        total: how many texts there are, with what they are called.
-    """
-    if not names:
-        return []
-    told = ", ".join(sorted(names, key=SPECIAL_TOKENS.index))
-    return [
-        f"{told} spelled out in {number:,} of {total}: read as letters, where transformers would"
-        " read special tokens"
-    ]
-
-
 def load_tokenizer(path: Path | str) -> Tokenizer:
     """Loads `tokenizer.json` or `vocab.txt`, or a directory with either (`tokenizer.json` first).
 
@@ -444,43 +421,6 @@ def load_tokenizer(path: Path | str) -> Tokenizer:
         library = build_wordpiece(tokens, *spelling)
     tokenizer_files.add_tokens(library, beside)
     return Tokenizer(library, str(path), notes)
-
-
-def build(model: Any, normalizer: Any, pre_tokenizer: Any, decoder: Any) -> "tokenizers.Tokenizer":
-    """A library tokenizer of these parts, with the frame `[CLS] A [SEP] B [SEP]`."""
-    import tokenizers
-    from tokenizers import processors
-
-    library = tokenizers.Tokenizer(model)
-    library.normalizer = normalizer
-    library.pre_tokenizer = pre_tokenizer
-    library.decoder = decoder
-    library.add_special_tokens(list(SPECIAL_TOKENS))
-    ends = [(token, library.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
-    library.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=ends
-    )
-    return library
-
-
-def build_wordpiece(
-    tokens: Sequence[str],
-    lowercase: bool,
-    strip_accents: bool | None,
-    separate_chinese: bool = True,
-) -> "tokenizers.Tokenizer":
-    """BERT's WordPiece tokenizer of a vocabulary, tokens in the order of their ids."""
-    from tokenizers import decoders, models, normalizers, pre_tokenizers
-
-    model = models.WordPiece(
-        {token: id for id, token in enumerate(tokens)},
-        unk_token="[UNK]",
-        max_input_chars_per_word=100,
-    )
-    normalizer = normalizers.BertNormalizer(
-        lowercase=lowercase, strip_accents=strip_accents, handle_chinese_chars=separate_chinese
-    )
-    return build(model, normalizer, pre_tokenizers.BertPreTokenizer(), decoders.WordPiece("##"))
 
 
 def _read_json(path: Path, text: str) -> "tokenizers.Tokenizer":

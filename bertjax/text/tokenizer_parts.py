@@ -98,3 +98,40 @@ def find_part(tokenizer: dict[str, Any], place: str, kind: str) -> dict[str, Any
 def has_part(tokenizer: dict[str, Any], kind: str) -> bool:
     """Whether the pre-tokenizer or the decoder is of that type."""
     return any(find_part(tokenizer, place, kind) for place in ("pre_tokenizer", "decoder"))
+
+
+def build(model: Any, normalizer: Any, pre_tokenizer: Any, decoder: Any) -> "tokenizers.Tokenizer":
+    """A library tokenizer of these parts, with the frame `[CLS] A [SEP] B [SEP]`."""
+    import tokenizers
+    from tokenizers import processors
+
+    library = tokenizers.Tokenizer(model)
+    library.normalizer = normalizer
+    library.pre_tokenizer = pre_tokenizer
+    library.decoder = decoder
+    library.add_special_tokens(list(SPECIAL_TOKENS))
+    ends = [(token, library.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
+    library.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=ends
+    )
+    return library
+
+
+def build_wordpiece(
+    tokens: Sequence[str],
+    lowercase: bool,
+    strip_accents: bool | None,
+    separate_chinese: bool = True,
+) -> "tokenizers.Tokenizer":
+    """BERT's WordPiece tokenizer of a vocabulary, tokens in the order of their ids."""
+    from tokenizers import decoders, models, normalizers, pre_tokenizers
+
+    model = models.WordPiece(
+        {token: id for id, token in enumerate(tokens)},
+        unk_token="[UNK]",
+        max_input_chars_per_word=100,
+    )
+    normalizer = normalizers.BertNormalizer(
+        lowercase=lowercase, strip_accents=strip_accents, handle_chinese_chars=separate_chinese
+    )
+    return build(model, normalizer, pre_tokenizers.BertPreTokenizer(), decoders.WordPiece("##"))

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bertjax.errors import UserError
 from bertjax.text.cleaning import Form
-from bertjax.text.tokenizer import Tokenizer, build, build_wordpiece
-from bertjax.text.tokenizer_parts import SPECIAL_TOKENS
+from bertjax.text.tokenizer import Tokenizer
+from bertjax.text.tokenizer_parts import SPECIAL_TOKENS, build, build_wordpiece
 
 if TYPE_CHECKING:
     import tokenizers

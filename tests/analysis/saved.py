@@ -6,7 +6,8 @@ import numpy as np
 from bertjax.config import BertConfig
 from bertjax.interop.huggingface import save_model_directory
 from bertjax.model.bert import ARCHITECTURES
-from bertjax.text.tokenizer import Tokenizer, build_wordpiece
+from bertjax.text.tokenizer import Tokenizer
+from bertjax.text.tokenizer_parts import build_wordpiece
 
 WORDS = ["the", "dog", "cat", "sees", "hears", "a", "bird", "red", "old", ".", "good", "bad"]
 TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]

@@ -17,7 +17,8 @@ from bertjax.analysis.head_classes import CLASSES
 from bertjax.analysis.syntax import SyntaxCounts
 from bertjax.analysis.treebank import EncodedTreebank, Sentence, split_halves
 from bertjax.errors import UserError
-from bertjax.text.tokenizer import Tokenizer, build_wordpiece
+from bertjax.text.tokenizer import Tokenizer
+from bertjax.text.tokenizer_parts import build_wordpiece
 
 TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{k}" for k in range(40))]
 TOKENS += [f"##s{k}" for k in range(99 - len(TOKENS))]

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from bertjax.analysis import encoding
 from bertjax.analysis.encoding import encode_stream, encode_texts, encode_words, merge_subwords
 from bertjax.errors import UserError
-from bertjax.text.tokenizer import Tokenizer, build, load_tokenizer
-from bertjax.text.tokenizer_parts import SPECIAL_TOKENS
+from bertjax.text.tokenizer import Tokenizer, load_tokenizer
+from bertjax.text.tokenizer_parts import SPECIAL_TOKENS, build
 
 TINY = Path(__file__).parents[1] / "parity" / "golden" / "tiny_bert"
 LONG = "The cat was at the sea. They had a big red bed, and it was one of the best."

@@ -8,8 +8,8 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 
-from bertjax.analysis.report import ReportData, assemble_page, numbers_of, write_report
-from bertjax.analysis.report_data import Head, Measure, Table
+from bertjax.analysis.report import assemble_page, numbers_of, write_report
+from bertjax.analysis.report_data import Head, Measure, ReportData, Table
 from bertjax.analysis.report_maps import (
     LEAST_EDGES,
     dequantize,

@@ -17,8 +17,8 @@ from bertjax.analysis.syntax import (
 from bertjax.analysis.treebank import Sentence, encode_treebank, split_halves
 from bertjax.errors import UserError
 from bertjax.model.bert import BertModel
-from bertjax.text.tokenizer import Tokenizer, build_wordpiece
-from bertjax.text.tokenizer_parts import SPECIAL_TOKENS
+from bertjax.text.tokenizer import Tokenizer
+from bertjax.text.tokenizer_parts import SPECIAL_TOKENS, build_wordpiece
 
 LAYERS, HEADS = 2, 3
 # Layer and head that are wired to the treebank, from the dependent and from its head.

@@ -10,8 +10,8 @@ from bertjax.analysis.treebank import (
     split_sentences,
 )
 from bertjax.errors import UserError
-from bertjax.text.tokenizer import Tokenizer, build_wordpiece
-from bertjax.text.tokenizer_parts import SPECIAL_TOKENS
+from bertjax.text.tokenizer import Tokenizer
+from bertjax.text.tokenizer_parts import SPECIAL_TOKENS, build_wordpiece
 
 # "I don't", with a multi-word token, an empty node and a comment in the middle.
 SENTENCE = """\

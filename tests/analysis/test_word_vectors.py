@@ -4,8 +4,8 @@ from bertjax.analysis import word_vectors as word_vectors_module
 from bertjax.analysis.capture import Captured
 from bertjax.analysis.treebank import Sentence, encode_treebank
 from bertjax.analysis.word_vectors import choose_sentences, standardize, word_vectors
-from bertjax.text.tokenizer import Tokenizer, build_wordpiece
-from bertjax.text.tokenizer_parts import SPECIAL_TOKENS
+from bertjax.text.tokenizer import Tokenizer
+from bertjax.text.tokenizer_parts import SPECIAL_TOKENS, build_wordpiece
 
 
 def test_a_word_is_the_mean_of_its_tokens_and_of_the_type_of_its_tokens(monkeypatch, config):

@@ -8,8 +8,8 @@ from bertjax.analysis.capture import Body
 from bertjax.analysis.encoding import encode_texts
 from bertjax.config import BertConfig
 from bertjax.model.bert import BertModel
-from bertjax.text.tokenizer import Tokenizer, build_wordpiece
-from bertjax.text.tokenizer_parts import SPECIAL_TOKENS
+from bertjax.text.tokenizer import Tokenizer
+from bertjax.text.tokenizer_parts import SPECIAL_TOKENS, build_wordpiece
 
 WORDS = ("the", "cat", "sat", "on", "a", "mat", "dog", "big", "saw", "un")
 VOCABULARY = (*SPECIAL_TOKENS, *WORDS, "##s", "##ly", ".", ",", "-")

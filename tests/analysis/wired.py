@@ -7,8 +7,8 @@ import numpy as np
 from bertjax.analysis.answers import WholeModel
 from bertjax.config import BertConfig
 from bertjax.model.bert import BertForSequenceClassification
-from bertjax.text.tokenizer import Tokenizer, build_wordpiece
-from bertjax.text.tokenizer_parts import SPECIAL_TOKENS
+from bertjax.text.tokenizer import Tokenizer
+from bertjax.text.tokenizer_parts import SPECIAL_TOKENS, build_wordpiece
 
 WORDS = ("red", "blue", *"abcdefghijk")
 # Where the head is, of L=3 layers of N=4 heads.

@@ -13,7 +13,8 @@ import pytest
 
 from bertjax.interop.huggingface import load_model_directory
 from bertjax.model.bert import BertModel
-from bertjax.text.tokenizer import Tokenizer, build_wordpiece, load_tokenizer
+from bertjax.text.tokenizer import Tokenizer, load_tokenizer
+from bertjax.text.tokenizer_parts import build_wordpiece
 
 TINY = Path(__file__).parents[1] / "parity" / "golden" / "tiny_bert"
 TEXTS = ["this is it", "they are", "the the the the the", "of"]

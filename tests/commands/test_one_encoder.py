@@ -17,8 +17,8 @@ from bertjax.tasks.squad import Question
 from bertjax.tasks.task import frame_texts
 from bertjax.tasks.units import Unit
 from bertjax.text.framing import TokenSequence
-from bertjax.text.tokenizer import Tokenizer, build_wordpiece, load_tokenizer
-from bertjax.text.tokenizer_parts import SPECIAL_TOKENS
+from bertjax.text.tokenizer import Tokenizer, load_tokenizer
+from bertjax.text.tokenizer_parts import SPECIAL_TOKENS, build_wordpiece
 from bertjax.training.batches import FittingRows
 
 TOKENS = [*SPECIAL_TOKENS, "the", "film", "was", "good", "bad", "[", "]", "sep", "mask", "e", "##1"]

@@ -9,8 +9,8 @@ from bertjax.commands.task_model import add_model, choose_length, read_data_conf
 from bertjax.config import BertConfig
 from bertjax.errors import UserError
 from bertjax.strict_json import to_json
+from bertjax.tasks.data_config import DataConfig
 from bertjax.tasks.data_format import REMEMBERED, remember
-from bertjax.tasks.reading import DataConfig
 
 SPLITS = ("train", "validation", "test", "validation_share", "test_share")
 

@@ -11,8 +11,8 @@ import pytest
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 
-from bertjax.text.tokenizer import build_wordpiece, load_tokenizer  # noqa: E402
-from bertjax.text.tokenizer_parts import SPECIAL_TOKENS  # noqa: E402
+from bertjax.text.tokenizer import load_tokenizer  # noqa: E402
+from bertjax.text.tokenizer_parts import SPECIAL_TOKENS, build_wordpiece  # noqa: E402
 
 WORDS = ["the", "cafe", "paris", "is", "user", "e1", "模", "型", "The", "Café", "Paris模型", "模型"]
 VOCABULARY = [*SPECIAL_TOKENS, *WORDS, *"[]<>.,'eE", "##s", "##é", "##1"]

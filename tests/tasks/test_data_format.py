@@ -6,8 +6,8 @@ import pytest
 
 from bertjax.commands.texts import Texts
 from bertjax.errors import UserError
+from bertjax.tasks.data_config import DataConfig
 from bertjax.tasks.data_format import FILE_NAME, describe, join, recall, remember
-from bertjax.tasks.reading import DataConfig
 
 TOLD = DataConfig(
     train=["f.csv"], text_column="body", pair_column="more", columns=["id", "body", "more", "x"],

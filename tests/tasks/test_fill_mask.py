@@ -11,7 +11,8 @@ from bertjax.errors import UserError
 from bertjax.interop.huggingface import load_model_directory
 from bertjax.model.bert import BertForMaskedLM
 from bertjax.tasks.fill_mask import fill_mask
-from bertjax.text.tokenizer import Tokenizer, build, load_tokenizer
+from bertjax.text.tokenizer import Tokenizer, load_tokenizer
+from bertjax.text.tokenizer_parts import build
 
 TINY = Path(__file__).parents[1] / "parity" / "golden" / "tiny_bert"  # V=99, M=17
 TEXTS = [
@@ -107,8 +108,7 @@ def test_marks_of_word_beginnings_are_not_shown(parts, text, filled):
 
 
 def test_ids_without_a_token_are_named_as_such(parts):
-    from bertjax.text.tokenizer import build_wordpiece
-    from bertjax.text.tokenizer_parts import SPECIAL_TOKENS
+    from bertjax.text.tokenizer_parts import SPECIAL_TOKENS, build_wordpiece
 
     model, params, _ = parts
     tokenizer = Tokenizer(build_wordpiece([*SPECIAL_TOKENS, "a"], True, None))
@@ -162,8 +162,7 @@ def test_all_tokens_of_the_vocabulary_make_one(parts):
 
 
 def test_tokenizer_of_another_model_is_refused(parts):
-    from bertjax.text.tokenizer import build_wordpiece
-    from bertjax.text.tokenizer_parts import SPECIAL_TOKENS
+    from bertjax.text.tokenizer_parts import SPECIAL_TOKENS, build_wordpiece
 
     model, params, _ = parts
     tokens = [*SPECIAL_TOKENS, *(f"word{number}" for number in range(95))]

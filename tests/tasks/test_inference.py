@@ -7,7 +7,8 @@ import pytest
 from bertjax.config import BertConfig
 from bertjax.objectives.losses import Total
 from bertjax.tasks import inference
-from bertjax.tasks.units import TokenSequence, Unit
+from bertjax.tasks.units import Unit
+from bertjax.text.framing import TokenSequence
 from bertjax.types import HeadOutput
 
 

@@ -8,9 +8,9 @@ import pytest
 from bertjax.errors import UserError
 from bertjax.tasks import columns
 from bertjax.tasks.columns import ColumnsConfig
+from bertjax.tasks.data_config import DataConfig
 from bertjax.tasks.label_names import check_labels
 from bertjax.tasks.labelled import read_examples
-from bertjax.tasks.reading import DataConfig
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ import pytest
 from bertjax.errors import UserError
 from bertjax.tasks.question_answering import QuestionAnswering, cut_windows, own_tokens
 from bertjax.tasks.squad import Answer, Question
-from bertjax.text.tokenizer import Tokenizer, build_wordpiece
+from bertjax.text.tokenizer import Tokenizer
+from bertjax.text.tokenizer_parts import build_wordpiece
 
 WORDS = "what is a b c d e f g h".split()  # noqa: SIM905
 CONTEXT = "a b c d e f g h"

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from bertjax.errors import UserError
-from bertjax.tasks.reading import DataConfig, read_task_data, read_task_examples
-from bertjax.text.tokenizer import Tokenizer, build_wordpiece
+from bertjax.tasks.data_config import DataConfig
+from bertjax.tasks.reading import read_task_data, read_task_examples
+from bertjax.text.tokenizer import Tokenizer
+from bertjax.text.tokenizer_parts import build_wordpiece
 
 
 @pytest.fixture

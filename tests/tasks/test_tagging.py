@@ -5,7 +5,8 @@ import pytest
 
 from bertjax.tasks.tagged_sentences import TaggedSentence
 from bertjax.tasks.tagging import Tagging
-from bertjax.text.tokenizer import Tokenizer, build_wordpiece
+from bertjax.text.tokenizer import Tokenizer
+from bertjax.text.tokenizer_parts import build_wordpiece
 
 WORDS = ("red", "green", "##ish", "in", "paris")
 TASK = Tagging(("O", "B-X", "I-X"))

@@ -9,7 +9,8 @@ from bertjax.tasks.classification import Classification, MultiLabelClassificatio
 from bertjax.tasks.labelled import TextExample
 from bertjax.tasks.regression import Regression
 from bertjax.tasks.texts import text_examples, write_text_predictions
-from bertjax.text.tokenizer import Tokenizer, build_wordpiece
+from bertjax.text.tokenizer import Tokenizer
+from bertjax.text.tokenizer_parts import build_wordpiece
 
 TASKS = {
     "classes": (Classification(("a", "b"), np.array([0.5, 2.0])), "b", 1, np.int32),

@@ -11,12 +11,12 @@ from bertjax.objectives.losses import cross_entropy
 from bertjax.tasks.batches import TaskBatches, deal_out
 from bertjax.tasks.units import (
     Layout,
-    TokenSequence,
     Unit,
     choose_layout,
     make_task_batch,
     places_of,
 )
+from bertjax.text.framing import TokenSequence
 
 PAD = 0
 CONFIG = BertConfig(vocab_size=1 << 20, hidden_size=64, num_attention_heads=4)

@@ -25,9 +25,11 @@ from bertjax.model.bert import BertForMaskedLM
 from bertjax.placement import is_divided
 from bertjax.program.ending import STOPPED_EXIT_CODE
 from bertjax.tasks.classification import Classification
+from bertjax.tasks.data_config import DataConfig
 from bertjax.tasks.data_format import recall, remember
-from bertjax.tasks.reading import DataConfig, read_task_data
-from bertjax.text.tokenizer import Tokenizer, build_wordpiece
+from bertjax.tasks.reading import read_task_data
+from bertjax.text.tokenizer import Tokenizer
+from bertjax.text.tokenizer_parts import build_wordpiece
 from bertjax.training.budget import BudgetConfig
 from bertjax.training.checkpoint import CheckpointConfig
 from bertjax.training.optimizer import OptimizerConfig

@@ -21,7 +21,8 @@ from bertjax.errors import UserError
 from bertjax.pretraining import PretrainConfig
 from bertjax.program.ending import STOPPED_EXIT_CODE
 from bertjax.text.rows import write_rows
-from bertjax.text.tokenizer import Tokenizer, build_wordpiece
+from bertjax.text.tokenizer import Tokenizer
+from bertjax.text.tokenizer_parts import build_wordpiece
 from bertjax.training.metrics import read_metrics
 from bertjax.training.sharding import MeshConfig, make_mesh
 from train import pretrain as program

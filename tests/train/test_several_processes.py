@@ -18,7 +18,8 @@ import pytest
 
 from bertjax.program.ending import STOPPED_EXIT_CODE
 from bertjax.text.rows import write_rows
-from bertjax.text.tokenizer import Tokenizer, build_wordpiece
+from bertjax.text.tokenizer import Tokenizer
+from bertjax.text.tokenizer_parts import build_wordpiece
 from bertjax.training.metrics import read_metrics
 from tests.train.test_pretrain import (
     SPECIAL,

@@ -9,7 +9,7 @@ import yaml
 from bertjax.config_parser import flat_fields, parse
 from bertjax.errors import UserError
 from bertjax.pretraining import PretrainConfig
-from train.finetune import FinetuneConfig
+from train.finetune_config import FinetuneConfig
 from train.sweep import SweepConfig, _split_fixed
 from train.sweep_report import rank_rows
 from train.sweep_space import Recipe, count_trials, flatten, read_space, sample

@@ -5,7 +5,7 @@ import subprocess
 import pytest
 
 from bertjax.errors import UserError
-from train.finetune import FinetuneConfig
+from train.finetune_config import FinetuneConfig
 from train.sweep_space import read_space, sample
 from train.sweep_study import Lock, Study, make_pruner
 

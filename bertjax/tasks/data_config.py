@@ -1,0 +1,85 @@
+"""What can be said of labelled files: which they are, and how those of each task are read."""
+
+import dataclasses
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from bertjax.errors import UserError
+from bertjax.tasks.columns import ColumnsConfig
+from bertjax.tasks.tagged_sentences import TaggedConfig
+from bertjax.text.records import RecordConfig
+
+TaskName = Literal[
+    "classification", "multi-label", "regression", "tokens", "question-answering", "multiple-choice"
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig(ColumnsConfig, TaggedConfig):
+    """Labelled files, and which of their columns hold what.
+
+    Attributes:
+        train: files, folders or globs to learn from
+        validation: those that choose the best checkpoint; none = a share of train
+        test: those for the scores at the end; none = a share of train
+        validation_share: of train, by the hash of its texts, where there are no validation files;
+            none = a tenth, or nothing where a tenth is fewer than 25 examples
+        test_share: of train, where there are no test files; none = a tenth, or nothing where a
+            tenth is fewer than 10 examples
+    """
+
+    train: list[str] = dataclasses.field(default_factory=list)
+    validation: list[str] = dataclasses.field(default_factory=list)
+    test: list[str] = dataclasses.field(default_factory=list)
+    validation_share: float | None = None
+    test_share: float | None = None
+    option_prefix: ClassVar[str] = "--data."
+
+    def absolute_paths(self, split: str) -> list[str]:
+        """The files of a split, found from any folder; names of data sets as they are."""
+        return [
+            name if name.startswith("dataset:") else str(Path(name).expanduser().absolute())
+            for name in getattr(self, split)
+        ]
+
+    def __post_init__(self) -> None:
+        for name in ("validation_share", "test_share"):
+            if not 0 <= (getattr(self, name) or 0.0) < 1:
+                raise UserError(f"data.{name}={getattr(self, name)} must lie in [0, 1)")
+        for name in ("labels", "label_columns"):
+            names = getattr(self, name)
+            if twice := [one for one in names if names.count(one) > 1]:
+                raise UserError(f"{name}={names} has {twice[0]!r} twice; name each label once")
+
+
+class CommandDataConfig(DataConfig):
+    """A `DataConfig` whose fields are options of a command, without `data.` before them."""
+
+    option_prefix: ClassVar[str] = "--"
+
+
+def _names(config: type) -> set[str]:
+    return {field.name for field in dataclasses.fields(config)}
+
+
+# What of a `DataConfig` says which files, and what says how those of each task are read.
+_SPLITS = {"train", "validation", "test", "validation_share", "test_share"}
+_READ = {
+    "classification": _names(ColumnsConfig) - {"label_separator"},
+    "multi-label": _names(ColumnsConfig),
+    "regression": _names(ColumnsConfig) - {"label_separator", "spelling", "labels"},
+    "tokens": _names(TaggedConfig),
+    "question-answering": {"encoding", "errors"},
+    "multiple-choice": _names(RecordConfig),
+}
+
+
+def check_options(name: TaskName, config: DataConfig) -> None:
+    """Refuses what would be said in vain."""
+    default = DataConfig()
+    for field in sorted(_names(DataConfig) - _SPLITS - _READ[name]):
+        given = getattr(config, field)
+        if given != getattr(default, field):
+            raise UserError(
+                f"{config.option(field)} {given!r}: is not read with task={name}; leave it out"
+            )

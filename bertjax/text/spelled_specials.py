@@ -1,0 +1,30 @@
+"""Special tokens that stand in a text: they are read as letters, and that is told."""
+
+import re
+from collections.abc import Collection
+
+from bertjax.text.tokenizer_parts import SPECIAL_TOKENS
+
+_SPELLED_OUT = re.compile("|".join(map(re.escape, SPECIAL_TOKENS)))
+
+
+def find_specials(text: str) -> set[str]:
+    """Those of `SPECIAL_TOKENS` that a text spells out."""
+    return set(_SPELLED_OUT.findall(text)) if "[" in text else set()
+
+
+def tell_specials(names: Collection[str], number: int, total: str) -> list[str]:
+    """The sentence for special tokens that texts spell out; none where there are none.
+
+    Args:
+        names: of the tokens.
+        number: of texts that spell one out.
+        total: how many texts there are, with what they are called.
+    """
+    if not names:
+        return []
+    told = ", ".join(sorted(names, key=SPECIAL_TOKENS.index))
+    return [
+        f"{told} spelled out in {number:,} of {total}: read as letters, where transformers would"
+        " read special tokens"
+    ]

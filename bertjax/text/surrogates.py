@@ -1,0 +1,55 @@
+"""Halves of characters, which JSON can write (`\\ud83d`) and which are no text."""
+
+import json
+import re
+from typing import Any
+
+from bertjax.errors import UserError
+from bertjax.text.streams import Decoding
+
+# How JSON writes half of a character; one whose other half is missing; what Python makes of it.
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_ALONE = re.compile(
+    r"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F]..", re.DOTALL
+)
+_HALF = re.compile("[\ud800-\udfff]")
+
+
+def without_surrogates(name: str, line: int, value: Any, text: str, config: Decoding) -> Any:
+    """A JSON value whose texts can be encoded: half of a character is as a bad byte is.
+
+    Args:
+        name: of the file.
+        line: on which the value begins.
+        value: what may hold halves of characters.
+        text: what it was read from.
+        config: what is done with bad bytes.
+
+    Raises:
+        UserError: with `errors` strict, half of a character.
+    """
+    if not _SURROGATE.search(text) or not (half := _find_surrogate(value)):
+        return value
+    if config.errors == "strict":
+        alone = _ALONE.search(text)
+        line += text.count("\n", 0, alone.start() if alone else 0)
+        raise UserError(
+            f"{name}:{line}: \\u{ord(half):04x} is half of a character (a surrogate without its"
+            " other half), and no text; mend it, or pass --errors replace"
+        )
+    return _mend(value, "\ufffd" if config.errors == "replace" else "")
+
+
+def _find_surrogate(value: Any) -> str | None:
+    text = json.dumps(value, ensure_ascii=False)
+    return found[0] if (found := _HALF.search(text)) else None
+
+
+def _mend(value: Any, replacement: str) -> Any:
+    if isinstance(value, str):
+        return _HALF.sub(replacement, value)
+    if isinstance(value, list):
+        return [_mend(part, replacement) for part in value]
+    if isinstance(value, dict):
+        return {_mend(name, replacement): _mend(part, replacement) for name, part in value.items()}
+    return value
