@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import bertjax
-from bertjax.commands.arguments import seed_number, whole_number
+from bertjax.commands.arguments import choose_length, seed_number, whole_number
 from bertjax.commands.screen import Stages, add_json, console, print_json, tell
 from bertjax.commands.task_model import (
     add_data_options,
@@ -119,12 +119,7 @@ def run(options: argparse.Namespace) -> None:
     started = time.perf_counter()
     body = load_body(options.model)
     config = body.model.config
-    most = config.max_position_embeddings
-    length = most if options.max_length is None else options.max_length
-    if not 3 <= length <= most:
-        raise UserError(
-            f"--max-length {length} must lie between 3 and the model's {most} positions"
-        )
+    length = choose_length(options, config.max_position_embeddings, least=3)
     given = iter(source)
     kept = list(itertools.islice(given, options.limit or None))
     if not kept:

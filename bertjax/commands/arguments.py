@@ -1,4 +1,4 @@
-"""What a command line may hold: texts that are UTF-8, numbers within their bounds."""
+"""What a command line may hold: texts that are UTF-8, numbers and lengths within their bounds."""
 
 import argparse
 import math
@@ -89,3 +89,27 @@ def check_numbers(parser: argparse.ArgumentParser, options: argparse.Namespace) 
         if isinstance(action.type, Number) and value is not None:
             for one in value if isinstance(value, list) else [value]:
                 action.type.check(action.option_strings[0], one)
+
+
+def choose_length(
+    options: argparse.Namespace, most: int, otherwise: int | None = None, *, least: int = 8
+) -> int:
+    """The longest sequence: `--max-length`, or what holds without it.
+
+    Args:
+        options: with `--max-length`.
+        most: positions of the model.
+        otherwise: when the option is left out; all the positions without it.
+        least: that a sequence has to have room for.
+
+    Raises:
+        UserError: the model has no positions for it.
+    """
+    length = options.max_length
+    if length is None:
+        return most if otherwise is None else otherwise
+    if not least <= length <= most:
+        raise UserError(
+            f"--max-length {length} must lie between {least} and the model's {most} positions"
+        )
+    return int(length)

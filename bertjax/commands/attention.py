@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertjax.commands.arguments import whole_number
+from bertjax.commands.arguments import choose_length, whole_number
 from bertjax.commands.screen import add_json, count_on, print_json, tell
 from bertjax.commands.texts import Texts, add_texts, tell_readings
 from bertjax.errors import UserError
@@ -116,12 +116,7 @@ def run(options: argparse.Namespace) -> None:
     selection = select(
         config, options.layers, options.heads, words=options.words, dtype=options.dtype
     )
-    most = config.max_position_embeddings
-    length = most if options.max_length is None else options.max_length
-    if not 3 <= length <= most:
-        raise UserError(
-            f"--max-length {length} must lie between 3 and the model's {most} positions"
-        )
+    length = choose_length(options, config.max_position_embeddings, least=3)
 
     def encode() -> Iterator["EncodedText"]:
         return encode_stream(body.tokenizer, texts, length, too_long=options.too_long)

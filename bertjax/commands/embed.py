@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertjax.commands.arguments import whole_number
+from bertjax.commands.arguments import choose_length, whole_number
 from bertjax.commands.screen import count_on, tell
 from bertjax.commands.texts import Texts, add_texts
 from bertjax.errors import UserError
@@ -118,15 +118,9 @@ def _choose(
 
     most, told = config.max_position_embeddings, []
     length = most if said.max_length is None else min(said.max_length, most)
-    if options.max_length is not None:
-        if not 3 <= options.max_length <= most:
-            raise UserError(
-                f"--max-length {options.max_length} must lie between 3 and the model's {most}"
-                " positions"
-            )
-        if said.max_length is not None and options.max_length != length:
-            told.append(f"--max-length {options.max_length}, where the directory says {length}")
-        length = options.max_length
+    chosen = choose_length(options, most, length, least=3)
+    if said.max_length is not None and chosen != length:
+        told.append(f"--max-length {chosen}, where the directory says {length}")
     pooling, after = said.pooling, said.after
     if options.pooling is not None:
         pooling = tuple(options.pooling)
@@ -155,8 +149,8 @@ def _choose(
                 )
             width = len(step.weight)
     steps = "".join(f", {step.name}" for step in after)
-    told.append(f"{' and '.join(pooling)} of the tokens{steps}; texts of up to {length} tokens")
-    return said._replace(pooling=pooling, after=after, max_length=length), told
+    told.append(f"{' and '.join(pooling)} of the tokens{steps}; texts of up to {chosen} tokens")
+    return said._replace(pooling=pooling, after=after, max_length=chosen), told
 
 
 def _write(output: Path, texts: list[str], vectors: "np.ndarray[Any, Any]") -> None:

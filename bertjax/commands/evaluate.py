@@ -6,11 +6,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertjax.commands.arguments import Number, whole_number
+from bertjax.commands.arguments import Number, choose_length, whole_number
 from bertjax.commands.screen import Stages, add_json, console, count_on, print_json, tell
 from bertjax.commands.task_model import (
     add_model,
-    choose_length,
     load_task_model,
     read_data_config,
     refuse_label_options,

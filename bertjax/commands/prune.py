@@ -7,11 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertjax.commands.arguments import seed_number, whole_number
+from bertjax.commands.arguments import choose_length, seed_number, whole_number
 from bertjax.commands.screen import Stages, add_json, console, print_json, tell
 from bertjax.commands.task_model import (
     add_model,
-    choose_length,
     load_task_model,
     read_data_config,
     refuse_label_options,

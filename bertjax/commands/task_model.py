@@ -5,7 +5,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
-from bertjax.commands.arguments import whole_number
+from bertjax.commands.arguments import choose_length, whole_number
 from bertjax.commands.screen import tell
 from bertjax.commands.texts import add_encoding
 from bertjax.errors import UserError
@@ -194,27 +194,6 @@ def refuse_label_options(options: argparse.Namespace, names: str, way_out: str) 
                 f"{option} is of labelled files, and none are read; name them with {way_out}, or"
                 " leave it out"
             )
-
-
-def choose_length(options: argparse.Namespace, most: int, otherwise: int | None = None) -> int:
-    """The longest sequence: `--max-length`, or what holds without it.
-
-    Args:
-        options: of `add_model`.
-        most: positions of the model.
-        otherwise: when the option is left out; all the positions without it.
-
-    Raises:
-        UserError: the model has no positions for it.
-    """
-    length = options.max_length
-    if length is None:
-        return most if otherwise is None else otherwise
-    if not 8 <= length <= most:
-        raise UserError(
-            f"--max-length {length} must lie between 8 and the model's {most} positions"
-        )
-    return length
 
 
 def load_task_model(options: argparse.Namespace) -> TaskModel:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bertjax.commands.arguments import choose_length
 from bertjax.commands.screen import tell
 from bertjax.errors import UserError
 from bertjax.strict_json import to_json
@@ -77,7 +78,7 @@ def make_scorer(identity: Mapping[str, Any], run: Path, options: argparse.Namesp
 
 
 def _score_task(identity: Mapping[str, Any], run: Path, options: argparse.Namespace) -> Scorer:
-    from bertjax.commands.task_model import choose_length, read_data_config
+    from bertjax.commands.task_model import read_data_config
     from bertjax.config import BertConfig
     from bertjax.interop.huggingface import load_model_tokenizer
     from bertjax.model import bert

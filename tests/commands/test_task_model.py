@@ -5,7 +5,8 @@ import dataclasses
 
 import pytest
 
-from bertjax.commands.task_model import add_model, choose_length, read_data_config
+from bertjax.commands.arguments import choose_length
+from bertjax.commands.task_model import add_model, read_data_config
 from bertjax.config import BertConfig
 from bertjax.errors import UserError
 from bertjax.strict_json import to_json
