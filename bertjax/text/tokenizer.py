@@ -30,6 +30,7 @@ from bertjax.text.tokenizer_parts import (
     hide_tokens,
     words_are_alone,
 )
+from bertjax.wording import counted
 
 if TYPE_CHECKING:
     import tokenizers
