@@ -14,7 +14,7 @@ from bertjax.analysis.capture import make_inputs
 from bertjax.analysis.company import bootstrap_ratio
 from bertjax.analysis.drawn_units import number_units, sum_by_unit
 from bertjax.analysis.encoding import EncodedText
-from bertjax.analysis.objective import fill_rows, group_rows
+from bertjax.analysis.objective import fill_rows, group_rows, nothing_to_mask
 from bertjax.errors import UserError
 from bertjax.objectives.masking import EVALUATION_RATE, MaskingConfig, Vocabulary
 from bertjax.objectives.pretraining import (
@@ -92,22 +92,18 @@ def score_masked_texts(
     texts: Sequence[EncodedText],
     max_length: int,
     *,
-    head_gates: Float[np.ndarray, "L N"] | None = None,
-    token_counts: Int[np.ndarray, " V"] | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> MaskedTextScores:
     """Masks 15 % of each text's tokens, the same at every call, and asks for them.
 
     The tokens are those that pretraining's evaluation masks in the same texts as rows of
-    `max_length`, one a row in this order; so are the figures.
+    `max_length`, one a row in this order; so are the figures. The unigram baseline knows how often
+    each token occurs in these texts, which is the best that any unigram model could know of them.
 
     Args:
         whole: a BertForMaskedLM or BertForPreTraining; the next-sentence head is not used.
         texts: encoded by its tokenizer.
         max_length: tokens of the longest text that is allowed.
-        head_gates: each head's output is multiplied by its gate; ones when left out.
-        token_counts: how often each token occurs, for the unigram baseline; in the texts
-            themselves when left out, which is the best that any unigram model could know of them.
         progress: is called with the number of texts done since the call before.
 
     Raises:
@@ -118,12 +114,8 @@ def score_masked_texts(
     if not whole.restores_words:
         raise UserError(f"a {whole.architecture} has no masked-LM head")
     vocabulary = Vocabulary.of(whole.tokenizer)
-    if token_counts is None:
-        every = np.concatenate([text.token_ids for text in texts])
-        token_counts = np.bincount(every, minlength=vocabulary.size)
-    log_probs = unigram_log_probs(token_counts, vocabulary)
-    shape = whole.config.num_hidden_layers, whole.config.num_attention_heads
-    gates = np.ones(shape, np.float32) if head_gates is None else head_gates
+    every = np.concatenate([text.token_ids for text in texts])
+    log_probs = unigram_log_probs(np.bincount(every, minlength=vocabulary.size), vocabulary)
     mask = jax.jit(lambda batch: mask_for_evaluation(batch, vocabulary))
     score = jax.jit(lambda *inputs: _score(whole.model, *inputs))
     found = np.zeros((5, len(texts)))
@@ -145,9 +137,7 @@ def score_masked_texts(
             masked.token_ids[:, :length], types[:, :length], sequence_ids[:, :length],
             masked.positions[:, :slots], masked.labels[:, :slots], masked.weights[:, :slots],
         )  # fmt: skip
-        # GPUs and TPUs would round the factors of float32 products to ten bits or fewer.
-        with jax.default_matmul_precision("highest"):
-            part: MaskedScores = jax.device_get(score(whole.params, log_probs, gates, *inputs))
+        part: MaskedScores = jax.device_get(score(whole.params, log_probs, *inputs))
         sums = (part.mlm.sum, part.mlm_correct.sum, part.mlm.count, part.unigram.sum,
                 part.unigram_correct.sum)  # fmt: skip
         found[:, numbers] = [one[: len(numbers)] for one in sums]
@@ -156,10 +146,7 @@ def score_masked_texts(
             asked[number] = b"".join(one.astype(np.int32).tobytes() for one in own)
         progress(len(numbers))
     if not found[2].any():
-        raise UserError(
-            "no token of the texts can be masked: the vocabulary knows none of their words (all are"
-            " [UNK]); take texts in the model's language"
-        )
+        raise nothing_to_mask()
     sources = np.array([text.source for text in texts], np.int64)
     return MaskedTextScores(*found, sources, hashlib.sha256(b"|".join(asked)).hexdigest())
 
@@ -168,7 +155,6 @@ def _score(
     model: Any,
     params: Mapping[str, Any],
     log_probs: Float[Array, " V"],
-    gates: Float[Array, "L N"],
     token_ids: Int[Array, "B T"],
     types: Int[Array, "B T"],
     sequence_ids: Int[Array, "B T"],
@@ -178,9 +164,8 @@ def _score(
 ) -> MaskedScores:
     """The scores of each row."""
     output = model.apply(
-        {"params": params}, token_ids, types, sequence_ids, masked_positions=positions,
-        head_gates=gates,
-    )  # fmt: skip
+        {"params": params}, token_ids, types, sequence_ids, masked_positions=positions
+    )
     logits = output.mlm_logits if hasattr(output, "mlm_logits") else output.logits
     each = jax.vmap(score_masked_tokens, (0, 0, 0, None))
     # A padded vocabulary has rows that are no token's.

@@ -193,10 +193,7 @@ def masked_language_objective(
         )
         batches.append(RowsOfExamples(np.array(numbers), (masked, types, sequence_ids)))
     if not any(batch.rows[0].weights.any() for batch in batches):
-        raise UserError(
-            "no token of the texts can be masked: the vocabulary knows none of their words (all are"
-            " [UNK]); take texts in the model's language"
-        )
+        raise nothing_to_mask()
 
     def row_loss(params: Any, row: Any, gates: Float[Array, "L N"]) -> tuple[Total, Array]:
         masked, types, sequence_ids = jax.tree.map(lambda part: part[None], row)
@@ -289,6 +286,14 @@ def group_rows(lengths: Sequence[int], config: BertConfig) -> list[tuple[list[in
             (numbers[start : start + most], most, length) for start in range(0, len(numbers), most)
         ]
     return batches
+
+
+def nothing_to_mask() -> UserError:
+    """Returns what to raise where no token of the texts can be masked."""
+    return UserError(
+        "no token of the texts can be masked: the vocabulary knows none of their words (all are"
+        " [UNK]); take texts in the model's language"
+    )
 
 
 def fill_rows(numbers: Sequence[int], rows: int) -> list[int]:

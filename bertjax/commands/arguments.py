@@ -68,9 +68,9 @@ class Number:
         raise UserError(f"{option} {value} {rule}")
 
 
-def whole_number(least: int, most: int = _MOST) -> Number:
-    """A whole number with its bounds."""
-    return Number(int, least=least, most=most)
+def whole_number(least: int) -> Number:
+    """A whole number, and the least that it may be."""
+    return Number(int, least=least)
 
 
 def seed_number() -> Number:

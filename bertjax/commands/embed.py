@@ -71,7 +71,7 @@ def run(options: argparse.Namespace) -> None:
     output = Path(options.output)
     if output.suffix not in (".npy", ".parquet"):
         raise UserError(f"--output {output}: name an .npy or a .parquet file")
-    check_output(options.output)
+    check_output(options.output, inputs=options.input)
     # An empty text keeps its place, so that vectors stay beside their lines.
     given = Texts(options, options.texts, options.input, pairs=False, keep_empty=True)
     texts = [str(text) for _, text in given]

@@ -123,7 +123,7 @@ def _check_options(options: argparse.Namespace) -> None:
     if options.output:
         if not options.output.endswith(".json"):
             raise UserError(f"--output {options.output}: name a .json file")
-        check_output(options.output)
+        check_output(options.output, inputs=options.data)
     if options.figures:
         check_output(options.figures, folder=True, option="--figures")
 

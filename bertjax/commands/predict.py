@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> None:
             f" {', '.join(SUFFIXES)}, or a folder for the formats of the field"
         )
     if options.output != "-":
-        check_output(options.output, folder=not output.suffix)
+        check_output(options.output, folder=not output.suffix, inputs=options.input)
     model = load_task_model(options)
     from bertjax.tasks.reading import read_task_examples
     from bertjax.tasks.results import write_predictions

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 CONFIG_NAME = "config.json"
 TOKENIZER_CONFIG_NAME = "tokenizer_config.json"
-TOKENIZER_NAMES = ("tokenizer.json", TOKENIZER_CONFIG_NAME, "vocab.txt")
 
 # What a tensor may be stored as; everything is float32 once loaded.
 _FLOAT_TYPES = ("F64", "F32", "F16", "BF16")

@@ -84,3 +84,17 @@ def test_command_refuses_such_a_text(bertjax_command, command):
     code, _, err = bertjax_command(command, "caf\udce9 [MASK]", "--model", "no")
     assert code == 2
     assert "is not UTF-8 (byte 0xe9 at column 4)" in err
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "option"),
+    [("predict", "a.jsonl", "--input"), ("embed", "a.parquet", "--input"),
+     ("evaluate", "a.json", "--data")],
+)  # fmt: skip
+def test_output_of_a_command_is_never_its_input(bertjax_command, tmp_path, command, name, option):
+    file = tmp_path / name
+    file.write_text("mine")
+    words = (command, "--model", tmp_path / "model", option, file, "--output", file)
+    code, _, err = bertjax_command(*words)
+    assert (code, "is the input; name another place" in err) == (2, True), err
+    assert file.read_text() == "mine"
