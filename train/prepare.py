@@ -147,7 +147,7 @@ def _describe(summary: dict[str, Any]) -> str:
         overlap = summary["overlap_with_train"].get(name)
         if overlap is not None:
             lines[-1] += f"; {overlap:.1%} of its 8-word runs occur in train"
-    return "\n".join([*lines, f"It lies in   {summary['output']}"]) + "\n"
+    return "\n".join([*lines, f"saved in     {summary['output']}"]) + "\n"
 
 
 if __name__ == "__main__":

@@ -106,7 +106,7 @@ def _describe(summary: dict, config: TokenizerConfig) -> str:
         f" ({describe_normalization(config)}) from"
         f" {counted(summary['documents'], 'document')}, {summary['characters']:,} characters."
         f"{left_out if short else ''}\n"
-        f"It lies in {summary['output']}\n"
+        f"Saved in {summary['output']}\n"
     )
 
 

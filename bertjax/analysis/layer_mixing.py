@@ -30,7 +30,7 @@ from bertjax.analysis.linear_probe import (
 from bertjax.analysis.probe_training import Fitted, fit
 from bertjax.analysis.treebank import Sentence
 from bertjax.analysis.word_vectors import WordVectors, standardize
-from bertjax.text.duplicates import Split
+from bertjax.text.splits import Split
 
 RESAMPLES = 40
 # The weights are a softmax of so many times their parameters, so that at the classifier's learning

@@ -22,7 +22,7 @@ from bertjax.analysis.probe_training import Fitted, fit
 from bertjax.analysis.treebank import Sentence
 from bertjax.analysis.word_vectors import WordVectors, standardize
 from bertjax.errors import UserError
-from bertjax.text.duplicates import Split
+from bertjax.text.splits import Split
 
 _ITEMS_A_BATCH = 256
 

@@ -30,7 +30,7 @@ from bertjax.analysis.trees import (
 )
 from bertjax.analysis.word_vectors import WordVectors
 from bertjax.errors import UserError
-from bertjax.text.duplicates import Split
+from bertjax.text.splits import Split
 
 # Rows of B. More gains nothing: Hewitt & Manning 2019, section 4.2 and figure 5.
 RANK = 64

@@ -39,7 +39,7 @@ from bertjax.analysis.treebank import EncodedTreebank, split_sentences
 from bertjax.analysis.word_vectors import WordVectors, choose_sentences, word_vectors
 from bertjax.config import BertConfig
 from bertjax.errors import UserError
-from bertjax.text.duplicates import Split
+from bertjax.text.splits import Split
 
 Study = Literal["relations", "trees", "structure", "upos", "relation", "mixing"]
 SYNTAX: tuple[Study, ...] = ("relations", "trees")

@@ -13,8 +13,8 @@ from jaxtyping import Bool, Int
 from bertjax.analysis.encoding import EncodedText, encode_words
 from bertjax.errors import UserError
 from bertjax.text import streams
-from bertjax.text.duplicates import Split, document_split
 from bertjax.text.sources import find_sources
+from bertjax.text.splits import Split, document_split
 from bertjax.text.tokenizer import Tokenizer
 
 PUNCTUATION = "PUNCT"

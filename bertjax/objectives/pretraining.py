@@ -10,8 +10,8 @@ from jaxtyping import Array, Float, Integer, Key
 
 from bertjax.objectives import losses, masking
 from bertjax.objectives.losses import Total
-from bertjax.objectives.masking import MaskedTokens, MaskingConfig, Vocabulary
-from bertjax.types import PreTrainingOutput, RowBatch
+from bertjax.objectives.masking import MaskingConfig, Vocabulary
+from bertjax.types import MaskedTokens, PreTrainingOutput, RowBatch
 
 
 class PretrainingObjective:

@@ -30,7 +30,7 @@ class ColumnsConfig(RecordConfig):
         pair_column: The second text of a pair; with a text_column of its own choice and no
             pair_column a text stands alone.
         label_column: The label; null: recognised by its name ({labels}).
-        label_separator: What parts several labels in one cell, for instance `,`.
+        label_separator: What separates several labels in one cell, for instance `,`.
         label_columns: Columns that hold 0 or 1, each of which is one label that an example may
             have.
         spelling: What becomes of classes that differ in spelling only, such as TRUE and True, or 1

@@ -120,9 +120,9 @@ def _set(place: str, field: str, value: Any, config: ColumnsConfig) -> tuple[str
             value = [part for part in value.split(separator) if part.strip()]
         elif value.strip():
             raise UserError(
-                f"{place}: the labels ({field!r}) are the text {shown(value)}; say what parts them "
-                f"with {config.option('label_separator')}, or give a list, or name columns of 0 and"
-                f" 1 with {config.option('label_columns')}"
+                f"{place}: the labels ({field!r}) are the text {shown(value)}; say what separates"
+                f" them with {config.option('label_separator')}, or give a list, or name columns of"
+                f" 0 and 1 with {config.option('label_columns')}"
             )
         else:
             value = []

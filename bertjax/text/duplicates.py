@@ -1,8 +1,7 @@
-"""Exact and near duplicates, a document's split by its hash, and what the splits have in common.
+"""Exact and near duplicates, and what the splits have in common.
 
 signatures(texts)      -> in the workers: all that is needed to judge a document, small and pure
 DuplicateFilter.judge  -> in the main process, document by document: "new", "exact" or "near"
-document_split         -> train, validation or test, from the hash alone
 OverlapMeter           -> the share of held-out word runs that train has, too
 """
 
@@ -17,7 +16,6 @@ import numpy as np
 from bertjax.errors import UserError
 from bertjax.text.shingles import fold, hash_runs, hash_words
 
-Split = Literal["train", "validation", "test"]
 Verdict = Literal["new", "exact", "near"]
 
 # Words in a shingle, the unit in which documents are compared; Lee et al. 2022 ("Deduplicating
@@ -226,36 +224,6 @@ class _BandIndex:
                 end = np.searchsorted(level, (keys[hit] + np.uint64(1)) << np.uint64(32))
                 found.update((level[starts[hit] : end] & np.uint64(0xFFFFFFFF)).tolist())
         return sorted(found)
-
-
-def split_place(exact: bytes) -> float:
-    """Where a document stands in [0, 1): validation is lowest, then test, then train.
-
-    Args:
-        exact: `DocumentSignature.exact`.
-    """
-    # Salted, so that the split has nothing to do with whatever else the bits of the hash are used
-    # for.
-    salted = hashlib.blake2b(exact, digest_size=8, person=b"split").digest()
-    return int.from_bytes(salted, "little") / 2**64
-
-
-def split_shares(places: np.ndarray, fractions: tuple[float, float]) -> np.ndarray:
-    """The split of each place, as a number: 0 validation, 1 test, 2 train."""
-    validation, test = fractions
-    return np.searchsorted([validation, validation + test], places, "right")
-
-
-def document_split(exact: bytes, fractions: tuple[float, float]) -> Split:
-    """The split of a document, by its hash alone: neither its place in the input nor other
-    documents matter.
-
-    Args:
-        exact: `DocumentSignature.exact`.
-        fractions: The shares of validation and of test, in [0, 1) and together below 1.
-    """
-    names: tuple[Split, ...] = ("validation", "test", "train")
-    return names[int(split_shares(np.array(split_place(exact)), fractions))]
 
 
 class OverlapMeter:

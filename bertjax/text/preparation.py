@@ -26,7 +26,7 @@ from bertjax.errors import UserError
 from bertjax.program.output_directory import whole_directory
 from bertjax.text.cleaning import LineCounts
 from bertjax.text.document_shapes import ShapeWatch
-from bertjax.text.duplicates import DuplicateFilter, OverlapMeter, split_place
+from bertjax.text.duplicates import DuplicateFilter, OverlapMeter
 from bertjax.text.preparation_checks import check_splits, describe_lost_shares, describe_unknown
 from bertjax.text.preparation_options import PreparationOptions
 from bertjax.text.preparation_steps import (
@@ -42,7 +42,7 @@ from bertjax.text.readers import list_sources, read_documents
 from bertjax.text.rows import PREPARED_FILES, SPLITS, TOKENIZER_NAME, RowWriter, write_card
 from bertjax.text.sources import Source
 from bertjax.text.spelled_specials import tell_specials
-from bertjax.text.splits import SPLIT_ORDER, Division, divide
+from bertjax.text.splits import SPLIT_ORDER, Division, divide, split_place
 from bertjax.text.spool import SpoolWriter, cut_units
 from bertjax.text.tokenizer import Tokenizer, load_tokenizer
 from bertjax.text.workers import Workers, start_workers

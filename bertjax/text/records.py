@@ -292,8 +292,8 @@ def _check_delimiter(place: str, cells: list[str], source: Source, config: Recor
             if name == "semicolons":
                 way_out = "write commas or, without quotation marks, tabs (.tsv) in their place"
             raise UserError(
-                f"{place}: one column, {shown(cells[0])}; {name} part its cells, and"
-                f" {'commas' if source.kind == 'csv' else 'tabs'} part those of .{source.kind}:"
+                f"{place}: one column, {shown(cells[0])}; {name} separate its cells, and"
+                f" {'commas' if source.kind == 'csv' else 'tabs'} separate those of .{source.kind}:"
                 f" {way_out}"
             )
 

@@ -4,15 +4,15 @@ Of few documents, or of some that are much longer than the rest, hashes make sha
 off: then the long ones are cut into contiguous parts.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-from bertjax.text.duplicates import split_shares
-
+Split = Literal["train", "validation", "test"]
 # The order in which places in [0, 1) are handed out; a split is a number here.
-SPLIT_ORDER = ("validation", "test", "train")
+SPLIT_ORDER: tuple[Split, ...] = ("validation", "test", "train")
 VALIDATION, TEST, TRAIN = range(3)
 
 # A held-out split keeps the share asked for to within so much of it.
@@ -23,6 +23,35 @@ LONG_DOCUMENT = 0.5
 # A part that is cut out has at least this share of the tokens of its split: each cut is a place
 # where a text ends in the middle.
 SMALLEST_PART = 1 / 8
+
+
+def split_place(exact: bytes) -> float:
+    """Where a document stands in [0, 1): validation is lowest, then test, then train.
+
+    Args:
+        exact: `DocumentSignature.exact`.
+    """
+    # Salted, so that the split has nothing to do with whatever else the bits of the hash are used
+    # for.
+    salted = hashlib.blake2b(exact, digest_size=8, person=b"split").digest()
+    return int.from_bytes(salted, "little") / 2**64
+
+
+def split_shares(places: np.ndarray, fractions: tuple[float, float]) -> np.ndarray:
+    """The split of each place, as a number in `SPLIT_ORDER`."""
+    validation, test = fractions
+    return np.searchsorted([validation, validation + test], places, "right")
+
+
+def document_split(exact: bytes, fractions: tuple[float, float]) -> Split:
+    """The split of a document, by its hash alone: neither its place in the input nor other
+    documents matter.
+
+    Args:
+        exact: `DocumentSignature.exact`.
+        fractions: The shares of validation and of test, in [0, 1) and together below 1.
+    """
+    return SPLIT_ORDER[int(split_shares(np.array(split_place(exact)), fractions))]
 
 
 class Part(NamedTuple):
@@ -74,7 +103,7 @@ def divide(
     come out. It depends on the documents alone, and not on their order.
 
     Args:
-        places: in [0, 1), by the hash of each document (`duplicates.split_place`).
+        places: in [0, 1), by the hash of each document (`split_place`).
         tokens: of each document.
         piece_tokens: those of each piece of a document, by its number.
         fractions: the shares of validation and of test.

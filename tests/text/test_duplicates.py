@@ -14,11 +14,11 @@ from bertjax.text.duplicates import (
     DuplicateConfig,
     DuplicateFilter,
     OverlapMeter,
-    document_split,
     signature,
     signatures,
 )
 from bertjax.text.shingles import fold, hash_runs, hash_words
+from bertjax.text.splits import document_split
 
 
 def random_words(generator: np.random.Generator, count: int) -> list[str]:

@@ -114,11 +114,11 @@ WRONG = {
     "semicolons.csv": (
         "a;b\nx;y, z\n",
         {},
-        r'semicolons\.csv:1: one column, "a;b"; semicolons part its cells',
+        r'semicolons\.csv:1: one column, "a;b"; semicolons separate its cells',
     ),
     "unnamed.csv": ("x;y\n", {"columns": ["a", "b"]}, r'unnamed\.csv:1: one column, "x;y"; semico'),
-    "tabs.csv": ("a\tb\nx\ty\n", {}, r"tabs\.csv:1: .* tabs part .*: call the file \.tsv"),
-    "commas.tsv": ("a,b\nx,y\n", {}, r"commas\.tsv:1: .* commas part .*: call the file \.csv"),
+    "tabs.csv": ("a\tb\nx\ty\n", {}, r"tabs\.csv:1: .* tabs separate .*: call the file \.tsv"),
+    "commas.tsv": ("a,b\nx,y\n", {}, r"commas\.tsv:1: .* commas separate .*: call the file \.csv"),
     "quoted.tsv": (
         '"a"\t"b"\n"x"\t"y"\n',
         {},

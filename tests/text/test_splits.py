@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertjax.text.duplicates import document_split, split_place
-from bertjax.text.splits import SPLIT_ORDER, TOLERANCE, divide
+from bertjax.text.splits import SPLIT_ORDER, TOLERANCE, divide, document_split, split_place
 
 
 def make_documents(count, seed=0):

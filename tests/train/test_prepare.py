@@ -425,7 +425,7 @@ def test_both_programs_make_rows_from_the_command_line(corpus, tmp_path):
     )
     output, errors = second.communicate()
     assert second.returncode == 0, errors
-    assert f"It lies in   {rows}" in output
+    assert f"saved in     {rows}" in output
     # Nothing else: bars are for terminals.
     assert errors.startswith("sentencex has no rules of its own for 'xx': sentences are split by")
     assert errors.count("\n") == 1
