@@ -12,7 +12,7 @@ import yaml
 
 from bertjax.config_parser import flat_fields, parse
 from bertjax.pretraining import PretrainConfig
-from tests.train.test_pretrain import WAY
+from tests.train.pretrain_runs import WAY
 
 LAUNCH = WAY / "train" / "launch"
 SCRIPTS = ["local.sh", "tpu_vm.sh", "slurm.sbatch"]

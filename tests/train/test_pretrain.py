@@ -8,12 +8,9 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 
 from bertjax.config_parser import parse
@@ -25,36 +22,24 @@ from bertjax.text.tokenizer import Tokenizer
 from bertjax.text.tokenizer_parts import build_wordpiece
 from bertjax.training.metrics import read_metrics
 from bertjax.training.sharding import MeshConfig, make_mesh
+from tests.train.pretrain_runs import (
+    ROWS,
+    SPECIAL,
+    STEPS,
+    WAY,
+    WORDS,
+    V,
+    assert_same_run,
+    find_checkpoints,
+    finish,
+    kill_at_random,
+    make_arguments,
+    make_columns,
+    read_config,
+    wait_for,
+)
 from train import pretrain as program
 from train.pretrain import pretrain
-
-T, K, ROWS, STEPS = 16, 2, 24, 12
-SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-WORDS = [f"w{number}" for number in range(30)]
-V = len(SPECIAL) + len(WORDS)
-WAY = Path(__file__).resolve().parents[2]
-
-
-def make_columns(rows, seed):
-    """Rows of two examples, `[CLS] a a a [SEP] b b [SEP]`; B follows A when its words do."""
-    draw = np.random.default_rng(seed)
-    ids = np.zeros((rows, T), np.int32)
-    labels = draw.integers(0, 2, (rows, K))
-    for row in range(rows):
-        for example in range(K):
-            first = draw.integers(5, V - 6)
-            second = first + 3 if labels[row, example] == 0 else draw.integers(5, V - 2)
-            words = [2, first, first + 1, first + 2, 3, second, second + 1, 3]
-            ids[row, example * 8 : example * 8 + 8] = words
-    whole = np.broadcast_to(np.arange(T), (rows, T))
-    return {
-        "token_ids": ids,
-        "token_type_ids": (whole % 8 > 4).astype(np.uint8),
-        "sequence_ids": (whole // 8 + 1).astype(np.uint8),
-        "position_ids": whole % 8,
-        "example_starts": np.broadcast_to([0, 8], (rows, K)),
-        "next_sentence_labels": labels,
-    }
 
 
 @pytest.fixture(scope="session")
@@ -67,23 +52,6 @@ def prepared(tmp_path_factory):
     }
     write_rows(folder / "rows", splits, V, folder / "tokenizer")
     return folder / "rows"
-
-
-def make_arguments(data, run, *options):
-    arguments = [
-        *("--data", data, "--run", run),
-        *("--model.num_hidden_layers", 2, "--model.hidden_size", 32),
-        *("--model.num_attention_heads", 4, "--model.intermediate_size", 37),
-        *("--batch-size", 8, "--budget.steps", STEPS, "--log-every", 3),
-        *("--evaluation.every", 4, "--evaluation.batch_size", 8, "--checkpoint.every", 2),
-        *("--optimizer.learning_rate", 0.01),
-        *options,
-    ]
-    return [str(word) for word in arguments]
-
-
-def read_config(data, run, *options):
-    return parse(PretrainConfig, "", make_arguments(data, run, *options))
 
 
 @pytest.fixture(scope="session")
@@ -122,11 +90,6 @@ def here(monkeypatch):
     monkeypatch.setattr(program, "measure_matmul_rate", lambda mesh, dtype: 1e9)
 
 
-def finish(process):
-    output, errors = process.communicate(timeout=300)
-    return process.returncode, output, errors
-
-
 @pytest.fixture(scope="session")
 def uninterrupted(tmp_path_factory):
     """Where the run that nothing happened to lies; filled by the first test that asks."""
@@ -139,79 +102,6 @@ def whole_run(uninterrupted, launch):
         code, _, errors = finish(launch(uninterrupted))
         assert code == 0, errors
     return uninterrupted
-
-
-def read_state(run):
-    """Every array of the newest checkpoint, as bytes."""
-    newest = max(find_checkpoints(run))
-    with ocp.StandardCheckpointer() as checkpointer:
-        tree = checkpointer.restore((run / "checkpoints" / str(newest) / "state").absolute())
-    leaves = ocp.tree.to_flat_dict(tree)
-    return newest, {name: np.asarray(leaf).tobytes() for name, leaf in leaves.items()}
-
-
-def assert_same_run(one, other, steps=STEPS):
-    step, state = read_state(one)
-    other_step, other_state = read_state(other)
-    assert step == other_step == steps
-    assert state.keys() == other_state.keys()
-    assert [name for name in state if state[name] != other_state[name]] == []
-    weights = [(run / "model" / "model.safetensors").read_bytes() for run in (one, other)]
-    assert weights[0] == weights[1]
-    lines = [read_metrics(run / "metrics.jsonl") for run in (one, other)]
-    for line in lines[0] + lines[1]:
-        del line["timing"]
-    assert lines[0] == lines[1]
-
-
-def kill_at_random(launch, run, draw, kills, *options, later=0.0):
-    """Starts, kills -9, starts again, until it is through; a kill counts when it hits training.
-
-    One kill in two comes while a checkpoint is half-written, the others up to a third of a second
-    after the run directory says that this process trains.
-
-    Args:
-        later: the share of kills that come after this process has saved a checkpoint.
-
-    Returns:
-        The step of the newest checkpoint after each kill that counts (0 without one), and the
-        standard error of the process that came through.
-    """
-    reached = []
-    while len(reached) < kills:
-        process, told = launch(run, *options), last_told(run)
-        wait_for(process, lambda told=told: last_told(run) != told)
-        newest = max([0, *find_checkpoints(run)])
-        if draw.random() < later:
-            wait_for(process, lambda newest=newest: max([0, *find_checkpoints(run)]) > newest)
-        if draw.random() < 0.5:
-            wait_for(process, lambda: any(run.glob("checkpoints/*tmp*")))
-        else:
-            time.sleep(draw.random() / 3)
-        alive = process.poll() is None
-        process.kill()
-        _, _, errors = finish(process)
-        assert alive, f"through after {len(reached)} kills: {errors}"
-        reached.append(max([0, *find_checkpoints(run)]))
-    code, _, errors = finish(launch(run, *options))
-    assert code == 0, errors
-    return reached, errors
-
-
-def last_told(run):
-    """When a process last said in the run directory that it trains."""
-    return (run / "run.json").stat().st_mtime_ns if (run / "run.json").exists() else None
-
-
-def wait_for(process, is_so):
-    deadline = time.monotonic() + 120
-    while process.poll() is None and not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
-
-
-def find_checkpoints(run):
-    return [int(path.name) for path in (run / "checkpoints").glob("*") if path.name.isdigit()]
 
 
 def test_run_stopped_and_killed_equals_uninterrupted(launch, whole_run, tmp_path):

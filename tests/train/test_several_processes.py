@@ -21,7 +21,7 @@ from bertjax.text.rows import write_rows
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.text.tokenizer_parts import build_wordpiece
 from bertjax.training.metrics import read_metrics
-from tests.train.test_pretrain import (
+from tests.train.pretrain_runs import (
     SPECIAL,
     WAY,
     WORDS,
