@@ -285,7 +285,7 @@ def test_same_data_and_model_are_continued_with_wherever_they_are(
     monkeypatch.chdir(tmp_path / "data")
     moved = dataclasses.replace(
         config,
-        data=DataConfig(train=["moved.tsv"]),
+        data=dataclasses.replace(config.data, train=["moved.tsv"]),
         model=FinetunedModelConfig(init="model"),
     )
     assert run(moved) == 0
