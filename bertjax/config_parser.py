@@ -239,7 +239,8 @@ def _check_number(name: str, value: Any) -> None:
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{name}={value} must be a finite number")
     if isinstance(value, int) and abs(value) > _MOST:
-        raise UserError(f"{name}={value} must be at most {_MOST:,}")
+        rule = f"at most {_MOST:,}" if value > 0 else f"at least {-_MOST:,}"
+        raise UserError(f"{name}={value} must be {rule}")
 
 
 def _explain(message: str, texts: dict[str, str], hints: dict[str, Any]) -> str:

@@ -329,7 +329,7 @@ def test_word_without_an_option_is_refused():
         (["--rate", "1e999"], "rate=inf must be a finite number"),
         (["--schedule.warm-up", "nan"], "schedule.warm_up=nan must"),
         (["--vocab-size", str(10**25)], f"vocab_size={10**25} must be at most 4,294,967,295"),
-        (["--limit", str(-(10**25))], "must be at most"),
+        (["--limit", str(-(10**25))], "must be at least -4,294,967,295"),
     ],
 )
 def test_number_that_means_nothing_is_refused(words, rule):
