@@ -33,7 +33,7 @@ $(VENV)/constraints.txt: constraints.txt Makefile
 	sed -E '/^jax(lib|-cuda13-pjrt|-cuda13-plugin)?==/d' constraints.txt >$@
 	printf '%s\n' jax==$(NEWEST_JAX) jaxlib==$(NEWEST_JAX) >>$@
 
-# The main job on the embedded corpus, under six minutes on two cores. Everything lies in runs/demo.
+# The main job on the embedded corpus, under six minutes on two cores. Everything is saved in runs/demo.
 DEMO := runs/demo
 CORPUS := corpus:python+numpy,scipy,pandas
 demo: install
