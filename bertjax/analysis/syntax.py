@@ -25,6 +25,7 @@ from bertjax.analysis.encoding import merge_subwords
 from bertjax.analysis.treebank import EncodedTreebank, Sentence, split_halves
 from bertjax.analysis.trees import attached_edges, chain_edges
 from bertjax.errors import UserError
+from bertjax.wording import counted
 
 DIRECTIONS = ("dependent to head", "head to dependent")
 # All words but roots and punctuation.
@@ -215,8 +216,8 @@ def check_relations(sentences: Sequence[Sentence], least: int = LEAST_WORDS) -> 
     most = max((min(half[name] for half in halves) for name in halves[0]), default=0)
     if most < max(1, least):
         raise UserError(
-            f"no relation has {least} words in both halves of the {len(sentences):,} sentences of"
-            " the treebank; give a larger treebank"
+            f"no relation has {least} words in both halves of the"
+            f" {counted(len(sentences), 'sentence')} of the treebank; give a larger treebank"
         )
 
 

@@ -263,7 +263,9 @@ def _plan_treebank(options: argparse.Namespace, body: "Body", length: int) -> "T
     treebank = read_treebank(options.treebank, options.encoding, options.errors)
     encoded = encode_treebank(body.tokenizer, treebank.sentences, length)
     plan = plan_treebank(encoded, body.model.config)
-    return plan._replace(notes=(*treebank.notes, *plan.notes))
+    words = (sentence.words for sentence in treebank.sentences)
+    read = body.tokenizer.describe_readings(words, noun="sentence")
+    return plan._replace(notes=(*treebank.notes, *read, *plan.notes))
 
 
 def _measure(stages: "Sequence[Stage]") -> "Iterator[ReportData]":

@@ -113,7 +113,9 @@ class Tagging:
                 self._unit(number, split[part], numbers[part], tokenizer, max_length)
                 for part in parts
             ]
-        notes = tokenizer.describe_readings(example.tokens for example in examples)
+        notes = tokenizer.describe_readings(
+            (example.tokens for example in examples), noun="sentence"
+        )
         if parted:
             notes.append(
                 f"{parted:,} of {len(examples):,} sentences have more than {max_length} tokens and"

@@ -246,20 +246,22 @@ def _read_table(
     names = list(config.columns)
     if names:
         _check_header(source.name, names, fields)
-    start = 1
+    start, begun = 1, False
     counts = {"rows": 0, "wider": 0}
     try:
         for row in rows:
             place, start = f"{source.name}:{start}", rows.line_num + 1
             if not row:
                 continue
-            if not names:
+            first, begun = not begun, True
+            # A first line that has one of the names that were given is a header after all.
+            if not names or (first and not set(map(str.strip, row)).isdisjoint(names)):
                 names = [name.strip() for name in row]
                 _check_delimiter(place, names, source, config)
                 _check_quoting(place, names, config, quoting)
                 _check_header(place, names, fields)
             elif [cell.strip() for cell in row] == config.columns:
-                continue  # the first line names the columns, after all
+                continue  # where files with such a line were joined
             elif len(row) < len(names) or (
                 len(row) > len(names) and config.extra_columns == "refuse"
             ):

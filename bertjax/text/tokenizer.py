@@ -238,13 +238,18 @@ class Tokenizer:
         return self.library.id_to_token(int(id))
 
     def describe_readings(
-        self, texts: Iterable[str | Sequence[str | None]], *, masks: bool = False
+        self,
+        texts: Iterable[str | Sequence[str | None]],
+        *,
+        masks: bool = False,
+        noun: str = "text",
     ) -> list[str]:
         """Sentences for what is in texts and is not read as it looks.
 
         Args:
             texts: as they were given, each one text or several that stand together.
             masks: as in `encode`.
+            noun: what one of them is called.
         """
         names, spelled, decomposed, total = set[str](), 0, 0, 0
         for text in texts:
@@ -254,10 +259,10 @@ class Tokenizer:
             spelled += bool(found)
             decomposed += any(map(self._loses_accents, parts))
             total += 1
-        notes = tell_specials(names, spelled, counted(total, "text"))
+        notes = tell_specials(names, spelled, counted(total, noun))
         if decomposed:
             notes.append(
-                f"{decomposed:,} of {counted(total, 'text')} have letters whose accents are"
+                f"{decomposed:,} of {counted(total, noun)} have letters whose accents are"
                 " characters of their own (decomposed, as in NFD), which this tokenizer reads"
                 " otherwise than the letters in one character; bring the texts into NFC"
             )

@@ -138,13 +138,14 @@ def test_labels_that_the_model_does_not_know_are_told(bertjax_command, texts, tm
 
 def test_small_treebank_does_not_cost_the_report(bertjax_command, texts, tmp_path):
     treebank = tmp_path / "small.conllu"
-    rows = ("1\tthe\t_\tDET\t_\t_\t2\tdet\t_\t_", "2\tdog\t_\tNOUN\t_\t_\t0\troot\t_\t_")
+    rows = ("1\tthe\t_\tDET\t_\t_\t2\tdet\t_\t_", "2\t[SEP]\t_\tNOUN\t_\t_\t0\troot\t_\t_")
     treebank.write_text("\n".join(rows) + "\n\n")
     code, _, err = bertjax_command(
         "analyze", "--model", save(tmp_path, "BertModel"), "--text", texts,
         "--treebank", treebank, "--output", tmp_path / "report",
     )  # fmt: skip
     assert code == 0, err
+    assert "[SEP] spelled out in 1 of 1 sentence: read as letters" in err
     notes = json.loads((tmp_path / "report" / "numbers.json").read_text())["notes"]
     for what in ("relations: left out, no relation has 20", "structural probes: left out, the "):
         assert any(what in note for note in notes)

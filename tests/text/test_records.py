@@ -76,6 +76,17 @@ def test_tsv_without_a_header_takes_its_names_from_columns(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("header", ["label\ttext", "id\ttext", "text\tlabel\tid"])
+def test_header_of_a_table_holds_where_columns_are_given_or_remembered(tmp_path, header):
+    names = header.split("\t")
+    path = write(tmp_path / "f.tsv", f"{header}\n" + "\t".join(["x"] * len(names)) + "\n")
+    expected = [("f.tsv:2", dict.fromkeys(names, "x"))]
+    assert read(path, columns=["label", "text"]) == expected
+    if "label" not in names:
+        with pytest.raises(UserError, match="label"):
+            read(path, {"label": "--label-column"}, columns=["label", "text"])
+
+
 def test_quotation_marks_are_as_quoting_says(tmp_path):
     content = 'a{0}b\n"x"{0}y\n'
     tsv = write(tmp_path / "f.tsv", content.format("\t"))
