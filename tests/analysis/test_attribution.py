@@ -73,7 +73,7 @@ def wired():
 @pytest.fixture(scope="module")
 def encode(wired):
     def encode(*texts):
-        return encode_texts(wired.tokenizer, texts, CONFIG.max_position_embeddings)
+        return encode_texts(wired.tokenizer, texts, CONFIG.max_position_embeddings, masks=True)
 
     return encode
 
