@@ -24,6 +24,7 @@ import numpy as np
 
 from bertjax.errors import UserError
 from bertjax.program.output_directory import whole_directory
+from bertjax.text import readers
 from bertjax.text.cleaning import LineCounts
 from bertjax.text.document_shapes import ShapeWatch
 from bertjax.text.duplicates import DuplicateFilter, OverlapMeter
@@ -211,9 +212,19 @@ class _Preparation:
                 if source.kind == "txt":
                     self.shapes.look(document)
                 yield document.text
-            if source.kind == "txt" and self.read[source.name] == 1:
+            pieces = self.read[source.name]
+            if source.kind == "txt" and pieces == 1:
                 self.shapes.finish_file(document)
+            if source.kind == "txt" and self.options.reader.document_separator == "file":
+                self._tell_pieces(source.name, pieces)
         self.shapes.judge()
+
+    def _tell_pieces(self, name: str, pieces: int) -> None:
+        if pieces > 1:
+            self.note(
+                f"{name}: longer than {readers.MAXIMUM_DOCUMENT:,} characters, and read as {pieces}"
+                " documents, one after the other"
+            )
 
     def _clean(self, blocks: Iterable[list[str]]) -> list[SpooledTexts]:
         """Pass 1. Returns where each block of clean text lies."""

@@ -176,6 +176,13 @@ def _read_txt(source: Source, config: ReaderConfig) -> Iterator[str]:
 
     for line in streams.lines(source, config):
         blank = not line or line.isspace()
+        # Memory stays bounded in a file without blank lines.
+        if size + len(line) > MAXIMUM_DOCUMENT:
+            end_paragraph()
+            if lines:
+                yield "\n".join(lines)
+                lines.clear()
+            size = 0
         if blank:
             end_paragraph()
         elif config.unwrap_lines:
@@ -183,9 +190,7 @@ def _read_txt(source: Source, config: ReaderConfig) -> Iterator[str]:
         else:
             lines.append(line)
         size += len(line) + 1
-        # The check on the size keeps memory bounded in a file without blank lines.
-        ends = blank if config.document_separator == "blank-line" else by_line
-        if ends or size > MAXIMUM_DOCUMENT:
+        if blank if config.document_separator == "blank-line" else by_line:
             end_paragraph()
             if lines:
                 yield "\n".join(lines)

@@ -53,7 +53,7 @@ def test_everything_is_measured_on_a_treebank_that_has_everything(body):
         ({"tags": ("_",)}, {"upos", "mixing"}, "has no word with part of speech"),
         ({"size": 1}, {*ALL} - {"upos", "mixing"}, "no sentence of two words"),
         ({"words": ("qqq", "zzz")}, set(), ""),
-        ({"number": 1}, {*ALL}, "no relation has 20 words in both halves of the 1 sentences"),
+        ({"number": 1}, {*ALL}, "no relation has 20 words in both halves of the 1 sentence "),
         ({"number": 12}, {"relations"}, "no relation has 20 words"),
     ],
     ids=["one relation", "one tag", "no tags", "single words", "unknown words", "one", "few"],

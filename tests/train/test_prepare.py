@@ -18,7 +18,7 @@ import pytest
 
 from bertjax.config_parser import parse
 from bertjax.errors import UserError
-from bertjax.text import preparation
+from bertjax.text import preparation, readers
 from bertjax.text.cleaning import CleaningConfig
 from bertjax.text.duplicates import DuplicateConfig
 from bertjax.text.pairs import PairConfig
@@ -270,6 +270,23 @@ def test_special_tokens_in_the_text_and_notes_on_the_tokenizer_are_told(tmp_path
     assert "do_lower_case=false contradicts tokenizer.json" in notes[0]
     [told] = [note for note in notes if "[SEP]" in note]
     assert told.startswith("[SEP], [MASK] spelled out in 2 of 60 documents: read as letters")
+
+
+@pytest.mark.parametrize(("longest", "pieces"), [(1000, 4), (100_000, 1)])
+def test_file_that_is_longer_than_a_document_can_be_is_told(
+    tmp_path, tokenizer, monkeypatch, longest, pieces
+):
+    monkeypatch.setattr(readers, "MAXIMUM_DOCUMENT", longest)
+    path = tmp_path / "input.txt"
+    sentences = [f"Sentence {n} is short. Another one follows." for n in range(80)]
+    path.write_text("\n".join(sentences))
+    notes = []
+    fields = {"near_threshold": 0.0, "document_separator": "file", "pairing": "none"}
+    made = prepare(options(path, **fields), tokenizer, tmp_path / "rows", note=notes.append)
+    assert made["counts"]["documents_read"] == pieces
+    told = [note.partition(": ")[2] for note in notes if "longer than" in note]
+    expected = "longer than 1,000 characters, and read as 4 documents, one after the other"
+    assert told == [expected] * (pieces > 1)
 
 
 @pytest.mark.parametrize("unknown", [0, 40])
