@@ -185,5 +185,5 @@ class FinetuneConfig:
             f"{counted(steps, 'step')} are too few to learn from, whatever the examples: most"
             f" models stay about where they began. Leave the budget out ({LEAST_STEPS} steps or"
             f" {DEFAULT_EPOCHS:g} epochs, whichever is more), give --budget.steps {LEAST_STEPS}, or"
-            " a smaller --batch_size, which makes more steps of an epoch"
+            " a smaller --batch-size, which makes more steps of an epoch"
         )
