@@ -9,7 +9,8 @@ from jaxtyping import Bool, Float, Int
 
 from bertjax.errors import UserError
 from bertjax.text.framing import frame_parts
-from bertjax.text.tokenizer import Tokenizer, find_offsets
+from bertjax.text.tokenizer import Tokenizer
+from bertjax.text.tokenizer_parts import find_offsets
 
 # Tokens of a window of a long text beside [CLS] and [SEP].
 _SHORTEST_WINDOW = 8

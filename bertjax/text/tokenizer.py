@@ -25,6 +25,7 @@ from bertjax.text.tokenizer_parts import (
     added_tokens,
     build_wordpiece,
     drops_spaces,
+    find_offsets,
     find_part,
     has_part,
     hide_tokens,
@@ -373,26 +374,6 @@ class Tokenizer:
         return not self._added_ids.isdisjoint(np.frombuffer(ids, np.int32).tolist())
 
 
-def find_offsets(encoding: "tokenizers.Encoding", text: str) -> np.ndarray:
-    """The characters of each token in the text, from the first to past the last.
-
-    Differs: the library leaves out the accents that a normalizer strips, or joins to their letter,
-    where they are characters of their own. They belong to the token of the letter.
-
-    Returns:
-        [t, 2] int64.
-    """
-    offsets = np.array(encoding.offsets, np.int64).reshape(-1, 2)
-    if text.isascii():
-        return offsets
-    starts = set(offsets[:, 0].tolist())
-    for number, end in enumerate(offsets[:, 1].tolist()):
-        while 0 < end < len(text) and unicodedata.combining(text[end]) and end not in starts:
-            end += 1
-        offsets[number, 1] = end
-    return offsets
-
-
 def load_tokenizer(path: Path | str) -> Tokenizer:
     """Loads `tokenizer.json` or `vocab.txt`, or a directory with either (`tokenizer.json` first).
 
@@ -419,42 +400,14 @@ def load_tokenizer(path: Path | str) -> Tokenizer:
         raise UserError(f"{path}: not a tokenizer: not UTF-8 at byte {error.start}") from None
     beside = tokenizer_files.read_beside(path.parent)
     if path.suffix == ".json":
-        library = _read_json(path, text)
+        library = tokenizer_files.read_tokenizer_json(path, text)
         notes = tokenizer_files.heed_config(library, beside)
     else:
-        tokens = _read_vocabulary(path, text)
+        tokens = tokenizer_files.read_vocabulary(path, text)
         spelling, notes = tokenizer_files.spelling_of_vocabulary(path, tokens, beside)
         library = build_wordpiece(tokens, *spelling)
     tokenizer_files.add_tokens(library, beside)
     return Tokenizer(library, str(path), notes)
-
-
-def _read_json(path: Path, text: str) -> "tokenizers.Tokenizer":
-    import tokenizers
-
-    try:
-        json.loads(text)
-        return tokenizers.Tokenizer.from_str(text)
-    except Exception as error:  # the library raises bare Exception for every fault of the file
-        raise UserError(
-            f"{path}: damaged, or not a tokenizer.json ({' '.join(str(error).split())})"
-        ) from None
-
-
-def _read_vocabulary(path: Path, text: str) -> list[str]:
-    """The tokens, in the order of their ids."""
-    tokens = text.removesuffix("\n").split("\n")
-    tokens = [token.removesuffix("\r") for token in tokens]
-    missing = [token for token in SPECIAL_TOKENS if token not in tokens]
-    if missing:
-        raise UserError(
-            f"{path}: the vocabulary has no {', '.join(missing)}; it is one token a line, and BERT"
-            f" needs {' '.join(SPECIAL_TOKENS)} among them"
-        )
-    if len(set(tokens)) < len(tokens):
-        twice = next(token for number, token in enumerate(tokens) if token in tokens[:number])
-        raise UserError(f"{path}: the token {twice!r} stands on two lines; ids must be unique")
-    return tokens
 
 
 # A forked worker would warn, or hang, if rayon's threads had run in its parent; one process a core

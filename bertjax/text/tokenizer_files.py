@@ -1,4 +1,4 @@
-"""What the files beside a tokenizer say of it, and what a vocabulary tells by its words alone."""
+"""The files of a tokenizer: what they hold, what those beside it say, what its words tell."""
 
 import json
 import unicodedata
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bertjax.errors import UserError
 from bertjax.strict_json import to_json
+from bertjax.text.tokenizer_parts import SPECIAL_TOKENS
 
 if TYPE_CHECKING:
     import tokenizers
@@ -88,6 +89,51 @@ def read_beside(folder: Path) -> Beside:
         ) from None
     in_order = [(number, *token) for number, token in sorted(numbered.items())]
     return Beside(folder, config, in_order, special)
+
+
+def read_tokenizer_json(path: Path, text: str) -> "tokenizers.Tokenizer":
+    """The tokenizer that a `tokenizer.json` holds.
+
+    Args:
+        path: of the file, for messages.
+        text: what is in it.
+
+    Raises:
+        UserError: it is damaged, or something else.
+    """
+    import tokenizers
+
+    try:
+        json.loads(text)
+        return tokenizers.Tokenizer.from_str(text)
+    except Exception as error:  # the library raises bare Exception for every fault of the file
+        raise UserError(
+            f"{path}: damaged, or not a tokenizer.json ({' '.join(str(error).split())})"
+        ) from None
+
+
+def read_vocabulary(path: Path, text: str) -> list[str]:
+    """The tokens of a `vocab.txt`, in the order of their ids.
+
+    Args:
+        path: of the file, for messages.
+        text: what is in it.
+
+    Raises:
+        UserError: one of BERT's special tokens is missing, or a token is there twice.
+    """
+    tokens = text.removesuffix("\n").split("\n")
+    tokens = [token.removesuffix("\r") for token in tokens]
+    missing = [token for token in SPECIAL_TOKENS if token not in tokens]
+    if missing:
+        raise UserError(
+            f"{path}: the vocabulary has no {', '.join(missing)}; it is one token a line, and BERT"
+            f" needs {' '.join(SPECIAL_TOKENS)} among them"
+        )
+    if len(set(tokens)) < len(tokens):
+        twice = next(token for number, token in enumerate(tokens) if token in tokens[:number])
+        raise UserError(f"{path}: the token {twice!r} stands on two lines; ids must be unique")
+    return tokens
 
 
 def spelling_of_vocabulary(

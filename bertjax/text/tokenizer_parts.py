@@ -1,7 +1,10 @@
-"""What a `tokenizer.json` is made of: its parts, and how they treat words and added tokens."""
+"""What a `tokenizer.json` is made of, how its parts treat words, and where tokens are in a text."""
 
+import unicodedata
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from bertjax.strict_json import to_json
 
@@ -135,3 +138,23 @@ def build_wordpiece(
         lowercase=lowercase, strip_accents=strip_accents, handle_chinese_chars=separate_chinese
     )
     return build(model, normalizer, pre_tokenizers.BertPreTokenizer(), decoders.WordPiece("##"))
+
+
+def find_offsets(encoding: "tokenizers.Encoding", text: str) -> np.ndarray:
+    """The characters of each token in the text, from the first to past the last.
+
+    Differs: the library leaves out the accents that a normalizer strips, or joins to their letter,
+    where they are characters of their own. They belong to the token of the letter.
+
+    Returns:
+        [t, 2] int64.
+    """
+    offsets = np.array(encoding.offsets, np.int64).reshape(-1, 2)
+    if text.isascii():
+        return offsets
+    starts = set(offsets[:, 0].tolist())
+    for number, end in enumerate(offsets[:, 1].tolist()):
+        while 0 < end < len(text) and unicodedata.combining(text[end]) and end not in starts:
+            end += 1
+        offsets[number, 1] = end
+    return offsets

@@ -16,8 +16,8 @@ from tokenizers import normalizers
 
 from bertjax.errors import UserError
 from bertjax.text import tokenizer as tokenizer_module
-from bertjax.text.tokenizer import Tokenizer, find_offsets, load_tokenizer
-from bertjax.text.tokenizer_parts import SPECIAL_TOKENS, build_wordpiece
+from bertjax.text.tokenizer import Tokenizer, load_tokenizer
+from bertjax.text.tokenizer_parts import SPECIAL_TOKENS, build_wordpiece, find_offsets
 from bertjax.text.tokenizer_training import VocabularyConfig, train_tokenizer
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
