@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -128,8 +129,8 @@ def test_model_without_heads_is_the_model_with_closed_gates(whole, encoded, foun
     words = ("--model", TINY, "--data", "-", "--without-heads", "1-3, 2-0")
     result, _ = run_json(bertjax_command, *words, stdin=stdin)
     gates = gates_without((5, 4), np.array([[1, 3], [2, 0]]))
-    closed = staticmethod(functools.partial(whole.model.apply, head_gates=gates))
-    gated = type(whole.architecture, (), {"apply": closed})()
+    closed = staticmethod(functools.partial(whole.model.apply, head_gates=jnp.asarray(gates)))
+    gated = type(whole.architecture, (), {"apply": closed, "config": whole.config})()
     expected = score_masked_texts(whole._replace(model=gated), encoded, 17).evaluation()
     np.testing.assert_allclose(result["scores"]["loss"], expected["scores"]["loss"], rtol=1e-5)
     change = found.evaluation()["scores"]["loss"] - expected["scores"]["loss"]
