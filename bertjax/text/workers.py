@@ -5,6 +5,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -49,10 +50,8 @@ def start_workers(
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
     if method == "forkserver":
-        from multiprocessing import forkserver
-
         context.set_forkserver_preload([make_steps.__module__, *preload])
-        forkserver.ensure_running()  # its imports run beside what we do next
+        _start_server()  # its imports run beside what we do next
     executor = ProcessPoolExecutor(
         count, context, initializer=_start, initargs=(make_steps, arguments)
     )
@@ -65,6 +64,23 @@ def start_workers(
         ) from None
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _start_server() -> None:
+    """Starts the server that workers are forked from, which says nothing when Ctrl-C ends us.
+
+    Ctrl-C reaches every process of the terminal: the server, in the middle of its imports, would
+    print a traceback. And Python's tracker of semaphores would warn that they were left to it, as
+    they are where a process ends at once (`program.ending`); it removes them.
+    """
+    from multiprocessing import forkserver, resource_tracker
+
+    sys.warnoptions.append("ignore:resource_tracker")
+    resource_tracker.ensure_running()  # first, because it unblocks signals
+    sys.warnoptions.remove("ignore:resource_tracker")
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    forkserver.ensure_running()
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Workers:

@@ -225,7 +225,10 @@ def test_machine_that_does_not_tell_its_memory_is_told(plan, monkeypatch):
     monkeypatch.setattr(bertjax.planning.run, "memory_of_machine", lambda: None)
     code, out, err = plan("--devices", "cpu:1", "--search", 0)
     assert (code, out) == (2, "")
-    assert "does not tell how much memory the machine has; plan for a TPU or GPU with --topology" in err
+    assert (
+        "does not tell how much memory the machine has; plan for a TPU or GPU with --topology"
+        in err
+    )
 
 
 @needs_libtpu
