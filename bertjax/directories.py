@@ -37,12 +37,14 @@ def describe_directory(path: Path | str) -> dict[str, Any]:
 
 
 def describe_model(path: Path) -> dict[str, Any]:
-    """A model directory: its size, its parts, its tokenizer."""
+    """A model directory: its size, its parts, its tokenizer, how its labelled files are read."""
     from bertjax.interop.huggingface import inspect_model_directory
+    from bertjax.tasks.data_format import recall
 
     contents = inspect_model_directory(path)
     config = contents.config
     window = config.attention_window
+    remembered = recall(path)
     return {
         "kind": "model",
         "path": str(path),
@@ -59,6 +61,7 @@ def describe_model(path: Path) -> dict[str, Any]:
         "vocab_size": config.vocab_size,
         "heads": contents.parts,
         "tokenizer": _describe_tokenizer(path, config.vocab_size),
+        **({"files_are_read_with": remembered} if remembered else {}),
     }
 
 

@@ -18,6 +18,8 @@ from bertjax.commands import info, screen
 from bertjax.config import BertConfig
 from bertjax.errors import UserError
 from bertjax.program import outputs
+from bertjax.tasks.data_format import remember
+from bertjax.tasks.reading import DataConfig
 from bertjax.text.rows import write_rows
 
 TINY = Path(__file__).parent / "parity" / "golden" / "tiny_bert"
@@ -128,7 +130,7 @@ def test_fill_mask_reads_standard_input(bertjax_command, dash):
         (
             [],
             b"a [MASK]\ncaf\xe9 [MASK]\n",
-            "standard input:2: not UTF-8 (byte 0xe9 at column 4); pass --encoding latin-1",
+            "standard input:2: not UTF-8 (byte 0xe9 at column 4); pass --encoding cp1252",
         ),
         ([], b"\n \n", "standard input: no text"),
         (["-", "a [MASK]"], b"a [MASK]", "- reads standard input and stands alone"),
@@ -169,6 +171,14 @@ def test_info_of_a_model(bertjax_command):
     assert shown["parameters"] == f"{about['parameters']:,}"
     assert shown["heads"] == "pooler, mlm_head, nsp_head"
     assert "attention_window" not in shown
+
+
+def test_info_of_a_model_tells_how_its_files_are_read(bertjax_command, tmp_path):
+    shutil.copytree(TINY, tmp_path / "model")
+    remember(tmp_path / "model", DataConfig(text_column="body", labels=["a", "b"]))
+    _, out, _ = bertjax_command("info", tmp_path / "model", "--json")
+    assert json.loads(out)["files_are_read_with"] == {"text_column": "body", "labels": ["a", "b"]}
+    assert "files_are_read_with" not in bertjax_command("info", TINY)[1]
 
 
 def test_info_of_a_model_tells_its_attention_window(bertjax_command, tmp_path):
@@ -373,7 +383,7 @@ def test_way_out_of_another_encoding_is_an_option_of_the_command(
         "analyze": ["--text", text, "--output", tmp_path / "x"],
     }[command]
     code, _, err = bertjax_command(command, "--model", TINY, *words)
-    assert (code, "pass --encoding latin-1 or --errors replace" in err) == (2, True)
+    assert (code, "pass --encoding cp1252 or --errors replace" in err) == (2, True)
     text.write_bytes("caf\xe9\tau\tlait\n".encode("latin-1"))
     for way_out in (("--encoding", "latin-1"), ("--errors", "replace")):
         code, _, err = bertjax_command(command, "--model", TINY, *words, *way_out)

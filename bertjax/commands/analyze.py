@@ -114,7 +114,12 @@ def run(options: argparse.Namespace) -> None:
     if not options.labelled:
         refuse_label_options(options, "--label-names", "--labels")
     source = Texts(
-        options, options.texts, options.input, pairs=True, other_tables=bool(options.labelled)
+        options,
+        options.texts,
+        options.input,
+        pairs=True,
+        other_tables=bool(options.labelled),
+        file_format=None if options.labelled else options.format,
     )
     started = time.perf_counter()
     body = load_body(options.model)
@@ -237,11 +242,12 @@ def _choose_objective(
     from bertjax.tasks.scoring import check_known_labels
 
     if options.labelled:
+        config = read_data_config(options)
         try:
-            task = task_of_model(whole.config, whole.architecture)
+            task = task_of_model(whole.config, whole.architecture, config.scheme)
         except UserError as error:
             raise UserError(f"--labels: {options.model}: {error}") from None
-        examples, notes = read_task_examples(task.name, options.labelled, read_data_config(options))
+        examples, notes = read_task_examples(task.name, options.labelled, config)
         check_known_labels(task, examples)
         some = examples[: options.limit] if options.limit else examples
         return task_objective(whole, task, some, length), f"{task.name} loss", notes

@@ -175,7 +175,7 @@ def _score_texts(options: argparse.Namespace) -> tuple[dict[str, Any], list[str]
     for name in ("figures", "resamples"):
         if getattr(options, name) is not None:
             raise UserError(f"--{name} is for labelled files and fine-tuned models; leave it out")
-    given = Texts(options, files=options.data, pairs=True).read()
+    given = Texts(options, files=options.data, pairs=True, file_format=options.format).read()
     from bertjax.analysis.answers import load_whole_model
     from bertjax.analysis.encoding import encode_stream
     from bertjax.analysis.masked_scores import score_masked_texts

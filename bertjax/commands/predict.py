@@ -1,7 +1,6 @@
 """`bertjax predict`: what a fine-tuned model says of texts."""
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
 from bertjax.commands.arguments import utf8_text
@@ -64,8 +63,8 @@ def run(options: argparse.Namespace) -> None:
     from bertjax.tasks.results import write_predictions
     from bertjax.tasks.scoring import predict_examples
 
-    if _are_lines(options.input, model.task.name):
-        given = Texts(options, options.texts, options.input, pairs=True)
+    if _are_lines(options, model.task.name):
+        given = Texts(options, options.texts, options.input, pairs=True, file_format=options.format)
         lines = list(given.lines())
         if not lines:
             raise given.no_text()
@@ -100,9 +99,11 @@ def run(options: argparse.Namespace) -> None:
     tell([*predicted.notes, *notes])
 
 
-def _are_lines(files: Sequence[str], task: str) -> bool:
+def _are_lines(options: argparse.Namespace, task: str) -> bool:
     """Whether the input is a text a line, and no file that says what is a text in it."""
+    files = options.input
     if files in ([], ["-"]):
         return True
-    has_own = task in ("tokens", "question-answering")  # a format with that ending
+    # A format of its own has that ending, or what is said of the files goes before it.
+    has_own = task in ("tokens", "question-answering") or options.format is not None
     return not has_own and all(name.lower().removesuffix(".gz").endswith(".txt") for name in files)

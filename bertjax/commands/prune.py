@@ -209,8 +209,11 @@ def _read_wanted(
 
 def _open_texts(options: argparse.Namespace) -> tuple["WholeModel", MakeObjective]:
     refuse_label_options(options, "--labels", "--data")
-    own = Texts(options, options.texts, options.input, pairs=True).read()
-    tested = Texts(options, files=options.test, pairs=True).read() if options.test else own
+    kind = options.format
+    own = Texts(options, options.texts, options.input, pairs=True, file_format=kind).read()
+    tested = own
+    if options.test:
+        tested = Texts(options, files=options.test, pairs=True, file_format=kind).read()
     from bertjax.analysis.answers import load_whole_model
     from bertjax.analysis.encoding import encode_stream
     from bertjax.analysis.objective import masked_language_objective

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from bertjax.commands.arguments import choose_length, whole_number
 from bertjax.commands.screen import tell
-from bertjax.commands.texts import add_encoding
+from bertjax.commands.texts import add_encoding, add_tables, add_text_columns
 from bertjax.errors import UserError
 from bertjax.tasks.tagging_schemes import Scheme
 from bertjax.text.records import FileFormat
@@ -60,23 +60,18 @@ def add_data_options(parser: argparse.ArgumentParser, names: str = "--labels") -
         parser: of the command.
         names: what the option for the names of the classes or tags is called.
     """
-    known = _known_columns()
+    from bertjax.tasks.columns import KNOWN_COLUMNS
+
     group = parser.add_argument_group(
         "how files are read",
         "What is left out is as in the fine-tuning of the model (bertjax_data.json in its"
         " directory), where '' for a name undoes what that says; else it is as told here.",
     )
+    add_text_columns(group, pairs=True)
     group.add_argument(
-        "--text-column",
+        "--label-column",
         metavar="NAME",
-        help=f"the text, or the first of a pair (recognised: {known['texts']}; of pairs"
-        f" {known['pairs']})",
-    )
-    group.add_argument(
-        "--pair-column", metavar="NAME", help="the second text of a pair (recognised with it)"
-    )
-    group.add_argument(
-        "--label-column", metavar="NAME", help=f"the label (recognised: {known['labels']})"
+        help=f"the label (recognised: {KNOWN_COLUMNS['labels']})",
     )
     group.add_argument(
         "--label-columns",
@@ -89,22 +84,7 @@ def add_data_options(parser: argparse.ArgumentParser, names: str = "--labels") -
         metavar="TEXT",
         help="what separates several labels in one cell (none)",
     )
-    group.add_argument(
-        "--columns",
-        metavar="NAME",
-        nargs="*",
-        help="the names of a table's columns where its first line is no header (none)",
-    )
-    group.add_argument(
-        "--quoting",
-        choices=["none", "double"],
-        help="what a quotation mark is in a table (none in .tsv, double in .csv)",
-    )
-    group.add_argument(
-        "--extra-columns",
-        choices=["refuse", "ignore"],
-        help="what to do with cells behind the last column that has a name (refuse)",
-    )
+    add_tables(group)
     group.add_argument(
         "--format",
         choices=get_args(FileFormat),
@@ -136,12 +116,6 @@ def add_data_options(parser: argparse.ArgumentParser, names: str = "--labels") -
         " are numbers (none)",
     )
     add_encoding(group)
-
-
-def _known_columns() -> dict[str, str]:
-    from bertjax.tasks.columns import KNOWN_COLUMNS
-
-    return KNOWN_COLUMNS
 
 
 def read_data_config(
@@ -208,17 +182,22 @@ def load_task_model(options: argparse.Namespace) -> TaskModel:
         load_model_tokenizer,
     )
     from bertjax.model import bert
+    from bertjax.tasks.data_format import recall
     from bertjax.tasks.inference import Inference
     from bertjax.tasks.reading import task_of_model
+    from bertjax.tasks.tagging import Tagging
 
     contents = inspect_model_directory(options.model)
     try:
-        task = task_of_model(contents.config, contents.architecture)
+        scheme = options.scheme or recall(options.model).get("scheme")
+        task = task_of_model(contents.config, contents.architecture, scheme)
     except UserError as error:
         raise UserError(f"{options.model}: {error}") from None
     config, params, architecture, notes = load_model_directory(options.model)
     tokenizer, more = load_model_tokenizer(options.model, config)
     tell([*notes, *more])
+    if isinstance(task, Tagging) and (reading := task.describe_reading()):
+        tell([f"{options.model}: {reading}"])
     length = choose_length(options, config.max_position_embeddings)
     inference = Inference(getattr(bert, architecture)(config), task, tokenizer.pad_id)
     return TaskModel(task, inference, {"params": params}, tokenizer, length)

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bertjax.commands.arguments import utf8_text
 from bertjax.commands.screen import tell
@@ -107,18 +107,47 @@ def add_arguments_and_files(
 
 
 def add_columns(parser: argparse.ArgumentParser, *, pairs: bool) -> None:
-    """Adds how a table's columns are called."""
+    """Adds how tables are read; what is left out is as the model was fitted."""
+    add_text_columns(parser, pairs=pairs)
+    add_tables(parser)
+
+
+def add_text_columns(parser: "argparse._ActionsContainer", *, pairs: bool) -> None:
+    """Adds which columns of a table are the texts."""
+    from bertjax.tasks.columns import KNOWN_COLUMNS
+
+    known = KNOWN_COLUMNS["texts"] + f"; of pairs {KNOWN_COLUMNS['pairs']}" * pairs
     parser.add_argument(
         "--text-column",
         metavar="NAME",
-        help=f"of tables: the text{', or the first of a pair' * pairs} (default: text)",
+        help=f"of tables: the text{', or the first of a pair' * pairs} (recognised: {known})",
     )
     if pairs:
         parser.add_argument(
             "--pair-column",
             metavar="NAME",
-            help="of tables: the second of a pair (default: texts stand alone)",
+            help="of tables: the second text of a pair (recognised with it)",
         )
+
+
+def add_tables(parser: "argparse._ActionsContainer") -> None:
+    """Adds what the cells of a table are."""
+    parser.add_argument(
+        "--columns",
+        metavar="NAME",
+        nargs="*",
+        help="the names of a table's columns where its first line is no header (none)",
+    )
+    parser.add_argument(
+        "--quoting",
+        choices=["none", "double"],
+        help="what a quotation mark is in a table (none in .tsv, double in .csv)",
+    )
+    parser.add_argument(
+        "--extra-columns",
+        choices=["refuse", "ignore"],
+        help="what to do with cells behind the last column that has a name (refuse)",
+    )
 
 
 def add_encoding(parser: argparse.ArgumentParser) -> None:
@@ -151,6 +180,7 @@ class Texts:
         pairs: bool,
         keep_empty: bool = False,
         other_tables: bool = False,
+        file_format: str | None = None,
     ) -> None:
         """Finds the files, and reads standard input where it is asked for.
 
@@ -161,10 +191,11 @@ class Texts:
             pairs: whether a tab separates the two of a pair, and tables may have two columns.
             keep_empty: whether an empty line is a text, too.
             other_tables: whether the options are also of other files that the command reads.
+            file_format: what the files are, whatever their names end in.
 
         Raises:
-            UserError: texts and files together, - beside others, a file that is not there, or an
-                option that nothing of what is read has a use for.
+            UserError: texts and files together, - beside others, a file that is not there, a format
+                without texts, or an option that nothing of what is read has a use for.
         """
         from bertjax.tasks.data_format import recall
         from bertjax.text import streams
@@ -182,22 +213,29 @@ class Texts:
                     "- reads standard input and stands alone: give texts or files, or -"
                 )
         streams.check_encoding(options.encoding)
+        if file_format is not None and [*files] in ([], ["-"]):
+            raise UserError(
+                f"--format {file_format} is of files, and texts of the command line or of standard"
+                " input have none; leave it out"
+            )
+        if file_format == "conll":
+            raise UserError(
+                "--format conll is of sentences with tags, and texts are read here; name a format"
+                " of tables or records"
+            )
         self._config = RecordConfig(
             encoding=options.encoding,
             errors=options.errors,
             **{
                 name: value
-                for name in ("columns", "quoting", "extra_columns", "format")
-                if (value := getattr(options, name, None) or held.get(name))
+                for name in ("columns", "quoting", "extra_columns")
+                if (value := _chosen(getattr(options, name, None), held.get(name)))
             },
         )
-        text_column = options.text_column or held.get("text_column") or "text"
-        pair_column = getattr(options, "pair_column", None)
-        if pair_column is None and options.text_column is None:
-            pair_column = held.get("pair_column")
-        self._columns = {text_column: "--text-column"}
-        if pairs and pair_column:
-            self._columns[pair_column] = "--pair-column"
+        self._text_column = _chosen(options.text_column, held.get("text_column"))
+        self._pair_column = getattr(options, "pair_column", None)
+        if self._pair_column is None and options.text_column is None:
+            self._pair_column = held.get("pair_column")
         self._pairs, self._keep_empty = pairs, keep_empty
         self._arguments: list[str] = []
         self._sources: list[Source] = []
@@ -208,7 +246,14 @@ class Texts:
         elif texts:
             self._arguments = list(texts)
         else:
-            self._sources = find_sources(files, options.encoding, kind=self._config.format)
+            # A file of the model's own kind may have any name; what a name tells goes before.
+            fitted = held.get("format")
+            self._sources = find_sources(
+                files,
+                options.encoding,
+                otherwise=None if fitted == "conll" else fitted,
+                kind=file_format,
+            )
         self._units |= {
             source.name: "record"
             for source in self._sources
@@ -331,15 +376,43 @@ class Texts:
                 for line in document.text.split("\n"):
                     yield Line(f"{source.name}, document {number}", (line,), separable=False)
             return
-        for place, values in read_records(source, self._config, self._columns):
-            cells = tuple(values[column] or "" for column in self._columns)
-            for column, cell in zip(self._columns, cells, strict=True):
+        columns = self._columns_of(source)
+        for place, values in read_records(source, self._config, columns):
+            cells = tuple(values[column] or "" for column in columns)
+            for column, cell in zip(columns, cells, strict=True):
                 if not isinstance(cell, str):
                     raise UserError(
                         f"{place}: the field {column!r} holds {shown(cell)}, not text; name another"
-                        f" with {self._columns[column]}"
+                        f" with {columns[column]}"
                     )
             yield Line(place, cells, separable=False)
+
+    def _columns_of(self, source: "Source") -> dict[str, str]:
+        """The columns of a table that are read, each with the option that names it."""
+        from bertjax.tasks.columns import recognise_texts
+        from bertjax.text.records import read_records
+
+        first, second = self._text_column, self._pair_column
+        if not first:
+            record = next(read_records(source, self._config), None)
+            present = [] if record is None else list(record.values)
+            if second:
+                first, _ = recognise_texts(
+                    source, [name for name in present if name != second], self._config, pairs=False
+                )
+            elif present:
+                first, second = recognise_texts(source, present, self._config, pairs=self._pairs)
+            else:
+                return {}
+        columns = {first: "--text-column"}
+        if self._pairs and second:
+            columns[second] = "--pair-column"
+        return columns
+
+
+def _chosen(said: Any, remembered: Any) -> Any:
+    """What holds of an option: as the user said, where nothing as remembered; '' undoes that."""
+    return remembered if said is None else said
 
 
 def tell_readings(

@@ -88,10 +88,10 @@ def _score_task(identity: Mapping[str, Any], run: Path, options: argparse.Namesp
 
     config = BertConfig.from_dict(identity["model"])
     architecture = architecture_of(identity["task"])
-    task = task_of_model(config, architecture)
     tokenizer, told = load_model_tokenizer(identity.get("paths", identity)["init"], config)
     remembered = json.loads((run / "run.json").read_text(encoding="utf-8")).get("data_format", {})
     data_config = read_data_config(options, remembered)
+    task = task_of_model(config, architecture, data_config.scheme)
     examples, notes = read_task_examples(identity["task"], options.data, data_config)
     check_known_labels(task, examples)
     tell([*told, *notes])

@@ -30,7 +30,7 @@ class ChoiceQuestion(NamedTuple):
     context: what the model reads first.
     choices: what it reads second, one at a time: each with the question that it answers.
     label: which one is right, from 0; None in a file that is read without labels.
-    record: all that the file has of it, where it is read without labels.
+    record: all that the file has of it, for what is written of it.
     """
 
     place: str
@@ -70,7 +70,11 @@ def read_choice_questions(
     questions = [
         _question(record, labelled)
         for source in find_sources(
-            names, config.encoding, kind=config.format, option=config.option("format")
+            names,
+            config.encoding,
+            kind=config.format,
+            option=config.option("format"),
+            prefix=config.option_prefix,
         )
         for record in read_records(source, config)
     ]
@@ -95,7 +99,7 @@ def _question(record: Record, labelled: bool) -> ChoiceQuestion:
     label = None
     if labelled:
         label = _label(place, values, _present(place, values, LABELS), len(choices))
-    return ChoiceQuestion(place, context, joined, label, None if labelled else values)
+    return ChoiceQuestion(place, context, joined, label, values)
 
 
 def _present(place: str, values: Mapping[str, Any], known: tuple[str, ...]) -> str:

@@ -1,10 +1,12 @@
 """Which columns of a table hold texts and labels: as options say, else by their names."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from bertjax.errors import UserError
 from bertjax.text.records import RecordConfig
+from bertjax.text.sources import Source
 
 # What text and label are called where nobody says: pairs of GLUE, SNLI, HELP and others; single
 # texts; labels.
@@ -68,60 +70,102 @@ class ColumnNames(NamedTuple):
 
 
 def recognise_columns(
-    name: str, present: list[str], config: ColumnsConfig, labelled: bool
+    source: Source, present: list[str], config: ColumnsConfig, kind: str | None
 ) -> ColumnNames:
     """Which fields hold texts and label: as the config says, else by their names.
 
     Args:
-        name: of the file, for messages.
+        source: of the records, for messages.
         present: the fields of its first record.
         config: what is said of them.
-        labelled: whether there are labels to find.
+        kind: of the labels (`label_values.LabelKind`); None where there are none to find.
 
     Raises:
         UserError: fields that may be two things at once, or none, with the options that choose.
     """
-    by_name = {field.lower(): field for field in reversed(present)}
     first, second = config.text_column, config.pair_column
     if first is None and second is not None:
         raise UserError(
-            f"{name}: pair_column={second!r} is the second text of a pair; "
+            f"{source.name}: pair_column={second!r} is the second text of a pair; "
             f"name the first with {config.option('text_column')}"
         )
     unclear = []
     if first is None:
-        pairs = [pair for pair in PAIRS if by_name.keys() >= {*pair}]
-        paired = {field for pair in pairs for field in pair}
-        single = [(text, None) for text in TEXTS if text in by_name and text not in paired]
-        found = [*pairs, *single]
-        if len(found) == 1:
-            first, second = by_name[found[0][0]], by_name.get(found[0][1])
+        recognised = _find_texts(present, config, pairs=True)
+        if isinstance(recognised, _Unclear):
+            unclear.append(recognised)
         else:
-            unclear.append(_Unclear("text", found, ("text_column", "pair_column")))
+            first, second = recognised
     label = config.label_column
-    if not labelled or config.label_columns:
+    if kind is None or config.label_columns:
         label = None
     elif label is None:
-        found = [(field,) for field in LABELS if field in by_name]
+        found = [(field,) for field in _called(LABELS, present)]
         if len(found) == 1:
-            label = by_name[found[0][0]]
+            label = found[0][0]
         else:
-            unclear.append(_Unclear("label", found, ("label_column",)))
+            choice = config.option("label_column")
+            if kind == "set":
+                choice += f" (or, where each label has a column, {config.option('label_columns')})"
+            unclear.append(_Unclear("label", found, choice))
     if unclear:
-        raise UserError(_describe_unclear(name, present, unclear, config))
+        raise UserError(_describe_unclear(source, present, unclear, config))
     return ColumnNames(first, second, label)
 
 
+def recognise_texts(
+    source: Source, present: Sequence[str], config: RecordConfig, *, pairs: bool
+) -> tuple[str, str | None]:
+    """The field that is the text by its name, or the two of a pair.
+
+    Args:
+        source: of the records, for messages.
+        present: the names of all fields.
+        config: how it is read.
+        pairs: whether there may be a second text.
+
+    Raises:
+        UserError: none may be it, or several.
+    """
+    found = _find_texts(present, config, pairs=pairs)
+    if isinstance(found, _Unclear):
+        raise UserError(_describe_unclear(source, present, [found], config))
+    return found
+
+
+def _find_texts(
+    present: Sequence[str], config: RecordConfig, *, pairs: bool
+) -> "tuple[str, str | None] | _Unclear":
+    """As `recognise_texts`, or what is unclear; case is nothing."""
+    both = [
+        (first, second)
+        for pair in PAIRS
+        for first in _called(pair[:1], present)
+        for second in _called(pair[1:], present)
+    ]
+    paired = {field for pair in both for field in pair}
+    found = [*both, *((text, None) for text in _called(TEXTS, present) if text not in paired)]
+    if len(found) == 1 and (pairs or not both):
+        return found[0]
+    choice = config.option("text_column") + f" (and {config.option('pair_column')})" * pairs
+    return _Unclear("text", found, choice)
+
+
+def _called(names: Sequence[str], present: Sequence[str]) -> list[str]:
+    """The fields with one of these names, in the order of the names."""
+    return [field for name in names for field in present if field.lower() == name]
+
+
 class _Unclear(NamedTuple):
-    """What could not be recognised: what it is, the fields that may be it, the options."""
+    """What could not be recognised: what it is, the fields that may be it, how to choose."""
 
     what: str
-    found: list[tuple[str | None, ...]]
-    options: tuple[str, ...]
+    found: Sequence[tuple[str | None, ...]]
+    choice: str
 
 
 def _describe_unclear(
-    name: str, present: list[str], unclear: list[_Unclear], config: ColumnsConfig
+    source: Source, present: Sequence[str], unclear: list[_Unclear], config: RecordConfig
 ) -> str:
     """One message for all that could not be recognised."""
     asked = " and which the ".join(one.what for one in unclear)
@@ -133,16 +177,12 @@ def _describe_unclear(
             if one.found
             else f"none of them has a usual name of a {one.what}"
         )
-    options = " and ".join(
-        config.option(one.options[0])
-        + "".join(f" (and {config.option(more)})" for more in one.options[1:])
-        for one in unclear
-    )
+    choices = " and ".join(one.choice for one in unclear)
     columns = ", ".join(repr(f"{field:.40}") for field in present[:20])
     header = ""
-    if not any(one.found for one in unclear):
+    if source.kind in ("csv", "tsv") and not any(one.found for one in unclear):
         header = f"; a file without a header line takes its names from {config.option('columns')}"
     return (
-        f"{name}: which column holds the {asked}? There are: {columns}; {', '.join(known)}; choose"
-        f" with {options}{header}"
+        f"{source.name}: which column holds the {asked}? There are: {columns}; {', '.join(known)};"
+        f" choose with {choices}{header}"
     )

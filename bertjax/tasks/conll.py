@@ -75,7 +75,9 @@ def read_sentences(
     readings: dict[str, TagReading] = {}
     notes = []
     kind = "txt" if config.format in ("conll", "csv", "tsv") else config.format
-    for source in find_sources(names, config.encoding, otherwise="txt", kind=kind):
+    for source in find_sources(
+        names, config.encoding, otherwise="txt", kind=kind, prefix=config.option_prefix
+    ):
         in_columns = source.kind in ("txt", "csv", "tsv")
         read = _read_columns if in_columns else read_tagged_records
         found = list(read(source, config, labelled))
@@ -175,7 +177,7 @@ def _read_columns(source: Source, config: TaggedConfig, labelled: bool) -> Itera
             [row.cells[tag - 1] for row in rows] if labelled else None,
             block.named.get("text"),
         )
-        if not labelled and block.named:
+        if block.named:
             sentence = sentence._replace(record={**block.named, "text": sentence.text})
         yield PlacedSentence(sentence, places)
 

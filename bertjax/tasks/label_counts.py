@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from bertjax.strict_json import to_json
 from bertjax.tasks.tagging_schemes import NO_TYPE, OUTSIDE
 from bertjax.wording import counted
 
@@ -59,7 +60,7 @@ def describe_labels(splits: Mapping[str, Sequence[Any]], *, entities: bool = Fal
     if not labels:
         return []
     named = [
-        f"{'(no type)' if entities and label == NO_TYPE else label}"
+        f"{'(no type)' if entities and label == NO_TYPE else _on_one_line(label)}"
         f" {' / '.join(f'{of[label]:,}' for of in counts.values())}"
         for label in list(labels)[:_MOST_NAMED]
     ]
@@ -67,6 +68,11 @@ def describe_labels(splits: Mapping[str, Sequence[Any]], *, entities: bool = Fal
     kinds = ("entity type", "entity types") if entities else ("class", "classes")
     what = counted(len(labels), *kinds)
     return [f"{what} ({' / '.join(counts)}): {'; '.join(named)}{more}"]
+
+
+def _on_one_line(label: str) -> str:
+    """The label, as JSON has it where it has tabs or line ends."""
+    return label if label.isprintable() else to_json(label)
 
 
 def spelling_key(label: str) -> Any:

@@ -9,6 +9,7 @@ from bertjax.tasks.tagged_sentences import TaggedSentence
 from bertjax.tasks.tagging_schemes import (
     NO_TYPE,
     OUTSIDE,
+    Scheme,
     TagError,
     TagReading,
     are_entity_tags,
@@ -122,7 +123,7 @@ def check_tags(
         names = (OUTSIDE, *(f"{letter}-{name}" for name in names for letter in "BI"))
     if labels is None:
         return names
-    reading = read_label_names(labels)
+    reading = read_label_names(labels, None if entities else "none")
     for split in splits:
         for sentence in split:
             for tag in reading.from_iob2(sentence.tags):
@@ -135,13 +136,27 @@ def check_tags(
     return tuple(labels)
 
 
-def read_label_names(labels: Sequence[str]) -> TagReading:
-    """How the names of a model's tags mark entities."""
+def read_label_names(labels: Sequence[str], scheme: Scheme | None = None) -> TagReading:
+    """How the names of a model's tags mark entities.
+
+    Names without a letter are the types of entities where O is among them and each of the others is
+    a word: sets of parts of speech that have an O (Gimpel et al. 2011) have letters alone.
+
+    Args:
+        labels: the names.
+        scheme: which names without a letter are said to be of.
+    """
+    types = [label for label in labels if label.upper() != OUTSIDE]
     try:
         reading = recognise_scheme([labels])
     except TagError:
         return TagReading("none", "TYPE")
-    if reading.is_weak or all(label.upper() == OUTSIDE for label in labels):
+    if not types:
         return TagReading("none", "TYPE")
+    if reading.is_weak:
+        are_types = len(types) < len(labels) and all(len(label) > 1 for label in types)
+        if scheme in ("IO", "none"):
+            are_types = scheme == "IO"
+        return TagReading("IO" if are_types else "none", "TYPE")
     # B- and I- alone: as names in some order they do not tell IOB1 from IOB2.
     return reading._replace(scheme="IOB2") if reading.scheme == "IOB1" else reading

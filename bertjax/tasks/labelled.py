@@ -7,7 +7,7 @@ from bertjax.errors import UserError
 from bertjax.tasks.columns import ColumnsConfig, recognise_columns
 from bertjax.tasks.label_values import Label, LabelKind, check_label_is_there, read_label
 from bertjax.text import streams
-from bertjax.text.records import check_names, read_records, shown
+from bertjax.text.records import read_records, read_whole_records, shown
 from bertjax.text.sources import Source, find_sources
 
 
@@ -18,7 +18,7 @@ class TextExample(NamedTuple):
     first, second: The text, or the two of a pair; second is None where there is no pair.
     label: The class; for regression a finite float; for several labels an example their names in
         the order in which they stand there; None in a file that is read without labels.
-    record: All that the file has of it, where it is read without labels, for what is written of it.
+    record: All that the file has of it, for what is written of it.
     """
 
     place: str
@@ -51,7 +51,11 @@ def read_examples(
             f"name the one column that holds the {kind} with {config.option('label_column')}"
         )
     sources = find_sources(
-        names, config.encoding, kind=config.format, option=config.option("format")
+        names,
+        config.encoding,
+        kind=config.format,
+        option=config.option("format"),
+        prefix=config.option_prefix,
     )
     examples = [example for source in sources for example in _read(source, config, kind, labelled)]
     if not examples:
@@ -65,7 +69,9 @@ def _read(
     first_record = next(read_records(source, config), None)
     if first_record is None:
         return
-    fields = recognise_columns(source.name, list(first_record.values), config, labelled)
+    fields = recognise_columns(
+        source, list(first_record.values), config, kind if labelled else None
+    )
     wanted = {fields.first: "text_column"}
     if fields.second is not None:
         wanted[fields.second] = "pair_column"
@@ -74,21 +80,19 @@ def _read(
     elif labelled:
         wanted |= dict.fromkeys(config.label_columns, "label_columns")
     options = {field: config.option(option) for field, option in wanted.items()}
-    records = read_records(source, config, options if labelled else None)
+    records = read_whole_records(source, config, options)
     for number, (place, values) in enumerate(records, 1):
         if labelled and fields.label is not None and kind != "set":
             rest = (values[fields.label] for _, values in records)
             check_label_is_there(
                 place, fields.label, values[fields.label], config, kind, number, rest
             )
-        if not labelled:
-            check_names(place, list(values), options)
         yield TextExample(
             place,
             _text(place, values, fields.first, options),
             None if fields.second is None else _text(place, values, fields.second, options),
             read_label(place, values, fields.label, config, kind) if labelled else None,
-            None if labelled else values,
+            values,
         )
 
 

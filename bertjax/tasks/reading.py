@@ -20,6 +20,7 @@ from bertjax.tasks.question_answering import QuestionAnswering
 from bertjax.tasks.regression import Regression
 from bertjax.tasks.scores import scoring_library
 from bertjax.tasks.tagging import Tagging
+from bertjax.tasks.tagging_schemes import Scheme
 from bertjax.tasks.task import Task
 from bertjax.text.records import is_quoted, quoting_way_out
 from bertjax.wording import counted
@@ -65,8 +66,10 @@ class TaskData(NamedTuple):
     config: DataConfig
 
     def fingerprint(self) -> str:
-        """sha256 over all examples, wherever their files are."""
-        splits = [[example._replace(place="") for example in split] for split in self[1:4]]
+        """sha256 over all that is learned from, wherever the files are and whatever else is in
+        them.
+        """
+        splits = [[_content_of(example) for example in split] for split in self[1:4]]
         content = repr((self.task.name, self.task.model_fields(), *splits))
         return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -96,7 +99,7 @@ class TaskData(NamedTuple):
         if isinstance(task, MultipleChoice):
             return MultipleChoice(smoothing)
         if isinstance(task, Tagging):
-            return Tagging(task.labels, smoothing)
+            return Tagging(task.labels, smoothing, task.scheme)
         if isinstance(task, MultiLabelClassification):
             return MultiLabelClassification(task.labels, smoothing)
         if isinstance(task, Classification):
@@ -119,6 +122,12 @@ class TaskData(NamedTuple):
             where = ", ".join(files) if files else f"a share of {', '.join(config.train)}, by hash"
             lines.append(f"{split}: {len(getattr(self, split)):,} examples ({where})")
         return lines
+
+
+def _content_of(example: Any) -> Any:
+    """The example without its place and what else its file has of it."""
+    rest = {name: None for name in ("record",) if hasattr(example, name)}
+    return example._replace(place="", **rest)
 
 
 def read_task_data(name: TaskName, config: DataConfig) -> TaskData:
@@ -309,14 +318,19 @@ def architecture_of(name: TaskName) -> str:
     return next(task.architecture for task in TASKS if task.name == name)
 
 
-def task_of_model(config: BertConfig, architecture: str) -> Task:
+def task_of_model(config: BertConfig, architecture: str, scheme: Scheme | None = None) -> Task:
     """The task that a fine-tuned model is for.
+
+    Args:
+        config: of the model.
+        architecture: its class.
+        scheme: how files with its tags are read, where that is known.
 
     Raises:
         UserError: it is for none.
     """
     if architecture == "BertForTokenClassification":
-        return Tagging(config.id2label)
+        return Tagging(config.id2label, scheme=scheme)
     if architecture == "BertForMultipleChoice":
         return MultipleChoice()
     if architecture == "BertForQuestionAnswering":
@@ -349,6 +363,6 @@ def _make_task(
         return QuestionAnswering(not any(one.is_impossible for one in every))
     if name == "tokens":
         tags = label_names.check_tags(train, others["validation"], others["test"], labels)
-        return Tagging(tags)
+        return Tagging(tags, scheme=config.scheme)
     labels = label_names.check_labels(train, others["validation"], others["test"], labels)
     return MultiLabelClassification(labels) if name == "multi-label" else Classification(labels)

@@ -128,7 +128,9 @@ def read_questions(
     questions: dict[str, Question] = {}
     repaired: dict[str, None] = {}
     unusable: dict[str, None] = {}
-    for source in find_sources(names, config.encoding, otherwise="json"):
+    for source in find_sources(
+        names, config.encoding, otherwise="json", prefix=getattr(config, "option_prefix", "--")
+    ):
         for place, title, context, entry in _entries(source, config):
             question = _question(place, title, context, entry)
             if (other := questions.get(question.question_id)) is not None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from bertjax.errors import UserError
 from bertjax.tasks.tagged_sentences import PlacedSentence, TaggedConfig, place_tokens
-from bertjax.text.records import RecordConfig, check_names, read_records, shown
+from bertjax.text.records import RecordConfig, read_records, read_whole_records, shown
 from bertjax.text.sources import Source
 
 # What tokens and tags are called in records where nobody says.
@@ -44,15 +44,12 @@ def read_tagged_records(
         fields[tag] = options["tag_column"]
     if "text" in present:
         fields.setdefault("text", options["token_column"])
-    for place, values in read_records(source, record_config, fields if labelled else None):
-        if not labelled:
-            check_names(place, list(values), fields)
+    for place, values in read_whole_records(source, record_config, fields):
         tokens = _tokens(place, token, values[token])
         tags = None if tag is None else _tags(place, tag, values[tag], tokens, config)
         text = values.get("text")
         sentence = place_tokens(place, tokens, tags, text if isinstance(text, str) else None)
-        sentence = sentence._replace(record=None if labelled else values)
-        yield PlacedSentence(sentence, [place] * len(tokens))
+        yield PlacedSentence(sentence._replace(record=values), [place] * len(tokens))
 
 
 def _field(

@@ -14,7 +14,7 @@ from bertjax.tasks.label_names import read_label_names
 from bertjax.tasks.prediction_tables import join_rows
 from bertjax.tasks.resampling import Resampler, entity_resampler, tag_resampler
 from bertjax.tasks.tagged_sentences import TaggedSentence, sentence_of_line
-from bertjax.tasks.tagging_schemes import spans_of
+from bertjax.tasks.tagging_schemes import OUTSIDE, Scheme, are_entity_tags, spans_of
 from bertjax.tasks.task import (
     Encoded,
     Prediction,
@@ -38,6 +38,7 @@ class Tagging:
         labels: the tags in the order of their numbers, of any scheme and way of writing; examples
             have IOB2, as their reader makes it.
         smoothing: share of the target that is spread evenly over the tags.
+        scheme: of labels that do not tell it by themselves (`conll.read_label_names`).
 
     Source: Devlin et al. 2019, section 5.3.
     """
@@ -47,16 +48,29 @@ class Tagging:
     per_token = True
     score_scale = 1.0
 
-    def __init__(self, labels: Sequence[str], smoothing: float = 0.0) -> None:
+    def __init__(
+        self, labels: Sequence[str], smoothing: float = 0.0, scheme: Scheme | None = None
+    ) -> None:
         self.labels = tuple(labels)
+        self.scheme = scheme
         self._smoothing = smoothing
         self._numbers = {label: number for number, label in enumerate(labels)}
-        self._reading = read_label_names(labels)
+        self._reading = read_label_names(labels, scheme)
         # Entities, or tags like parts of speech?
         self._entities = self._reading.scheme != "none"
         self._names = {label.casefold(): label for label in labels if self._entities}
         if len(self._names) < len(labels):
             self._names = {}  # types that differ in letter case
+
+    def describe_reading(self) -> str | None:
+        """How the tags are read, where that is not plain from their names."""
+        outside = any(label.upper() == OUTSIDE for label in self.labels)
+        if not self._reading.is_weak or not outside:
+            return None
+        what = self._reading.describe()
+        if self._entities:
+            what += ", so that entities are scored, and two side by side of one type are one"
+        return f"the model's tags, {', '.join(self.labels[:8])}, are read as {what}"
 
     @property
     def main_score(self) -> str:
@@ -207,15 +221,23 @@ class Tagging:
         """The known tags as the model names them, which may be in lower case."""
         if example.tags is None:
             return None
-        tags = self._reading.from_iob2(example.tags)
+        tags = self._reading.from_iob2(self._known(example))
         return tuple(self._names.get(tag.casefold(), tag) for tag in tags)
+
+    def _known(self, example: TaggedSentence) -> tuple[str, ...]:
+        """The known tags, in IOB2 where the model's mark entities: its reader may have taken types
+        for tags that mark none.
+        """
+        if self._entities and self._reading.is_weak and not are_entity_tags(example.tags):
+            return self._reading.to_iob2(example.tags)
+        return example.tags
 
     def _both(
         self, examples: Sequence[TaggedSentence], predictions: Sequence[Prediction]
     ) -> tuple[list[list[str]], list[list[str]]]:
         """The known and the predicted tags of every sentence, in IOB2 where they mark entities."""
         said = [list(self._reading.to_iob2(prediction["tags"])) for prediction in predictions]
-        return [list(example.tags) for example in examples], said
+        return [list(self._known(example)) for example in examples], said
 
     def write_predictions(
         self,

@@ -125,7 +125,7 @@ class TagReading(NamedTuple):
             return tuple(tags)
         written = []
         for tag, after in zip(tags, [*tags[1:], OUTSIDE], strict=True):
-            if tag == OUTSIDE:
+            if tag == OUTSIDE or tag[:2] not in ("B-", "I-"):  # the latter mark no entity
                 written.append(tag)
                 continue
             letter, kind = tag[0], tag[2:]

@@ -109,6 +109,19 @@ def read_records(
     return _READERS[source.kind](source, config, fields)
 
 
+def read_whole_records(
+    source: Source, config: RecordConfig, fields: Mapping[str, str]
+) -> Iterator[Record]:
+    """As `read_records`, with all that each record has beside the fields that it must have."""
+    if source.kind != "parquet":
+        yield from read_records(source, config, fields)
+        return
+    for number, record in enumerate(read_records(source, config)):
+        if number == 0:
+            check_names(source.name, list(record.values), fields)
+        yield record
+
+
 def quoting_way_out(config: RecordConfig) -> str:
     """What to do where quotation marks bound the cells of a .tsv file."""
     return f"where they are the bounds of cells, give {config.option('quoting')} double"
@@ -286,12 +299,13 @@ def _read_table(
 
 def _check_delimiter(place: str, cells: list[str], source: Source, config: RecordConfig) -> None:
     """Refuses the first row of a table that something else parts than its name says."""
-    ways = {";": "semicolons", "\t": "tabs"} if source.kind == "csv" else {",": "commas"}
+    ways = {";": "semicolons", "|": "bars"}
+    ways |= {"\t": "tabs"} if source.kind == "csv" else {",": "commas"}
     for delimiter, name in ways.items():
         if len(cells) == 1 and delimiter in cells[0]:
             kind = "tsv" if name == "tabs" else "csv"
             way_out = f"call the file .{kind}, or say what it is: {config.option('format')} {kind}"
-            if name == "semicolons":
+            if name in ("semicolons", "bars"):
                 way_out = "write commas or, without quotation marks, tabs (.tsv) in their place"
             raise UserError(
                 f"{place}: one column, {shown(cells[0])}; {name} separate its cells, and"

@@ -78,6 +78,7 @@ def find_sources(
     otherwise: Kind | None = None,
     kind: Kind | None = None,
     option: str = "",
+    prefix: str = "--",
 ) -> list[Source]:
     """The sources that `names` stand for, each once, in order.
 
@@ -87,6 +88,7 @@ def find_sources(
         otherwise: The kind of a file whose suffix tells none; None: it is an error.
         kind: What every file is, whatever its suffix.
         option: That gives the kind, for messages.
+        prefix: What stands before `encoding` where that is an option, for messages.
 
     Raises:
         UserError: see `readers.list_sources`.
@@ -102,7 +104,7 @@ def find_sources(
         else:
             for path in _files(name, kind is not None):
                 if (real := path.resolve()) not in found:
-                    found[real] = _file(path, encoding, otherwise, kind, option)
+                    found[real] = _file(path, encoding, otherwise, kind, option, prefix)
     return list(found.values())
 
 
@@ -182,7 +184,7 @@ def _suffixes() -> str:
 
 
 def _file(
-    path: Path, encoding: str, otherwise: Kind | None, kind: Kind | None, option: str
+    path: Path, encoding: str, otherwise: Kind | None, kind: Kind | None, option: str, prefix: str
 ) -> Source:
     kind = kind or _kind(path) or otherwise
     if kind is None:
@@ -205,11 +207,11 @@ def _file(
             else f"{path}: compressed by gzip; its name must end in .gz to be read as such"
         )
     if not compressed:
-        _check_content(path, kind, head, encoding)
+        _check_content(path, kind, head, encoding, prefix)
     return Source(str(path), kind, path, size, compressed)
 
 
-def _check_content(path: Path, kind: Kind, head: bytes, encoding: str) -> None:
+def _check_content(path: Path, kind: Kind, head: bytes, encoding: str, prefix: str) -> None:
     """Refuses what is no text, by how it begins."""
     if kind == "parquet":
         if not head.startswith(b"PAR1"):
@@ -220,6 +222,6 @@ def _check_content(path: Path, kind: Kind, head: bytes, encoding: str) -> None:
             raise UserError(f"{path}: not text, this is {what}; give the text itself")
     wide = encoding.lower().replace("_", "-").startswith(("utf-16", "utf-32", "utf16", "utf32"))
     if not wide and head.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise UserError(f"{path}: this looks like UTF-16; pass --encoding utf-16")
+        raise UserError(f"{path}: this looks like UTF-16; pass {prefix}encoding utf-16")
     if not wide and (position := head.find(b"\0")) >= 0:
         raise UserError(f"{path}: a binary file, not text (a NUL byte at offset {position})")

@@ -130,7 +130,7 @@ def _bad_byte(
     byte = (
         f"byte 0x{error.object[error.start]:02x}" if error.start < len(error.object) else "cut off"
     )
-    other = "utf-8" if codecs.lookup(config.encoding).name != "utf-8" else "latin-1"
+    other = "utf-8" if codecs.lookup(config.encoding).name != "utf-8" else "cp1252"
     prefix = getattr(config, "option_prefix", "--")
     return UserError(
         f"{source.name}:{line}: not {config.encoding.upper()} ({byte} at column {column}); "

@@ -25,6 +25,8 @@ from bertjax.commands.prune import describe_measured
 from bertjax.errors import UserError
 from bertjax.interop.huggingface import load_model_directory, save_model_directory
 from bertjax.model.bert import BertForPreTraining
+from bertjax.tasks.data_format import recall, remember
+from bertjax.tasks.reading import DataConfig
 
 TINY = Path(__file__).parents[1] / "parity" / "golden" / "tiny_bert"  # L=5, N=4
 REMOVED = np.array([[0, 1], [0, 3], [2, 0], [1, 2], [1, 1], [2, 1]])  # two of every layer of three
@@ -75,6 +77,19 @@ def directories(wired, tmp_path):
     rows = ["a b red c\tred", "blue d\tblue", "e f g blue\tblue", "red\tred", "red k j\tred"]
     data.write_text("\n".join(["text\tlabel", *rows]) + "\n", encoding="utf-8")
     return tmp_path / "model", data
+
+
+def test_pruned_model_remembers_how_its_files_are_read(bertjax_command, directories, tmp_path):
+    model, data = directories
+    remember(model, DataConfig(label_column="kind", quoting="double"))
+    path = tmp_path / "renamed.tsv"
+    path.write_text(data.read_text().replace("label", "kind", 1))
+    output = tmp_path / "pruned"
+    code, _, err = bertjax_command(
+        "prune", "--model", model, "--data", path, "--heads", "1-1", "--output", output
+    )
+    assert code == 0, err
+    assert recall(output) == recall(model) == {"label_column": "kind", "quoting": "double"}
 
 
 def test_blank_heads_are_closed_gates(wired, forward, without):

@@ -86,9 +86,63 @@ def test_records_give_the_columns_that_are_named(tmp_path, capsys):
         read("--input", file, "--text-column", "none")
 
 
+@pytest.mark.parametrize(
+    ("header", "pairs", "expected"),
+    [
+        ("id,Review", True, "b"), ("Premise,hypothesis", True, ("a", "b")),
+        ("text,premise", False, "a"), ("other,text", False, "b"),
+    ],
+)  # fmt: skip
+def test_columns_without_a_word_are_recognised_as_in_labelled_files(
+    tmp_path, header, pairs, expected
+):
+    file = tmp_path / "t.csv"
+    file.write_text(f"{header}\na,b\n")
+    assert read("--input", file, pairs=pairs)[0] == [expected]
+
+
+@pytest.mark.parametrize(
+    ("header", "pairs", "message"),
+    [
+        ("text,Text", True, r"text or Text may be the text; .* --text-column \(and --pair-column"),
+        ("premise,hypothesis", False, "premise and hypothesis may be .* with --text-column$"),
+        ("id,words", False, "'id', 'words'; none of them .* with --text-column; .* --columns"),
+    ],
+)
+def test_columns_that_may_be_several_things_are_asked_for(tmp_path, header, pairs, message):
+    file = tmp_path / "t.csv"
+    file.write_text(f"{header}\na,b\n")
+    with pytest.raises(UserError, match=message):
+        read("--input", file, pairs=pairs)
+
+
+def test_tables_are_read_as_is_said(tmp_path):
+    file = tmp_path / "t.tsv"
+    file.write_text('1\t"a ""b"""\tmore\n')
+    words = ("--columns", "n", "text", "--quoting", "double", "--extra-columns", "ignore")
+    assert read("--input", file, *words)[0] == ['a "b"']
+
+
+def test_format_of_the_files_is_that_of_the_command_and_not_of_its_output(tmp_path):
+    file = tmp_path / "t.xlsx"
+    file.write_text("text\na\n")
+    parser = argparse.ArgumentParser()
+    add_texts(parser, pairs=True)
+    options = parser.parse_args(["--input", str(file)])
+    texts = Texts(options, files=options.input, pairs=True, file_format="csv")
+    assert [text for _, text in texts] == ["a"]
+    with pytest.raises(UserError, match="--format conll is of sentences with tags"):
+        Texts(options, files=options.input, pairs=True, file_format="conll")
+    with pytest.raises(UserError, match="--format csv is of files, and texts of the command line"):
+        Texts(options, ["a"], pairs=True, file_format="csv")
+    options.format = "npz"  # of what `attention` writes
+    with pytest.raises(UserError, match="what kind of file"):
+        Texts(options, files=options.input, pairs=True)
+
+
 def test_encoding_is_of_standard_input_too(monkeypatch):
     line = "año\n".encode("latin-1")
-    message = r"standard input:1: not UTF-8 \(byte 0xf1 at column 2\); pass --encoding latin-1"
+    message = r"standard input:1: not UTF-8 \(byte 0xf1 at column 2\); pass --encoding cp1252"
     with pytest.raises(UserError, match=message):
         read("-", stdin=line, monkeypatch=monkeypatch)
     words = ("-", "--encoding", "latin-1")

@@ -59,3 +59,13 @@ def test_texts_of_a_fitted_model_are_read_from_the_columns_that_it_remembers(tmp
     for said, texts in ((None, [("a", "b")]), ("more", ["b"])):
         options = argparse.Namespace(text_column=said, pair_column=None, **named)
         assert [text for _, text in Texts(options, files=files, pairs=True)] == texts
+
+
+def test_remembered_format_is_of_files_whose_names_tell_none(tmp_path):
+    remember(tmp_path, DataConfig(text_column="body", format="csv"))
+    (tmp_path / "new.jsonl").write_text('{"body": "a"}\n')
+    (tmp_path / "new.txt").write_text("a,b\n")
+    named = {"encoding": "utf-8", "errors": "strict", "model": str(tmp_path), "text_column": None}
+    for name, text in (("new.jsonl", "a"), ("new.txt", "a,b")):
+        texts = Texts(argparse.Namespace(**named), files=[str(tmp_path / name)], pairs=True)
+        assert [text for _, text in texts] == [text]

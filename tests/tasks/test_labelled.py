@@ -124,6 +124,18 @@ AMBIGUOUS = {
         {"text": "a", "label": 1, "score": 2},
         "label or score may be the label; .*--label-column",
     ),
+    "label in two cases": (
+        {"text": "a", "label": 1, "Label": 2},
+        "label or Label may be the label; .*--label-column",
+    ),
+    "text in two cases": (
+        {"Text": "a", "TEXT": "b", "label": 2},
+        "Text or TEXT may be the text; .*--text-column",
+    ),
+    "nothing known": (
+        {"data": [], "label": 2},
+        r"There are: 'data', 'label'; .* choose with --text-column \(and --pair-column\)$",
+    ),
     "none": (
         {"text": "a", "grade": 1},
         "which column holds the label.*'text', 'grade'; none of them has a usual name of a label",
@@ -225,6 +237,11 @@ def test_both_missing_columns_are_in_one_message_with_the_options_of_the_program
         UserError, match=r"with --data.text-column .* and --data.label-column; a fil"
     ):
         read_examples([str(path)], DataConfig(), "class")
+
+
+def test_labels_in_columns_of_their_own_are_named_as_the_way_out(read):
+    with pytest.raises(UserError, match=r"--label-column \(or, where each .* --label-columns\)"):
+        read([{"text": "a", "toxic": 1, "rude": 0}], kind="set")
 
 
 @pytest.mark.parametrize("name", [*columns.TEXTS, *columns.LABELS])

@@ -209,3 +209,43 @@ def test_tags_are_told_as_they_were_read_and_others_are_read_alike(tmp_path):
     assert data.notes[-1] == (
         "3 classes (train / validation / test): DET 2 / 1 / 1; O 1 / 2 / 2; NOUN 1 / 0 / 0"
     )
+
+
+def test_other_columns_are_kept_beside_examples_and_are_no_other_data(tmp_path):
+    table, more = tmp_path / "t.csv", tmp_path / "m.csv"
+    table.write_text("text,label\na,x\nb,y\n")
+    more.write_text("id,text,label\n7,a,x\n8,b,y\n")
+    shares = {"validation_share": 0.0, "test_share": 0.0}
+    one, other = (
+        read_task_data("classification", DataConfig(train=[str(path)], **shares))
+        for path in (table, more)
+    )
+    assert one.fingerprint() == other.fingerprint()
+    predictions = [{"label": "x"}, {"label": "x"}]
+    other.task.write_predictions(tmp_path, other.train, predictions)
+    first, second = map(json.loads, (tmp_path / "predictions.jsonl").read_text().splitlines())
+    assert first == {"id": "7", "text": "a", "input_label": "x", "gold": "x", "label": "x"}
+    assert (second["id"], second["gold"], second["label"]) == ("8", "y", "x")
+
+
+def test_label_with_a_line_end_stays_on_one_line(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text('text,label\na,"x\ny"\nb,z\n')
+    shares = {"validation_share": 0.0, "test_share": 0.0}
+    data = read_task_data("classification", DataConfig(train=[str(path)], **shares))
+    assert data.notes[-1] == '2 classes (train): "x\\ny" 1; z 1'
+
+
+def test_other_encoding_is_named_as_the_option_of_the_program(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("text,label\na,x\n", encoding="utf-16")
+    with pytest.raises(UserError, match=r"looks like UTF-16; pass --data\.encoding utf-16"):
+        read_task_data("classification", DataConfig(train=[str(path)]))
+
+
+@pytest.mark.parametrize(("mark", "name"), [(";", "semicolons"), ("|", "bars")])
+def test_other_separators_are_told(tmp_path, mark, name):
+    path = tmp_path / "t.csv"
+    path.write_text(f"text{mark}label\na{mark}x\n")
+    with pytest.raises(UserError, match=f"{name} separate its cells"):
+        read_task_data("classification", DataConfig(train=[str(path)]))

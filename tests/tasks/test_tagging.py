@@ -93,6 +93,7 @@ def test_outcome_of_a_sentence_is_what_the_main_score_counts():
         (("O", "I-X", "B-X"), ("B-X", "I-X", "O", "I-X"), ("B-X", "I-X", "O", "B-X")),
         (("O", "X_B", "X_I"), ("X_B", "X_I", "O", "X_I"), ("B-X", "I-X", "O", "B-X")),
         (("o", "i-X"), ("i-X", "i-X", "o", "i-X"), ("B-X", "I-X", "O", "B-X")),
+        (("O", "PER"), ("PER", "PER", "O", "PER"), ("B-PER", "I-PER", "O", "B-PER")),
     ],
 )
 def test_entities_are_understood_in_the_tags_of_any_model(tokenizer, tmp_path, labels, said, gold):
@@ -118,3 +119,30 @@ def test_gold_tags_are_written_as_the_model_names_them(tmp_path):
     examples = [TaggedSentence("f:1", ("a", "b"), ("B-_", "O"), "a b", ((0, 1), (2, 3)))]
     task.write_predictions(tmp_path, examples, [{"tags": ["B", "I"]}])
     assert (tmp_path / "predictions.conll").read_text() == "a\tB\tB\nb\tO\tI\n\n"
+
+
+@pytest.mark.parametrize(
+    ("labels", "scheme", "score", "told"),
+    [
+        (("O", "PER", "LOC"), None, "f1", "O, PER, LOC, are read as IO: TYPE, O, so that entities"),
+        (("O", "PER", "LOC"), "none", "accuracy", "are read as none: they mark no entities"),
+        (("O", "N", "V"), None, "accuracy", "are read as none: they mark no entities"),
+        (("O", "N", "V"), "IO", "f1", "O, N, V, are read as IO: TYPE, O, so that entities"),
+        (("O", "B-X", "[CLS]"), None, "accuracy", "are read as none: they mark no entities"),
+        (("NOUN", "VERB"), None, "accuracy", None),
+        (("O", "B-X", "I-X"), "none", "f1", None),
+    ],
+)
+def test_names_of_tags_that_do_not_tell_are_read_as_is_said_and_told(labels, scheme, score, told):
+    task = Tagging(labels, scheme=scheme)
+    assert task.main_score == score
+    said = task.describe_reading()
+    assert said is None if told is None else told in said
+
+
+def test_types_that_were_read_as_words_are_scored_as_entities():
+    example = TaggedSentence("f:1", ("a", "b"), ("PER", "PER"), "a b", ((0, 1), (2, 3)))
+    scores = Tagging(("O", "PER")).score([example], [{"tags": ["PER", "PER"]}])
+    assert scores["per_type"]["PER"]["support"] == 1
+    assert Tagging(("O", "PER")).labels_of(example) == ("PER", "PER")
+    assert Tagging(("O", "B-X")).labels_of(example) == ("PER", "PER")  # none of the model's

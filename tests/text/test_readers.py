@@ -176,7 +176,7 @@ WRONG_FILES = {
     "latin.txt": (
         LATIN,
         r"latin\.txt:1841: not UTF-8 \(byte 0xff at column 12\); "
-        r"pass --encoding latin-1 or --errors replace",
+        r"pass --encoding cp1252 or --errors replace",
     ),
     "cut.txt": ("a\nna é".encode()[:-1], r"cut\.txt:2: not UTF-8 \(byte 0xc3 at column 4\)"),
     "wide.txt": (
