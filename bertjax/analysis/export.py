@@ -116,10 +116,10 @@ def write_captures(
 def _check_file(path: Path, inputs: Sequence[Path | str]) -> None:
     """Refuses a folder, and an input; makes the folder that the file is to lie in."""
     if path.is_dir():
-        raise UserError(f"--output {path} is a folder; name a file, or choose --format shards")
+        raise UserError(f"--output {path}: is a folder; name a file, or choose --format shards")
     for name in inputs:
         if path.exists() and Path(name).exists() and path.samefile(name):
-            raise UserError(f"--output {path} is the input; name another file")
+            raise UserError(f"--output {path}: is the input; name another file")
     path.parent.mkdir(parents=True, exist_ok=True)
 
 

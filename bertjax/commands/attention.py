@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--format",
+        dest="output_format",  # `format` is what the files that are read are
         choices=["npz", "parquet", "arrow", "shards", "bertviz"],
         help="of the output (default: by its suffix)",
     )
@@ -101,9 +102,9 @@ def run(options: argparse.Namespace) -> None:
     from bertjax.analysis.selection import select
 
     to_screen = options.output == "-"
-    if to_screen and options.format not in (None, "bertviz"):
-        raise UserError(f"--format {options.format} is for a file; name one with --output")
-    format = options.format or ("bertviz" if to_screen else format_of(options.output))
+    if to_screen and options.output_format not in (None, "bertviz"):
+        raise UserError(f"--format {options.output_format} is for a file; name one with --output")
+    format = options.output_format or ("bertviz" if to_screen else format_of(options.output))
     for name in ("hidden", "context"):
         if getattr(options, name) and format == "bertviz":
             raise UserError(
