@@ -18,8 +18,8 @@ from bertjax.commands import info, screen
 from bertjax.config import BertConfig
 from bertjax.errors import UserError
 from bertjax.program import outputs
+from bertjax.tasks.data_config import DataConfig
 from bertjax.tasks.data_format import remember
-from bertjax.tasks.reading import DataConfig
 from bertjax.text.rows import write_rows
 
 TINY = Path(__file__).parent / "parity" / "golden" / "tiny_bert"

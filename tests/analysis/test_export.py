@@ -381,7 +381,9 @@ def test_command_tells_of_tables_without_the_column(bertjax_command, tmp_path):
     (tmp_path / "in.jsonl").write_text('{"text": 7}\n')
     arguments = ["attention", "--model", TINY, "--input"]
     _, _, err = bertjax_command(*arguments, tmp_path / "in.csv")
-    assert "holds the text? There are: 'body', 'label'; none of them has a usual name of a text" in err
+    assert (
+        "holds the text? There are: 'body', 'label'; none of them has a usual name of a text" in err
+    )
     _, _, err = bertjax_command(*arguments, tmp_path / "in.jsonl")
     assert "the field 'text' holds 7, not text; name another with --text-column" in err
 

@@ -25,8 +25,8 @@ from bertjax.commands.prune import describe_measured
 from bertjax.errors import UserError
 from bertjax.interop.huggingface import load_model_directory, save_model_directory
 from bertjax.model.bert import BertForPreTraining
+from bertjax.tasks.data_config import DataConfig
 from bertjax.tasks.data_format import recall, remember
-from bertjax.tasks.reading import DataConfig
 
 TINY = Path(__file__).parents[1] / "parity" / "golden" / "tiny_bert"  # L=5, N=4
 REMOVED = np.array([[0, 1], [0, 3], [2, 0], [1, 2], [1, 1], [2, 1]])  # two of every layer of three
