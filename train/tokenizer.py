@@ -10,7 +10,7 @@ from bertjax.program.entry import program
 from bertjax.program.output_directory import whole_directory
 from bertjax.strict_json import to_json
 from bertjax.text.cleaning import TextCleaningConfig, clean
-from bertjax.text.readers import ReaderConfig, list_sources, read_documents
+from bertjax.text.readers import DocumentConfig, list_sources, read_documents
 from bertjax.text.tokenizer import TOKENIZER_FILES
 from bertjax.text.tokenizer_training import (
     VocabularyConfig,
@@ -25,7 +25,7 @@ vocab.txt, which transformers loads, too."""
 
 
 @dataclasses.dataclass(kw_only=True)
-class TokenizerConfig(VocabularyConfig, ReaderConfig):
+class TokenizerConfig(VocabularyConfig, DocumentConfig):
     """What to read, which vocabulary to make of it, and where to put it.
 
     Attributes:

@@ -156,19 +156,21 @@ def _write_parquet(path: Path, captures: Iterable[Captured], selection: Selectio
     from pyarrow import parquet
 
     # Attention hardly repeats or compresses: neither dictionaries nor compression are worth while.
-    return _write_table(
-        captures,
-        selection,
-        lambda schema: parquet.ParquetWriter(
-            path, schema, use_dictionary=False, compression="none", write_statistics=False
-        ),
-    )
+    with path.open("wb") as file:  # pyarrow takes no name that is not UTF-8
+        return _write_table(
+            captures,
+            selection,
+            lambda schema: parquet.ParquetWriter(
+                file, schema, use_dictionary=False, compression="none", write_statistics=False
+            ),
+        )
 
 
 def _write_arrow(path: Path, captures: Iterable[Captured], selection: Selection) -> int:
     import pyarrow as pa
 
-    return _write_table(captures, selection, lambda schema: pa.ipc.new_file(str(path), schema))
+    with path.open("wb") as file:  # as above
+        return _write_table(captures, selection, lambda schema: pa.ipc.new_file(file, schema))
 
 
 def _write_table(

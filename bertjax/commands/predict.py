@@ -16,7 +16,7 @@ SUMMARY = "what a fine-tuned model says of texts: labels, numbers, tags, answers
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options."""
-    add_model(parser)
+    add_model(parser, labels=False)
     parser.add_argument(
         "texts",
         type=utf8_text,

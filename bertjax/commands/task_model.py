@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 # Options of `add_data_options` that texts without labels have no use for.
 OF_LABELS = (
-    "label_column", "label_columns", "label_separator", "token_column", "tag_column", "scheme",
-    "labels",
+    "label_column", "label_columns", "label_separator", "spelling", "token_column", "tag_column",
+    "scheme", "labels",
 )  # fmt: skip
 
 
@@ -36,7 +36,7 @@ class TaskModel(NamedTuple):
     max_length: int
 
 
-def add_model(parser: argparse.ArgumentParser, required: bool = True) -> None:
+def add_model(parser: argparse.ArgumentParser, required: bool = True, labels: bool = True) -> None:
     """Adds `--model`, `--max-length` and `add_data_options`."""
     parser.add_argument(
         "--model",
@@ -50,24 +50,44 @@ def add_model(parser: argparse.ArgumentParser, required: bool = True) -> None:
         type=whole_number(8),
         help="longest sequence in tokens (default: the model's max_position_embeddings)",
     )
-    add_data_options(parser)
+    add_data_options(parser, labels=labels)
 
 
-def add_data_options(parser: argparse.ArgumentParser, names: str = "--labels") -> None:
+def add_data_options(
+    parser: argparse.ArgumentParser, names: str = "--labels", *, labels: bool = True
+) -> None:
     """Adds how labelled files are read; without these options, as the model was fitted.
 
     Args:
         parser: of the command.
         names: what the option for the names of the classes or tags is called.
+        labels: whether the command reads the labels in them; else there is nothing to say of them.
     """
-    from bertjax.tasks.columns import KNOWN_COLUMNS
-
     group = parser.add_argument_group(
         "how files are read",
         "What is left out is as in the fine-tuning of the model (bertjax_data.json in its"
         " directory), where '' for a name undoes what that says; else it is as told here.",
     )
     add_text_columns(group, pairs=True)
+    add_tables(group)
+    group.add_argument(
+        "--format",
+        choices=get_args(FileFormat),
+        help="what the files are, whatever their names end in (as their names say)",
+    )
+    group.add_argument(
+        "--token-column",
+        metavar="COLUMN",
+        help="of tagged sentences: a number from 1, or the name of a field (recognised)",
+    )
+    if labels:
+        _add_label_options(group, names)
+    add_encoding(group)
+
+
+def _add_label_options(group: "argparse._ArgumentGroup", names: str) -> None:
+    from bertjax.tasks.columns import KNOWN_COLUMNS
+
     group.add_argument(
         "--label-column",
         metavar="NAME",
@@ -84,12 +104,6 @@ def add_data_options(parser: argparse.ArgumentParser, names: str = "--labels") -
         metavar="TEXT",
         help="what separates several labels in one cell (none)",
     )
-    add_tables(group)
-    group.add_argument(
-        "--format",
-        choices=get_args(FileFormat),
-        help="what the files are, whatever their names end in (as their names say)",
-    )
     group.add_argument(
         "--spelling",
         choices=["keep", "merge"],
@@ -97,12 +111,9 @@ def add_data_options(parser: argparse.ArgumentParser, names: str = "--labels") -
         " makes them one, by the name that the model has (keep)",
     )
     group.add_argument(
-        "--token-column",
+        "--tag-column",
         metavar="COLUMN",
-        help="of tagged sentences: a number from 1, or the name of a field (recognised)",
-    )
-    group.add_argument(
-        "--tag-column", metavar="COLUMN", help="the tags, in the same way (recognised)"
+        help="the tags of sentences: a number from 1, or the name of a field (recognised)",
     )
     group.add_argument(
         "--scheme", choices=get_args(Scheme), help="how tags mark entities (recognised)"
@@ -115,7 +126,6 @@ def add_data_options(parser: argparse.ArgumentParser, names: str = "--labels") -
         help="the names of the classes, or of the tags in their order where the tags of records"
         " are numbers (none)",
     )
-    add_encoding(group)
 
 
 def read_data_config(
@@ -135,7 +145,8 @@ def read_data_config(
     if remembered is None:
         remembered = data_format.recall(options.model)
     given = {
-        name: getattr(options, name) for name in (*data_format.REMEMBERED, "encoding", "errors")
+        name: getattr(options, name, None)
+        for name in (*data_format.REMEMBERED, "encoding", "errors")
     }
     config = data_format.join(remembered, given)
     if config.spelling == "merge" and not config.labels and options.model:

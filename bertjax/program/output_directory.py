@@ -3,12 +3,16 @@
 import contextlib
 import fnmatch
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bertjax.errors import UserError
 from bertjax.program.ending import on_sudden_end
 from bertjax.program.outputs import flush_to_disk, follow_links
+
+# Of removing a directory that is written to.
+_MOST_TRIES = 100
 
 
 @contextlib.contextmanager
@@ -60,12 +64,12 @@ def _make_whole(path: Path, overwrite: bool, holds: Sequence[str]) -> Iterator[P
             replaced.rename(path)
     if path.exists():
         _check_replaceable(path, overwrite, holds)
-    try:
-        _remove(partial)
-        partial.mkdir()
-    except OSError as error:
-        raise _no_place(path, error) from None
-    with on_sudden_end(lambda: _remove(partial)):
+    with on_sudden_end(lambda: _remove_from_under(partial)):
+        try:
+            _remove(partial)
+            partial.mkdir()
+        except OSError as error:
+            raise _no_place(path, error) from None
         try:
             yield partial
             flush_to_disk(partial)
@@ -152,3 +156,12 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def _remove_from_under(path: Path) -> None:
+    """Removes a directory that other threads and processes write to until the end."""
+    for _ in range(_MOST_TRIES):
+        try:
+            return _remove(path)
+        except OSError:  # a file was new in a folder just emptied, or gone already
+            time.sleep(0.01)

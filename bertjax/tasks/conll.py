@@ -156,8 +156,8 @@ def _read_columns(source: Source, config: TaggedConfig, labelled: bool) -> Itera
     counted = _are_counted(blocks, width)
     token = _column(source.name, "token_column", config.token_column, width, 2 if counted else 1)
     last = width if not counted else 4 if width == _CONLLU_COLUMNS else 3
-    tag = _column(source.name, "tag_column", config.tag_column, width, last)
-    if labelled and token == tag:
+    tag = _column(source.name, "tag_column", config.tag_column, width, last) if labelled else None
+    if token == tag:
         raise UserError(
             f"{source.name}:{rows[0].line}: column {token} would be token and tag; "
             "a file with tags has a column for each"
@@ -174,7 +174,7 @@ def _read_columns(source: Source, config: TaggedConfig, labelled: bool) -> Itera
         sentence = place_tokens(
             places[0],
             [row.cells[token - 1] for row in rows],
-            [row.cells[tag - 1] for row in rows] if labelled else None,
+            None if tag is None else [row.cells[tag - 1] for row in rows],
             block.named.get("text"),
         )
         if block.named:

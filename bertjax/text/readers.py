@@ -10,7 +10,7 @@ line's end, so that no document fills the memory.
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 from bertjax.errors import UserError
 from bertjax.text import streams
@@ -23,8 +23,8 @@ MAXIMUM_DOCUMENT = 1 << 20
 
 
 @dataclasses.dataclass
-class ReaderConfig:
-    """Where the text comes from and how it is read.
+class DocumentConfig:
+    """Where the text comes from, and what a document of it is.
 
     Attributes:
         input: What to read: files (.txt .jsonl .json .csv .tsv .parquet, each also .gz), folders
@@ -37,21 +37,33 @@ class ReaderConfig:
             ...).
         errors: What to do with bytes that are not of that encoding: strict stops and names the
             place, replace puts a replacement character, ignore leaves them out.
-        sentence_per_line: Every line of the .txt files is one sentence and a blank line ends a
-            document, the format of Google's BERT.
         document_separator: What ends a document in a .txt file: a blank-line, every line, or only
             the end of the file, as with novels (a document of more than 1048576 characters is cut
             at a line's end).
-        unwrap_lines: Join the lines of a .txt file up to the next blank line into one paragraph,
-            for text wrapped at a fixed width.
     """
 
     input: list[str]
     text_column: str = "text"
     encoding: str = "utf-8"
     errors: Literal["strict", "replace", "ignore"] = "strict"
-    sentence_per_line: bool = False
     document_separator: Literal["blank-line", "line", "file"] = "blank-line"
+    # What the lines of a document are is for those to say who look for sentences.
+    sentence_per_line: ClassVar[bool] = False
+    unwrap_lines: ClassVar[bool] = False
+
+
+@dataclasses.dataclass
+class ReaderConfig(DocumentConfig):
+    """Where the text comes from and how it is read.
+
+    Attributes:
+        sentence_per_line: Every line of the .txt files is one sentence and a blank line ends a
+            document, the format of Google's BERT.
+        unwrap_lines: Join the lines of a .txt file up to the next blank line into one paragraph,
+            for text wrapped at a fixed width.
+    """
+
+    sentence_per_line: bool = False
     unwrap_lines: bool = False
 
 
@@ -68,7 +80,7 @@ class Document(NamedTuple):
     text: str
 
 
-def list_sources(config: ReaderConfig) -> list[Source]:
+def list_sources(config: DocumentConfig) -> list[Source]:
     """Everything that `config.input` names, in a fixed order, each once, checked as far as that is
     possible without reading it.
 
@@ -104,7 +116,7 @@ def list_sources(config: ReaderConfig) -> list[Source]:
     return sources
 
 
-def _check_effect(config: ReaderConfig, kinds: set[Kind]) -> None:
+def _check_effect(config: DocumentConfig, kinds: set[Kind]) -> None:
     """Refuses an option that is for other kinds of input than all that there are."""
     encoded = {"txt", "jsonl", "json", "csv", "tsv"}
     only = {
@@ -124,7 +136,7 @@ def _check_effect(config: ReaderConfig, kinds: set[Kind]) -> None:
             )
 
 
-def read_documents(source: Source, config: ReaderConfig) -> Iterator[Document]:
+def read_documents(source: Source, config: DocumentConfig) -> Iterator[Document]:
     """The documents of one source in its order; empty ones are left out. The same source always
     gives the same documents.
 
@@ -139,7 +151,7 @@ def read_documents(source: Source, config: ReaderConfig) -> Iterator[Document]:
         yield Document(source.name, number, text)
 
 
-def read_texts(source: Source, config: ReaderConfig) -> Iterator[str]:
+def read_texts(source: Source, config: DocumentConfig) -> Iterator[str]:
     """The text of every record, or of every document of a .txt file, also where it is empty.
 
     Raises:
@@ -163,7 +175,7 @@ def _cut(text: str) -> Iterator[str]:
     yield text[start:] if start else text
 
 
-def _read_txt(source: Source, config: ReaderConfig) -> Iterator[str]:
+def _read_txt(source: Source, config: DocumentConfig) -> Iterator[str]:
     lines: list[str] = []
     paragraph: list[str] = []
     size = 0
@@ -201,7 +213,7 @@ def _read_txt(source: Source, config: ReaderConfig) -> Iterator[str]:
         yield "\n".join(lines)
 
 
-def _read_records(source: Source, config: ReaderConfig) -> Iterator[str]:
+def _read_records(source: Source, config: DocumentConfig) -> Iterator[str]:
     """The text of every record; null is an empty document."""
     column = config.text_column
     for place, values in read_records(
@@ -218,7 +230,7 @@ def _read_records(source: Source, config: ReaderConfig) -> Iterator[str]:
         yield text or ""
 
 
-def _read_corpus(source: Source, config: ReaderConfig) -> Iterator[str]:
+def _read_corpus(source: Source, config: DocumentConfig) -> Iterator[str]:
     from bertjax.text.corpora import python_documentation
 
     return (document.text for document in python_documentation(source.packages))

@@ -301,7 +301,9 @@ class Tokenizer:
         """
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        self.library.save(str(directory / "tokenizer.json"))
+        # Not by `library.save`, which takes no name that is not UTF-8.
+        text = self.library.to_str(pretty=True)
+        (directory / "tokenizer.json").write_text(text, encoding="utf-8")
         normalizer = find_part(self._json, "normalizer", "BertNormalizer")
         config: dict[str, Any] = {
             # BertTokenizer makes the normalizer anew: BERT's alone, and nothing before it.

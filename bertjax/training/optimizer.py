@@ -54,6 +54,14 @@ class OptimizerConfig:
                 raise UserError(f"optimizer.{name}={getattr(self, name)} must not be negative")
 
 
+# Fields of a schedule that not all schedules use, and which do.
+_USERS = {
+    "end": ("linear", "cosine", "polynomial", "warmup-stable-decay"),
+    "power": ("polynomial",),
+    "decay": ("warmup-stable-decay",),
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class ScheduleConfig:
     """How the learning rate runs from 0 over its peak to its end.
@@ -82,6 +90,13 @@ class ScheduleConfig:
             raise UserError(f"schedule.end={self.end} must lie in [0, 1]")
         if self.power <= 0:
             raise UserError(f"schedule.power={self.power} must be above 0")
+        for field in dataclasses.fields(self):
+            value, users = getattr(self, field.name), _USERS.get(field.name, ())
+            if users and value != field.default and self.name not in users:
+                raise UserError(
+                    f"schedule.{field.name}={value} has no effect with schedule.name={self.name}:"
+                    f" it is for {', '.join(users)}; leave it out"
+                )
         if self.name == "warmup-stable-decay" and not 0 < self.decay <= 1 - self.warmup:
             raise UserError(
                 f"schedule.decay={self.decay} must be above 0 and leave room for "

@@ -1,6 +1,7 @@
 """Attention in files: every format gives back what was captured; the command tells of mistakes."""
 
 import json
+import os
 import weakref
 from pathlib import Path
 
@@ -318,6 +319,21 @@ def test_command_cuts_long_texts_on_request(bertjax_command, tmp_path):
     assert numbers == [(0, 0), (1, 0), (1, 1), (2, 0)]
     words = [word for one in shards[1:3] for word in one.encoded.words[1:-1]]
     assert " ".join(words[:-1]) + "." == text
+
+
+@pytest.mark.parametrize("format", ["npz", "parquet", "arrow", "shards", "bertviz"])
+def test_command_writes_under_a_name_that_is_not_utf8(bertjax_command, tmp_path, format):
+    for name in ("plain", os.fsdecode(b"caf\xe9")):
+        arguments = ["attention", "--model", TINY, "--output", tmp_path / name]
+        code, _, err = bertjax_command(*arguments, "--format", format, stdin=LINES.encode())
+        assert code == 0, err
+    plain, other = (tmp_path / "plain"), tmp_path / os.fsdecode(b"caf\xe9")
+    if format == "shards":
+        assert {p.name: p.read_bytes() for p in plain.iterdir()} == {
+            p.name: p.read_bytes() for p in other.iterdir()
+        }
+    else:
+        assert other.read_bytes() == plain.read_bytes()
 
 
 def test_command_gives_bertviz_form(bertjax_command, captures, tmp_path):

@@ -5,8 +5,10 @@ or files must differ; a refusal is an effect, too. An option without a case fail
 """
 
 import argparse
+import contextlib
 import hashlib
 import os
+import re
 import shutil
 import sys
 
@@ -14,8 +16,10 @@ import numpy as np
 import pytest
 
 from bertjax import cli
-from bertjax.cli import COMMANDS
+from bertjax.cli import COMMANDS, make_parser
+from bertjax.errors import UserError
 from tests.analysis.saved import save
+from tests.commands.option_files import write_files
 
 # What cannot differ here, and why.
 ELSEWHERE = {
@@ -39,18 +43,25 @@ PAIRS = {**READING, "--pair-column": [*TABLE, "--pair-column", "other"]}
 def labelled(option):
     """The options of labelled files, each with the files that show it."""
     return {
-        "--text-column": (LABELS, [option, "table.csv"], ["--text-column", "other"]),
-        "--pair-column": (LABELS, [option, "table.csv"], ["--pair-column", "other"]),
+        **unlabelled(option),
         "--label-column": (LABELS, [option, "table.csv"], ["--label-column", "second"]),
         "--label-columns": (LABELS, [option, "table.csv"], ["--label-columns", "x", "y"]),
         "--label-separator": (LABELS, [option, "table.csv"], ["--label-separator", "|"]),
+        "--spelling": (LABELS, [option, "twins.csv"], ["--spelling", "merge"]),
+        "--tag-column": (TAGS, [option, "tags.conll"], ["--tag-column", "2"]),
+        "--scheme": (TAGS, [option, "tags.conll"], ["--scheme", "BIOES"]),
+        "--labels": (TAGS, [option, "tags.jsonl"], ["--labels", "O", "B-X", "I-X"]),
+    }
+
+
+def unlabelled(option):
+    """Those of them that are of files without labels, too."""
+    return {
+        "--text-column": (LABELS, [option, "table.csv"], ["--text-column", "other"]),
+        "--pair-column": (LABELS, [option, "table.csv"], ["--pair-column", "other"]),
         "--columns": (LABELS, [option, "bare.csv"], ["--columns", "text", "label"]),
         "--quoting": (LABELS, [option, "table.csv"], ["--quoting", "none"]),
-        "--spelling": (LABELS, [option, "table.csv"], ["--spelling", "merge"]),
         "--token-column": (TAGS, [option, "tags.conll"], ["--token-column", "2"]),
-        "--tag-column": (TAGS, [option, "tags.conll"], ["--tag-column", "2"]),
-        "--scheme": (TAGS, [option, "tags.conll"], ["--scheme", "IOBES"]),
-        "--labels": (TAGS, [option, "tags.jsonl"], ["--labels", "O", "B-X", "I-X"]),
         "--encoding": (LABELS, [option, "latin.csv"], ["--encoding", "latin-1"]),
         "--errors": (LABELS, [option, "latin.csv"], ["--errors", "replace"]),
         "--max-length": (LABELS, [option, "long.csv"], ["--max-length", "8"]),
@@ -167,7 +178,7 @@ CASES = {
     "predict": (
         [*LABELS, "the dog sees"],
         {
-            **labelled("--input"),
+            **unlabelled("--input"),
             "texts": ["a bad bird"],
             "--input": ["--input", "table.csv"],
             "--model": ["--model", "tags"],
@@ -214,11 +225,24 @@ CASES = {
         },
     ),
 }
-# Commands that compile for long; each option of theirs has a test of its own.
-LONG = {
-    "analyze": "tests/analysis/test_analyze.py",
-    "bench": "tests/verification/test_conformance.py",
-    "plan": "tests/planning/test_plan_command.py",
+# Commands that compile for long, or print times: lines in which every option is read. What each
+# option does, their own tests show (tests/analysis, tests/verification, tests/planning).
+READ = {
+    "analyze": [
+        [*MLM, "--text", "the dog sees", "a cat hears", "--output", "report"],
+        [*LABELS, "--text", "the dog sees", "--labels", "table.csv", "--output", "report"],
+    ],
+    "bench": [
+        ["attention", "--shapes", "1x8x1x8", "--backends", "explicit", "--output", "times"],
+        [
+            *("attention", "--shapes", "1x8x1x8", "--backends", "explicit", "--rounds", "1"),
+            *("--compare", "times/attention.json"),
+        ],
+    ],
+    "plan": [
+        ["--config", "plan.yaml", "--devices", "cpu:1", "--length", "16", "--vocab-size", "99"],
+        ["--config", "plan.yaml", "--topology", "nowhere:1x1"],
+    ],
 }
 
 
@@ -232,12 +256,13 @@ def options_of(name):
 
 
 def test_every_option_of_every_command_has_a_case():
-    assert CASES.keys() | LONG.keys() == COMMANDS.keys()
+    assert CASES.keys() | READ.keys() == COMMANDS.keys()
     for name, (_, options) in CASES.items():
         elsewhere = {option for command, option in ELSEWHERE if command == name}
         assert options_of(name) == options.keys() | elsewhere, name
-    for path in LONG.values():
-        assert os.path.isfile(path)
+    for reason in ELSEWHERE.values():
+        for path in re.findall(r"tests/\S+", reason):
+            assert os.path.isfile(path)
 
 
 @pytest.fixture(scope="module")
@@ -254,23 +279,7 @@ def folder(tmp_path_factory):
     ):
         (folder / f"made_{name}").mkdir()
         shutil.copytree(save(folder / f"made_{name}", architecture, **fields), folder / name)
-    sentences = ["the dog sees a bird .", "a cat hears the red dog .", "old bird sees the bad dog"]
-    (folder / "text.txt").write_text("\n".join(sentences) + "\n")
-    (folder / "masks.txt").write_text("the [MASK] dog\na bad [MASK] sees the dog\n")
-    (folder / "masks.csv").write_text("text,other\nthe [MASK] dog,a bad [MASK]\n")
-    (folder / "latin.txt").write_bytes("the dog [MASK] caf\xe9\n".encode("latin-1"))
-    rows = ["text,other,label,second,x,y"]
-    rows += ['"the dog, sees",a red bird,good,bad,1,0', "a cat,the [MASK] old dog,bad,good,0,1"]
-    rows += ["old bird,a dog sees [MASK],good,good,1,1", "bad dog hears,a cat,bad,bad,0,0"]
-    (folder / "table.csv").write_text("\n".join(rows) + "\n")
-    (folder / "table.dat").write_text("\n".join(rows) + "\n")
-    (folder / "ragged.csv").write_text("text,label\nred cat,bad,x\nold dog,good\n")
-    (folder / "long.csv").write_text(f"text,label\n{' '.join(['the dog'] * 5)},bad\na cat,good\n")
-    (folder / "more.csv").write_text("text,label\nred cat,bad\nold dog,good\n")
-    (folder / "bare.csv").write_text("the dog sees,good\na cat hears,bad\n")
-    (folder / "latin.csv").write_bytes("text,label\ncaf\xe9 dog,good\ncat,bad\n".encode("latin-1"))
-    (folder / "tags.conll").write_text("the dog O\ndog cat B-X\n\na bird O\ncat red B-X\n")
-    (folder / "tags.jsonl").write_text('{"tokens": ["the", "dog"], "tags": [0, 1]}\n')
+    write_files(folder)
     return folder
 
 
@@ -330,7 +339,27 @@ def test_option_has_an_effect(outcome, folder, name, option):
     if name == "compare":
         write_scores(folder)
     without, given = lines_of(name, option)
+    make_parser().parse_args(given)  # a refusal by the parser would be no effect
     assert outcome(without) != outcome(given), (without, given)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", READ)
+def test_option_is_read(folder, tmp_path, monkeypatch, name):
+    read = set()
+
+    class Options(argparse.Namespace):
+        def __getattribute__(self, option):
+            read.add(option)
+            return super().__getattribute__(option)
+
+    shutil.copytree(folder, tmp_path / "run")
+    monkeypatch.chdir(tmp_path / "run")
+    for line in READ[name]:
+        options = make_parser().parse_args([name, *line])
+        with contextlib.suppress(UserError):
+            options.run(Options(**vars(options)))
+    assert {*vars(options)} - {"run", "parser", "what"} - read == set()
 
 
 def write_scores(folder):

@@ -114,6 +114,7 @@ def test_token_with_a_blank_in_it_is_one_where_tabs_part(read):
 
 def test_file_of_tokens_alone_is_read_without_tags(read):
     (found,) = read("a\nb\n", labelled=False)
+    assert read("a\nb\n", labelled=False, tag_column=4) == [found]  # of the model's own data
     assert found[1:] == (("a", "b"), None, "a b", ((0, 1), (2, 3)), None)
     with pytest.raises(UserError, match=r"f\.conll:1: column 1 would be token and tag"):
         read("a\nb\n")

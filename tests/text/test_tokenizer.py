@@ -76,7 +76,9 @@ def test_training_gives_the_same_tokenizer_with_any_number_of_threads():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_saved_tokenizer_is_the_same_when_loaded(made, kind, tmp_path):
+@pytest.mark.parametrize("name", ["plain", os.fsdecode(b"not UTF-8: caf\xe9")])
+def test_saved_tokenizer_is_the_same_when_loaded(made, kind, tmp_path, name):
+    tmp_path /= name
     made[kind].save(tmp_path)
     loaded = load_tokenizer(tmp_path)
     assert loaded.fingerprint == made[kind].fingerprint

@@ -461,6 +461,9 @@ def test_option_without_effect_is_refused(corpus, tokenizer):
     paths = ["--input", str(corpus), "--output", "never"]
     with pytest.raises(UserError, match="boilerplate_documents"):
         parse(TokenizerConfig, "", [*paths, "--cleaning.boilerplate_documents", "3"])
+    for option in ("--sentence-per-line", "--unwrap-lines"):  # words are the same either way
+        with pytest.raises(UserError, match="unknown key"):
+            parse(TokenizerConfig, "", [*paths, "--vocab-size", "99", option])
     given = [*paths, "--tokenizer", str(tokenizer), "--sentence-per-line", "true"]
     with pytest.raises(UserError, match="language=es has no effect with sentence_per_line"):
         parse(PrepareConfig, "", [*given, "--language", "es"])

@@ -1,5 +1,8 @@
 """Optimizers against hand-written and per-layer references; schedules at the points that matter."""
 
+import dataclasses
+import typing
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -213,6 +216,22 @@ def test_schedule_stays_at_its_end(name):
 def test_schedule_out_of_range_is_refused(fields, message):
     with pytest.raises(UserError, match=message):
         ScheduleConfig(**fields)
+
+
+@pytest.mark.parametrize("name", typing.get_args(typing.get_type_hints(ScheduleConfig)["name"]))
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(ScheduleConfig)][1:])
+def test_schedule_uses_what_it_accepts(name, field):
+    def rates(**fields):
+        schedule = make_schedule(ScheduleConfig(name, **fields), 100.0)
+        return [float(schedule(jnp.float32(step))) for step in range(0, 101, 10)]
+
+    try:
+        other = rates(**{field: 0.4})
+    except UserError as error:
+        other = str(error)
+    assert other != rates()
+    if isinstance(other, str):
+        assert f"schedule.{field}=0.4 has no effect with schedule.name={name}" in other
 
 
 def test_warm_up_of_less_than_a_step_takes_no_step_away():
