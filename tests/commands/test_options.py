@@ -229,8 +229,8 @@ CASES = {
 # option does, their own tests show (tests/analysis, tests/verification, tests/planning).
 READ = {
     "analyze": [
-        [*MLM, "--text", "the dog sees", "a cat hears", "--output", "report"],
-        [*LABELS, "--text", "the dog sees", "--labels", "table.csv", "--output", "report"],
+        [*MLM, "--text", "text.txt", "--output", "report"],
+        [*LABELS, "--text", "text.txt", "--labels", "table.csv", "--output", "report"],
     ],
     "bench": [
         ["attention", "--shapes", "1x8x1x8", "--backends", "explicit", "--output", "times"],

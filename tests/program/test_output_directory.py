@@ -1,9 +1,12 @@
 """Output directories: a place of their own, apart from the input."""
 
+import contextlib
+import threading
+
 import pytest
 
 from bertjax.errors import UserError
-from bertjax.program.output_directory import whole_directory
+from bertjax.program.output_directory import _remove_from_under, whole_directory
 
 
 @pytest.mark.parametrize("path", [".", "/", "", "..", "rows/.."])
@@ -30,6 +33,31 @@ def test_output_and_input_never_contain_one_another(tmp_path, monkeypatch):
     ) as partial:
         (partial / "new").touch()
     assert (texts / "a.txt").read_text() == "mine"
+
+
+def test_directory_is_removed_while_another_thread_writes_to_it(tmp_path):
+    """At Ctrl-C the main thread goes on writing until the process is gone."""
+    for attempt in range(20):
+        folder = tmp_path / str(attempt) / "spool"
+        folder.mkdir(parents=True)
+        over, begun = threading.Event(), threading.Event()
+
+        def write(folder=folder, over=over, begun=begun):
+            number = 0
+            while not over.is_set():
+                with contextlib.suppress(OSError):
+                    (folder / str(number)).write_text("x")
+                number += 1
+                if number == 100:
+                    begun.set()
+
+        thread = threading.Thread(target=write, daemon=True)
+        thread.start()
+        begun.wait()
+        _remove_from_under(folder.parent)
+        over.set()
+        thread.join()
+        assert not folder.parent.exists()
 
 
 def test_place_that_cannot_be_written_is_named_as_it_was_given(tmp_path):
