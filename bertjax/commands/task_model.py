@@ -80,6 +80,9 @@ def add_data_options(
         metavar="COLUMN",
         help="of tagged sentences: a number from 1, or the name of a field (recognised)",
     )
+    group.add_argument(
+        "--scheme", choices=get_args(Scheme), help="how tags mark entities (recognised)"
+    )
     if labels:
         _add_label_options(group, names)
     add_encoding(group)
@@ -114,9 +117,6 @@ def _add_label_options(group: "argparse._ArgumentGroup", names: str) -> None:
         "--tag-column",
         metavar="COLUMN",
         help="the tags of sentences: a number from 1, or the name of a field (recognised)",
-    )
-    group.add_argument(
-        "--scheme", choices=get_args(Scheme), help="how tags mark entities (recognised)"
     )
     group.add_argument(
         names,

@@ -34,6 +34,9 @@ TABLE = ["--input", "table.csv"]
 # The options of tables and text files, after a command line that reads one.
 READING = {
     "--text-column": [*TABLE, "--text-column", "other"],
+    "--columns": ["--input", "bare.csv", "--columns", "text", "label"],
+    "--quoting": [*TABLE, "--quoting", "none"],
+    "--extra-columns": ["--input", "ragged.csv", "--extra-columns", "ignore"],
     "--encoding": ["--input", "latin.txt", "--encoding", "latin-1"],
     "--errors": ["--input", "latin.txt", "--errors", "replace"],
 }
@@ -49,7 +52,6 @@ def labelled(option):
         "--label-separator": (LABELS, [option, "table.csv"], ["--label-separator", "|"]),
         "--spelling": (LABELS, [option, "twins.csv"], ["--spelling", "merge"]),
         "--tag-column": (TAGS, [option, "tags.conll"], ["--tag-column", "2"]),
-        "--scheme": (TAGS, [option, "tags.conll"], ["--scheme", "BIOES"]),
         "--labels": (TAGS, [option, "tags.jsonl"], ["--labels", "O", "B-X", "I-X"]),
     }
 
@@ -61,6 +63,7 @@ def unlabelled(option):
         "--pair-column": (LABELS, [option, "table.csv"], ["--pair-column", "other"]),
         "--columns": (LABELS, [option, "bare.csv"], ["--columns", "text", "label"]),
         "--quoting": (LABELS, [option, "table.csv"], ["--quoting", "none"]),
+        "--scheme": (TAGS, [option, "tags.conll"], ["--scheme", "none"]),
         "--token-column": (TAGS, [option, "tags.conll"], ["--token-column", "2"]),
         "--encoding": (LABELS, [option, "latin.csv"], ["--encoding", "latin-1"]),
         "--errors": (LABELS, [option, "latin.csv"], ["--errors", "replace"]),
