@@ -182,6 +182,8 @@ CASES = {
         [*LABELS, "the dog sees"],
         {
             **unlabelled("--input"),
+            # Names of tags that tell by themselves need no scheme.
+            "--scheme": (["--model", "types"], ["--input", "tags.conll"], ["--scheme", "none"]),
             "texts": ["a bad bird"],
             "--input": ["--input", "table.csv"],
             "--model": ["--model", "tags"],
@@ -279,6 +281,7 @@ def folder(tmp_path_factory):
         ("labels", "BertForSequenceClassification", labels),
         ("other_labels", "BertForSequenceClassification", {"id2label": ("bad", "good")}),
         ("tags", "BertForTokenClassification", {"id2label": ("O", "B-X", "I-X")}),
+        ("types", "BertForTokenClassification", {"id2label": ("O", "PER", "LOC")}),
     ):
         (folder / f"made_{name}").mkdir()
         shutil.copytree(save(folder / f"made_{name}", architecture, **fields), folder / name)
