@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key
 
 from bertjax.objectives.losses import Total
+from bertjax.placement import count_sharers
 from bertjax.training.sharding import place_params, shardings_of
 
 
@@ -78,7 +79,7 @@ def new_state(
 
     if params is not None:
         params = place_params(params, mesh)
-    create = functools.partial(_create_state, model, optimizer, key, terms)
+    create = functools.partial(_create_state, model, optimizer, mesh, key, terms)
     # What is traced asks the mesh in context which devices it is for.
     with jax.set_mesh(mesh):
         shardings = shardings_of(jax.eval_shape(create, params), mesh)
@@ -95,7 +96,7 @@ def describe_state(
     """What `new_state` creates, in shapes, types and shardings only; the devices may be absent."""
     with jax.set_mesh(mesh):
         shapes = jax.eval_shape(
-            functools.partial(_create_state, model, optimizer, key, terms, params=None)
+            functools.partial(_create_state, model, optimizer, mesh, key, terms, params=None)
         )
     return jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
@@ -107,11 +108,13 @@ def describe_state(
 def _create_state(
     model: Any,
     optimizer: optax.GradientTransformation,
+    mesh: Mesh,
     key: Key[Array, ""],
     terms: Collection[str],
     params: Any,
 ) -> TrainState:
-    statistics = model.init(key, jnp.zeros((1, 1), jnp.int32))
+    # A row for each device: a kernel that is divided among them has no other way.
+    statistics = model.init(key, jnp.zeros((count_sharers(mesh), 1), jnp.int32))
     drawn = statistics.pop("params")
     start = drawn if params is None else params
     zero, window = jnp.zeros((), jnp.int32), empty_window(terms)
