@@ -240,6 +240,7 @@ class Texts:
         self._arguments: list[str] = []
         self._sources: list[Source] = []
         self._passed_over: dict[str, tuple[int, int]] = {}
+        self._halves: list[str] = []  # where a record of a pair has one text only
         self._units = {"the command line": "text"}
         if [*texts, *files] in ([], ["-"]):
             self._sources = [self._read_standard_input()]
@@ -267,12 +268,14 @@ class Texts:
         """Gives every text with its place."""
         from bertjax.text.lines import separate_pair
 
+        self._halves.clear()
         for line in self.lines():
             if self._pairs and line.separable:
                 yield line.place, separate_pair(line.place, line.cells[0])
                 continue
-            # A record with nothing in one of its cells is no pair.
             first, *rest = [cell.strip() for cell in line.cells if cell.strip()] or [""]
+            if first and len(rest) + 1 < len(line.cells):
+                self._halves.append(line.place)
             yield line.place, (first, rest[0]) if rest else first
 
     def lines(self) -> Iterator[Line]:
@@ -300,7 +303,13 @@ class Texts:
         return texts
 
     def tell_passed_over(self) -> None:
-        """Prints how many empty lines the latest iteration passed over."""
+        """Prints how many empty lines the latest iteration passed over, and what was no pair."""
+        if self._halves:
+            print(
+                f"{self._halves[0]}: one of the two texts is empty, and the other is read alone, as"
+                f" in {counted(len(self._halves), 'record')} together",
+                file=sys.stderr,
+            )
         for name, (empty, total) in self._passed_over.items():
             if empty:
                 whole = counted(total, self._units.get(name, "line"))

@@ -404,6 +404,16 @@ def test_command_tells_of_tables_without_the_column(bertjax_command, tmp_path):
     assert "the field 'text' holds 7, not text; name another with --text-column" in err
 
 
+def test_record_with_half_a_pair_is_told(bertjax_command, tmp_path):
+    (tmp_path / "pairs.csv").write_text("text,second\na,the\na,\n")
+    arguments = ["--input", tmp_path / "pairs.csv", "--pair-column", "second"]
+    code, out, err = bertjax_command("attention", "--model", TINY, *arguments)
+    starts = [json.loads(line)["sentence_b_start"] for line in out.splitlines()]
+    assert (code, starts) == (0, [3, None])
+    told = "pairs.csv:3: one of the two texts is empty, and the other is read alone, as in 1 record"
+    assert told in err
+
+
 def test_command_without_any_text_tells_so(bertjax_command):
     code, out, err = bertjax_command("attention", "--model", TINY, stdin=b"\n \n")
     assert (code, out) == (2, "")
