@@ -52,7 +52,7 @@ def main() -> None:
     texts = [
         document.text
         for source in list_sources(config)
-        for document in read_documents(source, config)
+        for document in read_documents(source, config, sys.stderr.write)
     ]
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder)

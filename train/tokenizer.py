@@ -76,7 +76,7 @@ def _clean_texts(
     total = sum(source.size for source in sources) if whole else None
     done = 0
     for source in sources:
-        for document in read_documents(source, config):
+        for document in read_documents(source, config, _tell):
             done += len(document.text)
             text = clean(document.text, config.cleaning)
             if len(text) < max(1, config.cleaning.minimum_characters):
@@ -93,6 +93,10 @@ def _clean_texts(
             " --cleaning.minimum_characters 0"
         )
     report("2 of 2: training", 0, None)
+
+
+def _tell(note: str) -> None:
+    print(note, file=sys.stderr)
 
 
 def _describe(summary: dict, config: TokenizerConfig) -> str:

@@ -24,7 +24,6 @@ import numpy as np
 
 from bertjax.errors import UserError
 from bertjax.program.output_directory import whole_directory
-from bertjax.text import readers
 from bertjax.text.cleaning import LineCounts
 from bertjax.text.document_shapes import ShapeWatch
 from bertjax.text.duplicates import DuplicateFilter, OverlapMeter
@@ -204,7 +203,7 @@ class _Preparation:
         sizes = [source.size for source in sources]
         total = None if None in sizes or any(s.compressed for s in sources) else sum(sizes)
         for source in sources:
-            for document in read_documents(source, self.options.reader):
+            for document in read_documents(source, self.options.reader, self.note):
                 self.counts["read_documents"] += 1
                 self.counts["read_characters"] += len(document.text)
                 self.read[source.name] += 1
@@ -212,19 +211,9 @@ class _Preparation:
                 if source.kind == "txt":
                     self.shapes.look(document)
                 yield document.text
-            pieces = self.read[source.name]
-            if source.kind == "txt" and pieces == 1:
+            if source.kind == "txt" and self.read[source.name] == 1:
                 self.shapes.finish_file(document)
-            if source.kind == "txt" and self.options.reader.document_separator == "file":
-                self._tell_pieces(source.name, pieces)
         self.shapes.judge()
-
-    def _tell_pieces(self, name: str, pieces: int) -> None:
-        if pieces > 1:
-            self.note(
-                f"{name}: longer than {readers.MAXIMUM_DOCUMENT:,} characters, and read as {pieces}"
-                " documents, one after the other"
-            )
 
     def _clean(self, blocks: Iterable[list[str]]) -> list[SpooledTexts]:
         """Pass 1. Returns where each block of clean text lies."""

@@ -1,21 +1,22 @@
 """Documents out of files, folders, data sets and the embedded corpus, one at a time.
 
-    list_sources(config)            -> what there is to read, checked before any work starts
-    read_documents(source, config)  -> its documents, streamed, in bounded memory
+    list_sources(config)                  -> what there is to read, checked before any work starts
+    read_documents(source, config, note)  -> its documents, streamed, in bounded memory
 
 What a document is: in `.txt` what stands between two blank lines (or a line, or the whole file), in
 every other format one record. A document of more than `MAXIMUM_DOCUMENT` characters is cut at a
-line's end, so that no document fills the memory.
+line's end, so that no document fills the memory, and a note tells how many were.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import ClassVar, Literal, NamedTuple
 
 from bertjax.errors import UserError
 from bertjax.text import streams
 from bertjax.text.records import RecordConfig, read_records, shown
 from bertjax.text.sources import Kind, Source, find_sources
+from bertjax.wording import counted
 
 # Characters. A longer document is cut at a line's end: nothing learned from text needs more context
 # than this.
@@ -65,6 +66,17 @@ class ReaderConfig(DocumentConfig):
 
     sentence_per_line: bool = False
     unwrap_lines: bool = False
+
+
+class Piece(NamedTuple):
+    """A document, or one of the pieces that a long one is cut into.
+
+    text: Of any length, also empty.
+    begins: Whether it is the first of its document.
+    """
+
+    text: str
+    begins: bool
 
 
 class Document(NamedTuple):
@@ -136,31 +148,41 @@ def _check_effect(config: DocumentConfig, kinds: set[Kind]) -> None:
             )
 
 
-def read_documents(source: Source, config: DocumentConfig) -> Iterator[Document]:
+def read_documents(
+    source: Source, config: DocumentConfig, note: Callable[[str], None]
+) -> Iterator[Document]:
     """The documents of one source in its order; empty ones are left out. The same source always
     gives the same documents.
+
+    Args:
+        source: One of `list_sources`.
+        config: How it is read.
+        note: Is told at the end how many documents were cut, if any.
 
     Raises:
         UserError: as soon as the bad place is reached, with file and line: bytes of another
             encoding, a line beyond `streams.MAXIMUM_LINE`, a record without the text column,
             damaged JSON, CSV, Parquet or gzip data.
     """
-    texts = read_texts(source, config)
-    pieces = (piece for text in texts for piece in _cut(text) if piece and not piece.isspace())
-    for number, text in enumerate(pieces):
-        yield Document(source.name, number, text)
+    number = long = further = 0
+    pieces_of_document = 0
+    for text, begins in _READERS[source.kind](source, config):
+        pieces_of_document *= not begins
+        if text and not text.isspace():
+            yield Document(source.name, number, text)
+            number += 1
+            pieces_of_document += 1
+            long += pieces_of_document == 2
+            further += pieces_of_document > 1
+    if long:
+        note(
+            f"{source.name}: {counted(long, 'document')} of more than {MAXIMUM_DOCUMENT:,}"
+            f" characters, read as {long + further:,} documents, one after the other (cut at a"
+            " line's end); to cut elsewhere, make several documents of each"
+        )
 
 
-def read_texts(source: Source, config: DocumentConfig) -> Iterator[str]:
-    """The text of every record, or of every document of a .txt file, also where it is empty.
-
-    Raises:
-        UserError: as `read_documents`.
-    """
-    return _READERS[source.kind](source, config)
-
-
-def _cut(text: str) -> Iterator[str]:
+def _cut(text: str) -> Iterator[Piece]:
     """Pieces of at most MAXIMUM_DOCUMENT characters that end at a line's end; only a longer line
     stands alone.
     """
@@ -170,16 +192,17 @@ def _cut(text: str) -> Iterator[str]:
         end = text.find("\n", start + MAXIMUM_DOCUMENT) if end <= start else end
         if end < 0:
             break
-        yield text[start:end]
+        yield Piece(text[start:end], begins=not start)
         start = end + 1
-    yield text[start:] if start else text
+    yield Piece(text[start:], begins=not start)
 
 
-def _read_txt(source: Source, config: DocumentConfig) -> Iterator[str]:
+def _read_txt(source: Source, config: DocumentConfig) -> Iterator[Piece]:
     lines: list[str] = []
     paragraph: list[str] = []
     size = 0
     by_line = config.document_separator == "line"
+    begins = True
 
     def end_paragraph() -> None:
         if paragraph:
@@ -192,8 +215,9 @@ def _read_txt(source: Source, config: DocumentConfig) -> Iterator[str]:
         if size + len(line) > MAXIMUM_DOCUMENT:
             end_paragraph()
             if lines:
-                yield "\n".join(lines)
+                yield Piece("\n".join(lines), begins)
                 lines.clear()
+                begins = False
             size = 0
         if blank:
             end_paragraph()
@@ -205,15 +229,16 @@ def _read_txt(source: Source, config: DocumentConfig) -> Iterator[str]:
         if blank if config.document_separator == "blank-line" else by_line:
             end_paragraph()
             if lines:
-                yield "\n".join(lines)
+                yield Piece("\n".join(lines), begins)
                 lines.clear()
+            begins = True
             size = 0
     end_paragraph()
     if lines:
-        yield "\n".join(lines)
+        yield Piece("\n".join(lines), begins)
 
 
-def _read_records(source: Source, config: DocumentConfig) -> Iterator[str]:
+def _read_records(source: Source, config: DocumentConfig) -> Iterator[Piece]:
     """The text of every record; null is an empty document."""
     column = config.text_column
     for place, values in read_records(
@@ -227,13 +252,14 @@ def _read_records(source: Source, config: DocumentConfig) -> Iterator[str]:
                 f"{place}: the field {column!r} holds {shown(text)}, not text; "
                 "name another with --text-column"
             )
-        yield text or ""
+        yield from _cut(text or "")
 
 
-def _read_corpus(source: Source, config: DocumentConfig) -> Iterator[str]:
+def _read_corpus(source: Source, config: DocumentConfig) -> Iterator[Piece]:
     from bertjax.text.corpora import python_documentation
 
-    return (document.text for document in python_documentation(source.packages))
+    for document in python_documentation(source.packages):
+        yield from _cut(document.text)
 
 
 _READERS = {

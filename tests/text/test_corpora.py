@@ -82,7 +82,7 @@ def test_unknown_package_is_a_user_error():
 def test_reader_gives_the_corpus(documents):
     config = ReaderConfig(input=["corpus:python"])
     (source,) = list_sources(config)
-    assert next(read_documents(source, config)) == documents[0]
+    assert next(read_documents(source, config, pytest.fail)) == documents[0]
     assert source.fingerprint() == fingerprint()
 
 

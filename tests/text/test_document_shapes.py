@@ -14,7 +14,7 @@ def notes_of(tmp_path, text: str, **fields) -> list[str]:
     notes = []
     watch = ShapeWatch(config, notes.append)
     [source] = list_sources(config)
-    documents = list(read_documents(source, config))
+    documents = list(read_documents(source, config, pytest.fail))
     for document in documents:
         watch.look(document)
     if len(documents) == 1:
@@ -68,5 +68,5 @@ def test_every_line_can_be_a_document(tmp_path):
     (tmp_path / "a.txt").write_text("One. Two.\n\nThree.\nFour.")
     config = ReaderConfig([str(tmp_path / "a.txt")], document_separator="line")
     [source] = list_sources(config)
-    texts = [document.text for document in read_documents(source, config)]
+    texts = [document.text for document in read_documents(source, config, pytest.fail)]
     assert texts == ["One. Two.", "Three.", "Four."]

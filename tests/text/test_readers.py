@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,12 @@ from bertjax.text import readers, streams
 from bertjax.text.readers import ReaderConfig, list_sources, read_documents
 
 
-def read(*names: object, **options: object) -> list[str]:
+def read(*names: object, note: Callable[[str], None] = pytest.fail, **options: object) -> list[str]:
     config = ReaderConfig(input=[str(name) for name in names], **options)
     return [
         document.text
         for source in list_sources(config)
-        for document in read_documents(source, config)
+        for document in read_documents(source, config, note)
     ]
 
 
@@ -86,16 +87,38 @@ def test_document_separator_file_keeps_a_file_together(tmp_path):
     assert read(path, unwrap_lines=True) == ["One two.", "Three four."]
 
 
-@pytest.mark.parametrize("kind", ["txt", "jsonl"])
+@pytest.mark.parametrize("kind", ["txt", "jsonl", "json"])
 def test_long_document_is_cut_at_the_end_of_a_line(tmp_path, monkeypatch, kind):
     monkeypatch.setattr(readers, "MAXIMUM_DOCUMENT", 20)
     lines = [f"line number {number}" for number in range(9)] + ["x" * 50, "end"]
     text = "\n".join(lines)
     content = text if kind == "txt" else json.dumps({"text": text})
-    found = read(write(tmp_path / f"a.{kind}", content))
+    notes = []
+    found = read(write(tmp_path / f"a.{kind}", content), note=notes.append)
     assert "\n".join(found).split("\n") == lines
     assert all(len(document) <= 40 or document == "x" * 50 for document in found)
     assert len(found) >= 5
+    [note] = notes
+    assert f"1 document of more than 20 characters, read as {len(found)} documents" in note
+
+
+def test_documents_that_are_cut_are_counted_apart_from_whole_ones(tmp_path, monkeypatch):
+    monkeypatch.setattr(readers, "MAXIMUM_DOCUMENT", 20)
+    texts = [
+        "short",
+        "one line of it\nand another\nand a third",
+        "x" * 30,
+        "\n".join(["y" * 15] * 2),
+    ]
+    expected = "2 documents of more than 20 characters, read as 5 documents, one after"
+    for kind, content in (
+        ("txt", "\n\n".join(texts)),
+        ("jsonl", "\n".join(json.dumps({"text": text}) for text in texts)),
+    ):
+        notes = []
+        assert len(read(write(tmp_path / f"a.{kind}", content), note=notes.append)) == 7
+        [note] = notes
+        assert expected in note
 
 
 @pytest.mark.parametrize("separator", ["blank-line", "file"])
@@ -106,7 +129,7 @@ def test_file_without_blank_lines_is_not_read_whole(tmp_path, monkeypatch, separ
         streams, "lines", lambda *_: (read_lines.append(1) or "x" * 10 for _ in range(10_000))
     )
     config = ReaderConfig([str(write(tmp_path / "a.txt", "x"))], document_separator=separator)
-    next(read_documents(list_sources(config)[0], config))
+    next(read_documents(list_sources(config)[0], config, pytest.fail))
     assert len(read_lines) < 200
 
 
@@ -128,7 +151,7 @@ def test_fingerprint_is_the_sha256_of_the_file(tmp_path):
 def test_documents_are_numbered_and_named(tmp_path):
     path = write(tmp_path / "a.txt", "one\n\n\n\ntwo")
     config = ReaderConfig(input=[str(path)])
-    documents = list(read_documents(list_sources(config)[0], config))
+    documents = list(read_documents(list_sources(config)[0], config, pytest.fail))
     assert [(document.source, document.number) for document in documents] == [
         (str(path), 0),
         (str(path), 1),

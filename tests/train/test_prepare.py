@@ -284,9 +284,9 @@ def test_file_that_is_longer_than_a_document_can_be_is_told(
     fields = {"near_threshold": 0.0, "document_separator": "file", "pairing": "none"}
     made = prepare(options(path, **fields), tokenizer, tmp_path / "rows", note=notes.append)
     assert made["counts"]["documents_read"] == pieces
-    told = [note.partition(": ")[2] for note in notes if "longer than" in note]
-    expected = "longer than 1,000 characters, and read as 4 documents, one after the other"
-    assert told == [expected] * (pieces > 1)
+    told = [note.partition(" (")[0] for note in notes if "of more than" in note]
+    expected = "1 document of more than 1,000 characters, read as 4 documents, one after the other"
+    assert told == [f"{path}: {expected}"] * (pieces > 1)
 
 
 @pytest.mark.parametrize("unknown", [0, 40])
