@@ -16,7 +16,12 @@ from bertjax.commands.task_model import (
     read_data_config,
     refuse_label_options,
 )
-from bertjax.commands.texts import Texts, add_arguments_and_files, tell_readings
+from bertjax.commands.texts import (
+    Texts,
+    add_arguments_and_files,
+    choose_reading,
+    tell_readings,
+)
 from bertjax.errors import UserError
 from bertjax.program.outputs import check_output
 from bertjax.wording import counted
@@ -113,13 +118,13 @@ def run(options: argparse.Namespace) -> None:
     check_output(options.output, folder=True)
     if not options.labelled:
         refuse_label_options(options, "--label-names", "--labels")
+    file_format = None if options.labelled else options.format
     source = Texts(
-        options,
+        choose_reading(options, options.model, file_format),
         options.texts,
         options.input,
         pairs=True,
         other_tables=bool(options.labelled),
-        file_format=None if options.labelled else options.format,
     )
     started = time.perf_counter()
     body = load_body(options.model)

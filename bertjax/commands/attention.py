@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertjax.commands.arguments import choose_length, whole_number
 from bertjax.commands.screen import add_json, count_on, print_json, tell
-from bertjax.commands.texts import Texts, add_texts, tell_readings
+from bertjax.commands.texts import Texts, add_texts, choose_reading, tell_readings
 from bertjax.errors import UserError
 from bertjax.wording import counted
 
@@ -111,7 +111,7 @@ def run(options: argparse.Namespace) -> None:
                 f"--{name}: bertviz's form holds attention alone; name an .npz, .parquet or .arrow"
                 " file, or a folder, with --output"
             )
-    texts = Texts(options, options.texts, options.input, pairs=True)
+    texts = Texts(choose_reading(options, options.model), options.texts, options.input, pairs=True)
     body = load_body(options.model)
     config = body.model.config
     selection = select(

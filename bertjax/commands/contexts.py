@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING
 
 from bertjax.commands.arguments import seed_number, utf8_text, whole_number
 from bertjax.commands.screen import add_json, console, count_on, print_json, tell
-from bertjax.commands.texts import KINDS, Texts, add_columns, add_encoding, tell_readings
+from bertjax.commands.texts import (
+    KINDS,
+    Texts,
+    add_columns,
+    add_encoding,
+    choose_reading,
+    tell_readings,
+)
 from bertjax.errors import UserError
 
 if TYPE_CHECKING:
@@ -78,8 +85,9 @@ def run(options: argparse.Namespace) -> None:
         raise UserError(
             "standard input cannot be the text and the corpus; give one of them as such"
         )
-    asked = Texts(options, [options.text], pairs=True, other_tables=True).read()
-    texts = Texts(options, files=options.input, pairs=True).read()
+    reading = choose_reading(options, options.model)
+    asked = Texts(reading, [options.text], pairs=True, other_tables=True).read()
+    texts = Texts(reading, files=options.input, pairs=True).read()
     if len(asked) > 1:
         raise UserError(f"standard input: {len(asked)} texts, and one is asked for; give one line")
     body = load_body(options.model)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertjax.commands.arguments import choose_length, whole_number
 from bertjax.commands.screen import count_on, tell
-from bertjax.commands.texts import Texts, add_texts
+from bertjax.commands.texts import Texts, add_texts, choose_reading
 from bertjax.errors import UserError
 from bertjax.program.outputs import check_output, whole_file
 from bertjax.wording import counted
@@ -73,7 +73,13 @@ def run(options: argparse.Namespace) -> None:
         raise UserError(f"--output {output}: name an .npy or a .parquet file")
     check_output(options.output, inputs=options.input)
     # An empty text keeps its place, so that vectors stay beside their lines.
-    given = Texts(options, options.texts, options.input, pairs=False, keep_empty=True)
+    given = Texts(
+        choose_reading(options, options.model),
+        options.texts,
+        options.input,
+        pairs=False,
+        keep_empty=True,
+    )
     texts = [str(text) for _, text in given]
     if not any(texts):
         raise given.no_text()

@@ -14,7 +14,7 @@ from bertjax.commands.task_model import (
     read_data_config,
     refuse_label_options,
 )
-from bertjax.commands.texts import Texts, tell_readings
+from bertjax.commands.texts import Texts, choose_reading, tell_readings
 from bertjax.errors import UserError
 from bertjax.program.outputs import check_output, write_json
 from bertjax.wording import counted
@@ -175,7 +175,8 @@ def _score_texts(options: argparse.Namespace) -> tuple[dict[str, Any], list[str]
     for name in ("figures", "resamples"):
         if getattr(options, name) is not None:
             raise UserError(f"--{name} is for labelled files and fine-tuned models; leave it out")
-    given = Texts(options, files=options.data, pairs=True, file_format=options.format).read()
+    reading = choose_reading(options, options.model, options.format)
+    given = Texts(reading, files=options.data, pairs=True).read()
     from bertjax.analysis.answers import load_whole_model
     from bertjax.analysis.encoding import encode_stream
     from bertjax.analysis.masked_scores import score_masked_texts

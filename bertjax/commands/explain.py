@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertjax.commands.arguments import utf8_text
 from bertjax.commands.screen import add_json, console, count_on, print_json, tell
-from bertjax.commands.texts import Texts, add_texts, tell_readings
+from bertjax.commands.texts import Texts, add_texts, choose_reading, tell_readings
 from bertjax.errors import UserError
 
 if TYPE_CHECKING:
@@ -68,7 +68,9 @@ def run(options: argparse.Namespace) -> None:
     from bertjax.analysis.encoding import encode_stream
     from bertjax.analysis.named_targets import choose_targets
 
-    texts = Texts(options, options.texts, options.input, pairs=True).read()
+    texts = Texts(
+        choose_reading(options, options.model), options.texts, options.input, pairs=True
+    ).read()
     whole = load_whole_model(options.model)
     tell(whole.notes)
     most = whole.config.max_position_embeddings

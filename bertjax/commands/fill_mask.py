@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertjax.commands.arguments import whole_number
 from bertjax.commands.screen import add_json, console, count_on, print_json, tell
-from bertjax.commands.texts import Texts, add_texts
+from bertjax.commands.texts import Texts, add_texts, choose_reading
 
 if TYPE_CHECKING:
     from bertjax.tasks.fill_mask import FilledText
@@ -34,7 +34,9 @@ def run(options: argparse.Namespace) -> None:
     """Prints every text with its masks filled."""
     from bertjax.interop.huggingface import load_model_directory, load_model_tokenizer
 
-    found = Texts(options, options.texts, options.input, pairs=False).read()
+    found = Texts(
+        choose_reading(options, options.model), options.texts, options.input, pairs=False
+    ).read()
     texts = [text for _, text in found]
     config, params, _, notes = load_model_directory(options.model, "BertForMaskedLM")
     tokenizer, more = load_model_tokenizer(options.model, config)

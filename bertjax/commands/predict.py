@@ -3,10 +3,9 @@
 import argparse
 from pathlib import Path
 
-from bertjax.commands.arguments import utf8_text
 from bertjax.commands.screen import count_on, tell
 from bertjax.commands.task_model import add_model, load_task_model, read_data_config
-from bertjax.commands.texts import Texts
+from bertjax.commands.texts import Texts, add_arguments_and_files, choose_reading
 from bertjax.errors import UserError
 from bertjax.program.outputs import check_output
 from bertjax.strict_json import to_json
@@ -17,24 +16,13 @@ SUMMARY = "what a fine-tuned model says of texts: labels, numbers, tags, answers
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options."""
     add_model(parser, labels=False)
-    parser.add_argument(
-        "texts",
-        type=utf8_text,
-        metavar="TEXT",
-        nargs="*",
-        default=[],
-        help="a text, or the two of a pair with a tab between them (a question and its context; a"
-        " context and its choices); - reads standard input (default: the files of --input, or"
-        " standard input)",
-    )
-    parser.add_argument(
-        "--input",
-        metavar="FILE",
-        nargs="+",
-        default=[],
-        help="in place of TEXT: files in any format that train.finetune reads, labels not needed,"
-        " or .txt files with a text a line (of a tagger they are columns, as for train.finetune); -"
-        " reads standard input, a text a line. An empty line is passed over and counted on stderr",
+    add_arguments_and_files(
+        parser,
+        "a text (of a reader of answers: question and context; of a model that chooses: a context"
+        " and its choices, each behind a tab)",
+        pairs=True,
+        kinds="files in any format that train.finetune reads, labels not needed, or .txt files (one"
+        " text a line{pairs}; of a tagger they are columns, as for train.finetune)",
     )
     parser.add_argument(
         "--output",
@@ -64,7 +52,8 @@ def run(options: argparse.Namespace) -> None:
     from bertjax.tasks.scoring import predict_examples
 
     if _are_lines(options, model.task.name):
-        given = Texts(options, options.texts, options.input, pairs=True, file_format=options.format)
+        reading = choose_reading(options, options.model, options.format)
+        given = Texts(reading, options.texts, options.input, pairs=True)
         lines = list(given.lines())
         if not lines:
             raise given.no_text()

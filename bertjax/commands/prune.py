@@ -15,7 +15,12 @@ from bertjax.commands.task_model import (
     read_data_config,
     refuse_label_options,
 )
-from bertjax.commands.texts import Texts, add_arguments_and_files, tell_readings
+from bertjax.commands.texts import (
+    Texts,
+    add_arguments_and_files,
+    choose_reading,
+    tell_readings,
+)
 from bertjax.errors import UserError
 from bertjax.program.outputs import check_output, write_json
 from bertjax.wording import counted
@@ -209,11 +214,11 @@ def _read_wanted(
 
 def _open_texts(options: argparse.Namespace) -> tuple["WholeModel", MakeObjective]:
     refuse_label_options(options, "--labels", "--data")
-    kind = options.format
-    own = Texts(options, options.texts, options.input, pairs=True, file_format=kind).read()
+    reading = choose_reading(options, options.model, options.format)
+    own = Texts(reading, options.texts, options.input, pairs=True).read()
     tested = own
     if options.test:
-        tested = Texts(options, files=options.test, pairs=True, file_format=kind).read()
+        tested = Texts(reading, files=options.test, pairs=True).read()
     from bertjax.analysis.answers import load_whole_model
     from bertjax.analysis.encoding import encode_stream
     from bertjax.analysis.objective import masked_language_objective

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from bertjax.commands.arguments import utf8_text
 from bertjax.commands.screen import tell
@@ -20,6 +20,7 @@ from bertjax.errors import UserError
 from bertjax.wording import counted
 
 if TYPE_CHECKING:
+    from bertjax.tasks.data_config import CommandDataConfig
     from bertjax.text.sources import Source
     from bertjax.text.tokenizer import Tokenizer
 
@@ -29,6 +30,12 @@ KINDS = (
     " record, see --text-column), each also .gz; folders or globs of these"
 )
 _PAIRS = ", a tab between the two of a pair"
+
+# The options of `add_columns` and of `add_encoding`.
+OF_TABLES = (
+    "text_column", "pair_column", "columns", "delimiter", "quoting", "extra_columns"
+)  # fmt: skip
+OF_TEXT_FILES = ("encoding", "errors")
 
 Text = str | tuple[str, str]
 
@@ -75,6 +82,7 @@ def add_arguments_and_files(
     pairs: bool,
     keep_empty: bool = False,
     otherwise: str = "or standard input",
+    kinds: str = KINDS,
 ) -> None:
     """Adds texts as arguments, and `--input`, also under other names.
 
@@ -84,6 +92,7 @@ def add_arguments_and_files(
         names: of `--input`, too.
         pairs, keep_empty: as in `add_texts`.
         otherwise: what else is read where no texts are given.
+        kinds: of the files, with a place for what is said of pairs.
     """
     parser.add_argument(
         "texts",
@@ -101,7 +110,7 @@ def add_arguments_and_files(
         metavar="FILE",
         nargs="+",
         default=[],
-        help=f"in place of TEXT: {KINDS.format(pairs=_PAIRS * pairs)}; - reads standard input like"
+        help=f"in place of TEXT: {kinds.format(pairs=_PAIRS * pairs)}; - reads standard input like"
         f" a .txt file. An empty line or cell {empty}",
     )
 
@@ -128,6 +137,8 @@ def add_text_columns(parser: "argparse._ActionsContainer", *, pairs: bool) -> No
             metavar="NAME",
             help="of tables: the second text of a pair (recognised with it)",
         )
+    else:
+        parser.set_defaults(pair_column=None)
 
 
 def add_tables(parser: "argparse._ActionsContainer") -> None:
@@ -137,6 +148,13 @@ def add_tables(parser: "argparse._ActionsContainer") -> None:
         metavar="NAME",
         nargs="*",
         help="the names of a table's columns where its first line is no header (none)",
+    )
+    parser.add_argument(
+        "--delimiter",
+        metavar="CHARACTER",
+        type=utf8_text,
+        help="what separates a table's cells, such as ';' or '|', or tab (recognised by the header"
+        " line in .csv, else a comma; a tab in .tsv)",
     )
     parser.add_argument(
         "--quoting",
@@ -165,6 +183,25 @@ def add_encoding(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def choose_reading(
+    options: argparse.Namespace, model: str | None, file_format: str | None = None
+) -> "CommandDataConfig":
+    """How files of texts are read: as was said, else as the tables of a fine-tuned model.
+
+    Args:
+        options: with those of `add_columns` and `add_encoding`.
+        model: the directory of the model; None where there is none.
+        file_format: what the files are, whatever their names end in.
+    """
+    from bertjax.tasks.data_format import join, recall
+
+    remembered = recall(model) if model else {}
+    said = {name: getattr(options, name) for name in (*OF_TABLES, *OF_TEXT_FILES)}
+    if options.text_column is not None:
+        remembered.pop("pair_column", None)  # a text of its own choice stands alone
+    return join(remembered, {**said, "format": file_format})
+
+
 class Texts:
     """The texts that a command is given, in their order; read anew at each iteration.
 
@@ -173,38 +210,32 @@ class Texts:
 
     def __init__(
         self,
-        options: argparse.Namespace,
+        reading: "CommandDataConfig",
         texts: Sequence[str] = (),
         files: Sequence[str] = (),
         *,
         pairs: bool,
         keep_empty: bool = False,
         other_tables: bool = False,
-        file_format: str | None = None,
     ) -> None:
         """Finds the files, and reads standard input where it is asked for.
 
         Args:
-            options: with those of `add_columns` (its names may be None) and `add_encoding`.
+            reading: how the files are read, of `choose_reading`.
             texts: of the command line; one - is standard input, as are no texts and no files.
             files: of the kinds in `KINDS`; one - is standard input.
             pairs: whether a tab separates the two of a pair, and tables may have two columns.
             keep_empty: whether an empty line is a text, too.
-            other_tables: whether the options are also of other files that the command reads.
-            file_format: what the files are, whatever their names end in.
+            other_tables: whether the reading is also of other files that the command reads.
 
         Raises:
             UserError: texts and files together, - beside others, a file that is not there, a format
                 without texts, or an option that nothing of what is read has a use for.
         """
-        from bertjax.tasks.data_format import recall
         from bertjax.text import streams
-        from bertjax.text.records import RecordConfig
+        from bertjax.text.delimiters import describe_delimiters
         from bertjax.text.sources import find_sources
 
-        # How the tables of a fine-tuned model are read, where nothing else is said.
-        model = getattr(options, "model", None)
-        held = recall(model) if isinstance(model, str) else {}
         if texts and files:
             raise UserError("give texts as arguments, or files with --input, not both")
         for given in (texts, files):
@@ -212,30 +243,19 @@ class Texts:
                 raise UserError(
                     "- reads standard input and stands alone: give texts or files, or -"
                 )
-        streams.check_encoding(options.encoding)
-        if file_format is not None and [*files] in ([], ["-"]):
+        streams.check_encoding(reading.encoding)
+        said = None if "format" in reading.remembered else reading.format
+        if said is not None and [*files] in ([], ["-"]):
             raise UserError(
-                f"--format {file_format} is of files, and texts of the command line or of standard"
+                f"--format {said} is of files, and texts of the command line or of standard"
                 " input have none; leave it out"
             )
-        if file_format == "conll":
+        if said == "conll":
             raise UserError(
                 "--format conll is of sentences with tags, and texts are read here; name a format"
                 " of tables or records"
             )
-        self._config = RecordConfig(
-            encoding=options.encoding,
-            errors=options.errors,
-            **{
-                name: value
-                for name in ("columns", "quoting", "extra_columns")
-                if (value := _chosen(getattr(options, name, None), held.get(name)))
-            },
-        )
-        self._text_column = _chosen(options.text_column, held.get("text_column"))
-        self._pair_column = getattr(options, "pair_column", None)
-        if self._pair_column is None and options.text_column is None:
-            self._pair_column = held.get("pair_column")
+        self._config = reading
         self._pairs, self._keep_empty = pairs, keep_empty
         self._arguments: list[str] = []
         self._sources: list[Source] = []
@@ -248,12 +268,12 @@ class Texts:
             self._arguments = list(texts)
         else:
             # A file of the model's own kind may have any name; what a name tells goes before.
-            fitted = held.get("format")
+            fitted = reading.format if said is None else None
             self._sources = find_sources(
                 files,
-                options.encoding,
+                reading.encoding,
                 otherwise=None if fitted == "conll" else fitted,
-                kind=file_format,
+                kind=said,
             )
         self._units |= {
             source.name: "record"
@@ -262,7 +282,8 @@ class Texts:
         }
         self.files = () if self._sources and self._sources[0].name == STDIN else tuple(files)
         if not other_tables:
-            self._check_use(options)
+            self._check_use()
+        tell(describe_delimiters(self._sources, reading))
 
     def __iter__(self) -> Iterator[tuple[str, Text]]:
         """Gives every text with its place."""
@@ -325,20 +346,21 @@ class Texts:
             " standard input, or files with --input"
         )
 
-    def _check_use(self, options: argparse.Namespace) -> None:
+    def _check_use(self) -> None:
         """Refuses what would be said in vain."""
         kinds = {source.kind for source in self._sources}
-        of_tables = ("text_column", "pair_column", "columns", "quoting", "extra_columns")
-        given = [name for name in of_tables if getattr(options, name, None)]
+        usual = vars(type(self._config)())
+        given = [
+            name
+            for name in OF_TABLES
+            if getattr(self._config, name) != usual[name] and name not in self._config.remembered
+        ]
         if given and kinds <= {"txt", "corpus"}:
             raise UserError(
                 f"--{given[0].replace('_', '-')} is of tables, and there is none among what is"
                 " read; leave it out"
             )
-        given = [
-            name for name, usual in (("encoding", "utf-8"), ("errors", "strict"))
-            if getattr(options, name) != usual
-        ]  # fmt: skip
+        given = [name for name in OF_TEXT_FILES if getattr(self._config, name) != usual[name]]
         if given and kinds <= {"corpus", "parquet", "dataset"}:
             raise UserError(
                 f"--{given[0]} is of text files and standard input, and there is none among what is"
@@ -401,7 +423,7 @@ class Texts:
         from bertjax.tasks.columns import recognise_texts
         from bertjax.text.records import read_records
 
-        first, second = self._text_column, self._pair_column
+        first, second = self._config.text_column, self._config.pair_column
         if not first:
             record = next(read_records(source, self._config), None)
             present = [] if record is None else list(record.values)
@@ -417,11 +439,6 @@ class Texts:
         if self._pairs and second:
             columns[second] = "--pair-column"
         return columns
-
-
-def _chosen(said: Any, remembered: Any) -> Any:
-    """What holds of an option: as the user said, where nothing as remembered; '' undoes that."""
-    return remembered if said is None else said
 
 
 def tell_readings(

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertjax.commands.arguments import seed_number, utf8_text
 from bertjax.commands.screen import add_json, console, count_on, print_json, tell
-from bertjax.commands.texts import Texts, add_texts, tell_readings
+from bertjax.commands.texts import Texts, add_texts, choose_reading, tell_readings
 from bertjax.errors import UserError
 
 if TYPE_CHECKING:
@@ -48,7 +48,9 @@ def run(options: argparse.Namespace) -> None:
     from bertjax.analysis.lens import load_masked_model
     from bertjax.analysis.what_if import what_if
 
-    texts = Texts(options, options.texts, options.input, pairs=True).read()
+    texts = Texts(
+        choose_reading(options, options.model), options.texts, options.input, pairs=True
+    ).read()
     model = load_masked_model(options.model)
     tell(model.body.notes)
     most = model.body.model.config.max_position_embeddings

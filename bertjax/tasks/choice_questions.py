@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 
 from bertjax.errors import UserError
 from bertjax.text import streams
-from bertjax.text.records import Record, RecordConfig, read_records, shown
-from bertjax.text.sources import find_sources
+from bertjax.text.records import Record, RecordConfig, find_record_files, read_records, shown
 
 # What the parts are called, in the order of preference.
 CONTEXTS = ("context", "premise", "passage", "article")
@@ -69,13 +68,7 @@ def read_choice_questions(
     streams.check_encoding(config.encoding)
     questions = [
         _question(record, labelled)
-        for source in find_sources(
-            names,
-            config.encoding,
-            kind=config.format,
-            option=config.option("format"),
-            prefix=config.option_prefix,
-        )
+        for source in find_record_files(names, config)
         for record in read_records(source, config)
     ]
     if not questions:

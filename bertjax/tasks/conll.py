@@ -75,8 +75,11 @@ def read_sentences(
     readings: dict[str, TagReading] = {}
     notes = []
     kind = "txt" if config.format in ("conll", "csv", "tsv") else config.format
+    otherwise = "txt"
+    if "format" in config.remembered:  # of files whose names tell none
+        kind, otherwise = None, kind
     for source in find_sources(
-        names, config.encoding, otherwise="txt", kind=kind, prefix=config.option_prefix
+        names, config.encoding, otherwise=otherwise, kind=kind, prefix=config.option_prefix
     ):
         in_columns = source.kind in ("txt", "csv", "tsv")
         read = _read_columns if in_columns else read_tagged_records

@@ -52,9 +52,15 @@ class DataConfig(ColumnsConfig, TaggedConfig):
                 raise UserError(f"{name}={names} has {twice[0]!r} twice; name each label once")
 
 
+@dataclasses.dataclass(frozen=True)
 class CommandDataConfig(DataConfig):
-    """A `DataConfig` whose fields are options of a command, without `data.` before them."""
+    """A `DataConfig` whose fields are options of a command, without `data.` before them.
 
+    Attributes:
+        remembered: the fields that hold because the model remembers them
+    """
+
+    remembered: frozenset[str] = frozenset()
     option_prefix: ClassVar[str] = "--"
 
 

@@ -1,8 +1,8 @@
 """How the labelled files of a model are read, remembered beside its weights.
 
 `bertjax_data.json` in a model directory has the fields of `DataConfig` that fine-tuning was told,
-or settled, about columns, quoting, schemes and spelling. Other libraries pass it over. Encodings
-are not among them: they belong to a file and not to a task.
+or settled, about columns, delimiters, quoting, schemes and spelling. Other libraries pass it over.
+Encodings are not among them: they belong to a file and not to a task.
 """
 
 import json
@@ -19,8 +19,8 @@ FILE_NAME = "bertjax_data.json"
 # What is remembered, in the order in which it is shown.
 REMEMBERED = (
     "text_column", "pair_column", "label_column", "label_columns", "label_separator", "columns",
-    "quoting", "extra_columns", "format", "token_column", "tag_column", "scheme", "spelling",
-    "labels",
+    "delimiter", "quoting", "extra_columns", "format", "token_column", "tag_column", "scheme",
+    "spelling", "labels",
 )  # fmt: skip
 # The options of which one says that the others, as remembered, do not hold.
 _LABEL_FIELDS = ("label_column", "label_columns")
@@ -83,7 +83,8 @@ def join(remembered: Mapping[str, Any], given: Mapping[str, Any]) -> CommandData
     fields = {**held, **said}
     defaults = vars(CommandDataConfig())
     return CommandDataConfig(
-        **{name: defaults[name] if value == "" else value for name, value in fields.items()}
+        **{name: defaults[name] if value == "" else value for name, value in fields.items()},
+        remembered=frozenset(held.keys() - said.keys()),
     )
 
 

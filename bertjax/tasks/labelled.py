@@ -7,8 +7,8 @@ from bertjax.errors import UserError
 from bertjax.tasks.columns import ColumnsConfig, recognise_columns
 from bertjax.tasks.label_values import Label, LabelKind, check_label_is_there, read_label
 from bertjax.text import streams
-from bertjax.text.records import read_records, read_whole_records, shown
-from bertjax.text.sources import Source, find_sources
+from bertjax.text.records import find_record_files, read_records, read_whole_records, shown
+from bertjax.text.sources import Source
 
 
 class TextExample(NamedTuple):
@@ -50,14 +50,11 @@ def read_examples(
             f"label_columns={config.label_columns} give an example any number of labels; "
             f"name the one column that holds the {kind} with {config.option('label_column')}"
         )
-    sources = find_sources(
-        names,
-        config.encoding,
-        kind=config.format,
-        option=config.option("format"),
-        prefix=config.option_prefix,
-    )
-    examples = [example for source in sources for example in _read(source, config, kind, labelled)]
+    examples = [
+        example
+        for source in find_record_files(names, config)
+        for example in _read(source, config, kind, labelled)
+    ]
     if not examples:
         raise UserError(f"{', '.join(names)}: no examples, only the names of columns")
     return examples

@@ -22,7 +22,8 @@ from bertjax.tasks.scores import scoring_library
 from bertjax.tasks.tagging import Tagging
 from bertjax.tasks.tagging_schemes import Scheme
 from bertjax.tasks.task import Task
-from bertjax.text.records import is_quoted, quoting_way_out
+from bertjax.text.delimiters import describe_delimiters
+from bertjax.text.records import find_record_files, is_quoted, quoting_way_out
 from bertjax.wording import counted
 
 _TSV_LINE = re.compile(r"\.tsv(\.gz)?:\d+$", re.IGNORECASE)
@@ -239,10 +240,13 @@ def _read(
         return _Read(questions, report.sentences(), config)
     if name == "multiple-choice":
         questions = choice_questions.read_choice_questions(files, config, with_labels)
-        return _Read(questions, [], config)
+        return _Read(
+            questions, describe_delimiters(find_record_files(files, config), config), config
+        )
     kinds = {"classification": "class", "multi-label": "set", "regression": "number"}
     examples = labelled.read_examples(files, config, kinds[name], with_labels)
-    notes = [*_tell_quoted(examples, config), *_tell_empty(examples, name, with_labels)]
+    notes = describe_delimiters(find_record_files(files, config), config)
+    notes += [*_tell_quoted(examples, config), *_tell_empty(examples, name, with_labels)]
     if config.spelling == "merge" and with_labels:
         examples, config, more = _merge(examples, config)
         notes += more

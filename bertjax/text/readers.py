@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import ClassVar, Literal, NamedTuple
 
 from bertjax.errors import UserError
-from bertjax.text import streams
+from bertjax.text import delimiters, streams
 from bertjax.text.records import RecordConfig, read_records, shown
 from bertjax.text.sources import Kind, Source, find_sources
 from bertjax.wording import counted
@@ -157,13 +157,16 @@ def read_documents(
     Args:
         source: One of `list_sources`.
         config: How it is read.
-        note: Is told at the end how many documents were cut, if any.
+        note: Is told at the end how many documents were cut, if any, and at the beginning what
+            separates the cells of a table, where it is not what its name says.
 
     Raises:
         UserError: as soon as the bad place is reached, with file and line: bytes of another
             encoding, a line beyond `streams.MAXIMUM_LINE`, a record without the text column,
             damaged JSON, CSV, Parquet or gzip data.
     """
+    for sentence in delimiters.describe_delimiters([source], _record_config(config)):
+        note(sentence)
     number = long = further = 0
     pieces_of_document = 0
     for text, begins in _READERS[source.kind](source, config):
@@ -238,14 +241,14 @@ def _read_txt(source: Source, config: DocumentConfig) -> Iterator[Piece]:
         yield Piece("\n".join(lines), begins)
 
 
+def _record_config(config: DocumentConfig) -> RecordConfig:
+    return RecordConfig(encoding=config.encoding, errors=config.errors)
+
+
 def _read_records(source: Source, config: DocumentConfig) -> Iterator[Piece]:
     """The text of every record; null is an empty document."""
     column = config.text_column
-    for place, values in read_records(
-        source,
-        RecordConfig(encoding=config.encoding, errors=config.errors),
-        {column: "--text-column"},
-    ):
+    for place, values in read_records(source, _record_config(config), {column: "--text-column"}):
         text = values[column]
         if text is not None and not isinstance(text, str):
             raise UserError(

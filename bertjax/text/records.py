@@ -11,12 +11,12 @@ import dataclasses
 import itertools
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from bertjax.errors import UserError
-from bertjax.text import streams
-from bertjax.text.sources import Source
+from bertjax.text import delimiters, streams
+from bertjax.text.sources import Source, find_sources
 from bertjax.text.surrogates import without_surrogates
 from bertjax.wording import nearest
 
@@ -35,6 +35,8 @@ class SpelledOptions:
 
     # What stands before a field's name in the program that was asked.
     option_prefix: ClassVar[str] = "--"
+    # The fields that hold because a model remembers them, and not because they were said.
+    remembered: ClassVar[frozenset[str]] = frozenset()
 
     def option(self, name: str) -> str:
         """A field as the option that it is."""
@@ -52,6 +54,9 @@ class RecordConfig(SpelledOptions):
             place, replace puts a replacement character, ignore leaves them out.
         columns: The names of the columns of .csv and .tsv files that have no header line, in their
             order; empty: the first line names them.
+        delimiter: What separates the cells of .csv and .tsv files: one character, such as ; or |,
+            or tab; null: commas in .csv and tabs in .tsv, or semicolons or bars in .csv where they
+            alone separate the names in the header line.
         quoting: What a quotation mark is in .csv and .tsv: none, a character like any; double, the
             bound of a cell that may hold delimiters and line ends (RFC 4180); null, none in .tsv
             and double in .csv.
@@ -63,6 +68,7 @@ class RecordConfig(SpelledOptions):
     encoding: str = "utf-8"
     errors: Literal["strict", "replace", "ignore"] = "strict"
     columns: list[str] = dataclasses.field(default_factory=list)
+    delimiter: str | None = None
     quoting: Literal["none", "double"] | None = None
     extra_columns: Literal["refuse", "ignore"] = "refuse"
     format: FileFormat | None = None
@@ -77,6 +83,28 @@ class Record(NamedTuple):
 
     place: str
     values: Mapping[str, Any]
+
+
+def find_record_files(names: Sequence[str], config: RecordConfig) -> list[Source]:
+    """The sources that `names` stand for, of the format that was said.
+
+    A remembered format is of files whose names tell none that holds records.
+    """
+    if "format" not in config.remembered:
+        return find_sources(
+            names,
+            config.encoding,
+            kind=config.format,
+            option=config.option("format"),
+            prefix=config.option_prefix,
+        )
+    sources = find_sources(
+        names, config.encoding, otherwise=config.format, prefix=config.option_prefix
+    )
+    return [
+        dataclasses.replace(source, kind=config.format) if source.kind == "txt" else source
+        for source in sources
+    ]
 
 
 def read_records(
@@ -101,11 +129,17 @@ def read_records(
             f"{source.name}: plain text has no fields; "
             "records come as .jsonl, .json, .csv, .tsv or .parquet"
         )
-    if config.columns and source.kind not in ("csv", "tsv"):
-        raise UserError(
-            f"{source.name}: columns={config.columns} names the columns of .csv and .tsv files "
-            f"without a header line; {source.kind} names its fields itself"
-        )
+    if source.kind not in ("csv", "tsv"):
+        if config.columns and "columns" not in config.remembered:
+            raise UserError(
+                f"{source.name}: columns={config.columns} names the columns of .csv and .tsv files "
+                f"without a header line; {source.kind} names its fields itself"
+            )
+        if config.delimiter is not None and "delimiter" not in config.remembered:
+            raise UserError(
+                f"{source.name}: {config.option('delimiter')} {config.delimiter!r} is of .csv and"
+                f" .tsv files, and {source.kind} has no cells; leave it out"
+            )
     return _READERS[source.kind](source, config, fields)
 
 
@@ -249,13 +283,10 @@ def _read_table(
     a character like any.
     """
     csv.field_size_limit(streams.MAXIMUM_LINE)
-    quoting = config.quoting or ("none" if source.kind == "tsv" else "double")
-    rows = csv.reader(
-        (line + "\n" for line in streams.lines(source, config)),
-        delimiter="\t" if source.kind == "tsv" else ",",
-        quoting=csv.QUOTE_NONE if quoting == "none" else csv.QUOTE_MINIMAL,
-        strict=True,
-    )
+    quoting = delimiters.quoting_of(source, config)
+    delimiter = delimiters.choose_delimiter(source, config)
+    lines = (line + "\n" for line in streams.lines(source, config))
+    rows = delimiters.make_reader(lines, delimiter, quoting)
     names = list(config.columns)
     if names:
         _check_header(source.name, names, fields)
@@ -270,7 +301,7 @@ def _read_table(
             # A first line that has one of the names that were given is a header after all.
             if not names or (first and not set(map(str.strip, row)).isdisjoint(names)):
                 names = [name.strip() for name in row]
-                _check_delimiter(place, names, source, config)
+                _check_delimiter(place, names, source, config, delimiter)
                 _check_quoting(place, names, config, quoting)
                 _check_header(place, names, fields)
             elif [cell.strip() for cell in row] == config.columns:
@@ -278,8 +309,8 @@ def _read_table(
             elif len(row) < len(names) or (
                 len(row) > len(names) and config.extra_columns == "refuse"
             ):
-                _check_delimiter(place, row, source, config)
-                raise UserError(_wrong_columns(place, len(row), names, source, config, quoting))
+                _check_delimiter(place, row, source, config, delimiter)
+                raise UserError(_wrong_columns(place, len(row), names, config, quoting, delimiter))
             else:
                 counts["rows"] += 1
                 counts["wider"] += any(cell.strip() for cell in row[len(names) :])
@@ -297,20 +328,21 @@ def _read_table(
         ) from None
 
 
-def _check_delimiter(place: str, cells: list[str], source: Source, config: RecordConfig) -> None:
-    """Refuses the first row of a table that something else parts than its name says."""
-    ways = {";": "semicolons", "|": "bars"}
-    ways |= {"\t": "tabs"} if source.kind == "csv" else {",": "commas"}
-    for delimiter, name in ways.items():
-        if len(cells) == 1 and delimiter in cells[0]:
-            kind = "tsv" if name == "tabs" else "csv"
-            way_out = f"call the file .{kind}, or say what it is: {config.option('format')} {kind}"
-            if name in ("semicolons", "bars"):
-                way_out = "write commas or, without quotation marks, tabs (.tsv) in their place"
+def _check_delimiter(
+    place: str, cells: list[str], source: Source, config: RecordConfig, delimiter: str
+) -> None:
+    """Refuses a row of a single cell in which another character separates cells, as it seems."""
+    for other, name in delimiters.NAMES.items():
+        if len(cells) == 1 and other in cells[0] and other != delimiter:
+            kind = {",": "csv", "\t": "tsv"}.get(other)
+            way_out = f"say so: {config.option('delimiter')} '{other}'"
+            if kind not in (None, source.kind):
+                option = config.option("format")
+                way_out = f"call the file .{kind}, or say what it is: {option} {kind}"
             raise UserError(
                 f"{place}: one column, {shown(cells[0])}; {name} separate its cells, and"
-                f" {'commas' if source.kind == 'csv' else 'tabs'} separate those of .{source.kind}:"
-                f" {way_out}"
+                f" {delimiters.NAMES.get(delimiter, repr(delimiter))} separate those of"
+                f" {'.' + source.kind if config.delimiter is None else 'this file'}: {way_out}"
             )
 
 
@@ -337,7 +369,12 @@ def _check_header(place: str, names: list[str], fields: Mapping[str, str] | None
 
 
 def _wrong_columns(
-    place: str, count: int, names: list[str], source: Source, config: RecordConfig, quoting: str
+    place: str,
+    count: int,
+    names: list[str],
+    config: RecordConfig,
+    quoting: str,
+    delimiter: str,
 ) -> str:
     expected = "columns names" if config.columns else "the header has"
     way_out = (
@@ -346,7 +383,9 @@ def _wrong_columns(
         else "a tab or a line end inside a text cannot stand in .tsv: take it out, write the file"
         f" as .csv, or, where quotation marks bound such texts, give {config.option('quoting')}"
         " double"
-        if source.kind == "tsv"
+        if delimiter == "\t"
+        else f"a {delimiter!r} inside a text asks for quotation marks around it"
+        if delimiter != ","
         else "a comma inside a text asks for quotation marks around it"
     )
     if count > len(names):

@@ -19,6 +19,8 @@ def write_files(folder):
     )
     (folder / "twins.csv").write_text(twins)
     (folder / "ragged.csv").write_text("text,label\nred cat,bad,x\nold dog,good\n")
+    bars = "text|more;x|label\nred [MASK]|a|bad\nold [MASK]|b|good\n"
+    (folder / "bars.csv").write_text(bars)
     (folder / "long.csv").write_text(f"text,label\n{' '.join(['the dog'] * 5)},bad\na cat,good\n")
     (folder / "more.csv").write_text("text,label\nred cat,bad\nold dog,good\n")
     (folder / "bare.csv").write_text("the dog sees,good\na cat hears,bad\n")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bertjax.commands.texts import Texts, add_texts
+from bertjax.commands.texts import Texts, add_texts, choose_reading
 from bertjax.errors import UserError
 from bertjax.text.lines import separate_pair
 
@@ -38,7 +38,8 @@ def read(*words, stdin=b"", pairs=True, keep_empty=False, monkeypatch=None):
     options = parser.parse_args([str(word) for word in words])
     if monkeypatch:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-    texts = Texts(options, options.texts, options.input, pairs=pairs, keep_empty=keep_empty)
+    reading = choose_reading(options, None)
+    texts = Texts(reading, options.texts, options.input, pairs=pairs, keep_empty=keep_empty)
     found = list(texts)
     assert list(texts) == found  # read anew, it is the same
     texts.tell_passed_over()
@@ -123,21 +124,36 @@ def test_tables_are_read_as_is_said(tmp_path):
     assert read("--input", file, *words)[0] == ['a "b"']
 
 
+def test_delimiter_is_recognised_and_told_or_said(tmp_path, capsys):
+    file = tmp_path / "t.csv"
+    file.write_text("id;text\n1;a, b\n")
+    assert read("--input", file)[0] == ["a, b"]
+    told = f"{file}: semicolons separate its cells, as its header line shows\n"
+    assert capsys.readouterr().err == told
+    assert read("--input", file, "--delimiter", ";")[0] == ["a, b"]
+    file.write_text("1;a, b\n")
+    words = ("--columns", "n", "text", "--delimiter")
+    assert read("--input", file, *words, ";")[0] == ["a, b"]
+    assert capsys.readouterr().err == ""
+    with pytest.raises(UserError, match="--delimiter 'semicolon': one character separates cells"):
+        read("--input", file, *words, "semicolon")
+
+
 def test_format_of_the_files_is_that_of_the_command_and_not_of_its_output(tmp_path):
     file = tmp_path / "t.xlsx"
     file.write_text("text\na\n")
     parser = argparse.ArgumentParser()
     add_texts(parser, pairs=True)
     options = parser.parse_args(["--input", str(file)])
-    texts = Texts(options, files=options.input, pairs=True, file_format="csv")
+    texts = Texts(choose_reading(options, None, "csv"), files=options.input, pairs=True)
     assert [text for _, text in texts] == ["a"]
     with pytest.raises(UserError, match="--format conll is of sentences with tags"):
-        Texts(options, files=options.input, pairs=True, file_format="conll")
+        Texts(choose_reading(options, None, "conll"), files=options.input, pairs=True)
     with pytest.raises(UserError, match="--format csv is of files, and texts of the command line"):
-        Texts(options, ["a"], pairs=True, file_format="csv")
+        Texts(choose_reading(options, None, "csv"), ["a"], pairs=True)
     options.format = "npz"  # of what `attention` writes
     with pytest.raises(UserError, match="what kind of file"):
-        Texts(options, files=options.input, pairs=True)
+        Texts(choose_reading(options, None), files=options.input, pairs=True)
 
 
 def test_encoding_is_of_standard_input_too(monkeypatch):
@@ -155,6 +171,7 @@ def test_encoding_is_of_standard_input_too(monkeypatch):
         (["a", "-"], "- reads standard input and stands alone"),
         (["--input", "-", "-"], "- reads standard input and stands alone"),
         (["a", "--text-column", "x"], "--text-column is of tables, and there is none"),
+        (["a", "--delimiter", ";"], "--delimiter is of tables, and there is none"),
         (["a", "--pair-column", "x"], "--pair-column is of tables, and there is none"),
         (["a", "--encoding", "latin-1"], "--encoding is of text files and standard input"),
         (["a", "--errors", "replace"], "--errors is of text files and standard input"),
@@ -171,7 +188,7 @@ def test_closed_standard_input_is_told(monkeypatch):
     add_texts(parser, pairs=True)
     monkeypatch.setattr(sys, "stdin", None)
     with pytest.raises(UserError, match="standard input is closed; give texts as arguments"):
-        Texts(parser.parse_args([]), pairs=True)
+        Texts(choose_reading(parser.parse_args([]), None), pairs=True)
 
 
 # ------------------------------------------------------------------ every command

@@ -35,6 +35,7 @@ TABLE = ["--input", "table.csv"]
 READING = {
     "--text-column": [*TABLE, "--text-column", "other"],
     "--columns": ["--input", "bare.csv", "--columns", "text", "label"],
+    "--delimiter": ["--input", "bars.csv", "--delimiter", "|"],
     "--quoting": [*TABLE, "--quoting", "none"],
     "--extra-columns": ["--input", "ragged.csv", "--extra-columns", "ignore"],
     "--encoding": ["--input", "latin.txt", "--encoding", "latin-1"],
@@ -62,6 +63,7 @@ def unlabelled(option):
         "--text-column": (LABELS, [option, "table.csv"], ["--text-column", "other"]),
         "--pair-column": (LABELS, [option, "table.csv"], ["--pair-column", "other"]),
         "--columns": (LABELS, [option, "bare.csv"], ["--columns", "text", "label"]),
+        "--delimiter": (LABELS, [option, "bars.csv"], ["--delimiter", "|"]),
         "--quoting": (LABELS, [option, "table.csv"], ["--quoting", "none"]),
         "--scheme": (TAGS, [option, "tags.conll"], ["--scheme", "none"]),
         "--token-column": (TAGS, [option, "tags.conll"], ["--token-column", "2"]),

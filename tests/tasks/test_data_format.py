@@ -4,10 +4,11 @@ import argparse
 
 import pytest
 
-from bertjax.commands.texts import Texts
+from bertjax.commands.texts import Texts, add_texts, choose_reading
 from bertjax.errors import UserError
 from bertjax.tasks.data_config import DataConfig
 from bertjax.tasks.data_format import FILE_NAME, describe, join, recall, remember
+from bertjax.tasks.reading import read_task_examples
 
 TOLD = DataConfig(
     train=["f.csv"], text_column="body", pair_column="more", columns=["id", "body", "more", "x"],
@@ -51,21 +52,54 @@ def test_damaged_memory_is_told(tmp_path, content, message):
         recall(tmp_path)
 
 
+def read_texts(model, file, *words):
+    """What a command reads of a file for a model."""
+    parser = argparse.ArgumentParser()
+    add_texts(parser, pairs=True)
+    reading = choose_reading(parser.parse_args([*words]), str(model))
+    return [text for _, text in Texts(reading, files=[str(file)], pairs=True)]
+
+
 def test_texts_of_a_fitted_model_are_read_from_the_columns_that_it_remembers(tmp_path):
     remember(tmp_path, DataConfig(text_column="body", pair_column="more", format="csv"))
     (tmp_path / "new.data").write_text("id,body,more\n1,a,b\n")
-    named = {"encoding": "utf-8", "errors": "strict", "model": str(tmp_path)}
-    files = [str(tmp_path / "new.data")]
-    for said, texts in ((None, [("a", "b")]), ("more", ["b"])):
-        options = argparse.Namespace(text_column=said, pair_column=None, **named)
-        assert [text for _, text in Texts(options, files=files, pairs=True)] == texts
+    assert read_texts(tmp_path, tmp_path / "new.data") == [("a", "b")]
+    assert read_texts(tmp_path, tmp_path / "new.data", "--text-column", "more") == ["b"]
 
 
-def test_remembered_format_is_of_files_whose_names_tell_none(tmp_path):
-    remember(tmp_path, DataConfig(text_column="body", format="csv"))
-    (tmp_path / "new.jsonl").write_text('{"body": "a"}\n')
-    (tmp_path / "new.txt").write_text("a,b\n")
-    named = {"encoding": "utf-8", "errors": "strict", "model": str(tmp_path), "text_column": None}
-    for name, text in (("new.jsonl", "a"), ("new.txt", "a,b")):
-        texts = Texts(argparse.Namespace(**named), files=[str(tmp_path / name)], pairs=True)
-        assert [text for _, text in texts] == [text]
+NEW = {
+    "new.jsonl": '{"body": "a;b", "label": "x"}\n', "new.csv": 'body,label\n"a;b",x\n',
+    "new.data": "body;label\n\"a;b\";x\n", "new.tsv": "body\tlabel\na;b\tx\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NEW)
+def test_remembered_format_is_of_files_whose_names_tell_none(tmp_path, name):
+    remember(
+        tmp_path,
+        DataConfig(text_column="body", format="csv", delimiter=";", columns=["body", "label"]),
+    )
+    (tmp_path / name).write_text(NEW[name])
+    assert read_texts(tmp_path, tmp_path / name) == ["a;b"]
+    config = join(recall(tmp_path), {})
+    examples, _ = read_task_examples("classification", [str(tmp_path / name)], config)
+    assert [(example.first, example.label) for example in examples] == [("a;b", "x")]
+
+
+def test_text_file_is_of_texts_or_of_the_remembered_format_as_the_command_reads(tmp_path):
+    remember(tmp_path, DataConfig(format="csv"))
+    (tmp_path / "new.txt").write_text("text,label\na,b\n")
+    assert read_texts(tmp_path, tmp_path / "new.txt") == ["text,label", "a,b"]
+    [example], _ = read_task_examples(
+        "classification", [str(tmp_path / "new.txt")], join(recall(tmp_path), {})
+    )
+    assert (example.first, example.label) == ("a", "b")
+
+
+def test_remembered_format_of_tagged_sentences_is_of_names_that_tell_none(tmp_path):
+    config = join({"format": "jsonl"}, {})
+    (tmp_path / "a.data").write_text('{"tokens": ["a"], "tags": ["B-X"]}\n')
+    (tmp_path / "b.txt").write_text("a B-X\n")
+    for name in ("a.data", "b.txt"):
+        [sentence], _ = read_task_examples("tokens", [str(tmp_path / name)], config)
+        assert (sentence.tokens, sentence.tags) == (("a",), ("B-X",))

@@ -7,6 +7,7 @@ import pytest
 
 from bertjax.errors import UserError
 from bertjax.tasks.data_config import DataConfig
+from bertjax.tasks.data_format import to_fields
 from bertjax.tasks.reading import read_task_data, read_task_examples
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.text.tokenizer_parts import build_wordpiece
@@ -244,8 +245,24 @@ def test_other_encoding_is_named_as_the_option_of_the_program(tmp_path):
 
 
 @pytest.mark.parametrize(("mark", "name"), [(";", "semicolons"), ("|", "bars")])
-def test_other_separators_are_told(tmp_path, mark, name):
+def test_other_delimiters_are_recognised_and_told(tmp_path, mark, name):
     path = tmp_path / "t.csv"
-    path.write_text(f"text{mark}label\na{mark}x\n")
-    with pytest.raises(UserError, match=f"{name} separate its cells"):
-        read_task_data("classification", DataConfig(train=[str(path)]))
+    path.write_text(f"text{mark}label\na,b{mark}x\nc{mark}y\n")
+    data = read_task_data("classification", DataConfig(train=[str(path)]))
+    assert [(example.first, example.label) for example in data.train] == [("a,b", "x"), ("c", "y")]
+    assert data.notes[0] == f"{path}: {name} separate its cells, as its header line shows"
+    # The next file may be of another kind: what is recognised is not remembered, what is said is.
+    assert to_fields(data.config) == {}
+    said = read_task_data("classification", DataConfig(train=[str(path)], delimiter=mark))
+    assert to_fields(said.config) == {"delimiter": mark}
+    assert not [note for note in said.notes if "separate" in note]
+
+
+@pytest.mark.parametrize("mark", [";", "|"])
+def test_delimiter_of_choice_questions_is_recognised_and_told(tmp_path, mark):
+    path = tmp_path / "t.csv"
+    names = ["sent1", "sent2", "ending0", "ending1", "label"]
+    path.write_text(f"{mark.join(names)}\n{mark.join(['a', 'b, c', 'd', 'e', '0'])}\n")
+    [question], notes = read_task_examples("multiple-choice", [str(path)], DataConfig())
+    assert question.choices == ("b, c d", "b, c e")
+    assert "separate its cells" in notes[0]

@@ -96,6 +96,26 @@ def test_quotation_marks_are_as_quoting_says(tmp_path):
     assert read(csv, quoting="none")[0].values["a"] == '"x"'
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "options", "first"),
+    [
+        ("a.csv", "a;b\nx, y;z\n", {}, "x, y"),
+        ("b.csv", '"a";"b, c"\n"x;y";z\n', {}, "x;y"),
+        ("c.csv", "a|b;c\nx|y|z\n", {"delimiter": "|", "extra_columns": "ignore"}, "x"),
+        ("d.csv", "\n a | b\nx, y;|z\n", {}, "x, y;"),
+        ("e.csv", "a,b;c\nx;y,z\n", {}, "x;y"),
+        ("f.csv", "a\tb\nx,\ty\n", {"delimiter": "tab"}, "x,"),
+        ("g.tsv", "a;b\nx\t;y\n", {"delimiter": ";"}, "x\t"),
+        ("h.csv", "x;y\n", {"delimiter": ";", "columns": ["a", "b"]}, "x"),
+        ("i.csv", "b;a\nx;y\n", {"columns": ["a", "b"]}, "y"),
+        ("j.csv", "a\nx\n", {}, "x"),
+    ],
+)
+def test_delimiter_is_as_said_or_as_the_header_shows(tmp_path, name, content, options, first):
+    [record] = read(write(tmp_path / name, content), **options)
+    assert record.values["a"] == first
+
+
 def test_column_may_have_an_empty_name(tmp_path):
     path = write(tmp_path / "f.tsv", "\ta\t\n0\tx\ty\n")
     assert read(path, {"a": "--text-column"})[0].values["a"] == "x"
@@ -122,12 +142,18 @@ WRONG = {
         {"columns": ["a", "b"]},
         r"named\.tsv:1: 3 columns where columns names 2",
     ),
-    "semicolons.csv": (
-        "a;b\nx;y, z\n",
+    "both.csv": (
+        "a;b|c\nx;y|z\n",
         {},
-        r'semicolons\.csv:1: one column, "a;b"; semicolons separate its cells',
+        r"both\.csv:1: one column, \"a;b\|c\"; semicolons separate .* \.csv: .* --delimiter ';'",
     ),
     "unnamed.csv": ("x;y\n", {"columns": ["a", "b"]}, r'unnamed\.csv:1: one column, "x;y"; semico'),
+    "commas.csv": (
+        "a,b\nx,y\n",
+        {"delimiter": ";"},
+        r"commas\.csv:1: .* semicolons separate those of this file: .*--delimiter ','",
+    ),
+    "c.jsonl": ('{"a": 1}', {"delimiter": ";"}, r"c\.jsonl: --delimiter ';' is of \.csv and"),
     "tabs.csv": ("a\tb\nx\ty\n", {}, r"tabs\.csv:1: .* tabs separate .*: call the file \.tsv"),
     "commas.tsv": ("a,b\nx,y\n", {}, r"commas\.tsv:1: .* commas separate .*: call the file \.csv"),
     "quoted.tsv": (

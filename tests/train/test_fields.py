@@ -171,6 +171,7 @@ FINETUNE = {
     "data.label_columns": "--task multi-label / --data.label-columns x y",
     "data.label_separator": "--task multi-label / --data.label-separator o",
     "data.columns": "--data.train bare.csv / --data.columns text label",
+    "data.delimiter": "--data.train bars.csv / --data.delimiter |",
     "data.quoting": "/ --data.quoting none",
     "data.extra_columns": "--data.train ragged.csv / --data.extra-columns ignore",
     "data.format": "--data.train table.dat / --data.format csv",

@@ -1,0 +1,79 @@
+"""What separates the cells of a table: as is said, else as its header line shows."""
+
+import csv
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+from bertjax.errors import UserError
+from bertjax.text import streams
+from bertjax.text.sources import Source
+
+if TYPE_CHECKING:
+    from bertjax.text.records import RecordConfig
+
+NAMES = {",": "commas", ";": "semicolons", "|": "bars", "\t": "tabs"}
+
+# Of each kind its own, then what is recognised in its place.
+_OF_KIND = {"csv": (",", ";", "|"), "tsv": ("\t",)}
+
+
+def quoting_of(source: Source, config: "RecordConfig") -> Literal["none", "double"]:
+    """What a quotation mark is in a table."""
+    return config.quoting or ("none" if source.kind == "tsv" else "double")
+
+
+def make_reader(lines: object, delimiter: str, quoting: Literal["none", "double"]) -> "csv._reader":
+    """Returns a reader of rows that refuses damaged quotation."""
+    style = csv.QUOTE_NONE if quoting == "none" else csv.QUOTE_MINIMAL
+    return csv.reader(lines, delimiter=delimiter, quoting=style, strict=True)
+
+
+def choose_delimiter(source: Source, config: "RecordConfig") -> str:
+    """Returns the character that separates the cells of a table.
+
+    What was said holds. Otherwise it is the remembered one, or that of the file's kind, unless the
+    header line is a single cell so, and several cells by exactly one other.
+
+    Raises:
+        UserError: what was said is no single character.
+    """
+    said = {"tab": "\t", "\\t": "\t"}.get(config.delimiter, config.delimiter)
+    if said is not None and (len(said) != 1 or said in '"\r\n'):
+        raise UserError(
+            f"{config.option('delimiter')} {said!r}: one character separates cells, such as ';' or"
+            " '|' in quotation marks, or tab"
+        )
+    if said is not None and "delimiter" not in config.remembered:
+        return said
+    usual = said or _OF_KIND[source.kind][0]
+    header = next((line for line in streams.lines(source, config) if line.strip()), "")
+    others = []
+    for delimiter in dict.fromkeys((usual, *_OF_KIND[source.kind])):
+        try:
+            [names] = make_reader([header], delimiter, quoting_of(source, config))
+        except csv.Error:
+            continue
+        if len(names) > 1:
+            if delimiter == usual:
+                return usual
+            # Of a file without a header the first line is no evidence: it holds texts.
+            is_header = not config.columns or not {*map(str.strip, names)}.isdisjoint(
+                config.columns
+            )
+            others += [delimiter] * is_header
+    return others[0] if len(others) == 1 else usual
+
+
+def describe_delimiters(sources: Sequence[Source], config: "RecordConfig") -> list[str]:
+    """A sentence for every table in which another character was recognised than its name says."""
+    notes = []
+    for source in sources:
+        if source.kind in _OF_KIND:
+            delimiter = choose_delimiter(source, config)
+            said = config.delimiter is not None and "delimiter" not in config.remembered
+            if delimiter != _OF_KIND[source.kind][0] and not said:
+                notes.append(
+                    f"{source.name}: {NAMES.get(delimiter, repr(delimiter))} separate its cells, as"
+                    " its header line shows"
+                )
+    return notes
