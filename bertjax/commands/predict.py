@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bertjax.commands.screen import count_on, tell
 from bertjax.commands.task_model import add_model, load_task_model, read_data_config
@@ -9,6 +10,9 @@ from bertjax.commands.texts import Texts, add_arguments_and_files, choose_readin
 from bertjax.errors import UserError
 from bertjax.program.outputs import check_output
 from bertjax.strict_json import to_json
+
+if TYPE_CHECKING:
+    from bertjax.tasks.task import Task
 
 SUMMARY = "what a fine-tuned model says of texts: labels, numbers, tags, answers, choices"
 
@@ -47,11 +51,17 @@ def run(options: argparse.Namespace) -> None:
     if options.output != "-":
         check_output(options.output, folder=not output.suffix, inputs=options.input)
     model = load_task_model(options)
+    _check_scheme(options.scheme, model.task)
     from bertjax.tasks.reading import read_task_examples
     from bertjax.tasks.results import write_predictions
     from bertjax.tasks.scoring import predict_examples
 
     if _are_lines(options, model.task.name):
+        if options.token_column is not None:
+            raise UserError(
+                "--token-column is of files of tagged sentences, and texts are read here; leave it"
+                " out"
+            )
         reading = choose_reading(options, options.model, options.format)
         given = Texts(reading, options.texts, options.input, pairs=True)
         lines = list(given.lines())
@@ -86,6 +96,20 @@ def run(options: argparse.Namespace) -> None:
     else:
         write_predictions(output, model.task, examples, predicted.predictions)
     tell([*predicted.notes, *notes])
+
+
+def _check_scheme(scheme: str | None, task: "Task") -> None:
+    """Refuses a scheme without effect. No tags are read here; it is of the model's own alone."""
+    from bertjax.tasks.tagging import Tagging
+
+    if scheme is None:
+        return
+    if not isinstance(task, Tagging):
+        raise UserError(
+            f"--scheme {scheme}: is of models that tag tokens, and this one is of"
+            f" task={task.name}; leave it out"
+        )
+    task.check_scheme("--scheme")
 
 
 def _are_lines(options: argparse.Namespace, task: str) -> bool:

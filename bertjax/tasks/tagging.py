@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from bertjax.errors import UserError
 from bertjax.objectives import losses
 from bertjax.objectives.losses import Total
 from bertjax.tasks import conll, scores
@@ -61,6 +62,18 @@ class Tagging:
         self._names = {label.casefold(): label for label in labels if self._entities}
         if len(self._names) < len(labels):
             self._names = {}  # types that differ in letter case
+
+    def check_scheme(self, option: str) -> None:
+        """Raises a UserError where the scheme that was said is not how the tags are read.
+
+        Args:
+            option: that said it, for the message.
+        """
+        if self.scheme not in (None, self._reading.scheme):
+            raise UserError(
+                f"{option} {self.scheme}: the model's tags, {', '.join(self.labels[:8])}, are read"
+                f" as {self._reading.describe()}, whatever is said; leave it out"
+            )
 
     def describe_reading(self) -> str | None:
         """How the tags are read, where that is not plain from their names."""

@@ -253,6 +253,21 @@ READ = {
 }
 
 
+@pytest.mark.parametrize(
+    ("model", "words", "message"),
+    [
+        ("tags", ["--input", "tags.conll", "--scheme", "none"], "--scheme none: the model's tags"),
+        ("tags", ["the dog", "--scheme", "IO"], "are read as IOB2: B-TYPE, I-TYPE, O, whatever"),
+        ("labels", ["the dog", "--scheme", "IO"], "--scheme IO: is of models that tag tokens"),
+        ("tags", ["the dog", "--token-column", "2"], "--token-column is of files of tagged"),
+        ("labels", ["the dog", "--token-column", "2"], "--token-column is of files of tagged"),
+    ],
+)
+def test_predict_refuses_options_of_tags_without_effect(outcome, model, words, message):
+    code, out, err, _ = outcome(["predict", "--model", model, *words])
+    assert (code, out, message in err) == (2, "", True)
+
+
 def options_of(name):
     parser = argparse.ArgumentParser()
     COMMANDS[name].add_arguments(parser)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from bertjax.errors import UserError
 from bertjax.tasks.tagged_sentences import TaggedSentence
 from bertjax.tasks.tagging import Tagging
 from bertjax.text.tokenizer import Tokenizer
@@ -138,6 +139,31 @@ def test_names_of_tags_that_do_not_tell_are_read_as_is_said_and_told(labels, sch
     assert task.main_score == score
     said = task.describe_reading()
     assert said is None if told is None else told in said
+
+
+@pytest.mark.parametrize(
+    ("labels", "scheme", "message"),
+    [
+        (
+            ("O", "B-X", "I-X"),
+            "none",
+            "--scheme none: .*, O, B-X, I-X, are read as IOB2: B-TYPE, I",
+        ),
+        (("O", "B-X", "I-X"), "IOB1", "--scheme IOB1: .* read as IOB2"),
+        (("O", "B-X", "I-X"), "IOB2", None),
+        (("O", "PER", "LOC"), "IOB2", "--scheme IOB2: .* read as IO: TYPE, O, whatever is said"),
+        (("O", "PER", "LOC"), "none", None),
+        (("O", "N", "V"), "IO", None),
+        (("O", "N", "V"), None, None),
+    ],
+)
+def test_scheme_without_effect_on_the_names_of_tags_is_refused(labels, scheme, message):
+    task = Tagging(labels, scheme=scheme)
+    if message is None:
+        task.check_scheme("--scheme")
+        return
+    with pytest.raises(UserError, match=message):
+        task.check_scheme("--scheme")
 
 
 def test_types_that_were_read_as_words_are_scored_as_entities():
