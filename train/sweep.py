@@ -146,7 +146,7 @@ def sweep(config: SweepConfig) -> int:
     # ---------------------------------------------------------------- the trials
     running: dict[int, TrialRun] = {}  # by worker
     failures: list[str] = []
-    progress = SweepProgress(limit, score.name)
+    progress = SweepProgress(limit, score)
     with progress, StopRequest() as stop:
         try:
             while stop.name is None and not _same_failures(failures):
@@ -307,6 +307,7 @@ def _report(
 ) -> bool:
     """Writes and shows what there is; whether there is a best trial."""
     from train.sweep_report import (
+        best_of,
         draw_figures,
         make_rows,
         print_table,
@@ -318,7 +319,7 @@ def _report(
     rows = make_rows(study.trials(), score.name)
     ranked = rank_rows(rows, score.name, score.direction)
     write_results(study.directory, rows, score.name)
-    best = ranked[0] if ranked and ranked[0]["state"] == "complete" else None
+    best = best_of(ranked)
     path = study.directory / "best.yaml"
     if best:
         complete = [row for row in ranked if row["state"] == "complete"]

@@ -11,15 +11,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from bertjax.program.ending import on_sudden_end
 from bertjax.training.progress import describe_duration
-from train.sweep_report import describe_values
+from train.sweep_report import best_of, describe_values, make_rows, rank_rows
 from train.sweep_study import Claim, Study
-from train.sweep_trial import End, TrialRun
+from train.sweep_trial import End, Score, TrialRun
 
 
 class SweepProgress:
     """Tells of a sweep on stderr: a bar of the trials, and a line for each that begins or ends."""
 
-    def __init__(self, trials: int, score: str) -> None:
+    def __init__(self, trials: int, score: Score) -> None:
         self._score = score
         self._console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
         self._bar = Progress(
@@ -61,7 +61,7 @@ class SweepProgress:
 
     def ended(self, run: TrialRun, end: End) -> None:
         """Tells how a trial ended."""
-        score = "" if end.score is None else f"{self._score} {end.score:.4f}"
+        score = "" if end.score is None else f"{self._score.name} {end.score:.4f}"
         said = {
             "complete": f"ended with {score}",
             "pruned": "given up",
@@ -77,12 +77,13 @@ class SweepProgress:
         ended = [
             counts[state] for state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
         ]
-        best = study.best()
+        name, direction = self._score
+        best = best_of(rank_rows(make_rows(trials, name), name, direction))
         figures = f"{counts[TrialState.RUNNING]} running"
         for count, word in zip(ended[1:], ("given up", "failed"), strict=True):
             figures += f", {count} {word}" if count else ""
         if best:
-            figures += f"; best {self._score} {best.value:.4f} (trial {best.number})"
+            figures += f"; best {name} {best[name]:.4f} (trial {best['trial']})"
         self._bar.update(self._task, completed=sum(ended), figures=figures)
         if not sys.stderr.isatty() and sum(ended) > self._told:
             self.say(f"{sum(ended)} of {self._trials} trials ended, {figures}")

@@ -86,6 +86,11 @@ def rank_rows(
     return [best, *(row for row in complete if row is not best), *others]
 
 
+def best_of(ranked: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The best trial of `rank_rows`; None where none came to its end."""
+    return ranked[0] if ranked and ranked[0]["state"] == "complete" else None
+
+
 def rivals_of_best(
     complete: Sequence[Mapping[str, Any]], score: str, direction: str
 ) -> list[Mapping[str, Any]]:

@@ -180,12 +180,6 @@ class Study:
         """Whether a trial has not ended yet."""
         return any(not trial.state.is_finished() for trial in self.trials())
 
-    def best(self) -> FrozenTrial | None:
-        """The best of the trials that came to their end."""
-        ended = [trial for trial in self.trials() if trial.state == TrialState.COMPLETE]
-        sign = 1 if self.optuna.direction.name == "MINIMIZE" else -1
-        return min(ended, key=lambda trial: sign * trial.value, default=None)
-
     def _own(self, number: int) -> Lock | None:
         owner = Lock(self.directory / "locks" / f"{number:04}.sweep")
         return owner if owner.take() else None

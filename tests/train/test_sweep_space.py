@@ -1,6 +1,7 @@
 """`train.sweep`: the space, what is drawn from it, and the examples of `configs/sweep`."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import optuna
 import pytest
@@ -11,6 +12,7 @@ from bertjax.errors import UserError
 from bertjax.pretraining import PretrainConfig
 from train.finetune_config import FinetuneConfig
 from train.sweep import SweepConfig, _split_fixed
+from train.sweep_progress import SweepProgress
 from train.sweep_report import rank_rows
 from train.sweep_space import Recipe, count_trials, flatten, read_space, sample
 from train.sweep_trial import make_score
@@ -270,3 +272,16 @@ def test_best_trial_is_chosen_as_a_checkpoint_is(rows, order):
     assert [row["trial"] for row in rank_rows(rows, "accuracy", "maximize")] == order
     less = [row | {"accuracy": -row["accuracy"]} if "accuracy" in row else row for row in rows]
     assert [row["trial"] for row in rank_rows(less, "accuracy", "minimize")] == order
+
+
+def test_progress_shows_the_trial_that_best_yaml_is_made_of(capsys):
+    study = optuna.create_study(direction="maximize")
+    for value, loss in ((0.9, 0.5), (0.88, 0.3)):
+        kept = {"step": 9, "loss": loss, "standard_error": 0.05}
+        study.add_trial(optuna.trial.create_trial(value=value, user_attrs=kept))
+    progress = SweepProgress(3, make_score("accuracy", "auto"))
+    progress._told = 0
+    progress.show(SimpleNamespace(trials=lambda: study.trials))
+    assert "2 of 3 trials ended, 0 running; best accuracy 0.8800 (trial 1)" in (
+        capsys.readouterr().err
+    )
