@@ -1,5 +1,7 @@
 """Directories of tiny models with random weights, of any class."""
 
+import functools
+
 import jax
 import numpy as np
 
@@ -13,15 +15,19 @@ WORDS = ["the", "dog", "cat", "sees", "hears", "a", "bird", "red", "old", ".", "
 TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
 
 
+@functools.cache
+def draw_params(architecture, config):
+    model = ARCHITECTURES[architecture](config)
+    params = jax.jit(model.init)(jax.random.key(3), np.zeros((1, 1), np.int32))["params"]
+    return {"bert": params} if architecture == "BertModel" else params
+
+
 def save(folder, architecture, **fields):
     config = BertConfig(
         vocab_size=len(TOKENS), hidden_size=24, num_hidden_layers=2, num_attention_heads=3,
         intermediate_size=29, max_position_embeddings=12, **fields,
     )  # fmt: skip
-    model = ARCHITECTURES[architecture](config)
-    params = jax.jit(model.init)(jax.random.key(3), np.zeros((1, 1), np.int32))["params"]
-    if architecture == "BertModel":
-        params = {"bert": params}
+    params = draw_params(architecture, config)
     Tokenizer(build_wordpiece(TOKENS, True, None)).save(folder / "tokenizer")
     save_model_directory(folder / "model", config, params, folder / "tokenizer", architecture)
     return folder / "model"

@@ -1,5 +1,7 @@
 """A tiny body with attention that is not flat, and texts for it."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,6 +21,11 @@ def make_tokenizer():
     return Tokenizer(build_wordpiece(VOCABULARY, lowercase=True, strip_accents=None))
 
 
+@functools.cache
+def _new_params(model):
+    return jax.jit(model.init)(jax.random.key(3), jnp.zeros((1, 1), jnp.int32))["params"]
+
+
 def make_body(positions=48):
     """N=4, H=8, F=37, L=2; heads that attend to few tokens, differently from row to row."""
     config = BertConfig(
@@ -30,7 +37,7 @@ def make_body(positions=48):
         max_position_embeddings=positions,
     )
     model = BertModel(config, pooling=False)
-    params = jax.jit(model.init)(jax.random.key(3), jnp.zeros((1, 1), jnp.int32))["params"]
+    params = jax.tree.map(lambda x: x, _new_params(model))
     attention = params["encoder"]["layers"]["attention"]
     for name in ("query", "key"):
         attention[name]["kernel"] *= 10

@@ -1,5 +1,7 @@
 """A classifier that is wired by hand: one head, which looks for a colour, decides the class."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,6 +25,12 @@ CONFIG = BertConfig(
     id2label=("blue", "red"),
     problem_type="single_label_classification",
 )
+MODEL = BertForSequenceClassification(CONFIG)
+
+
+@functools.cache
+def _new_params():
+    return jax.jit(MODEL.init)(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
 
 
 def make_wired_model() -> WholeModel:
@@ -33,9 +41,7 @@ def make_wired_model() -> WholeModel:
     All other heads are as a new model has them: they do next to nothing.
     """
     tokenizer = Tokenizer(build_wordpiece([*SPECIAL_TOKENS, *WORDS], True, None))
-    model = BertForSequenceClassification(CONFIG)
-    params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
-    params = jax.tree.map(np.array, params)
+    params = jax.tree.map(np.array, _new_params())
     embeddings, layers = params["bert"]["embeddings"], params["bert"]["encoder"]["layers"]
     words = embeddings["word_embeddings"]
     words[:] = np.random.default_rng(0).normal(size=words.shape)
@@ -54,4 +60,4 @@ def make_wired_model() -> WholeModel:
     output[HEAD, 0, 2] = 0.3
     params["bert"]["pooler"]["dense"]["kernel"][2, 0] = 1
     params["sequence_head"]["dense"]["kernel"][0] = -3, 3
-    return WholeModel(model, params, tokenizer)
+    return WholeModel(MODEL, params, tokenizer)

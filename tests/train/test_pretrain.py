@@ -68,7 +68,8 @@ def launch(prepared, cache):
             "JAX_PLATFORMS": "cpu",
             "JAX_COMPILATION_CACHE_DIR": str(cache),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+            "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')}"
+            f" --xla_force_host_platform_device_count={devices}",
         }
         return subprocess.Popen(
             [sys.executable, "-m", "train.pretrain", *make_arguments(data, run, *options)],
