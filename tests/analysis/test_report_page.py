@@ -5,7 +5,6 @@ Skipped where there is no browser, but for `make test-browser`, which has to hav
 
 import os
 import shutil
-import time
 
 import numpy as np
 import pytest
@@ -293,19 +292,14 @@ def test_large_model_at_512_tokens_does_not_choke(browser, tmp_path):
     data = ReportData("large", {}, [figure], [Captured(encoded, maps, None, None)])
     written, *_ = write_report(data, tmp_path)
     assert written.stat().st_size < 10_000_000
-    opened, clicked = [], []
-    for _ in range(3):  # the best of three: the machine may be at work for others
-        page = browser.new_page(viewport={"width": 1280, "height": 800})
-        begun = time.perf_counter()
-        page.goto(written.as_uri())
-        page.wait_for_selector("html[data-ready]")
-        opened.append(time.perf_counter() - begun)
-        begun = time.perf_counter()
-        page.locator("[data-layer='20'][data-head='9']").click()
-        assert page.locator("#head-title").inner_text() == "Layer 20, head 9"
-        clicked.append(time.perf_counter() - begun)
-    assert min(opened) < 2
-    assert min(clicked) < 1
+    page = browser.new_page(viewport={"width": 1280, "height": 800})
+    page.goto(written.as_uri())
+    page.wait_for_selector("html[data-ready]")
+    # One head of the 384 is in the page; the others are read from their numbers when asked for.
+    assert page.evaluate("document.querySelectorAll('*').length") < 10_000
+    page.locator("[data-layer='20'][data-head='9']").click()
+    assert page.locator("#head-title").inner_text() == "Layer 20, head 9"
+    assert page.evaluate("document.querySelectorAll('*').length") < 10_000
     row = page.locator(".word[data-side=from][data-index='7']")
     row.hover()
     shown = weights(page)

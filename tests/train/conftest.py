@@ -1,4 +1,6 @@
-"""Fixtures of the tests of fine-tuning."""
+"""A model to fine-tune, and a corpus to prepare."""
+
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -7,6 +9,7 @@ import pytest
 from bertjax.config import BertConfig
 from bertjax.interop.huggingface import save_model_directory
 from bertjax.model.bert import BertForMaskedLM
+from bertjax.text.tokenizer_training import VocabularyConfig, train_tokenizer
 from bertjax.training.sharding import MeshConfig, make_mesh
 from tests.train.finetune_runs import TINY
 
@@ -38,3 +41,25 @@ def one_device():
         patch.setattr("train.finetune.make_mesh", lambda config: mesh)
         patch.setattr("train.finetune.measure_matmul_rate", lambda mesh, dtype: 1e9)
         yield
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory) -> Path:
+    """60 documents of Python's documentation, a line that is in all of them, and duplicates."""
+    from pydoc_data.topics import topics
+
+    texts = [" ".join(topics[name].split())[:3000] for name in sorted(topics)]
+    texts = list(dict.fromkeys(texts))[:60]
+    documents = [f"Skip to the main content\n{text}" for text in texts]
+    documents += [documents[3], documents[5] + " And so on and on.", "short"]
+    path = tmp_path_factory.mktemp("text") / "documents.txt"
+    path.write_text("\n\n".join(documents), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tokenizer(corpus) -> Path:
+    directory = corpus.parent / "tokenizer"
+    made = train_tokenizer(corpus.read_text().split("\n"), VocabularyConfig(vocab_size=700))
+    made.save(directory)
+    return directory
