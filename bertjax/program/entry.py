@@ -12,6 +12,9 @@ from bertjax.program.ending import ending_at_once, hold_back
 
 _begun: list[Any] = []
 
+# What jax takes for the sign that there is an NVIDIA GPU (jax._src.hardware_utils).
+NVIDIA_DEVICES = ("/dev/nvidia0", "/dev/nvidiactl", "/dev/dxg")
+
 
 def begin(resumes: bool = False, huge_pages: bool = False) -> None:
     """What a program does first, before it imports what takes seconds.
@@ -26,10 +29,22 @@ def begin(resumes: bool = False, huge_pages: bool = False) -> None:
     ending = ending_at_once(resumes)
     ending.__enter__()
     _begun.append(ending)  # which ends with the process
+    _leave_cuda_out()
     if huge_pages:
         from bertjax.huge_pages import restart_with_huge_pages
 
         restart_with_huge_pages(hold_back)
+
+
+def _leave_cuda_out() -> None:
+    """Without an NVIDIA GPU, jax's CUDA plugin (extra plan-gpu) is a compiler alone.
+
+    jax asks each plugin that is installed to look for its libraries, and prints the traceback of
+    one that misses some, before it passes over CUDA where there is no device. The variable is
+    jax's own and skips that look. Platforms that were asked for are looked for.
+    """
+    if not os.environ.get("JAX_PLATFORMS") and not any(map(os.path.exists, NVIDIA_DEVICES)):
+        os.environ.setdefault("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")
 
 
 def _mend_streams() -> None:

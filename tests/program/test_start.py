@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from bertjax.verification.absent_devices import has_cuda_compiler
+
 TINY = Path(__file__).parents[1] / "parity" / "golden" / "tiny_bert"
 BERTJAX = [sys.executable, "-m", "bertjax"]
 
@@ -174,3 +176,44 @@ def test_signal_while_it_imports_ends_it_in_a_line(tmp_path, module, number, cod
     assert process.returncode == code, errors
     assert errors.startswith(told)
     assert errors.count("\n") == 1
+
+
+# -------------------------------------------------------------------- plugins of jax
+
+# As jax_plugins.xla_cuda13 without CUDA's libraries.
+PLUGIN = """
+import os
+def initialize():
+    if not os.getenv("JAX_SKIP_CUDA_CONSTRAINTS_CHECK"):
+        raise RuntimeError("Unable to load cuDNN. Is it installed?")
+"""
+DEVICES = (
+    "from bertjax.program.entry import NVIDIA_DEVICES, begin; begin(); import jax; jax.devices();"
+    " from jax._src import hardware_utils; print(hardware_utils._NVIDIA_GPU_DEVICES =="
+    " [*NVIDIA_DEVICES], hardware_utils.has_visible_nvidia_gpu())"
+)
+
+
+def start_jax(tmp_path):
+    """What a program prints that begins and asks jax for its devices."""
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
+    environment = {**os.environ, "PYTHONPATH": path}
+    environment.pop("JAX_PLATFORMS", None)
+    done = subprocess.run(
+        [sys.executable, "-c", DEVICES], env=environment, capture_output=True, text=True
+    )
+    return done.stdout.split(), done.stderr
+
+
+def test_plugin_for_devices_that_are_not_there_prints_no_traceback(tmp_path):
+    (tmp_path / "jax_plugins").mkdir()
+    (tmp_path / "jax_plugins" / "stand_in.py").write_text(PLUGIN)
+    (same, has_gpu), errors = start_jax(tmp_path)
+    assert same == "True"
+    assert ("Traceback" in errors) == (has_gpu == "True"), errors
+
+
+@pytest.mark.skipif(not has_cuda_compiler(), reason="jax's CUDA plugin is not installed")
+def test_plugin_that_is_a_compiler_alone_prints_nothing(tmp_path):
+    (_, has_gpu), errors = start_jax(tmp_path)
+    assert has_gpu == "True" or errors == ""
