@@ -38,10 +38,10 @@ DEMO := runs/demo
 CORPUS := corpus:python+numpy,scipy,pandas
 demo: install
 	rm -rf $(DEMO)
-	$(BIN)/python -m train.tokenizer --input $(CORPUS) --output $(DEMO)/tokenizer --vocab-size 2048
-	$(BIN)/python -m train.prepare --input $(CORPUS) --output $(DEMO)/rows --max-length 64 \
+	$(BIN)/bertjax tokenizer --input $(CORPUS) --output $(DEMO)/tokenizer --vocab-size 2048
+	$(BIN)/bertjax prepare --input $(CORPUS) --output $(DEMO)/rows --max-length 64 \
 	  --tokenizer $(DEMO)/tokenizer --duplicate-factor 4
-	$(BIN)/python -m train.pretrain --config configs/pretrain/minutes.yaml --data $(DEMO)/rows \
+	$(BIN)/bertjax pretrain --config configs/pretrain/minutes.yaml --data $(DEMO)/rows \
 	  --run $(DEMO)/run --budget.minutes 3.5
 	$(BIN)/bertjax fill-mask --model $(DEMO)/run/model --top-k 3 \
 	  "Raise an [MASK] if the argument is not a string." \
@@ -61,7 +61,7 @@ test-all: install
 # The report's page in a browser, which the machine has to have: Debian's chromium, for instance.
 test-browser: install
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint $(CONSTRAINTS) --editable '.[browser]'
-	REQUIRE_BROWSER=1 $(BIN)/python -m pytest tests/analysis/test_report_page.py
+	REQUIRE_BROWSER=1 $(BIN)/python -m pytest tests/analysis/report/test_report_page.py
 
 # Programs for TPUs and NVIDIA GPUs that are not there, with libtpu and XLA's CUDA compiler (150 MB
 # of downloads each).

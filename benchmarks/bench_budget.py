@@ -4,7 +4,7 @@
 
 Same rows (hence the same text and tokenizer), model shape, starting weights, objective (masked LM
 and next sentence), masking rule, optimizer, and schedule on the clock; no dropout. Ours is
-`train.pretrain` as a user runs it, in the precision given. torch gets its best practice: sdpa
+`bertjax pretrain` as a user runs it, in the precision given. torch gets its best practice: sdpa
 attention, fused AdamW, the masked-LM head on the masked positions only, padding masks only where
 there is padding, and its faster precision, measured first. A row with a second example packed into
 it is one text to torch, as transformers' run_mlm.py has it; its next-sentence label is that of the
@@ -28,20 +28,20 @@ import jax
 import numpy as np
 
 from bertjax.config import SIZES
-from bertjax.errors import UserError
-from bertjax.huge_pages import restart_with_huge_pages
 from bertjax.interop.huggingface import load_model_directory, save_model_directory
 from bertjax.model.bert import BertForPreTraining
 from bertjax.objectives.masking import SHARE_MASK_TOKEN, SHARE_RANDOM_TOKEN, Vocabulary
-from bertjax.pretraining import ModelConfig
 from bertjax.program.entry import program
+from bertjax.program.errors import UserError
+from bertjax.program.huge_pages import restart_with_huge_pages
 from bertjax.text.rows import PreparedDirectory, open_prepared
 from bertjax.text.tokenizer import load_tokenizer
 from bertjax.training.evaluation import EvaluationConfig, make_evaluation
 from bertjax.training.metrics import read_metrics
 from bertjax.training.optimizer import ADAM_EPSILON
+from bertjax.training.pretrain_config import ModelConfig
 from bertjax.training.sharding import MeshConfig, make_mesh
-from train.starting_model import resolve_model
+from bertjax.training.starting_model import resolve_model
 
 # The recipe of configs/pretrain/textbooks.yaml.
 LEARNING_RATE, BETAS, WEIGHT_DECAY, CLIP_NORM = 1e-3, (0.9, 0.98), 0.01, 1.0
@@ -139,7 +139,7 @@ def score(prepared: PreparedDirectory, directory: Path) -> dict[str, float]:
 def train_ours(
     prepared: PreparedDirectory, options: argparse.Namespace, start: Path, run: Path
 ) -> dict[str, Any]:
-    """`train.pretrain` in a process of its own."""
+    """`bertjax pretrain` in a process of its own."""
     words = {
         "data": prepared.path, "run": run, "seed": options.seed, "dtype": options.dtype,
         "model.init": start, "masking.rate": RATE, "budget.minutes": options.minutes,

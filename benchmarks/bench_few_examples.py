@@ -2,12 +2,11 @@
 
     .venv/bin/python benchmarks/bench_few_examples.py --data shared/data --model DIR --json FILE
 
-Each draw of so many rows is a user's file: `train.finetune` takes validation and test from it as it
-does by default. The model that it keeps is then scored on rows of the same collection that are in
-no draw. All draws share the compiled programs where their rows fit one layout. A draw is the same
-whatever the other options, so that the rows of two recipes, or of two versions of the code, can be
-compared draw by draw. What is in the JSON file already is not
-measured again.
+Each draw of so many rows is a user's file: `bertjax finetune` takes validation and test from it as
+it does by default. The model that it keeps is then scored on rows of the same collection that are
+in no draw. All draws share the compiled programs where their rows fit one layout. A draw is the
+same whatever the other options, so that the rows of two recipes, or of two versions of the code,
+can be compared draw by draw. What is in the JSON file already is not measured again.
 """
 
 import argparse
@@ -24,18 +23,18 @@ from typing import Any
 import numpy as np
 
 import bertjax.tasks.batches
-import train.finetune
-from bertjax.compiled_programs import keep_compiled_programs
-from bertjax.errors import UserError
-from bertjax.huge_pages import restart_with_huge_pages
+from bertjax.program.compiled_programs import keep_compiled_programs
 from bertjax.program.entry import program
+from bertjax.program.errors import UserError
+from bertjax.program.huge_pages import restart_with_huge_pages
 from bertjax.tasks.data_config import DataConfig
 from bertjax.tasks.inference import Inference
 from bertjax.tasks.reading import read_task_data
 from bertjax.tasks.units import Layout, count_rows
-from train.finetune import finetune
-from train.finetune_config import FinetuneConfig
-from train.starting_model import FinetunedModelConfig
+from bertjax.training import finetune as finetuning
+from bertjax.training.finetune import finetune
+from bertjax.training.finetune_config import FinetuneConfig
+from bertjax.training.starting_model import FinetunedModelConfig
 
 # Scores of VADER's tweets below and above which their mood is called negative or positive.
 NEGATIVE, POSITIVE = -0.5, 1.0
@@ -172,7 +171,7 @@ def share_layouts() -> None:
 
     bertjax.tasks.batches.choose_layout = choose_shared
     Inference._layout = lambda self, units: Layout(16, LENGTH, SLOTS, 1)
-    train.finetune.measure_matmul_rate = lambda mesh, dtype: 1e12
+    finetuning.measure_matmul_rate = lambda mesh, dtype: 1e12
 
 
 def describe(results: dict[str, dict[str, Any]]) -> list[str]:

@@ -24,17 +24,17 @@ from typing import Any
 
 import numpy as np
 
-from bertjax.config_parser import parse
-from bertjax.errors import UserError
-from bertjax.huge_pages import restart_with_huge_pages
+from bertjax.program.config_parser import parse
 from bertjax.program.entry import program
+from bertjax.program.errors import UserError
+from bertjax.program.huge_pages import restart_with_huge_pages
 from bertjax.tasks.reading import TaskData, read_task_data
 from bertjax.tasks.scoring import single_scores
 from bertjax.tasks.units import Unit
 from bertjax.text.tokenizer import load_tokenizer
+from bertjax.training.finetune import finetune
+from bertjax.training.finetune_config import FinetuneConfig
 from bertjax.training.optimizer import ADAM_EPSILON
-from train.finetune import finetune
-from train.finetune_config import FinetuneConfig
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "finetune"
 SCORES = {
@@ -123,7 +123,7 @@ def measure(config: FinetuneConfig, score: str, options: argparse.Namespace) -> 
 
 
 def run_ours(config: FinetuneConfig, data: TaskData, score: str) -> dict[str, float]:
-    """One run of `train.finetune`."""
+    """One run of `bertjax finetune`."""
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         finetune(dataclasses.replace(config, run=str(run)), data)

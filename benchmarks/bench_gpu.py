@@ -27,8 +27,8 @@ from typing import Any
 
 import numpy as np
 
-from bertjax.errors import UserError
 from bertjax.program.entry import program
+from bertjax.program.errors import UserError
 
 GROUPS = 5
 VOCABULARY = 30_000
@@ -76,11 +76,16 @@ def measure_ours(options: argparse.Namespace) -> dict[str, Any]:
     import jax.numpy as jnp
 
     from bertjax.objectives.masking import Vocabulary
-    from bertjax.pretraining import ModelConfig, PretrainConfig, make_step, shape_new_model
     from bertjax.text.rows import open_prepared
     from bertjax.text.tokenizer import load_tokenizer
     from bertjax.training.batches import TrainingBatches
     from bertjax.training.budget import BudgetConfig
+    from bertjax.training.pretrain_config import (
+        ModelConfig,
+        PretrainConfig,
+        make_step,
+        shape_new_model,
+    )
     from bertjax.training.sharding import MeshConfig, make_mesh, place_rows
     from bertjax.training.state import new_state
     from bertjax.training.steps import lower_step

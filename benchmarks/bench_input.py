@@ -26,11 +26,11 @@ import numpy as np
 from bench_step import compile_step
 
 from bertjax.config import BertConfig
-from bertjax.errors import UserError
-from bertjax.huge_pages import restart_with_huge_pages
 from bertjax.objectives.masking import MaskingConfig, Vocabulary
 from bertjax.objectives.pretraining import PretrainingObjective
 from bertjax.program.entry import program
+from bertjax.program.errors import UserError
+from bertjax.program.huge_pages import restart_with_huge_pages
 from bertjax.text.rows import open_prepared
 from bertjax.training.batches import TrainingBatches, read_ahead
 from bertjax.training.sharding import MeshConfig, make_mesh, place_rows

@@ -19,18 +19,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bertjax.analysis.blockwise_patterns import sum_batch
-from bertjax.analysis.capture import load_body
-from bertjax.analysis.encoding import EncodedText, encode_texts
-from bertjax.analysis.head_classes import CLASSES
-from bertjax.analysis.patterns import classify_heads, measure_patterns, patterns_with_company
-from bertjax.analysis.redundancy import measure_redundancy, sum_divergences_blockwise
-from bertjax.analysis.targets import TokenMarks
+from bertjax.analysis.capture.encoding import EncodedText, encode_texts
+from bertjax.analysis.capture.maps import load_body
+from bertjax.analysis.heads.blockwise_patterns import sum_batch
+from bertjax.analysis.heads.classes import CLASSES
+from bertjax.analysis.heads.patterns import classify_heads, measure_patterns, patterns_with_company
+from bertjax.analysis.heads.redundancy import measure_redundancy, sum_divergences_blockwise
+from bertjax.analysis.heads.targets import TokenMarks
 from bertjax.config import BertConfig
-from bertjax.errors import UserError
 from bertjax.kernels.blockwise import BLOCK
 from bertjax.model.bert import BertModel
 from bertjax.program.entry import program
+from bertjax.program.errors import UserError
 
 LENGTHS = (512, 1024, 2048, 4096)
 MEBIBYTE = 1 << 20

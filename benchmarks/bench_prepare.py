@@ -1,4 +1,4 @@
-"""The rate of `train.prepare` against that of the bare `tokenizers` on the same text and cores.
+"""The rate of `bertjax prepare` against that of the bare `tokenizers` on the same text and cores.
 
     python benchmarks/bench_prepare.py --input TEXT... [--tokenizer DIR] [--workers 2] [--repeats 5]
 

@@ -25,10 +25,10 @@ import jax
 import jax.numpy as jnp
 
 from bertjax.config import BertConfig
-from bertjax.errors import UserError
 from bertjax.interop.huggingface import save_model_directory
 from bertjax.model.bert import BertForMaskedLM
 from bertjax.program.entry import program
+from bertjax.program.errors import UserError
 from bertjax.text.tokenizer import load_tokenizer
 
 TEXT = "The capital of France is [MASK]."

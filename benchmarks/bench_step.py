@@ -21,13 +21,13 @@ import numpy as np
 from step_profile import profile_step
 
 from bertjax.config import SIZES, BertConfig
-from bertjax.errors import UserError
-from bertjax.huge_pages import restart_with_huge_pages
 from bertjax.model.bert import BertForPreTraining
 from bertjax.model.encoder import REMAT_POLICIES
 from bertjax.objectives.masking import MaskingConfig, Vocabulary
 from bertjax.objectives.pretraining import PretrainingObjective
 from bertjax.program.entry import program
+from bertjax.program.errors import UserError
+from bertjax.program.huge_pages import restart_with_huge_pages
 from bertjax.training.execution import remat_policy
 from bertjax.training.metrics import count_matmul_flops, measure_matmul_rate
 from bertjax.training.optimizer import OptimizerConfig, make_optimizer

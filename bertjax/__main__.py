@@ -4,16 +4,24 @@ import sys
 
 from bertjax.program.entry import begin
 
+# Commands that train for long, and go on where they were stopped.
+TRAINING = ("pretrain", "finetune", "sweep")
 # Commands that compute for minutes, in buffers as large as training's.
-LONG = ("analyze", "bench")
+LONG = (*TRAINING, "analyze", "bench")
 
 
-def main() -> None:
-    """Starts the command, those that compute for long with huge pages."""
-    begin(huge_pages=sys.argv[1:2] != [] and sys.argv[1] in LONG)
+def main(*command: str) -> None:
+    """Starts the command, those that compute for long with huge pages.
+
+    Args:
+        command: in a script of one command, its name, which then leads the command line.
+    """
+    words = [*command, *sys.argv[1:]]
+    name = words[0] if words else ""
+    begin(resumes=name in TRAINING, huge_pages=name in LONG)
     from bertjax import cli
 
-    cli.main()
+    cli.main(words)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The `bertjax` command: uses and studies a model. A command imports what it needs when it runs."""
 
 import argparse
-import sys
+import importlib
 from collections.abc import Sequence
 
 import bertjax
@@ -23,10 +23,18 @@ from bertjax.commands import (
     what_if,
 )
 from bertjax.commands.arguments import check_numbers
-from bertjax.compiled_programs import keep_compiled_programs
+from bertjax.program.compiled_programs import keep_compiled_programs
 from bertjax.program.entry import program
-from bertjax.wording import nearest
+from bertjax.program.wording import nearest
 
+# Programs whose options are the fields of a config: they are listed, and read them themselves.
+PROGRAMS = {
+    "tokenizer": "a tokenizer, from raw text",
+    "prepare": "rows to pretrain on, from raw text",
+    "pretrain": "a BERT, from rows",
+    "finetune": "a BERT fitted to a labelled task",
+    "sweep": "the best values for fields of a config, by trials",
+}
 COMMANDS = {
     "fill-mask": fill_mask,
     "predict": predict,
@@ -50,9 +58,7 @@ def make_parser() -> argparse.ArgumentParser:
     """The command line: one subparser a command, whose `run` default is the function to call."""
     parser = argparse.ArgumentParser(
         prog="bertjax",
-        description="Uses and studies a BERT. The programs that make one are"
-        " `python -m train.tokenizer`, `python -m train.prepare`, `python -m train.pretrain` and"
-        " `python -m train.finetune`.",
+        description="Makes, uses and studies a BERT.",
         epilog="What jax compiles is kept in ~/.cache/bertjax, at most 0.5 GB, and compiled once."
         " JAX_COMPILATION_CACHE_DIR=DIR keeps it elsewhere, JAX_ENABLE_COMPILATION_CACHE=false"
         " nowhere.",
@@ -60,6 +66,8 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"bertjax {bertjax.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, summary in PROGRAMS.items():
+        commands.add_parser(name, help=summary, add_help=False)
     for name, command in COMMANDS.items():
         subparser = commands.add_parser(
             name,
@@ -74,6 +82,10 @@ def make_parser() -> argparse.ArgumentParser:
 
 def run(arguments: Sequence[str]) -> int | None:
     """Runs one command line, the program's name left out; returns its exit code."""
+    if arguments and arguments[0] in PROGRAMS:
+        keep_compiled_programs()  # before jax reads its variables
+        command = importlib.import_module(f"bertjax.commands.{arguments[0]}")
+        return command.run(command.read_config(arguments[1:]))
     options, unknown = make_parser().parse_known_args(arguments)
     if unknown:
         known = [name for action in options.parser._actions for name in action.option_strings]
@@ -83,7 +95,6 @@ def run(arguments: Sequence[str]) -> int | None:
     return options.run(options)
 
 
-@program
-def main() -> int | None:
-    """The `bertjax` command."""
-    return run(sys.argv[1:])
+def main(arguments: Sequence[str]) -> None:
+    """Runs one command line and ends the process with its exit code."""
+    program(lambda: run(arguments))()

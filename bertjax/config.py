@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from bertjax.errors import UserError
-from bertjax.strict_json import to_json
+from bertjax.program.errors import UserError
+from bertjax.program.strict_json import to_json
 
 HIDDEN_ACTIVATIONS = ("gelu", "gelu_new", "relu", "silu")
 
@@ -303,7 +303,7 @@ def _say_what_it_is(directory: Path) -> str:
     if (directory / "checkpoints").is_dir():
         return "; this is a run, and its model is written at its first evaluation"
     if (directory / "data_card.json").is_file():
-        return "; this is a prepared directory, of which `python -m train.pretrain` makes a model"
+        return "; this is a prepared directory, of which `bertjax pretrain` makes a model"
     if (directory / "tokenizer.json").is_file():
         return "; this is a tokenizer and no model"
     return ""

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 
 
 def describe_directory(path: Path | str) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def describe_run(path: Path) -> dict[str, Any]:
     lines = read_metrics(metrics) if metrics.exists() else []
     validations = [line for line in lines if line["split"] == "validation"]
     # A fine-tuning run of before its score stood in run.json has it in its results.
-    is_finetuning = about.get("program") == "train.finetune"
+    is_finetuning = about.get("program", "").endswith("finetune")
     score = about.get("score", results.get("score")) if is_finetuning else "loss"
     measured = [line for line in validations if score and line.get(score) is not None]
     kept = [line for line in validations if line.get("kept")]

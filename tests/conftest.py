@@ -176,10 +176,9 @@ def bertjax_command(monkeypatch, capfd):
     from bertjax import cli
 
     def run(*arguments, stdin=b""):
-        monkeypatch.setattr(sys, "argv", ["bertjax", *map(str, arguments)])
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
         with pytest.raises(SystemExit) as stopped:
-            cli.main()
+            cli.main(list(map(str, arguments)))
         return stopped.value.code, *capfd.readouterr()
 
     return run

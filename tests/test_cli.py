@@ -10,8 +10,8 @@ import pytest
 
 import bertjax
 from bertjax.commands import info, screen
-from bertjax.errors import UserError
 from bertjax.program import outputs
+from bertjax.program.errors import UserError
 
 TINY = Path(__file__).parent / "parity" / "golden" / "tiny_bert"
 
@@ -23,7 +23,7 @@ def test_help_lists_the_commands_and_imports_nothing_heavy():
         text=True,
         check=True,
     )
-    for word in ("fill-mask", "info", "--version", "train.pretrain"):
+    for word in ("fill-mask", "info", "--version", "pretrain", "sweep"):
         assert word in done.stdout
     imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
     assert "bertjax.cli" in imported

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from bertjax.config import BertConfig
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import pytest
 
 from bertjax.config import BertConfig
-from bertjax.config_parser import parse
 from bertjax.model.bert import BertForPreTraining
 from bertjax.model.pattern_start import start_with_patterns
-from bertjax.pretraining import PretrainConfig
+from bertjax.program.config_parser import parse
 from bertjax.training.execution import remat_policy
+from bertjax.training.finetune_config import FinetuneConfig
 from bertjax.training.optimizer import make_optimizer, make_schedule
-from train.finetune_config import FinetuneConfig
+from bertjax.training.pretrain_config import PretrainConfig
 
 FOLDER = Path(__file__).resolve().parents[1] / "configs"
 CONFIGS = sorted((FOLDER / "pretrain").glob("*.yaml"))
@@ -42,7 +42,7 @@ def test_pretraining_config_is_read_and_traced(path):
 def test_pretraining_config_says_command_hardware_and_time(path):
     head = path.read_text().split("\nmodel:")[0]
     assert "Hardware:" in head
-    assert "make demo" in head or "python -m train.pretrain --config" in head
+    assert "make demo" in head or "bertjax pretrain --config" in head
 
 
 @pytest.mark.parametrize("path", FINETUNE_CONFIGS, ids=lambda path: path.name)
@@ -50,7 +50,7 @@ def test_finetuning_config_is_read(path):
     config = parse(FinetuneConfig, "", ["--config", str(path), "--run", "run"])
     assert config.data.train
     head = path.read_text().split("\ntask:")[0]
-    assert f"python -m train.finetune --config configs/finetune/{path.name}" in head
+    assert f"bertjax finetune --config configs/finetune/{path.name}" in head
     assert "Hardware:" in head
     for split in ("train", "validation", "test"):
         for file in getattr(config.data, split):

@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 
 from bertjax import cli
-from bertjax.config_parser import parse
-from bertjax.errors import UserError
-from train import sweep, sweep_space
+from bertjax.program.errors import UserError
+from bertjax.sweeps import space as sweep_space
 
 WAY = Path(__file__).parents[1]
 PAGES = [WAY / "README.md", *sorted((WAY / "docs").glob("*.md"))]
@@ -23,14 +22,7 @@ PROGRAM = re.compile(
     r"|python -m ((?:train|benchmarks|tests)\.[\w.]+)|(?:python )?(?:benchmarks/)?(bench_\w+)\.py)"
     r"(?: (.*))?"
 )
-CONFIG_CLASSES = {
-    "train.tokenizer": "TokenizerConfig",
-    "train.prepare": "PrepareConfig",
-    "train.pretrain": "PretrainConfig",
-    "train.finetune": "FinetuneConfig",
-    "train.sweep": "SweepConfig",
-}
-# What `...` stands for in a command of train.pretrain.
+# What `...` stands for in a command of `bertjax pretrain`.
 LEFT_OUT = ["--data", "rows", "--run", "run", "--budget.steps", "1"]
 
 
@@ -64,13 +56,15 @@ def take(program, words):
     if program == "make":
         for word in words:
             _take_make(word)
+    elif program == "bertjax" and words and words[0] in cli.PROGRAMS:
+        _take_config(words[0], words[1:])
     elif program == "bertjax":
         _, unknown = cli.make_parser().parse_known_args(words)
         assert not unknown
     elif program.startswith("train/launch/"):
-        _take_config("train.pretrain", words)
+        _take_config("pretrain", words)
     elif program.startswith("train."):
-        _take_config(program, words)
+        _take_config(program.removeprefix("train."), words)
     else:
         _take_arguments(importlib.import_module(program), words)
 
@@ -89,10 +83,9 @@ def _take_config(program, words):
         place = words.index("--config")
         if not words[place + 1].startswith("configs/"):  # a sweep makes it
             words = words[:place] + words[place + 2 :]
-    words, fixed = sweep._split_fixed(words) if program == "train.sweep" else (words, {})
-    config = parse(getattr(importlib.import_module(program), CONFIG_CLASSES[program]), "", words)
-    if fixed:
-        sweep_space.flatten(fixed, sweep_space.program_config(config.program), "fixed")
+    config = importlib.import_module(f"bertjax.commands.{program}").read_config(words)
+    if program == "sweep":
+        sweep_space.flatten(config.fixed, sweep_space.program_config(config.program), "fixed")
 
 
 class _ParsedError(Exception):
@@ -144,12 +137,12 @@ def test_documented_command_is_taken(program, words):
 def test_commands_are_found_as_they_are_written():
     page = """
 Try `bertjax embed`, `bench_step.py` and `bertjax verify --model
-DIR`; read `bertjax/cli.py`, and `train.pretrain` of it.
+DIR`; read `bertjax/cli.py`, and `pretrain` of it.
 
 ```
 $ make demo   # a comment
 pip install it
-.venv/bin/python -m train.pretrain --data rows \\
+.venv/bin/bertjax pretrain --data rows \\
   --run "my run"
 step 1  loss 4.305
 python benchmarks/bench_step.py --rows 8
@@ -161,7 +154,7 @@ train/launch/local.sh 2 --data rows
         ("benchmarks.bench_step", ["--help"]),
         ("bertjax", ["verify", "--model", "DIR"]),
         ("make", ["demo"]),
-        ("train.pretrain", ["--data", "rows", "--run", "my run"]),
+        ("bertjax", ["pretrain", "--data", "rows", "--run", "my run"]),
         ("benchmarks.bench_step", ["--rows", "8"]),
         ("train/launch/local.sh 2", ["--data", "rows"]),
     ]
@@ -173,8 +166,8 @@ train/launch/local.sh 2 --data rows
         "bertjax fill --help",
         "bertjax fill-mask --model DIR --topk 2 TEXT",
         "bertjax plan --config configs/pretrain/none.yaml --devices cpu:8",
-        "python -m train.pretrain ... --model.attention_windows 64",
-        "python -m train.sweep --output sweep --fixed.budget.epoch 1",
+        "bertjax pretrain ... --model.attention_windows 64",
+        "bertjax sweep --output sweep --fixed.budget.epoch 1",
         "python -m benchmarks.bench_peers --peer torch",
         "python benchmarks/bench_step.py --rows many",
         "train/launch/local.sh 2 --data rows",

@@ -1,4 +1,4 @@
-"""bertjax: the step of `train.pretrain`, the vectors of `bertjax embed`; texts packed in rows."""
+"""bertjax: the step of `bertjax pretrain`, the vectors of `bertjax embed`; texts packed in rows."""
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,7 @@ class _SpecialTokens:
 
 
 class Training:
-    """The step of `train.pretrain`: masks drawn on the device, masked LM and next sentence."""
+    """The step of `bertjax pretrain`: masks drawn on the device, masked LM and next sentence."""
 
     def __init__(self, folder, job, dtype):
         self.texts = load_texts(folder)

@@ -22,19 +22,19 @@ from bertjax.commands.texts import (
     choose_reading,
     tell_readings,
 )
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.program.outputs import check_output
-from bertjax.wording import counted
+from bertjax.program.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from bertjax.analysis.answers import WholeModel
-    from bertjax.analysis.capture import Body
-    from bertjax.analysis.encoding import EncodedText
-    from bertjax.analysis.objective import Objective
-    from bertjax.analysis.report_data import ReportData
-    from bertjax.analysis.survey_treebank import TreebankPlan
+    from bertjax.analysis.capture.encoding import EncodedText
+    from bertjax.analysis.capture.maps import Body
+    from bertjax.analysis.explain.answers import WholeModel
+    from bertjax.analysis.heads.objective import Objective
+    from bertjax.analysis.report.data import ReportData
+    from bertjax.analysis.report.survey_treebank import TreebankPlan
 
     Stage = tuple[str, int, Callable[[Callable[..., None]], ReportData]]
 
@@ -101,19 +101,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Measures section by section, then writes the report."""
-    from bertjax.analysis.libraries import require_libraries
+    from bertjax.program.libraries import require_libraries
 
     require_libraries("bertjax analyze")
-    from bertjax.analysis import survey
-    from bertjax.analysis.answers import load_whole_model
-    from bertjax.analysis.capture import load_body, randomize
-    from bertjax.analysis.encoding import encode_stream
-    from bertjax.analysis.lens import load_masked_model
-    from bertjax.analysis.report import write_report
-    from bertjax.analysis.report_data import ReportData
-    from bertjax.analysis.report_maps import texts_with_room
-    from bertjax.analysis.similarity import LEAST_TOKENS
-    from bertjax.analysis.survey_treebank import survey_probes, survey_syntax
+    from bertjax.analysis.capture.encoding import encode_stream
+    from bertjax.analysis.capture.maps import load_body, randomize
+    from bertjax.analysis.explain.answers import load_whole_model
+    from bertjax.analysis.layers.lens import load_masked_model
+    from bertjax.analysis.layers.similarity import LEAST_TOKENS
+    from bertjax.analysis.report import survey
+    from bertjax.analysis.report.data import ReportData
+    from bertjax.analysis.report.maps import texts_with_room
+    from bertjax.analysis.report.pages import write_report
+    from bertjax.analysis.report.survey_treebank import survey_probes, survey_syntax
 
     check_output(options.output, folder=True)
     if not options.labelled:
@@ -242,7 +242,7 @@ def _choose_objective(
     options: argparse.Namespace, whole: "WholeModel", texts: "list[EncodedText]", length: int
 ) -> "tuple[Objective | None, str, list[str]]":
     """What the attention heads are to matter for, in words too, and what there is to tell."""
-    from bertjax.analysis.objective import masked_language_objective, task_objective
+    from bertjax.analysis.heads.objective import masked_language_objective, task_objective
     from bertjax.tasks.reading import read_task_examples, task_of_model
     from bertjax.tasks.scoring import check_known_labels
 
@@ -268,8 +268,8 @@ def _plan_treebank(options: argparse.Namespace, body: "Body", length: int) -> "T
     """What is measured on the treebank."""
     if not options.treebank:
         return None
-    from bertjax.analysis.survey_treebank import plan_treebank
-    from bertjax.analysis.treebank import encode_treebank, read_treebank
+    from bertjax.analysis.probes.treebank import encode_treebank, read_treebank
+    from bertjax.analysis.report.survey_treebank import plan_treebank
 
     treebank = read_treebank(options.treebank, options.encoding, options.errors)
     encoded = encode_treebank(body.tokenizer, treebank.sentences, length)
@@ -281,7 +281,7 @@ def _plan_treebank(options: argparse.Namespace, body: "Body", length: int) -> "T
 
 def _measure(stages: "Sequence[Stage]") -> "Iterator[ReportData]":
     """Each stage; a note in place of one for which the data turn out to be too few."""
-    from bertjax.analysis.report_data import ReportData
+    from bertjax.analysis.report.data import ReportData
 
     bars = Stages(len(stages))
     for what, total, measure in stages:

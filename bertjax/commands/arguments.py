@@ -5,7 +5,7 @@ import math
 import os
 from collections.abc import Callable
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 
 # Beyond it, counts overflow somewhere in numpy or jax.
 _MOST = 2**31 - 1

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from bertjax.commands.arguments import choose_length, whole_number
 from bertjax.commands.screen import add_json, count_on, print_json, tell
 from bertjax.commands.texts import Texts, add_texts, choose_reading, tell_readings
-from bertjax.errors import UserError
-from bertjax.wording import counted
+from bertjax.program.errors import UserError
+from bertjax.program.wording import counted
 
 if TYPE_CHECKING:
-    from bertjax.analysis.encoding import EncodedText
+    from bertjax.analysis.capture.encoding import EncodedText
 
 SUMMARY = "what every head attends to in texts, into an .npz, .parquet, .arrow or other file"
 
@@ -95,11 +95,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Reads everything once to check it, then captures and writes."""
-    from bertjax.analysis.bertviz import write_bertviz
-    from bertjax.analysis.capture import capture, load_body
-    from bertjax.analysis.encoding import encode_stream
-    from bertjax.analysis.export import format_of, write_captures
-    from bertjax.analysis.selection import select
+    from bertjax.analysis.capture.bertviz import write_bertviz
+    from bertjax.analysis.capture.encoding import encode_stream
+    from bertjax.analysis.capture.export import format_of, write_captures
+    from bertjax.analysis.capture.maps import capture, load_body
+    from bertjax.analysis.capture.selection import select
 
     to_screen = options.output == "-"
     if to_screen and options.output_format not in (None, "bertviz"):

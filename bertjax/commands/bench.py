@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from bertjax.commands.arguments import Number, whole_number
 from bertjax.commands.screen import add_json, console, count_on, print_json
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.program.outputs import check_output, whole_files, write_json
 
 if TYPE_CHECKING:
-    from bertjax.verification.attention_timing import Judged
+    from bertjax.benchmarking.attention_timing import Judged
 
 SUMMARY = "which attention backends are right on this machine, and how fast each is"
 
@@ -80,8 +80,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Judges, times, prints; 1 where a backend is wrong or something has become slower."""
-    from bertjax.verification.attention_bench import bench_attention, default_dtype
-    from bertjax.verification.attention_timing import Baseline, Shape, find_regressions
+    from bertjax.benchmarking.attention_bench import bench_attention, default_dtype
+    from bertjax.benchmarking.attention_timing import Baseline, Shape, find_regressions
 
     shapes = [Shape.parse(text) for text in options.shapes]
     baseline = None
@@ -192,7 +192,7 @@ def _number(value: float | None, scale: float, unit: str = "") -> str:
 
 
 def _write(folder: Path, results: dict[str, Any]) -> None:
-    from bertjax.verification.attention_plot import plot_timings
+    from bertjax.benchmarking.attention_plot import plot_timings
 
     with whole_files(folder) as aside:
         write_json(aside / "attention.json", results)

@@ -8,7 +8,7 @@ from typing import Any
 
 from bertjax.commands.arguments import Number
 from bertjax.commands.screen import add_json, print_fields, print_json
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 
 SUMMARY = "whether model B is better than model A on the same examples, or cannot be told apart"
 

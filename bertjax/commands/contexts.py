@@ -13,10 +13,10 @@ from bertjax.commands.texts import (
     choose_reading,
     tell_readings,
 )
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 
 if TYPE_CHECKING:
-    from bertjax.analysis.contexts import NearestContexts
+    from bertjax.analysis.layers.contexts import NearestContexts
 
 SUMMARY = "where in a corpus a word is used as it is in a text: the nearest hidden states"
 
@@ -77,9 +77,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Searches with the model, then with the random control."""
-    from bertjax.analysis.capture import load_body, randomize
-    from bertjax.analysis.contexts import nearest_contexts
-    from bertjax.analysis.encoding import encode_stream, find_word_number
+    from bertjax.analysis.capture.encoding import encode_stream, find_word_number
+    from bertjax.analysis.capture.maps import load_body, randomize
+    from bertjax.analysis.layers.contexts import nearest_contexts
 
     if options.text == "-" and options.input == ["-"]:
         raise UserError(

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from bertjax.commands.arguments import choose_length, whole_number
 from bertjax.commands.screen import count_on, tell
 from bertjax.commands.texts import Texts, add_texts, choose_reading
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.program.outputs import check_output, whole_file
-from bertjax.wording import counted
+from bertjax.program.wording import counted
 
 if TYPE_CHECKING:
     import numpy as np

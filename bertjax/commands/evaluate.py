@@ -15,9 +15,9 @@ from bertjax.commands.task_model import (
     refuse_label_options,
 )
 from bertjax.commands.texts import Texts, choose_reading, tell_readings
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.program.outputs import check_output, write_json
-from bertjax.wording import counted
+from bertjax.program.wording import counted
 
 if TYPE_CHECKING:
     from bertjax.config import BertConfig
@@ -177,9 +177,9 @@ def _score_texts(options: argparse.Namespace) -> tuple[dict[str, Any], list[str]
             raise UserError(f"--{name} is for labelled files and fine-tuned models; leave it out")
     reading = choose_reading(options, options.model, options.format)
     given = Texts(reading, files=options.data, pairs=True).read()
-    from bertjax.analysis.answers import load_whole_model
-    from bertjax.analysis.encoding import encode_stream
-    from bertjax.analysis.masked_scores import score_masked_texts
+    from bertjax.analysis.capture.encoding import encode_stream
+    from bertjax.analysis.explain.answers import load_whole_model
+    from bertjax.analysis.heads.masked_scores import score_masked_texts
 
     whole = load_whole_model(options.model)
     tell(whole.notes)
@@ -215,7 +215,7 @@ def _remove_heads(
     """The parameters without the heads that are named, and what the result says of them."""
     if options.without_heads is None:
         return params, {}
-    from bertjax.analysis.pruning import blank_heads, heads_by_layer, name_heads
+    from bertjax.analysis.heads.pruning import blank_heads, heads_by_layer, name_heads
 
     removed = name_heads(options.without_heads, config, "--without-heads")
     if removed is None:

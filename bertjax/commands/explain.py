@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 from bertjax.commands.arguments import utf8_text
 from bertjax.commands.screen import add_json, console, count_on, print_json, tell
 from bertjax.commands.texts import Texts, add_texts, choose_reading, tell_readings
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 
 if TYPE_CHECKING:
-    from bertjax.analysis.answers import WholeModel
-    from bertjax.analysis.attribution import Attribution
-    from bertjax.analysis.encoding import EncodedText
-    from bertjax.analysis.faithfulness import Faithfulness
-    from bertjax.analysis.named_targets import NamedTarget
+    from bertjax.analysis.capture.encoding import EncodedText
+    from bertjax.analysis.explain.answers import WholeModel
+    from bertjax.analysis.explain.attribution import Attribution
+    from bertjax.analysis.explain.faithfulness import Faithfulness
+    from bertjax.analysis.explain.named_targets import NamedTarget
 
 SUMMARY = "what each word of a text adds to the model's answer"
 
@@ -64,9 +64,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Explains every answer to every text."""
-    from bertjax.analysis.answers import load_whole_model
-    from bertjax.analysis.encoding import encode_stream
-    from bertjax.analysis.named_targets import choose_targets
+    from bertjax.analysis.capture.encoding import encode_stream
+    from bertjax.analysis.explain.answers import load_whole_model
+    from bertjax.analysis.explain.named_targets import choose_targets
 
     texts = Texts(
         choose_reading(options, options.model), options.texts, options.input, pairs=True
@@ -101,9 +101,9 @@ def _explain(
     options: argparse.Namespace,
     progress: Any,
 ) -> "_Explained":
-    from bertjax.analysis.answers import answer
-    from bertjax.analysis.attribution import attribute
-    from bertjax.analysis.faithfulness import measure_faithfulness
+    from bertjax.analysis.explain.answers import answer
+    from bertjax.analysis.explain.attribution import attribute
+    from bertjax.analysis.explain.faithfulness import measure_faithfulness
 
     likely = named.target._replace(probability=named.has_probability)
     probability = float(answer(whole, encoded, likely)[0]) if named.has_probability else None

@@ -7,9 +7,9 @@ from typing import Any
 
 from bertjax.commands.arguments import whole_number
 from bertjax.commands.screen import add_json, console, count_on, print_json
-from bertjax.errors import UserError
 from bertjax.planning import DEFAULT_LENGTH, DEFAULT_VOCABULARY, MOST_TOKENS
-from bertjax.wording import counted
+from bertjax.program.errors import UserError
+from bertjax.program.wording import counted
 
 SUMMARY = "memory, communication and least time of a pretraining step on devices not rented yet"
 
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options."""
     parser.add_argument(
         "--config", metavar="FILE.yaml", required=True,
-        help="of `python -m train.pretrain`, as configs/pretrain/base.yaml (required)",
+        help="of `bertjax pretrain`, as configs/pretrain/base.yaml (required)",
     )  # fmt: skip
     devices = parser.add_mutually_exclusive_group()
     devices.add_argument(

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from bertjax.commands.screen import count_on, tell
 from bertjax.commands.task_model import add_model, load_task_model, read_data_config
 from bertjax.commands.texts import Texts, add_arguments_and_files, choose_reading
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.program.outputs import check_output
-from bertjax.strict_json import to_json
+from bertjax.program.strict_json import to_json
 
 if TYPE_CHECKING:
     from bertjax.tasks.task import Task
@@ -25,8 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "a text (of a reader of answers: question and context; of a model that chooses: a context"
         " and its choices, each behind a tab)",
         pairs=True,
-        kinds="files in any format that train.finetune reads, labels not needed, or .txt files (one"
-        " text a line{pairs}; of a tagger they are columns, as for train.finetune)",
+        kinds="files in any format that `bertjax finetune` reads, labels not needed, or .txt files"
+        " (one text a line{pairs}; of a tagger they are columns, as there)",
     )
     parser.add_argument(
         "--output",

@@ -21,15 +21,15 @@ from bertjax.commands.texts import (
     choose_reading,
     tell_readings,
 )
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.program.outputs import check_output, write_json
-from bertjax.wording import counted
+from bertjax.program.wording import counted
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from bertjax.analysis.answers import WholeModel
-    from bertjax.analysis.objective import Measured, Objective
+    from bertjax.analysis.explain.answers import WholeModel
+    from bertjax.analysis.heads.objective import Measured, Objective
     from bertjax.config import BertConfig
 
 SUMMARY = "the score of a model before and after its least important heads go, into a new directory"
@@ -130,8 +130,8 @@ def run(options: argparse.Namespace) -> None:
             " chosen on and the model is scored on"
         )
     whole, make_objective = _open_task(options) if options.data else _open_texts(options)
-    from bertjax.analysis.importance import gates_without
-    from bertjax.analysis.pruning import blank_heads, choose_heads, drop_heads, heads_by_layer
+    from bertjax.analysis.heads.importance import gates_without
+    from bertjax.analysis.heads.pruning import blank_heads, choose_heads, drop_heads, heads_by_layer
     from bertjax.interop.huggingface import save_model_directory
     from bertjax.tasks import data_format
 
@@ -192,7 +192,7 @@ def _read_wanted(
     options: argparse.Namespace, config: "BertConfig"
 ) -> "tuple[np.ndarray[Any, Any] | None, int]":
     """The heads that `--heads` names, or None, and how many go."""
-    from bertjax.analysis.pruning import check_shrinkable, name_heads, read_heads
+    from bertjax.analysis.heads.pruning import check_shrinkable, name_heads, read_heads
 
     if options.normalize_layers and options.by not in (None, "importance"):
         raise UserError("--normalize-layers is of --by importance; leave it out")
@@ -219,9 +219,9 @@ def _open_texts(options: argparse.Namespace) -> tuple["WholeModel", MakeObjectiv
     tested = own
     if options.test:
         tested = Texts(reading, files=options.test, pairs=True).read()
-    from bertjax.analysis.answers import load_whole_model
-    from bertjax.analysis.encoding import encode_stream
-    from bertjax.analysis.objective import masked_language_objective
+    from bertjax.analysis.capture.encoding import encode_stream
+    from bertjax.analysis.explain.answers import load_whole_model
+    from bertjax.analysis.heads.objective import masked_language_objective
 
     whole = load_whole_model(options.model)
     tell(whole.notes)
@@ -238,8 +238,8 @@ def _open_texts(options: argparse.Namespace) -> tuple["WholeModel", MakeObjectiv
 
 def _open_task(options: argparse.Namespace) -> tuple["WholeModel", MakeObjective]:
     model = load_task_model(options)
-    from bertjax.analysis.answers import WholeModel
-    from bertjax.analysis.objective import task_objective
+    from bertjax.analysis.explain.answers import WholeModel
+    from bertjax.analysis.heads.objective import task_objective
     from bertjax.tasks.reading import read_task_examples
     from bertjax.tasks.scoring import check_known_labels
 
@@ -263,7 +263,7 @@ def _rank(
     options: argparse.Namespace, objective: "Objective", params: Any, stages: Stages
 ) -> tuple["np.ndarray[Any, Any]", dict[str, Any]]:
     """The importance of each head, and what the report says of it."""
-    from bertjax.analysis.importance import ablation_importance, gradient_importance
+    from bertjax.analysis.heads.importance import ablation_importance, gradient_importance
 
     shape = objective.open_gates.shape
     by = options.by or "importance"
@@ -292,8 +292,8 @@ def _random_importance(shape: tuple[int, ...], seed: int) -> "np.ndarray[Any, An
 
 def describe_measured(measured: "Measured", units: "np.ndarray[Any, Any]") -> dict[str, Any]:
     """Score and loss, the loss with its interval over `units`, for the report."""
-    from bertjax.analysis.company import bootstrap_ratio
-    from bertjax.analysis.drawn_units import sum_by_unit
+    from bertjax.statistics.drawn_units import sum_by_unit
+    from bertjax.statistics.intervals import bootstrap_ratio
 
     sums, counts = (sum_by_unit(part, units) for part in (measured.sums, measured.counts))
     interval = bootstrap_ratio(sums, counts)

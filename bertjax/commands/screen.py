@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from bertjax.strict_json import to_json
+from bertjax.program.strict_json import to_json
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 from bertjax.commands.arguments import choose_length, whole_number
 from bertjax.commands.screen import tell
 from bertjax.commands.texts import add_encoding, add_tables, add_text_columns
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.tasks.tagging_schemes import Scheme
 from bertjax.text.records import FileFormat
 

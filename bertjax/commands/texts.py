@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bertjax.commands.arguments import utf8_text
 from bertjax.commands.screen import tell
-from bertjax.errors import UserError
-from bertjax.wording import counted
+from bertjax.program.errors import UserError
+from bertjax.program.wording import counted
 
 if TYPE_CHECKING:
     from bertjax.tasks.data_config import CommandDataConfig
@@ -403,8 +403,8 @@ class Texts:
         if source.kind == "corpus":
             from bertjax.text.corpora import python_documentation
 
-            for number, document in enumerate(python_documentation(source.packages), start=1):
-                for line in document.text.split("\n"):
+            for number, text in enumerate(python_documentation(source.packages), start=1):
+                for line in text.split("\n"):
                     yield Line(f"{source.name}, document {number}", (line,), separable=False)
             return
         columns = self._columns_of(source)

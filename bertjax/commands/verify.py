@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from bertjax.commands.arguments import Number
 from bertjax.commands.screen import add_json, console, count_on, print_json
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 
 if TYPE_CHECKING:
     from bertjax.verification.checks import Check

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from bertjax.commands.arguments import choose_length
 from bertjax.commands.screen import tell
-from bertjax.errors import UserError
-from bertjax.strict_json import to_json
+from bertjax.program.errors import UserError
+from bertjax.program.strict_json import to_json
 
 if TYPE_CHECKING:
     from bertjax.training.watching import SavedModel

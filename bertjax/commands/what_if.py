@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 from bertjax.commands.arguments import seed_number, utf8_text
 from bertjax.commands.screen import add_json, console, count_on, print_json, tell
 from bertjax.commands.texts import Texts, add_texts, choose_reading, tell_readings
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 
 if TYPE_CHECKING:
-    from bertjax.analysis.what_if import WhatIf
+    from bertjax.analysis.explain.what_if import WhatIf
 
 SUMMARY = "how a model's expectations and attention move when one word of a text is another"
 
@@ -44,9 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Asks for every word of the text, before and after."""
-    from bertjax.analysis.encoding import encode_stream, find_word_number
-    from bertjax.analysis.lens import load_masked_model
-    from bertjax.analysis.what_if import what_if
+    from bertjax.analysis.capture.encoding import encode_stream, find_word_number
+    from bertjax.analysis.explain.what_if import what_if
+    from bertjax.analysis.layers.lens import load_masked_model
 
     texts = Texts(
         choose_reading(options, options.model), options.texts, options.input, pairs=True

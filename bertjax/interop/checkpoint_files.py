@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bertjax.errors import UserError
 from bertjax.interop.flax_msgpack import read_flax_weights
+from bertjax.program.errors import UserError
 
 WEIGHTS_NAME = "model.safetensors"
 INDEX_NAME = "model.safetensors.index.json"

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from bertjax.errors import UserError
 from bertjax.interop.tensor_names import flatten
+from bertjax.program.errors import UserError
 
 # What the last part of a Flax parameter's path is called in torch.
 _TORCH_NAMES = {"kernel": "weight", "scale": "weight", "embedding": "weight"}

@@ -14,7 +14,6 @@ import numpy as np
 from jaxtyping import Key
 
 from bertjax.config import BertConfig
-from bertjax.errors import UserError
 from bertjax.interop.checkpoint_files import WEIGHTS_NAME, Tensor, find_tensors, read_arrays
 from bertjax.interop.tensor_names import (
     ARCHITECTURES,
@@ -29,8 +28,9 @@ from bertjax.interop.tensor_names import (
     to_ours,
     to_theirs,
 )
+from bertjax.program.errors import UserError
 from bertjax.program.outputs import whole_files
-from bertjax.strict_json import to_json
+from bertjax.program.strict_json import to_json
 
 if TYPE_CHECKING:
     from bertjax.text.tokenizer import Tokenizer
@@ -307,7 +307,7 @@ def _open(path: Path, asked: str | None = None) -> _Opened:
     if config.classifier_norm == "batch":
         raise UserError(
             f"{path / CONFIG_NAME}: classifier_norm='batch' is for training only: a model directory"
-            " has no place for running statistics; `python -m train.finetune` folds them into the"
+            " has no place for running statistics; `bertjax finetune` folds them into the"
             " classifier when it saves"
         )
     try:
@@ -330,7 +330,7 @@ def _lacks(path: Path, opened: _Opened, architecture: str, lacking: list[str]) -
     return UserError(
         f"{path}: is a {opened.architecture} and has no {' and no '.join(lacking)} (missing tensor"
         f" {first} among others), which {architecture} needs; take a checkpoint of that class, or"
-        " train it (`python -m train.finetune`, `python -m train.pretrain`, with --model.init)"
+        " train it (`bertjax finetune`, `bertjax pretrain`, with --model.init)"
     )
 
 

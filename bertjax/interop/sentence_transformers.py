@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from bertjax.errors import UserError
 from bertjax.interop.checkpoint_files import find_tensors, read_arrays
-from bertjax.strict_json import to_json
+from bertjax.program.errors import UserError
+from bertjax.program.strict_json import to_json
 
 MODULES_NAME = "modules.json"
 # In the order in which several are put side by side. Source: sentence_transformers, `Pooling`.

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from bertjax.config import BertConfig
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 
 # The nested dict that is the value of the flax collection "params" of a class of `model.bert`; that
 # of `BertModel` stands under "bert", as in the others.

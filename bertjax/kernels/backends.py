@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from jaxtyping import Array, Float
 
-from bertjax.errors import UserError
 from bertjax.kernels import blockwise, library
-from bertjax.placement import target_platform
+from bertjax.numerics.placement import target_platform
+from bertjax.program.errors import UserError
 
 EXPLICIT = "explicit"
 EVERYWHERE = ("cpu", "gpu", "tpu")

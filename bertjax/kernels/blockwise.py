@@ -15,8 +15,8 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Integer, Shaped
 
-from bertjax.errors import UserError
 from bertjax.kernels.visibility import check_window, see
+from bertjax.program.errors import UserError
 
 # Tokens a block. Blocks of scores [B, N, 256, 256] are small beside the hidden states of a long
 # text, and large enough that matrix products are.

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer
 
-from bertjax.errors import UserError
 from bertjax.kernels.visibility import check_window, see_own_sequence
-from bertjax.placement import full_precision
+from bertjax.numerics.placement import full_precision
+from bertjax.program.errors import UserError
 
 # What cuDNN's kernel takes.
 _CUDNN_DTYPES = (jnp.bfloat16, jnp.float16)

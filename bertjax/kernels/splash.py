@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Integer
 
 from bertjax.kernels.visibility import check_window
-from bertjax.placement import HEAD_AXIS, ROW_AXES, full_precision, is_divided
+from bertjax.numerics.placement import HEAD_AXIS, ROW_AXES, full_precision, is_divided
 
 # A TPU's vector is as wide: lengths and blocks are multiples of it.
 _LANES = 128

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Integer
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 
 
 def see(

@@ -7,10 +7,10 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Integer, Key
 
 from bertjax.config import BertConfig
-from bertjax.errors import UserError
 from bertjax.kernels.backends import BACKENDS, EXPLICIT
 from bertjax.model.layers import Linear, drop_out
-from bertjax.model.products import mix_values, score_keys
+from bertjax.numerics.products import mix_values, score_keys
+from bertjax.program.errors import UserError
 
 
 def masked_softmax(

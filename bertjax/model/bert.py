@@ -8,13 +8,13 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, Integer
 
 from bertjax.config import BertConfig
-from bertjax.errors import UserError
 from bertjax.kernels.backends import EXPLICIT
 from bertjax.kernels.visibility import see_own_sequence
 from bertjax.model.embeddings import Embeddings
 from bertjax.model.encoder import Encoder
 from bertjax.model.heads import ClassifierHead, LinearHead, MaskedLanguageModelHead, Pooler
-from bertjax.placement import hold_vectors
+from bertjax.numerics.placement import hold_vectors
+from bertjax.program.errors import UserError
 from bertjax.types import EncoderOutput, HeadOutput, PreTrainingOutput, Trace
 
 

@@ -7,8 +7,8 @@ from jaxtyping import Array, Float, Integer
 
 from bertjax.config import BertConfig
 from bertjax.model.layers import LayerNorm, drop_out, initialize_weights
-from bertjax.model.products import hidden_dtype
-from bertjax.placement import hold_vectors, whole_vectors
+from bertjax.numerics.placement import hold_vectors, whole_vectors
+from bertjax.numerics.products import hidden_dtype
 
 
 class Embeddings(nn.Module):

@@ -13,8 +13,8 @@ from jaxtyping import Array, Bool, Float, Integer
 
 from bertjax.config import BertConfig
 from bertjax.model.layers import LayerNorm, Linear, activate, drop_out
-from bertjax.model.products import multiply
-from bertjax.placement import whole_vectors
+from bertjax.numerics.placement import whole_vectors
+from bertjax.numerics.products import multiply
 
 # Source: torch.nn.BatchNorm1d (a tenth of the new, flax: a hundredth; epsilon as flax).
 BATCH_NORM_MOMENTUM, BATCH_NORM_EPSILON = 0.9, 1e-5

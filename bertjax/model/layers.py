@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Integer, Key
 
-from bertjax.model.products import multiply
+from bertjax.numerics.products import multiply
 
 
 def initialize_weights(standard_deviation: float) -> nn.initializers.Initializer:

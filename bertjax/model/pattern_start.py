@@ -23,8 +23,8 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from bertjax.config import BertConfig
-from bertjax.errors import UserError
 from bertjax.model.bert import BertForPreTraining
+from bertjax.program.errors import UserError
 
 # All of these were found by trial on the demo's rows of 64 tokens.
 #

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer
 
-from bertjax.placement import target_platform
+from bertjax.numerics.placement import target_platform
 
 
 class Total(NamedTuple):

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int, Integer, Key
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.types import MaskedTokens, RowBatch
 
 # Source: Devlin et al. 2019, section 3.1.

@@ -5,7 +5,7 @@ import os
 import re
 from typing import NamedTuple
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 
 _GIB = 1 << 30
 

@@ -8,13 +8,13 @@ import jaxlib
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
-from bertjax.errors import UserError
+from bertjax.planning.absent_devices import assume_cudnn, quiet
 from bertjax.planning.collectives import Collective, read_collectives
+from bertjax.program.errors import UserError
 from bertjax.training.sharding import ROWS
 from bertjax.training.state import TrainState
 from bertjax.training.steps import Step, lower_step
 from bertjax.types import RowBatch
-from bertjax.verification.absent_devices import assume_cudnn, quiet
 
 # What rows come as from a prepared directory (bertjax.text.rows): (is it [T] or [K] or [], type).
 _COLUMNS = RowBatch(

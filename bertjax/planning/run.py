@@ -1,4 +1,4 @@
-"""The run that `bertjax plan` is asked about, as `train.pretrain` would make it."""
+"""The run that `bertjax plan` is asked about, as `bertjax pretrain` would make it."""
 
 import argparse
 import contextlib
@@ -15,26 +15,26 @@ import yaml
 from jax.sharding import Mesh
 
 from bertjax.config import BertConfig
-from bertjax.config_parser import parse
-from bertjax.errors import UserError
 from bertjax.interop.huggingface import inspect_model_directory
+from bertjax.numerics.placement import count_sharers
 from bertjax.objectives.masking import Vocabulary
-from bertjax.placement import count_sharers
 from bertjax.planning import DEFAULT_LENGTH, DEFAULT_VOCABULARY, MOST_TOKENS
+from bertjax.planning.absent_devices import assume_cudnn, gpu_devices, tpu_devices
 from bertjax.planning.chips import Chip, chip_of
 from bertjax.planning.gpus import describe_gpu
 from bertjax.planning.plan import bound_step, find_largest_batch, fits
 from bertjax.planning.program import CompiledStep, compile_step, describe_batch
-from bertjax.pretraining import PretrainConfig, make_step, shape_new_model
+from bertjax.program.config_parser import parse
+from bertjax.program.errors import UserError
 from bertjax.text.preparation_options import RowConfig
 from bertjax.text.rows import open_prepared
 from bertjax.text.tokenizer import load_tokenizer
 from bertjax.training.budget import Clock
 from bertjax.training.demand import memory_of_machine
 from bertjax.training.metrics import count_matmul_flops
+from bertjax.training.pretrain_config import PretrainConfig, make_step, shape_new_model
 from bertjax.training.sharding import AXES, check_batch, make_mesh
 from bertjax.training.state import count_parameters, describe_state
-from bertjax.verification.absent_devices import assume_cudnn, gpu_devices, tpu_devices
 
 # A stand-in for a tokenizer: where [MASK] and the other special tokens are changes no program.
 _PAD_ID, _MASK_ID, _SPECIAL_IDS = 0, 4, range(5)
@@ -215,7 +215,7 @@ def read_run(options: argparse.Namespace, devices: Devices, layout: str | None) 
     """The run that the options describe, on a mesh of that layout.
 
     Raises:
-        UserError: what `train.pretrain` would refuse, as far as it can be known without the data.
+        UserError: what `bertjax pretrain` would refuse, as far as it can be known without the data.
     """
     config = _read_config(options, devices, layout)
     mesh = make_mesh(config.mesh, devices.devices)
@@ -263,7 +263,7 @@ def _read_config(
             if isinstance(content, dict) and "data" in content:
                 del given["data"]
     words = [f"--{name}={text}" for name, text in given.items()]
-    listing = "`python -m train.pretrain --help`"  # and not this program's
+    listing = "`bertjax pretrain --help`"  # and not this program's
     return parse(PretrainConfig, "", ["--config", options.config, *words], listing)
 
 

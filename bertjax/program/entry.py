@@ -7,8 +7,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from bertjax.errors import UserError, complain, describe_os_error
 from bertjax.program.ending import ending_at_once, hold_back
+from bertjax.program.errors import UserError, complain, describe_os_error
 
 _begun: list[Any] = []
 
@@ -31,7 +31,7 @@ def begin(resumes: bool = False, huge_pages: bool = False) -> None:
     _begun.append(ending)  # which ends with the process
     _leave_cuda_out()
     if huge_pages:
-        from bertjax.huge_pages import restart_with_huge_pages
+        from bertjax.program.huge_pages import restart_with_huge_pages
 
         restart_with_huge_pages(hold_back)
 

@@ -7,8 +7,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bertjax.errors import UserError
 from bertjax.program.ending import on_sudden_end
+from bertjax.program.errors import UserError
 from bertjax.program.outputs import flush_to_disk, follow_links
 
 # Of removing a directory that is written to.

@@ -13,9 +13,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from bertjax.errors import UserError
 from bertjax.program.ending import on_sudden_end
-from bertjax.strict_json import to_json
+from bertjax.program.errors import UserError
+from bertjax.program.strict_json import to_json
 
 # What is being written is in a folder of such a name, beside the place where it will be.
 _ASIDE = ".partial-"

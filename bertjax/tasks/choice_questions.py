@@ -9,7 +9,7 @@ import string
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.text import streams
 from bertjax.text.records import Record, RecordConfig, find_record_files, read_records, shown
 

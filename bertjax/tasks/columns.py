@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.text.records import RecordConfig
 from bertjax.text.sources import Source
 

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.tasks.tagged_records import read_tagged_records
 from bertjax.tasks.tagged_sentences import (
     PlacedSentence,

@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.tasks.columns import ColumnsConfig
 from bertjax.tasks.tagged_sentences import TaggedConfig
 from bertjax.text.records import RecordConfig

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.program.outputs import write_json
 from bertjax.tasks.data_config import CommandDataConfig, DataConfig
 

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int, Integer
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.text.framing import frame
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.types import HeadOutput

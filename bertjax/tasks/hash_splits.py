@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 
 
 class Splits(NamedTuple):

@@ -8,8 +8,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Float
 
+from bertjax.numerics.placement import ROW_AXES, count_sharers, repeatable_options, target_platform
 from bertjax.objectives.losses import Total
-from bertjax.placement import ROW_AXES, count_sharers, repeatable_options, target_platform
 from bertjax.tasks.task import Task
 from bertjax.tasks.units import (
     LENGTH_STEP,

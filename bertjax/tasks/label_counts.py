@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from bertjax.strict_json import to_json
+from bertjax.program.strict_json import to_json
+from bertjax.program.wording import counted
 from bertjax.tasks.tagging_schemes import NO_TYPE, OUTSIDE
-from bertjax.wording import counted
 
 # Classes that a line names; the rest is counted.
 _MOST_NAMED = 30

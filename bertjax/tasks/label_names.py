@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
+from bertjax.program.wording import nearest
 from bertjax.tasks.labelled import TextExample
 from bertjax.tasks.tagged_sentences import TaggedSentence
 from bertjax.tasks.tagging_schemes import (
@@ -15,7 +16,6 @@ from bertjax.tasks.tagging_schemes import (
     are_entity_tags,
     recognise_scheme,
 )
-from bertjax.wording import nearest
 
 
 def check_labels(

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.tasks.columns import ColumnsConfig
 from bertjax.tasks.label_counts import MISSING
 from bertjax.text.records import shown

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.tasks.columns import ColumnsConfig, recognise_columns
 from bertjax.tasks.label_values import Label, LabelKind, check_label_is_there, read_label
 from bertjax.text import streams

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from bertjax.errors import UserError
 from bertjax.objectives import losses
 from bertjax.objectives.losses import Total
+from bertjax.program.errors import UserError
 from bertjax.tasks.choice_questions import ChoiceQuestion
 from bertjax.tasks.resampling import Resampler
 from bertjax.tasks.task import (

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bertjax.program.outputs import write_whole
-from bertjax.strict_json import to_json
+from bertjax.program.strict_json import to_json
 from bertjax.tasks.choice_questions import ChoiceQuestion
 from bertjax.tasks.squad import Question
 from bertjax.tasks.tagged_sentences import TaggedSentence

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from bertjax.errors import UserError
 from bertjax.objectives import losses
 from bertjax.objectives.losses import Total
-from bertjax.strict_json import to_json
+from bertjax.program.errors import UserError
+from bertjax.program.strict_json import to_json
+from bertjax.program.wording import counted
 from bertjax.tasks import squad
 from bertjax.tasks.resampling import Resampler
 from bertjax.tasks.squad import Answer, Question
@@ -20,7 +21,6 @@ from bertjax.text.framing import frame
 from bertjax.text.lines import separate_pair
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.types import TaskBatch
-from bertjax.wording import counted
 
 # Source: google-research/bert run_squad.py: --doc_stride, --max_query_length,
 # --max_answer_length, --n_best_size.

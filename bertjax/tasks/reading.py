@@ -9,7 +9,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from bertjax.config import BertConfig
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
+from bertjax.program.wording import counted
 from bertjax.tasks import choice_questions, conll, label_counts, label_names, labelled, squad
 from bertjax.tasks.classification import Classification, MultiLabelClassification
 from bertjax.tasks.data_config import DataConfig, TaskName, check_options
@@ -24,7 +25,6 @@ from bertjax.tasks.tagging_schemes import Scheme
 from bertjax.tasks.task import Task
 from bertjax.text.delimiters import describe_delimiters
 from bertjax.text.records import find_record_files, is_quoted, quoting_way_out
-from bertjax.wording import counted
 
 _TSV_LINE = re.compile(r"\.tsv(\.gz)?:\d+$", re.IGNORECASE)
 
@@ -346,8 +346,8 @@ def task_of_model(config: BertConfig, architecture: str, scheme: Scheme | None =
             return Regression(config.id2label[0])
         return Classification(config.id2label)
     raise UserError(
-        f"a {architecture} has no head of a supervised task; fit one with `python -m"
-        " train.finetune --model.init DIR`"
+        f"a {architecture} has no head of a supervised task; fit one with"
+        " `bertjax finetune --model.init DIR`"
     )
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 
 
 def scoring_library(name: str) -> ModuleType:

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
+from bertjax.program.wording import nearest
 from bertjax.tasks.inference import Inference
 from bertjax.tasks.tagging import Tagging
 from bertjax.tasks.task import Prediction, Task
 from bertjax.text.tokenizer import Tokenizer
-from bertjax.wording import nearest
 
 # The endings of the names of scores of which less is better.
 LESS_IS_BETTER = ("loss", "mse", "error")

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from bertjax.program.wording import counted
 from bertjax.tasks.scoring import goodness
 from bertjax.tasks.task import Prediction, Task
-from bertjax.wording import counted
 
 # Draws of the bootstrap. So many know a standard error to 7 %.
 _DRAWS = 100

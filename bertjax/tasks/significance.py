@@ -5,9 +5,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
+from bertjax.program.wording import counted
 from bertjax.tasks.scores import scoring_library
-from bertjax.wording import counted
 
 # Differences of the resamples that are in memory at a time.
 _CHUNK = 1 << 21

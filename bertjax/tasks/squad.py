@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.text import streams
 from bertjax.text.records import shown
 from bertjax.text.sources import Source, find_sources

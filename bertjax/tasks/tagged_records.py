@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.tasks.tagged_sentences import PlacedSentence, TaggedConfig, place_tokens
 from bertjax.text.records import RecordConfig, read_records, read_whole_records, shown
 from bertjax.text.sources import Source

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from bertjax.errors import UserError
 from bertjax.objectives import losses
 from bertjax.objectives.losses import Total
+from bertjax.program.errors import UserError
+from bertjax.program.wording import counted
 from bertjax.tasks import conll, scores
 from bertjax.tasks.label_names import read_label_names
 from bertjax.tasks.prediction_tables import join_rows
@@ -27,7 +28,6 @@ from bertjax.tasks.units import Layout, Unit
 from bertjax.text.framing import frame
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.types import TaskBatch
-from bertjax.wording import counted
 
 
 class Tagging:

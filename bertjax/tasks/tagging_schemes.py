@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 
 Scheme = Literal["IOB1", "IOB2", "IO", "BIOES", "BILOU", "BMES", "none"]
 

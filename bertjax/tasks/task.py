@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 from bertjax.objectives.losses import Total
-from bertjax.strict_json import to_json
+from bertjax.program.strict_json import to_json
 from bertjax.tasks.units import Layout, Unit
 from bertjax.text.framing import TokenSequence, frame
 from bertjax.text.tokenizer import Tokenizer
@@ -25,6 +25,7 @@ class Encoded(NamedTuple):
     notes: list[str]
 
 
+@runtime_checkable
 class Task(Protocol):
     """A supervised task: read -> encode -> loss -> decode -> score.
 

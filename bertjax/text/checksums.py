@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.program.outputs import write_whole
-from bertjax.strict_json import to_json
+from bertjax.program.strict_json import to_json
 
 STAMP_NAME = ".verified.json"
 # From so many bytes on, reading takes long enough to say so.

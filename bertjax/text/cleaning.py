@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 
 # Unicode normal forms that a text can be brought into; none leaves it as it is.
 Form = Literal["NFC", "NFKC", "none"]

@@ -18,9 +18,8 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.text.prose import extract_prose
-from bertjax.text.readers import Document
 
 # Characters. Shorter ones are joined with what follows in the same file, so that a document has
 # several sentences.
@@ -45,9 +44,9 @@ _LEFT_OUT = frozenset(
 )
 
 
-def python_documentation(packages: Sequence[str] = ()) -> Iterator[Document]:
-    """The documentation of Python and of installed packages as documents of several sentences, each
-    about one thing.
+def python_documentation(packages: Sequence[str] = ()) -> Iterator[str]:
+    """Yields the documentation of Python and of installed packages, documents of several sentences
+    about one thing each.
 
     A document is a section of the language reference, a class with its methods, or neighbouring
     functions of a module. Code, examples, signatures, tables and mark-up are left out, and so is a
@@ -64,11 +63,8 @@ def python_documentation(packages: Sequence[str] = ()) -> Iterator[Document]:
         *map(_docstrings, _source_files(packages)),
     ]
     seen: set[str] = set()
-    number = 0
     for pieces in documents:
-        for text in _join_pieces(pieces, seen):
-            yield Document("corpus:python", number, text)
-            number += 1
+        yield from _join_pieces(pieces, seen)
 
 
 def fingerprint(packages: Sequence[str] = ()) -> str:

@@ -4,7 +4,7 @@ import csv
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.text import streams
 from bertjax.text.sources import Source
 

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.text.shingles import fold, hash_runs, hash_words
 
 Verdict = Literal["new", "exact", "near"]

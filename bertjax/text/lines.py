@@ -1,6 +1,6 @@
 """A line that is a text, or the two of a pair with a tab between them."""
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 
 
 def separate_pair(place: str, line: str) -> str | tuple[str, str]:

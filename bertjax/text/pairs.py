@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.text.spool import DocumentTokens, SpoolReader
 
 Pairing = Literal["nsp", "sop", "none"]

@@ -22,8 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.program.output_directory import whole_directory
+from bertjax.program.wording import counted
 from bertjax.text.cleaning import LineCounts
 from bertjax.text.document_shapes import ShapeWatch
 from bertjax.text.duplicates import DuplicateFilter, OverlapMeter
@@ -46,7 +47,6 @@ from bertjax.text.splits import SPLIT_ORDER, Division, divide, split_place
 from bertjax.text.spool import SpoolWriter, cut_units
 from bertjax.text.tokenizer import Tokenizer, load_tokenizer
 from bertjax.text.workers import Workers, start_workers
-from bertjax.wording import counted
 
 # A block of documents: at least so many characters, or so many documents.
 BLOCK_CHARACTERS = 1 << 17

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
+from bertjax.program.wording import counted
 from bertjax.text.pairs import room_for_tokens
 from bertjax.text.preparation_options import PreparationOptions
 from bertjax.text.splits import TOLERANCE
-from bertjax.wording import counted
 
 # A share of unknown tokens that is told: those of a text with a tokenizer made for its language are
 # fewer than one in a thousand.
@@ -69,7 +69,7 @@ def describe_unknown(counts: Mapping[str, int], tokenizer: str) -> list[str]:
     return [
         f"{share:.1%} of the tokens ({counts['unknown_tokens']:,}) are [UNK], because {tokenizer}"
         " has no tokens for what stands there, and nothing can be learned from them: give the"
-        " tokenizer of this language, or make one of this text with `python -m train.tokenizer`"
+        " tokenizer of this language, or make one of this text with `bertjax tokenizer`"
     ]
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.text.cleaning import CleaningConfig
 from bertjax.text.duplicates import DuplicateConfig
 from bertjax.text.pairs import PairConfig

@@ -12,11 +12,11 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import ClassVar, Literal, NamedTuple
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
+from bertjax.program.wording import counted
 from bertjax.text import delimiters, streams
 from bertjax.text.records import RecordConfig, read_records, shown
 from bertjax.text.sources import Kind, Source, find_sources
-from bertjax.wording import counted
 
 # Characters. A longer document is cut at a line's end: nothing learned from text needs more context
 # than this.
@@ -261,8 +261,8 @@ def _read_records(source: Source, config: DocumentConfig) -> Iterator[Piece]:
 def _read_corpus(source: Source, config: DocumentConfig) -> Iterator[Piece]:
     from bertjax.text.corpora import python_documentation
 
-    for document in python_documentation(source.packages):
-        yield from _cut(document.text)
+    for text in python_documentation(source.packages):
+        yield from _cut(text)
 
 
 _READERS = {

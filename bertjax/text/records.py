@@ -14,11 +14,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
+from bertjax.program.wording import nearest
 from bertjax.text import delimiters, streams
 from bertjax.text.sources import Source, find_sources
 from bertjax.text.surrogates import without_surrogates
-from bertjax.wording import nearest
 
 # What files of labelled examples can be; conll of sentences with tags alone.
 FileFormat = Literal["csv", "tsv", "json", "jsonl", "parquet", "conll"]

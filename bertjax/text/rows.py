@@ -23,9 +23,9 @@ from typing import Any
 
 import numpy as np
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.program.output_directory import whole_directory
-from bertjax.strict_json import to_json
+from bertjax.program.strict_json import to_json
 from bertjax.text.checksums import STAMP_NAME, check_files, describe_file
 
 SPLITS = ("train", "validation", "test")
@@ -194,7 +194,7 @@ def open_prepared(path: Path | str, check_again: bool = False) -> PreparedDirect
             missing, damaged or of another format.
     """
     path = Path(path)
-    again = "make it again with `python -m train.prepare`"
+    again = "make it again with `bertjax prepare`"
     if not path.is_dir():
         raise UserError(f"{path}: no such directory; {again}")
     try:

@@ -4,7 +4,7 @@ import functools
 import itertools
 import re
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 
 # The languages for which sentencex has rules of its own; for another it takes those of a related
 # one, or of English.

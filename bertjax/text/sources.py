@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-from bertjax.errors import UserError
-from bertjax.wording import nearest
+from bertjax.program.errors import UserError
+from bertjax.program.wording import nearest
 
 Kind = Literal["txt", "jsonl", "json", "csv", "tsv", "parquet", "dataset", "corpus"]
 

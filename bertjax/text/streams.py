@@ -9,9 +9,9 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import IO, Any, Protocol
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
+from bertjax.program.wording import nearest
 from bertjax.text.sources import Source
-from bertjax.wording import nearest
 
 # Characters. A longer line is no paragraph but a mistake (minified data, a file without line ends):
 # it is refused before it is read to its end.

@@ -4,7 +4,7 @@ import json
 import re
 from typing import Any
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.text.streams import Decoding
 
 # How JSON writes half of a character; one whose other half is missing; what Python makes of it.

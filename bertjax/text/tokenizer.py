@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bertjax.errors import UserError
-from bertjax.strict_json import to_json
+from bertjax.program.errors import UserError
+from bertjax.program.strict_json import to_json
+from bertjax.program.wording import counted
 from bertjax.text import tokenizer_files
 from bertjax.text.spelled_specials import find_specials, tell_specials
 from bertjax.text.tokenizer_parts import (
@@ -31,7 +32,6 @@ from bertjax.text.tokenizer_parts import (
     hide_tokens,
     words_are_alone,
 )
-from bertjax.wording import counted
 
 if TYPE_CHECKING:
     import tokenizers
@@ -91,7 +91,7 @@ class Tokenizer:
             raise UserError(
                 f"{name}: the tokenizer has no {', '.join(missing)}; BERT needs"
                 f" {' '.join(SPECIAL_TOKENS)} in the vocabulary: add them, or make a new tokenizer"
-                " with `python -m train.tokenizer`"
+                " with `bertjax tokenizer`"
             )
         self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = (
             library.token_to_id(token) for token in SPECIAL_TOKENS
@@ -387,7 +387,7 @@ def load_tokenizer(path: Path | str) -> Tokenizer:
         UserError: no such file, a damaged one, or one without BERT's special tokens.
     """
     path = Path(path)
-    way_out = "make one with `python -m train.tokenizer`"
+    way_out = "make one with `bertjax tokenizer`"
     if path.is_dir():
         candidates = [path / "tokenizer.json", path / "vocab.txt"]
         files = [file for file in candidates if file.is_file()]

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bertjax.errors import UserError
-from bertjax.strict_json import to_json
+from bertjax.program.errors import UserError
+from bertjax.program.strict_json import to_json
 from bertjax.text.tokenizer_parts import SPECIAL_TOKENS
 
 if TYPE_CHECKING:

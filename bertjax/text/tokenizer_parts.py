@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bertjax.strict_json import to_json
+from bertjax.program.strict_json import to_json
 
 if TYPE_CHECKING:
     import tokenizers

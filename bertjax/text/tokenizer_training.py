@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.text.cleaning import Form
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.text.tokenizer_parts import SPECIAL_TOKENS, build, build_wordpiece

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Integer
 
 from bertjax.config import BertConfig
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.training.permutation import permute
 from bertjax.types import RowBatch
 

@@ -4,8 +4,8 @@ import dataclasses
 import math
 import time
 
-from bertjax.errors import UserError
-from bertjax.wording import counted
+from bertjax.program.errors import UserError
+from bertjax.program.wording import counted
 
 
 @dataclasses.dataclass(frozen=True)

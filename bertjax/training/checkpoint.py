@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import orbax.checkpoint as ocp
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.training.processes import anywhere, on_first
 from bertjax.training.state import TrainState, fingerprint
 

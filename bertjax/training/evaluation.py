@@ -11,10 +11,10 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Integer
 
-from bertjax.errors import UserError
+from bertjax.numerics.placement import repeatable_options
 from bertjax.objectives.masking import Vocabulary
 from bertjax.objectives.pretraining import Scores, make_eval_step, unigram_log_probs
-from bertjax.placement import repeatable_options
+from bertjax.program.errors import UserError
 from bertjax.training.batches import FittingRows, RowSource, evaluation_batches
 from bertjax.training.budget import Clock
 from bertjax.training.sharding import REPLICATED, place_rows, rows_here

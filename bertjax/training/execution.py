@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from bertjax.config import BertConfig
-from bertjax.errors import UserError
 from bertjax.kernels.backends import EXPLICIT, check_backend
+from bertjax.program.errors import UserError
 
 
 def compute_dtype(name: str, platform: str | None = None) -> Any:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.training.budget import Clock
 from bertjax.training.metrics import MetricsWriter
 from bertjax.training.progress import RunProgress, Stopwatch, describe_training, read_window

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from bertjax.config import BertConfig
 from bertjax.program.outputs import write_whole
-from bertjax.strict_json import to_json
+from bertjax.program.strict_json import to_json
 from bertjax.training.processes import is_first
 from bertjax.training.sharding import AXES
 

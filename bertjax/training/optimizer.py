@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 
 # Source: google-research/bert optimization.py (optax and torch: 1e-8).
 ADAM_EPSILON = 1e-6

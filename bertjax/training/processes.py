@@ -22,7 +22,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from bertjax.errors import USER_ERROR_EXIT_CODE, UserError, complain, describe_os_error
+from bertjax.program.errors import USER_ERROR_EXIT_CODE, UserError, complain, describe_os_error
 from bertjax.training.budget import Clock
 from bertjax.training.signals import StopRequest
 

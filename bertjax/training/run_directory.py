@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.program.outputs import make_folder, write_json, write_whole
 from bertjax.training.checkpoint import CheckpointConfig, Checkpoints
 from bertjax.training.processes import is_first, on_first

@@ -12,8 +12,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Integer
 
-from bertjax.errors import UserError
-from bertjax.placement import HEAD_AXIS, ROW_AXES, count_sharers
+from bertjax.numerics.placement import HEAD_AXIS, ROW_AXES, count_sharers
+from bertjax.program.errors import UserError
 
 AXES = (*ROW_AXES, HEAD_AXIS)
 

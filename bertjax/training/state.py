@@ -10,8 +10,8 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key
 
+from bertjax.numerics.placement import count_sharers
 from bertjax.objectives.losses import Total
-from bertjax.placement import count_sharers
 from bertjax.training.sharding import place_params, shardings_of
 
 

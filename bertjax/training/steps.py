@@ -9,8 +9,8 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Integer, Key
 
+from bertjax.numerics.placement import repeatable_options
 from bertjax.objectives.losses import Total
-from bertjax.placement import repeatable_options
 from bertjax.training.state import TrainState, Window, empty_window
 
 

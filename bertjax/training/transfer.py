@@ -9,7 +9,7 @@ import numpy as np
 import optax
 from jaxtyping import Array
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.training.optimizer import is_stacked
 
 

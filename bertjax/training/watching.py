@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.training.metrics import read_metrics
 
 

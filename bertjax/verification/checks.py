@@ -15,12 +15,12 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Integer, Key
 
 from bertjax.config import BertConfig
-from bertjax.errors import UserError
 from bertjax.interop.huggingface import load_model_directory, load_model_tokenizer
 from bertjax.interop.tensor_names import flatten
 from bertjax.kernels.backends import BACKENDS, EXPLICIT
 from bertjax.model import bert
 from bertjax.objectives.losses import Total
+from bertjax.program.errors import UserError
 from bertjax.training.sharding import MeshConfig, make_mesh, place_rows, shardings_of
 from bertjax.training.state import TrainState, empty_window
 from bertjax.training.steps import make_train_step

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from bertjax.errors import UserError
 from bertjax.kernels.backends import BACKENDS, EXPLICIT
 from bertjax.kernels.visibility import see_own_sequence
 from bertjax.model.attention import attend
+from bertjax.program.errors import UserError
 
 Attention = Callable[..., Float[Array, "B T N H"]]
 

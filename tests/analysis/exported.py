@@ -7,10 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bertjax.analysis.capture import capture, load_body
-from bertjax.analysis.encoding import encode_texts
-from bertjax.analysis.selection import TEXT_FIELDS
-from bertjax.analysis.shards import Shards
+from bertjax.analysis.capture.encoding import encode_texts
+from bertjax.analysis.capture.maps import capture, load_body
+from bertjax.analysis.capture.selection import TEXT_FIELDS
+from bertjax.analysis.capture.shards import Shards
 
 TINY = Path(__file__).parents[1] / "parity" / "golden" / "tiny_bert"
 TEXTS = ["this is what they had", "a", ("it was", "the cat in"), "Ωmega is in."]

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bertjax.analysis.capture import Body
-from bertjax.analysis.encoding import encode_texts
+from bertjax.analysis.capture.encoding import encode_texts
+from bertjax.analysis.capture.maps import Body
 from bertjax.config import BertConfig
 from bertjax.model.bert import BertModel
 from bertjax.text.tokenizer import Tokenizer

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bertjax.analysis.answers import WholeModel
+from bertjax.analysis.explain.answers import WholeModel
 from bertjax.config import BertConfig
 from bertjax.model.bert import BertForSequenceClassification
 from bertjax.text.tokenizer import Tokenizer

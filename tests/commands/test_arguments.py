@@ -7,7 +7,7 @@ import pytest
 
 from bertjax.cli import COMMANDS, run
 from bertjax.commands.arguments import Number, utf8_text
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 
 # Options of words that are file names, columns, choices: any bytes, or compared with what is there.
 OF_TEXTS = {"TEXT", "WORD", "ANSWER", "NEW"}

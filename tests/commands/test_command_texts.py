@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bertjax.commands.texts import Texts, add_texts, choose_reading
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.text.lines import separate_pair
 
 TINY = Path(__file__).parents[1] / "parity" / "golden" / "tiny_bert"

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bertjax.analysis.answers import WholeModel, load_whole_model
-from bertjax.analysis.encoding import encode_texts
-from bertjax.analysis.importance import gates_without
-from bertjax.analysis.masked_scores import score_masked_texts
+from bertjax.analysis.capture.encoding import encode_texts
+from bertjax.analysis.explain.answers import WholeModel, load_whole_model
+from bertjax.analysis.heads.importance import gates_without
+from bertjax.analysis.heads.masked_scores import score_masked_texts
 from bertjax.interop.huggingface import load_model_directory, save_model_directory
 from bertjax.model.bert import BertForMaskedLM, BertForSequenceClassification
 from bertjax.objectives.masking import Vocabulary

@@ -166,7 +166,7 @@ def test_info_of_a_tokenizer(bertjax_command, tmp_path):
     [
         ("model/config.json", r"this is a run, and its model is in .*made/model$"),
         ("checkpoints/3", "this is a run, and its model is written at its first evaluation$"),
-        ("data_card.json", "this is a prepared directory, of which `python -m train.pretrain`"),
+        ("data_card.json", "this is a prepared directory, of which `bertjax pretrain`"),
         ("tokenizer.json", "this is a tokenizer and no model$"),
     ],
 )

@@ -7,11 +7,11 @@ import jax
 import numpy as np
 import pytest
 
-from bertjax.analysis.encoding import encode_texts, encode_words
+from bertjax.analysis.capture.encoding import encode_texts, encode_words
 from bertjax.config import BertConfig
-from bertjax.errors import UserError
 from bertjax.interop.huggingface import save_model_directory
 from bertjax.model.bert import ARCHITECTURES
+from bertjax.program.errors import UserError
 from bertjax.tasks.inference import Inference
 from bertjax.tasks.squad import Question
 from bertjax.tasks.task import frame_texts

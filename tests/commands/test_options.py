@@ -10,20 +10,22 @@ import hashlib
 import os
 import re
 import shutil
-import sys
 
 import numpy as np
 import pytest
 
 from bertjax import cli
 from bertjax.cli import COMMANDS, make_parser
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from tests.analysis.saved import save
 from tests.commands.option_files import write_files
 
 # What cannot differ here, and why.
 ELSEWHERE = {
-    ("attention", "--overwrite"): "needs a folder that is there: tests/analysis/test_export.py",
+    (
+        "attention",
+        "--overwrite",
+    ): "needs a folder: tests/analysis/capture/test_export.py",
     ("bench", "what"): "there is one thing to measure",
     ("evaluate", "--watch"): "needs a run: tests/train/test_pretrain.py",
     ("evaluate", "--interval"): "the same",
@@ -316,9 +318,8 @@ def outcome(folder, tmp_path, monkeypatch, capfd):
         shutil.copytree(folder, place)
         before = set(place.rglob("*"))
         monkeypatch.chdir(place)
-        monkeypatch.setattr(sys, "argv", ["bertjax", *words])
         with pytest.raises(SystemExit) as stopped:
-            cli.main()
+            cli.main(words)
         made = {
             str(path.relative_to(place)): hashlib.sha256(path.read_bytes()).hexdigest()
             for path in sorted(place.rglob("*"))
@@ -386,7 +387,7 @@ def test_option_is_read(folder, tmp_path, monkeypatch, name):
 
 
 def write_scores(folder):
-    from bertjax.strict_json import to_json
+    from bertjax.program.strict_json import to_json
 
     rng = np.random.default_rng(0)
     for name, chance in (("a", 0.5), ("b", 0.55), ("c", 0.9)):

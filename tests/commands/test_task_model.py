@@ -8,8 +8,8 @@ import pytest
 from bertjax.commands.arguments import choose_length
 from bertjax.commands.task_model import add_model, read_data_config
 from bertjax.config import BertConfig
-from bertjax.errors import UserError
-from bertjax.strict_json import to_json
+from bertjax.program.errors import UserError
+from bertjax.program.strict_json import to_json
 from bertjax.tasks.data_config import DataConfig
 from bertjax.tasks.data_format import REMEMBERED, remember
 

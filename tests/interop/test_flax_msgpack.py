@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from flax.serialization import msgpack_restore, msgpack_serialize
 
-from bertjax.errors import UserError
 from bertjax.interop.huggingface import inspect_model_directory, load_model_directory
 from bertjax.interop.tensor_names import flatten, put
+from bertjax.program.errors import UserError
 
 GOLDEN = Path(__file__).parents[1] / "parity" / "golden" / "flax_bert"
 WEIGHTS = "flax_model.msgpack"

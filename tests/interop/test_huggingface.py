@@ -14,13 +14,13 @@ from safetensors.numpy import load_file, save_file
 
 import bertjax.interop.huggingface as huggingface
 from bertjax.config import BertConfig
-from bertjax.errors import UserError
 from bertjax.interop.huggingface import (
     inspect_model_directory,
     load_model_directory,
     save_model_directory,
 )
 from bertjax.interop.tensor_names import ARCHITECTURES, flatten, our_shape, rows_of
+from bertjax.program.errors import UserError
 from bertjax.text.tokenizer import load_tokenizer
 
 # As transformers wrote it: V=99, D=24, L=5, N=4, H=6, F=37, M=17, G=3.

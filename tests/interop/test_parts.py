@@ -12,7 +12,6 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from bertjax.config import BertConfig
-from bertjax.errors import UserError
 from bertjax.interop.huggingface import (
     inspect_model_directory,
     load_model_directory,
@@ -20,6 +19,7 @@ from bertjax.interop.huggingface import (
 )
 from bertjax.interop.tensor_names import ARCHITECTURES, CLASSIFIERS, flatten, our_shape, rows_of
 from bertjax.model import bert
+from bertjax.program.errors import UserError
 from tests.parity.random_models import draw_parameters
 
 TINY = Path(__file__).parents[1] / "parity" / "golden" / "tiny_bert"

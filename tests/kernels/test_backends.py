@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from bertjax.config import BertConfig
-from bertjax.errors import UserError
 from bertjax.kernels.backends import BACKENDS, check_backend
 from bertjax.kernels.visibility import see_own_sequence
 from bertjax.model.bert import BertModel
+from bertjax.program.errors import UserError
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bertjax.errors import UserError
 from bertjax.kernels import blockwise
 from bertjax.kernels.visibility import see_own_sequence
 from bertjax.model.attention import attend
+from bertjax.program.errors import UserError
 from tests.kernels.compiled_buffers import largest_buffer
 
 # B=3, T=23, N=4, H=8. Two examples of a row, one with padding behind, one that fills its row.

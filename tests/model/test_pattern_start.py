@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from bertjax.config import BertConfig
-from bertjax.errors import UserError
 from bertjax.model import pattern_start
 from bertjax.model.bert import BertForPreTraining
 from bertjax.model.pattern_start import start_with_patterns
+from bertjax.program.errors import UserError
 
 CLS, SEP = 2, 3
 WORDS, PLACE, FOUND = 20, 1, 12

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bertjax.errors import UserError
 from bertjax.objectives import masking
 from bertjax.objectives.masking import MaskingConfig, Vocabulary, mask_tokens
+from bertjax.program.errors import UserError
 from bertjax.types import RowBatch
 
 # V=99: five special tokens, then words, then, from 60 on, what continues a word.

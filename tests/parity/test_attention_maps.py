@@ -14,8 +14,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed (make test-parity)")
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 
-from bertjax.analysis.capture import capture, load_body  # noqa: E402
-from bertjax.analysis.encoding import encode_texts  # noqa: E402
+from bertjax.analysis.capture.encoding import encode_texts  # noqa: E402
+from bertjax.analysis.capture.maps import capture, load_body  # noqa: E402
 from bertjax.config import BertConfig  # noqa: E402
 from bertjax.interop.huggingface import save_model_directory  # noqa: E402
 from tests.interop.test_real_checkpoints import minilm  # noqa: E402, F401 - a fixture

@@ -10,9 +10,9 @@ pytest.importorskip("torch", reason="torch is not installed (make test-parity)")
 pytest.importorskip("transformers", reason="transformers is not installed")
 
 import bertjax.model.bert as bert
-from bertjax.errors import UserError
 from bertjax.interop.tensor_names import ARCHITECTURES
 from bertjax.model.embeddings import Embeddings
+from bertjax.program.errors import UserError
 from bertjax.verification.checks import verify
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -11,6 +11,7 @@ import pytest
 from bertjax.config import BertConfig
 from bertjax.model.bert import BertForPreTraining
 from bertjax.objectives.masking import MaskingConfig, Vocabulary
+from bertjax.planning import absent_devices
 from bertjax.planning.chips import CHIPS
 from bertjax.planning.gpus import PROCESSORS, describe_gpu
 from bertjax.planning.program import describe_batch
@@ -19,7 +20,6 @@ from bertjax.training.optimizer import OptimizerConfig, make_optimizer
 from bertjax.training.sharding import MeshConfig, make_mesh
 from bertjax.training.state import describe_state
 from bertjax.training.steps import lower_step
-from bertjax.verification import absent_devices
 from tests.planning.steps import make_step
 
 pytestmark = pytest.mark.skipif(

@@ -2,11 +2,11 @@
 
 import pytest
 
-from bertjax.errors import UserError
 from bertjax.planning.chips import CHIPS, SHARE, Chip, chip_of
 from bertjax.planning.gpus import describe_gpu
 from bertjax.planning.plan import bound_step, find_largest_batch
 from bertjax.planning.program import CompiledStep, Memory
+from bertjax.program.errors import UserError
 
 SLOW = Chip(
     "slow",

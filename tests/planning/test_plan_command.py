@@ -11,9 +11,9 @@ import pytest
 
 import bertjax.commands.plan
 import bertjax.planning.run
-from bertjax.model.products import hidden_dtype
+from bertjax.numerics.products import hidden_dtype
+from bertjax.planning import absent_devices
 from bertjax.planning.chips import CHIPS
-from bertjax.verification import absent_devices
 
 CONFIG = """\
 model: {hidden_size: 32, num_hidden_layers: 2, num_attention_heads: 4, intermediate_size: 64,
@@ -109,7 +109,7 @@ def test_search_of_a_small_model_ends(plan, monkeypatch):
         (["--devices", "cpu:8", "--rows-per-device", "0"], "--rows-per-device 0 must be"),
         (["--devices", "cpu:8", "--batch-size", "12"], "must be a multiple of the 8 devices"),
         (["--devices", "cpu:8", "--set", "batchsize=8"], "unknown key batchsize; did you mean"),
-        (["--devices", "cpu:8", "--set", "a.b=1"], "(`python -m train.pretrain --help` lists them"),
+        (["--devices", "cpu:8", "--set", "a.b=1"], "(`bertjax pretrain --help` lists them"),
         (["--devices", "cpu:8", "--set", "remat=(--help x)"], "remat=(--help x) must be one of"),
         (["--devices", "cpu:8", "--set", "remat"], "give FIELD=VALUE, as mesh.fsdp=4"),
         (["--set", "batch_size=8", "--devices", "cpu:8", "--batch-size", "8"],
@@ -281,7 +281,7 @@ def test_step_that_is_too_large_says_so(plan):
 def test_two_processes_may_plan_at_once(monkeypatch):
     monkeypatch.delenv("ALLOW_MULTIPLE_LIBTPU_LOAD", raising=False)
     program = (
-        "from bertjax.verification.absent_devices import tpu_devices\n"
+        "from bertjax.planning.absent_devices import tpu_devices\n"
         "print(len(tpu_devices('v5e:2x2')), flush=True)\n"
         "input()"
     )

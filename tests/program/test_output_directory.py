@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.program.output_directory import _remove_from_under, whole_directory
 
 

@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from bertjax.errors import UserError
 from bertjax.program import outputs
+from bertjax.program.errors import UserError
 from bertjax.program.output_directory import whole_directory
 from bertjax.program.outputs import check_output, whole_file, whole_files, write_whole
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from bertjax.verification.absent_devices import has_cuda_compiler
+from bertjax.planning.absent_devices import has_cuda_compiler
 
 TINY = Path(__file__).parents[1] / "parity" / "golden" / "tiny_bert"
 BERTJAX = [sys.executable, "-m", "bertjax"]

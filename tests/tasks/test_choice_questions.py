@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.tasks.choice_questions import read_choice_questions
 from bertjax.text.records import RecordConfig
 

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.tasks.conll import describe_readings, read_sentences, to_conll
 from bertjax.tasks.label_names import check_tags
 from bertjax.tasks.tagged_sentences import TaggedConfig

@@ -5,7 +5,7 @@ import argparse
 import pytest
 
 from bertjax.commands.texts import Texts, add_texts, choose_reading
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.tasks.data_config import DataConfig
 from bertjax.tasks.data_format import FILE_NAME, describe, join, recall, remember
 from bertjax.tasks.reading import read_task_examples

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.tasks import hash_splits
 from bertjax.tasks.hash_splits import split_by_hash
 from bertjax.tasks.labelled import TextExample

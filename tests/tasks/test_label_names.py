@@ -2,7 +2,7 @@
 
 import pytest
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.tasks.label_names import check_labels, check_tags
 from bertjax.tasks.labelled import TextExample
 from bertjax.tasks.tagged_sentences import TaggedSentence

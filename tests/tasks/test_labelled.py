@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.tasks import columns
 from bertjax.tasks.columns import ColumnsConfig
 from bertjax.tasks.data_config import DataConfig

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.tasks.question_answering import QuestionAnswering, cut_windows, own_tokens
 from bertjax.tasks.squad import Answer, Question
 from bertjax.text.tokenizer import Tokenizer

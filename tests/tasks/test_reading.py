@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.tasks.data_config import DataConfig
 from bertjax.tasks.data_format import to_fields
 from bertjax.tasks.reading import read_task_data, read_task_examples

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.tasks.scores import (
     calibration_error,
     classification_scores,

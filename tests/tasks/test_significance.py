@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.tasks.significance import compare_paired
 
 pytestmark = pytest.mark.filterwarnings("error")

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.tasks.squad import (
     Answer,
     Question,

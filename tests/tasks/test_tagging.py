@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.tasks.tagged_sentences import TaggedSentence
 from bertjax.tasks.tagging import Tagging
 from bertjax.text.tokenizer import Tokenizer

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.tasks.tagging_schemes import (
     TagReading,
     are_entity_tags,

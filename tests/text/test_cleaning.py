@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.text import cleaning
 from bertjax.text.cleaning import (
     CleaningConfig,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.text import duplicates
 from bertjax.text.duplicates import (
     DuplicateConfig,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.text.pairs import IS_NEXT, IS_OTHER, NO_PAIR, Example, PairConfig, make_examples
 from bertjax.text.spool import SpoolReader, SpoolWriter, cut_units
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.text import readers, streams
 from bertjax.text.readers import ReaderConfig, list_sources, read_documents
 

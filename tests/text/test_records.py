@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.text.records import Record, RecordConfig, read_records
 from bertjax.text.sources import find_sources
 

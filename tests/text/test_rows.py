@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.program.output_directory import whole_directory
 from bertjax.text import checksums
 from bertjax.text import rows as rows_module

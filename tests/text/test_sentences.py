@@ -5,7 +5,7 @@ import sentencex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.text.sentences import check_language, split_sentences
 
 

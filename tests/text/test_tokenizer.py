@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import normalizers
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.text import tokenizer as tokenizer_module
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.text.tokenizer_parts import SPECIAL_TOKENS, build_wordpiece, find_offsets

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.text.tokenizer import Tokenizer, load_tokenizer
 from bertjax.text.tokenizer_parts import SPECIAL_TOKENS, build_wordpiece
 from bertjax.text.tokenizer_training import VocabularyConfig, train_tokenizer

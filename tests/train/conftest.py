@@ -38,8 +38,8 @@ def one_device():
     """One device, and no measurement of its rate, which takes longer than a run here."""
     with pytest.MonkeyPatch.context() as patch:
         mesh = make_mesh(MeshConfig(), jax.devices()[:1])
-        patch.setattr("train.finetune.make_mesh", lambda config: mesh)
-        patch.setattr("train.finetune.measure_matmul_rate", lambda mesh, dtype: 1e9)
+        patch.setattr("bertjax.training.finetune.make_mesh", lambda config: mesh)
+        patch.setattr("bertjax.training.finetune.measure_matmul_rate", lambda mesh, dtype: 1e9)
         yield
 
 

@@ -39,7 +39,7 @@ class FakeConfig:
 
     def __post_init__(self):
         if self.steps > self.most:
-            from bertjax.errors import UserError
+            from bertjax.program.errors import UserError
             raise UserError(f"steps={self.steps} is more than most={self.most}")
 
 def main():
@@ -83,10 +83,11 @@ if __name__ == "__main__":
 
 # The sweep of that program; what the machine is, is not asked, and figures take seconds.
 LAUNCH = """
-import train.sweep, train.sweep_report, train.sweep_space
-from bertjax.program.entry import program
-train.sweep_space.PROGRAMS["finetune"] = train.sweep_space.Program("fake_program", "FakeConfig")
-train.sweep._write_provenance = lambda *_: None
-train.sweep_report.draw_figures = lambda *_: []
-program(train.sweep.main)()
+import sys
+from bertjax import cli
+from bertjax.sweeps import report, space, sweep
+space.PROGRAMS["finetune"] = space.Program(["-m", "fake_program"], "fake_program", "FakeConfig")
+sweep._write_provenance = lambda *_: None
+report.draw_figures = lambda *_: []
+cli.main(["sweep", *sys.argv[1:]])
 """

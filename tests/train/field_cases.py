@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from bertjax.pretraining import PretrainConfig
-from train.finetune_config import FinetuneConfig
-from train.prepare import PrepareConfig
-from train.sweep import SweepConfig
-from train.tokenizer import TokenizerConfig
+from bertjax.commands.prepare import PrepareConfig
+from bertjax.commands.tokenizer import TokenizerConfig
+from bertjax.sweeps.sweep import SweepConfig
+from bertjax.training.finetune_config import FinetuneConfig
+from bertjax.training.pretrain_config import PretrainConfig
 
 TINY = Path(__file__).parents[1] / "parity" / "golden" / "tiny_bert"  # V=99, M=17
 TREEBANK = "treebank.conllu"

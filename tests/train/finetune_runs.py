@@ -7,10 +7,10 @@ from bertjax.tasks.data_config import DataConfig
 from bertjax.tasks.reading import read_task_data
 from bertjax.training.budget import BudgetConfig
 from bertjax.training.checkpoint import CheckpointConfig
+from bertjax.training.finetune import finetune
+from bertjax.training.finetune_config import FinetuneConfig
 from bertjax.training.optimizer import OptimizerConfig
-from train.finetune import finetune
-from train.finetune_config import FinetuneConfig
-from train.starting_model import FinetunedModelConfig
+from bertjax.training.starting_model import FinetunedModelConfig
 
 TINY = Path(__file__).parents[1] / "parity" / "golden" / "tiny_bert"  # V=99, M=17
 WORDS = tuple("the of and a to in is it was for on as with his they at be this".split())  # noqa: SIM905

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import orbax.checkpoint as ocp
 
-from bertjax.config_parser import parse
-from bertjax.pretraining import PretrainConfig
+from bertjax.program.config_parser import parse
 from bertjax.training.metrics import read_metrics
+from bertjax.training.pretrain_config import PretrainConfig
 
 T, K, ROWS, STEPS = 16, 2, 24, 12
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]

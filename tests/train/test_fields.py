@@ -20,17 +20,26 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bertjax.config_parser import flat_fields, parse
-from bertjax.errors import UserError
+from bertjax.commands import finetune as finetune_program
+from bertjax.commands import prepare, tokenizer
+from bertjax.commands import pretrain as pretrain_program
+from bertjax.commands.prepare import PrepareConfig
+from bertjax.commands.tokenizer import TokenizerConfig
 from bertjax.objectives.masking import Vocabulary, mask_tokens
-from bertjax.pretraining import PretrainConfig, shape_new_model
+from bertjax.program.config_parser import flat_fields, parse
+from bertjax.program.errors import UserError
+from bertjax.sweeps.space import PROGRAMS, Program
+from bertjax.sweeps.sweep import SweepConfig, sweep
 from bertjax.tasks.reading import read_task_data
 from bertjax.text.rows import write_rows
 from bertjax.text.tokenizer import Tokenizer, build_wordpiece
 from bertjax.training.budget import Clock
 from bertjax.training.evaluation import is_due
+from bertjax.training.finetune_config import FinetuneConfig
 from bertjax.training.optimizer import make_optimizer, make_schedule
+from bertjax.training.pretrain_config import PretrainConfig, shape_new_model
 from bertjax.training.sharding import MeshConfig, make_mesh
+from bertjax.training.starting_model import resolve_finetuned_model
 from bertjax.training.transfer import learning_rate_scales
 from bertjax.types import RowBatch
 from tests.commands.option_files import write_files
@@ -38,15 +47,6 @@ from tests.train.fake_sweep import FAKE
 from tests.train.field_cases import CASES, LINES, SWEEP, TREEBANK
 from tests.train.pretrain_runs import SPECIAL, WORDS, make_columns
 from tests.train.test_sweep import comparable, read_results
-from train import finetune as finetune_program
-from train import prepare, tokenizer
-from train import pretrain as pretrain_program
-from train.finetune_config import FinetuneConfig
-from train.prepare import PrepareConfig
-from train.starting_model import resolve_finetuned_model
-from train.sweep import SweepConfig, sweep
-from train.sweep_space import PROGRAMS, Program
-from train.tokenizer import TokenizerConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -239,10 +239,9 @@ def test_field_of_a_text_program_has_an_effect(
         shutil.copytree(folder, place)
         before = set(place.rglob("*"))
         monkeypatch.chdir(place)
-        monkeypatch.setattr(sys, "argv", ["program", *words])
         told = ""
         try:
-            program.main()
+            program.run(program.read_config(words))
         except UserError as error:
             told = f"refused: {error}"
         files = {
@@ -268,9 +267,8 @@ def test_number_of_workers_is_heeded(folder, monkeypatch):
     monkeypatch.setattr(prepare, "prepare", record)
     for workers in ("2", "3"):
         words = [*LINES[PrepareConfig].split(), "--workers", workers]
-        monkeypatch.setattr(sys, "argv", ["program", *words])
         with pytest.raises(UserError, match="enough"):
-            prepare.main()
+            prepare.run(prepare.read_config(words))
     assert asked == [2, 3]
 
 
@@ -280,9 +278,10 @@ def test_field_of_a_sweep_has_an_effect(tmp_path, monkeypatch, capsys, name):
     (tmp_path / "fake_program.py").write_text(FAKE)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT)]))
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(PROGRAMS, "finetune", Program("fake_program", "FakeConfig"))
-    monkeypatch.setattr("train.sweep._write_provenance", lambda *_: None)
-    monkeypatch.setattr("train.sweep_report.draw_figures", lambda *_: [])
+    fake = Program(["-m", "fake_program"], "fake_program", "FakeConfig")
+    monkeypatch.setitem(PROGRAMS, "finetune", fake)
+    monkeypatch.setattr("bertjax.sweeps.sweep._write_provenance", lambda *_: None)
+    monkeypatch.setattr("bertjax.sweeps.report.draw_figures", lambda *_: [])
     monkeypatch.delitem(sys.modules, "fake_program", raising=False)
 
     def run(fields):
@@ -351,8 +350,8 @@ def watch(monkeypatch):
 def one_device(monkeypatch):
     mesh = make_mesh(MeshConfig(), jax.devices()[:1])
     for program in ("pretrain", "finetune"):
-        monkeypatch.setattr(f"train.{program}.measure_matmul_rate", lambda *_: 1e9)
-        monkeypatch.setattr(f"train.{program}.make_mesh", lambda config: mesh)
+        monkeypatch.setattr(f"bertjax.training.{program}.measure_matmul_rate", lambda *_: 1e9)
+        monkeypatch.setattr(f"bertjax.training.{program}.make_mesh", lambda config: mesh)
 
 
 def unread(config_class, read):
@@ -367,8 +366,7 @@ def test_fields_of_pretraining_are_read(folder, tmp_path, monkeypatch, one_devic
     small = "--model.num-hidden-layers 2 --model.hidden-size 32 --model.num-attention-heads 2"
     words = f"--batch-size 8 --development.examples 3 --development.treebank {TREEBANK} {small}"
     words = [*LINES[PretrainConfig].split(), *words.split(), "--run", str(tmp_path / "run")]
-    monkeypatch.setattr(sys, "argv", ["program", *words])
-    assert pretrain_program.main() == 0
+    assert pretrain_program.run(pretrain_program.read_config(words)) == 0
     assert unread(PretrainConfig, read) == set()
 
 
@@ -378,6 +376,5 @@ def test_fields_of_finetuning_are_read(folder, tmp_path, monkeypatch, one_device
     read = watch(FinetuneConfig)
     words = "--max-length 16 --data.validation more.csv --data.test more.csv"
     words = [*LINES[FinetuneConfig].split(), *words.split(), "--run", str(tmp_path / "run")]
-    monkeypatch.setattr(sys, "argv", ["program", *words])
-    assert finetune_program.main() == 0
+    assert finetune_program.run(finetune_program.read_config(words)) == 0
     assert unread(FinetuneConfig, read) == set()

@@ -13,7 +13,6 @@ import pytest
 from bertjax.cli import COMMANDS
 from bertjax.commands import compare, evaluate, predict
 from bertjax.config import BertConfig
-from bertjax.errors import UserError
 from bertjax.interop.huggingface import (
     inspect_model_directory,
     load_model_directory,
@@ -21,15 +20,16 @@ from bertjax.interop.huggingface import (
 )
 from bertjax.model.bert import BertForMaskedLM
 from bertjax.program.ending import STOPPED_EXIT_CODE
+from bertjax.program.errors import UserError
 from bertjax.tasks.data_config import DataConfig
 from bertjax.tasks.data_format import recall, remember
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.text.tokenizer_parts import build_wordpiece
 from bertjax.training.budget import BudgetConfig
+from bertjax.training.finetune_config import ScoringConfig
 from bertjax.training.signals import StopRequest
+from bertjax.training.starting_model import FinetunedModelConfig
 from tests.train.finetune_runs import TINY, WORDS, make_config, run, write_classes
-from train.finetune_config import ScoringConfig
-from train.starting_model import FinetunedModelConfig
 
 pytestmark = pytest.mark.usefixtures("one_device")
 
@@ -237,7 +237,7 @@ def test_stopped_run_resumed_equals_uninterrupted(finished, tmp_path, monkeypatc
         def name(self, value):
             pass
 
-    monkeypatch.setattr("train.finetune.StopRequest", StopsSoon)
+    monkeypatch.setattr("bertjax.training.finetune.StopRequest", StopsSoon)
     assert run(parts) == STOPPED_EXIT_CODE
     assert not (Path(parts.run) / "eval_results.json").exists()
     monkeypatch.undo()

@@ -3,7 +3,7 @@
 import pytest
 
 from bertjax.training.budget import BudgetConfig
-from train.finetune_config import FEW_STEPS, LEAST_STEPS, FinetuneConfig, ScoringConfig
+from bertjax.training.finetune_config import FEW_STEPS, LEAST_STEPS, FinetuneConfig, ScoringConfig
 
 
 def steps_of(config, units):

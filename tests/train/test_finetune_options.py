@@ -3,28 +3,29 @@
 import dataclasses
 import json
 import shutil
-import sys
 
 import jax
 import numpy as np
 import pytest
 
+from bertjax.commands.finetune import read_config
+from bertjax.commands.finetune import run as run_command
 from bertjax.config import BertConfig
-from bertjax.errors import UserError
 from bertjax.interop.huggingface import inspect_model_directory
-from bertjax.placement import is_divided
+from bertjax.numerics.placement import is_divided
+from bertjax.program.errors import UserError
 from bertjax.tasks.classification import Classification
 from bertjax.tasks.data_config import DataConfig
 from bertjax.tasks.reading import read_task_data
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.text.tokenizer_parts import build_wordpiece
 from bertjax.training.budget import BudgetConfig
+from bertjax.training.finetune import finetune
+from bertjax.training.finetune_config import FinetuneConfig, ScoringConfig
 from bertjax.training.optimizer import OptimizerConfig
 from bertjax.training.sharding import MeshConfig, make_mesh
+from bertjax.training.starting_model import FinetunedModelConfig
 from tests.train.finetune_runs import WORDS, make_config, run, write_classes
-from train.finetune import finetune, main
-from train.finetune_config import FinetuneConfig, ScoringConfig
-from train.starting_model import FinetunedModelConfig
 
 pytestmark = pytest.mark.usefixtures("one_device")
 
@@ -94,7 +95,7 @@ def test_model_on_several_devices_knows_that_they_are(tmp_path, pretrained, monk
         known.append(is_divided())
         return loss(*arguments)
 
-    monkeypatch.setattr("train.finetune.make_mesh", lambda config: mesh)
+    monkeypatch.setattr("bertjax.training.finetune.make_mesh", lambda config: mesh)
     monkeypatch.setattr(Classification, "loss", note)
     assert run(make_config(tmp_path, pretrained, budget=BudgetConfig(steps=1))) == 0
     assert len(known) >= 3  # in training, at the validation and for the results
@@ -221,8 +222,7 @@ def test_several_seeds_are_summarised(tmp_path, pretrained, monkeypatch, capsys)
         "--data.train", write_classes(tmp_path / "classes.tsv"), "--model.init", pretrained,
         "--run", tmp_path / "run", "--seeds", 2, "--budget.steps", 3, "--max-length", 17, "--json",
     ]  # fmt: skip
-    monkeypatch.setattr(sys, "argv", ["finetune", *map(str, arguments)])
-    assert main() == 0
+    assert run_command(read_config(list(map(str, arguments)))) == 0
     summary = json.loads(capsys.readouterr().out)
     for split in ("validation", "test"):
         values = [

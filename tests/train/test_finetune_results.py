@@ -4,7 +4,11 @@ import json
 import statistics
 
 from bertjax.tasks.labelled import TextExample
-from train.finetune_results import describe_one_answer, examples_per_second, summarize_seeds
+from bertjax.training.finetune_results import (
+    describe_one_answer,
+    examples_per_second,
+    summarize_seeds,
+)
 
 
 def test_score_that_is_not_defined_for_every_seed_is_told_as_such(tmp_path, capsys):

@@ -7,8 +7,8 @@ import pytest
 
 from bertjax.tasks.data_config import DataConfig
 from bertjax.training.budget import BudgetConfig
+from bertjax.training.finetune_config import ScoringConfig
 from tests.train.finetune_runs import WORDS, make_config, run, write_classes
-from train.finetune_config import ScoringConfig
 
 pytestmark = pytest.mark.usefixtures("one_device")
 
@@ -110,7 +110,7 @@ def test_every_task_learns_and_predicts(
         data=data,
         budget=BudgetConfig(steps=60),
         batch_size=24,
-        scoring=ScoringConfig(every_epochs=10),
+        scoring=ScoringConfig(every_epochs=10.0),
     )
     assert run(config) == 0
     results = json.loads((tmp_path / "run" / "eval_results.json").read_text())

@@ -10,8 +10,8 @@ import sys
 import pytest
 import yaml
 
-from bertjax.config_parser import flat_fields, parse
-from bertjax.pretraining import PretrainConfig
+from bertjax.program.config_parser import flat_fields, parse
+from bertjax.training.pretrain_config import PretrainConfig
 from tests.train.pretrain_runs import WAY
 
 LAUNCH = WAY / "train" / "launch"

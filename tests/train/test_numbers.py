@@ -4,13 +4,13 @@ import dataclasses
 
 import pytest
 
-from bertjax.config_parser import _kinds, flat_fields, parse
-from bertjax.errors import UserError
-from bertjax.pretraining import PretrainConfig
-from train.finetune_config import FinetuneConfig
-from train.prepare import PrepareConfig
-from train.sweep import SweepConfig
-from train.tokenizer import TokenizerConfig
+from bertjax.commands.prepare import PrepareConfig
+from bertjax.commands.tokenizer import TokenizerConfig
+from bertjax.program.config_parser import _kinds, flat_fields, parse
+from bertjax.program.errors import UserError
+from bertjax.sweeps.sweep import SweepConfig
+from bertjax.training.finetune_config import FinetuneConfig
+from bertjax.training.pretrain_config import PretrainConfig
 
 PROGRAMS = {
     PretrainConfig: ["--data", "d", "--run", "r", "--budget.steps", "3"],

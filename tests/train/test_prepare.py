@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.text import preparation, readers
 from bertjax.text.preparation import prepare
 from bertjax.text.preparation_options import RowConfig

@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from bertjax.config_parser import parse
-from bertjax.errors import UserError
+from bertjax.commands.prepare import PrepareConfig
+from bertjax.commands.tokenizer import TokenizerConfig
+from bertjax.program.config_parser import parse
+from bertjax.program.errors import UserError
 from bertjax.text import preparation
 from bertjax.text.preparation import prepare
 from bertjax.text.preparation_steps import Steps
 from bertjax.text.rows import open_prepared
 from bertjax.text.workers import start_workers
 from tests.train.preparations import options, sha256_of_files
-from train.prepare import PrepareConfig
-from train.tokenizer import TokenizerConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 

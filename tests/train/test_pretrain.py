@@ -13,14 +13,17 @@ import jax
 import numpy as np
 import pytest
 
-from bertjax.config_parser import parse
-from bertjax.errors import UserError
-from bertjax.pretraining import PretrainConfig
+from bertjax.analysis.report.development import Development
+from bertjax.program.config_parser import parse
 from bertjax.program.ending import STOPPED_EXIT_CODE
+from bertjax.program.errors import UserError
 from bertjax.text.rows import write_rows
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.text.tokenizer_parts import build_wordpiece
+from bertjax.training import pretrain as program
 from bertjax.training.metrics import read_metrics
+from bertjax.training.pretrain import pretrain
+from bertjax.training.pretrain_config import PretrainConfig
 from bertjax.training.sharding import MeshConfig, make_mesh
 from tests.train.pretrain_runs import (
     ROWS,
@@ -38,8 +41,6 @@ from tests.train.pretrain_runs import (
     read_config,
     wait_for,
 )
-from train import pretrain as program
-from train.pretrain import pretrain
 
 
 @pytest.fixture(scope="session")
@@ -339,7 +340,7 @@ def test_mistake_ends_program_with_one_paragraph_and_code_2(launch, tmp_path):
 
 def test_heads_are_looked_at_from_the_first_step_on(here, prepared, tmp_path):
     run = tmp_path / "run"
-    assert pretrain(read_config(prepared, run, "--development.examples", 6)) == 0
+    assert pretrain(read_config(prepared, run, "--development.examples", 6), Development) == 0
     lines = [line for line in read_metrics(run / "metrics.jsonl") if line["split"] == "analysis"]
     assert [line["step"] for line in lines] == [0, 4, 8, 12]
     assert lines[0]["cka_to_first"] == pytest.approx(1)

@@ -15,12 +15,12 @@ import optuna
 import pytest
 import yaml
 
-from bertjax.errors import UserError
 from bertjax.program.ending import STOPPED_EXIT_CODE
+from bertjax.program.errors import UserError
+from bertjax.sweeps.space import PROGRAMS, Program
+from bertjax.sweeps.study import Lock
+from bertjax.sweeps.sweep import SweepConfig, sweep
 from tests.train.fake_sweep import FAKE, LAUNCH
-from train.sweep import SweepConfig, sweep
-from train.sweep_space import PROGRAMS, Program
-from train.sweep_study import Lock
 
 WAY = Path(__file__).resolve().parents[2]
 
@@ -59,12 +59,12 @@ def search(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(WAY)]))
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setitem(PROGRAMS, "finetune", Program("fake_program", "FakeConfig"))
-    monkeypatch.setattr("train.sweep._write_provenance", lambda *_: None)
+    monkeypatch.setattr("bertjax.sweeps.sweep._write_provenance", lambda *_: None)
     monkeypatch.delitem(sys.modules, "fake_program", raising=False)
 
     def run(output="sweep", space=SPACE, figures=False, **fields):
         if not figures:
-            monkeypatch.setattr("train.sweep_report.draw_figures", lambda *_: [])
+            monkeypatch.setattr("bertjax.sweeps.report.draw_figures", lambda *_: [])
         defaults = {"score": "accuracy", "sampler": "random", "fixed": {"pause": 0.0}}
         content = {**defaults, "space": space, "output": str(tmp_path / output), **fields}
         return sweep(SweepConfig(**content))

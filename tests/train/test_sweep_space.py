@@ -7,15 +7,16 @@ import optuna
 import pytest
 import yaml
 
-from bertjax.config_parser import flat_fields, parse
-from bertjax.errors import UserError
-from bertjax.pretraining import PretrainConfig
-from train.finetune_config import FinetuneConfig
-from train.sweep import SweepConfig, _split_fixed
-from train.sweep_progress import SweepProgress
-from train.sweep_report import rank_rows
-from train.sweep_space import Recipe, count_trials, flatten, read_space, sample
-from train.sweep_trial import make_score
+from bertjax.commands.sweep import read_config
+from bertjax.program.config_parser import flat_fields, parse
+from bertjax.program.errors import UserError
+from bertjax.sweeps.progress import SweepProgress
+from bertjax.sweeps.report import rank_rows
+from bertjax.sweeps.space import Recipe, count_trials, flatten, read_space, sample
+from bertjax.sweeps.sweep import SweepConfig
+from bertjax.sweeps.trial import make_score
+from bertjax.training.finetune_config import FinetuneConfig
+from bertjax.training.pretrain_config import PretrainConfig
 
 WAY = Path(__file__).resolve().parents[2]
 CONFIGS = sorted((WAY / "configs" / "sweep").glob("*.yaml"))
@@ -186,8 +187,9 @@ def test_grid_of_floats_needs_a_step_and_others_a_number_of_trials():
 
 def test_field_for_all_trials_is_an_option_of_its_own():
     words = ["--fixed.data.train", "a.tsv", "b.tsv", "--output", "o", "--fixed.max-length=9"]
-    rest, fixed = _split_fixed([*words, "--fixed.packing"])
-    assert rest == ["--output", "o"]
+    given = read_config([*words, "--fixed.packing"])
+    assert given.output == "o"
+    fixed = given.fixed
     assert fixed == {"data.train": ["a.tsv", "b.tsv"], "max_length": "9", "packing": "true"}
     nested = {"max_length": 8, "data": {"train": ["c.tsv"], "columns": ["label", "text"]}}
     flat = flatten({**nested, **fixed}, FinetuneConfig, "fixed")
@@ -227,7 +229,7 @@ def test_example_is_read_and_its_space_fits_its_program(path):
     assert count_trials(config.sampler, space, config.trials) > 1
     make_score(config.score, config.direction)
     head = path.read_text().split("\nprogram:")[0]
-    assert f"python -m train.sweep --config configs/sweep/{path.name}" in head
+    assert f"bertjax sweep --config configs/sweep/{path.name}" in head
     assert "Hardware:" in head
 
 

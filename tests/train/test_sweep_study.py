@@ -4,10 +4,10 @@ import subprocess
 
 import pytest
 
-from bertjax.errors import UserError
-from train.finetune_config import FinetuneConfig
-from train.sweep_space import read_space, sample
-from train.sweep_study import Lock, Study, make_pruner
+from bertjax.program.errors import UserError
+from bertjax.sweeps.space import read_space, sample
+from bertjax.sweeps.study import Lock, Study, make_pruner
+from bertjax.training.finetune_config import FinetuneConfig
 
 
 def open_study(directory, **identity):

@@ -3,7 +3,7 @@
 import pytest
 
 import bertjax.training.budget as budget
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.training.budget import BudgetConfig, Clock
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.training.checkpoint import CheckpointConfig, Checkpoints, abstract
 from bertjax.training.state import TrainState, empty_window
 

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import pytest
 
 from bertjax.config import BertConfig
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.training.execution import attention_backend, compute_dtype, remat_policy
 
 

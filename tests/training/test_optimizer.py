@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.training.optimizer import (
     MUON_CONSISTENT_RMS,
     OptimizerConfig,

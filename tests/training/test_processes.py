@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.training import processes
 from bertjax.training.budget import BudgetConfig, Clock
 from bertjax.training.processes import Agreement, joined, on_first, require_one_process

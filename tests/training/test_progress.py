@@ -8,6 +8,7 @@ import sys
 import jax.numpy as jnp
 import pytest
 
+from bertjax.commands.progress_bars import progress_bars
 from bertjax.program import ending
 from bertjax.training.progress import (
     RunProgress,
@@ -17,7 +18,6 @@ from bertjax.training.progress import (
     describe_training,
     read_window,
 )
-from train.progress_bars import progress_bars
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.training.checkpoint import CheckpointConfig
 from bertjax.training.run_directory import check_run, open_run, write_provenance
 from bertjax.training.state import TrainState, empty_window

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from bertjax.errors import UserError
 from bertjax.model.bert import BertForPreTraining
+from bertjax.program.errors import UserError
 from bertjax.training.optimizer import OptimizerConfig, make_optimizer
 from bertjax.training.sharding import (
     MeshConfig,

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from bertjax.errors import UserError
+from bertjax.program.errors import UserError
 from bertjax.training.transfer import TransferConfig, freeze, learning_rate_scales, scale_updates
 
 

@@ -13,11 +13,11 @@ from safetensors.numpy import load_file, save_file
 
 import bertjax.model.bert as bert
 import bertjax.model.layers as layers
-from bertjax.errors import UserError
 from bertjax.interop.tensor_names import ARCHITECTURES
 from bertjax.kernels import library
 from bertjax.kernels.backends import BACKENDS
 from bertjax.model.embeddings import Embeddings
+from bertjax.program.errors import UserError
 from bertjax.verification import checks, reference
 from bertjax.verification.checks import Check, checks_of, verify
 from bertjax.verification.outputs import compare_arrays

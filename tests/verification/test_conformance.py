@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from bertjax.benchmarking import attention_timing
+from bertjax.benchmarking.attention_plot import plot_timings
+from bertjax.benchmarking.attention_timing import Baseline, Shape, find_regressions
 from bertjax.commands import bench
-from bertjax.errors import UserError
 from bertjax.kernels import backends, library, splash
 from bertjax.kernels.visibility import see_own_sequence
 from bertjax.model.attention import attend
-from bertjax.verification import absent_devices, attention_timing
-from bertjax.verification.attention_plot import plot_timings
-from bertjax.verification.attention_timing import Baseline, Shape, find_regressions
+from bertjax.planning import absent_devices
+from bertjax.program.errors import UserError
 from bertjax.verification.conformance import (
     attend_exactly,
     attention_of,

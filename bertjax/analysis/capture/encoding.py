@@ -1,0 +1,291 @@
+"""Texts as the model sees them, and where in the text every token comes from."""
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from bertjax.program.errors import UserError
+from bertjax.text.framing import frame_parts
+from bertjax.text.tokenizer import Tokenizer
+from bertjax.text.tokenizer_parts import find_offsets
+
+# Tokens of a window of a long text beside [CLS] and [SEP].
+_SHORTEST_WINDOW = 8
+# Texts that `encode_stream` gives the tokenizer together.
+_TEXTS_AT_ONCE = 64
+
+Text = str | tuple[str, str]
+TooLong = Literal["refuse", "windows"]
+
+
+class EncodedText(NamedTuple):
+    """`[CLS] A [SEP]` or `[CLS] A [SEP] B [SEP]`.
+
+    Attributes:
+        token_ids: vocabulary ids.
+        token_type_ids: 0 in `[CLS] A [SEP]`, 1 in `B [SEP]`.
+        offsets: each token's characters in A, or in B where the token type is 1, from the first to
+            past the last; (0, 0) of special tokens.
+        special: whether the token is [CLS] or [SEP] of the frame.
+        word_ids: which of `words` the token belongs to: 0, 1, 2, ... without a gap.
+        tokens: the vocabulary's entries.
+        words: what the tokens are parts of: the pieces of the tokenizer's pre-tokenizer, as they
+            stand in the text, or the words that were given. Special tokens are words of their own.
+        source: which of the texts it is, or is a window of.
+        window: which part of a long text, from 0.
+    """
+
+    token_ids: Int[np.ndarray, " T"]
+    token_type_ids: Int[np.ndarray, " T"]
+    offsets: Int[np.ndarray, "T 2"]
+    special: Bool[np.ndarray, " T"]
+    word_ids: Int[np.ndarray, " T"]
+    tokens: tuple[str, ...]
+    words: tuple[str, ...]
+    source: int
+    window: int
+
+    @property
+    def special_words(self) -> Bool[np.ndarray, " W"]:
+        """Whether the word is [CLS] or [SEP] of the frame."""
+        return self.special[self.first_tokens]
+
+    @property
+    def first_tokens(self) -> Int[np.ndarray, " W"]:
+        """Each word's first token."""
+        return np.searchsorted(self.word_ids, np.arange(len(self.words)))
+
+
+def encode_texts(
+    tokenizer: Tokenizer,
+    texts: Sequence[Text],
+    max_length: int,
+    *,
+    too_long: TooLong = "refuse",
+    places: Sequence[str] | None = None,
+    masks: bool = False,
+) -> list[EncodedText]:
+    """Encodes texts, or pairs of them.
+
+    Args:
+        tokenizer: of the model.
+        texts: each one text or a pair.
+        max_length: tokens that the model has positions for.
+        too_long: what becomes of a longer text: it is refused, or it comes as several windows that
+            follow each other without overlap, cut between words (a word that is longer than a
+            window by itself is in several). Pairs are always refused.
+        places: what messages call each text, `file:line` for instance; text 1, text 2, ... when
+            left out.
+        masks: whether `[MASK]` in a text is the mask (see `Tokenizer.encode`).
+
+    Raises:
+        UserError: a text that is empty, or too long and refused.
+    """
+    parts = [text if isinstance(text, tuple) else (text,) for text in texts]
+    flat = tokenizer.encode([part for text in parts for part in text], masks=masks)
+    encodings = iter(flat)
+    result = []
+    for source, text in enumerate(parts):
+        place = f"text {source + 1}" if places is None else places[source]
+        pieces = [_Piece.of(next(encodings), part) for part in text]
+        if not all(len(piece.ids) for piece in pieces):
+            raise UserError(f"{place}: nothing is left of it as tokens; leave it out")
+        room = max_length - 1 - len(pieces)
+        length = sum(len(piece.ids) for piece in pieces)
+        if length <= room:
+            result.append(_frame(tokenizer, pieces, source, 0))
+        elif too_long == "refuse" or len(pieces) == 2 or room < _SHORTEST_WINDOW:
+            way_out = "shorten it" if len(pieces) == 1 else "shorten it; pairs are not cut"
+            if len(pieces) == 1 and too_long == "refuse":
+                way_out += ", or let it be cut into windows (--too-long windows)"
+            elif len(pieces) == 1:
+                way_out += f", or allow windows of at least {_SHORTEST_WINDOW + 2} tokens"
+            raise UserError(
+                f"{place}: {length + max_length - room} tokens, more than the {max_length} that are"
+                f" allowed (the model's max_position_embeddings, or --max-length); {way_out}"
+            )
+        else:
+            windows = _cut(pieces[0], room)
+            result += [_frame(tokenizer, [part], source, k) for k, part in enumerate(windows)]
+    return result
+
+
+def encode_stream(
+    tokenizer: Tokenizer,
+    texts: Iterable[tuple[str, Text]],
+    max_length: int,
+    *,
+    too_long: TooLong = "refuse",
+    masks: bool = False,
+) -> Iterator[EncodedText]:
+    """Encodes any number of texts; memory does not grow with it.
+
+    Args:
+        tokenizer: of the model.
+        texts: each a place (see `encode_texts`), and a text or a pair.
+        max_length, too_long, masks: as in `encode_texts`.
+
+    Raises:
+        UserError: as `encode_texts`, when the text is reached.
+    """
+    remaining, first = iter(texts), 0
+    while batch := list(itertools.islice(remaining, _TEXTS_AT_ONCE)):
+        places = [place for place, _ in batch]
+        encoded = encode_texts(
+            tokenizer,
+            [text for _, text in batch],
+            max_length,
+            too_long=too_long,
+            places=places,
+            masks=masks,
+        )
+        for one in encoded:
+            yield one._replace(source=first + one.source)
+        first += len(batch)
+
+
+def encode_words(
+    tokenizer: Tokenizer, sentences: Sequence[Sequence[str]], max_length: int
+) -> list[EncodedText | None]:
+    """Encodes sentences that come in words, of a treebank for instance.
+
+    The words of the result are [CLS], those of the sentence one for one, [SEP]. A word of which the
+    tokenizer leaves nothing is an [UNK]. Offsets count the characters of each word by itself.
+
+    Returns:
+        One result a sentence; None for one that is longer than `max_length` tokens.
+    """
+    result: list[EncodedText | None] = []
+    for source, sentence in enumerate(sentences):
+        encodings = tokenizer.encode(sentence)
+        ids, offsets, word_ids = [], [], []
+        for number, encoding in enumerate(encodings):
+            ids += encoding.ids or [tokenizer.unk_id]
+            found = find_offsets(encoding, sentence[number]).tolist()
+            offsets += found or [(0, len(sentence[number]))]
+            word_ids += [number] * max(1, len(encoding.ids))
+        piece = _Piece(
+            np.array(ids, np.int64),
+            np.array(offsets, np.int64).reshape(-1, 2),
+            np.array(word_ids, np.int64),
+            tuple(sentence),
+        )
+        fits = len(ids) + 2 <= max_length
+        result.append(_frame(tokenizer, [piece], source, 0) if fits else None)
+    return result
+
+
+def merge_subwords(
+    probs: Float[np.ndarray, "... T T"], encoded: EncodedText
+) -> Float[np.ndarray, "... W W"]:
+    """Attention between words: to a word the sum over its tokens, from a word the mean over them.
+
+    Returns:
+        Maps whose rows sum to what the rows of `probs` do.
+
+    Source: Clark et al. 2019, section 4.1.
+    """
+    firsts = encoded.first_tokens
+    to_words = np.add.reduceat(probs, firsts, axis=-1)
+    sizes = np.diff([*firsts, len(encoded.tokens)])
+    return np.add.reduceat(to_words, firsts, axis=-2) / sizes[:, None].astype(probs.dtype)
+
+
+def find_word_number(encoded: EncodedText, name: str) -> int:
+    """Which of the text's words is meant.
+
+    Args:
+        encoded: the text.
+        name: the word itself, upper and lower case alike, or its number, counted from 1.
+
+    Raises:
+        UserError: no such word, or several.
+    """
+    words = {
+        number: encoded.words[number] for number in np.flatnonzero(~encoded.special_words).tolist()
+    }
+    found = [number for number, word in words.items() if word.casefold() == name.casefold()]
+    if not found and name.isdecimal() and int(name) in words:
+        return int(name)
+    if len(found) == 1:
+        return found[0]
+    numbered = ", ".join(f"{number} {word}" for number, word in words.items())
+    how = f"stands {len(found)} times in the text" if found else "is none of the text's"
+    raise UserError(f"the word {name!r} {how}; name one by its number: {numbered}")
+
+
+class _Piece(NamedTuple):
+    """A text without its frame."""
+
+    ids: Int[np.ndarray, " t"]
+    offsets: Int[np.ndarray, "t 2"]
+    word_ids: Int[np.ndarray, " t"]
+    words: tuple[str, ...]
+
+    @classmethod
+    def of(cls, encoding: Any, text: str) -> "_Piece":
+        """Of the library's encoding; the words are its pre-tokenizer's."""
+        offsets = find_offsets(encoding, text)
+        raw = [-1 - k if word is None else word for k, word in enumerate(encoding.word_ids)]
+        # Numbers without a gap, also where nothing is left of a word as tokens.
+        numbers = {word: number for number, word in enumerate(dict.fromkeys(raw))}
+        word_ids = np.array([numbers[word] for word in raw], np.int64)
+        bounds = np.searchsorted(word_ids, np.arange(len(numbers) + 1))
+        words = [
+            # Some tokenizers count the space before a word as part of it.
+            text[offsets[first, 0] : offsets[end - 1, 1]].strip()
+            for first, end in itertools.pairwise(bounds)
+        ]
+        return cls(np.array(encoding.ids, np.int64), offsets, word_ids, tuple(words))
+
+    def part(self, start: int, end: int) -> "_Piece":
+        """Its tokens from start to before end, which lie between words."""
+        first, last = self.word_ids[start], self.word_ids[end - 1]
+        return _Piece(
+            self.ids[start:end], self.offsets[start:end], self.word_ids[start:end] - first,
+            self.words[first : last + 1],
+        )  # fmt: skip
+
+
+def _cut(piece: _Piece, room: int) -> list[_Piece]:
+    """Parts of at most so many tokens, between words where a word is not longer than that."""
+    parts, start, total = [], 0, len(piece.ids)
+    while start < total:
+        end = min(start + room, total)
+        if end < total:
+            begins = int(np.searchsorted(piece.word_ids, piece.word_ids[end]))
+            end = begins if begins > start else end
+        parts.append(piece.part(start, end))
+        start = end
+    return parts
+
+
+def _frame(tokenizer: Tokenizer, pieces: Sequence[_Piece], source: int, window: int) -> EncodedText:
+    """`[CLS] A [SEP]`, or `[CLS] A [SEP] B [SEP]`."""
+
+    def framed(cls: Any, sep: Any, parts: Iterable[Any]) -> np.ndarray:
+        return np.concatenate(frame_parts([cls], [sep], *parts))
+
+    token_ids = framed(tokenizer.cls_id, tokenizer.sep_id, (piece.ids for piece in pieces))
+    special = framed(True, True, (np.zeros(len(piece.ids), bool) for piece in pieces))
+    marks = np.flatnonzero(special)
+    words = ["[CLS]"]
+    word_ids = np.zeros(len(token_ids), np.int64)
+    for piece, start, end in zip(pieces, marks[:-1] + 1, marks[1:], strict=True):
+        word_ids[start:end] = piece.word_ids + len(words)
+        words += [*piece.words, "[SEP]"]
+        word_ids[end] = len(words) - 1
+    return EncodedText(
+        token_ids.astype(np.int64),
+        (np.arange(len(token_ids)) > marks[1]).astype(np.int64),
+        framed((0, 0), (0, 0), (piece.offsets for piece in pieces)),
+        special.astype(bool),
+        word_ids,
+        tuple(tokenizer.token(id) or f"[unnamed{id}]" for id in token_ids),
+        tuple(words),
+        source,
+        window,
+    )

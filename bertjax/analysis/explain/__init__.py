@@ -1,0 +1,1 @@
+"""Why the model answers as it does: attributions, attention flow, changed inputs."""

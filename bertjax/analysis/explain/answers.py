@@ -1,0 +1,360 @@
+"""One number of a model's output, which is what an explanation explains, and its derivatives."""
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Integer
+
+from bertjax.analysis.capture.encoding import EncodedText
+from bertjax.analysis.capture.maps import make_inputs, padded_length
+from bertjax.config import BertConfig
+from bertjax.interop.huggingface import (
+    inspect_model_directory,
+    load_model_directory,
+    load_model_tokenizer,
+)
+from bertjax.model import bert
+from bertjax.model.embeddings import Embeddings
+from bertjax.program.errors import UserError
+from bertjax.text.tokenizer import Tokenizer
+
+OutputName = Literal[
+    "token", "next-sentence", "class", "tag", "start", "end", "choice", "hidden", "pooled"
+]
+
+# What each class answers with.
+OUTPUTS: dict[str, tuple[OutputName, ...]] = {
+    "BertModel": ("hidden", "pooled"),
+    "BertForPreTraining": ("token", "next-sentence"),
+    "BertForMaskedLM": ("token",),
+    "BertForNextSentencePrediction": ("next-sentence",),
+    "BertForSequenceClassification": ("class",),
+    "BertForTokenClassification": ("tag",),
+    "BertForQuestionAnswering": ("start", "end"),
+    "BertForMultipleChoice": ("choice",),
+}
+# Those that are of one token; the others are of the whole text, read at [CLS].
+_OF_A_TOKEN = ("token", "tag", "start", "end", "hidden")
+
+
+class WholeModel(NamedTuple):
+    """A BERT of any class with its head, ready to be asked.
+
+    Attributes:
+        model: of a class in `model.bert.ARCHITECTURES`.
+        params: its parameters.
+        tokenizer: the model's.
+        notes: what there is to tell of how it was loaded.
+    """
+
+    model: nn.Module
+    params: Mapping[str, Any]
+    tokenizer: Tokenizer
+    notes: tuple[str, ...] = ()
+
+    @property
+    def config(self) -> BertConfig:
+        """The shape of the model."""
+        return self.model.config
+
+    @property
+    def architecture(self) -> str:
+        """The name of its class."""
+        return type(self.model).__name__
+
+    @property
+    def restores_words(self) -> bool:
+        """Whether it has a masked-LM head."""
+        return self.architecture in ("BertForMaskedLM", "BertForPreTraining")
+
+
+class Target(NamedTuple):
+    """One number of a model's output.
+
+    Attributes:
+        output: what the model answers with: `token` (masked LM), `next-sentence`, `class`, `tag` of
+            a token, `start` or `end` of an answer, `choice`, or of a bare body `hidden`, `pooled`.
+        index: which of them: vocabulary id, class, tag, 0 (is next) or 1 (is random), or one of D;
+            0 for start, end and choice, which are one number.
+        position: the token that it is of, counted from [CLS]; 0 for what is of the whole text.
+        probability: the probability, not the logit: by the softmax over the indices (for start and
+            end over the text's tokens), of a multi-label classifier by the sigmoid.
+    """
+
+    output: OutputName
+    index: int = 0
+    position: int = 0
+    probability: bool = False
+
+
+def load_whole_model(path: Path | str, architecture: str | None = None) -> WholeModel:
+    """A model directory with its head.
+
+    Args:
+        path: the directory.
+        architecture: the class that is wanted; the checkpoint's own when left out.
+
+    Raises:
+        UserError: no model, a damaged one, one that lacks what the class needs, or a tokenizer that
+            is not its own.
+    """
+    own = inspect_model_directory(path).architecture
+    may_lack = ("pooler",) if (architecture or own) == "BertModel" else ()
+    config, params, found, notes = load_model_directory(path, architecture, may_lack=may_lack)
+    tokenizer, more = load_model_tokenizer(path, config)
+    if found == "BertModel":
+        params = params["bert"]
+        model: nn.Module = bert.BertModel(config, pooling="pooler" in params)
+    else:
+        model = bert.ARCHITECTURES[found](config)
+    return WholeModel(model, params, tokenizer, (*notes, *more))
+
+
+def check_target(whole: WholeModel, encoded: EncodedText, target: Target) -> None:
+    """Checks that the model has such a number for the text.
+
+    Raises:
+        UserError: it has not, with what it has.
+    """
+    known, config = OUTPUTS[whole.architecture], whole.config
+    if target.output not in known:
+        raise UserError(
+            f"a {whole.architecture} answers with {' or '.join(known)}, not with a"
+            f" {target.output}; name one of these, or take a model with the head for it"
+        )
+    if target.output == "pooled" and not whole.model.pooling:
+        raise UserError("the model has no pooler; explain a number of its hidden states")
+    sizes = {
+        "token": config.vocab_size, "next-sentence": 2, "class": config.num_labels,
+        "tag": config.num_labels, "hidden": config.hidden_size, "pooled": config.hidden_size,
+    }  # fmt: skip
+    indices = sizes.get(target.output, 1)
+    positions = len(encoded.token_ids) if target.output in _OF_A_TOKEN else 1
+    for name, value, number in (
+        ("index", target.index, indices), ("position", target.position, positions)
+    ):  # fmt: skip
+        if not 0 <= value < number:
+            raise UserError(
+                f"{name}={value} must lie between 0 and {number - 1}: a {target.output} of this"
+                f" {'text' if name == 'position' else 'model'} has {number}"
+            )
+    is_regression = target.output == "class" and config.label_meaning == "regression"
+    if target.probability and (is_regression or target.output in ("choice", "hidden", "pooled")):
+        raise UserError(
+            f"{'a regression' if is_regression else f'a {target.output}'} is no probability;"
+            " explain the number itself (probability=False)"
+        )
+
+
+def answer(
+    whole: WholeModel,
+    encoded: EncodedText,
+    target: Target,
+    token_ids: Int[np.ndarray, "texts T"] | None = None,
+) -> Float[np.ndarray, " texts"]:
+    """The target's value for the text, or for variants of it.
+
+    Args:
+        whole: the model.
+        encoded: the text.
+        target: the number that is wanted.
+        token_ids: the variants: other tokens in the text's frame; the text itself when left out.
+    """
+    check_target(whole, encoded, target)
+    variants = encoded.token_ids[None] if token_ids is None else token_ids
+    inputs, places = pad_inputs(whole, encoded), _places(target)
+    rows = rows_at_once(whole.config, inputs[0].shape[1], len(variants))
+    values = []
+    for start in range(0, len(variants), rows):
+        some = variants[start : start + rows]
+        ids = np.repeat(inputs[0], rows, axis=0)
+        ids[: len(some), : some.shape[1]] = some
+        others = (np.repeat(one, rows, axis=0) for one in inputs[1:])
+        kind = target.output, target.probability
+        found = _values(whole.model, *kind, whole.params, (ids, *others), *places)
+        values.append(np.asarray(found, np.float64)[: len(some)])
+    return np.concatenate(values)
+
+
+def embed_tokens(
+    whole: WholeModel, encoded: EncodedText, token_ids: Int[np.ndarray, " T"] | None = None
+) -> Float[np.ndarray, "T D"]:
+    """The embeddings' output for the text: what enters the first layer.
+
+    Args:
+        whole: the model.
+        encoded: the text.
+        token_ids: other tokens in its frame; its own when left out.
+    """
+    ids, types, _ = pad_inputs(whole, encoded)
+    length = len(encoded.token_ids)
+    ids[0, :length] = encoded.token_ids if token_ids is None else token_ids
+    body = whole.params.get("bert", whole.params)
+    return np.asarray(_embed(whole.config, body["embeddings"], ids, types))[:length]
+
+
+def differentiate_by_embeddings(
+    whole: WholeModel, encoded: EncodedText, target: Target, embedded: Float[np.ndarray, "rows T D"]
+) -> tuple[Float[np.ndarray, " rows"], Float[np.ndarray, "rows T D"]]:
+    """The target's value and its gradient with respect to the embeddings' output.
+
+    Args:
+        whole: the model.
+        encoded: the text.
+        target: the number that is differentiated.
+        embedded: points in the space of the embeddings' output, any number of them.
+    """
+    check_target(whole, encoded, target)
+    inputs, places = pad_inputs(whole, encoded), _places(target)
+    points, length, width = embedded.shape
+    rows = rows_at_once(whole.config, inputs[0].shape[1], points)
+    values, gradients = [], []
+    for start in range(0, points, rows):
+        some = embedded[start : start + rows]
+        padded = np.zeros((rows, inputs[0].shape[1], width), embedded.dtype)
+        padded[: len(some), :length] = some
+        copies = tuple(np.repeat(one, rows, axis=0) for one in inputs)
+        kind = target.output, target.probability
+        value, gradient = _by_embeddings(
+            whole.model, *kind, whole.params, copies, *places, padded
+        )  # fmt: skip
+        values.append(np.asarray(value)[: len(some)])
+        gradients.append(np.asarray(gradient)[: len(some), :length])
+    return np.concatenate(values), np.concatenate(gradients)
+
+
+def differentiate_by_attention(
+    whole: WholeModel, encoded: EncodedText, target: Target
+) -> tuple[float, Float[np.ndarray, "L N T T"], Float[np.ndarray, "L N T T"]]:
+    """The target's value, the attention probabilities, and the gradient with respect to them.
+
+    Each probability is a variable of its own here: what it would change if it alone were larger,
+    the others as they are.
+    """
+    check_target(whole, encoded, target)
+    kind = target.output, target.probability
+    value, probs, gradient = jax.device_get(
+        _by_attention(
+            whole.model, *kind, whole.params, pad_inputs(whole, encoded), *_places(target)
+        )
+    )
+    t = len(encoded.token_ids)
+    return float(value), probs[:, 0, :, :t, :t], gradient[:, 0, :, :t, :t]
+
+
+def rows_at_once(config: BertConfig, length: int, wanted: int) -> int:
+    """How many copies of a text go through the model together, a power of two of at most 16."""
+    maps = 4 * config.num_hidden_layers * config.num_attention_heads * length**2
+    most = max(1, min(16, wanted, (64 << 20) // maps))
+    return 1 << (most.bit_length() - 1)
+
+
+Inputs = tuple[Integer[Array, "B T"], Integer[Array, "B T"], Integer[Array, "B T"]]
+
+
+def pad_inputs(
+    whole: WholeModel, encoded: EncodedText
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Token ids, token types and sequence ids `[1, T]` of the text, padded to a length in use."""
+    length = padded_length(len(encoded.token_ids), whole.config.max_position_embeddings)
+    return make_inputs(whole.config, [encoded], 1, length, whole.tokenizer.pad_id)
+
+
+def _places(target: Target) -> tuple[np.int32, np.int32]:
+    return np.int32(target.position), np.int32(target.index)
+
+
+def _read(
+    model: nn.Module,
+    output: OutputName,
+    probability: bool,
+    params: Mapping[str, Any],
+    inputs: Inputs,
+    position: Integer[Array, ""],
+    index: Integer[Array, ""],
+    **options: Any,
+) -> tuple[Float[Array, " B"], Any]:
+    """The target of every row, and the body's output."""
+    rows = inputs[0].shape[0]
+    if output == "token":
+        options["masked_positions"] = jnp.full((rows, 1), position)
+    result = model.apply({"params": params}, *inputs, **options)
+    body = result.encoder if hasattr(result, "encoder") else result
+    if output == "token":
+        scores = (result.mlm_logits if hasattr(result, "mlm_logits") else result.logits)[:, 0]
+    elif output == "next-sentence":
+        scores = (result.nsp_logits if hasattr(result, "nsp_logits") else result.logits)[:, 0]
+    elif output == "class":
+        scores = result.logits[:, 0]
+    elif output == "tag":
+        scores = result.logits[:, position]
+    elif output in ("start", "end"):
+        logits = result.logits[:, :, 0 if output == "start" else 1]
+        scores = jnp.where(inputs[2] != 0, logits, -jnp.inf)
+        index = position
+    elif output == "choice":
+        scores = result.logits
+    elif output == "hidden":
+        scores = result.hidden[:, position]
+    else:
+        scores = result.pooled[:, 0]
+    if probability:
+        several = output == "class" and "multi_label" in model.config.label_meaning
+        scores = jax.nn.sigmoid(scores) if several else jax.nn.softmax(scores, axis=-1)
+    return scores[:, index], body
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _values(*arguments: Any) -> Float[Array, " B"]:
+    return _read(*arguments)[0]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _by_embeddings(
+    *arguments: Any,
+) -> tuple[Float[Array, " B"], Float[Array, "B T D"]]:
+    *arguments, embedded = arguments
+
+    def total(embedded: Float[Array, "B T D"]) -> tuple[Float[Array, ""], Float[Array, " B"]]:
+        values, _ = _read(*arguments, embedded=embedded)
+        return values.sum(), values  # rows know nothing of each other
+
+    gradient, values = jax.grad(total, has_aux=True)(embedded)
+    return values, gradient
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _by_attention(
+    model: nn.Module, output: OutputName, probability: bool, params: Any, inputs: Inputs, *at: Any
+) -> tuple[Float[Array, ""], Float[Array, "L 1 N T S"], Float[Array, "L 1 N T S"]]:
+    config, length = model.config, inputs[0].shape[1]
+    shape = (config.num_hidden_layers, 1, config.num_attention_heads, length, length)
+
+    def value(offset: Float[Array, "L 1 N T S"]) -> tuple[Float[Array, ""], tuple[Array, Array]]:
+        values, body = _read(
+            model, output, probability, params, inputs, *at, probs_offset=offset, trace=True
+        )
+        return values[0], (values[0], body.trace.probs)
+
+    dtype = jnp.promote_types(model.dtype, jnp.float32)
+    gradient, (found, probs) = jax.grad(value, has_aux=True)(jnp.zeros(shape, dtype))
+    return found, probs, gradient
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _embed(
+    config: BertConfig,
+    params: Mapping[str, Any],
+    token_ids: Integer[Array, "1 T"],
+    token_type_ids: Integer[Array, "1 T"],
+) -> Float[Array, "T D"]:
+    positions, row = jnp.arange(token_ids.shape[1])[None], jnp.arange(1)
+    return Embeddings(config).apply(
+        {"params": params}, token_ids, token_type_ids, positions, row, False
+    )

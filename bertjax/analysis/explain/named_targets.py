@@ -1,0 +1,224 @@
+"""What a model answers to a text, by name: the numbers that an explanation is wanted of."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Integer
+
+from bertjax.analysis.capture.encoding import EncodedText, find_word_number
+from bertjax.analysis.explain.answers import Inputs, Target, WholeModel, pad_inputs
+from bertjax.program.errors import UserError
+from bertjax.program.wording import nearest
+
+# The two answers of next-sentence prediction.
+_NEXT = ("is next", "is random")
+_NO_TAG = "O"
+
+
+class NamedTarget(NamedTuple):
+    """One number of a model's answer.
+
+    Attributes:
+        place: what of the text it is an answer to: a word, or "" for the whole text.
+        answer: the word, label, tag or span; "" where the answer is nothing but a number.
+        target: the number itself, a logit.
+        has_probability: whether there is a probability beside the logit.
+    """
+
+    place: str
+    answer: str
+    target: Target
+    has_probability: bool = True
+
+
+def choose_targets(
+    whole: WholeModel, encoded: EncodedText, answer: str | None = None, word: str | None = None
+) -> list[NamedTarget]:
+    """What the model answers to the text, or the answer that is asked for.
+
+    Args:
+        whole: the model.
+        encoded: the text. A masked LM is asked for every [MASK], a classifier once, a tagger for
+            every word whose tag is not O, a reader of answers for the start and the end of one in
+            the second text, next-sentence prediction and multiple choice for the pair.
+        answer: the word, label, tag or span to explain; what the model answers when left out.
+        word: of a tagger, the word whose tag is wanted (see `find_word_number`).
+
+    Raises:
+        UserError: a model without a head, a text that does not ask it anything, an answer that it
+            does not know.
+    """
+    architecture, config = whole.architecture, whole.config
+    if word is not None and architecture != "BertForTokenClassification":
+        raise UserError(f"--word is for taggers; a {architecture} answers for the whole text")
+    if architecture == "BertModel":
+        raise UserError(
+            "the model has no head, so that it answers nothing; take one that is fitted to a task"
+            " (bertjax finetune), or one with a masked-LM head"
+        )
+    if whole.restores_words:
+        return _words(whole, encoded, answer)
+    if architecture == "BertForTokenClassification":
+        return _tags(whole, encoded, answer, word)
+    if architecture == "BertForSequenceClassification":
+        if config.label_meaning == "regression":
+            _refuse(answer, "a regression answers with a number")
+            return [NamedTarget("", "", Target("class"), has_probability=False)]
+        return [_class(whole, encoded, "class", config.id2label, answer)]
+    if not encoded.token_type_ids.any():
+        raise UserError(
+            f"a {architecture} answers to two texts; part them by a tab, in bash as"
+            " $'first\\tsecond'"
+        )
+    if architecture == "BertForNextSentencePrediction":
+        return [_class(whole, encoded, "next-sentence", _NEXT, answer)]
+    if architecture == "BertForMultipleChoice":
+        _refuse(answer, "a multiple choice answers with a number for the pair")
+        return [NamedTarget("", "", Target("choice"), has_probability=False)]
+    return _span(whole, encoded, answer)
+
+
+def _refuse(answer: str | None, why: str) -> None:
+    if answer is not None:
+        raise UserError(f"--answer {answer}: {why}; leave it out")
+
+
+def _words(whole: WholeModel, encoded: EncodedText, answer: str | None) -> list[NamedTarget]:
+    """Of every [MASK] the likeliest word, or the one that is asked for."""
+    positions = np.flatnonzero(encoded.token_ids == whole.tokenizer.mask_id)
+    if not len(positions):
+        raise UserError(
+            f"a {whole.architecture} restores words, and the text has no [MASK]; put one in the"
+            " place of the word to explain"
+        )
+    if answer is None:
+        found = _logits(whole, encoded, masked_positions=positions[None].astype(np.int32))
+        ids = [int(token) for token in found.argmax(axis=-1)]
+    else:
+        tokens = whole.tokenizer.encode([answer])[0].ids
+        if len(tokens) != 1:
+            raise UserError(
+                f"--answer {answer}: is {len(tokens)} tokens of the model's vocabulary; a [MASK] is"
+                " one of them"
+            )
+        ids = tokens * len(positions)
+    return [
+        NamedTarget(
+            encoded.words[encoded.word_ids[position]],
+            whole.tokenizer.token(token) or f"[unnamed{token}]",
+            Target("token", token, int(position)),
+        )
+        for position, token in zip(positions, ids, strict=True)
+    ]
+
+
+def _class(
+    whole: WholeModel, encoded: EncodedText, output: Any, names: Sequence[str], answer: str | None
+) -> NamedTarget:
+    """The likeliest class, or the one that is asked for."""
+    index = int(_logits(whole, encoded)[0].argmax()) if answer is None else _index(answer, names)
+    return NamedTarget("", names[index], Target(output, index))
+
+
+def _tags(
+    whole: WholeModel, encoded: EncodedText, answer: str | None, word: str | None
+) -> list[NamedTarget]:
+    """Of every word with a tag, or of the one that is asked for, the likeliest tag or the asked."""
+    names, firsts = whole.config.id2label, encoded.first_tokens
+    tags = _logits(whole, encoded)[firsts].argmax(axis=-1)
+    if word is not None:
+        numbers = [find_word_number(encoded, word)]
+    elif answer is not None:
+        raise UserError(f"--answer {answer}: name the word, too, with --word")
+    else:
+        numbers = [
+            number
+            for number in np.flatnonzero(~encoded.special_words).tolist()
+            if names[tags[number]] != _NO_TAG
+        ]
+        if not numbers:
+            raise UserError(
+                f"the model gives every word of the text the tag {_NO_TAG}; name one with --word"
+            )
+    targets = []
+    for number in numbers:
+        index = int(tags[number]) if answer is None else _index(answer, names)
+        target = Target("tag", index, int(firsts[number]))
+        targets.append(NamedTarget(encoded.words[number], names[index], target))
+    return targets
+
+
+def _span(whole: WholeModel, encoded: EncodedText, answer: str | None) -> list[NamedTarget]:
+    """The start and the end of the likeliest answer in the second text, or of the asked one."""
+    inside = np.flatnonzero((encoded.token_type_ids == 1) & ~encoded.special)
+    if answer is None:
+        starts, ends = _logits(whole, encoded)[inside].T
+        sums = np.where(np.tri(len(inside), dtype=bool).T, starts[:, None] + ends, -np.inf)
+        first, last = (inside[int(at)] for at in np.unravel_index(sums.argmax(), sums.shape))
+    else:
+        first, last = _find_span(encoded, inside, answer)
+    words = encoded.words[encoded.word_ids[first] : encoded.word_ids[last] + 1]
+    name = " ".join(words) if answer is None else answer
+    return [
+        NamedTarget("start", name, Target("start", 0, int(first))),
+        NamedTarget("end", name, Target("end", 0, int(last))),
+    ]
+
+
+def _find_span(encoded: EncodedText, inside: np.ndarray, answer: str) -> tuple[int, int]:
+    """The tokens of the second text that overlap the answer, white space and letter case aside.
+
+    Where it stands several times it is the first place at which it is whole words, if there is one.
+    """
+    wanted = "".join(answer.split()).casefold()
+    spelt, owners, starts = "", [], [0]
+    for word in np.unique(encoded.word_ids[inside]):
+        tokens = inside[encoded.word_ids[inside] == word]
+        offsets, text = encoded.offsets[tokens], encoded.words[word]
+        # Some tokenizers count the space before a word as part of it.
+        begin = offsets[-1, 1] - len(text)
+        for place, letter in enumerate(text, start=begin):
+            of = tokens[(offsets[:, 0] <= place) & (place < offsets[:, 1])]
+            spelt += letter.casefold()
+            owners += [of] * len(letter.casefold())
+        starts.append(len(spelt))
+    places = [at for at in range(len(spelt)) if wanted and spelt.startswith(wanted, at)]
+    whole = [at for at in places if at in starts and at + len(wanted) in starts]
+    for at in [*whole, *places]:
+        overlapping = np.concatenate(owners[at : at + len(wanted)])
+        if len(overlapping):
+            return int(overlapping.min()), int(overlapping.max())
+    raise UserError(f"--answer {answer}: these words do not stand in the second text")
+
+
+def _index(answer: str, names: Sequence[str]) -> int:
+    if answer not in names:
+        raise UserError(
+            f"--answer {answer}: the model knows {', '.join(names)}{nearest(answer, list(names))}"
+        )
+    return names.index(answer)
+
+
+def _logits(
+    whole: WholeModel, encoded: EncodedText, **options: np.ndarray
+) -> Float[np.ndarray, "places answers"]:
+    """The head's output for the text, padding left out."""
+    found = _apply(whole.model, whole.params, pad_inputs(whole, encoded), options)
+    return np.asarray(found[0])[: len(encoded.token_ids)]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _apply(
+    model: nn.Module,
+    params: Mapping[str, Any],
+    inputs: Inputs,
+    options: Mapping[str, Integer[Array, "1 P"]],
+) -> Float[Array, "1 places answers"]:
+    # As `answers` does, on whose numbers the choice is explained.
+    result = model.apply({"params": params}, *inputs, **options)
+    return jnp.asarray(result.mlm_logits if hasattr(result, "mlm_logits") else result.logits)

@@ -1,0 +1,1 @@
+"""What attention heads do: patterns, classes, redundancy, importance, pruning."""

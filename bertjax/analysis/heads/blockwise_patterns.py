@@ -1,0 +1,242 @@
+"""The sums behind the figures of `patterns`, without a map: memory is linear in the length.
+
+The encoder runs layer by layer with blockwise attention. A second sweep over the blocks of each
+layer makes the probabilities again, a block at a time, from the queries, the keys and the log sums
+that the first has found, and adds up what is asked for.
+"""
+
+import functools
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Integer
+
+from bertjax.analysis.capture.encoding import EncodedText
+from bertjax.analysis.capture.maps import Body, make_inputs, padded_length
+from bertjax.analysis.heads.targets import TARGETS, MapSums, TokenMarks, mark_tokens, weigh_targets
+from bertjax.kernels import blockwise
+from bertjax.kernels.visibility import see
+from bertjax.model.bert import BertModel
+from bertjax.model.embeddings import Embeddings
+from bertjax.model.encoder import EncoderLayer
+from bertjax.model.layers import activate
+from bertjax.program.errors import UserError
+
+# Tokens worked through together; a longer text is alone.
+BATCH_TOKENS = 4096
+
+Result = TypeVar("Result")
+
+
+class LayerAttention(NamedTuple):
+    """What the probabilities of a layer can be made of again; without the axis L, of one layer."""
+
+    query: Float[Array, "*L B T N H"]
+    key: Float[Array, "*L B T N H"]
+    log_sums: Float[Array, "*L B N T"]
+
+
+class TextBatch(NamedTuple):
+    """Texts of one padded length.
+
+    Attributes:
+        numbers: which texts they are, a row each; there may be empty rows behind.
+        inputs: token_ids, token_type_ids, sequence_ids.
+        marks: of every token; of padding they mean nothing.
+    """
+
+    numbers: list[int]
+    inputs: tuple[Int[np.ndarray, "B T"], Int[np.ndarray, "B T"], Int[np.ndarray, "B T"]]
+    marks: TokenMarks
+
+
+def sum_maps_blockwise(
+    body: Body,
+    texts: Sequence[EncodedText],
+    *,
+    block: int = blockwise.BLOCK,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Iterator[tuple[int, MapSums]]:
+    """The number of each text, and what `patterns.sum_maps` gives of its maps, without them.
+
+    The shortest texts come first, so that none waits in memory for another.
+
+    Args:
+        body: whose heads they are.
+        texts: encoded by its tokenizer.
+        block: tokens a block.
+        progress: is called with the number of texts done since the call before.
+    """
+    for batch in make_batches(body, texts):
+        sums = sum_batch(body.model, body.params, batch.inputs, batch.marks, block)
+        entropy, targets, columns = (np.asarray(part) for part in sums)
+        for row, number in enumerate(batch.numbers):
+            length = len(texts[number].token_ids)
+            sums = MapSums(
+                entropy[:, row],
+                np.moveaxis(targets[:, :, row], 1, 0),
+                np.moveaxis(columns[:, :, row, :, :length], 1, 0),
+            )
+            yield number, sums
+        progress(len(batch.numbers))
+
+
+def make_batches(
+    body: Body, texts: Sequence[EncodedText], tokens: int = BATCH_TOKENS
+) -> Iterator[TextBatch]:
+    """All texts in batches of similar length, the shortest first.
+
+    Args:
+        body: its tokenizer's padding, its model's positions.
+        texts: encoded by its tokenizer.
+        tokens: a batch has at most so many, padding included, where one text has not more.
+
+    Raises:
+        UserError: a text that is longer than the model has positions for.
+    """
+    most = body.model.config.max_position_embeddings
+    for text in texts:
+        if len(text.token_ids) > most:
+            raise UserError(
+                f"text {text.source + 1}: {len(text.token_ids)} tokens, more than the model's"
+                f" max_position_embeddings={most}; encode it with that as max_length"
+            )
+
+    def length_of(number: int) -> int:
+        return padded_length(len(texts[number].token_ids), most)
+
+    order = sorted(range(len(texts)), key=length_of)
+    for length, group in itertools.groupby(order, length_of):
+        waiting, most_rows = list(group), max(1, tokens // length)
+        for start in range(0, len(waiting), most_rows):
+            numbers = waiting[start : start + most_rows]
+            # Powers of two, so that few shapes are compiled.
+            rows = min(1 << (len(numbers) - 1).bit_length(), most_rows)
+            chosen = [texts[number] for number in numbers]
+            inputs = make_inputs(body.model.config, chosen, rows, length, body.tokenizer.pad_id)
+            yield TextBatch(numbers, inputs, _pad_marks(chosen, rows, length))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 4))
+def sum_batch(
+    model: BertModel,
+    params: Mapping[str, Any],
+    inputs: Sequence[Integer[Array, "B T"]],
+    marks: TokenMarks,
+    block: int,
+) -> tuple[Float[Array, "L B N"], Float[Array, "L targets B N"], Float[Array, "L 2 B N T"]]:
+    """Entropies, targets and columns as in `MapSums`, of every layer and row."""
+    sequence_ids = inputs[2]
+
+    def sum_layer(layer: LayerAttention) -> tuple[Array, Array, Array]:
+        return _sum_blocks(layer, sequence_ids, marks, block, model.config.attention_window)
+
+    return run_layers(model, params, inputs, sum_layer, block)
+
+
+def run_layers(
+    model: BertModel,
+    params: Mapping[str, Any],
+    inputs: Sequence[Integer[Array, "B T"]],
+    look: Callable[[LayerAttention], Result],
+    block: int,
+) -> Result:
+    """The forward pass with blockwise attention; `look` sees the attention of every layer.
+
+    It is `encoder.EncoderLayer`'s own parts and order, with another attention between them.
+
+    Returns:
+        What `look` returns, stacked over the layers.
+    """
+    config, (token_ids, token_type_ids, sequence_ids) = model.config, inputs
+    rows, length = token_ids.shape
+    by_head = (rows, length, config.num_attention_heads, config.head_size)
+    positions = jnp.broadcast_to(jnp.arange(length), (rows, length))
+    embeddings = Embeddings(config, model.dtype)
+    hidden = embeddings.apply(
+        {"params": params["embeddings"]},
+        token_ids, token_type_ids, positions, jnp.arange(rows), False,
+    )  # fmt: skip
+    layer = EncoderLayer(config, model.dtype, dropout=False, trace=False)
+
+    def run_layer(hidden: Array, layer_params: Mapping[str, Any]) -> tuple[Array, Result]:
+        parts = layer.bind({"params": layer_params})
+        projections = parts.attention.query, parts.attention.key, parts.attention.value
+        query, key, value = (project(hidden).reshape(by_head) for project in projections)
+        context, log_sums = blockwise.attend(
+            query, key, value, sequence_ids, window=config.attention_window, block=block
+        )
+        attended = parts.attention.output(context.reshape(rows * length, *by_head[2:]))
+        hidden = parts.attention_layer_norm(hidden + attended)
+        inner = activate(config.hidden_act, parts.intermediate(hidden))
+        hidden = parts.output_layer_norm(hidden + parts.output(inner))
+        return hidden, look(LayerAttention(query, key, log_sums))
+
+    return jax.lax.scan(run_layer, hidden, params["encoder"]["layers"])[1]
+
+
+def _sum_blocks(
+    layer: LayerAttention,
+    sequence_ids: Integer[Array, "B T"],
+    marks: TokenMarks,
+    block: int,
+    window: int | None,
+) -> tuple[Float[Array, "B N"], Float[Array, "targets B N"], Float[Array, "2 B N T"]]:
+    batch, length = sequence_ids.shape
+    heads, dtype = layer.query.shape[2], layer.log_sums.dtype
+    block = min(block, length)
+    queries, keys = (blockwise.split_heads(part, block) for part in (layer.query, layer.key))
+    log_sums = blockwise.split(layer.log_sums, block, 2)
+    ids = blockwise.split(sequence_ids, block, 1)
+    places = blockwise.number_places(ids)
+    by_block = jax.tree.map(lambda mark: blockwise.split(jnp.asarray(mark), block, 1), marks)
+
+    def read_keys(
+        running: tuple[Array, Array], of_keys: tuple[Array, Array, Array, TokenMarks]
+    ) -> tuple[tuple[Array, Array], Array]:
+        key, key_ids, key_places, key_marks = of_keys
+
+        def read_queries(
+            running: tuple[Array, Array, Array], of_queries: tuple[Any, ...]
+        ) -> tuple[tuple[Array, Array, Array], None]:
+            entropy, targets, columns = running
+            query, query_ids, query_places, log_sums, query_marks = of_queries
+            visible = see(query_ids, key_ids, query_places[:, None] - key_places, window)
+            scores = blockwise.score_block(query, key, visible)
+            probs = blockwise.weigh_block(scores, visible, log_sums)
+            # Where the probability is 0, the score may be too low for the product.
+            log_probs = jnp.where(probs > 0, scores - log_sums[..., None], 0)
+            entropy -= (probs * log_probs).sum(axis=(2, 3))
+            weights = weigh_targets(query_marks, key_marks, jnp)
+            targets += jnp.einsum("bnts,fbts->fbn", probs, weights, precision="highest")
+            rows = query_marks.position
+            off_diagonal = jnp.abs(rows[:, :, None] - key_marks.position[:, None]) > 1
+            of_rows = jnp.stack([rows % 2 == parity for parity in (0, 1)]).astype(dtype)
+            far = probs * off_diagonal[:, None]
+            columns += jnp.einsum("bnts,pbt->pbns", far, of_rows, precision="highest")
+            return (entropy, targets, columns), None
+
+        start = (*running, jnp.zeros((2, batch, heads, block), dtype))
+        of_queries = queries, ids, places, log_sums, by_block
+        (entropy, targets, columns), _ = jax.lax.scan(read_queries, start, of_queries)
+        return (entropy, targets), columns
+
+    start = jnp.zeros((batch, heads), dtype), jnp.zeros((len(TARGETS), batch, heads), dtype)
+    (entropy, targets), columns = jax.lax.scan(read_keys, start, (keys, ids, places, by_block))
+    columns = jnp.moveaxis(columns, 0, 3).reshape(2, batch, heads, -1)[..., :length]
+    return entropy, targets, columns
+
+
+def _pad_marks(texts: Sequence[EncodedText], rows: int, length: int) -> TokenMarks:
+    marks = [mark_tokens(text) for text in texts]
+    padded = []
+    for of_texts in zip(*marks, strict=True):
+        values = np.zeros((rows, length), of_texts[0].dtype)
+        for row, own in enumerate(of_texts):
+            values[row, : len(own)] = own
+        padded.append(values)
+    return TokenMarks(*padded)

@@ -1,0 +1,223 @@
+"""Models without some of their heads: blank heads, or smaller tensors.
+
+A head can be made blank: all its parameters 0. The model then computes exactly what it would
+without the head, every program loads it, and training does not bring the head back, because every
+derivative by these parameters is 0. It saves no time: the products with zeros are carried out.
+
+Or the heads leave the tensors, the same number in every layer since the layers are stacked. That
+saves time and memory, and only bertjax loads it: transformers derives the size of a head from the
+number of heads, and its own record of single heads (`pruned_heads`) went with version 5.
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from bertjax.analysis.heads.importance import order_heads
+from bertjax.config import BertConfig
+from bertjax.program.errors import UserError
+
+_HEAD_NAME = re.compile("[0-9]+-[0-9]+")
+# The parameters of a head, by their place in the stack: (path below "attention", axis of heads).
+_OF_A_HEAD = (
+    ("query", "kernel", 2),
+    ("query", "bias", 1),
+    ("key", "kernel", 2),
+    ("key", "bias", 1),
+    ("value", "kernel", 2),
+    ("value", "bias", 1),
+    ("output", "kernel", 1),
+)
+
+
+def name_heads(wanted: str, config: BertConfig, option: str) -> Int[np.ndarray, "some 2"] | None:
+    """Returns the heads that are named as all reports name them.
+
+    Args:
+        wanted: `layer-head`, counted from 0, with commas between them: `1-3,2-5`.
+        config: of the model.
+        option: what messages call it.
+
+    Returns:
+        (layer, head) of each, in the order of layers and heads; None where these are no names.
+
+    Raises:
+        UserError: a name of no head of the model, or one twice.
+    """
+    names = [name.strip() for name in wanted.split(",")]
+    if not all(_HEAD_NAME.fullmatch(name) for name in names):
+        return None
+    layers, heads = config.num_hidden_layers, config.num_attention_heads
+    found = [tuple(map(int, name.split("-"))) for name in names]
+    for name, (layer, head) in zip(names, found, strict=True):
+        if layer >= layers or head >= heads:
+            raise UserError(
+                f"{option} {wanted}: there is no head {name}; heads are named layer-head, from 0-0"
+                f" to {layers - 1}-{heads - 1}"
+            )
+    if twice := [name for name, head in zip(names, found, strict=True) if found.count(head) > 1]:
+        raise UserError(f"{option} {wanted}: names {twice[0]} twice; name each head once")
+    return np.array(sorted(found))
+
+
+def check_shrinkable(removed: Int[np.ndarray, "some 2"], config: BertConfig, wanted: str) -> None:
+    """Checks that the tensors can go without these heads.
+
+    Raises:
+        UserError: not the same number leaves every layer, or all leave.
+    """
+    gone = np.bincount(removed[:, 0], minlength=config.num_hidden_layers)
+    if len(set(gone.tolist())) > 1:
+        said = ", ".join(f"{number} of layer {layer}" for layer, number in enumerate(gone.tolist()))
+        raise UserError(
+            f"--heads {wanted}: with --shrink the same number of heads leaves every layer, and"
+            f" these are {said}; name as many of each, or leave --shrink out"
+        )
+    if gone[0] == config.num_attention_heads:
+        raise UserError(
+            f"--heads {wanted}: with --shrink one head of every layer stays at least, and these are"
+            " all; name fewer, or leave --shrink out"
+        )
+
+
+def read_heads(wanted: str, config: BertConfig, *, per_layer: bool = False) -> int:
+    """How many heads go.
+
+    Args:
+        wanted: a share of all heads (`40%`), or their number (`58`).
+        config: of the model.
+        per_layer: the same number leaves every layer.
+
+    Raises:
+        UserError: neither, none, more than there are, or a number that cannot be the same in every
+            layer.
+    """
+    layers, heads = config.num_hidden_layers, config.num_attention_heads
+    digits = wanted.removesuffix("%").strip()
+    try:
+        value = float(digits) / 100 if wanted.endswith("%") else int(digits)
+        if not math.isfinite(value):
+            raise ValueError
+    except ValueError:
+        raise UserError(
+            f"--heads {wanted}: give a share of all heads, for instance 40%, or their number, or"
+            " their names, layer-head with commas between them: 1-3,2-5"
+        ) from None
+    if isinstance(value, float):
+        number = layers * round(value * heads) if per_layer else round(value * layers * heads)
+    else:
+        number = value
+    if per_layer and number % layers:
+        raise UserError(
+            f"--heads {wanted}: with --shrink the same number leaves each of the {layers} layers;"
+            f" give a multiple of {layers}, or a share"
+        )
+    most = layers * (heads - 1) if per_layer else layers * heads
+    if not 1 <= number <= most:
+        raise UserError(
+            f"--heads {wanted}: is {number} of the model's {layers * heads} heads; between"
+            f" {layers if per_layer else 1} and {most} can go"
+        )
+    return number
+
+
+def choose_heads(
+    importance: Float[np.ndarray, "L N"], number: int, *, per_layer: bool = False
+) -> Int[np.ndarray, "number 2"]:
+    """The least important heads, as (layer, head).
+
+    Args:
+        importance: of each head.
+        number: how many.
+        per_layer: the same number from every layer, of which `number` is a multiple.
+    """
+    if not per_layer:
+        return order_heads(importance)[:number]
+    layers = importance.shape[0]
+    lowest = np.argsort(importance, axis=-1, kind="stable")[:, : number // layers]
+    return np.stack([np.repeat(np.arange(layers), number // layers), lowest.ravel()], axis=-1)
+
+
+def blank_heads(params: Mapping[str, Any], removed: Int[np.ndarray, "some 2"]) -> dict[str, Any]:
+    """The parameters with those of some heads 0.
+
+    Args:
+        params: of a model class with its body under "bert".
+        removed: (layer, head) of each.
+
+    Returns:
+        New parameters; what is not of these heads is shared with the old ones.
+    """
+
+    def blank(value: np.ndarray, axis: int) -> np.ndarray:
+        value = np.array(value)
+        by_head = np.moveaxis(value, axis, 1)
+        by_head[removed[:, 0], removed[:, 1]] = 0
+        return value
+
+    return _change_heads(params, blank)
+
+
+def drop_heads(
+    config: BertConfig, params: Mapping[str, Any], removed: Int[np.ndarray, "some 2"]
+) -> tuple[BertConfig, dict[str, Any]]:
+    """Config and parameters of the model whose tensors lack these heads.
+
+    Args:
+        config: of the model.
+        params: of a model class with its body under "bert".
+        removed: (layer, head) of each, the same number in every layer, and not all.
+
+    Raises:
+        ValueError: they are not as many in every layer, or all.
+    """
+    layers, heads = config.num_hidden_layers, config.num_attention_heads
+    stays = np.ones((layers, heads), bool)
+    stays[removed[:, 0], removed[:, 1]] = False
+    [left, *others] = set(stays.sum(axis=1).tolist())
+    if others or not left:
+        raise ValueError("the same number of heads must leave every layer, and not all of them")
+    kept = np.nonzero(stays)[1].reshape(layers, left)
+
+    def take(value: np.ndarray, axis: int) -> np.ndarray:
+        shape = [1] * value.ndim
+        shape[0], shape[axis] = kept.shape
+        return np.take_along_axis(np.asarray(value), kept.reshape(shape), axis=axis)
+
+    smaller = dataclasses.replace(
+        config, num_attention_heads=left, attention_head_size=config.head_size
+    )
+    return smaller, _change_heads(params, take)
+
+
+def find_blank_heads(params: Mapping[str, Any]) -> Bool[np.ndarray, "L N"]:
+    """Which heads add nothing: their output kernels are 0.
+
+    Args:
+        params: of a model class with its body under "bert", or of a body.
+    """
+    body = params.get("bert", params)
+    kernel = np.asarray(body["encoder"]["layers"]["attention"]["output"]["kernel"])
+    return (kernel == 0).all(axis=(2, 3))
+
+
+def heads_by_layer(removed: Int[np.ndarray, "some 2"]) -> dict[str, list[int]]:
+    """`{layer: heads}`, in ascending order, for JSON."""
+    layers = sorted(set(removed[:, 0].tolist()))
+    return {str(layer): sorted(removed[removed[:, 0] == layer, 1].tolist()) for layer in layers}
+
+
+def _change_heads(params: Mapping[str, Any], change: Any) -> dict[str, Any]:
+    """The parameters with `change(value, axis of heads)` in place of every one that has heads."""
+    body = params["bert"]
+    layers = body["encoder"]["layers"]
+    attention = {name: dict(part) for name, part in layers["attention"].items()}
+    for projection, name, axis in _OF_A_HEAD:
+        attention[projection][name] = change(attention[projection][name], axis)
+    encoder = {**body["encoder"], "layers": {**layers, "attention": attention}}
+    return {**params, "bert": {**body, "encoder": encoder}}

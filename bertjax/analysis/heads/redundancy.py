@@ -1,0 +1,250 @@
+"""Which heads do the same: the divergence between every two, and a map of them."""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Integer
+
+from bertjax.analysis.capture.encoding import EncodedText
+from bertjax.analysis.capture.maps import Body, capture, padded_length, randomize
+from bertjax.analysis.heads.blockwise_patterns import make_batches, run_layers
+from bertjax.kernels.blockwise import BLOCK as ATTENTION_BLOCK
+from bertjax.kernels.blockwise import (
+    number_places,
+    score_block,
+    split,
+    split_heads,
+    weigh_block,
+)
+from bertjax.kernels.visibility import see
+from bertjax.model.bert import BertModel
+from bertjax.program.errors import UserError
+from bertjax.statistics.drawn_units import number_units, sum_by_unit
+from bertjax.statistics.intervals import Figures, Interval, bootstrap_ratio
+
+# Tokens a block, and tokens worked through together: a block of the maps of all heads is there at
+# once.
+BLOCK = 64
+BATCH_TOKENS = 1024
+
+
+class Divergences(NamedTuple):
+    """Jensen-Shannon divergences between the rows of every two heads' maps, added over a unit.
+
+    A unit is a text, or several (see `drawn_units.number_units`).
+
+    Heads are numbered through: that of layer l and head n is l * N + n.
+
+    Attributes:
+        sums: in nats; symmetric, 0 on the diagonal.
+        counts: the unit's tokens.
+    """
+
+    sums: Float[np.ndarray, "units L*N L*N"]
+    counts: Float[np.ndarray, " units"]
+
+
+def measure_redundancy(
+    body: Body,
+    texts: Sequence[EncodedText],
+    *,
+    blockwise: bool = False,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Divergences:
+    """How differently every two heads attend: `sums.sum(0) / counts.sum()` is the mean over tokens.
+
+    The divergence of two rows p and q is H((p + q) / 2) - (H(p) + H(q)) / 2, between 0 and log 2.
+    The work grows with the square of the number of heads.
+
+    Args:
+        body: whose heads they are.
+        texts: encoded by its tokenizer.
+        blockwise: whether to go without whole maps: memory linear in the length, the same figures.
+        progress: is called with the number of texts done since the call before.
+
+    Raises:
+        UserError: no texts.
+
+    Source: Clark et al. 2019, section 6.
+    """
+    if not texts:
+        raise UserError("there are no texts to compare heads on; give one at least")
+    measure = _measure_blockwise if blockwise else _measure_maps
+    units, config = number_units(text.source for text in texts), body.model.config
+    heads = config.num_hidden_layers * config.num_attention_heads
+    sums = np.zeros((units.max() + 1, heads, heads))
+    for number, matrix in measure(body, texts, progress):
+        sums[units[number]] += matrix
+    tokens = np.array([len(text.token_ids) for text in texts], np.float64)
+    return Divergences(sums, sum_by_unit(tokens, units))
+
+
+def redundancy_with_company(
+    body: Body,
+    texts: Sequence[EncodedText],
+    seed: int = 0,
+    *,
+    blockwise: bool = False,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Figures:
+    """Mean divergences `[L*N, L*N]` in nats, with intervals, beside those of random weights.
+
+    Args:
+        body: whose heads they are.
+        texts: encoded by its tokenizer.
+        seed: of the control's weights and of the bootstrap.
+        blockwise: see `measure_redundancy`.
+        progress: is called with the number of texts done since the call before; each text counts
+            twice, once for the control.
+
+    Raises:
+        UserError: no texts.
+    """
+    return Figures(
+        *(
+            _bootstrap(measure_redundancy(one, texts, blockwise=blockwise, progress=progress), seed)
+            for one in (body, randomize(body, seed))
+        )
+    )
+
+
+def map_heads(divergences: Float[np.ndarray, "heads heads"]) -> Float[np.ndarray, "heads 2"]:
+    """Places in the plane whose distances tell the divergences as well as two numbers can.
+
+    The same divergences give the same places; what is left and right, up and down means nothing.
+
+    Args:
+        divergences: symmetric, 0 on the diagonal.
+
+    Source: Clark et al. 2019, section 6 and figure 6; Torgerson 1952 (classical multidimensional
+        scaling). Differs: the distance is the root of the divergence, which is a metric, and one
+        that can be laid out without error in enough dimensions (Fuglede & Topsoe 2004).
+    """
+    from sklearn.manifold import ClassicalMDS
+
+    distances = np.sqrt(np.maximum(divergences, 0))
+    # Two heads that are the same leave nothing to lay out along an axis: 0 and not NaN.
+    with np.errstate(invalid="ignore"):
+        return np.nan_to_num(ClassicalMDS(metric="precomputed").fit_transform(distances))
+
+
+@jax.jit
+def sum_divergences(
+    probs: Float[Array, "heads B t s"],
+) -> Float[Array, "shifts heads B"]:
+    """Divergences added over some queries and keys, of each head with those behind it.
+
+    Element [d, i] is of head i and head i + d, the head behind the last being the first: with d up
+    to half the heads every pair is there. Terms of a cell are at least 0, so that nothing cancels
+    between cells.
+    """
+    heads = probs.shape[0]
+    own = _times_log(probs)
+
+    def compare(shift: Array) -> Array:
+        other, of_other = (jnp.roll(part, -shift, axis=0) for part in (probs, own))
+        terms = (own + of_other) / 2 - _times_log((probs + other) / 2)
+        return terms.sum(axis=(2, 3))
+
+    return jax.lax.map(compare, jnp.arange(heads // 2 + 1))
+
+
+def _times_log(probs: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    return probs * jnp.log(jnp.where(probs > 0, probs, 1))
+
+
+def _to_matrix(by_shift: Float[np.ndarray, "shifts heads"]) -> Float[np.ndarray, "heads heads"]:
+    heads = by_shift.shape[1]
+    matrix = np.zeros((heads, heads))
+    own = np.arange(heads)
+    for shift, values in enumerate(by_shift[1:], start=1):
+        other = (own + shift) % heads
+        matrix[own, other] = matrix[other, own] = np.maximum(values, 0)
+    return matrix
+
+
+def _measure_maps(
+    body: Body, texts: Sequence[EncodedText], progress: Callable[[int], None]
+) -> Iterator[tuple[int, Float[np.ndarray, "heads heads"]]]:
+    most = body.model.config.max_position_embeddings
+    for number, captured in enumerate(capture(body, texts, progress=progress)):
+        layers, heads, tokens, _ = captured.probs.shape
+        # Padded, so that few shapes are compiled; a probability of 0 adds 0.
+        length = padded_length(tokens, most)
+        probs = np.zeros((layers * heads, 1, length, length), np.float32)
+        probs[:, 0, :tokens, :tokens] = captured.probs.reshape(-1, tokens, tokens)
+        yield number, _to_matrix(np.asarray(sum_divergences(probs))[..., 0])
+
+
+def _measure_blockwise(
+    body: Body, texts: Sequence[EncodedText], progress: Callable[[int], None]
+) -> Iterator[tuple[int, Float[np.ndarray, "heads heads"]]]:
+    for batch in make_batches(body, texts, BATCH_TOKENS):
+        by_shift = np.asarray(sum_divergences_blockwise(body.model, body.params, batch.inputs))
+        for row, number in enumerate(batch.numbers):
+            yield number, _to_matrix(by_shift[..., row])
+        progress(len(batch.numbers))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3, 4))
+def sum_divergences_blockwise(
+    model: BertModel,
+    params: Mapping[str, Any],
+    inputs: Sequence[Integer[Array, "B T"]],
+    block: int = BLOCK,
+    attention_block: int = ATTENTION_BLOCK,
+) -> Float[Array, "shifts heads B"]:
+    """`sum_divergences` of whole texts, a block of all heads' maps at a time.
+
+    Queries and keys of all layers are kept, linear in the length.
+
+    Args:
+        model, params: the body's.
+        inputs: token_ids, token_type_ids, sequence_ids.
+        block: tokens a block of the comparison.
+        attention_block: tokens a block of the forward pass.
+    """
+    sequence_ids = inputs[2]
+    block = min(block, sequence_ids.shape[1])
+
+    def read_keys(total: Array, of_keys: tuple[Array, ...]) -> tuple[Array, None]:
+        def read_queries(total: Array, of_queries: tuple[Array, ...]) -> tuple[Array, None]:
+            query, query_ids, query_places, log_sums = of_queries
+            key, key_ids, key_places = of_keys
+            distance = query_places[:, None] - key_places
+            visible = see(query_ids, key_ids, distance, model.config.attention_window)
+            scores = score_block(query, key, visible)
+            probs = weigh_block(scores, visible, log_sums)
+            return total + sum_divergences(jnp.swapaxes(probs, 0, 1)), None
+
+        return jax.lax.scan(read_queries, total, (queries, ids, places, log_sums))[0], None
+
+    layers = run_layers(model, params, inputs, lambda layer: layer, attention_block)
+    queries, keys = (
+        split_heads(_through_layers(part, 3), block) for part in (layers.query, layers.key)
+    )
+    log_sums = split(_through_layers(layers.log_sums, 2), block, 2)
+    ids = split(sequence_ids, block, 1)
+    places = number_places(ids)
+    rows, heads = log_sums.shape[1:3]
+    start = jnp.zeros((heads // 2 + 1, heads, rows), log_sums.dtype)
+    return jax.lax.scan(read_keys, start, (keys, ids, places))[0]
+
+
+def _through_layers(part: Float[Array, "L B ..."], heads_axis: int) -> Float[Array, "B ..."]:
+    """Heads numbered through the layers: [L, B, ..., N, ...] becomes [B, ..., L*N, ...]."""
+    moved = jnp.moveaxis(part, 0, heads_axis - 1)
+    shape = (*moved.shape[: heads_axis - 1], -1, *moved.shape[heads_axis + 1 :])
+    return moved.reshape(shape)
+
+
+def _bootstrap(divergences: Divergences, seed: int) -> Interval:
+    """Row by row of the matrix: all at once would need a thousand matrices. The draws are equal."""
+    counts = divergences.counts[:, None]
+    heads = divergences.sums.shape[1]
+    rows = [bootstrap_ratio(divergences.sums[:, head], counts, seed) for head in range(heads)]
+    return Interval(*(np.stack(part) for part in zip(*rows, strict=True)))

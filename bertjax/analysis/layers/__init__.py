@@ -1,0 +1,1 @@
+"""What changes from layer to layer: similarity, the lens, contexts."""

@@ -1,0 +1,296 @@
+"""The masked-LM head applied to every layer: when does the model know the word?"""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Integer
+
+from bertjax.analysis.capture.encoding import EncodedText
+from bertjax.analysis.capture.maps import Body, make_inputs, padded_length
+from bertjax.interop.huggingface import (
+    inspect_model_directory,
+    load_model_directory,
+    load_model_tokenizer,
+)
+from bertjax.model.bert import BertForMaskedLM, BertModel
+from bertjax.program.errors import UserError
+from bertjax.statistics.drawn_units import number_units, sum_by_unit
+from bertjax.statistics.intervals import Figures, Interval, bootstrap_ratio
+from bertjax.text.tokenizer import Tokenizer
+
+# Rows of a batch of masked copies of a text.
+_ROWS = 16
+
+
+class MaskedModel(NamedTuple):
+    """A BERT with its masked-LM head, ready to be looked into.
+
+    Attributes:
+        body: the same model without the head.
+        head: the parameters of the head.
+    """
+
+    body: Body
+    head: Mapping[str, Any]
+
+    @property
+    def model(self) -> BertForMaskedLM:
+        """The model with its head."""
+        return BertForMaskedLM(self.body.model.config)
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """Of `model`."""
+        return {"bert": self.body.params, "mlm_head": self.head}
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's."""
+        return self.body.tokenizer
+
+
+class Lens(NamedTuple):
+    """What the masked-LM head reads in every layer's hidden states; layer 0 is the embeddings.
+
+    Attributes:
+        encoded: the text.
+        positions: the tokens that were asked for.
+        masked: whether each was masked while it was asked for, the others being in sight.
+        probability: of the true token.
+        rank: of the true token among all V; 1 = the most likely.
+        top_ids: the likeliest tokens, best first.
+        top_probability: theirs.
+        top_tokens: as the vocabulary spells them, by layer, position and place.
+    """
+
+    encoded: EncodedText
+    positions: Int[np.ndarray, " P"]
+    masked: bool
+    probability: Float[np.ndarray, "L+1 P"]
+    rank: Int[np.ndarray, "L+1 P"]
+    top_ids: Int[np.ndarray, "L+1 P top_k"]
+    top_probability: Float[np.ndarray, "L+1 P top_k"]
+    top_tokens: tuple[tuple[tuple[str, ...], ...], ...]
+
+
+class _Questions(NamedTuple):
+    """Places whose words are wanted: a row and a position of each, and the true token there."""
+
+    rows: list[EncodedText]
+    row: Int[np.ndarray, " Q"]
+    position: Int[np.ndarray, " Q"]
+    target: Int[np.ndarray, " Q"]
+
+
+class Answers(NamedTuple):
+    """Of every layer for every question, see `Lens`."""
+
+    probability: Float[np.ndarray, "L+1 Q"]
+    rank: Int[np.ndarray, "L+1 Q"]
+    top_probability: Float[np.ndarray, "L+1 Q top_k"]
+    top_ids: Int[np.ndarray, "L+1 Q top_k"]
+
+
+def load_masked_model(path: Path | str) -> MaskedModel:
+    """A model directory with its masked-LM head.
+
+    Raises:
+        UserError: it has none, and as `load_body`.
+    """
+    contents = inspect_model_directory(path)
+    if "mlm_head" not in contents.parts:
+        raise UserError(
+            f"{path}: is a {contents.architecture} without a masked-LM head, which is what the lens"
+            " and the what-if look through; take the checkpoint it was made of (BertForMaskedLM,"
+            " BertForPreTraining), or train the head with `bertjax pretrain --model.init"
+            f" {path}`"
+        )
+    config, params, _, notes = load_model_directory(path, "BertForMaskedLM")
+    params = jax.tree.map(jnp.asarray, params)
+    tokenizer, more = load_model_tokenizer(path, config)
+    body = Body(BertModel(config, pooling=False), params["bert"], tokenizer, (*notes, *more))
+    return MaskedModel(body, params["mlm_head"])
+
+
+def randomize_masked_model(model: MaskedModel, seed: int = 0) -> MaskedModel:
+    """The control: the same shape with new random weights."""
+    tokens = jnp.zeros((1, 1), jnp.int32)
+    params = jax.jit(model.model.init)(jax.random.key(seed), tokens)["params"]
+    return MaskedModel(model.body._replace(params=params["bert"], notes=()), params["mlm_head"])
+
+
+def logit_lens(
+    model: MaskedModel, encoded: EncodedText, *, masked: bool = True, top_k: int = 5
+) -> Lens:
+    """The true token's probability and rank at every layer, and what the layer would say instead.
+
+    Args:
+        model: with its head.
+        encoded: the text; its special tokens are not asked for.
+        masked: asks each token in turn with a [MASK] in its place, which is the question that the
+            head was trained on. False reads the text as it stands: how long does a layer keep the
+            word it sees?
+        top_k: likeliest tokens of every place, 1 to V.
+
+    Raises:
+        UserError: `top_k` out of range, or a text longer than the model.
+
+    Source: nostalgebraist 2020, "interpreting GPT: the logit lens"; for masked models the head's
+    own transformation is part of it, as in Belrose et al. 2023, section 2.
+    """
+    positions = np.flatnonzero(~encoded.special)
+    if masked:
+        rows = [_with_masks(model.tokenizer, encoded, [position]) for position in positions]
+        row = np.arange(len(positions))
+    else:
+        rows, row = [encoded], np.zeros(len(positions), np.int64)
+    questions = _Questions(rows, row, positions, encoded.token_ids[positions])
+    found = _ask(model, questions, top_k)
+    return Lens(
+        encoded, positions, masked, found.probability, found.rank, found.top_ids,
+        found.top_probability, spell(model.tokenizer, found.top_ids),
+    )  # fmt: skip
+
+
+def lens_curve(lenses: Sequence[Lens]) -> Interval:
+    """Mean reciprocal rank of the true token, by layer: 1 where it is always the likeliest."""
+    sums = np.stack([(1 / lens.rank).sum(axis=1) for lens in lenses])
+    counts = np.array([[len(lens.positions)] for lens in lenses], np.float64)
+    units = number_units(lens.encoded.source for lens in lenses)
+    return bootstrap_ratio(sum_by_unit(sums, units), sum_by_unit(counts, units))
+
+
+def compare_lenses(
+    model: MaskedModel,
+    texts: Sequence[EncodedText],
+    *,
+    masked: bool = True,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Figures:
+    """`lens_curve` of the model beside that of its random control, over all texts."""
+    curves = []
+    for one in (model, randomize_masked_model(model)):
+        lenses = []
+        for text in texts:
+            lenses.append(logit_lens(one, text, masked=masked, top_k=1))
+            progress(1)
+        curves.append(lens_curve(lenses))
+    return Figures(*curves)
+
+
+def ask_words(
+    model: MaskedModel, encoded: EncodedText, words: Sequence[int]
+) -> tuple[Float[np.ndarray, " words"], Answers]:
+    """How well the rest of the text tells each word: its tokens are masked together.
+
+    Returns:
+        The mean natural logarithm of the probabilities of each word's tokens, at the last layer;
+        and the answers for all tokens of the words, in order.
+
+    Source: Salazar et al. 2020, section 2 (pseudo-log-likelihood); Kauf & Ivanova 2023 (all of a
+    word's tokens at once, lest its pieces give each other away).
+    """
+    places = [np.flatnonzero(encoded.word_ids == word) for word in words]
+    rows = [_with_masks(model.tokenizer, encoded, own) for own in places]
+    row = np.repeat(np.arange(len(words)), [len(own) for own in places])
+    position = np.concatenate(places)
+    found = _ask(model, _Questions(rows, row, position, encoded.token_ids[position]), 5)
+    logs = np.log(np.maximum(found.probability[-1], np.finfo(np.float32).tiny))
+    sums = np.bincount(row, logs, minlength=len(words))
+    return sums / np.bincount(row, minlength=len(words)), found
+
+
+def spell(
+    tokenizer: Tokenizer, ids: Int[np.ndarray, "places others top_k"]
+) -> tuple[tuple[tuple[str, ...], ...], ...]:
+    """Tokens as the vocabulary has them; a padded vocabulary has rows that are no token's."""
+    return tuple(
+        tuple(
+            tuple(tokenizer.token(token_id) or f"[unnamed{token_id}]" for token_id in place)
+            for place in layer
+        )
+        for layer in ids
+    )
+
+
+def _with_masks(
+    tokenizer: Tokenizer, encoded: EncodedText, positions: Sequence[int] | Int[np.ndarray, " n"]
+) -> EncodedText:
+    token_ids = encoded.token_ids.copy()
+    token_ids[positions] = tokenizer.mask_id
+    return encoded._replace(token_ids=token_ids)
+
+
+def _ask(model: MaskedModel, questions: _Questions, top_k: int) -> Answers:
+    """Answers in the order of the questions; rows are padded, a few at a time."""
+    config = model.body.model.config
+    if not 1 <= top_k <= config.vocab_size:
+        raise UserError(
+            f"top_k={top_k} must lie between 1 and the model's vocab_size={config.vocab_size}"
+        )
+    longest = max(len(row.token_ids) for row in questions.rows)
+    if longest > config.max_position_embeddings:
+        raise UserError(
+            f"{longest} tokens, the model has positions for {config.max_position_embeddings};"
+            " shorten the text"
+        )
+    length = padded_length(longest, config.max_position_embeddings)
+    rows = min(_ROWS, _power_of_two(len(questions.rows)))
+    parts: list[Answers] = []
+    for start in range(0, len(questions.rows), rows):
+        own = np.flatnonzero((questions.row >= start) & (questions.row < start + rows))
+        slots = np.resize(own, _power_of_two(len(own)))
+        inputs = make_inputs(
+            config, questions.rows[start : start + rows], rows, length, model.tokenizer.pad_id
+        )
+        found = jax.device_get(
+            _read_layers(
+                model.body.model, top_k, model.params, *inputs, questions.row[slots] - start,
+                questions.position[slots], questions.target[slots],
+            )
+        )  # fmt: skip
+        parts.append(Answers(*(part[:, : len(own)] for part in found)))
+    return Answers(*(np.concatenate(part, axis=1) for part in zip(*parts, strict=True)))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _read_layers(
+    body: BertModel,
+    top_k: int,
+    params: Mapping[str, Any],
+    token_ids: Integer[Array, "B T"],
+    token_type_ids: Integer[Array, "B T"],
+    sequence_ids: Integer[Array, "B T"],
+    row: Integer[Array, " Q"],
+    position: Integer[Array, " Q"],
+    target: Integer[Array, " Q"],
+) -> tuple[Array, Array, Array, Array]:
+    model = BertForMaskedLM(body.config)
+
+    def read(hidden: Float[Array, "Q D"]) -> tuple[Array, Array, Array, Array]:
+        logits = model.apply({"params": params}, hidden, method=_apply_head)
+        of_target = jnp.take_along_axis(logits, target[:, None], axis=1)
+        probs = jax.nn.softmax(logits, axis=-1)
+        likeliest, ids = jax.lax.top_k(probs, top_k)
+        rank = 1 + (logits > of_target).sum(axis=1)
+        return jnp.take_along_axis(probs, target[:, None], axis=1)[:, 0], rank, likeliest, ids
+
+    trace = body.apply(
+        {"params": params["bert"]}, token_ids, token_type_ids, sequence_ids, trace=True
+    ).trace
+    # A layer at a time: the logits of all layers together would be L times as large.
+    return jax.lax.map(read, trace.hidden[:, row, position])
+
+
+def _apply_head(model: BertForMaskedLM, hidden: Float[Array, "Q D"]) -> Float[Array, "Q V"]:
+    return model.mlm_head(hidden, model.bert.embeddings.word_embeddings)
+
+
+def _power_of_two(number: int) -> int:
+    """The smallest power of two that is at least the number."""
+    return 1 << (number - 1).bit_length()

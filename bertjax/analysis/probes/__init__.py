@@ -1,0 +1,1 @@
+"""What can be read from hidden states and heads with a treebank."""

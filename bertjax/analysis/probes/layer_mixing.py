@@ -1,0 +1,184 @@
+"""Which layers a linear classifier draws on when it may mix them.
+
+It sees the word's vector `scale * sum_l weights_l h_l` with weights that are a softmax over the
+layers and are learnt with the classifier. Their centre of gravity, `sum_l l weights_l`, says how
+far up the information is.
+
+Source: Peters et al. 2018 (ELMo), equation 1; Tenney et al. 2019 ("BERT rediscovers the classical
+NLP pipeline"), sections 3.1 and 3.2.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int
+
+from bertjax.analysis.probes.linear_probe import (
+    LabelName,
+    LabelTask,
+    find_labels,
+    make_label_batches,
+    make_task,
+    sum_by_sentence,
+    vectors_of,
+)
+from bertjax.analysis.probes.training import Fitted, fit
+from bertjax.analysis.probes.treebank import Sentence
+from bertjax.analysis.probes.word_vectors import WordVectors, standardize
+from bertjax.statistics.intervals import CONFIDENCE, Figures, Interval, bootstrap_ratio
+from bertjax.text.splits import Split
+
+RESAMPLES = 40
+# The weights are a softmax of so many times their parameters, so that at the classifier's learning
+# rate they move as fast as it does.
+_STEEPNESS = 20.0
+
+
+class MixingFigures(NamedTuple):
+    """Weights of the embeddings' output and every layer's.
+
+    Attributes:
+        task: what the classifier learnt.
+        weights: `[L+1]`, which sum to 1.
+        centre: their centre of gravity, in layers; 0 is the embeddings' output.
+        accuracy: on the test sentences.
+    """
+
+    task: str
+    weights: Figures
+    centre: Figures
+    accuracy: Figures
+
+    def to_json(self) -> dict[str, Any]:
+        """Lists over the layers."""
+        return {
+            name: value.to_json() if isinstance(value, Figures) else value
+            for name, value in self._asdict().items()
+        }
+
+
+def mix_layers(
+    params: Mapping[str, Float[Array, "probes ..."]],
+    vectors: Float[Array, "L+1 words D"],
+    words: Int[Array, "items places"],
+) -> Float[Array, "probes items C"]:
+    """Logits of every classifier over its own mixture of the layers."""
+    chosen = vectors[:, words].reshape(vectors.shape[0], words.shape[0], -1)
+    weights = layer_weights(params) * params["scale"][:, None]
+    mixed = jnp.einsum("pl,lix->pix", weights, chosen, precision="highest")
+    logits = jnp.einsum("pix,pxc->pic", mixed, params["kernel"], precision="highest")
+    return logits + params["bias"][:, None]
+
+
+def layer_weights(
+    params: Mapping[str, Float[Array, "probes ..."]],
+) -> Float[Array, "probes L+1"]:
+    """The share of every layer in each mixture."""
+    return jax.nn.softmax(_STEEPNESS * params["layers"], axis=-1)
+
+
+def mixing_loss(
+    params: Mapping[str, Float[Array, "probes ..."]],
+    vectors: Float[Array, "L+1 words D"],
+    batch: Any,
+) -> tuple[Float[Array, " probes"], Float[Array, " probes"]]:
+    """Cross-entropy of the labels, in nats, each item weighted as the probe has it."""
+    logits = mix_layers(params, vectors, batch.words)
+    labels = jnp.broadcast_to(batch.labels, logits.shape[:-1])
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    return (losses * batch.weights.T).sum(axis=-1), batch.weights.sum(axis=0)
+
+
+def train_mixing(
+    task: LabelTask,
+    standardized: Float[Array, "L+1 words D"],
+    splits: Mapping[Split, Int[np.ndarray, " some"]],
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Fitted:
+    """A classifier of the training sentences, then one of each reweighting of them, side by side.
+
+    Args:
+        task: what they learn.
+        standardized: see `standardize`; without it a layer of long vectors would need less weight.
+        splits: the sentences' numbers; train and validation are looked at.
+        resamples: how often the training sentences are weighted anew (Bayesian bootstrap: no
+            sentence is lost, as it would be by drawing with replacement).
+        seed: of the weights, the start and the order.
+
+    Source: Rubin 1981, "The Bayesian Bootstrap".
+    """
+    layers, _, size = standardized.shape
+    random = np.random.default_rng(seed)
+    train = splits["train"]
+    weights = np.ones((max(map(int, task.sentences)) + 1, 1 + resamples), np.float32)
+    weights[train, 1:] = len(train) * random.dirichlet(np.ones(len(train)), resamples).T
+    width, classes = task.words.shape[1] * size, len(task.classes)
+    start = {
+        "layers": np.zeros((1 + resamples, layers)),
+        "scale": np.ones(1 + resamples),
+        # Not 0, where the weights of the layers would have no gradient.
+        "kernel": np.tile(random.normal(0, width**-0.5, (width, classes)), (1 + resamples, 1, 1)),
+        "bias": np.zeros((1 + resamples, classes)),
+    }
+    start = {name: jnp.asarray(value, jnp.float32) for name, value in start.items()}
+    batches = [
+        make_label_batches(task, task.of_split(splits[split]), weights[task.sentences], seed)
+        for split in ("train", "validation")
+    ]
+    return fit(mixing_loss, start, standardized, *batches, seed=seed)
+
+
+def study_mixing(
+    what: LabelName,
+    model: WordVectors,
+    control: WordVectors,
+    sentences: Sequence[Sentence],
+    splits: Mapping[Split, Int[np.ndarray, " some"]],
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> MixingFigures:
+    """The mixture of a model's layers and of its control's.
+
+    The intervals of the weights are over reweightings of the training sentences, each of which has
+    trained a classifier of its own; that of the accuracy is over the test sentences.
+
+    Args:
+        what: tags or relations, see `make_task`.
+        model: vectors of the body that is studied.
+        control: vectors of a randomized body.
+        sentences: which they are of.
+        splits: the sentences' numbers, see `split_sentences`.
+        resamples: see `train_mixing`.
+        seed: of the draws, the start and the order.
+
+    Raises:
+        UserError: see `make_task`.
+    """
+    task = make_task(what, model, sentences, splits)
+    test = task.of_split(splits["test"])
+    counts = sum_by_sentence(task, test, np.ones((1, len(test))))[:, 0]
+    found: list[tuple[Interval, ...]] = []
+    for vectors in (model, control):
+        standardized = standardize(vectors.vectors, vectors_of(vectors, splits["train"]))
+        fitted = train_mixing(task, standardized, splits, resamples=resamples, seed=seed)
+        weights = np.asarray(layer_weights(fitted.params), np.float64)
+        first = {name: value[:1] for name, value in fitted.params.items()}
+        right = find_labels(mix_layers, first, standardized, task.words[test]) == task.labels[test]
+        accuracy = bootstrap_ratio(sum_by_sentence(task, test, right)[:, 0], counts)
+        centres = weights @ np.arange(weights.shape[1])
+        found.append((_interval(weights), _interval(centres), accuracy))
+    return MixingFigures(what, *(Figures(*pair) for pair in zip(*found, strict=True)))
+
+
+def _interval(values: Float[np.ndarray, "resamples+1 ..."]) -> Interval:
+    """The first value, with the percentiles of the others."""
+    tail = 100 * (1 - CONFIDENCE) / 2
+    low, high = np.percentile(values[1:], [tail, 100 - tail], axis=0)
+    return Interval(values[0], low, high)

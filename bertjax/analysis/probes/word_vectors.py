@@ -1,0 +1,103 @@
+"""One vector for every word of a treebank and every layer: what probes are trained on."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from bertjax.analysis.capture.maps import Body, capture
+from bertjax.analysis.probes.treebank import EncodedTreebank
+from bertjax.config import BertConfig
+
+# Of one model's vectors; probes hold those of a model and its control, and standardized copies.
+MOST_BYTES = 3 << 30
+
+
+class WordVectors(NamedTuple):
+    """The words of all sentences one after the other.
+
+    Attributes:
+        vectors: of the embeddings' output, then of every layer's; 4 bytes a number in memory.
+        starts: each sentence's first word, and past the last.
+        types: the number of each word's type; words are of one type where the tokenizer makes the
+            same tokens of them, which is all that the model can tell apart.
+    """
+
+    vectors: Float[np.ndarray, "L+1 words D"]
+    starts: Int[np.ndarray, " sentences+1"]
+    types: Int[np.ndarray, " words"]
+
+
+def choose_sentences(
+    treebank: EncodedTreebank, config: BertConfig, most_bytes: int = MOST_BYTES
+) -> tuple[EncodedTreebank, tuple[str, ...]]:
+    """As many sentences, from all parts of the treebank, as there is room for the vectors of.
+
+    Args:
+        treebank: the sentences.
+        config: of the model.
+        most_bytes: of the vectors of one model.
+
+    Returns:
+        The sentences, and what there is to tell of those that are left out.
+    """
+    words = sum(len(sentence.words) for sentence in treebank.sentences)
+    size = 4 * (config.num_hidden_layers + 1) * words * config.hidden_size
+    total = len(treebank.sentences)
+    if size <= most_bytes:
+        return treebank, ()
+    kept = max(1, total * most_bytes // size)
+    note = (
+        f"probes are trained and tested on {kept:,} of the {total:,} sentences of the treebank:"
+        f" the vectors of all their words would take {size / 1e9:,.1f} GB"
+    )
+    return treebank.select(np.arange(kept) * total // kept), (note,)
+
+
+def word_vectors(
+    body: Body,
+    treebank: EncodedTreebank,
+    *,
+    progress: Callable[[int], None] = lambda done: None,
+) -> WordVectors:
+    """The mean over the vectors of each word's tokens.
+
+    Args:
+        body: whose layers are wanted.
+        treebank: encoded by its tokenizer.
+        progress: is called with the number of sentences done since the call before.
+
+    Source: Hewitt & Manning 2019, section 3.1 and the authors' code, which takes the mean.
+    """
+    config = body.model.config
+    starts = np.cumsum([0, *(len(sentence.words) for sentence in treebank.sentences)])
+    shape = (config.num_hidden_layers + 1, int(starts[-1]), config.hidden_size)
+    vectors = np.empty(shape, np.float32)
+    numbers: dict[bytes, int] = {}
+    types = np.empty(shape[1], np.int64)
+    captures = capture(body, treebank.encoded, hidden=True, progress=progress)
+    for captured, start in zip(captures, starts[:-1], strict=True):
+        encoded = captured.encoded
+        firsts = encoded.first_tokens[1:]  # of the words, then of [SEP]
+        words = len(firsts) - 1
+        sums = np.add.reduceat(captured.hidden[:, : firsts[-1]], firsts[:-1], axis=1)
+        vectors[:, start : start + words] = sums / np.diff(firsts)[:, None]
+        for word in range(words):
+            tokens = encoded.token_ids[firsts[word] : firsts[word + 1]].tobytes()
+            types[start + word] = numbers.setdefault(tokens, len(numbers))
+    return WordVectors(vectors, starts, types)
+
+
+def standardize(
+    vectors: Float[np.ndarray, "L+1 words D"], words: Int[np.ndarray, " some"]
+) -> Float[Array, "L+1 words D"]:
+    """Vectors of which every dimension of every layer has mean 0 and deviation 1 over `words`.
+
+    A linear probe can tell apart what it could before; it learns it in fewer steps, and layers of
+    different scale are comparable.
+    """
+    own = vectors[:, words]
+    mean, deviation = own.mean(axis=1, keepdims=True), own.std(axis=1, keepdims=True)
+    return jnp.asarray((vectors - mean) / np.where(deviation > 0, deviation, 1), jnp.float32)

@@ -1,0 +1,215 @@
+"""What a report shows, and whether its parts fit each other."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from bertjax.analysis.capture.maps import Captured
+from bertjax.analysis.layers.lens import Lens
+from bertjax.statistics.intervals import Figures, Interval
+
+# A figure with its control and intervals, with an interval alone, or a plain array.
+AnyFigures = Figures | Interval | Float[np.ndarray, "..."]
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+
+
+class HeadFigure(NamedTuple):
+    """One figure of every head.
+
+    Attributes:
+        name: of its files: small letters, digits, - and _.
+        title: what a reader calls it, for instance "Entropy".
+        unit: of the values, for instance "nats"; empty for a share.
+        meaning: a sentence that says what it is.
+        figures: `[L, N]`.
+        categories: of a figure that is a class: the value k is `categories[k]`, at most 8.
+    """
+
+    name: str
+    title: str
+    unit: str
+    meaning: str
+    figures: AnyFigures
+    categories: tuple[str, ...] = ()
+
+
+class Series(NamedTuple):
+    """One line of a curve: its name, and a figure for each point."""
+
+    name: str
+    figures: AnyFigures
+
+
+class Curve(NamedTuple):
+    """Figures along something, a probe's accuracy by layer for instance.
+
+    Attributes:
+        name: of its files.
+        title: above it.
+        meaning: a sentence that says what it is.
+        x_title, y_title: of the axes, with units.
+        points: the labels along x.
+        series: at most 8 lines, `[points]` each.
+    """
+
+    name: str
+    title: str
+    meaning: str
+    x_title: str
+    y_title: str
+    points: tuple[str, ...]
+    series: tuple[Series, ...]
+
+
+class Matrix(NamedTuple):
+    """Figures of pairs, CKA between layers for instance.
+
+    Attributes:
+        name: of its files.
+        title: above it.
+        meaning: a sentence that says what it is.
+        row_title, column_title: of the axes.
+        rows, columns: the labels.
+        figures: `[rows, columns]`.
+    """
+
+    name: str
+    title: str
+    meaning: str
+    row_title: str
+    column_title: str
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    figures: AnyFigures
+
+
+class Head(NamedTuple):
+    """A head, counted from 0; the page shows it as `layer-head` and leads to it."""
+
+    layer: int
+    head: int
+
+
+class Measure(NamedTuple):
+    """One number with what stands beside it; None where there is no interval or no control."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    control: float | None = None
+    control_low: float | None = None
+    control_high: float | None = None
+
+    @classmethod
+    def of(cls, figures: Figures | Interval, index: Any = ()) -> "Measure":
+        """One entry of figures, `()` of a single one."""
+        intervals = (figures.model, figures.control) if isinstance(figures, Figures) else (figures,)
+        return cls(*(float(part[index]) for interval in intervals for part in interval))
+
+
+Cell = str | int | float | Head | Measure | None
+
+
+class Table(NamedTuple):
+    """A table, of relations and their best heads for instance.
+
+    Attributes:
+        name: of its files.
+        title: above it.
+        meaning: a sentence that says what it is.
+        columns: the titles.
+        rows: a cell for each column.
+    """
+
+    name: str
+    title: str
+    meaning: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+class ReportData(NamedTuple):
+    """What the report shows; every section but the title may be left out.
+
+    Attributes:
+        title: of the page, for instance the model's name.
+        facts: of the model and of how the report was made, in the order they are shown.
+        head_figures: of every head; all of the same `[L, N]`.
+        sentences: captures whose attention is explored; their hidden states are not used.
+        lenses: of the masked-LM head at every layer.
+        curves, matrices, tables: the rest.
+        notes: sentences that a reader must know (what was cut, left out, or is no proof).
+    """
+
+    title: str
+    facts: Mapping[str, str | int | float] = {}
+    head_figures: Sequence[HeadFigure] = ()
+    sentences: Sequence[Captured] = ()
+    lenses: Sequence[Lens] = ()
+    curves: Sequence[Curve] = ()
+    matrices: Sequence[Matrix] = ()
+    tables: Sequence[Table] = ()
+    notes: Sequence[str] = ()
+
+
+def check(data: ReportData) -> None:
+    """Whether the parts fit each other.
+
+    Raises:
+        ValueError: a part that does not, by its name.
+    """
+    named = [*data.head_figures, *data.curves, *data.matrices, *data.tables]
+    for one in named:
+        if not is_name(one.name):
+            raise ValueError(f"name={one.name!r} must be small letters, digits, - and _")
+    names = [one.name for one in named]
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise ValueError(f"name={min(twice)!r} is that of two parts; their files would be the same")
+    shapes = {one.name: values_of(one.figures).shape for one in data.head_figures}
+    shapes |= {f"sentences[{k}]": one.probs.shape[:2] for k, one in enumerate(data.sentences)}
+    if len(set(shapes.values())) > 1:
+        raise ValueError(f"figures of heads must all have the same [L, N], not {shapes}")
+    for one in data.matrices:
+        expected = (len(one.rows), len(one.columns))
+        if values_of(one.figures).shape != expected:
+            raise ValueError(f"matrix {one.name}: figures must be {expected}, as the labels are")
+    for one in data.curves:
+        for line in one.series:
+            if values_of(line.figures).shape != (len(one.points),):
+                raise ValueError(
+                    f"curve {one.name}, {line.name}: a figure for each point is needed"
+                )
+    for one in data.tables:
+        if any(len(row) != len(one.columns) for row in one.rows):
+            raise ValueError(f"table {one.name}: every row needs {len(one.columns)} cells")
+
+
+def is_name(name: str) -> bool:
+    """Whether files can be called so."""
+    return bool(_NAME.fullmatch(name))
+
+
+def head_shape(data: ReportData) -> tuple[int, int]:
+    """L and N; (0, 0) where the data have nothing that goes by heads."""
+    if data.head_figures:
+        return values_of(data.head_figures[0].figures).shape
+    return data.sentences[0].probs.shape[:2] if data.sentences else (0, 0)
+
+
+def values_of(figures: AnyFigures) -> Float[np.ndarray, "..."]:
+    """The model's values alone."""
+    if isinstance(figures, Figures):
+        return figures.model.value
+    return figures.value if isinstance(figures, Interval) else np.asarray(figures)
+
+
+def distinguishable(figures: AnyFigures) -> Bool[np.ndarray, "..."]:
+    """As `Figures.distinguishable`; everything, where there is no control."""
+    if isinstance(figures, Figures):
+        return figures.distinguishable
+    return np.ones(values_of(figures).shape, bool)

@@ -1,0 +1,1 @@
+"""What all parts compute with: matrix products in a narrow dtype, placement on a mesh."""

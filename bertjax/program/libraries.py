@@ -1,0 +1,23 @@
+"""The libraries that only the analysis needs, those of the extra `analysis`."""
+
+import importlib.util
+
+from bertjax.program.errors import UserError
+
+LIBRARIES = ("matplotlib", "scipy", "conllu")
+
+
+def require_libraries(what: str) -> None:
+    """Checks that they are there, without the time it takes to import them.
+
+    Args:
+        what: needs them, as the user names it.
+
+    Raises:
+        UserError: one is not installed.
+    """
+    for library in LIBRARIES:
+        if importlib.util.find_spec(library) is None:
+            raise UserError(
+                f"{what} needs {library}, which is not installed; pip install 'bertjax[analysis]'"
+            )

@@ -1,0 +1,1 @@
+"""The search of a program's config: space, study, trials, report."""

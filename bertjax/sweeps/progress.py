@@ -1,0 +1,90 @@
+"""What a person sees of a sweep: one live line on a terminal, plain lines anywhere else."""
+
+import contextlib
+import sys
+from collections import Counter
+from types import TracebackType
+
+from optuna.trial import TrialState
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from bertjax.program.ending import on_sudden_end
+from bertjax.sweeps.report import best_of, describe_values, make_rows, rank_rows
+from bertjax.sweeps.study import Claim, Study
+from bertjax.sweeps.trial import End, Score, TrialRun
+from bertjax.training.progress import describe_duration
+
+
+class SweepProgress:
+    """Tells of a sweep on stderr: a bar of the trials, and a line for each that begins or ends."""
+
+    def __init__(self, trials: int, score: Score) -> None:
+        self._score = score
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+        self._bar = Progress(
+            TextColumn("trials"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[figures]}", markup=False),
+            console=self._console,
+            transient=True,
+            disable=not sys.stderr.isatty(),
+        )
+        self._ending = contextlib.ExitStack()
+        self._task = self._bar.add_task("trials", total=trials, figures="")
+        self._told = self._trials = trials
+
+    def __enter__(self) -> "SweepProgress":
+        self._bar.start()
+        self._ending.enter_context(on_sudden_end(self._bar.stop))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+        self._ending.close()
+
+    def say(self, message: str) -> None:
+        """Prints a line that stays."""
+        self._console.print(message)
+
+    def begun(self, claim: Claim) -> None:
+        """Tells that a trial begins, or goes on."""
+        verb = "goes on" if claim.continued else "begins"
+        self.say(f"trial {claim.trial.number} {verb}: {describe_values(claim.values)}")
+
+    def ended(self, run: TrialRun, end: End) -> None:
+        """Tells how a trial ended."""
+        score = "" if end.score is None else f"{self._score.name} {end.score:.4f}"
+        said = {
+            "complete": f"ended with {score}",
+            "pruned": "given up",
+            "failed": f"failed: {end.message}",
+            "stopped": "stopped, to be continued",
+        }[end.state]
+        self.say(f"trial {run.number} {said} ({describe_duration(run.seconds)})")
+
+    def show(self, study: Study) -> None:
+        """Moves the bar; without a terminal, says the same whenever another trial has ended."""
+        trials = study.trials()
+        counts = Counter(trial.state for trial in trials)
+        ended = [
+            counts[state] for state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+        ]
+        name, direction = self._score
+        best = best_of(rank_rows(make_rows(trials, name), name, direction))
+        figures = f"{counts[TrialState.RUNNING]} running"
+        for count, word in zip(ended[1:], ("given up", "failed"), strict=True):
+            figures += f", {count} {word}" if count else ""
+        if best:
+            figures += f"; best {name} {best[name]:.4f} (trial {best['trial']})"
+        self._bar.update(self._task, completed=sum(ended), figures=figures)
+        if not sys.stderr.isatty() and sum(ended) > self._told:
+            self.say(f"{sum(ended)} of {self._trials} trials ended, {figures}")
+        self._told = sum(ended)

@@ -1,0 +1,209 @@
+"""A pretraining run: its config, the shape of a new model, and the step.
+
+`bertjax pretrain` takes the step, `bertjax plan` compiles it for devices that are not there.
+"""
+
+import dataclasses
+from typing import Any, Literal, NamedTuple
+
+import optax
+from jax.sharding import Mesh
+
+from bertjax.config import BertConfig
+from bertjax.model.bert import BertForPreTraining
+from bertjax.objectives.masking import MaskingConfig, Vocabulary
+from bertjax.objectives.pretraining import PretrainingObjective
+from bertjax.program.errors import UserError
+from bertjax.training.batches import check_seed
+from bertjax.training.budget import BudgetConfig
+from bertjax.training.checkpoint import CheckpointConfig
+from bertjax.training.development_config import DevelopmentConfig
+from bertjax.training.evaluation import EvaluationConfig
+from bertjax.training.execution import attention_backend, compute_dtype, remat_policy
+from bertjax.training.optimizer import (
+    OptimizerConfig,
+    ScheduleConfig,
+    make_optimizer,
+    make_schedule,
+)
+from bertjax.training.sharding import MeshConfig
+from bertjax.training.steps import Step, make_train_step
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """The model: a published size, or a model directory to continue from, and what differs from it.
+
+    Attributes:
+        size: tiny, mini, small, medium, base or large (Turc et al. 2019, Devlin et al. 2019); mini
+            when neither size nor init is given
+        init: a model directory (ours or Hugging Face's) whose weights and shape are taken
+        start: of a new model: random (Devlin et al. 2019), or patterns, for runs of minutes: the
+            first layer's heads begin by looking at the neighbours and at the same word
+        num_hidden_layers: layers, when not the size's
+        hidden_size: width, when not the size's
+        num_attention_heads: heads, when not the size's
+        intermediate_size: inner width of the feed-forward part, when not the size's
+        hidden_act: gelu, gelu_new, relu or silu
+        hidden_dropout_prob: dropout of hidden states, in [0, 1)
+        attention_probs_dropout_prob: dropout of attention probabilities, in [0, 1)
+        initializer_range: standard deviation of new weights; 0.02 when not given
+        max_position_embeddings: longest example in tokens; the rows' length when not given
+        attention_window: a token sees so many to either side; all of its example when not given
+    """
+
+    size: Literal["tiny", "mini", "small", "medium", "base", "large"] | None = None
+    init: str | None = None
+    start: Literal["random", "patterns"] = "random"
+    num_hidden_layers: int | None = None
+    hidden_size: int | None = None
+    num_attention_heads: int | None = None
+    intermediate_size: int | None = None
+    hidden_act: str | None = None
+    hidden_dropout_prob: float | None = None
+    attention_probs_dropout_prob: float | None = None
+    initializer_range: float | None = None
+    max_position_embeddings: int | None = None
+    attention_window: int | None = None
+
+    def differing_fields(self) -> dict[str, Any]:
+        """The fields of `BertConfig` that are given here."""
+        named = {name: value for name, value in vars(self).items() if value is not None}
+        return {name: named[name] for name in named if name not in ("size", "init", "start")}
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainConfig:
+    """A pretraining run.
+
+    Attributes:
+        data: prepared directory (`bertjax prepare`)
+        run: run directory; when it holds a checkpoint, the run is continued from there
+        seed: of initialisation, order of the rows, masks and dropout
+        batch_size: rows a step, over all devices
+        accumulation: microbatches that a step's batch is worked through in
+        dtype: of the matrix products; auto = bfloat16 on GPU and TPU, float32 on CPU
+        remat: what the backward pass computes again to save memory: none, dots (all but
+            products with parameters) or full; auto = dots on CPU, which it makes faster, and on
+            GPU, none on TPU
+        attention: its backend; all but explicit need model.attention_probs_dropout_prob=0, cudnn an
+            NVIDIA GPU and bfloat16, splash a TPU (`bertjax bench attention` measures them)
+        distributed: this process is one of several that train together, as train/launch/ starts
+            them (docs/distributed.md)
+        log_every: steps between two lines of the log, each the mean since the line before
+        most_skipped: so many steps in a row without a finite loss and gradient stop the run, at
+            the next line of the log
+        resume: false = refuse to continue a run directory that has a checkpoint
+        dry_run: do everything but train: read, build, compile, evaluate a batch, tell memory and
+            time, write nothing
+        json: print the final scores as JSON on standard output
+    """
+
+    data: str
+    run: str
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    masking: MaskingConfig = dataclasses.field(default_factory=MaskingConfig)
+    budget: BudgetConfig = dataclasses.field(default_factory=BudgetConfig)
+    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = dataclasses.field(default_factory=ScheduleConfig)
+    evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
+    development: DevelopmentConfig = dataclasses.field(default_factory=DevelopmentConfig)
+    checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)
+    mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
+    seed: int = 0
+    batch_size: int = 32
+    accumulation: int = 1
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    remat: Literal["auto", "none", "dots", "full"] = "auto"
+    attention: Literal["explicit", "xla", "cudnn", "blockwise", "splash"] = "explicit"
+    distributed: bool = False
+    log_every: int = 20
+    most_skipped: int = 10
+    resume: bool = True
+    dry_run: bool = False
+    json: bool = False
+
+    def __post_init__(self) -> None:
+        self.budget.require_one()
+        check_seed(self.seed)
+        for name in ("batch_size", "accumulation", "log_every", "most_skipped"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name}={getattr(self, name)} must be at least 1")
+        if self.batch_size % self.accumulation:
+            raise UserError(
+                f"batch_size={self.batch_size} must be a multiple of "
+                f"accumulation={self.accumulation}"
+            )
+
+
+def shape_new_model(
+    config: ModelConfig, vocab_size: int, pad_token_id: int, length: int
+) -> BertConfig:
+    """The config of a new model for rows of `length` tokens, of a tokenizer of `vocab_size`.
+
+    Raises:
+        UserError: a field is out of its range, or the attention window hides nothing, in texts as
+            long as the model takes (which may be longer than the rows).
+    """
+    fields = {
+        "vocab_size": vocab_size,
+        "pad_token_id": pad_token_id,
+        "max_position_embeddings": length,
+    }
+    found = BertConfig.of_size(config.size or "mini", **(fields | config.differing_fields()))
+    widest = found.max_position_embeddings - 2
+    if found.attention_window is not None and found.attention_window > widest:
+        less = f", or give at most {widest}" if widest > 0 else ""
+        raise UserError(
+            f"model.attention_window={found.attention_window} hides nothing in examples of at most"
+            f" max_position_embeddings={found.max_position_embeddings} tokens; leave it out{less}"
+        )
+    return found
+
+
+class PretrainingStep(NamedTuple):
+    """A step of a run, and what it is made of."""
+
+    model: BertForPreTraining
+    optimizer: optax.GradientTransformation
+    objective: PretrainingObjective
+    take: Step
+
+
+def make_step(
+    config: PretrainConfig,
+    bert_config: BertConfig,
+    vocabulary: Vocabulary,
+    total: float,
+    mesh: Mesh,
+) -> PretrainingStep:
+    """The step of a run for the devices of a mesh, which `bertjax plan` compiles, too.
+
+    Args:
+        config: of the run.
+        bert_config: of the model.
+        vocabulary: of the rows.
+        total: the clock's value at the end of the run.
+        mesh: whose devices may be absent.
+    """
+    platform = mesh.devices.flat[0].platform
+    model = BertForPreTraining(
+        bert_config,
+        compute_dtype(config.dtype, platform),
+        remat_policy(config.remat, platform),
+        attention=attention_backend(config.attention, bert_config, platform),
+    )
+    optimizer = make_optimizer(config.optimizer)
+    schedule = make_schedule(config.schedule, total)
+    objective = PretrainingObjective(model, config.masking, vocabulary, config.seed)
+    take = make_train_step(
+        objective,
+        optimizer,
+        lambda now: config.optimizer.learning_rate * schedule(now),
+        config.seed,
+        microbatches=config.accumulation,
+        clip_norm=config.optimizer.clip_norm,
+        log_every=config.log_every,
+        most_skipped=config.most_skipped,
+    )
+    return PretrainingStep(model, optimizer, objective, take)

@@ -1,0 +1,161 @@
+"""The model a run starts with: a new one of some shape, or one from a directory."""
+
+import dataclasses
+import sys
+from typing import Any, Literal, NamedTuple
+
+import jax
+import numpy as np
+
+from bertjax.config import BertConfig
+from bertjax.interop.huggingface import load_model_directory, load_model_tokenizer
+from bertjax.model.pattern_start import start_with_patterns
+from bertjax.objectives.masking import Vocabulary
+from bertjax.objectives.pretraining import unigram_log_probs
+from bertjax.program.errors import UserError
+from bertjax.tasks.task import Task
+from bertjax.text.rows import PreparedDirectory
+from bertjax.text.tokenizer import Tokenizer, load_tokenizer
+from bertjax.training.pretrain_config import ModelConfig, shape_new_model
+
+
+def resolve_model(
+    config: ModelConfig,
+    seed: int,
+    prepared: PreparedDirectory,
+    tokenizer: Tokenizer,
+    vocabulary: Vocabulary,
+) -> tuple[BertConfig, Any]:
+    """The model's config, and its parameters where they are not simply drawn (else None).
+
+    Args:
+        config: what was asked for.
+        seed: of what is drawn.
+        prepared: the rows, which the model must fit.
+        tokenizer: of the rows.
+        vocabulary: of the rows.
+
+    Raises:
+        UserError: the model does not fit the rows, or what was asked for contradicts itself.
+    """
+    chosen = config.differing_fields()
+    length = prepared.train.max_length
+    if config.init is None:
+        bert_config = shape_new_model(config, tokenizer.vocab_size, tokenizer.pad_id, length)
+        params = None
+        if config.start == "patterns":
+            log_frequencies = unigram_log_probs(prepared.token_counts, vocabulary)
+            key = jax.random.key(seed)
+            params = start_with_patterns(bert_config, log_frequencies, tokenizer.sep_id, key)
+    elif config.start != "random" or config.size is not None:
+        raise UserError(
+            "model.start and model.size are for new models; model.init="
+            f"{config.init} has a shape and weights of its own: leave them out, or it"
+        )
+    else:
+        key = jax.random.key(seed)
+        loaded, params, _, notes = load_model_directory(
+            config.init, "BertForPreTraining", initialize_missing=key
+        )
+        for note in notes:
+            print(f"model.init: {note}", file=sys.stderr)
+        rates = ("hidden_dropout_prob", "attention_probs_dropout_prob")
+        for name, value in chosen.items():
+            if name not in rates and value != getattr(loaded, name):
+                raise UserError(
+                    f"model.{name}={value} does not fit model.init={config.init}, where it "
+                    f"is {getattr(loaded, name)}; only {' and '.join(rates)} may differ"
+                )
+        bert_config = dataclasses.replace(loaded, **chosen)
+        theirs = load_tokenizer(config.init)
+        for note in theirs.notes:
+            print(f"model.init: {note}", file=sys.stderr)
+        if theirs.fingerprint != tokenizer.fingerprint:
+            raise UserError(
+                f"the rows in {prepared.path} were made with another tokenizer than the one in "
+                f"{config.init}; prepare them again with --tokenizer {config.init}"
+            )
+    if prepared.card["vocab_size"] != tokenizer.vocab_size:
+        raise UserError(
+            f"the rows in {prepared.path} were made with {prepared.card['vocab_size']} tokens, and"
+            f" {prepared.tokenizer_path} has {tokenizer.vocab_size}: it is another tokenizer;"
+            " prepare them again"
+        )
+    nothing = np.zeros(0, np.int64)
+    bert_config.check_ids(np.flatnonzero(prepared.token_counts), nothing, nothing)
+    if length > bert_config.max_position_embeddings:
+        raise UserError(
+            f"the rows in {prepared.path} are {length} tokens long, the model has "
+            f"max_position_embeddings={bert_config.max_position_embeddings}; prepare with "
+            f"--max-length {bert_config.max_position_embeddings}"
+            + ("" if config.init else ", or raise model.max_position_embeddings")
+        )
+    return bert_config, params
+
+
+@dataclasses.dataclass(frozen=True)
+class FinetunedModelConfig:
+    """The pretrained model, and what of it is to be otherwise.
+
+    Attributes:
+        init: the model directory to begin with (ours or Hugging Face's)
+        num_hidden_layers: keep only the lowest so many layers; none = all
+        hidden_dropout_prob: dropout of hidden states, in [0, 1); none = the model's
+        attention_probs_dropout_prob: dropout of attention probabilities; none = the model's
+        classifier_dropout: dropout before the classifier; none = the model's
+        classifier_norm: what stands before the classifier: none as in the paper, layer, or batch
+            (folded into the classifier when the model is saved)
+    """
+
+    init: str = ""
+    num_hidden_layers: int | None = None
+    hidden_dropout_prob: float | None = None
+    attention_probs_dropout_prob: float | None = None
+    classifier_dropout: float | None = None
+    classifier_norm: Literal["none", "layer", "batch"] = "none"
+
+
+class FinetunedStart(NamedTuple):
+    """The model at step 0, and a sentence for all that is not as in the checkpoint."""
+
+    config: BertConfig
+    params: Any
+    tokenizer: Tokenizer
+    notes: list[str]
+
+
+def resolve_finetuned_model(config: FinetunedModelConfig, task: Task, seed: int) -> FinetunedStart:
+    """The pretrained model with the head that the task needs.
+
+    Raises:
+        UserError: no model directory, or one that is not a BERT; more layers than it has.
+    """
+    if not config.init:
+        raise UserError(
+            "model.init is missing: name the pretrained model with --model.init DIR, ours or one of"
+            " Hugging Face"
+        )
+    changes = {
+        name: value
+        for name, value in vars(config).items()
+        if value is not None and name not in ("init", "num_hidden_layers")
+    }
+    loaded = load_model_directory(
+        config.init,
+        task.architecture,
+        initialize_missing=jax.random.key(seed),
+        changes={**changes, **task.model_fields()},
+    )
+    bert_config, params, notes = loaded.config, loaded.params, loaded.notes
+    layers = config.num_hidden_layers
+    if layers is not None:
+        if not 1 <= layers <= bert_config.num_hidden_layers:
+            raise UserError(
+                f"model.num_hidden_layers={layers} must lie between 1 and the"
+                f" {bert_config.num_hidden_layers} layers of {config.init}"
+            )
+        encoder = params["bert"]["encoder"]
+        encoder["layers"] = jax.tree.map(lambda leaf: leaf[:layers], encoder["layers"])
+        bert_config = dataclasses.replace(bert_config, num_hidden_layers=layers)
+    tokenizer, more = load_model_tokenizer(config.init, bert_config)
+    return FinetunedStart(bert_config, params, tokenizer, [*notes, *more])
