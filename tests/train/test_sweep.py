@@ -58,7 +58,9 @@ def search(tmp_path, monkeypatch):
     (tmp_path / "fake_program.py").write_text(FAKE)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(WAY)]))
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(PROGRAMS, "finetune", Program("fake_program", "FakeConfig"))
+    monkeypatch.setitem(
+        PROGRAMS, "finetune", Program(["-m", "fake_program"], "fake_program", "FakeConfig")
+    )
     monkeypatch.setattr("bertjax.sweeps.sweep._write_provenance", lambda *_: None)
     monkeypatch.delitem(sys.modules, "fake_program", raising=False)
 
