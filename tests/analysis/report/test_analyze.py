@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from bertjax.analysis.report import maps as report_maps
+from bertjax.analysis.report import pages
 from bertjax.commands import screen
 from bertjax.program import libraries
 from tests.analysis.saved import WORDS, save
@@ -19,6 +20,12 @@ def texts(tmp_path_factory):
     lines = [" ".join(draw.choice(WORDS, 7)) for _ in range(9)]
     path.write_text("\n\n".join(lines) + "\n" + " ".join(WORDS * 2) + "\n")  # one is too long
     return path
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """Where other tests draw the same ones, which takes as long as all the rest."""
+    monkeypatch.setattr(pages, "draw_figures", lambda data: [])
 
 
 def test_report_has_every_section_that_the_model_allows(
@@ -68,7 +75,7 @@ def record_stages(monkeypatch):
     return stages
 
 
-def test_labels_say_which_heads_matter_for_the_task(bertjax_command, texts, tmp_path):
+def test_labels_say_which_heads_matter_for_the_task(bertjax_command, texts, tmp_path, no_pictures):
     labels = ("no", "yes")
     model = save(tmp_path, "BertForSequenceClassification", id2label=labels)
     table = tmp_path / "labelled.csv"
@@ -137,7 +144,7 @@ def test_labels_that_the_model_does_not_know_are_told(bertjax_command, texts, tm
     assert "maybe" in err
 
 
-def test_small_treebank_does_not_cost_the_report(bertjax_command, texts, tmp_path):
+def test_small_treebank_does_not_cost_the_report(bertjax_command, texts, tmp_path, no_pictures):
     treebank = tmp_path / "small.conllu"
     rows = ("1\tthe\t_\tDET\t_\t_\t2\tdet\t_\t_", "2\t[SEP]\t_\tNOUN\t_\t_\t0\troot\t_\t_")
     treebank.write_text("\n".join(rows) + "\n\n")
