@@ -127,7 +127,7 @@ def wait_for(process, is_so):
     deadline = time.monotonic() + 120
     while process.poll() is None and not is_so():
         assert time.monotonic() < deadline
-        time.sleep(0.001)
+        time.sleep(0.005)
 
 
 def find_checkpoints(run):
