@@ -89,7 +89,7 @@ def assemble_page(data: ReportData, map_bytes: int = MAP_BYTES) -> str:
     values["sentences"] = _sentences(data.sentences, map_bytes)
     # A "<" in the data could end the element it stands in.
     script_data = to_json(values, compact=True).replace("<", "\\u003c")
-    folder = importlib.resources.files("bertjax.analysis") / "page"
+    folder = importlib.resources.files("bertjax.analysis.report") / "page"
     parts = {
         "TITLE": _escape(data.title),
         "STYLE": (folder / "report.css").read_text(encoding="utf-8"),
