@@ -1,7 +1,6 @@
 """What a run tells of itself: metrics.jsonl, TensorBoard, a step's work, the machine's rate."""
 
 import json
-import statistics
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -116,7 +115,8 @@ def measure_matmul_rate(mesh: Mesh, dtype: Any, size: int = 2048, repeats: int =
         mesh: the devices; each multiplies matrices of its own.
         dtype: of the matrices; the sums are in float32 or wider.
         size: their side.
-        repeats: measurements, of which the median counts; CPU devices share them out, down to one.
+        repeats: measurements, of which the fastest counts, as other work on the machine only slows
+            them; CPU devices share them out, down to one.
     """
     devices = mesh.devices.size
     sharding = NamedSharding(mesh, PartitionSpec(AXES))
@@ -138,7 +138,7 @@ def measure_matmul_rate(mesh: Mesh, dtype: Any, size: int = 2048, repeats: int =
         start = time.perf_counter()
         multiply(matrices).block_until_ready()
         seconds.append(time.perf_counter() - start)
-    return devices * 2 * size**3 / statistics.median(seconds)
+    return devices * 2 * size**3 / min(seconds)
 
 
 def draw_matrices(mesh: Mesh, dtype: Any, size: int) -> Float[Array, "devices size size"]:

@@ -149,10 +149,14 @@ def describe_training(
         for name, value in values.items()
         if name.endswith("_loss")
     )
+    share = timing["share_of_matmul_rate"]
+    rate = f"{share:.0%} of matmul rate"
+    if share > 1:
+        rate = "over 100% of matmul rate (measured while the machine was busy)"
     return (
         f"step {step}  loss {values['loss']:.3f} {f'({terms})' if terms else ''}  "
         f"{timing['tokens_per_second']:,.0f} tokens/s  "
-        f"{timing['share_of_matmul_rate']:.0%} of matmul rate  "
+        f"{rate}  "
         f"{describe_duration(seconds_left)} left"
     )
 

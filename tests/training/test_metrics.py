@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -144,3 +145,10 @@ def test_rate_of_the_machine_is_measured_on_every_device(one_device, eight_devic
     for mesh in (one_device, eight_devices):
         rate = measure_matmul_rate(mesh, jnp.float32, size=64, repeats=3)
         assert 1e6 < rate < 1e16
+
+
+def test_rate_is_that_of_the_measurement_that_nothing_slowed(one_device, monkeypatch):
+    times = iter([0.0, 9.0, 10.0, 12.0, 20.0, 25.0])
+    clock = SimpleNamespace(perf_counter=lambda: next(times))
+    monkeypatch.setattr("bertjax.training.metrics.time", clock)
+    assert measure_matmul_rate(one_device, jnp.float32, size=8, repeats=3) == 2 * 8**3 / 2.0

@@ -170,6 +170,10 @@ def test_figures_of_a_step_stand_in_one_line():
         "step 20  loss 3.000 (mlm 2.250, nsp 0.750)  12,346 tokens/s  51% of matmul rate  "
         "3 min 20 s left"
     )
+    timing = timing | {"share_of_matmul_rate": 1.31}
+    assert "over 100% of matmul rate (measured while the machine was busy)  3 min" in (
+        describe_training(20, values, timing, 200.0)
+    )
 
 
 def test_scores_stand_beside_their_baseline():
