@@ -3,10 +3,11 @@
     .venv/bin/python benchmarks/bench_few_examples.py --data shared/data --model DIR --json FILE
 
 Each draw of so many rows is a user's file: `bertjax finetune` takes validation and test from it as
-it does by default. The model that it keeps is then scored on rows of the same collection that are
-in no draw. All draws share the compiled programs where their rows fit one layout. A draw is the
-same whatever the other options, so that the rows of two recipes, or of two versions of the code,
-can be compared draw by draw. What is in the JSON file already is not measured again.
+it does by default; with --validation, validation is a file of its own, of so many more rows. The
+model that it keeps is then scored on rows of the same collection that are in no draw. All draws
+share the compiled programs where their rows fit one layout. A draw is the same whatever the other
+options, so that the rows of two recipes, or of two versions of the code, can be compared draw by
+draw. What is in the JSON file already is not measured again.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from bertjax.program.compiled_programs import keep_compiled_programs
 from bertjax.program.entry import program
 from bertjax.program.errors import UserError
 from bertjax.program.huge_pages import restart_with_huge_pages
+from bertjax.program.strict_json import to_json
 from bertjax.tasks.data_config import DataConfig
 from bertjax.tasks.inference import Inference
 from bertjax.tasks.reading import read_task_data
@@ -54,6 +56,9 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", type=int, default=[24, 100, 400], help="rows a draw")
     parser.add_argument("--draws", type=int, default=10, help="draws of each size (default: 10)")
     parser.add_argument("--held-out", type=int, default=1000, help="rows to score (default: 1000)")
+    parser.add_argument(
+        "--validation", type=int, default=0, help="more rows, as a validation file (default: none)"
+    )
     parser.add_argument("--learning-rate", type=float, help="instead of the default")
     parser.add_argument("--json", metavar="FILE", required=True, help="where the figures are kept")
     options = parser.parse_args()
@@ -67,7 +72,7 @@ def main() -> None:
                 key = f"{name} {size} {draw}"
                 if key not in results:
                     results[key] = measure(name, size, draw, options)
-                    file.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+                    file.write_text(to_json(results, indent=1) + "\n", encoding="utf-8")
                     print(key, results[key], flush=True)
     print("\n".join(describe(results)))
 
@@ -93,9 +98,10 @@ READERS = {"sms": read_sms, "tweets": read_tweets}
 
 
 def draws_of(
-    rows: Sequence[tuple[str, str]], size: int, draw: int, held_out: int
-) -> Iterator[tuple[list[tuple[str, str]], list[tuple[str, str]]]]:
-    """Rows of the draw and those held out; again and again, should a draw be of no use.
+    rows: Sequence[tuple[str, str]], size: int, draw: int, held_out: int, validation: int = 0
+) -> Iterator[tuple[list[tuple[str, str]], ...]]:
+    """Rows of the draw, those held out and more for validation; again and again, should a draw be
+    of no use.
 
     Those that are held out are the same for all draws; texts that they have are in none of them.
     Every class is in every draw.
@@ -108,9 +114,10 @@ def draws_of(
     random = np.random.default_rng((size, draw))
     labels = {label for label, _ in rows}
     while True:
-        drawn = [pool[number] for number in random.permutation(len(pool))[:size]]
+        taken = [pool[number] for number in random.permutation(len(pool))[: size + validation]]
+        drawn = taken[:size]
         if {label for label, _ in drawn} == labels:
-            yield drawn, held
+            yield drawn, held, taken[size:]
 
 
 def measure(name: str, size: int, draw: int, options: argparse.Namespace) -> dict[str, Any]:
@@ -119,13 +126,17 @@ def measure(name: str, size: int, draw: int, options: argparse.Namespace) -> dic
     refused = []
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        for drawn, held in draws_of(rows, size, draw, options.held_out):
-            paths = [Path(folder) / f"{split}.tsv" for split in ("train", "test")]
-            for path, some in zip(paths, (drawn, held), strict=True):
+        for splits in draws_of(rows, size, draw, options.held_out, options.validation):
+            held = splits[1]
+            paths = [Path(folder) / f"{split}.tsv" for split in ("train", "test", "validation")]
+            for path, some in zip(paths, splits, strict=True):
                 lines = ["label\ttext", *(f"{label}\t{text}" for label, text in some)]
                 path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+            given = DataConfig(
+                train=[str(paths[0])], validation=[str(paths[2])] * bool(options.validation)
+            )
             try:
-                data = read_task_data("classification", DataConfig(train=[str(paths[0])]))
+                data = read_task_data("classification", given)
                 test = read_task_data(
                     "classification", DataConfig(train=[str(paths[0])], test=[str(paths[1])])
                 ).test
@@ -135,7 +146,7 @@ def measure(name: str, size: int, draw: int, options: argparse.Namespace) -> dic
             break
         config = FinetuneConfig(
             run=str(Path(folder) / "run"),
-            data=DataConfig(train=[str(paths[0])]),
+            data=given,
             model=FinetunedModelConfig(init=options.model),
             max_length=LENGTH,
         )
