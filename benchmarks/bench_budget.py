@@ -15,7 +15,6 @@ ones for both.
 
 import argparse
 import importlib.util
-import json
 import subprocess
 import sys
 import tempfile
@@ -34,6 +33,7 @@ from bertjax.objectives.masking import SHARE_MASK_TOKEN, SHARE_RANDOM_TOKEN, Voc
 from bertjax.program.entry import program
 from bertjax.program.errors import UserError
 from bertjax.program.huge_pages import restart_with_huge_pages
+from bertjax.program.strict_json import to_json
 from bertjax.text.rows import PreparedDirectory, open_prepared
 from bertjax.text.tokenizer import load_tokenizer
 from bertjax.training.evaluation import EvaluationConfig, make_evaluation
@@ -86,7 +86,7 @@ def main() -> None:
             "torch": train_torch(prepared, options, start, Path(folder) / "torch"),
         }
     if options.json:
-        print(json.dumps(vars(options) | figures))
+        print(to_json(vars(options) | figures))
         return
     unigram = figures["start"]
     print(

@@ -28,6 +28,7 @@ from bertjax.program.config_parser import parse
 from bertjax.program.entry import program
 from bertjax.program.errors import UserError
 from bertjax.program.huge_pages import restart_with_huge_pages
+from bertjax.program.strict_json import to_json
 from bertjax.tasks.reading import TaskData, read_task_data
 from bertjax.tasks.scoring import single_scores
 from bertjax.tasks.units import Unit
@@ -76,7 +77,7 @@ def main() -> None:
         results[name] = measure(config, SCORES[name], options)
         print(describe(name, results[name]), flush=True)
         if options.json:
-            Path(options.json).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+            Path(options.json).write_text(to_json(results, indent=2) + "\n", encoding="utf-8")
 
 
 def read_config(name: str, options: argparse.Namespace) -> FinetuneConfig:

@@ -13,7 +13,6 @@ batches of like lengths. The figures are medians over groups of steps; the first
 """
 
 import argparse
-import json
 import os
 import shutil
 import signal
@@ -29,6 +28,7 @@ import numpy as np
 
 from bertjax.program.entry import program
 from bertjax.program.errors import UserError
+from bertjax.program.strict_json import to_json
 
 GROUPS = 5
 VOCABULARY = 30_000
@@ -64,7 +64,7 @@ def main() -> None:
     if options.attention != "explicit":
         options.dropout = 0.0
     measure = {"ours": measure_ours, "torch": measure_torch, "resume": resume}[options.part]
-    print(json.dumps(measure(options)))
+    print(to_json(measure(options)))
 
 
 # ------------------------------------------------------------------------------------- ours
@@ -75,6 +75,7 @@ def measure_ours(options: argparse.Namespace) -> dict[str, Any]:
     import jax
     import jax.numpy as jnp
 
+    from benchmarks.random_rows import random_batch
     from bertjax.objectives.masking import Vocabulary
     from bertjax.text.rows import open_prepared
     from bertjax.text.tokenizer import load_tokenizer
@@ -103,17 +104,21 @@ def measure_ours(options: argparse.Namespace) -> dict[str, Any]:
         prepared = open_prepared(options.data)
         tokenizer, length = load_tokenizer(prepared.tokenizer_path), prepared.train.max_length
         vocabulary, pad_id = Vocabulary.of(tokenizer), tokenizer.pad_id
-        batches: Any = TrainingBatches(prepared.train, options.rows, seed=0, steps=1 << 40)
+        get_batch = TrainingBatches(prepared.train, options.rows, seed=0, steps=1 << 40).__getitem__
     else:
         length, pad_id = options.length, 0
         vocabulary = Vocabulary(VOCABULARY, 4, list(range(5)), np.zeros(VOCABULARY, bool))
-        batches = RandomRows(options.rows, length)
+        batch = random_batch(VOCABULARY, options.rows, length)
+
+        def get_batch(number: int) -> Any:
+            return batch
+
     mesh = make_mesh(MeshConfig(), jax.devices()[:1])
     shape = shape_new_model(config.model, vocabulary.size, pad_id, length)
     step = make_step(config, shape, vocabulary, 10_000, mesh)
     terms = step.objective.terms
     state = new_state(step.model, step.optimizer, mesh, jax.random.key(0), terms)
-    lowered = lower_step(step.take, state, place_rows(batches[0], mesh), mesh)
+    lowered = lower_step(step.take, state, place_rows(get_batch(0), mesh), mesh)
     gpu = mesh.devices.flat[0].platform == "gpu"
     race = {"xla_gpu_deterministic_ops": False, "xla_gpu_enable_triton_gemm": True}
     started = time.perf_counter()
@@ -125,7 +130,7 @@ def measure_ours(options: argparse.Namespace) -> dict[str, Any]:
         nonlocal state
         tokens = 0
         for number in range(group * options.steps, (group + 1) * options.steps):
-            batch = batches[number]
+            batch = get_batch(number)
             tokens += int((batch.sequence_ids != 0).sum())
             state, report = take(state, place_rows(batch, mesh), jnp.float32(number))
         losses.append(float(report.loss))
@@ -142,29 +147,6 @@ def measure_ours(options: argparse.Namespace) -> dict[str, Any]:
         "compile_seconds": compiled,
         "temporary_bytes": memory.temp_size_in_bytes if memory else None,
     }
-
-
-class RandomRows:
-    """Full rows of two examples each, of random tokens; the same whatever is asked for."""
-
-    def __init__(self, rows: int, length: int) -> None:
-        from bertjax.types import RowBatch
-
-        random, second = np.random.default_rng(0), length // 2
-        shape = (rows, length)
-        self._batch = RowBatch(
-            token_ids=random.integers(5, VOCABULARY, shape).astype(np.int32),
-            token_type_ids=np.zeros(shape, np.uint8),
-            sequence_ids=np.broadcast_to(1 + (np.arange(length) >= second), shape).astype(np.uint8),
-            position_ids=np.broadcast_to(np.arange(length) % second, shape).astype(np.uint16),
-            example_starts=np.broadcast_to([0, second], (rows, 2)).astype(np.uint16),
-            next_sentence_labels=random.integers(0, 2, (rows, 2)).astype(np.int8),
-            row_numbers=np.arange(rows, dtype=np.uint32),
-            epochs=np.zeros(rows, np.uint32),
-        )
-
-    def __getitem__(self, number: int) -> Any:
-        return self._batch
 
 
 def _time_groups(run: Callable[[int], int], options: argparse.Namespace) -> dict[str, Any]:

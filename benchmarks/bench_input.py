@@ -14,7 +14,6 @@ inside (that of bench_step.py), in turn.
 
 import argparse
 import itertools
-import json
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -31,6 +30,7 @@ from bertjax.objectives.pretraining import PretrainingObjective
 from bertjax.program.entry import program
 from bertjax.program.errors import UserError
 from bertjax.program.huge_pages import restart_with_huge_pages
+from bertjax.program.strict_json import to_json
 from bertjax.text.rows import open_prepared
 from bertjax.training.batches import TrainingBatches, read_ahead
 from bertjax.training.sharding import MeshConfig, make_mesh, place_rows
@@ -66,7 +66,7 @@ def main() -> None:
             for path in options.data
             for size in options.batch_size
         ]
-    print(json.dumps(figures) if options.json else "\n\n".join(map(show, figures)))
+    print(to_json(figures) if options.json else "\n\n".join(map(show, figures)))
 
 
 def measure_input(path: str, batch_size: int, rounds: int) -> dict[str, Any]:

@@ -9,7 +9,6 @@ blockwise figures must equal those of whole maps.
 """
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +30,7 @@ from bertjax.kernels.blockwise import BLOCK
 from bertjax.model.bert import BertModel
 from bertjax.program.entry import program
 from bertjax.program.errors import UserError
+from bertjax.program.strict_json import to_json
 
 LENGTHS = (512, 1024, 2048, 4096)
 MEBIBYTE = 1 << 20
@@ -51,7 +51,7 @@ def main() -> int:
     if not options.memory and (options.model is None or options.treebank is None):
         raise UserError("give --memory, or --model and --treebank")
     figures = measure_memory() if options.memory else measure_time(options)
-    print(json.dumps(figures) if options.json else describe(figures))
+    print(to_json(figures) if options.json else describe(figures))
     return 0
 
 

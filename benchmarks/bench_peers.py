@@ -27,6 +27,7 @@ if not __package__:  # python benchmarks/bench_peers.py
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.peers import environments, jobs
+from bertjax.program.strict_json import to_json
 
 HERE = Path(__file__).resolve().parent
 PEERS = {
@@ -147,7 +148,7 @@ def main():
         figures["cases"][case] = measured
         print_table(case, measured)
         if options.json:
-            options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+            options.json.write_text(to_json(figures, indent=1) + "\n", encoding="utf-8")
     return 0 if all(measured["peers"] for measured in figures["cases"].values()) else 1
 
 

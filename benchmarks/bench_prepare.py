@@ -10,7 +10,6 @@ the ids of both are the same.
 """
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -19,6 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from bertjax.program.strict_json import to_json
 from bertjax.text.readers import ReaderConfig, list_sources, read_documents
 from bertjax.text.tokenizer import Tokenizer, load_tokenizer
 from bertjax.text.tokenizer_training import VocabularyConfig, train_tokenizer
@@ -61,7 +61,7 @@ def main() -> None:
         else:
             tokenizer = train_tokenizer(texts, VocabularyConfig(vocab_size=arguments.vocab_size))
         tokenizer.save(directory / "tokenizer")
-        (directory / "texts.json").write_text(json.dumps(texts))
+        (directory / "texts.json").write_text(to_json(texts), encoding="utf-8")
         check_ids(tokenizer, texts)
         runs = []
         for repeat in range(arguments.repeats):
@@ -79,7 +79,7 @@ def main() -> None:
         "median_ratio": median(runs, "ratio"),
         "runs": runs,
     }
-    print(json.dumps(result, indent=2) if arguments.json else describe(result))
+    print(to_json(result, indent=2) if arguments.json else describe(result))
 
 
 def check_ids(tokenizer: Tokenizer, texts: list[str]) -> None:

@@ -12,7 +12,6 @@ model are dropped from the system's cache before each `first`, as far as no othe
 
 import argparse
 import contextlib
-import json
 import os
 import statistics
 import subprocess
@@ -29,6 +28,7 @@ from bertjax.interop.huggingface import save_model_directory
 from bertjax.model.bert import BertForMaskedLM
 from bertjax.program.entry import program
 from bertjax.program.errors import UserError
+from bertjax.program.strict_json import to_json
 from bertjax.text.tokenizer import load_tokenizer
 
 TEXT = "The capital of France is [MASK]."
@@ -53,7 +53,7 @@ def main() -> None:
         model = make_model(Path(options.vocabulary), Path(folder) / "model")
         figures = {name: measure(name, model, options) for name in COMMANDS}
     if options.json:
-        print(json.dumps(figures))
+        print(to_json(figures))
     else:
         for name, seconds in figures.items():
             said = ", ".join(f"{kind} {value:.2f} s" for kind, value in seconds.items())

@@ -10,7 +10,6 @@ machine disturbs both; the ratio is the median over the rounds.
 """
 
 import argparse
-import json
 import statistics
 import time
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from random_rows import random_batch
 from step_profile import profile_step
 
 from bertjax.config import SIZES, BertConfig
@@ -28,6 +28,7 @@ from bertjax.objectives.pretraining import PretrainingObjective
 from bertjax.program.entry import program
 from bertjax.program.errors import UserError
 from bertjax.program.huge_pages import restart_with_huge_pages
+from bertjax.program.strict_json import to_json
 from bertjax.training.execution import remat_policy
 from bertjax.training.metrics import count_matmul_flops, measure_matmul_rate
 from bertjax.training.optimizer import OptimizerConfig, make_optimizer
@@ -64,7 +65,7 @@ def main() -> int:
         raise UserError("--rounds must be at least 2: the loss has to fall from one to the next")
     figures = measure_compilation(options) if options.compile else measure_step(options)
     if options.json:
-        print(json.dumps(figures))
+        print(to_json(figures))
     else:
         for name, value in figures.items():
             print(f"{name:38} {value:.4g}" if isinstance(value, float) else f"{name:38} {value}")
@@ -153,27 +154,10 @@ def compile_step(
     step = make_train_step(
         objective, optimizer, lambda clock: LEARNING_RATE * clock, seed=0, clip_norm=1.0
     )
-    batch = place_rows(random_batch(config, options.rows, options.length), mesh)
+    batch = place_rows(random_batch(config.vocab_size, options.rows, options.length), mesh)
     make_state = new_state if create else describe_state
     state = make_state(model, optimizer, mesh, jax.random.key(0), objective.terms)
     return lower_step(step, state, batch, mesh).compile(), state, batch
-
-
-def random_batch(config: BertConfig, rows: int, length: int) -> RowBatch:
-    """Full rows of two examples each, of random tokens."""
-    random = np.random.default_rng(0)
-    second = length // 2
-    shape = (rows, length)
-    return RowBatch(
-        token_ids=random.integers(5, config.vocab_size, shape).astype(np.int32),
-        token_type_ids=np.zeros(shape, np.uint8),
-        sequence_ids=np.broadcast_to(1 + (np.arange(length) >= second), shape).astype(np.uint8),
-        position_ids=np.broadcast_to(np.arange(length) % second, shape).astype(np.uint16),
-        example_starts=np.broadcast_to([0, second], (rows, 2)).astype(np.uint16),
-        next_sentence_labels=random.integers(0, 2, (rows, 2)).astype(np.int8),
-        row_numbers=np.arange(rows, dtype=np.uint32),
-        epochs=np.zeros(rows, np.uint32),
-    )
 
 
 if __name__ == "__main__":

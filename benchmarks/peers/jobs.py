@@ -1,7 +1,6 @@
 """What is to be done: weights and texts in a folder, the same for every peer."""
 
 import csv
-import json
 import shutil
 
 import jax
@@ -10,6 +9,7 @@ import numpy as np
 from bertjax.config import BertConfig
 from bertjax.interop.tensor_names import ARCHITECTURES, to_theirs
 from bertjax.model.bert import BertForPreTraining
+from bertjax.program.strict_json import to_json
 from bertjax.text.packing import pack
 from bertjax.text.tokenizer import load_tokenizer
 
@@ -68,7 +68,7 @@ def write(folder, case, options):
     original = np.concatenate(texts).astype(np.int32)
     masked, chosen = _mask(original, lengths, random)
     np.savez(folder / "texts.npz", original=original, masked=masked, chosen=chosen, lengths=lengths)
-    (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
+    (folder / "job.json").write_text(to_json(job), encoding="utf-8")
     return job
 
 
@@ -88,7 +88,7 @@ def _write_model(folder, config):
     folder.mkdir()
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     values = {"architectures": [architecture], **config.to_dict(), "dtype": "float32"}
-    (folder / "config.json").write_text(json.dumps(values), encoding="utf-8")
+    (folder / "config.json").write_text(to_json(values), encoding="utf-8")
 
 
 def _mask(original, lengths, random):

@@ -1,6 +1,5 @@
 """Whether an attribution is true to its model: deletion and insertion against random orders."""
 
-from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -9,7 +8,6 @@ from jaxtyping import Float, Int
 from bertjax.analysis.capture.encoding import EncodedText
 from bertjax.analysis.explain.answers import Target, WholeModel, answer
 from bertjax.program.errors import UserError
-from bertjax.statistics.intervals import Figures, bootstrap_ratio
 
 
 class Faithfulness(NamedTuple):
@@ -126,24 +124,3 @@ def take_away(
             gone = order[count:] if keep else order[:count]
             variants[number, point, gone] = blank_id
     return variants
-
-
-def summarize_faithfulness(measured: Sequence[Faithfulness], seed: int = 0) -> dict[str, Figures]:
-    """The mean areas over texts, each beside that of random orders, with intervals over texts.
-
-    Args:
-        measured: of each text, all by the same method.
-        seed: of the bootstrap.
-
-    Returns:
-        `deletion` (smaller is more faithful) and `insertion` (larger is); not distinguishable where
-        the value lies in the interval of the random orders.
-    """
-    figures = {}
-    for name in ("deletion", "insertion"):
-        areas = np.array([one.areas()[name] for one in measured])
-        ones = np.ones(len(areas))
-        figures[name] = Figures(
-            *(bootstrap_ratio(areas[:, column], ones, seed) for column in (0, 1))
-        )
-    return figures

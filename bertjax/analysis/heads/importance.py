@@ -1,7 +1,7 @@
 """Which heads matter: by the gradient of their gates, by taking each away, and how far it goes."""
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -10,8 +10,6 @@ from bertjax.analysis.heads.objective import Objective
 from bertjax.program.errors import UserError
 from bertjax.statistics.drawn_units import sum_by_unit
 from bertjax.statistics.intervals import CONFIDENCE, Figures, Interval, bootstrap_ratio
-
-Criterion = Literal["importance", "ablation", "random"]
 
 # Random orders that a pruning curve is held against.
 ORDERS = 5

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from bertjax.analysis.heads.importance import order_heads
 from bertjax.config import BertConfig
@@ -193,17 +193,6 @@ def drop_heads(
         config, num_attention_heads=left, attention_head_size=config.head_size
     )
     return smaller, _change_heads(params, take)
-
-
-def find_blank_heads(params: Mapping[str, Any]) -> Bool[np.ndarray, "L N"]:
-    """Which heads add nothing: their output kernels are 0.
-
-    Args:
-        params: of a model class with its body under "bert", or of a body.
-    """
-    body = params.get("bert", params)
-    kernel = np.asarray(body["encoder"]["layers"]["attention"]["output"]["kernel"])
-    return (kernel == 0).all(axis=(2, 3))
 
 
 def heads_by_layer(removed: Int[np.ndarray, "some 2"]) -> dict[str, list[int]]:

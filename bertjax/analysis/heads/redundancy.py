@@ -1,4 +1,4 @@
-"""Which heads do the same: the divergence between every two, and a map of them."""
+"""Which heads do the same: the divergence between every two."""
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Integer
 
 from bertjax.analysis.capture.encoding import EncodedText
-from bertjax.analysis.capture.maps import Body, capture, padded_length, randomize
+from bertjax.analysis.capture.maps import Body, capture, padded_length
 from bertjax.analysis.heads.blockwise_patterns import make_batches, run_layers
 from bertjax.kernels.blockwise import BLOCK as ATTENTION_BLOCK
 from bertjax.kernels.blockwise import (
@@ -24,7 +24,6 @@ from bertjax.kernels.visibility import see
 from bertjax.model.bert import BertModel
 from bertjax.program.errors import UserError
 from bertjax.statistics.drawn_units import number_units, sum_by_unit
-from bertjax.statistics.intervals import Figures, Interval, bootstrap_ratio
 
 # Tokens a block, and tokens worked through together: a block of the maps of all heads is there at
 # once.
@@ -81,55 +80,6 @@ def measure_redundancy(
         sums[units[number]] += matrix
     tokens = np.array([len(text.token_ids) for text in texts], np.float64)
     return Divergences(sums, sum_by_unit(tokens, units))
-
-
-def redundancy_with_company(
-    body: Body,
-    texts: Sequence[EncodedText],
-    seed: int = 0,
-    *,
-    blockwise: bool = False,
-    progress: Callable[[int], None] = lambda done: None,
-) -> Figures:
-    """Mean divergences `[L*N, L*N]` in nats, with intervals, beside those of random weights.
-
-    Args:
-        body: whose heads they are.
-        texts: encoded by its tokenizer.
-        seed: of the control's weights and of the bootstrap.
-        blockwise: see `measure_redundancy`.
-        progress: is called with the number of texts done since the call before; each text counts
-            twice, once for the control.
-
-    Raises:
-        UserError: no texts.
-    """
-    return Figures(
-        *(
-            _bootstrap(measure_redundancy(one, texts, blockwise=blockwise, progress=progress), seed)
-            for one in (body, randomize(body, seed))
-        )
-    )
-
-
-def map_heads(divergences: Float[np.ndarray, "heads heads"]) -> Float[np.ndarray, "heads 2"]:
-    """Places in the plane whose distances tell the divergences as well as two numbers can.
-
-    The same divergences give the same places; what is left and right, up and down means nothing.
-
-    Args:
-        divergences: symmetric, 0 on the diagonal.
-
-    Source: Clark et al. 2019, section 6 and figure 6; Torgerson 1952 (classical multidimensional
-        scaling). Differs: the distance is the root of the divergence, which is a metric, and one
-        that can be laid out without error in enough dimensions (Fuglede & Topsoe 2004).
-    """
-    from sklearn.manifold import ClassicalMDS
-
-    distances = np.sqrt(np.maximum(divergences, 0))
-    # Two heads that are the same leave nothing to lay out along an axis: 0 and not NaN.
-    with np.errstate(invalid="ignore"):
-        return np.nan_to_num(ClassicalMDS(metric="precomputed").fit_transform(distances))
 
 
 @jax.jit
@@ -240,11 +190,3 @@ def _through_layers(part: Float[Array, "L B ..."], heads_axis: int) -> Float[Arr
     moved = jnp.moveaxis(part, 0, heads_axis - 1)
     shape = (*moved.shape[: heads_axis - 1], -1, *moved.shape[heads_axis + 1 :])
     return moved.reshape(shape)
-
-
-def _bootstrap(divergences: Divergences, seed: int) -> Interval:
-    """Row by row of the matrix: all at once would need a thousand matrices. The draws are equal."""
-    counts = divergences.counts[:, None]
-    heads = divergences.sums.shape[1]
-    rows = [bootstrap_ratio(divergences.sums[:, head], counts, seed) for head in range(heads)]
-    return Interval(*(np.stack(part) for part in zip(*rows, strict=True)))

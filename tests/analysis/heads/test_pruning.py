@@ -15,7 +15,6 @@ from bertjax.analysis.heads.pruning import (
     blank_heads,
     choose_heads,
     drop_heads,
-    find_blank_heads,
     heads_by_layer,
     read_heads,
 )
@@ -90,6 +89,12 @@ def test_pruned_model_remembers_how_its_files_are_read(bertjax_command, director
     )
     assert code == 0, err
     assert recall(output) == recall(model) == {"label_column": "kind", "quoting": "double"}
+
+
+def find_blank_heads(params):
+    """Which heads add nothing: their output kernels are 0."""
+    kernel = np.asarray(params["bert"]["encoder"]["layers"]["attention"]["output"]["kernel"])
+    return (kernel == 0).all(axis=(2, 3))
 
 
 def test_blank_heads_are_closed_gates(wired, forward, without):

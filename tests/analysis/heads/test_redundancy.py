@@ -3,14 +3,12 @@
 import jax
 import numpy as np
 import pytest
-from scipy.spatial.distance import cdist, jensenshannon
+from scipy.spatial.distance import jensenshannon
 
-from bertjax.analysis.capture.maps import capture, randomize
+from bertjax.analysis.capture.maps import capture
 from bertjax.analysis.heads.blockwise_patterns import make_batches
 from bertjax.analysis.heads.redundancy import (
-    map_heads,
     measure_redundancy,
-    redundancy_with_company,
     sum_divergences,
     sum_divergences_blockwise,
 )
@@ -81,30 +79,6 @@ def test_blockwise_divergences_hold_no_map():
         for size in (16, length)
     )
     assert largest_buffer(small) < length**2 <= largest_buffer(whole)
-
-
-def test_company_is_a_random_body_over_the_same_texts(body, texts, measured):
-    figures = redundancy_with_company(body, texts, seed=5)
-    expected = measured.sums.sum(axis=0) / measured.counts.sum()
-    np.testing.assert_allclose(figures.model.value, expected)
-    control = measure_redundancy(randomize(body, 5), texts)
-    expected = control.sums.sum(axis=0) / control.counts.sum()
-    np.testing.assert_allclose(figures.control.value, expected)
-    off = ~np.eye(8, dtype=bool)
-    assert (figures.model.low < figures.model.high)[off].all()
-    assert figures.distinguishable[off].all()
-
-
-def test_map_keeps_planted_distances_and_is_the_same_each_time():
-    places = np.random.default_rng(2).normal(size=(9, 2))
-    divergences = cdist(places, places) ** 2
-    found = map_heads(divergences)
-    np.testing.assert_allclose(cdist(found, found), cdist(places, places), atol=1e-6)
-    np.testing.assert_array_equal(found, map_heads(divergences.copy()))
-
-
-def test_map_of_heads_that_are_all_the_same_is_a_point():
-    np.testing.assert_allclose(map_heads(np.zeros((4, 4))), 0, atol=1e-9)
 
 
 def test_no_texts_are_refused(body):
