@@ -42,8 +42,6 @@ def make_model_card(
             said = [
                 f"Of the checkpoints within chance of {best} that with the lowest loss was kept."
             ]
-        if results.get("kept", {}).get("by") == "last":
-            said = [f"Of the checkpoints within chance of {best} the last was kept."]
     if "test" in results:
         said.append("The test split was scored once, at the end.")
     return "\n".join(

@@ -1,11 +1,8 @@
-"""Which checkpoint of a run is kept: the best by its score, else by the loss, or the last one.
+"""Which checkpoint of a run is kept: the best by its score, and by the loss where chance decides.
 
 A validation split of 40 examples knows an accuracy to about 0.1. Of checkpoints whose scores are
 equal, or closer to the best than that, the one with the lowest loss is kept: the loss sees how sure
-the model is of every example, where the score counts only on which side it falls. From fewer than
-`LEAST_FOR_LOSS` examples the loss, too, chooses badly: a few that the model is sure of and gets
-wrong outweigh all that it has learned, so that a checkpoint that has hardly begun looks best. There
-the last one is kept.
+the model is of every example, where the score counts only on which side it falls.
 """
 
 import math
@@ -19,9 +16,6 @@ import numpy as np
 from bertjax.program.wording import counted
 from bertjax.tasks.scoring import goodness
 from bertjax.tasks.task import Prediction, Task
-
-# Validation examples from which on the loss chooses among scores that chance may have put in order.
-LEAST_FOR_LOSS = 25
 
 # Draws of the bootstrap. So many know a standard error to 7 %.
 _DRAWS = 100
@@ -118,18 +112,17 @@ def _scale(score: str, task: Task) -> float:
     return 0.0 if score.endswith("mse") else task.score_scale
 
 
-def select(evaluations: Sequence[Evaluation], examples: int) -> Selection | None:
+def select(evaluations: Sequence[Evaluation]) -> Selection | None:
     """Which of the evaluated checkpoints is kept, as it follows from their order.
 
     A checkpoint is a rival where its score is within a standard error of the best score so far
     (the one-standard-error rule of Breiman et al. 1984, section 3.4.3, which takes the simplest
-    of such models where this takes the one with the lowest loss, or, of few examples, the last).
-    It is kept when the one kept before is no rival any more, or has a higher loss. What is not kept
-    is gone: it does not come back when the best score changes.
+    of such models where this takes the one with the lowest loss). It is kept when the one kept
+    before is no rival any more, or has a higher loss. What is not kept is gone: it does not come
+    back when the best score changes.
 
     Args:
         evaluations: of a run, in their order.
-        examples: of the validation split.
 
     Returns:
         None without any.
@@ -140,10 +133,7 @@ def select(evaluations: Sequence[Evaluation], examples: int) -> Selection | None
         if best is None or evaluation.goodness > best.goodness:
             best = evaluation
         better = _rivals(evaluation, best) and (
-            kept is None
-            or not _rivals(kept, best)
-            or examples < LEAST_FOR_LOSS
-            or _order(evaluation) > _order(kept)
+            kept is None or not _rivals(kept, best) or _order(evaluation) > _order(kept)
         )
         kept, changes, unimproved = (
             (evaluation, changes + 1, 0) if better else (kept, changes, unimproved + 1)
@@ -175,8 +165,6 @@ def describe_selection(
     """
     kept, rivals = selection.kept, selection.rivals
     by = "loss" if score == "loss" or rivals > 1 else "score"
-    if by == "loss" and score != "loss" and examples < LEAST_FOR_LOSS:
-        by = "last"
     margin = _INTERVAL * kept.error
     told = {
         "step": kept.step,
@@ -194,11 +182,6 @@ def describe_selection(
         known = f"{counted(examples, 'validation example')} leave {score} undefined"
     if by == "score":
         return f"{said}, the best by {score} ({known})", told
-    if by == "last":
-        return (
-            f"{said}, the last of the {rivals} whose {score} is within chance of the best ({known};"
-            f" of fewer than {LEAST_FOR_LOSS} the loss does not choose)"
-        ), told
     return (
         f"{said} by its loss, the lowest among the {rivals} whose {score} is within chance of the"
         f" best ({known})"

@@ -235,7 +235,7 @@ def finetune(config: FinetuneConfig, data: TaskData) -> int:
                     step, score_name, loss, scores, task, data.validation, predictions
                 )
             )
-            selection = select(evaluations, len(data.validation))
+            selection = select(evaluations)
             is_kept = selection.kept.step == step
             single = single_scores({"loss": loss, **scores})
             timing = {"seconds": time.perf_counter() - started}
@@ -274,7 +274,7 @@ def finetune(config: FinetuneConfig, data: TaskData) -> int:
         )
         if over and data.validation and "validation" not in done:
             validate(state)
-        selection = select(evaluations, len(data.validation))
+        selection = select(evaluations)
         if selection and 0 < config.scoring.patience <= selection.unimproved:
             over = True
         else:
@@ -304,7 +304,7 @@ def finetune(config: FinetuneConfig, data: TaskData) -> int:
         "packing_efficiency": batches.efficiency,
     }
     del state
-    if selection := select(evaluations, len(data.validation)):
+    if selection := select(evaluations):
         said, facts["kept"] = describe_selection(
             selection, score_name, len(evaluations), len(data.validation)
         )
