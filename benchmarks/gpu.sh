@@ -10,7 +10,7 @@
 # WHEELS=DIR takes them from that folder, made beforehand where there is a network by
 #
 #   pip download --no-deps --only-binary=:all: --python-version 3.12 --dest DIR datasets dill \
-#     docstring-parser ftfy httpcore2 httpx2 jsonargparse multiprocess rensa sentencex tensorboardX \
+#     docstring-parser ftfy httpcore2 httpx2 multiprocess rensa sentencex tensorboardX \
 #     truststore typeshed-client tzdata wcwidth
 #
 # REHEARSAL=TEXT.txt takes tiny models and that text, and as long as it needs, to try the script itself

@@ -1,18 +1,15 @@
 """The config of a program: a dataclass, read from YAML files and the command line."""
 
-import argparse
 import dataclasses
 import difflib
 import json
 import math
-import re
 import types
 import typing
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import jsonargparse
 import yaml
 
 from bertjax.program.errors import UserError
@@ -56,30 +53,54 @@ def parse(
     """
     words = list(arguments)
     hints = dict(flat_fields(config_class))
-    parser = _make_parser(config_class, description, hints, program)
     if "--help" in words or "-h" in words:
-        parser.parse_args(["--help"])
+        from bertjax.program.config_help import show_help
+
+        show_help(config_class, description, program)
     try:
         paths, given = _split_words(words, hints)
-        texts: dict[str, str] = {}
+        values: dict[str, Any] = {}
         for path in paths:
-            texts |= _read_file(path, config_class, hints)
+            values |= _read_file(path, config_class, hints)
     except _UnknownKeyError as error:
         raise UserError(f"{error} ({listing} lists them all)") from None
-    texts |= given
-    missing = [f"--{name}" for name in _required(config_class) if name not in texts]
+    values |= given
+    missing = [f"--{name}" for name in _required(config_class) if name not in values]
     if missing:
         raise UserError(
             f"{' and '.join(missing)} {'are' if len(missing) > 1 else 'is'} missing ({listing}"
             " tells what can be given)"
         )
-    try:
-        namespace = parser.parse_args([f"--{name}={text}" for name, text in texts.items()])
-    except jsonargparse.ArgumentError as error:
-        raise UserError(_explain(str(error), texts, hints)) from None
-    for name in texts:
-        _check_number(name, namespace[name])
-    return _build(config_class, namespace)
+    typed = {name: _read_value(name, value, hints[name]) for name, value in values.items()}
+    return _build(config_class, typed)
+
+
+def make_config(config_class: type[Config], fields: Mapping[str, Any]) -> Config:
+    """Makes a config of the fields that a Python program names.
+
+    Args:
+        config_class: of the config.
+        fields: by their names as in a file, where a section is a mapping or its dataclass; with
+            dots ("budget.epochs"); or by the last part alone, where no other field has it
+            ("epochs").
+
+    Raises:
+        UserError: an unknown field (with its nearest neighbour), a value of the wrong type.
+    """
+    hints = dict(flat_fields(config_class))
+    own = {field.name for field in dataclasses.fields(config_class)}
+    values: dict[str, Any] = {}
+    for name, value in fields.items():
+        ends = [field for field in hints if field.endswith(f".{name}")]
+        if name not in own and len(ends) > 1:
+            raise UserError(f"{name} may be {' or '.join(ends)}; name one of them with its section")
+        nested = dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
+        full = ends[0] if ends and name not in own else name
+        for part in reversed(full.split(".")):
+            nested = {part: nested}
+        values |= dict(_flatten_content(nested, config_class, hints))
+    typed = {name: _read_value(name, value, hints[name]) for name, value in values.items()}
+    return _build(config_class, typed)
 
 
 def to_yaml(config: Any) -> str:
@@ -107,23 +128,26 @@ def _required(config_class: type) -> list[str]:
     ]
 
 
-def _build(config_class: type[Config], namespace: jsonargparse.Namespace) -> Config:
+def _build(config_class: type[Config], values: Mapping[str, Any], prefix: str = "") -> Config:
+    """Makes the config with these values by their dotted names; what is not named is as default."""
     hints = typing.get_type_hints(config_class)
-    values = {}
+    fields = {}
     for field in dataclasses.fields(config_class):
-        value = namespace[field.name]
-        nested = dataclasses.is_dataclass(hints[field.name])
-        values[field.name] = _build(hints[field.name], value) if nested else value
-    return config_class(**values)
+        name, hint = f"{prefix}{field.name}", hints[field.name]
+        if name in values:
+            fields[field.name] = values[name]
+        elif any(given.startswith(f"{name}.") for given in values):
+            fields[field.name] = _build(hint, values, f"{name}.")
+    return config_class(**fields)
 
 
 # -------------------------------------------------------------------- what is given
 
 
-def _split_words(words: list[str], hints: dict[str, Any]) -> tuple[list[str], dict[str, str]]:
-    """The files that `--config` names, and the text given for each field."""
+def _split_words(words: list[str], hints: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
+    """The files that `--config` names, and the text, or list of texts, given for each field."""
     paths: list[str] = []
-    texts: dict[str, str] = {}
+    given: dict[str, Any] = {}
     index = 0
     while index < len(words):
         word = words[index]
@@ -144,19 +168,19 @@ def _split_words(words: list[str], hints: dict[str, Any]) -> tuple[list[str], di
         _check_name(name, hints, " ".join(values))
         if typing.get_origin(hints[name]) is list:
             whole = len(values) == 1 and values[0].startswith("[")
-            texts[name] = values[0] if whole else json.dumps(values)
+            given[name] = values[0] if whole else values
         elif not values and hints[name] is bool:
-            texts[name] = "true"
+            given[name] = "true"
         elif len(values) == 1:
-            texts[name] = values[0]
+            given[name] = values[0]
         else:
             more = f", not {' '.join(values)!r}" if values else ""
             raise UserError(f"{option} takes one value{more}; it must be {_rule(hints[name])}")
-    return paths, texts
+    return paths, given
 
 
-def _read_file(path: str, config_class: type, hints: dict[str, Any]) -> dict[str, str]:
-    """The text that a YAML file gives for each field, as a flag would."""
+def _read_file(path: str, config_class: type, hints: dict[str, Any]) -> dict[str, Any]:
+    """The value that a YAML file gives for each field."""
     if not Path(path).is_file():
         there = "is a directory; name a file in it" if Path(path).is_dir() else "no such file"
         raise UserError(f"--config {path}: {there}")
@@ -175,8 +199,8 @@ def _read_file(path: str, config_class: type, hints: dict[str, Any]) -> dict[str
 
 
 def _flatten_content(
-    content: dict[Any, Any], config_class: type, hints: dict[str, Any], prefix: str = ""
-) -> Iterator[tuple[str, str]]:
+    content: Mapping[Any, Any], config_class: type, hints: dict[str, Any], prefix: str = ""
+) -> Iterator[tuple[str, Any]]:
     own = typing.get_type_hints(config_class)
     for key, value in content.items():
         name = f"{prefix}{key}"
@@ -186,7 +210,8 @@ def _flatten_content(
             yield from _flatten_content(value or {}, section, hints, f"{name}.")
         else:
             _check_name(name, hints, value)
-            yield name, _to_text(name, value, hints[name])
+            _check_kind(name, value, hints[name])
+            yield name, value
 
 
 def _check_name(name: str, hints: dict[str, Any], value: Any) -> None:
@@ -216,46 +241,72 @@ def nearest_field(name: str, fields: Collection[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def _to_text(name: str, value: Any, hint: Any) -> str:
-    """A value of YAML as one would give it behind an option.
-
-    Raises:
-        UserError: YAML reads as something else what must be text (no, 1e3, nothing).
-    """
-    kinds = _kinds(hint)
+def _check_kind(name: str, value: Any, hint: Any) -> None:
+    """Refuses what YAML reads as something else and must be text (no, 1e3), and what is empty."""
+    kinds = kinds_of(hint)
     if value is None and type(None) not in kinds:
         raise UserError(f"{name} is empty; it must be {_rule(hint)}")
-    if str in kinds and isinstance(value, bool | int | float):
+    if str in kinds and isinstance(value, bool | int | float) and type(value) not in kinds:
         raise UserError(f"{name}={json.dumps(value)} must be {_rule(hint)}; put it in quotes")
-    if typing.get_origin(hint) is list and not isinstance(value, list):
-        value = [value]
-    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
-# -------------------------------------------------------------------- what is wrong with it
+# -------------------------------------------------------------------- values
 
 
-def _check_number(name: str, value: Any) -> None:
-    """Refuses what no field can mean: NaN, infinity, and counts beyond what numpy and jax hold."""
-    if isinstance(value, float) and not math.isfinite(value):
-        raise UserError(f"{name}={value} must be a finite number")
-    if isinstance(value, int) and abs(value) > _MOST:
-        rule = f"at most {_MOST:,}" if value > 0 else f"at least {-_MOST:,}"
-        raise UserError(f"{name}={value} must be {rule}")
+def _read_value(name: str, value: Any, hint: Any) -> Any:
+    """A value as its field has it.
+
+    Args:
+        name: of the field, for messages.
+        value: a text is read as behind an option, anything else as YAML has it.
+        hint: the type of the field.
+
+    Raises:
+        UserError: it is none of this type; it is NaN, infinite, or more than numpy and jax hold.
+    """
+    try:
+        found = _convert(value, hint)
+    except ValueError:
+        shown = value if isinstance(value, str) else json.dumps(value, default=str)
+        choices = [choice for kind in kinds_of(hint) for choice in typing.get_args(kind)]
+        near = nearest(shown, choices) if all(isinstance(one, str) for one in choices) else ""
+        raise UserError(f"{name}={shown} must be {_rule(hint)}{near}") from None
+    if isinstance(found, float) and not math.isfinite(found):
+        raise UserError(f"{name}={found} must be a finite number")
+    if isinstance(found, int) and abs(found) > _MOST:
+        rule = f"at most {_MOST:,}" if found > 0 else f"at least {-_MOST:,}"
+        raise UserError(f"{name}={found} must be {rule}")
+    return found
 
 
-def _explain(message: str, texts: dict[str, str], hints: dict[str, Any]) -> str:
-    """jsonargparse's complaint in our words: the field, the value, the rule."""
-    found = re.search(r'Parser key "([\w.]+)"', message)
-    if not found or found[1] not in hints:
-        return " ".join(message.split())
-    name = found[1]
-    choices = [value for kind in _kinds(hints[name]) for value in typing.get_args(kind)]
-    near = nearest(texts[name], choices) if all(isinstance(one, str) for one in choices) else ""
-    return f"{name}={texts[name]} must be {_rule(hints[name])}{near}"
+def _convert(value: Any, hint: Any) -> Any:
+    """Returns the value as the first kind of the hint that it can be, text last; else raises."""
+    for kind in sorted(kinds_of(hint), key=lambda kind: kind is str):
+        origin, inner = typing.get_origin(kind), typing.get_args(kind)
+        read = value if kind is str or origin is Literal else _read_text(value)
+        if origin is list and not isinstance(read, Mapping | None):
+            items = read if isinstance(read, list | tuple) else [value]
+            return [_convert(item, inner[0]) for item in items]
+        if origin is dict and isinstance(read, Mapping):
+            return {str(key): _convert(one, inner[1]) for key, one in read.items()}
+        if kind is float and isinstance(read, str) and not read.strip("+-").isalpha():
+            read = float(read)  # YAML 1.1 knows no 1e-4
+        if kind is float and type(read) is int:
+            read = float(read)
+        if kind is Any or type(read) is kind or (origin is Literal and read in inner):
+            return read
+    raise ValueError
 
 
-def _kinds(hint: Any) -> list[Any]:
+def _read_text(value: Any) -> Any:
+    """What a text is in YAML; itself where it is none, or `value` is no text."""
+    try:
+        return yaml.safe_load(value) if isinstance(value, str) else value
+    except yaml.YAMLError:
+        return value
+
+
+def kinds_of(hint: Any) -> list[Any]:
     """The members of a union; of another type itself."""
     united = typing.get_origin(hint) in (typing.Union, types.UnionType)
     return list(typing.get_args(hint)) if united else [hint]
@@ -265,7 +316,7 @@ def _rule(hint: Any) -> str:
     """What a value of this type is, in words."""
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
     said = []
-    for kind in _kinds(hint):
+    for kind in kinds_of(hint):
         if typing.get_origin(kind) is Literal:
             said.append(f"one of {', '.join(map(str, typing.get_args(kind)))}")
         elif typing.get_origin(kind) is list:
@@ -273,100 +324,3 @@ def _rule(hint: Any) -> str:
         else:
             said.append("null" if kind is type(None) else words.get(kind, "a mapping"))
     return " or ".join(said)
-
-
-# -------------------------------------------------------------------- --help
-
-
-def _make_parser(
-    config_class: type, description: str, hints: dict[str, Any], program: str | None
-) -> jsonargparse.ArgumentParser:
-    parser = jsonargparse.ArgumentParser(
-        prog=program,
-        usage="%(prog)s [--config FILE.yaml] [--option VALUE ...]",
-        description=description,
-        exit_on_error=False,
-        allow_abbrev=False,
-        formatter_class=_HelpFormatter,
-    )
-    parser.add_argument(
-        "--config",
-        metavar="FILE.yaml",
-        help="any of the fields below, with _ where an option has -; flags win over it",
-    )
-    _add_fields(parser, config_class, hints)
-    return parser
-
-
-def _add_fields(
-    parser: jsonargparse.ArgumentParser, config_class: type, hints: dict[str, Any], prefix: str = ""
-) -> None:
-    """Adds the fields of a dataclass as a group, then those of the dataclasses in it."""
-    documents = [one.__doc__ or "" for one in config_class.__mro__ if dataclasses.is_dataclass(one)]
-    group = parser.add_argument_group(documents[0].partition("\n")[0].rstrip("."))
-    own = typing.get_type_hints(config_class)
-    for field in dataclasses.fields(config_class):
-        if dataclasses.is_dataclass(own[field.name]):
-            continue
-        hint, default = own[field.name], field.default
-        if field.default_factory is not dataclasses.MISSING:
-            default = field.default_factory()
-        required = default is dataclasses.MISSING
-        known = "" if required else f" (default: {_shown(default)})"
-        said = next(filter(None, (_attribute(text, field.name) for text in documents)), "")
-        group.add_argument(
-            f"--{prefix}{field.name}",
-            type=hint,
-            metavar=_metavar(hint),
-            help=f"{said}{' (required)' if required or default == '' else known}".replace(
-                "%", "%%"
-            ),
-            **({} if required else {"default": default}),
-        )
-    for field in dataclasses.fields(config_class):
-        if dataclasses.is_dataclass(own[field.name]):
-            _add_fields(parser, own[field.name], hints, f"{prefix}{field.name}.")
-
-
-def _attribute(document: str, name: str) -> str:
-    """What a docstring's `Attributes:` say of one."""
-    import docstring_parser
-
-    for one in docstring_parser.parse(document).params:
-        if one.arg_name == name:
-            return " ".join((one.description or "").split())
-    return ""
-
-
-def _metavar(hint: Any) -> str:
-    kinds = [kind for kind in _kinds(hint) if kind is not type(None)]
-    if typing.get_origin(kinds[0]) is Literal:
-        return "{" + ",".join(map(str, typing.get_args(kinds[0]))) + "}"
-    if typing.get_origin(kinds[0]) is list:
-        return f"{_metavar(typing.get_args(kinds[0])[0])} ..."
-    names = {int: "N", float: "X", bool: "{true,false}", str: "TEXT"}
-    return names.get(kinds[0], "JSON")
-
-
-def _shown(default: Any) -> str:
-    """A default as one would give it."""
-    if isinstance(default, list):
-        return " ".join(map(str, default)) or "none"
-    return default if isinstance(default, str) else json.dumps(default, default=str)
-
-
-class _HelpFormatter(argparse.HelpFormatter):
-    """Keeps paragraphs and what is set in as they are; options as one types them, with hyphens."""
-
-    def _fill_text(self, text: str, width: int, indent: str) -> str:
-        return "\n\n".join(
-            part
-            if part.startswith(" ")
-            else super(_HelpFormatter, self)._fill_text(part, width, "")
-            for part in text.strip("\n").split("\n\n")
-        )
-
-    def _format_action_invocation(self, action: argparse.Action) -> str:
-        if not action.option_strings or action.nargs == 0:
-            return super()._format_action_invocation(action)
-        return f"{action.option_strings[0].replace('_', '-')} {action.metavar}"

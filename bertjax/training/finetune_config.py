@@ -95,9 +95,7 @@ class FinetuneConfig:
     model: FinetunedModelConfig = dataclasses.field(default_factory=FinetunedModelConfig)
     transfer: TransferConfig = dataclasses.field(default_factory=TransferConfig)
     budget: BudgetConfig = dataclasses.field(default_factory=BudgetConfig)
-    optimizer: OptimizerConfig = dataclasses.field(
-        default_factory=lambda: OptimizerConfig(learning_rate=5e-5)
-    )
+    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = dataclasses.field(default_factory=ScheduleConfig)
     scoring: ScoringConfig = dataclasses.field(default_factory=ScoringConfig)
     checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)

@@ -6,7 +6,7 @@ from typing import Literal
 import pytest
 import yaml
 
-from bertjax.program.config_parser import flat_fields, parse, to_yaml
+from bertjax.program.config_parser import flat_fields, make_config, parse, to_yaml
 from bertjax.program.errors import UserError
 
 
@@ -332,3 +332,60 @@ def test_word_without_an_option_is_refused():
 def test_number_that_means_nothing_is_refused(words, rule):
     with pytest.raises(UserError, match=rule):
         read("--output", "o", *words)
+
+
+# ------------------------------------------------------------------ from Python
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"schedule": {"name": "cosine", "warm_up": 0}},
+        {"schedule": ScheduleConfig("cosine", 0.0)},
+        {"schedule.name": "cosine", "schedule.warm_up": 0},
+        {"name": "cosine", "warm_up": 0},
+    ],
+)
+def test_field_is_named_in_its_section_with_dots_or_by_its_end(fields):
+    config = make_config(Config, {"output": "out", "ids": (3, 5), **fields})
+    assert config == Config("out", ids=[3, 5], schedule=ScheduleConfig("cosine", 0.0))
+    assert type(config.schedule.warm_up) is float
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"warmup": 0.1}, r"unknown key warmup; did you mean 'schedule.warm_up'"),
+        (
+            {"schedule": {"nam": "cosine"}},
+            r"unknown key schedule.nam; did you mean 'schedule.name'",
+        ),
+        ({"schedule": 3}, r"schedule=3 is no value for a section"),
+        ({"vocab_size": 1.5}, r"^vocab_size=1.5 must be a whole number$"),
+        ({"rate": float("nan")}, r"^rate=nan must be a finite number$"),
+        ({"lower_case": 1}, r"^lower_case=1 must be true or false$"),
+        ({"limit": True}, r"^limit=true must be a whole number or null$"),
+        ({"ids": ["x"]}, r"^ids=.*x.* must be a list, each of it a whole number$"),
+        ({"name": "kosine"}, r"^schedule.name=kosine must be one of .* did you mean 'cosine'"),
+    ],
+)
+def test_wrong_field_from_python_is_refused_as_that_of_a_file(fields, message):
+    with pytest.raises(UserError, match=message):
+        make_config(Config, {"output": "out", **fields})
+
+
+def test_end_that_two_fields_share_is_no_name_of_either():
+    @dataclasses.dataclass
+    class Two:
+        """Two schedules.
+
+        Attributes:
+            one: the first
+            other: the second
+        """
+
+        one: ScheduleConfig = dataclasses.field(default_factory=ScheduleConfig)
+        other: ScheduleConfig = dataclasses.field(default_factory=ScheduleConfig)
+
+    with pytest.raises(UserError, match=r"^warm_up may be one.warm_up or other.warm_up; name one"):
+        make_config(Two, {"warm_up": 0.5})

@@ -6,7 +6,7 @@ import pytest
 
 from bertjax.commands.prepare import PrepareConfig
 from bertjax.commands.tokenizer import TokenizerConfig
-from bertjax.program.config_parser import _kinds, flat_fields, parse
+from bertjax.program.config_parser import flat_fields, kinds_of, parse
 from bertjax.program.errors import UserError
 from bertjax.sweeps.sweep import SweepConfig
 from bertjax.training.finetune_config import FinetuneConfig
@@ -45,7 +45,7 @@ NEGATIVE = {
 def numbers_of(config_class):
     """The dotted names of the number fields, each with -1 of its kind."""
     for name, hint in flat_fields(config_class):
-        kinds = _kinds(hint)
+        kinds = kinds_of(hint)
         if (int in kinds or float in kinds) and bool not in kinds:
             yield name, -1.0 if float in kinds else -1
 
@@ -72,3 +72,12 @@ def test_number_below_its_least_is_refused(config_class):
         else:
             accepted.append((name, "accepted"))
     assert [one for one in accepted if one[0] not in NEGATIVE] == []
+
+
+@pytest.mark.parametrize("config_class", PROGRAMS)
+def test_section_is_by_default_what_the_command_makes_of_nothing(config_class):
+    for field in dataclasses.fields(config_class):
+        if dataclasses.is_dataclass(field.default_factory):
+            continue
+        made = field.default_factory() if field.default_factory is not dataclasses.MISSING else None
+        assert not dataclasses.is_dataclass(made), field.name

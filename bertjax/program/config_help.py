@@ -1,0 +1,103 @@
+"""The --help of a program whose options are the fields of a config."""
+
+import argparse
+import dataclasses
+import json
+import typing
+from typing import Any, Literal, NoReturn
+
+import docstring_parser
+
+from bertjax.program.config_parser import kinds_of
+
+
+def show_help(config_class: type, description: str, program: str | None) -> NoReturn:
+    """Prints the help on standard output and ends the program.
+
+    Args:
+        config_class: of the config; the docstring of each dataclass says what its fields are.
+        description: of the program.
+        program: its name.
+    """
+    parser = argparse.ArgumentParser(
+        prog=program,
+        usage="%(prog)s [--config FILE.yaml] [--option VALUE ...]",
+        description=description,
+        formatter_class=_HelpFormatter,
+    )
+    parser.add_argument(
+        "--config",
+        metavar="FILE.yaml",
+        help="any of the fields below, with _ where an option has -; flags win over it",
+    )
+    _add_fields(parser, config_class)
+    parser.print_help()
+    parser.exit()
+
+
+def _add_fields(parser: argparse.ArgumentParser, config_class: type, prefix: str = "") -> None:
+    """Adds the fields of a dataclass as a group, then those of the dataclasses in it."""
+    documents = [one.__doc__ or "" for one in config_class.__mro__ if dataclasses.is_dataclass(one)]
+    group = parser.add_argument_group(documents[0].partition("\n")[0].rstrip("."))
+    own = typing.get_type_hints(config_class)
+    for field in dataclasses.fields(config_class):
+        if dataclasses.is_dataclass(own[field.name]):
+            continue
+        hint, default = own[field.name], field.default
+        if field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        required = default is dataclasses.MISSING
+        known = "" if required else f" (default: {_shown(default)})"
+        said = next(filter(None, (_attribute(text, field.name) for text in documents)), "")
+        group.add_argument(
+            f"--{prefix}{field.name}",
+            metavar=_metavar(hint),
+            help=f"{said}{' (required)' if required or default == '' else known}".replace(
+                "%", "%%"
+            ),
+        )
+    for field in dataclasses.fields(config_class):
+        if dataclasses.is_dataclass(own[field.name]):
+            _add_fields(parser, own[field.name], f"{prefix}{field.name}.")
+
+
+def _attribute(document: str, name: str) -> str:
+    """What a docstring's `Attributes:` say of one."""
+    for one in docstring_parser.parse(document).params:
+        if one.arg_name == name:
+            return " ".join((one.description or "").split())
+    return ""
+
+
+def _metavar(hint: Any) -> str:
+    kinds = [kind for kind in kinds_of(hint) if kind is not type(None)]
+    if typing.get_origin(kinds[0]) is Literal:
+        return "{" + ",".join(map(str, typing.get_args(kinds[0]))) + "}"
+    if typing.get_origin(kinds[0]) is list:
+        return f"{_metavar(typing.get_args(kinds[0])[0])} ..."
+    names = {int: "N", float: "X", bool: "{true,false}", str: "TEXT"}
+    return names.get(kinds[0], "JSON")
+
+
+def _shown(default: Any) -> str:
+    """A default as one would give it."""
+    if isinstance(default, list):
+        return " ".join(map(str, default)) or "none"
+    return default if isinstance(default, str) else json.dumps(default, default=str)
+
+
+class _HelpFormatter(argparse.HelpFormatter):
+    """Keeps paragraphs and what is set in as they are; options as one types them, with hyphens."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n\n".join(
+            part
+            if part.startswith(" ")
+            else super(_HelpFormatter, self)._fill_text(part, width, "")
+            for part in text.strip("\n").split("\n\n")
+        )
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if not action.option_strings or action.nargs == 0:
+            return super()._format_action_invocation(action)
+        return f"{action.option_strings[0].replace('_', '-')} {action.metavar}"
