@@ -141,6 +141,7 @@ def test_nothing_imports_in_a_circle(whole):
 
 # What these make of a value is looked up, hashed or shown in a message, and no reader's JSON.
 OWN_JSON = {
+    "bertjax/program/config_help.py",
     "bertjax/program/config_parser.py",
     "bertjax/program/strict_json.py",
     "bertjax/sweeps/report.py",
