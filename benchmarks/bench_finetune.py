@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from bertjax.architectures import architecture_of
 from bertjax.program.config_parser import parse
 from bertjax.program.entry import program
 from bertjax.program.errors import UserError
@@ -142,7 +143,8 @@ def run_torch(config: FinetuneConfig, data: TaskData, score: str) -> dict[str, f
     task, tokenizer = data.task, load_tokenizer(config.model.init)
     fields = task.model_fields()
     labels = dict(enumerate(fields.get("id2label", ("LABEL_0", "LABEL_1"))))
-    model = getattr(transformers, task.architecture).from_pretrained(
+    architecture = architecture_of(task.name)
+    model = getattr(transformers, architecture).from_pretrained(
         config.model.init,
         id2label=labels,
         label2id={label: number for number, label in labels.items()},
@@ -174,7 +176,7 @@ def run_torch(config: FinetuneConfig, data: TaskData, score: str) -> dict[str, f
     for _ in range(steps):
         started = time.perf_counter()
         batch = next(batches)
-        inputs, targets = pad(batch, tokenizer.pad_id, task.architecture)
+        inputs, targets = pad(batch, tokenizer.pad_id, architecture)
         with torch.autocast("cpu", torch.bfloat16, enabled=config.dtype == "bfloat16"):
             loss = model(**inputs, **targets).loss
         loss.backward()
@@ -190,10 +192,12 @@ def run_torch(config: FinetuneConfig, data: TaskData, score: str) -> dict[str, f
     logits: list[Any] = [None] * len(test)
     for start in range(0, len(order), 64):
         numbers = order[start : start + 64]
-        inputs, _ = pad([test[number] for number in numbers], tokenizer.pad_id, task.architecture)
+        inputs, _ = pad(
+            [test[number] for number in numbers], tokenizer.pad_id, architecture_of(task.name)
+        )
         with torch.no_grad():
             output = model(**inputs)
-        if task.architecture == "BertForQuestionAnswering":
+        if architecture == "BertForQuestionAnswering":
             values = torch.stack([output.start_logits, output.end_logits], dim=-1).float().numpy()
         else:
             values = output.logits.float().numpy()

@@ -23,20 +23,22 @@ MAY_IMPORT = {
     "model": {"config", "types", "numerics", "kernels"},
     "objectives": {"config", "types", "numerics"},
     "text": {"config"},
-    "tasks": {"config", "types", "numerics", "text", "objectives", "statistics"},
-    "interop": {"config", "types", "text", "model"},
+    "tasks": {"config", "types", "numerics", "text", "objectives", "statistics", "architectures"},
+    "architectures": {"model"},
+    "interop": {"config", "types", "text", "model", "architectures"},
     "training": {
         "config", "types", "numerics", "pictures", "kernels", "model", "objectives", "text",
-        "interop", "tasks",
+        "interop", "tasks", "architectures",
     },
     "sweeps": {"config", "pictures", "tasks", "training"},
     "analysis": {
         "config", "types", "kernels", "numerics", "model", "interop", "text", "objectives",
-        "tasks", "statistics", "training",
+        "tasks", "statistics", "training", "architectures",
     },
     "directories": {"config", "interop", "text", "tasks", "training"},
     "verification": {
         "config", "types", "kernels", "numerics", "model", "objectives", "training", "interop",
+        "architectures",
     },
     "planning": {
         "config", "types", "kernels", "numerics", "text", "interop", "model", "objectives",
@@ -46,7 +48,7 @@ MAY_IMPORT = {
     "commands": {
         "config", "pictures", "types", "model", "interop", "text", "tasks", "directories",
         "objectives", "training", "sweeps", "verification", "planning", "benchmarking", "analysis",
-        "kernels", "statistics",
+        "kernels", "statistics", "architectures",
     },
     "cli": {"commands", "config"},
     "__main__": {"cli"},

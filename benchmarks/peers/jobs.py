@@ -6,8 +6,9 @@ import shutil
 import jax
 import numpy as np
 
+from bertjax.architectures import ARCHITECTURES
 from bertjax.config import BertConfig
-from bertjax.interop.tensor_names import ARCHITECTURES, to_theirs
+from bertjax.interop.tensor_names import to_theirs
 from bertjax.model.bert import BertForPreTraining
 from bertjax.program.strict_json import to_json
 from bertjax.text.packing import pack
@@ -84,7 +85,7 @@ def _write_model(folder, config):
     model = BertForPreTraining(config)
     draw = jax.jit(lambda key: model.init(key, np.zeros((1, 1), np.int32))["params"])
     architecture = "BertForPreTraining"
-    tensors = to_theirs(draw(jax.random.key(0)), config, ARCHITECTURES[architecture])
+    tensors = to_theirs(draw(jax.random.key(0)), config, ARCHITECTURES[architecture].parts)
     folder.mkdir()
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     values = {"architectures": [architecture], **config.to_dict(), "dtype": "float32"}

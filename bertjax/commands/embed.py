@@ -83,13 +83,14 @@ def run(options: argparse.Namespace) -> None:
     texts = [str(text) for _, text in given]
     if not any(texts):
         raise given.no_text()
+    from bertjax.architectures import BODY
     from bertjax.interop.huggingface import load_model_directory, load_model_tokenizer
     from bertjax.interop.sentence_transformers import read_sentence_model
     from bertjax.model.bert import BertModel
     from bertjax.tasks.embedding import Embedder
 
     said = read_sentence_model(options.model)
-    loaded = load_model_directory(said.body, "BertModel", may_lack=("pooler",))
+    loaded = load_model_directory(said.body, BODY.name, may_lack=("pooler",))
     body = {name: part for name, part in loaded.params["bert"].items() if name != "pooler"}
     wanted, told = _choose(options, said, loaded.config)
     tokenizer, more = load_model_tokenizer(said.body, loaded.config)

@@ -32,13 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Prints every text with its masks filled."""
+    from bertjax.architectures import MASKED_LM
     from bertjax.interop.huggingface import load_model_directory, load_model_tokenizer
 
     found = Texts(
         choose_reading(options, options.model), options.texts, options.input, pairs=False
     ).read()
     texts = [text for _, text in found]
-    config, params, _, notes = load_model_directory(options.model, "BertForMaskedLM")
+    config, params, _, notes = load_model_directory(options.model, MASKED_LM.name)
     tokenizer, more = load_model_tokenizer(options.model, config)
     tell([*notes, *more, *tokenizer.describe_readings(texts, masks=True)])
 

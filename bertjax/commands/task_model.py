@@ -187,12 +187,12 @@ def load_task_model(options: argparse.Namespace) -> TaskModel:
     Raises:
         UserError: no model directory, or one without a head for a supervised task.
     """
+    from bertjax.architectures import ARCHITECTURES
     from bertjax.interop.huggingface import (
         inspect_model_directory,
         load_model_directory,
         load_model_tokenizer,
     )
-    from bertjax.model import bert
     from bertjax.tasks.data_format import recall
     from bertjax.tasks.inference import Inference
     from bertjax.tasks.reading import task_of_model
@@ -210,5 +210,5 @@ def load_task_model(options: argparse.Namespace) -> TaskModel:
     if isinstance(task, Tagging) and (reading := task.describe_reading()):
         tell([f"{options.model}: {reading}"])
     length = choose_length(options, config.max_position_embeddings)
-    inference = Inference(getattr(bert, architecture)(config), task, tokenizer.pad_id)
+    inference = Inference(ARCHITECTURES[architecture].module(config), task, tokenizer.pad_id)
     return TaskModel(task, inference, {"params": params}, tokenizer, length)

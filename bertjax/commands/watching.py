@@ -78,12 +78,12 @@ def make_scorer(identity: Mapping[str, Any], run: Path, options: argparse.Namesp
 
 
 def _score_task(identity: Mapping[str, Any], run: Path, options: argparse.Namespace) -> Scorer:
+    from bertjax.architectures import ARCHITECTURES, architecture_of
     from bertjax.commands.task_model import read_data_config
     from bertjax.config import BertConfig
     from bertjax.interop.huggingface import load_model_tokenizer
-    from bertjax.model import bert
     from bertjax.tasks.inference import Inference
-    from bertjax.tasks.reading import architecture_of, read_task_examples, task_of_model
+    from bertjax.tasks.reading import read_task_examples, task_of_model
     from bertjax.tasks.scoring import check_known_labels, predict_examples, single_scores
 
     config = BertConfig.from_dict(identity["model"])
@@ -95,7 +95,7 @@ def _score_task(identity: Mapping[str, Any], run: Path, options: argparse.Namesp
     examples, notes = read_task_examples(identity["task"], options.data, data_config)
     check_known_labels(task, examples)
     tell([*told, *notes])
-    inference = Inference(getattr(bert, architecture)(config), task, tokenizer.pad_id)
+    inference = Inference(ARCHITECTURES[architecture].module(config), task, tokenizer.pad_id)
     length = choose_length(options, config.max_position_embeddings, identity["max_length"])
 
     def score(saved: "SavedModel") -> dict[str, float]:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from jaxtyping import Key
 
+from bertjax.architectures import ARCHITECTURES, BODY, PRETRAINING
 from bertjax.config import BertConfig
 from bertjax.interop.checkpoint_files import WEIGHTS_NAME, Tensor, find_tensors, read_arrays
 from bertjax.interop.tensor_names import (
-    ARCHITECTURES,
     CLASSIFIERS,
     PARTS,
     TABLE,
@@ -126,7 +126,7 @@ def load_model_directory(
     path = Path(path)
     opened = _open(path, architecture)
     architecture = architecture or opened.architecture
-    wanted = set(ARCHITECTURES[architecture])
+    wanted = set(ARCHITECTURES[architecture].parts)
     config = dataclasses.replace(opened.config, **(changes or {}))
     there = opened.parts & wanted
     if _classifier_of(config) != _classifier_of(opened.config):
@@ -200,7 +200,7 @@ def save_model_directory(
     config: BertConfig,
     params: Any,
     tokenizer_path: Path | str,
-    architecture: str = "BertForPreTraining",
+    architecture: str = PRETRAINING.name,
 ) -> None:
     """Writes a model directory that transformers loads, whole or not at all.
 
@@ -227,10 +227,10 @@ def save_model_directory(
     path, tokenizer_path = Path(path), Path(tokenizer_path)
     if config.classifier_norm == "batch":
         raise ValueError("running statistics have no place in a model directory; fold them first")
-    tensors = to_theirs(params, config, ARCHITECTURES[architecture])
-    if "span_head" in ARCHITECTURES[architecture]:  # transformers makes one output a label
+    tensors = to_theirs(params, config, ARCHITECTURES[architecture].parts)
+    if "span_head" in ARCHITECTURES[architecture].parts:  # transformers makes one output a label
         config = dataclasses.replace(config, id2label=BertConfig.id2label)
-    if architecture == "BertModel":
+    if architecture == BODY.name:
         tensors = {name.removeprefix("bert."): value for name, value in tensors.items()}
     with whole_files(path, last=WEIGHTS_NAME) as partial:
         _write_tokenizer(partial, tokenizer_path, config)
@@ -299,7 +299,7 @@ def _open(path: Path, asked: str | None = None) -> _Opened:
     architecture = said[0] if isinstance(said, list) and said else None
     parts = find_parts(named, architecture if architecture in ARCHITECTURES else asked)
     if "classifier.weight" in named and not parts & set(CLASSIFIERS):
-        kinds = [name for name, its in ARCHITECTURES.items() if set(its) & set(CLASSIFIERS)]
+        kinds = [name for name, its in ARCHITECTURES.items() if set(its.parts) & set(CLASSIFIERS)]
         raise UserError(
             f"{path}: has a classifier, and {CONFIG_NAME} does not say of what"
             f" (architectures={to_json(said)}); name its class there: {', '.join(kinds)}"
@@ -315,8 +315,8 @@ def _open(path: Path, asked: str | None = None) -> _Opened:
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     if architecture not in ARCHITECTURES:
-        enough = [name for name, its in ARCHITECTURES.items() if parts <= {"pooler", *its}]
-        architecture = min(enough, key=lambda name: len(ARCHITECTURES[name]), default="BertModel")
+        enough = [its for its in ARCHITECTURES.values() if parts <= {"pooler", *its.parts}]
+        architecture = min(enough, key=lambda its: len(its.parts), default=BODY).name
     return _Opened(config, architecture, parts, named)
 
 
@@ -357,13 +357,11 @@ def _initialize(part: str, architecture: str, config: BertConfig, key: Key[Any, 
     import jax
     import jax.numpy as jnp
 
-    from bertjax.model import bert
-
-    module = getattr(bert, architecture)(config)
+    module = ARCHITECTURES[architecture].module(config)
 
     def draw(key: Key[Any, ""]) -> Any:
         params = module.init(key, jnp.zeros((1, 1), jnp.int32))["params"]
-        body = params if architecture == "BertModel" else params.get("bert", {})
+        body = params if architecture == BODY.name else params.get("bert", {})
         return body["pooler"] if part == "pooler" else params[part]
 
     return jax.tree.map(np.asarray, jax.jit(draw)(key))

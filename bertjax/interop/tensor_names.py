@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 
+from bertjax.architectures import ARCHITECTURES
 from bertjax.config import BertConfig
 from bertjax.program.errors import UserError
 
@@ -25,17 +26,6 @@ PARTS = {
     "choice_head": "choice_head/",
 }
 
-# Class -> its parts. Source: transformers' modeling_bert.py.
-ARCHITECTURES = {
-    "BertModel": ("pooler",),
-    "BertForPreTraining": ("pooler", "mlm_head", "nsp_head"),
-    "BertForMaskedLM": ("mlm_head",),
-    "BertForNextSentencePrediction": ("pooler", "nsp_head"),
-    "BertForSequenceClassification": ("pooler", "sequence_head"),
-    "BertForTokenClassification": ("token_head",),
-    "BertForQuestionAnswering": ("span_head",),
-    "BertForMultipleChoice": ("pooler", "choice_head"),
-}
 # The tensors `classifier.*` are any of these, which only the class can tell.
 CLASSIFIERS = ("sequence_head", "token_head", "choice_head")
 
@@ -206,7 +196,7 @@ def find_parts(names: Collection[str], architecture: str | None) -> set[str]:
         architecture: the class that its config.json names, or that is asked of it; it tells what
             `classifier.*` is.
     """
-    of_class = ARCHITECTURES.get(architecture, ())
+    of_class = ARCHITECTURES[architecture].parts if architecture in ARCHITECTURES else ()
     return {
         row.part
         for row in TABLE

@@ -328,22 +328,6 @@ class BertForQuestionAnswering(_WithHead):
         return HeadOutput(self.span_head(body.hidden), body)
 
 
-# By the names that config.json has under "architectures".
-ARCHITECTURES: dict[str, type[nn.Module]] = {
-    architecture.__name__: architecture
-    for architecture in (
-        BertModel,
-        BertForPreTraining,
-        BertForMaskedLM,
-        BertForNextSentencePrediction,
-        BertForSequenceClassification,
-        BertForTokenClassification,
-        BertForQuestionAnswering,
-        BertForMultipleChoice,
-    )
-}
-
-
 def _restore_words(
     head: MaskedLanguageModelHead,
     bert: BertModel,

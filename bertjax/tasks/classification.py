@@ -31,7 +31,6 @@ class Classification:
     """
 
     name = "classification"
-    architecture = "BertForSequenceClassification"
     per_token = False
     main_score = "accuracy"
     score_names = ("accuracy", "macro_f1", "micro_f1", "mcc", "roc_auc", "calibration_error")
@@ -148,7 +147,6 @@ class MultiLabelClassification:
     """
 
     name = "multi-label"
-    architecture = "BertForSequenceClassification"
     per_token = False
     main_score = "micro_f1"
     score_names = ("accuracy", "macro_f1", "micro_f1", "roc_auc")

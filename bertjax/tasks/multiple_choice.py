@@ -36,7 +36,6 @@ class MultipleChoice:
     """
 
     name = "multiple-choice"
-    architecture = "BertForMultipleChoice"
     per_token = False
     main_score = "accuracy"
     score_names = ("accuracy",)

@@ -60,7 +60,6 @@ class QuestionAnswering:
     """
 
     name = "question-answering"
-    architecture = "BertForQuestionAnswering"
     per_token = True
     main_score = "f1"
     score_scale = 100.0

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from bertjax.architectures import ARCHITECTURES
 from bertjax.config import BertConfig
 from bertjax.program.errors import UserError
 from bertjax.program.wording import counted
@@ -37,11 +38,6 @@ _TEXTS: dict[str, Callable[[Any], Sequence[str | None]]] = {
     "question-answering": lambda question: (question.context,),
     "multiple-choice": lambda question: (question.context,),
 }
-
-TASKS = (
-    Classification, MultiLabelClassification, Regression, Tagging, QuestionAnswering, MultipleChoice
-)  # fmt: skip
-
 
 # The share of train that is held out, and how many examples it has to be. Fewer tell next to
 # nothing, and what they would have taught is lost. From fewer validation examples the loss, too,
@@ -317,11 +313,6 @@ def _tell_quoted(examples: Sequence[TextExample], config: DataConfig) -> list[st
     ]
 
 
-def architecture_of(name: TaskName) -> str:
-    """The class of the models for a task."""
-    return next(task.architecture for task in TASKS if task.name == name)
-
-
 def task_of_model(config: BertConfig, architecture: str, scheme: Scheme | None = None) -> Task:
     """The task that a fine-tuned model is for.
 
@@ -333,18 +324,19 @@ def task_of_model(config: BertConfig, architecture: str, scheme: Scheme | None =
     Raises:
         UserError: it is for none.
     """
-    if architecture == "BertForTokenClassification":
-        return Tagging(config.id2label, scheme=scheme)
-    if architecture == "BertForMultipleChoice":
-        return MultipleChoice()
-    if architecture == "BertForQuestionAnswering":
-        return QuestionAnswering(config.answerable)
-    if architecture == "BertForSequenceClassification":
-        if config.problem_type == "multi_label_classification":
+    match ARCHITECTURES[architecture].task_of(config.label_meaning):
+        case "tokens":
+            return Tagging(config.id2label, scheme=scheme)
+        case "multiple-choice":
+            return MultipleChoice()
+        case "question-answering":
+            return QuestionAnswering(config.answerable)
+        case "multi-label":
             return MultiLabelClassification(config.id2label)
-        if config.problem_type == "regression" or config.num_labels == 1:
+        case "regression":
             return Regression(config.id2label[0])
-        return Classification(config.id2label)
+        case "classification":
+            return Classification(config.id2label)
     raise UserError(
         f"a {architecture} has no head of a supervised task; fit one with"
         " `bertjax finetune --model.init DIR`"

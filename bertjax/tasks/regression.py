@@ -29,7 +29,6 @@ class Regression:
     """
 
     name = "regression"
-    architecture = "BertForSequenceClassification"
     per_token = False
     main_score = "pearson"
     score_names = ("pearson", "spearman", "mse")

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bertjax.architectures import architecture_of
 from bertjax.program.outputs import whole_files
 from bertjax.tasks.scoring import single_scores
 from bertjax.tasks.task import Prediction, Task
@@ -51,7 +52,7 @@ def make_model_card(
             f"tags: [bert, {task.name}]",
             "---",
             "",
-            f"# {task.architecture} for {task.name}",
+            f"# {architecture_of(task.name)} for {task.name}",
             "",
             f"Fine-tuned from `{base}` with bertjax, seed {results['seed']},"
             f" {results['steps']} steps. {' '.join(said)}",

@@ -45,7 +45,6 @@ class Tagging:
     """
 
     name = "tokens"
-    architecture = "BertForTokenClassification"
     per_token = True
     score_scale = 1.0
 

@@ -31,7 +31,6 @@ class Task(Protocol):
 
     Attributes:
         name: as the option `task` has it.
-        architecture: the class of the model.
         per_token: whether the model's output is wanted for every token, not for every sequence.
         main_score: the score that says which checkpoint is best; higher is better.
         score_names: the scores that can say so; each is one number, or None.
@@ -40,7 +39,6 @@ class Task(Protocol):
     """
 
     name: ClassVar[str]
-    architecture: ClassVar[str]
     per_token: ClassVar[bool]
     main_score: ClassVar[str]
     score_names: ClassVar[tuple[str, ...]]

@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from bertjax.architectures import ARCHITECTURES, architecture_of
 from bertjax.interop.checkpoint_files import fingerprint_weights
 from bertjax.interop.huggingface import save_model_directory
-from bertjax.model import bert
 from bertjax.model.heads import fold_batch_norm
 from bertjax.numerics.placement import count_sharers
 from bertjax.objectives.supervised import SupervisedObjective
@@ -113,7 +113,8 @@ def finetune(config: FinetuneConfig, data: TaskData) -> int:
     mesh = make_mesh(config.mesh)
     sharers = count_sharers(mesh)
     dtype = compute_dtype(config.dtype)
-    model = getattr(bert, task.architecture)(
+    architecture = architecture_of(task.name)
+    model = ARCHITECTURES[architecture].module(
         bert_config,
         dtype,
         remat_policy(config.remat),
@@ -221,7 +222,7 @@ def finetune(config: FinetuneConfig, data: TaskData) -> int:
 
         def save(state: TrainState) -> None:
             saved = fold_batch_norm(bert_config, jax.device_get(state.params), state.statistics)
-            save_model_directory(run / "model", *saved, config.model.init, task.architecture)
+            save_model_directory(run / "model", *saved, config.model.init, architecture)
             data_format.remember(run / "model", data.config)
 
         def validate(state: TrainState) -> bool:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import yaml
 
+from bertjax.architectures import ARCHITECTURES
 from bertjax.interop.huggingface import load_model_directory
-from bertjax.model import bert
 from bertjax.pictures import Panel, draw_confusion_matrix, draw_panels, series_of
 from bertjax.program.config_parser import to_yaml
 from bertjax.program.outputs import write_json, write_whole
@@ -57,7 +57,7 @@ def leave_results(
     task, results, notes = data.task, dict(facts), []
     saved = load_model_directory(run / "model")
     tokenizer = load_tokenizer(run / "model")
-    model = getattr(bert, saved.architecture)(saved.config, trained.model.dtype)
+    model = ARCHITECTURES[saved.architecture].module(saved.config, trained.model.dtype)
     inference = Inference(model, task, tokenizer.pad_id, trained.mesh)
     for split in ("validation", "test"):
         examples = getattr(data, split)

@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 
+from bertjax.architectures import PRETRAINING, architecture_of
 from bertjax.config import BertConfig
 from bertjax.interop.huggingface import load_model_directory, load_model_tokenizer
 from bertjax.model.pattern_start import start_with_patterns
@@ -55,7 +56,7 @@ def resolve_model(
     else:
         key = jax.random.key(seed)
         loaded, params, _, notes = load_model_directory(
-            config.init, "BertForPreTraining", initialize_missing=key
+            config.init, PRETRAINING.name, initialize_missing=key
         )
         for note in notes:
             print(f"model.init: {note}", file=sys.stderr)
@@ -142,7 +143,7 @@ def resolve_finetuned_model(config: FinetunedModelConfig, task: Task, seed: int)
     }
     loaded = load_model_directory(
         config.init,
-        task.architecture,
+        architecture_of(task.name),
         initialize_missing=jax.random.key(seed),
         changes={**changes, **task.model_fields()},
     )

@@ -14,11 +14,11 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Integer, Key
 
+from bertjax.architectures import ARCHITECTURES, BODY
 from bertjax.config import BertConfig
 from bertjax.interop.huggingface import load_model_directory, load_model_tokenizer
 from bertjax.interop.tensor_names import flatten
 from bertjax.kernels.backends import BACKENDS, EXPLICIT
-from bertjax.model import bert
 from bertjax.objectives.losses import Total
 from bertjax.program.errors import UserError
 from bertjax.training.sharding import MeshConfig, make_mesh, place_rows, shardings_of
@@ -135,8 +135,8 @@ class _Subject:
         attention: str = EXPLICIT,
     ) -> None:
         self.config, self.architecture = config, architecture
-        self.params = params["bert"] if architecture == "BertModel" else params
-        self.model = bert.ARCHITECTURES[architecture](config, attention=attention)
+        self.params = params["bert"] if architecture == BODY.name else params
+        self.model = ARCHITECTURES[architecture].module(config, attention=attention)
         self.examples = draw_examples(config) if examples is None else examples
         self.alone = arrange_alone(self.examples)
         self.padded = arrange_padded(self.examples, range(len(self.examples)))
@@ -310,7 +310,7 @@ def _check_kernels(subject: _Subject) -> Finding:
     ]
     differences = []
     for name in names:
-        is_body = subject.architecture == "BertModel"
+        is_body = subject.architecture == BODY.name
         params = {"bert": subject.params} if is_body else subject.params
         other = _Subject(
             subject.config, subject.architecture, params, subject.examples, attention=name

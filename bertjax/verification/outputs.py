@@ -6,13 +6,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Array, Float
 
+from bertjax.architectures import ARCHITECTURES
 from bertjax.types import EncoderOutput, PreTrainingOutput
 from bertjax.verification.examples import Arrangement
 
 # Number of the example -> quantity -> values.
 Answers = dict[int, dict[str, Float[np.ndarray, "..."]]]
-
-_OF_TOKENS = ("BertForMaskedLM", "BertForTokenClassification", "BertForQuestionAnswering")
 
 
 class Quantity(NamedTuple):
@@ -35,10 +34,10 @@ def quantities(architecture: str, output: Any) -> dict[str, Quantity]:
     if isinstance(output, PreTrainingOutput):
         found["mlm_logits"] = Quantity(output.mlm_logits, True)
         found["nsp_logits"] = Quantity(output.nsp_logits, False)
-    elif architecture == "BertForMultipleChoice":
+    elif "choice" in ARCHITECTURES[architecture].outputs:
         found["logits"] = Quantity(output.logits[..., None], False)
     else:
-        found["logits"] = Quantity(output.logits, architecture in _OF_TOKENS)
+        found["logits"] = Quantity(output.logits, ARCHITECTURES[architecture].is_of_tokens)
     return found
 
 

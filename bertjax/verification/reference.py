@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from bertjax.architectures import ARCHITECTURES
 from bertjax.config import BertConfig
 from bertjax.verification.examples import Arrangement
 from bertjax.verification.outputs import Answers, Quantity, read_answers
@@ -78,7 +79,8 @@ def _run(model: Any, architecture: str, arrangement: Arrangement) -> dict[str, Q
         "token_type_ids": torch.from_numpy(arrangement.batch.token_type_ids).long(),
         "attention_mask": torch.from_numpy(arrangement.batch.sequence_ids).long(),
     }
-    if architecture == "BertForMultipleChoice":  # a question of one choice each
+    outputs = ARCHITECTURES[architecture].outputs
+    if "choice" in outputs:  # a question of one choice each
         inputs = {name: value[:, None] for name, value in inputs.items()}
     with torch.no_grad():
         output = model(**inputs, output_hidden_states=True)
@@ -90,16 +92,16 @@ def _run(model: Any, architecture: str, arrangement: Arrangement) -> dict[str, Q
         return Quantity(values.numpy()[:, None], False)
 
     found = {"hidden": of_tokens(output.hidden_states[-1])}
-    match architecture:
-        case "BertModel":
+    match outputs:
+        case "hidden", "pooled":
             found["pooled"] = of_examples(output.pooler_output)
-        case "BertForPreTraining":
+        case "token", "next-sentence":
             found["mlm_logits"] = of_tokens(output.prediction_logits)
             found["nsp_logits"] = of_examples(output.seq_relationship_logits)
-        case "BertForQuestionAnswering":
+        case "start", "end":
             both = np.stack([output.start_logits, output.end_logits], axis=-1)
             found["logits"] = Quantity(both, True)
-        case "BertForMaskedLM" | "BertForTokenClassification":
+        case ("token",) | ("tag",):
             found["logits"] = of_tokens(output.logits)
         case _:
             found["logits"] = of_examples(output.logits)

@@ -5,9 +5,9 @@ import functools
 import jax
 import numpy as np
 
+from bertjax.architectures import ARCHITECTURES
 from bertjax.config import BertConfig
 from bertjax.interop.huggingface import save_model_directory
-from bertjax.model.bert import ARCHITECTURES
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.text.tokenizer_parts import build_wordpiece
 
@@ -17,7 +17,7 @@ TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
 
 @functools.cache
 def draw_params(architecture, config):
-    model = ARCHITECTURES[architecture](config)
+    model = ARCHITECTURES[architecture].module(config)
     params = jax.jit(model.init)(jax.random.key(3), np.zeros((1, 1), np.int32))["params"]
     return {"bert": params} if architecture == "BertModel" else params
 

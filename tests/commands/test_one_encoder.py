@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from bertjax.analysis.capture.encoding import encode_texts, encode_words
+from bertjax.architectures import ARCHITECTURES
 from bertjax.config import BertConfig
 from bertjax.interop.huggingface import save_model_directory
-from bertjax.model.bert import ARCHITECTURES
 from bertjax.program.errors import UserError
 from bertjax.tasks.inference import Inference
 from bertjax.tasks.squad import Question
@@ -35,7 +35,7 @@ def save(folder, architecture, tokens=TOKENS, **fields):
     config = BertConfig(
         hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=12, **shape
     )
-    model = ARCHITECTURES[architecture](config)
+    model = ARCHITECTURES[architecture].module(config)
     params = jax.jit(model.init)(jax.random.key(3), np.zeros((1, 1), np.int32))["params"]
     params = {"bert": params} if architecture == "BertModel" else params
     save_model_directory(folder / "model", config, params, folder / "tokenizer", architecture)

@@ -13,13 +13,14 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import bertjax.interop.huggingface as huggingface
+from bertjax.architectures import ARCHITECTURES
 from bertjax.config import BertConfig
 from bertjax.interop.huggingface import (
     inspect_model_directory,
     load_model_directory,
     save_model_directory,
 )
-from bertjax.interop.tensor_names import ARCHITECTURES, flatten, our_shape, rows_of
+from bertjax.interop.tensor_names import flatten, our_shape, rows_of
 from bertjax.program.errors import UserError
 from bertjax.text.tokenizer import load_tokenizer
 
@@ -191,7 +192,7 @@ def test_absent_parts_are_drawn_as_in_a_new_model(directory):
     assert_same_parameters(load_model_directory(directory, initialize_missing=key).params, params)
     shapes = {name: leaf.shape for name, leaf in flatten(params)}
     config = BertConfig.load(directory)
-    rows = rows_of(config, ARCHITECTURES["BertForPreTraining"])
+    rows = rows_of(config, ARCHITECTURES["BertForPreTraining"].parts)
     assert shapes == {row.ours: our_shape(row, config) for row in rows}
 
 

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from bertjax.architectures import ARCHITECTURES
 from bertjax.config import BertConfig
 from bertjax.interop.huggingface import (
     inspect_model_directory,
     load_model_directory,
     save_model_directory,
 )
-from bertjax.interop.tensor_names import ARCHITECTURES, CLASSIFIERS, flatten, our_shape, rows_of
-from bertjax.model import bert
+from bertjax.interop.tensor_names import CLASSIFIERS, flatten, our_shape, rows_of
 from bertjax.program.errors import UserError
 from tests.parity.random_models import draw_parameters
 
@@ -65,19 +65,15 @@ def assert_same(actual, expected):
         np.testing.assert_array_equal(actual[name], value, err_msg=name)
 
 
-def test_names_of_the_classes_are_those_of_the_model():
-    assert bert.ARCHITECTURES.keys() == ARCHITECTURES.keys()
-
-
 @pytest.mark.parametrize("norm", ["none", "layer"])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_table_covers_every_parameter_of_every_class(architecture, norm):
     config = make_config(classifier_norm=norm)
-    model = bert.ARCHITECTURES[architecture](config)
+    model = ARCHITECTURES[architecture].module(config)
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
     shapes = {"bert": shapes} if architecture == "BertModel" else shapes
     in_model = {name: leaf.shape for name, leaf in flatten(shapes)}
-    rows = rows_of(config, ARCHITECTURES[architecture])
+    rows = rows_of(config, ARCHITECTURES[architecture].parts)
     assert {row.ours: our_shape(row, config) for row in rows} == in_model
 
 
@@ -91,7 +87,7 @@ def test_every_class_goes_out_and_comes_in_unchanged(save, tmp_path, architectur
     assert_same(loaded.params, params)
     contents = inspect_model_directory(directory)
     assert contents.architecture == architecture
-    assert set(contents.parts) == set(ARCHITECTURES[architecture])
+    assert set(contents.parts) == set(ARCHITECTURES[architecture].parts)
     assert contents.parameters == sum(value.size for _, value in flatten(params))
     save_model_directory(tmp_path / "again", config, loaded.params, TINY, architecture)
     for name in ("model.safetensors", "config.json"):
@@ -111,7 +107,7 @@ def test_class_that_config_does_not_name_is_told_from_the_parts(save):
         directory, _, params = save(architecture, f"model{number}")
         for names in (None, [], ["BertForSomethingElse"]):
             edit_config(directory, architectures=names)
-            if set(ARCHITECTURES[architecture]) & set(CLASSIFIERS):
+            if set(ARCHITECTURES[architecture].parts) & set(CLASSIFIERS):
                 message = rf"has a classifier, and config.json .*{re.escape(json.dumps(names))}"
                 with pytest.raises(UserError, match=message) as caught:
                     load_model_directory(directory)

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
+from bertjax.architectures import ARCHITECTURES
 from bertjax.config import HIDDEN_ACTIVATIONS, PROBLEM_TYPES, BertConfig
-from bertjax.interop.tensor_names import ARCHITECTURES
 from tests.parity.ladder import Case, make_case
 
 

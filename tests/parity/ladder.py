@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bertjax.architectures import ARCHITECTURES
 from bertjax.config import BertConfig
-from bertjax.interop.tensor_names import ARCHITECTURES, Parameters, to_theirs
-from bertjax.model import bert
+from bertjax.interop.tensor_names import Parameters, to_theirs
 from bertjax.objectives import losses
 from bertjax.training.optimizer import ADAM_EPSILON, OptimizerConfig, make_optimizer
 
@@ -103,12 +103,12 @@ def compute_ours(case: Case, architecture: str, params: Parameters, dtype: str) 
         params: of that class, those of BertModel under "bert".
         dtype: float32 or float64, of everything.
     """
-    parts = ARCHITECTURES[architecture]
+    parts = ARCHITECTURES[architecture].parts
     body_only = architecture == "BertModel"
     with jax.enable_x64(dtype == "float64"):
         params = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), params)
         start = params["bert"] if body_only else params
-        model = bert.ARCHITECTURES[architecture](case.config, jnp.dtype(dtype))
+        model = ARCHITECTURES[architecture].module(case.config, jnp.dtype(dtype))
         optimizer = make_optimizer(OPTIMIZER)
 
         @jax.jit
@@ -217,7 +217,7 @@ def _build_theirs(case: Case, architecture: str, params: Parameters, dtype: str)
     )
     model = getattr(transformers, architecture)(config).to(wide)
     prefix = "bert." if architecture == "BertModel" else ""
-    tensors = to_theirs(params, case.config, ARCHITECTURES[architecture])
+    tensors = to_theirs(params, case.config, ARCHITECTURES[architecture].parts)
     tensors = {
         name.removeprefix(prefix): torch.tensor(value, dtype=wide)
         for name, value in tensors.items()

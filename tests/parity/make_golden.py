@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from transformers import BertConfig, BertForPreTraining, BertTokenizer, PreTrainedModel
 
 import bertjax.config
-from bertjax.interop.tensor_names import ARCHITECTURES
+from bertjax.architectures import ARCHITECTURES
 from tests.parity.ladder import make_case, run_theirs
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from bertjax.architectures import ARCHITECTURES
 from bertjax.config import BertConfig
-from bertjax.interop.tensor_names import ARCHITECTURES, Parameters, our_shape, put, rows_of
+from bertjax.interop.tensor_names import Parameters, our_shape, put, rows_of
 
 
 def draw_parameters(
@@ -11,7 +12,7 @@ def draw_parameters(
 ) -> Parameters:
     """Parameters of a class, normally distributed, float32; those of BertModel under "bert"."""
     random, params = np.random.default_rng(seed), {}
-    for row in rows_of(config, ARCHITECTURES[architecture]):
+    for row in rows_of(config, ARCHITECTURES[architecture].parts):
         values = random.normal(row.ours.endswith("/scale"), spread, our_shape(row, config))
         put(params, row.ours, values.astype(np.float32))
     return params

@@ -19,8 +19,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from bertjax.architectures import ARCHITECTURES
 from bertjax.interop.huggingface import load_model_directory
-from bertjax.interop.tensor_names import ARCHITECTURES, Parameters
+from bertjax.interop.tensor_names import Parameters
 from bertjax.text.tokenizer import load_tokenizer
 from tests.parity.cases import for_random_cases
 from tests.parity.ladder import (

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from bertjax.architectures import ARCHITECTURES
 from bertjax.interop.huggingface import load_model_directory
-from bertjax.interop.tensor_names import ARCHITECTURES
 from bertjax.model.bert import BertForPreTraining
 from tests.parity.ladder import QUANTITIES, TOLERANCES, Case, compute_ours, differences
 

@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("torch", reason="torch is not installed (make test-parity)")
 pytest.importorskip("transformers", reason="transformers is not installed")
 
-from bertjax.interop.tensor_names import ARCHITECTURES
+from bertjax.architectures import ARCHITECTURES
 from tests.parity.cases import for_random_cases
 from tests.parity.ladder import TOLERANCES, compute_ours, compute_theirs, differences
 from tests.parity.random_models import draw_parameters

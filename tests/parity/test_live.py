@@ -16,9 +16,9 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed (make test-parity)")
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 
+from bertjax.architectures import ARCHITECTURES  # noqa: E402
 from bertjax.config import BertConfig  # noqa: E402
 from bertjax.interop.huggingface import load_model_directory, save_model_directory  # noqa: E402
-from bertjax.interop.tensor_names import ARCHITECTURES  # noqa: E402
 from bertjax.model.bert import BertForMaskedLM, BertForPreTraining  # noqa: E402
 from bertjax.tasks.fill_mask import fill_mask  # noqa: E402
 from bertjax.text.tokenizer import load_tokenizer  # noqa: E402

@@ -10,7 +10,7 @@ pytest.importorskip("torch", reason="torch is not installed (make test-parity)")
 pytest.importorskip("transformers", reason="transformers is not installed")
 
 import bertjax.model.bert as bert
-from bertjax.interop.tensor_names import ARCHITECTURES
+from bertjax.architectures import ARCHITECTURES
 from bertjax.model.embeddings import Embeddings
 from bertjax.program.errors import UserError
 from bertjax.verification.checks import verify

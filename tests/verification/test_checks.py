@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 import bertjax.model.bert as bert
 import bertjax.model.layers as layers
-from bertjax.interop.tensor_names import ARCHITECTURES
+from bertjax.architectures import ARCHITECTURES
 from bertjax.kernels import library
 from bertjax.kernels.backends import BACKENDS
 from bertjax.model.embeddings import Embeddings

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Integer, Key
 
 from bertjax.analysis.capture.encoding import EncodedText
+from bertjax.architectures import BODY
 from bertjax.config import BertConfig
 from bertjax.interop.huggingface import load_model_directory, load_model_tokenizer
 from bertjax.model.bert import BertModel
@@ -69,7 +70,7 @@ def load_body(path: Path | str) -> Body:
     Raises:
         UserError: no model, a damaged one, or a tokenizer that is not its own.
     """
-    loaded = load_model_directory(path, "BertModel", may_lack=("pooler",))
+    loaded = load_model_directory(path, BODY.name, may_lack=("pooler",))
     tokenizer, more = load_model_tokenizer(path, loaded.config)
     params = {name: part for name, part in loaded.params["bert"].items() if name != "pooler"}
     params = jax.tree.map(jnp.asarray, params)

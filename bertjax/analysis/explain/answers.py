@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -13,41 +13,24 @@ from jaxtyping import Array, Float, Int, Integer
 
 from bertjax.analysis.capture.encoding import EncodedText
 from bertjax.analysis.capture.maps import make_inputs, padded_length
+from bertjax.architectures import ARCHITECTURES, BODY, OF_A_TOKEN, Output
 from bertjax.config import BertConfig
 from bertjax.interop.huggingface import (
     inspect_model_directory,
     load_model_directory,
     load_model_tokenizer,
 )
-from bertjax.model import bert
+from bertjax.model.bert import BertModel
 from bertjax.model.embeddings import Embeddings
 from bertjax.program.errors import UserError
 from bertjax.text.tokenizer import Tokenizer
-
-OutputName = Literal[
-    "token", "next-sentence", "class", "tag", "start", "end", "choice", "hidden", "pooled"
-]
-
-# What each class answers with.
-OUTPUTS: dict[str, tuple[OutputName, ...]] = {
-    "BertModel": ("hidden", "pooled"),
-    "BertForPreTraining": ("token", "next-sentence"),
-    "BertForMaskedLM": ("token",),
-    "BertForNextSentencePrediction": ("next-sentence",),
-    "BertForSequenceClassification": ("class",),
-    "BertForTokenClassification": ("tag",),
-    "BertForQuestionAnswering": ("start", "end"),
-    "BertForMultipleChoice": ("choice",),
-}
-# Those that are of one token; the others are of the whole text, read at [CLS].
-_OF_A_TOKEN = ("token", "tag", "start", "end", "hidden")
 
 
 class WholeModel(NamedTuple):
     """A BERT of any class with its head, ready to be asked.
 
     Attributes:
-        model: of a class in `model.bert.ARCHITECTURES`.
+        model: of a class in `architectures.ARCHITECTURES`.
         params: its parameters.
         tokenizer: the model's.
         notes: what there is to tell of how it was loaded.
@@ -71,7 +54,7 @@ class WholeModel(NamedTuple):
     @property
     def restores_words(self) -> bool:
         """Whether it has a masked-LM head."""
-        return self.architecture in ("BertForMaskedLM", "BertForPreTraining")
+        return "token" in ARCHITECTURES[self.architecture].outputs
 
 
 class Target(NamedTuple):
@@ -87,7 +70,7 @@ class Target(NamedTuple):
             end over the text's tokens), of a multi-label classifier by the sigmoid.
     """
 
-    output: OutputName
+    output: Output
     index: int = 0
     position: int = 0
     probability: bool = False
@@ -105,14 +88,14 @@ def load_whole_model(path: Path | str, architecture: str | None = None) -> Whole
             is not its own.
     """
     own = inspect_model_directory(path).architecture
-    may_lack = ("pooler",) if (architecture or own) == "BertModel" else ()
+    may_lack = ("pooler",) if (architecture or own) == BODY.name else ()
     config, params, found, notes = load_model_directory(path, architecture, may_lack=may_lack)
     tokenizer, more = load_model_tokenizer(path, config)
-    if found == "BertModel":
+    if found == BODY.name:
         params = params["bert"]
-        model: nn.Module = bert.BertModel(config, pooling="pooler" in params)
+        model: nn.Module = BertModel(config, pooling="pooler" in params)
     else:
-        model = bert.ARCHITECTURES[found](config)
+        model = ARCHITECTURES[found].module(config)
     return WholeModel(model, params, tokenizer, (*notes, *more))
 
 
@@ -122,7 +105,7 @@ def check_target(whole: WholeModel, encoded: EncodedText, target: Target) -> Non
     Raises:
         UserError: it has not, with what it has.
     """
-    known, config = OUTPUTS[whole.architecture], whole.config
+    known, config = ARCHITECTURES[whole.architecture].outputs, whole.config
     if target.output not in known:
         raise UserError(
             f"a {whole.architecture} answers with {' or '.join(known)}, not with a"
@@ -135,7 +118,7 @@ def check_target(whole: WholeModel, encoded: EncodedText, target: Target) -> Non
         "tag": config.num_labels, "hidden": config.hidden_size, "pooled": config.hidden_size,
     }  # fmt: skip
     indices = sizes.get(target.output, 1)
-    positions = len(encoded.token_ids) if target.output in _OF_A_TOKEN else 1
+    positions = len(encoded.token_ids) if target.output in OF_A_TOKEN else 1
     for name, value, number in (
         ("index", target.index, indices), ("position", target.position, positions)
     ):  # fmt: skip
@@ -272,7 +255,7 @@ def _places(target: Target) -> tuple[np.int32, np.int32]:
 
 def _read(
     model: nn.Module,
-    output: OutputName,
+    output: Output,
     probability: bool,
     params: Mapping[str, Any],
     inputs: Inputs,
@@ -331,7 +314,7 @@ def _by_embeddings(
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _by_attention(
-    model: nn.Module, output: OutputName, probability: bool, params: Any, inputs: Inputs, *at: Any
+    model: nn.Module, output: Output, probability: bool, params: Any, inputs: Inputs, *at: Any
 ) -> tuple[Float[Array, ""], Float[Array, "L 1 N T S"], Float[Array, "L 1 N T S"]]:
     config, length = model.config, inputs[0].shape[1]
     shape = (config.num_hidden_layers, 1, config.num_attention_heads, length, length)

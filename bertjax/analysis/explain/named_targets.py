@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Integer
 
 from bertjax.analysis.capture.encoding import EncodedText, find_word_number
 from bertjax.analysis.explain.answers import Inputs, Target, WholeModel, pad_inputs
+from bertjax.architectures import ARCHITECTURES, BODY
 from bertjax.program.errors import UserError
 from bertjax.program.wording import nearest
 
@@ -54,18 +55,19 @@ def choose_targets(
             does not know.
     """
     architecture, config = whole.architecture, whole.config
-    if word is not None and architecture != "BertForTokenClassification":
+    outputs = ARCHITECTURES[architecture].outputs
+    if word is not None and "tag" not in outputs:
         raise UserError(f"--word is for taggers; a {architecture} answers for the whole text")
-    if architecture == "BertModel":
+    if architecture == BODY.name:
         raise UserError(
             "the model has no head, so that it answers nothing; take one that is fitted to a task"
             " (bertjax finetune), or one with a masked-LM head"
         )
     if whole.restores_words:
         return _words(whole, encoded, answer)
-    if architecture == "BertForTokenClassification":
+    if "tag" in outputs:
         return _tags(whole, encoded, answer, word)
-    if architecture == "BertForSequenceClassification":
+    if "class" in outputs:
         if config.label_meaning == "regression":
             _refuse(answer, "a regression answers with a number")
             return [NamedTarget("", "", Target("class"), has_probability=False)]
@@ -75,9 +77,9 @@ def choose_targets(
             f"a {architecture} answers to two texts; part them by a tab, in bash as"
             " $'first\\tsecond'"
         )
-    if architecture == "BertForNextSentencePrediction":
+    if "next-sentence" in outputs:
         return [_class(whole, encoded, "next-sentence", _NEXT, answer)]
-    if architecture == "BertForMultipleChoice":
+    if "choice" in outputs:
         _refuse(answer, "a multiple choice answers with a number for the pair")
         return [NamedTarget("", "", Target("choice"), has_probability=False)]
     return _span(whole, encoded, answer)

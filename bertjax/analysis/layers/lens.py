@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int, Integer
 
 from bertjax.analysis.capture.encoding import EncodedText
 from bertjax.analysis.capture.maps import Body, make_inputs, padded_length
+from bertjax.architectures import MASKED_LM
 from bertjax.interop.huggingface import (
     inspect_model_directory,
     load_model_directory,
@@ -110,7 +111,7 @@ def load_masked_model(path: Path | str) -> MaskedModel:
             " BertForPreTraining), or train the head with `bertjax pretrain --model.init"
             f" {path}`"
         )
-    config, params, _, notes = load_model_directory(path, "BertForMaskedLM")
+    config, params, _, notes = load_model_directory(path, MASKED_LM.name)
     params = jax.tree.map(jnp.asarray, params)
     tokenizer, more = load_model_tokenizer(path, config)
     body = Body(BertModel(config, pooling=False), params["bert"], tokenizer, (*notes, *more))
