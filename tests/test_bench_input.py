@@ -55,7 +55,7 @@ def write_prepared(path, rows):
         (["--masking", "--data", "rows"], "give --data DIR ..., or --masking"),
         (["--masking", "--rounds", "0"], "--rounds and --batch-size must be at least 1"),
         (["--data", "rows", "--batch-size", "5", "0"], "--rounds and --batch-size must be"),
-        (["--data", "none"], "none: no such directory; make it again with `python -m train."),
+        (["--data", "none"], "none: no such directory; make it again with `bertjax "),
     ],
 )
 def test_mistake_is_told(bench_input, words, message):

@@ -84,7 +84,7 @@ def bootstrap_ratio(
         draws = draws.astype(np.float64)
         resampled[start : start + at_once] = _divide(draws @ sums, draws @ counts)
     value = _divide(sums.sum(axis=0), counts.sum(axis=0))
-    ends = np.where((counts != 0).sum(axis=0) < 2, np.nan, _find_ends(resampled))
+    ends = np.where((counts != 0).sum(axis=0) < 2, np.nan, find_ends(resampled))
     return Interval(*(part.reshape(shape) for part in (value, *ends)))
 
 
@@ -95,12 +95,15 @@ def _divide(
     return np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts != 0)
 
 
-def _find_ends(
-    resampled: Float[np.ndarray, "resamples figures"],
-) -> Float[np.ndarray, "2 figures"]:
-    """Both ends of each figure's interval, over the resamples in which it is defined."""
+def find_ends(
+    resampled: Float[np.ndarray, "resamples ..."],
+) -> Float[np.ndarray, "2 ..."]:
+    """Returns both ends of each figure's interval, over the resamples in which it is defined.
+
+    Source: Efron & Tibshirani 1993, chapter 13 (percentile interval).
+    """
     tail = 100 * (1 - CONFIDENCE) / 2
-    ends = np.full((2, resampled.shape[1]), np.nan)
+    ends = np.full((2, *resampled.shape[1:]), np.nan)
     undefined = np.isnan(resampled).sum(axis=0)
     whole, some = undefined == 0, (undefined > 0) & (undefined < len(resampled))
     # np.nanpercentile goes through the figures one by one, and warns of those without a number.

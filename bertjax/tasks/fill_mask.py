@@ -194,8 +194,7 @@ def _name(
     tokenizer: Tokenizer, ids: Int[np.ndarray, " top_k"], probabilities: Float[np.ndarray, " top_k"]
 ) -> tuple[Candidate, ...]:
     return tuple(
-        # A vocabulary padded to a round number has rows that are no token's.
-        Candidate(tokenizer.token(id) or f"[unnamed{id}]", int(id), float(probability))
+        Candidate(tokenizer.spell(id), int(id), float(probability))
         for id, probability in zip(ids, probabilities, strict=True)
     )
 

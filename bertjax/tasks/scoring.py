@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 from bertjax.program.errors import UserError
 from bertjax.program.wording import nearest
+from bertjax.statistics.intervals import find_ends
 from bertjax.tasks.inference import Inference
 from bertjax.tasks.tagging import Tagging
 from bertjax.tasks.task import Prediction, Task
@@ -168,7 +169,7 @@ def evaluate_predictions(
             drawn.setdefault(name, []).append(value)
         progress(1)
     intervals = {
-        name: np.percentile(values, [2.5, 97.5]).tolist()
+        name: find_ends(np.array(values)[:, None])[:, 0].tolist()
         for name, values in drawn.items()
         if len(values) > resamples / 2
     }

@@ -13,7 +13,7 @@ from bertjax.tasks.scores import scoring_library
 _CHUNK = 1 << 21
 
 
-class Interval(NamedTuple):
+class Bounds(NamedTuple):
     """Bounds that are part of it."""
 
     low: float
@@ -32,7 +32,7 @@ class Comparison(NamedTuple):
     """
 
     difference: float
-    interval: Interval
+    interval: Bounds
     p_value: float
     test: Literal["McNemar exact", "paired bootstrap"]
     verdict: Literal["better", "worse", "cannot be told apart"]
@@ -99,7 +99,7 @@ def compare_paired(
         p_value = (1 + as_far) / (1 + resamples)
     return Comparison(
         difference,
-        Interval(*map(float, bootstrap.confidence_interval)),
+        Bounds(*map(float, bootstrap.confidence_interval)),
         p_value,
         test,
         _verdict(difference, p_value, level),

@@ -238,6 +238,13 @@ class Tokenizer:
         """The token of an id; None for an id that the vocabulary leaves free."""
         return self.library.id_to_token(int(id))
 
+    def spell(self, id: int) -> str:
+        """Returns what is shown for an id: its token, or `[unnamed7]` where it has none.
+
+        A vocabulary that is padded to a round number has rows that are no token's.
+        """
+        return self.token(id) or f"[unnamed{id}]"
+
     def describe_readings(
         self,
         texts: Iterable[str | Sequence[str | None]],

@@ -188,10 +188,27 @@ def merge_subwords(
 
     Source: Clark et al. 2019, section 4.1.
     """
+    to_words = np.add.reduceat(probs, encoded.first_tokens, axis=-1)
+    return mean_over_words(to_words, encoded, axis=-2)
+
+
+def mean_over_words(
+    values: Float[np.ndarray, "..."], encoded: EncodedText, axis: int
+) -> Float[np.ndarray, "..."]:
+    """Returns the mean of each word over its tokens, in the dtype of the values.
+
+    Args:
+        values: of every token of the text.
+        encoded: the text.
+        axis: of the tokens; it becomes that of the words.
+
+    Source: Hewitt & Manning 2019, section 3.1; Clark et al. 2019, section 4.1.
+    """
     firsts = encoded.first_tokens
-    to_words = np.add.reduceat(probs, firsts, axis=-1)
-    sizes = np.diff([*firsts, len(encoded.tokens)])
-    return np.add.reduceat(to_words, firsts, axis=-2) / sizes[:, None].astype(probs.dtype)
+    sizes = np.diff([*firsts, len(encoded.tokens)]).astype(values.dtype)
+    sums = np.add.reduceat(values, firsts, axis=axis)
+    behind = values.ndim - 1 - axis % values.ndim
+    return sums / sizes.reshape(-1, *[1] * behind)
 
 
 def find_word_number(encoded: EncodedText, name: str) -> int:
@@ -284,7 +301,7 @@ def _frame(tokenizer: Tokenizer, pieces: Sequence[_Piece], source: int, window: 
         framed((0, 0), (0, 0), (piece.offsets for piece in pieces)),
         special.astype(bool),
         word_ids,
-        tuple(tokenizer.token(id) or f"[unnamed{id}]" for id in token_ids),
+        tuple(map(tokenizer.spell, token_ids)),
         tuple(words),
         source,
         window,

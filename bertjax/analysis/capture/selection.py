@@ -4,9 +4,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
 
-from bertjax.analysis.capture.encoding import EncodedText, merge_subwords
+from bertjax.analysis.capture.encoding import EncodedText, mean_over_words, merge_subwords
 from bertjax.analysis.capture.maps import Captured
 from bertjax.config import BertConfig
 from bertjax.program.errors import UserError
@@ -56,7 +55,10 @@ class Selection(NamedTuple):
             context = context.swapaxes(1, 2)[chosen].swapaxes(1, 2)
         if self.words:
             probs = merge_subwords(probs, captured.encoded)
-            hidden, context = (_word_means(part, captured.encoded) for part in (hidden, context))
+            hidden, context = (
+                None if part is None else mean_over_words(part, captured.encoded, axis=1)
+                for part in (hidden, context)
+            )
         return Captured(
             captured.encoded,
             *(
@@ -133,15 +135,3 @@ def group_captures(captures: Iterable[Captured]) -> Iterator[list[Captured]]:
         used += size
     if group:
         yield group
-
-
-def _word_means(
-    vectors: Float[np.ndarray, "layers T ..."] | None, encoded: EncodedText
-) -> Float[np.ndarray, "layers W ..."] | None:
-    """Each word's mean over its tokens."""
-    if vectors is None:
-        return None
-    firsts = encoded.first_tokens
-    sizes = np.diff([*firsts, len(encoded.tokens)]).astype(vectors.dtype)
-    sizes = sizes.reshape(-1, *(1 for _ in vectors.shape[2:]))
-    return np.add.reduceat(vectors, firsts, axis=1) / sizes

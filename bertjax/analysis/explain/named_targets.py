@@ -112,7 +112,7 @@ def _words(whole: WholeModel, encoded: EncodedText, answer: str | None) -> list[
     return [
         NamedTarget(
             encoded.words[encoded.word_ids[position]],
-            whole.tokenizer.token(token) or f"[unnamed{token}]",
+            whole.tokenizer.spell(token),
             Target("token", token, int(position)),
         )
         for position, token in zip(positions, ids, strict=True)

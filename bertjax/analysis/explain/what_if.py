@@ -79,7 +79,7 @@ def replace_word(
             f"with {replacement!r} the text has more than the {most} tokens that the model has"
             " positions for; shorten it"
         )
-    tokens = tuple(model.tokenizer.token(token_id) or f"[unnamed{token_id}]" for token_id in ids)
+    tokens = tuple(map(model.tokenizer.spell, ids))
 
     def swap(values: np.ndarray, new: np.ndarray) -> np.ndarray:
         return np.concatenate([values[:start], new.astype(values.dtype), values[end:]])

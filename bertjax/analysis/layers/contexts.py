@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from bertjax.analysis.capture.encoding import EncodedText
-from bertjax.analysis.capture.maps import Body, Captured, capture
+from bertjax.analysis.capture.encoding import EncodedText, mean_over_words
+from bertjax.analysis.capture.maps import Body, capture
 from bertjax.program.errors import UserError
 from bertjax.program.wording import counted
 
@@ -79,18 +79,6 @@ def find_word(texts: Sequence[EncodedText], word: str) -> list[Place]:
     return places
 
 
-def _word_vectors(captured: Captured, layer: int) -> Float[np.ndarray, "W D"]:
-    """Each word's hidden state: the mean over its tokens.
-
-    Args:
-        captured: with hidden states.
-        layer: 0 = the embeddings' output, L = the last layer's.
-    """
-    firsts = captured.encoded.first_tokens
-    sizes = np.diff([*firsts, len(captured.encoded.tokens)])
-    return np.add.reduceat(captured.hidden[layer], firsts, axis=0) / sizes[:, None]
-
-
 def nearest_contexts(
     body: Body,
     query: EncodedText,
@@ -143,7 +131,7 @@ def nearest_contexts(
         wanted = {(others[p.text], p.word) for p in find_word(searched, query.words[word])}
         others = sorted({number for number, _ in wanted})
     [target] = capture(body, [query], hidden=True)
-    direction = _normalize(_word_vectors(target, layer)[word])
+    direction = _normalize(mean_over_words(target.hidden[layer], target.encoded, axis=0)[word])
     nearest: list[tuple[float, Place]] = []
     compared, total, squares = 0, 0.0, 0.0
     for place, similarity in _compare(body, corpus, others, layer, direction, wanted, progress):
@@ -176,7 +164,10 @@ def _compare(
     texts = [corpus[number] for number in numbers]
     captures = capture(body, texts, hidden=True, progress=progress)
     for number, captured in zip(numbers, captures, strict=True):
-        similarity = _normalize(_word_vectors(captured, layer)) @ direction
+        similarity = (
+            _normalize(mean_over_words(captured.hidden[layer], captured.encoded, axis=0))
+            @ direction
+        )
         for index in np.flatnonzero(~captured.encoded.special_words):
             if wanted is None or (number, index) in wanted:
                 yield Place(number, int(index)), float(similarity[index])

@@ -209,14 +209,8 @@ def ask_words(
 def spell(
     tokenizer: Tokenizer, ids: Int[np.ndarray, "places others top_k"]
 ) -> tuple[tuple[tuple[str, ...], ...], ...]:
-    """Tokens as the vocabulary has them; a padded vocabulary has rows that are no token's."""
-    return tuple(
-        tuple(
-            tuple(tokenizer.token(token_id) or f"[unnamed{token_id}]" for token_id in place)
-            for place in layer
-        )
-        for layer in ids
-    )
+    """Tokens as the vocabulary has them."""
+    return tuple(tuple(tuple(map(tokenizer.spell, place)) for place in layer) for layer in ids)
 
 
 def _with_masks(

@@ -29,7 +29,7 @@ from bertjax.analysis.probes.linear_probe import (
 from bertjax.analysis.probes.training import Fitted, fit
 from bertjax.analysis.probes.treebank import Sentence
 from bertjax.analysis.probes.word_vectors import WordVectors, standardize
-from bertjax.statistics.intervals import CONFIDENCE, Figures, Interval, bootstrap_ratio
+from bertjax.statistics.intervals import Figures, Interval, bootstrap_ratio, find_ends
 from bertjax.text.splits import Split
 
 RESAMPLES = 40
@@ -173,12 +173,6 @@ def study_mixing(
         right = find_labels(mix_layers, first, standardized, task.words[test]) == task.labels[test]
         accuracy = bootstrap_ratio(sum_by_sentence(task, test, right)[:, 0], counts)
         centres = weights @ np.arange(weights.shape[1])
-        found.append((_interval(weights), _interval(centres), accuracy))
+        both = (Interval(one[0], *find_ends(one[1:])) for one in (weights, centres))
+        found.append((*both, accuracy))
     return MixingFigures(what, *(Figures(*pair) for pair in zip(*found, strict=True)))
-
-
-def _interval(values: Float[np.ndarray, "resamples+1 ..."]) -> Interval:
-    """The first value, with the percentiles of the others."""
-    tail = 100 * (1 - CONFIDENCE) / 2
-    low, high = np.percentile(values[1:], [tail, 100 - tail], axis=0)
-    return Interval(values[0], low, high)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from bertjax.statistics.intervals import CONFIDENCE, RESAMPLES, Interval
+from bertjax.statistics.intervals import RESAMPLES, Interval, find_ends
 
 # Rank correlations are means over sentences of these lengths, every length with equal weight.
 # Source: Hewitt & Manning 2019, section 3.1.
@@ -155,6 +155,4 @@ def bootstrap_by_length(scores: LengthScores, seed: int = 0) -> Interval:
         return Interval(*np.full((3, figures), np.nan))
     # A draw may have none of these lengths.
     means = resampled / np.where(drawn_lengths > 0, drawn_lengths, np.nan)
-    tail = 100 * (1 - CONFIDENCE) / 2
-    low, high = np.nanpercentile(means, [tail, 100 - tail], axis=0)
-    return Interval(value / lengths, low, high)
+    return Interval(value / lengths, *find_ends(means))

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from bertjax.analysis.capture.encoding import mean_over_words
 from bertjax.analysis.capture.maps import Body, capture
 from bertjax.analysis.probes.treebank import EncodedTreebank
 from bertjax.config import BertConfig
@@ -82,8 +83,8 @@ def word_vectors(
         encoded = captured.encoded
         firsts = encoded.first_tokens[1:]  # of the words, then of [SEP]
         words = len(firsts) - 1
-        sums = np.add.reduceat(captured.hidden[:, : firsts[-1]], firsts[:-1], axis=1)
-        vectors[:, start : start + words] = sums / np.diff(firsts)[:, None]
+        means = mean_over_words(captured.hidden, encoded, axis=1)
+        vectors[:, start : start + words] = means[:, 1:-1]
         for word in range(words):
             tokens = encoded.token_ids[firsts[word] : firsts[word + 1]].tobytes()
             types[start + word] = numbers.setdefault(tokens, len(numbers))

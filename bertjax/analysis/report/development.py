@@ -153,7 +153,7 @@ def _read_example(
         str(tokenizer.token(ids[own][0])) if special[own][0] else tokenizer.decode(ids[own])
         for own in (word_ids == word for word in range(int(word_ids[-1]) + 1))
     )
-    tokens = tuple(tokenizer.token(id) or f"[unnamed{id}]" for id in ids)
+    tokens = tuple(map(tokenizer.spell, ids))
     return EncodedText(
         np.asarray(ids, np.int64),
         np.asarray(types, np.int64),
