@@ -39,7 +39,13 @@ jax.devices()  # reads the flags
 
 # Before the first import of any of them: shape annotations of these packages are checked at calls.
 install_import_hook(
-    ["bertjax.types", "bertjax.model", "bertjax.objectives", "bertjax.training"],
+    [
+        "bertjax.types",
+        "bertjax.model",
+        "bertjax.numerics",
+        "bertjax.objectives",
+        "bertjax.training",
+    ],
     "beartype.beartype",
 )
 
