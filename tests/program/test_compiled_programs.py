@@ -46,7 +46,12 @@ def start(tmp_path):
     """Starts the program with a home of its own."""
 
     def run(*words):
-        own = (compiled_programs.PLACE, compiled_programs.SWITCH, "XDG_CACHE_HOME")
+        own = (
+            compiled_programs.PLACE,
+            compiled_programs.SWITCH,
+            "JAX_COMPILATION_CACHE_MAX_SIZE",
+            "XDG_CACHE_HOME",
+        )
         kept = {name: value for name, value in os.environ.items() if name not in own}
         given = {
             "HOME": str(tmp_path),

@@ -48,8 +48,10 @@ def test_handlers_are_put_back_after_an_error():
 
 
 # Like XLA's compiler: minutes in C, in which Python runs no handler.
+# A shell that starts the suite in the background has it ignore SIGINT.
 BUSY = """
-import hashlib
+import hashlib, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from bertjax.program.ending import ending_at_once
 
 @ending_at_once(resumes=True)
