@@ -1,4 +1,4 @@
-"""What a stranger does with the wheel: installs it into a bare environment and makes a BERT there."""
+"""What a stranger does with the wheel: install it in a bare environment, make a BERT there."""
 
 import os
 import shutil
