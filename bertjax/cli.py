@@ -23,6 +23,7 @@ from bertjax.commands import (
     what_if,
 )
 from bertjax.commands.arguments import check_numbers
+from bertjax.interop.hub import find_model
 from bertjax.program.compiled_programs import keep_compiled_programs
 from bertjax.program.entry import program
 from bertjax.program.wording import nearest
@@ -92,6 +93,8 @@ def run(arguments: Sequence[str]) -> int | None:
         options.parser.error(f"unknown argument {unknown[0]}{nearest(unknown[0], known)}")
     check_numbers(options.parser, options)
     keep_compiled_programs()
+    if getattr(options, "model", None):
+        options.model = str(find_model(options.model))
     return options.run(options)
 
 

@@ -19,12 +19,12 @@ from bertjax.interop.checkpoint_files import WEIGHTS_NAME, Tensor, find_tensors,
 from bertjax.interop.tensor_names import (
     CLASSIFIERS,
     PARTS,
-    TABLE,
     TIED,
     Parameters,
     check_names,
     current_name,
     find_parts,
+    rows_of,
     to_ours,
     to_theirs,
 )
@@ -133,14 +133,8 @@ def load_model_directory(
         there -= set(CLASSIFIERS)
     lacking = sorted(wanted - there - set(may_lack))
     if lacking and initialize_missing is None:
-        raise _lacks(path, opened, architecture, lacking)
-    arrays = read_arrays(opened.tensors)
-    _check_tied(path, arrays)
-    params = to_ours(arrays, opened.config, there)
-    notes = [
-        f"{path}: {dtype} weights are converted to float32"
-        for dtype in sorted({tensor.dtype for tensor in opened.tensors.values()} - {"F32"})
-    ]
+        raise lacks(path, opened.architecture, architecture, lacking)
+    params, notes = _read_params(path, opened, there)
     if initialize_missing is not None:
         notes += [
             f"{path}: its {part} is left out, {architecture} has none"
@@ -155,6 +149,23 @@ def load_model_directory(
             what = f"it has no {part}"
         notes.append(f"{path}: {what}; one is initialised freshly and must be trained")
     return ModelDirectory(config, params, architecture, notes)
+
+
+def read_model_directory(path: Path | str, asked: str | None = None) -> ModelDirectory:
+    """Reads all that a model directory holds, as `load_model_directory` reads it.
+
+    Args:
+        path: the directory.
+        asked: the class that is wanted, which tells what a classifier is where config.json names no
+            class.
+
+    Returns:
+        The class is that of the checkpoint; the parameters are of all parts that there are.
+    """
+    path = Path(path)
+    opened = _open(path, asked)
+    params, notes = _read_params(path, opened, opened.parts)
+    return ModelDirectory(opened.config, params, opened.architecture, notes)
 
 
 def inspect_model_directory(path: Path | str) -> Contents:
@@ -276,7 +287,8 @@ def _open(path: Path, asked: str | None = None) -> _Opened:
         kind = "is a file" if path.exists() else "no such directory"
         raise UserError(
             f"{path}: {kind}; a model is a directory on this disk with {CONFIG_NAME},"
-            f" {WEIGHTS_NAME} and the tokenizer's files"
+            f" {WEIGHTS_NAME} and the tokenizer's files, or a name on the Hugging Face hub,"
+            " ORGANISATION/NAME"
         )
     config = _load_config(path)
     named: dict[str, Tensor] = {}
@@ -325,10 +337,31 @@ def _classifier_of(config: BertConfig) -> tuple[Any, ...]:
     return config.id2label, config.label_meaning, config.classifier_norm
 
 
-def _lacks(path: Path, opened: _Opened, architecture: str, lacking: list[str]) -> UserError:
-    first = next(row.theirs for row in TABLE if row.part == lacking[0])
+def _read_params(
+    path: Path, opened: _Opened, parts: Collection[str]
+) -> tuple[Parameters, list[str]]:
+    """The parameters of the body and these parts, and what there is to tell of them."""
+    arrays = read_arrays(opened.tensors)
+    _check_tied(path, arrays)
+    return to_ours(arrays, opened.config, parts), [
+        f"{path}: {dtype} weights are converted to float32"
+        for dtype in sorted({tensor.dtype for tensor in opened.tensors.values()} - {"F32"})
+    ]
+
+
+def lacks(path: Path | str, own: str, architecture: str, lacking: Collection[str]) -> UserError:
+    """What to tell of a model that lacks parts of a class.
+
+    Args:
+        path: of the model.
+        own: its class.
+        architecture: the class that is wanted.
+        lacking: the parts (keys of `PARTS`) that it lacks.
+    """
+    lacking = sorted(lacking)
+    first = next(row.theirs for row in rows_of(BertConfig(), lacking[:1]) if row.part)
     return UserError(
-        f"{path}: is a {opened.architecture} and has no {' and no '.join(lacking)} (missing tensor"
+        f"{path}: is a {own} and has no {' and no '.join(lacking)} (missing tensor"
         f" {first} among others), which {architecture} needs; take a checkpoint of that class, or"
         " train it (`bertjax finetune`, `bertjax pretrain`, with --model.init)"
     )

@@ -1,0 +1,196 @@
+"""A model ready for use, and how a directory or a name on the hub becomes one."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bertjax.architectures import ARCHITECTURES, BODY, Architecture
+from bertjax.config import BertConfig
+from bertjax.interop.hub import find_model
+from bertjax.interop.huggingface import (
+    CONFIG_NAME,
+    lacks,
+    load_model_tokenizer,
+    read_model_directory,
+)
+from bertjax.interop.sentence_transformers import MODULES_NAME, read_sentence_model
+from bertjax.program.errors import UserError
+from bertjax.program.wording import nearest
+from bertjax.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from flax import linen as nn
+    from jax.sharding import Mesh
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Model:
+    """A BERT ready for use: what it computes with, and what there is to tell of it.
+
+    `model.module.apply({"params": model.params}, token_ids)` is a pure function of parameters and
+    inputs, for `jax.jit`, `jax.grad` and `jax.vmap`.
+
+    Attributes:
+        module: the class with its shape, dtype and attention backend.
+        params: its parameters, on the device or on the mesh.
+        tokenizer: the model's.
+        notes: a sentence for everything that is not as the files have it, and for what was chosen.
+        directory: where it was read; None of a model that is in memory only.
+        mesh: of the devices that it is on; None for jax's first one.
+        spare: parameters of the parts that its directory has and its class has not, by their names.
+    """
+
+    module: "nn.Module"
+    params: Mapping[str, Any]
+    tokenizer: Tokenizer
+    notes: tuple[str, ...] = ()
+    directory: Path | None = None
+    mesh: "Mesh | None" = None
+    spare: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def config(self) -> BertConfig:
+        """The shape of the model."""
+        return self.module.config
+
+    @property
+    def architecture(self) -> Architecture:
+        """What its class is made of and answers with."""
+        return ARCHITECTURES[type(self.module).__name__]
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """The parameters of all parts that stand on the encoder, the spare ones too."""
+        body = self.params.get("bert", self.params)
+        own = {**self.params, **body}
+        return {
+            **self.spare,
+            **{name: own[name] for name in self.architecture.parts if name in own},
+        }
+
+    def as_architecture(self, name: str) -> "Model":
+        """The model as another class, which shares its parameters.
+
+        Args:
+            name: a key of `ARCHITECTURES`. A BertModel may lack the pooler.
+
+        Raises:
+            UserError: the model lacks a part of that class, or there is no such class.
+        """
+        return self._view(name, self.architecture.name)
+
+    def _view(self, name: str, known_as: str) -> "Model":
+        """See `as_architecture`; an error says that the model is of the class `known_as`."""
+        if name not in ARCHITECTURES:
+            raise UserError(
+                f"architecture={name!r} is not one of {', '.join(ARCHITECTURES)}"
+                f"{nearest(name, list(ARCHITECTURES))}"
+            )
+        wanted, parts = ARCHITECTURES[name], self.parts
+        lacking = [part for part in wanted.parts if part not in parts]
+        if lacking and wanted is not BODY:
+            raise lacks(self.directory or "the model", known_as, name, lacking)
+        own = {part: parts.pop(part) for part in wanted.parts if part in parts}
+        body = {
+            part: value
+            for part, value in self.params.get("bert", self.params).items()
+            if part != "pooler"
+        }
+        if "pooler" in own:
+            body["pooler"] = own.pop("pooler")
+        options = {field: getattr(self.module, field) for field in ("dtype", "remat", "attention")}
+        if wanted is BODY:
+            options["pooling"] = "pooler" in body
+        module = wanted.module(self.config, **options)
+        params = body if wanted is BODY else {"bert": body, **own}
+        return dataclasses.replace(self, module=module, params=params, spare=parts)
+
+    def __repr__(self) -> str:
+        config = self.config
+        numbers = sum(leaf.size for leaf in _leaves(self.params))
+        where = f", {self.directory}" if self.directory else ""
+        return (
+            f"Model({self.architecture.name}, {config.num_hidden_layers} layers of"
+            f" {config.num_attention_heads} heads, hidden_size {config.hidden_size},"
+            f" {numbers / 1e6:.1f} M parameters{where})"
+        )
+
+
+def load(
+    name: Path | str,
+    architecture: str | None = None,
+    *,
+    dtype: str = "auto",
+    attention: str = "auto",
+    mesh: "Mesh | None" = None,
+) -> Model:
+    """A model directory, ours or Hugging Face's, or a model of the hub, ready for use.
+
+    Nothing is printed: what there is to tell stands in `Model.notes`.
+
+    Args:
+        name: a folder, or a name on the Hugging Face hub, `org/name[@revision]`.
+        architecture: the class that is wanted (a key of `ARCHITECTURES`); that of the checkpoint
+            when left out. Others can be had later: `Model.as_architecture`.
+        dtype: of the matrix products; auto = bfloat16 on GPU and TPU, float32 on CPU. Parameters,
+            softmax and statistics are float32 whatever it is.
+        attention: a name in `kernels.backends.NAMES`, or auto.
+        mesh: devices to share the parameters and the rows out among
+            (`training.sharding.make_mesh`); jax's first device has them all when left out.
+
+    Raises:
+        UserError: no such model, a damaged one, one that lacks what the class needs, a tokenizer
+            that is not its own, or a dtype or attention that is unknown or for other devices.
+    """
+    import jax
+
+    from bertjax.training.execution import compute_dtype
+    from bertjax.training.sharding import place_params
+
+    if dtype not in DTYPES:
+        raise UserError(f"dtype={dtype!r} is not one of {', '.join(DTYPES)}")
+    platform = mesh.devices.flat[0].platform if mesh else jax.default_backend()
+    backend = _choose_attention(attention, platform)
+    directory = find_model(name)
+    folder = directory
+    if (directory / MODULES_NAME).is_file() and not (directory / CONFIG_NAME).is_file():
+        folder = read_sentence_model(directory).body
+    config, params, own, notes = read_model_directory(folder, architecture)
+    tokenizer, more = load_model_tokenizer(folder, config)
+    products = compute_dtype(dtype, platform)
+    told = [*notes, *more]
+    if dtype == "auto" and products != jax.numpy.float32:
+        told.append(
+            f"matrix products are computed in {jax.numpy.dtype(products).name} on this {platform};"
+            " dtype float32 is slower and exact"
+        )
+    params = place_params(params, mesh) if mesh else jax.device_put(params)
+    pooler = {"pooler": params["bert"].pop("pooler")} if "pooler" in params["bert"] else {}
+    body = Model(
+        BODY.module(config, dtype=products, attention=backend, pooling=False),
+        params.pop("bert"),
+        tokenizer,
+        tuple(told),
+        directory,
+        mesh,
+        {**params, **pooler},
+    )
+    return body._view(architecture or own, own)
+
+
+def _choose_attention(name: str, platform: str) -> str:
+    from bertjax.kernels.backends import EXPLICIT, check_backend
+
+    if name == "auto":
+        return EXPLICIT
+    check_backend(name, platform)
+    return name
+
+
+def _leaves(tree: Mapping[str, Any]) -> list[Any]:
+    import jax
+
+    return jax.tree.leaves(tree)
