@@ -24,13 +24,13 @@ from typing import Any
 import numpy as np
 
 import bertjax.tasks.batches
+from bertjax.inference.task_outputs import Inference
 from bertjax.program.compiled_programs import keep_compiled_programs
 from bertjax.program.entry import program
 from bertjax.program.errors import UserError
 from bertjax.program.huge_pages import restart_with_huge_pages
 from bertjax.program.strict_json import to_json
 from bertjax.tasks.data_config import DataConfig
-from bertjax.tasks.inference import Inference
 from bertjax.tasks.reading import read_task_data
 from bertjax.tasks.units import Layout, count_rows
 from bertjax.training import finetune as finetuning

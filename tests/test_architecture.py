@@ -27,14 +27,15 @@ MAY_IMPORT = {
     "architectures": {"model"},
     "interop": {"config", "types", "text", "model", "architectures"},
     "loaded": {"config", "architectures", "interop", "text"},
+    "inference": {"config", "types", "numerics", "text", "objectives", "tasks"},
     "training": {
         "config", "types", "numerics", "pictures", "kernels", "model", "objectives", "text",
-        "interop", "tasks", "architectures",
+        "interop", "tasks", "architectures", "inference",
     },
     "sweeps": {"config", "pictures", "tasks", "training"},
     "analysis": {
         "config", "types", "kernels", "numerics", "model", "interop", "text", "objectives",
-        "tasks", "statistics", "training", "architectures",
+        "tasks", "statistics", "training", "architectures", "inference",
     },
     "directories": {"config", "interop", "text", "tasks", "training"},
     "verification": {
@@ -49,7 +50,7 @@ MAY_IMPORT = {
     "commands": {
         "config", "pictures", "types", "model", "interop", "text", "tasks", "directories",
         "objectives", "training", "sweeps", "verification", "planning", "benchmarking", "analysis",
-        "kernels", "statistics", "architectures",
+        "kernels", "statistics", "architectures", "inference",
     },
     "cli": {"commands", "config", "interop"},
     "__main__": {"cli"},

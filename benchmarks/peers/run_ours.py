@@ -6,12 +6,12 @@ import numpy as np
 from batches import load_texts
 from protocol import serve
 
+from bertjax.inference.embedding import Embedder
 from bertjax.interop.huggingface import load_model_directory
 from bertjax.model.bert import BertForPreTraining, BertModel
 from bertjax.objectives.losses import cross_entropy
 from bertjax.objectives.masking import MaskingConfig, Vocabulary
 from bertjax.objectives.pretraining import PretrainingObjective
-from bertjax.tasks.embedding import Embedder
 from bertjax.text.framing import TokenSequence
 from bertjax.text.packing import make_rows, pack
 from bertjax.text.pairs import NO_PAIR, Example

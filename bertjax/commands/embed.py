@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bertjax.config import BertConfig
     from bertjax.interop.sentence_transformers import SentenceModel
 
-# As `tasks.embedding.Pooling`, which takes seconds to import.
+# As `inference.embedding.Pooling`, which takes seconds to import.
 POOLINGS = ("mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 
 SUMMARY = "one vector for every text, into an .npy or .parquet file"
@@ -84,10 +84,10 @@ def run(options: argparse.Namespace) -> None:
     if not any(texts):
         raise given.no_text()
     from bertjax.architectures import BODY
+    from bertjax.inference.embedding import Embedder
     from bertjax.interop.huggingface import load_model_directory, load_model_tokenizer
     from bertjax.interop.sentence_transformers import read_sentence_model
     from bertjax.model.bert import BertModel
-    from bertjax.tasks.embedding import Embedder
 
     said = read_sentence_model(options.model)
     loaded = load_model_directory(said.body, BODY.name, may_lack=("pooler",))

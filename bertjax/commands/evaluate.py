@@ -131,8 +131,9 @@ def _check_options(options: argparse.Namespace) -> None:
 def _score_labelled(options: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
     """The result, and what there is to tell behind it."""
     model = load_task_model(options)
+    from bertjax.inference.task_outputs import predict_examples
     from bertjax.tasks.reading import describe_classes, read_task_examples
-    from bertjax.tasks.scoring import check_known_labels, evaluate_predictions, predict_examples
+    from bertjax.tasks.scoring import check_known_labels, evaluate_predictions
 
     if options.figures and model.task.name != "classification":
         raise UserError(

@@ -9,7 +9,7 @@ from bertjax.commands.screen import add_json, console, count_on, print_json, tel
 from bertjax.commands.texts import Texts, add_texts, choose_reading
 
 if TYPE_CHECKING:
-    from bertjax.tasks.fill_mask import FilledText
+    from bertjax.inference.fill_mask import FilledText
 
 SUMMARY = "the likeliest words at every [MASK] of a text"
 
@@ -43,8 +43,8 @@ def run(options: argparse.Namespace) -> None:
     tokenizer, more = load_model_tokenizer(options.model, config)
     tell([*notes, *more, *tokenizer.describe_readings(texts, masks=True)])
 
+    from bertjax.inference.fill_mask import fill_mask
     from bertjax.model.bert import BertForMaskedLM
-    from bertjax.tasks.fill_mask import fill_mask
 
     with count_on("filling masks", len(texts)) as progress:
         results = fill_mask(

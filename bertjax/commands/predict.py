@@ -52,9 +52,9 @@ def run(options: argparse.Namespace) -> None:
         check_output(options.output, folder=not output.suffix, inputs=options.input)
     model = load_task_model(options)
     _check_scheme(options.scheme, model.task)
+    from bertjax.inference.task_outputs import predict_examples
     from bertjax.tasks.reading import read_task_examples
     from bertjax.tasks.results import write_predictions
-    from bertjax.tasks.scoring import predict_examples
 
     if _are_lines(options, model.task.name):
         if options.token_column is not None:

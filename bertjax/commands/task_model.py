@@ -13,8 +13,8 @@ from bertjax.tasks.tagging_schemes import Scheme
 from bertjax.text.records import FileFormat
 
 if TYPE_CHECKING:
+    from bertjax.inference.task_outputs import Inference
     from bertjax.tasks.data_config import DataConfig
-    from bertjax.tasks.inference import Inference
     from bertjax.tasks.task import Task
     from bertjax.text.tokenizer import Tokenizer
 
@@ -188,13 +188,13 @@ def load_task_model(options: argparse.Namespace) -> TaskModel:
         UserError: no model directory, or one without a head for a supervised task.
     """
     from bertjax.architectures import ARCHITECTURES
+    from bertjax.inference.task_outputs import Inference
     from bertjax.interop.huggingface import (
         inspect_model_directory,
         load_model_directory,
         load_model_tokenizer,
     )
     from bertjax.tasks.data_format import recall
-    from bertjax.tasks.inference import Inference
     from bertjax.tasks.reading import task_of_model
     from bertjax.tasks.tagging import Tagging
 

@@ -81,10 +81,10 @@ def _score_task(identity: Mapping[str, Any], run: Path, options: argparse.Namesp
     from bertjax.architectures import ARCHITECTURES, architecture_of
     from bertjax.commands.task_model import read_data_config
     from bertjax.config import BertConfig
+    from bertjax.inference.task_outputs import Inference, predict_examples
     from bertjax.interop.huggingface import load_model_tokenizer
-    from bertjax.tasks.inference import Inference
     from bertjax.tasks.reading import read_task_examples, task_of_model
-    from bertjax.tasks.scoring import check_known_labels, predict_examples, single_scores
+    from bertjax.tasks.scoring import check_known_labels, single_scores
 
     config = BertConfig.from_dict(identity["model"])
     architecture = architecture_of(identity["task"])

@@ -4,7 +4,6 @@ import hashlib
 import itertools
 import math
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,10 +13,8 @@ from jaxtyping import Float
 from bertjax.program.errors import UserError
 from bertjax.program.wording import nearest
 from bertjax.statistics.intervals import find_ends
-from bertjax.tasks.inference import Inference
 from bertjax.tasks.tagging import Tagging
 from bertjax.tasks.task import Prediction, Task
-from bertjax.text.tokenizer import Tokenizer
 
 # The endings of the names of scores of which less is better.
 LESS_IS_BETTER = ("loss", "mse", "error")
@@ -37,36 +34,6 @@ class Predicted(NamedTuple):
     loss: float
     notes: list[str]
     seconds: float
-
-
-def predict_examples(
-    inference: Inference,
-    variables: Any,
-    task: Task,
-    examples: Sequence[Any],
-    tokenizer: Tokenizer,
-    max_length: int,
-    progress: Callable[[float], None] = lambda done: None,
-) -> Predicted:
-    """What the model says of every example.
-
-    Args:
-        inference: of the model.
-        variables: the model's collections.
-        task: of the model.
-        examples: as the task's reader gives them.
-        tokenizer: of the model.
-        max_length: longest sequence in tokens.
-        progress: is called with the number of examples done since the call before, parts of one
-            where an example is several units.
-    """
-    started = time.perf_counter()
-    encoded = task.encode(examples, tokenizer, max_length, training=False)
-    share = len(examples) / max(1, len(encoded.units))
-    outputs = inference.run(variables, encoded.units, lambda done: progress(done * share))
-    predictions = task.decode(examples, encoded.units, outputs.logits)
-    loss = float(outputs.loss.mean())
-    return Predicted(predictions, loss, encoded.notes, time.perf_counter() - started)
 
 
 def single_scores(scores: Mapping[str, Any]) -> dict[str, float]:

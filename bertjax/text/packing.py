@@ -20,7 +20,7 @@ class Places(NamedTuple):
     start: np.ndarray
 
 
-def pack(lengths: np.ndarray, max_length: int, examples_per_row: int) -> Places:
+def pack(lengths: np.ndarray, max_length: int | np.ndarray, examples_per_row: int) -> Places:
     """Puts examples into as few rows as it can: best fit, the longest first.
 
     Each example goes into the row with the least room that is still enough; among those into the
@@ -32,15 +32,17 @@ def pack(lengths: np.ndarray, max_length: int, examples_per_row: int) -> Places:
 
     Args:
         lengths: [examples] tokens of each, special tokens included, 1 ... `max_length`.
-        max_length: T.
+        max_length: T, or [examples] the T of the row that each opens if it finds no room.
         examples_per_row: K, no row gets more examples.
     """
     order = np.argsort(-lengths, kind="stable").tolist()
-    sizes = lengths.tolist()
+    sizes, opened = lengths.tolist(), np.broadcast_to(max_length, len(lengths)).tolist()
     row, slot, start = (np.zeros(len(sizes), np.int64) for _ in range(3))
-    open_rows: list[list[int]] = [[] for _ in range(max_length + 1)]  # by the room they have left
-    rooms = 0  # bit r is set when open_rows[r] is not empty
+    # By the room they have left; bit r of `rooms` is set when open_rows[r] is not empty.
+    open_rows: list[list[int]] = [[] for _ in range(max(opened, default=0) + 1)]
+    rooms = 0
     used: list[int] = []
+    tokens: list[int] = []
     for example in order:
         size = sizes[example]
         enough = rooms >> size
@@ -50,10 +52,12 @@ def pack(lengths: np.ndarray, max_length: int, examples_per_row: int) -> Places:
             if not open_rows[room]:
                 rooms ^= 1 << room
         else:
-            room, place = max_length, len(used)
+            room, place = opened[example], len(used)
             used.append(0)
-        row[example], slot[example], start[example] = place, used[place], max_length - room
+            tokens.append(0)
+        row[example], slot[example], start[example] = place, used[place], tokens[place]
         used[place] += 1
+        tokens[place] += size
         if room > size and used[place] < examples_per_row:
             open_rows[room - size].append(place)
             rooms |= 1 << (room - size)

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from bertjax.architectures import ARCHITECTURES, architecture_of
+from bertjax.inference.task_outputs import Inference
 from bertjax.interop.checkpoint_files import fingerprint_weights
 from bertjax.interop.huggingface import save_model_directory
 from bertjax.model.heads import fold_batch_norm
@@ -28,7 +29,6 @@ from bertjax.program.errors import UserError
 from bertjax.program.strict_json import to_json
 from bertjax.tasks import data_format
 from bertjax.tasks.batches import TaskBatches
-from bertjax.tasks.inference import Inference
 from bertjax.tasks.reading import TaskData, read_task_data
 from bertjax.tasks.scoring import check_score, describe_task_scores, single_scores
 from bertjax.tasks.selection import Evaluation, describe_selection, evaluate_checkpoint, select

@@ -12,15 +12,15 @@ import numpy as np
 import yaml
 
 from bertjax.architectures import ARCHITECTURES
+from bertjax.inference.task_outputs import Inference, predict_examples
 from bertjax.interop.huggingface import load_model_directory
 from bertjax.pictures import Panel, draw_confusion_matrix, draw_panels, series_of
 from bertjax.program.config_parser import to_yaml
 from bertjax.program.outputs import write_json, write_whole
 from bertjax.program.wording import counted
-from bertjax.tasks.inference import Inference
 from bertjax.tasks.reading import TaskData
 from bertjax.tasks.results import make_model_card, write_predictions
-from bertjax.tasks.scoring import predict_examples, single_scores
+from bertjax.tasks.scoring import single_scores
 from bertjax.tasks.task import Prediction
 from bertjax.text.tokenizer import load_tokenizer
 from bertjax.training.budget import Clock

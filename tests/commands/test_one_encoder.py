@@ -10,9 +10,9 @@ import pytest
 from bertjax.analysis.capture.encoding import encode_texts, encode_words
 from bertjax.architectures import ARCHITECTURES
 from bertjax.config import BertConfig
+from bertjax.inference.task_outputs import Inference
 from bertjax.interop.huggingface import save_model_directory
 from bertjax.program.errors import UserError
-from bertjax.tasks.inference import Inference
 from bertjax.tasks.squad import Question
 from bertjax.tasks.task import frame_texts
 from bertjax.tasks.units import Unit

@@ -18,9 +18,9 @@ transformers = pytest.importorskip("transformers", reason="transformers is not i
 
 from bertjax.architectures import ARCHITECTURES  # noqa: E402
 from bertjax.config import BertConfig  # noqa: E402
+from bertjax.inference.fill_mask import fill_mask  # noqa: E402
 from bertjax.interop.huggingface import load_model_directory, save_model_directory  # noqa: E402
 from bertjax.model.bert import BertForMaskedLM, BertForPreTraining  # noqa: E402
-from bertjax.tasks.fill_mask import fill_mask  # noqa: E402
 from bertjax.text.tokenizer import load_tokenizer  # noqa: E402
 from tests.parity.random_models import draw_parameters  # noqa: E402
 

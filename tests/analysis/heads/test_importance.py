@@ -21,15 +21,14 @@ from bertjax.analysis.heads.importance import (
     random_orders,
 )
 from bertjax.analysis.heads.objective import masked_language_objective, task_objective
+from bertjax.inference.task_outputs import Inference, predict_examples
 from bertjax.model.bert import BertForMultipleChoice, BertForTokenClassification
 from bertjax.program.errors import UserError
 from bertjax.statistics.intervals import bootstrap_ratio
 from bertjax.tasks.choice_questions import ChoiceQuestion
 from bertjax.tasks.classification import Classification
-from bertjax.tasks.inference import Inference
 from bertjax.tasks.labelled import TextExample
 from bertjax.tasks.multiple_choice import MultipleChoice
-from bertjax.tasks.scoring import predict_examples
 from bertjax.tasks.tagged_sentences import sentence_of_line
 from bertjax.tasks.tagging import Tagging
 from tests.analysis.wired import CONFIG, HEAD, LAYER, make_wired_model

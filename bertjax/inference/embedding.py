@@ -6,10 +6,12 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Integer
 
+from bertjax.inference.batches import put_params
+from bertjax.inference.task_outputs import Inference
 from bertjax.objectives.losses import Total
-from bertjax.tasks.inference import Inference
 from bertjax.tasks.task import frame_texts
 from bertjax.tasks.units import Layout, Unit
 from bertjax.text.framing import TokenSequence
@@ -31,6 +33,10 @@ class Embedder:
             root of their number; weightedmean = the mean with weights 1, 2, 3, ...; max = the
             largest of every component; cls and lasttoken = the hidden state of [CLS], of [SEP].
         after: what is then made of the vectors, on the host.
+        mesh: of the devices that share the rows out; without one jax's first device has them all.
+
+    Attributes:
+        shapes: of all batches, whatever the texts.
 
     Source: Reimers & Gurevych 2019 (Sentence-BERT), section 3; sentence_transformers, `Pooling`.
     """
@@ -44,11 +50,14 @@ class Embedder:
         tokenizer: Tokenizer,
         pooling: Sequence[Pooling] = ("mean",),
         after: Sequence[Callable[[np.ndarray], np.ndarray]] = (),
+        mesh: Mesh | None = None,
     ) -> None:
         self.config = body.config
-        self._body, self._variables, self._tokenizer = body, {"params": params}, tokenizer
+        self._body, self._tokenizer = body, tokenizer
+        self._variables = {"params": put_params(params, mesh)}
         self._pooling, self._after = tuple(pooling), tuple(after)
-        self._inference = Inference(self, self, tokenizer.pad_id)
+        self._inference = Inference(self, self, tokenizer.pad_id, mesh)
+        self.shapes = self._inference.batching().shapes
 
     def embed(
         self,

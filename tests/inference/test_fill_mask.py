@@ -6,11 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-import bertjax.tasks.fill_mask as fill_mask_module
+import bertjax.inference.fill_mask as fill_mask_module
+from bertjax.inference.fill_mask import fill_mask
 from bertjax.interop.huggingface import load_model_directory
 from bertjax.model.bert import BertForMaskedLM
 from bertjax.program.errors import UserError
-from bertjax.tasks.fill_mask import fill_mask
 from bertjax.text.tokenizer import Tokenizer, load_tokenizer
 from bertjax.text.tokenizer_parts import build
 

@@ -1,0 +1,124 @@
+"""The shapes of batches: a closed set, known before any text is, so that compilations are bounded.
+
+A model of 512 positions has the lengths 16, 24, 32, 48, 64, 96, ... 384, 512. Each length has a
+few numbers of rows, the largest as many as a budget allows, each about a quarter of the one before.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+from jax.sharding import Mesh
+
+from bertjax.numerics.placement import count_sharers
+from bertjax.text.workers import count_cores
+
+SHORTEST = 16
+
+
+class Shape(NamedTuple):
+    """The shape of a batch.
+
+    Attributes:
+        rows: B.
+        length: T.
+        slots: what a row has room for beside its tokens: sequences (K), or places that are asked
+            for (P).
+    """
+
+    rows: int
+    length: int
+    slots: int
+
+
+class Shapes:
+    """All shapes that the batches of one use of a model can have.
+
+    Args:
+        longest: tokens of the longest row.
+        fits: how many rows of a length fit into a batch; at least one is taken.
+        slots: the numbers of slots that rows of a length can have, in rising order.
+        between: whether there are lengths between powers of two, which are of use where what
+            follows an item in its row is padding.
+        mesh: of the devices that share the rows out; each gets as many.
+    """
+
+    def __init__(
+        self,
+        longest: int,
+        fits: Callable[[int], int],
+        *,
+        slots: Callable[[int], Sequence[int]] = lambda length: (1,),
+        between: bool = True,
+        mesh: Mesh | None = None,
+    ) -> None:
+        sharers = 1 if mesh is None else count_sharers(mesh)
+        platform = jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
+        # XLA shares the rows of a batch out among the cores of a CPU: as many for each.
+        group = count_cores() if platform == "cpu" and sharers == 1 else sharers
+        self._lengths = tuple(_lengths(longest, between))
+        self._slots = {length: tuple(slots(length)) for length in self._lengths}
+        self._rows = {
+            length: tuple(_row_numbers(fits(length), group, sharers)) for length in self._lengths
+        }
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest row."""
+        return self._lengths[-1]
+
+    def __iter__(self) -> Iterator[Shape]:
+        for length in self._lengths:
+            for slots in self._slots[length]:
+                yield from (Shape(rows, length, slots) for rows in self._rows[length])
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def length_for(self, tokens: int) -> int:
+        """The least length of rows that hold so many tokens.
+
+        Raises:
+            ValueError: none does.
+        """
+        for length in self._lengths:
+            if length >= tokens:
+                return length
+        raise ValueError(f"{tokens} tokens do not fit rows of {self.longest}")
+
+    def slots_for(self, length: int, wanted: int) -> int:
+        """The least number of slots of rows of this length that is enough."""
+        return next(slots for slots in self._slots[length] if slots >= wanted)
+
+    def divide(self, rows: int, length: int) -> list[int]:
+        """The rows of each batch that together hold so many rows of this length.
+
+        The last rows go into a batch that they fill for the most part, or into smaller ones.
+        """
+        parts: list[int] = []
+        for most in self._rows[length]:
+            full, rows = divmod(rows, most)
+            parts += [most] * full
+            if rows > 0.75 * most:
+                return [*parts, most]
+        return parts + [most] * (rows > 0)
+
+
+def _lengths(longest: int, between: bool) -> Iterator[int]:
+    """Powers of two, 3/2 of them where wanted, and the longest itself."""
+    length = SHORTEST
+    while length < longest:
+        yield length
+        if between and 3 * length // 2 < longest:
+            yield 3 * length // 2
+        length *= 2
+    yield longest
+
+
+def _row_numbers(fits: int, group: int, sharers: int) -> Iterator[int]:
+    """The numbers of rows, falling; all but the least are multiples of the group."""
+    rows = max(sharers, fits // group * group or fits // sharers * sharers)
+    while rows > sharers:
+        yield rows
+        rows = max(sharers, rows // 4 // group * group)
+    yield sharers
