@@ -9,15 +9,17 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int, Integer
 
+from bertjax.config import BertConfig
+from bertjax.inference.batches import Batching, Place, run
+from bertjax.inference.shapes import Shape, Shapes, few_or_all
 from bertjax.program.errors import UserError
 from bertjax.text.framing import frame
+from bertjax.text.packing import Places
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.types import HeadOutput
 
 MASK = "[MASK]"
 
-# Rows are padded to the next of these lengths, so that a model is compiled a few times and no more.
-SHORTEST_BUCKET = 16
 # Tokens of a batch, padding included: with a mask at every place, the logits of 1,024 tokens over
 # 30,522 words are 125 MB.
 BATCH_TOKENS = 1024
@@ -69,12 +71,11 @@ def fill_mask(
     tokenizer: Tokenizer,
     texts: Sequence[str],
     top_k: int = 5,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], None] = lambda done: None,
 ) -> list[FilledText]:
     """The most likely tokens at every [MASK] of every text.
 
-    Texts of similar length are worked through together, padded to a power of two; padding changes
-    no result. One compilation serves each padded length.
+    Texts of similar length are worked through together; padding changes no result.
 
     Args:
         model: a `BertForMaskedLM`.
@@ -104,42 +105,46 @@ def fill_mask(
             f" vocab_size={config.vocab_size}; it is not the tokenizer of this model"
         )
     encoded = encode_masked(tokenizer, texts, config.max_position_embeddings)
-    buckets: dict[int, list[int]] = {}
-    for number, ids in enumerate(encoded):
-        buckets.setdefault(_padded_length(len(ids), config.max_position_embeddings), []).append(
-            number
-        )
-    results: list[FilledText | None] = [None] * len(texts)
-    for length, numbers in sorted(buckets.items()):
-        rows = min(max(1, BATCH_TOKENS // length), _power_of_two(len(numbers)))
-        positions = {
-            number: np.flatnonzero(encoded[number] == tokenizer.mask_id) for number in numbers
-        }
-        slots = _power_of_two(max(len(places) for places in positions.values()))
-        for start in range(0, len(numbers), rows):
-            batch = numbers[start : start + rows]
-            token_ids = np.full((rows, length), tokenizer.pad_id, np.int32)
-            sequence_ids = np.zeros((rows, length), np.int32)
-            masked_positions = np.zeros((rows, slots), np.int32)
-            for row, number in enumerate(batch):
-                token_ids[row, : len(encoded[number])] = encoded[number]
-                sequence_ids[row, : len(encoded[number])] = 1
-                masked_positions[row, : len(positions[number])] = positions[number]
-            probabilities, ids = jax.device_get(
-                _predict(model, top_k, params, token_ids, sequence_ids, masked_positions)
+    forward = functools.partial(_predict, model, top_k)
+    found = run(forward, params, encoded, make_batching(config, tokenizer), progress=progress)
+    results = []
+    for text, ids, (probabilities, chosen) in zip(texts, encoded, found, strict=True):
+        masks = tuple(
+            FilledMask(int(position), _name(tokenizer, *candidates))
+            for position, *candidates in zip(
+                np.flatnonzero(ids == tokenizer.mask_id), chosen, probabilities, strict=True
             )
-            for row, number in enumerate(batch):
-                masks = tuple(
-                    FilledMask(
-                        int(position), _name(tokenizer, ids[row, slot], probabilities[row, slot])
-                    )
-                    for slot, position in enumerate(positions[number])
-                )
-                filled = _fill_in(tokenizer, texts[number], masks)
-                results[number] = FilledText(texts[number], masks, filled)
-            if progress is not None:
-                progress(len(batch))
+        )
+        results.append(FilledText(text, masks, _fill_in(tokenizer, text, masks)))
     return results
+
+
+def make_batching(config: BertConfig, tokenizer: Tokenizer) -> Batching[Int[np.ndarray, " T"]]:
+    """How framed texts with masks become batches: a text a row, a slot a mask."""
+
+    def count(ids: Int[np.ndarray, " T"]) -> int:
+        return int((ids == tokenizer.mask_id).sum())
+
+    def make(
+        texts: Sequence[Int[np.ndarray, " T"]], places: Places, shape: Shape
+    ) -> tuple[np.ndarray, ...]:
+        token_ids = np.full((shape.rows, shape.length), tokenizer.pad_id, np.int32)
+        sequence_ids = np.zeros((shape.rows, shape.length), np.int32)
+        masked_positions = np.zeros((shape.rows, shape.slots), np.int32)
+        for row, ids in zip(places.row, texts, strict=True):
+            token_ids[row, : len(ids)], sequence_ids[row, : len(ids)] = ids, 1
+            masked_positions[row, : count(ids)] = np.flatnonzero(ids == tokenizer.mask_id)
+        return token_ids, sequence_ids, masked_positions
+
+    def take(
+        output: Sequence[np.ndarray], ids: Int[np.ndarray, " T"], place: Place
+    ) -> list[np.ndarray]:
+        return [values[place.row, : count(ids)] for values in output]
+
+    shapes = Shapes(
+        config.max_position_embeddings, lambda length: BATCH_TOKENS // length, slots=few_or_all
+    )
+    return Batching(shapes, len, make, take, count)
 
 
 def encode_masked(
@@ -180,10 +185,9 @@ def _predict(
     model: nn.Module,
     top_k: int,
     params: Mapping[str, Any],
-    token_ids: Integer[Array, "B T"],
-    sequence_ids: Integer[Array, "B T"],
-    masked_positions: Integer[Array, "B P"],
+    batch: tuple[Integer[Array, "B T"], Integer[Array, "B T"], Integer[Array, "B P"]],
 ) -> tuple[Float[Array, "B P top_k"], Int[Array, "B P top_k"]]:
+    token_ids, sequence_ids, masked_positions = batch
     output: HeadOutput = model.apply(
         {"params": params}, token_ids, None, sequence_ids, masked_positions=masked_positions
     )
@@ -210,15 +214,6 @@ def _fill_in(tokenizer: Tokenizer, text: str, masks: Sequence[FilledMask]) -> st
             filled, word = filled.rstrip(), best.token.removeprefix("##")
         filled += word + after
     return filled
-
-
-def _padded_length(length: int, max_length: int) -> int:
-    return min(max(SHORTEST_BUCKET, _power_of_two(length)), max_length)
-
-
-def _power_of_two(number: int) -> int:
-    """The smallest power of two that is at least the number."""
-    return 1 << (number - 1).bit_length()
 
 
 def _shorten(text: str) -> str:

@@ -122,3 +122,8 @@ def _row_numbers(fits: int, group: int, sharers: int) -> Iterator[int]:
         yield rows
         rows = max(sharers, rows // 4 // group * group)
     yield sharers
+
+
+def few_or_all(length: int) -> tuple[int, ...]:
+    """Slots for places that are asked for: one in a row, a few, or every token."""
+    return tuple(sorted({min(slots, length) for slots in (1, 8, length)}))

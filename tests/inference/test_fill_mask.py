@@ -8,6 +8,7 @@ import pytest
 
 import bertjax.inference.fill_mask as fill_mask_module
 from bertjax.inference.fill_mask import fill_mask
+from bertjax.inference.shapes import SHORTEST
 from bertjax.interop.huggingface import load_model_directory
 from bertjax.model.bert import BertForMaskedLM
 from bertjax.program.errors import UserError
@@ -44,7 +45,7 @@ def prefer(params, token_id):
 def test_candidates_are_the_models_own_probabilities(parts, results):
     model, params, tokenizer = parts
     ids = fill_mask_module.encode_masked(tokenizer, TEXTS, 17)[1]
-    assert len(ids) < fill_mask_module.SHORTEST_BUCKET  # else there is no padding to look past
+    assert len(ids) < SHORTEST  # else there is no padding to look past
     output = jax.jit(model.apply)({"params": params}, ids[None])
     probs = np.asarray(jax.nn.softmax(output.logits[0], axis=-1))
     positions = np.flatnonzero(ids == tokenizer.mask_id)
@@ -117,17 +118,20 @@ def test_ids_without_a_token_are_named_as_such(parts):
     assert result.filled == "a [unnamed98]"
 
 
-def test_one_compilation_serves_a_padded_length(parts, monkeypatch):
+def test_compilations_are_at_most_the_shapes(parts, monkeypatch):
     # Four rows of 16 at a time: 9 texts of several lengths are 3 batches.
     monkeypatch.setattr(fill_mask_module, "BATCH_TOKENS", 64)
-    before = fill_mask_module._predict._cache_size()
+    shapes = fill_mask_module.make_batching(parts[0].config, parts[2]).shapes
+    fill_mask_module._predict.clear_cache()
     done = []
     texts = ["[MASK] " + "a " * number for number in range(9)]
     fill_mask(*parts, texts, progress=done.append)
     assert done == [4, 4, 1]
-    assert fill_mask_module._predict._cache_size() == before + 1
-    fill_mask(*parts, texts[:7])
-    assert fill_mask_module._predict._cache_size() == before + 1
+    assert fill_mask_module._predict._cache_size() == 2
+    for number in range(1, 9):
+        fill_mask(*parts, texts[:number])
+        fill_mask(*parts, ["[MASK] " * number])
+    assert fill_mask_module._predict._cache_size() <= len(shapes) <= 18
 
 
 def test_no_texts_give_no_results(parts):
