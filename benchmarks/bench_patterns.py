@@ -78,7 +78,7 @@ def measure_memory() -> dict[str, dict[str, float]]:
         marks = TokenMarks(*(jax.ShapeDtypeStruct((1, length), kind) for kind in kinds))
         programs = {
             "whole maps": jax.jit(trace).lower(params, inputs),
-            "blockwise figures": sum_batch.lower(model, params, inputs, marks, BLOCK),
+            "blockwise figures": sum_batch.lower(model, BLOCK, params, (inputs, marks)),
             "blockwise redundancy": sum_divergences_blockwise.lower(model, params, inputs),
         }
         found[f"{length} tokens, MiB"] = {

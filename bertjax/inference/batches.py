@@ -5,7 +5,6 @@
 What an item is, its user says in a `Batching`: a text a row, or several packed into each row.
 """
 
-import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -122,16 +121,22 @@ def run_batches(
     for first, window in _windows(items, batching):
         for numbers, places, shape in _plan(window, batching):
             here = [window[number] for number in numbers]
-            batch = batching.make(here, places, shape)
-            with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
-                if mesh is not None:
-                    batch = jax.device_put(batch, NamedSharding(mesh, PartitionSpec(ROW_AXES)))
-                whole = jax.device_get(forward(params, batch))
-            outputs = [
+            whole = _compute(forward, params, batching.make(here, places, shape), mesh)
+            outputs = (
                 batching.take(whole, item, Place(*map(int, place)))
                 for item, place in zip(here, zip(*places, strict=True), strict=True)
-            ]
-            yield Finished([first + number for number in numbers], outputs, whole)
+            )
+            # No name here holds on to the outputs.
+            yield Finished([first + number for number in numbers], [*outputs], whole)
+
+
+def _compute(forward: Callable[[Any, Any], Any], params: Any, batch: Any, mesh: Mesh | None) -> Any:
+    """The output of a batch, on the host."""
+    if mesh is None:
+        return jax.device_get(forward(params, batch))
+    placed = jax.device_put(batch, NamedSharding(mesh, PartitionSpec(ROW_AXES)))
+    with jax.set_mesh(mesh):
+        return jax.device_get(forward(params, placed))
 
 
 def put_params(params: Any, mesh: Mesh | None) -> Any:

@@ -1,7 +1,7 @@
 """One number of a model's output, which is what an explanation explains, and its derivatives."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,9 +12,11 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Integer
 
 from bertjax.analysis.capture.encoding import EncodedText
-from bertjax.analysis.capture.maps import make_inputs, padded_length
+from bertjax.analysis.capture.rows import batch_texts, make_inputs, shapes_of_maps
 from bertjax.architectures import ARCHITECTURES, BODY, OF_A_TOKEN, Output
 from bertjax.config import BertConfig
+from bertjax.inference.batches import Batching, Place, run
+from bertjax.inference.shapes import Shape, Shapes
 from bertjax.interop.huggingface import (
     inspect_model_directory,
     load_model_directory,
@@ -23,7 +25,11 @@ from bertjax.interop.huggingface import (
 from bertjax.model.bert import BertModel
 from bertjax.model.embeddings import Embeddings
 from bertjax.program.errors import UserError
+from bertjax.text.packing import Places
 from bertjax.text.tokenizer import Tokenizer
+
+# Rows of a batch, and bytes of its maps.
+_MOST_ROWS, _BATCH_BYTES = 16, 64 << 20
 
 
 class WholeModel(NamedTuple):
@@ -96,7 +102,8 @@ def load_whole_model(path: Path | str, architecture: str | None = None) -> Whole
         model: nn.Module = BertModel(config, pooling="pooler" in params)
     else:
         model = ARCHITECTURES[found].module(config)
-    return WholeModel(model, params, tokenizer, (*notes, *more))
+    # Once, and not with every batch.
+    return WholeModel(model, jax.device_put(params), tokenizer, (*notes, *more))
 
 
 def check_target(whole: WholeModel, encoded: EncodedText, target: Target) -> None:
@@ -151,18 +158,19 @@ def answer(
     """
     check_target(whole, encoded, target)
     variants = encoded.token_ids[None] if token_ids is None else token_ids
-    inputs, places = pad_inputs(whole, encoded), _places(target)
-    rows = rows_at_once(whole.config, inputs[0].shape[1], len(variants))
-    values = []
-    for start in range(0, len(variants), rows):
-        some = variants[start : start + rows]
-        ids = np.repeat(inputs[0], rows, axis=0)
-        ids[: len(some), : some.shape[1]] = some
-        others = (np.repeat(one, rows, axis=0) for one in inputs[1:])
+    texts = (encoded._replace(token_ids=ids) for ids in variants)
+    batching = batch_texts(
+        _shapes(whole.config),
+        whole.config,
+        whole.tokenizer.pad_id,
+        lambda values, _, at: values[at.row],
+    )
+
+    def forward(params: Mapping[str, Any], inputs: Inputs) -> Float[Array, " B"]:
         kind = target.output, target.probability
-        found = _values(whole.model, *kind, whole.params, (ids, *others), *places)
-        values.append(np.asarray(found, np.float64)[: len(some)])
-    return np.concatenate(values)
+        return _values(whole.model, *kind, params, inputs, *_places(target))
+
+    return np.array([*run(forward, whole.params, texts, batching)], np.float64)
 
 
 def embed_tokens(
@@ -194,22 +202,26 @@ def differentiate_by_embeddings(
         embedded: points in the space of the embeddings' output, any number of them.
     """
     check_target(whole, encoded, target)
-    inputs, places = pad_inputs(whole, encoded), _places(target)
-    points, length, width = embedded.shape
-    rows = rows_at_once(whole.config, inputs[0].shape[1], points)
-    values, gradients = [], []
-    for start in range(0, points, rows):
-        some = embedded[start : start + rows]
-        padded = np.zeros((rows, inputs[0].shape[1], width), embedded.dtype)
-        padded[: len(some), :length] = some
-        copies = tuple(np.repeat(one, rows, axis=0) for one in inputs)
-        kind = target.output, target.probability
-        value, gradient = _by_embeddings(
-            whole.model, *kind, whole.params, copies, *places, padded
-        )  # fmt: skip
-        values.append(np.asarray(value)[: len(some)])
-        gradients.append(np.asarray(gradient)[: len(some), :length])
-    return np.concatenate(values), np.concatenate(gradients)
+    pad_id, (_, length, width) = whole.tokenizer.pad_id, embedded.shape
+
+    def make(
+        points: Sequence[Float[np.ndarray, "T D"]], places: Places, shape: Shape
+    ) -> tuple[Inputs, Float[np.ndarray, "B T D"]]:
+        copies = [encoded] * len(points)
+        padded = np.zeros((shape.rows, shape.length, width), embedded.dtype)
+        padded[: len(points), :length] = points
+        return make_inputs(whole.config, copies, shape.rows, shape.length, pad_id), padded
+
+    def forward(params: Mapping[str, Any], batch: tuple[Inputs, Array]) -> tuple[Array, Array]:
+        kind, (inputs, points) = (target.output, target.probability), batch
+        return _by_embeddings(whole.model, *kind, params, inputs, *_places(target), points)
+
+    def take(found: Sequence[np.ndarray], point: np.ndarray, at: Place) -> tuple[Any, np.ndarray]:
+        return found[0][at.row], found[1][at.row, :length]
+
+    batching = Batching(_shapes(whole.config), len, make, take)
+    values, gradients = zip(*run(forward, whole.params, embedded, batching), strict=True)
+    return np.array(values), np.stack(gradients)
 
 
 def differentiate_by_attention(
@@ -231,13 +243,6 @@ def differentiate_by_attention(
     return float(value), probs[:, 0, :, :t, :t], gradient[:, 0, :, :t, :t]
 
 
-def rows_at_once(config: BertConfig, length: int, wanted: int) -> int:
-    """How many copies of a text go through the model together, a power of two of at most 16."""
-    maps = 4 * config.num_hidden_layers * config.num_attention_heads * length**2
-    most = max(1, min(16, wanted, (64 << 20) // maps))
-    return 1 << (most.bit_length() - 1)
-
-
 Inputs = tuple[Integer[Array, "B T"], Integer[Array, "B T"], Integer[Array, "B T"]]
 
 
@@ -245,8 +250,12 @@ def pad_inputs(
     whole: WholeModel, encoded: EncodedText
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Token ids, token types and sequence ids `[1, T]` of the text, padded to a length in use."""
-    length = padded_length(len(encoded.token_ids), whole.config.max_position_embeddings)
+    length = _shapes(whole.config).length_for(len(encoded.token_ids))
     return make_inputs(whole.config, [encoded], 1, length, whole.tokenizer.pad_id)
+
+
+def _shapes(config: BertConfig) -> Shapes:
+    return shapes_of_maps(config, _BATCH_BYTES, _MOST_ROWS)
 
 
 def _places(target: Target) -> tuple[np.int32, np.int32]:

@@ -6,27 +6,29 @@ that the first has found, and adds up what is asked for.
 """
 
 import functools
-import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Integer
+from jaxtyping import Array, Float, Integer
 
 from bertjax.analysis.capture.encoding import EncodedText
-from bertjax.analysis.capture.maps import Body, make_inputs, padded_length
+from bertjax.analysis.capture.maps import Body
+from bertjax.analysis.capture.rows import count_tokens, make_inputs
 from bertjax.analysis.heads.targets import TARGETS, MapSums, TokenMarks, mark_tokens, weigh_targets
+from bertjax.inference.batches import Batching, Place, run
+from bertjax.inference.shapes import Shape, Shapes
 from bertjax.kernels import blockwise
 from bertjax.kernels.visibility import see
 from bertjax.model.bert import BertModel
 from bertjax.model.embeddings import Embeddings
 from bertjax.model.encoder import EncoderLayer
 from bertjax.model.layers import activate
-from bertjax.program.errors import UserError
+from bertjax.text.packing import Places
 
-# Tokens worked through together; a longer text is alone.
+# Tokens of a batch, padding included; a longer text is alone.
 BATCH_TOKENS = 4096
 
 Result = TypeVar("Result")
@@ -40,96 +42,59 @@ class LayerAttention(NamedTuple):
     log_sums: Float[Array, "*L B N T"]
 
 
-class TextBatch(NamedTuple):
-    """Texts of one padded length.
-
-    Attributes:
-        numbers: which texts they are, a row each; there may be empty rows behind.
-        inputs: token_ids, token_type_ids, sequence_ids.
-        marks: of every token; of padding they mean nothing.
-    """
-
-    numbers: list[int]
-    inputs: tuple[Int[np.ndarray, "B T"], Int[np.ndarray, "B T"], Int[np.ndarray, "B T"]]
-    marks: TokenMarks
+# token_ids, token_type_ids, sequence_ids, and the marks of every token.
+MarkedBatch = tuple[Sequence[Integer[Array, "B T"]], TokenMarks]
 
 
 def sum_maps_blockwise(
     body: Body,
-    texts: Sequence[EncodedText],
+    texts: Iterable[EncodedText],
     *,
     block: int = blockwise.BLOCK,
     progress: Callable[[int], None] = lambda done: None,
-) -> Iterator[tuple[int, MapSums]]:
-    """The number of each text, and what `patterns.sum_maps` gives of its maps, without them.
-
-    The shortest texts come first, so that none waits in memory for another.
+) -> Iterator[MapSums]:
+    """What `patterns.sum_maps` gives of the maps of each text, without them.
 
     Args:
         body: whose heads they are.
-        texts: encoded by its tokenizer.
+        texts: encoded by its tokenizer; they are taken as they are needed.
         block: tokens a block.
         progress: is called with the number of texts done since the call before.
     """
-    for batch in make_batches(body, texts):
-        sums = sum_batch(body.model, body.params, batch.inputs, batch.marks, block)
-        entropy, targets, columns = (np.asarray(part) for part in sums)
-        for row, number in enumerate(batch.numbers):
-            length = len(texts[number].token_ids)
-            sums = MapSums(
-                entropy[:, row],
-                np.moveaxis(targets[:, :, row], 1, 0),
-                np.moveaxis(columns[:, :, row, :, :length], 1, 0),
-            )
-            yield number, sums
-        progress(len(batch.numbers))
+    config = body.model.config
+    shapes = Shapes(config.max_position_embeddings, lambda length: BATCH_TOKENS // length)
+
+    def make(texts: Sequence[EncodedText], places: Places, shape: Shape) -> MarkedBatch:
+        return make_batch(body, texts, shape.rows, shape.length)
+
+    def take(sums: Sequence[np.ndarray], text: EncodedText, place: Place) -> MapSums:
+        (entropy, targets, columns), row = sums, place.row
+        return MapSums(
+            entropy[:, row].copy(),
+            np.moveaxis(targets[:, :, row], 1, 0).copy(),
+            np.moveaxis(columns[:, :, row, :, : len(text.token_ids)], 1, 0).copy(),
+        )
+
+    batching = Batching(shapes, lambda text: count_tokens(text, config), make, take)
+    forward = functools.partial(sum_batch, body.model, block)
+    return run(forward, body.params, texts, batching, progress=progress)
 
 
-def make_batches(
-    body: Body, texts: Sequence[EncodedText], tokens: int = BATCH_TOKENS
-) -> Iterator[TextBatch]:
-    """All texts in batches of similar length, the shortest first.
-
-    Args:
-        body: its tokenizer's padding, its model's positions.
-        texts: encoded by its tokenizer.
-        tokens: a batch has at most so many, padding included, where one text has not more.
-
-    Raises:
-        UserError: a text that is longer than the model has positions for.
-    """
-    most = body.model.config.max_position_embeddings
-    for text in texts:
-        if len(text.token_ids) > most:
-            raise UserError(
-                f"text {text.source + 1}: {len(text.token_ids)} tokens, more than the model's"
-                f" max_position_embeddings={most}; encode it with that as max_length"
-            )
-
-    def length_of(number: int) -> int:
-        return padded_length(len(texts[number].token_ids), most)
-
-    order = sorted(range(len(texts)), key=length_of)
-    for length, group in itertools.groupby(order, length_of):
-        waiting, most_rows = list(group), max(1, tokens // length)
-        for start in range(0, len(waiting), most_rows):
-            numbers = waiting[start : start + most_rows]
-            # Powers of two, so that few shapes are compiled.
-            rows = min(1 << (len(numbers) - 1).bit_length(), most_rows)
-            chosen = [texts[number] for number in numbers]
-            inputs = make_inputs(body.model.config, chosen, rows, length, body.tokenizer.pad_id)
-            yield TextBatch(numbers, inputs, _pad_marks(chosen, rows, length))
+def make_batch(body: Body, texts: Sequence[EncodedText], rows: int, length: int) -> MarkedBatch:
+    """Texts, a row each, and the marks of their tokens; those of padding mean nothing."""
+    inputs = make_inputs(body.model.config, texts, rows, length, body.tokenizer.pad_id)
+    return inputs, _pad_marks(texts, rows, length)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 4))
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def sum_batch(
     model: BertModel,
-    params: Mapping[str, Any],
-    inputs: Sequence[Integer[Array, "B T"]],
-    marks: TokenMarks,
     block: int,
+    params: Mapping[str, Any],
+    batch: MarkedBatch,
 ) -> tuple[Float[Array, "L B N"], Float[Array, "L targets B N"], Float[Array, "L 2 B N T"]]:
     """Entropies, targets and columns as in `MapSums`, of every layer and row."""
+    inputs, marks = batch
     sequence_ids = inputs[2]
 
     def sum_layer(layer: LayerAttention) -> tuple[Array, Array, Array]:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from bertjax.analysis.capture.encoding import EncodedText
-from bertjax.analysis.capture.maps import make_inputs
+from bertjax.analysis.capture.rows import make_inputs
 from bertjax.analysis.explain.answers import WholeModel
 from bertjax.analysis.heads.objective import fill_rows, group_rows, nothing_to_mask
 from bertjax.objectives.masking import EVALUATION_RATE, MaskingConfig, Vocabulary

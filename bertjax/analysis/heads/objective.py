@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from bertjax.analysis.capture.encoding import EncodedText
-from bertjax.analysis.capture.maps import make_inputs
+from bertjax.analysis.capture.rows import make_inputs
 from bertjax.analysis.explain.answers import WholeModel
 from bertjax.config import BertConfig
 from bertjax.objectives.losses import Total, cross_entropy

@@ -92,7 +92,7 @@ def measure_patterns(
     units, config = number_units(text.source for text in texts), body.model.config
     shape = units.max() + 1, config.num_hidden_layers, config.num_attention_heads
     tallies = {name: Tally(*np.zeros((2, *shape))) for name in FIGURES}
-    for number, sums in _sum_all(body, texts, blockwise, progress):
+    for number, sums in enumerate(_sum_all(body, texts, blockwise, progress)):
         for name, parts in tally_text(sums, mark_tokens(texts[number])).items():
             for whole, part in zip(tallies[name], parts, strict=True):
                 whole[units[number]] += part
@@ -188,10 +188,10 @@ def tally_text(sums: MapSums, marks: TokenMarks) -> dict[str, tuple[np.ndarray, 
 
 def _sum_all(
     body: Body, texts: Sequence[EncodedText], blockwise: bool, progress: Callable[[int], None]
-) -> Iterator[tuple[int, MapSums]]:
-    """The number of each text, and its sums."""
+) -> Iterator[MapSums]:
+    """The sums of each text."""
     if blockwise:
         yield from sum_maps_blockwise(body, texts, progress=progress)
         return
-    for number, captured in enumerate(capture(body, texts, progress=progress)):
-        yield number, sum_maps(captured.probs, mark_tokens(captured.encoded))
+    for captured in capture(body, texts, progress=progress):
+        yield sum_maps(captured.probs, mark_tokens(captured.encoded))

@@ -10,8 +10,11 @@ import numpy as np
 from jaxtyping import Array, Float, Integer
 
 from bertjax.analysis.capture.encoding import EncodedText
-from bertjax.analysis.capture.maps import Body, capture, padded_length
-from bertjax.analysis.heads.blockwise_patterns import make_batches, run_layers
+from bertjax.analysis.capture.maps import Body, capture
+from bertjax.analysis.capture.rows import batch_texts
+from bertjax.analysis.heads.blockwise_patterns import run_layers
+from bertjax.inference.batches import Place, run
+from bertjax.inference.shapes import Shapes
 from bertjax.kernels.blockwise import BLOCK as ATTENTION_BLOCK
 from bertjax.kernels.blockwise import (
     number_places,
@@ -76,8 +79,8 @@ def measure_redundancy(
     units, config = number_units(text.source for text in texts), body.model.config
     heads = config.num_hidden_layers * config.num_attention_heads
     sums = np.zeros((units.max() + 1, heads, heads))
-    for number, matrix in measure(body, texts, progress):
-        sums[units[number]] += matrix
+    for unit, matrix in zip(units, measure(body, texts, progress), strict=True):
+        sums[unit] += matrix
     tokens = np.array([len(text.token_ids) for text in texts], np.float64)
     return Divergences(sums, sum_by_unit(tokens, units))
 
@@ -119,25 +122,29 @@ def _to_matrix(by_shift: Float[np.ndarray, "shifts heads"]) -> Float[np.ndarray,
 
 def _measure_maps(
     body: Body, texts: Sequence[EncodedText], progress: Callable[[int], None]
-) -> Iterator[tuple[int, Float[np.ndarray, "heads heads"]]]:
-    most = body.model.config.max_position_embeddings
-    for number, captured in enumerate(capture(body, texts, progress=progress)):
+) -> Iterator[Float[np.ndarray, "heads heads"]]:
+    lengths = Shapes(body.model.config.max_position_embeddings, lambda length: 1)
+    for captured in capture(body, texts, progress=progress):
         layers, heads, tokens, _ = captured.probs.shape
         # Padded, so that few shapes are compiled; a probability of 0 adds 0.
-        length = padded_length(tokens, most)
+        length = lengths.length_for(tokens)
         probs = np.zeros((layers * heads, 1, length, length), np.float32)
         probs[:, 0, :tokens, :tokens] = captured.probs.reshape(-1, tokens, tokens)
-        yield number, _to_matrix(np.asarray(sum_divergences(probs))[..., 0])
+        yield _to_matrix(np.asarray(sum_divergences(probs))[..., 0])
 
 
 def _measure_blockwise(
     body: Body, texts: Sequence[EncodedText], progress: Callable[[int], None]
-) -> Iterator[tuple[int, Float[np.ndarray, "heads heads"]]]:
-    for batch in make_batches(body, texts, BATCH_TOKENS):
-        by_shift = np.asarray(sum_divergences_blockwise(body.model, body.params, batch.inputs))
-        for row, number in enumerate(batch.numbers):
-            yield number, _to_matrix(by_shift[..., row])
-        progress(len(batch.numbers))
+) -> Iterator[Float[np.ndarray, "heads heads"]]:
+    config = body.model.config
+    shapes = Shapes(config.max_position_embeddings, lambda length: BATCH_TOKENS // length)
+
+    def take(by_shift: np.ndarray, text: EncodedText, place: Place) -> np.ndarray:
+        return _to_matrix(by_shift[..., place.row])
+
+    batching = batch_texts(shapes, config, body.tokenizer.pad_id, take)
+    forward = functools.partial(sum_divergences_blockwise, body.model)
+    return run(forward, body.params, texts, batching, progress=progress)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3, 4))

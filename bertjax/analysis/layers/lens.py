@@ -11,8 +11,11 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Integer
 
 from bertjax.analysis.capture.encoding import EncodedText
-from bertjax.analysis.capture.maps import Body, make_inputs, padded_length
+from bertjax.analysis.capture.maps import Body
+from bertjax.analysis.capture.rows import make_inputs
 from bertjax.architectures import MASKED_LM
+from bertjax.inference.batches import Batching, Place, run
+from bertjax.inference.shapes import Shape, Shapes, few_or_all
 from bertjax.interop.huggingface import (
     inspect_model_directory,
     load_model_directory,
@@ -22,6 +25,7 @@ from bertjax.model.bert import BertForMaskedLM, BertModel
 from bertjax.program.errors import UserError
 from bertjax.statistics.drawn_units import number_units, sum_by_unit
 from bertjax.statistics.intervals import Figures, Interval, bootstrap_ratio
+from bertjax.text.packing import Places
 from bertjax.text.tokenizer import Tokenizer
 
 # Rows of a batch of masked copies of a text.
@@ -79,13 +83,12 @@ class Lens(NamedTuple):
     top_tokens: tuple[tuple[tuple[str, ...], ...], ...]
 
 
-class _Questions(NamedTuple):
-    """Places whose words are wanted: a row and a position of each, and the true token there."""
+class _Question(NamedTuple):
+    """Places of a text whose words are wanted, and the true tokens there."""
 
-    rows: list[EncodedText]
-    row: Int[np.ndarray, " Q"]
-    position: Int[np.ndarray, " Q"]
-    target: Int[np.ndarray, " Q"]
+    text: EncodedText
+    positions: Int[np.ndarray, " P"]
+    targets: Int[np.ndarray, " P"]
 
 
 class Answers(NamedTuple):
@@ -146,11 +149,9 @@ def logit_lens(
     """
     positions = np.flatnonzero(~encoded.special)
     if masked:
-        rows = [_with_masks(model.tokenizer, encoded, [position]) for position in positions]
-        row = np.arange(len(positions))
+        questions = [_mask(model.tokenizer, encoded, position[None]) for position in positions]
     else:
-        rows, row = [encoded], np.zeros(len(positions), np.int64)
-    questions = _Questions(rows, row, positions, encoded.token_ids[positions])
+        questions = [_Question(encoded, positions, encoded.token_ids[positions])]
     found = _ask(model, questions, top_k)
     return Lens(
         encoded, positions, masked, found.probability, found.rank, found.top_ids,
@@ -197,10 +198,8 @@ def ask_words(
     word's tokens at once, lest its pieces give each other away).
     """
     places = [np.flatnonzero(encoded.word_ids == word) for word in words]
-    rows = [_with_masks(model.tokenizer, encoded, own) for own in places]
     row = np.repeat(np.arange(len(words)), [len(own) for own in places])
-    position = np.concatenate(places)
-    found = _ask(model, _Questions(rows, row, position, encoded.token_ids[position]), 5)
+    found = _ask(model, [_mask(model.tokenizer, encoded, own) for own in places], 5)
     logs = np.log(np.maximum(found.probability[-1], np.finfo(np.float32).tiny))
     sums = np.bincount(row, logs, minlength=len(words))
     return sums / np.bincount(row, minlength=len(words)), found
@@ -213,79 +212,84 @@ def spell(
     return tuple(tuple(tuple(map(tokenizer.spell, place)) for place in layer) for layer in ids)
 
 
-def _with_masks(
-    tokenizer: Tokenizer, encoded: EncodedText, positions: Sequence[int] | Int[np.ndarray, " n"]
-) -> EncodedText:
+def _mask(
+    tokenizer: Tokenizer, encoded: EncodedText, positions: Int[np.ndarray, " n"]
+) -> _Question:
+    """Asks for tokens with a [MASK] in the place of each."""
     token_ids = encoded.token_ids.copy()
     token_ids[positions] = tokenizer.mask_id
-    return encoded._replace(token_ids=token_ids)
+    masked = encoded._replace(token_ids=token_ids)
+    return _Question(masked, positions, encoded.token_ids[positions])
 
 
-def _ask(model: MaskedModel, questions: _Questions, top_k: int) -> Answers:
-    """Answers in the order of the questions; rows are padded, a few at a time."""
+def _ask(model: MaskedModel, questions: Sequence[_Question], top_k: int) -> Answers:
+    """Answers in the order of the questions, those of a text in the order of its places."""
     config = model.body.model.config
     if not 1 <= top_k <= config.vocab_size:
         raise UserError(
             f"top_k={top_k} must lie between 1 and the model's vocab_size={config.vocab_size}"
         )
-    longest = max(len(row.token_ids) for row in questions.rows)
+    longest = max(len(question.text.token_ids) for question in questions)
     if longest > config.max_position_embeddings:
         raise UserError(
             f"{longest} tokens, the model has positions for {config.max_position_embeddings};"
             " shorten the text"
         )
-    length = padded_length(longest, config.max_position_embeddings)
-    rows = min(_ROWS, _power_of_two(len(questions.rows)))
-    parts: list[Answers] = []
-    for start in range(0, len(questions.rows), rows):
-        own = np.flatnonzero((questions.row >= start) & (questions.row < start + rows))
-        slots = np.resize(own, _power_of_two(len(own)))
-        inputs = make_inputs(
-            config, questions.rows[start : start + rows], rows, length, model.tokenizer.pad_id
-        )
-        found = jax.device_get(
-            _read_layers(
-                model.body.model, top_k, model.params, *inputs, questions.row[slots] - start,
-                questions.position[slots], questions.target[slots],
-            )
-        )  # fmt: skip
-        parts.append(Answers(*(part[:, : len(own)] for part in found)))
+
+    def make(some: Sequence[_Question], places: Places, shape: Shape) -> _Inputs:
+        texts = [question.text for question in some]
+        inputs = make_inputs(config, texts, shape.rows, shape.length, model.tokenizer.pad_id)
+        asked = np.zeros((2, shape.rows, shape.slots), np.int32)
+        for row, question in enumerate(some):
+            asked[0, row, : len(question.positions)] = question.positions
+            asked[1, row, : len(question.positions)] = question.targets
+        return *inputs, *asked
+
+    def take(output: Sequence[np.ndarray], question: _Question, place: Place) -> list[np.ndarray]:
+        return [part[:, place.row, : len(question.positions)] for part in output]
+
+    batching = Batching(
+        Shapes(config.max_position_embeddings, lambda length: _ROWS, slots=few_or_all),
+        lambda question: len(question.text.token_ids),
+        make,
+        take,
+        slots=lambda question: len(question.positions),
+    )
+    forward = functools.partial(_read_layers, model.body.model, top_k)
+    parts = run(forward, model.params, questions, batching)
     return Answers(*(np.concatenate(part, axis=1) for part in zip(*parts, strict=True)))
+
+
+# token_ids, token_type_ids and sequence_ids; the positions that are asked for, the tokens there.
+_Inputs = tuple[
+    Integer[Array, "B T"], Integer[Array, "B T"], Integer[Array, "B T"],
+    Integer[Array, "B P"], Integer[Array, "B P"],
+]  # fmt: skip
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _read_layers(
-    body: BertModel,
-    top_k: int,
-    params: Mapping[str, Any],
-    token_ids: Integer[Array, "B T"],
-    token_type_ids: Integer[Array, "B T"],
-    sequence_ids: Integer[Array, "B T"],
-    row: Integer[Array, " Q"],
-    position: Integer[Array, " Q"],
-    target: Integer[Array, " Q"],
-) -> tuple[Array, Array, Array, Array]:
+    body: BertModel, top_k: int, params: Mapping[str, Any], inputs: _Inputs
+) -> tuple[Array, ...]:
     model = BertForMaskedLM(body.config)
+    *tokens, positions, targets = inputs
+    target = targets.reshape(-1, 1)
 
-    def read(hidden: Float[Array, "Q D"]) -> tuple[Array, Array, Array, Array]:
-        logits = model.apply({"params": params}, hidden, method=_apply_head)
-        of_target = jnp.take_along_axis(logits, target[:, None], axis=1)
+    def read(hidden: Float[Array, "B P D"]) -> tuple[Array, Array, Array, Array]:
+        flat = hidden.reshape(-1, hidden.shape[-1])
+        logits = model.apply({"params": params}, flat, method=_apply_head)
+        of_target = jnp.take_along_axis(logits, target, axis=1)
         probs = jax.nn.softmax(logits, axis=-1)
         likeliest, ids = jax.lax.top_k(probs, top_k)
         rank = 1 + (logits > of_target).sum(axis=1)
-        return jnp.take_along_axis(probs, target[:, None], axis=1)[:, 0], rank, likeliest, ids
+        return jnp.take_along_axis(probs, target, axis=1)[:, 0], rank, likeliest, ids
 
-    trace = body.apply(
-        {"params": params["bert"]}, token_ids, token_type_ids, sequence_ids, trace=True
-    ).trace
+    trace = body.apply({"params": params["bert"]}, *tokens, trace=True).trace
+    hidden = jnp.take_along_axis(trace.hidden, positions[None, :, :, None], axis=2)
     # A layer at a time: the logits of all layers together would be L times as large.
-    return jax.lax.map(read, trace.hidden[:, row, position])
+    found = jax.lax.map(read, hidden)
+    return tuple(part.reshape(len(hidden), *positions.shape, *part.shape[2:]) for part in found)
 
 
 def _apply_head(model: BertForMaskedLM, hidden: Float[Array, "Q D"]) -> Float[Array, "Q V"]:
     return model.mlm_head(hidden, model.bert.embeddings.word_embeddings)
-
-
-def _power_of_two(number: int) -> int:
-    """The smallest power of two that is at least the number."""
-    return 1 << (number - 1).bit_length()

@@ -1,6 +1,5 @@
 """What is captured of a body: the same alone and together, in order, in bounded memory."""
 
-import shutil
 from pathlib import Path
 
 import jax
@@ -13,10 +12,8 @@ from bertjax.analysis.capture.encoding import encode_texts
 from bertjax.analysis.capture.maps import (
     capture,
     load_body,
-    make_inputs,
-    padded_length,
-    randomize,
 )
+from bertjax.analysis.capture.rows import make_inputs, shapes_of_maps
 from bertjax.program.errors import UserError
 
 TINY = Path(__file__).parents[2] / "parity" / "golden" / "tiny_bert"
@@ -104,7 +101,7 @@ def test_memory_is_bounded_and_the_result_the_same(body, texts, captures, monkey
 
 def test_one_row_at_a_time_gives_the_same(body, texts, captures, monkeypatch):
     monkeypatch.setattr(capture_module, "BATCH_BYTES", 1)
-    assert capture_module._shape(9, body.model.config) == (16, 1)
+    assert {shape.rows for shape in shapes_of_maps(body.model.config, 1)} == {1}
     for one, expected in zip(capture(body, texts), captures, strict=True):
         np.testing.assert_allclose(one.probs, expected.probs, atol=5e-5)
 
@@ -130,7 +127,7 @@ def test_gate_takes_a_head_out(body, texts, captures):
 def test_products_are_in_full_precision(body, texts):
     """GPUs and TPUs round float32 factors unless told not to."""
     inputs = make_inputs(body.model.config, texts[:1], 1, 16, body.tokenizer.pad_id)
-    lowered = capture_module._trace.lower(body.model, body.params, *inputs, jnp.ones((5, 4)))
+    lowered = capture_module._trace.lower(body.model, body.params, inputs, jnp.ones((5, 4)))
     products = [line for line in lowered.as_text().splitlines() if "dot_general" in line]
     assert len(products) >= 8
     assert all("precision = [HIGHEST, HIGHEST]" in line for line in products)
@@ -140,41 +137,3 @@ def test_longer_text_than_the_model_has_positions_for_is_refused(body):
     texts = encode_texts(body.tokenizer, ["the", "the " * 16], 30)
     with pytest.raises(UserError, match=r"text 2: 18 tokens, more than .*_embeddings=17"):
         list(capture(body, texts))
-
-
-def test_lengths_are_padded_in_steps():
-    assert [padded_length(length, 40) for length in (1, 16, 17, 32, 33, 40)] == [
-        16, 16, 32, 32, 40, 40,
-    ]  # fmt: skip
-
-
-def test_control_has_other_weights_of_the_same_shape(body):
-    control = randomize(body, seed=1)
-    assert jax.tree.map(jnp.shape, control.params) == jax.tree.map(jnp.shape, dict(body.params))
-    kernel = ("encoder", "layers", "attention", "query", "kernel")
-
-    def get(params):
-        for name in kernel:
-            params = params[name]
-        return np.asarray(params)
-
-    np.testing.assert_array_equal(get(control.params), get(randomize(body, seed=1).params))
-    assert np.abs(get(control.params) - get(randomize(body, seed=2).params)).max() > 1e-3
-    assert np.abs(get(control.params) - get(body.params)).max() > 1e-3
-    assert control.model is body.model
-
-
-def test_body_has_neither_heads_nor_pooler(body):
-    assert set(body.params) == {"embeddings", "encoder"}
-    assert body.notes == ()
-
-
-def test_tokenizer_of_another_model_is_refused(tmp_path):
-    from bertjax.text.tokenizer import load_tokenizer
-
-    shutil.copytree(TINY, tmp_path / "model")
-    tokenizer = load_tokenizer(TINY)
-    tokenizer.library.add_tokens(["newer"])
-    tokenizer.library.save(str(tmp_path / "model" / "tokenizer.json"))
-    with pytest.raises(UserError, match="has 100 tokens, more than the model's vocab_size=99"):
-        load_body(tmp_path / "model")

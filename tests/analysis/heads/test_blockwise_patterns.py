@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from bertjax.analysis.capture.maps import capture
-from bertjax.analysis.heads.blockwise_patterns import make_batches, sum_batch, sum_maps_blockwise
+from bertjax.analysis.heads.blockwise_patterns import make_batch, sum_batch, sum_maps_blockwise
 from bertjax.analysis.heads.patterns import sum_maps
 from bertjax.analysis.heads.targets import mark_tokens
 from bertjax.program.errors import UserError
@@ -24,30 +24,17 @@ def texts(body):
 
 
 @pytest.mark.parametrize("block", [13, 256])
-def test_sums_are_those_of_whole_maps_the_shortest_text_first(body, texts, block):
-    found = list(sum_maps_blockwise(body, texts, block=block))
-    numbers = [number for number, _ in found]
-    assert sorted(numbers) == list(range(len(texts))) != numbers
-    found = dict(found)
-    for number, captured in enumerate(capture(body, texts)):
-        ours = found[number]
+def test_sums_are_those_of_whole_maps_in_the_order_of_the_texts(body, texts, block):
+    done = []
+    found = list(sum_maps_blockwise(body, iter(texts), block=block, progress=done.append))
+    assert sum(done) == len(texts) == 5
+    for ours, captured in zip(found, capture(body, texts), strict=True):
         expected = sum_maps(captured.probs, mark_tokens(captured.encoded))
         for name in expected._fields:
             our, their = getattr(ours, name), getattr(expected, name)
             assert our.shape == their.shape
             np.testing.assert_allclose(our, their, rtol=1e-5, atol=1e-5, err_msg=name)
         assert expected.entropy.min() > 1
-
-
-def test_batches_have_every_text_once_and_few_tokens(body, texts):
-    batches = list(make_batches(body, texts, tokens=64))
-    assert sorted(number for batch in batches for number in batch.numbers) == [0, 1, 2, 3, 4]
-    for batch in batches:
-        assert batch.inputs[0].size <= 64
-        for row, number in enumerate(batch.numbers):
-            own = texts[number].token_ids
-            np.testing.assert_array_equal(batch.inputs[0][row, : len(own)], own)
-            assert batch.inputs[2][row].sum() == len(own)
 
 
 def test_a_text_longer_than_the_model_is_refused(body):
@@ -61,13 +48,13 @@ def test_no_buffer_is_as_large_as_a_map():
     length = 192
     body = make_body(positions=length)
     text = make_texts(body, (160, 4))[:1]
-    (batch,) = make_batches(body, text)
-    assert batch.inputs[0].shape == (1, length)
+    batch = make_batch(body, text, 1, length)
     assert len(text[0].token_ids) < length
-    arguments = body.params, batch.inputs, batch.marks
-    compiled = sum_batch.lower(body.model, *arguments, 16).compile()
-    whole = sum_batch.lower(body.model, *arguments, length).compile()
+    compiled = sum_batch.lower(body.model, 16, body.params, batch).compile()
+    whole = sum_batch.lower(body.model, length, body.params, batch).compile()
     assert largest_buffer(compiled) < length**2 <= largest_buffer(whole)
-    results = [jax.tree.leaves(sum_batch(body.model, *arguments, size)) for size in (16, length)]
+    results = [
+        jax.tree.leaves(sum_batch(body.model, size, body.params, batch)) for size in (16, length)
+    ]
     for our, their in zip(*results, strict=True):
         np.testing.assert_allclose(our, their, rtol=1e-4, atol=1e-4)

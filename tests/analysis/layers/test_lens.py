@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bertjax.analysis.capture.encoding import encode_texts
-from bertjax.analysis.capture.maps import make_inputs
+from bertjax.analysis.capture.rows import make_inputs
 from bertjax.analysis.explain.what_if import replace_word, what_if
 from bertjax.analysis.layers import lens as lens_module
 from bertjax.analysis.layers.lens import (
@@ -205,9 +205,9 @@ def test_what_if_mistakes_are_told(model, text):
 
 def test_products_are_in_full_precision(model, text):
     """GPUs and TPUs round float32 factors unless told not to."""
-    places = np.zeros((3, 1), np.int64)
+    asked = np.zeros((2, 1, 1), np.int32)
     inputs = make_inputs(model.body.model.config, [text], 1, 16, model.tokenizer.pad_id)
-    lowered = lens_module._read_layers.lower(model.body.model, 2, model.params, *inputs, *places)
+    lowered = lens_module._read_layers.lower(model.body.model, 2, model.params, (*inputs, *asked))
     products = [line for line in lowered.as_text().splitlines() if "dot_general" in line]
     assert len(products) >= 8
     assert all("precision = [HIGHEST, HIGHEST]" in line for line in products)
