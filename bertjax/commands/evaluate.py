@@ -196,7 +196,7 @@ def _score_texts(options: argparse.Namespace) -> tuple[dict[str, Any], list[str]
             file=sys.stderr,
         )
     with count_on("scoring", len(texts)) as progress:
-        found = score_masked_texts(whole._replace(params=params), texts, length, progress=progress)
+        found = score_masked_texts(whole._replace(params=params), texts, progress=progress)
     return {
         "model": str(options.model),
         "data": list(options.data),

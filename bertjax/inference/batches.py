@@ -59,6 +59,11 @@ class Batching(NamedTuple, Generic[Item]):
     window: int = WINDOW_TOKENS
 
 
+def take_row(output: Any, item: Any, place: Place) -> Any:
+    """The row of the item, of every array of the output: `Batching.take` of a text a row."""
+    return jax.tree.map(lambda part: part[place.row], output)
+
+
 class Finished(NamedTuple):
     """What a batch gave.
 

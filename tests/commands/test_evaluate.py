@@ -40,7 +40,7 @@ def encoded(whole):
 
 @pytest.fixture(scope="module")
 def found(whole, encoded):
-    return score_masked_texts(whole, encoded, 17)
+    return score_masked_texts(whole, encoded)
 
 
 def make_rows(whole, encoded, length=17):
@@ -83,7 +83,7 @@ def test_figures_are_those_of_pretrainings_evaluation(whole, encoded, found, tmp
 def test_next_sentence_head_changes_no_figure(whole, encoded, found):
     config, params, *_ = load_model_directory(TINY, "BertForMaskedLM")
     bare = WholeModel(BertForMaskedLM(config), params, whole.tokenizer)
-    without = score_masked_texts(bare, encoded, 17)
+    without = score_masked_texts(bare, encoded)
     np.testing.assert_allclose(found.losses, without.losses, rtol=1e-5, atol=1e-6)
     assert found.fingerprint == without.fingerprint
 
@@ -131,7 +131,7 @@ def test_model_without_heads_is_the_model_with_closed_gates(whole, encoded, foun
     gates = gates_without((5, 4), np.array([[1, 3], [2, 0]]))
     closed = staticmethod(functools.partial(whole.model.apply, head_gates=jnp.asarray(gates)))
     gated = type(whole.architecture, (), {"apply": closed, "config": whole.config})()
-    expected = score_masked_texts(whole._replace(model=gated), encoded, 17).evaluation()
+    expected = score_masked_texts(whole._replace(model=gated), encoded).evaluation()
     np.testing.assert_allclose(result["scores"]["loss"], expected["scores"]["loss"], rtol=1e-5)
     change = found.evaluation()["scores"]["loss"] - expected["scores"]["loss"]
     assert abs(change) > 1e-3

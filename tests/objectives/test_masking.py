@@ -345,6 +345,20 @@ def test_few_rows_are_masked_as_among_many(batch, mask):
         np.testing.assert_array_equal(one[7:10], other)
 
 
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_masks_do_not_depend_on_the_length_of_the_row(batch, mask, strategy):
+    """Texts are scored in rows of any length, and asked for the same tokens."""
+    few = jax.tree.map(lambda part: part[:32], batch)
+    longer = [jnp.pad(part, ((0, 0), (0, 30))) for part in few[:4]]
+    short = mask(few, strategy)
+    long = mask(few._replace(**dict(zip(few._fields, longer, strict=False))), strategy)
+    slots = short.positions.shape[1]
+    np.testing.assert_array_equal(short.token_ids, long.token_ids[:, :LENGTH])
+    np.testing.assert_array_equal(short.positions, long.positions[:, :slots])
+    np.testing.assert_array_equal(short.weights, long.weights[:, :slots])
+    assert short.weights.sum() == long.weights.sum() > 32
+
+
 # ------------------------------------------------------------------ options
 
 

@@ -10,10 +10,14 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from bertjax.analysis.capture.encoding import EncodedText
-from bertjax.analysis.capture.rows import make_inputs
 from bertjax.analysis.explain.answers import WholeModel
-from bertjax.analysis.heads.objective import fill_rows, group_rows, nothing_to_mask
-from bertjax.objectives.masking import EVALUATION_RATE, MaskingConfig, Vocabulary
+from bertjax.analysis.heads.objective import (
+    NumberedText,
+    batch_for_masking,
+    nothing_to_mask,
+)
+from bertjax.inference.batches import Place, run, take_row
+from bertjax.objectives.masking import Vocabulary
 from bertjax.objectives.pretraining import (
     MaskedScores,
     mask_for_evaluation,
@@ -23,7 +27,7 @@ from bertjax.objectives.pretraining import (
 from bertjax.program.errors import UserError
 from bertjax.statistics.drawn_units import number_units, sum_by_unit
 from bertjax.statistics.intervals import bootstrap_ratio
-from bertjax.types import RowBatch
+from bertjax.types import MaskedTokens, RowBatch
 
 
 class MaskedTextScores(NamedTuple):
@@ -90,20 +94,18 @@ class MaskedTextScores(NamedTuple):
 def score_masked_texts(
     whole: WholeModel,
     texts: Sequence[EncodedText],
-    max_length: int,
     *,
     progress: Callable[[int], None] = lambda done: None,
 ) -> MaskedTextScores:
     """Masks 15 % of each text's tokens, the same at every call, and asks for them.
 
-    The tokens are those that pretraining's evaluation masks in the same texts as rows of
-    `max_length`, one a row in this order; so are the figures. The unigram baseline knows how often
-    each token occurs in these texts, which is the best that any unigram model could know of them.
+    The tokens are those that pretraining's evaluation masks in the same texts, one a row in this
+    order, however long its rows are; so are the figures. The unigram baseline knows how often each
+    token occurs in these texts, which is the best that any unigram model could know of them.
 
     Args:
         whole: a BertForMaskedLM or BertForPreTraining; the next-sentence head is not used.
         texts: encoded by its tokenizer.
-        max_length: tokens of the longest text that is allowed.
         progress: is called with the number of texts done since the call before.
 
     Raises:
@@ -116,58 +118,51 @@ def score_masked_texts(
     vocabulary = Vocabulary.of(whole.tokenizer)
     every = np.concatenate([text.token_ids for text in texts])
     log_probs = unigram_log_probs(np.bincount(every, minlength=vocabulary.size), vocabulary)
-    mask = jax.jit(lambda batch: mask_for_evaluation(batch, vocabulary))
-    score = jax.jit(lambda *inputs: _score(whole.model, *inputs))
-    found = np.zeros((5, len(texts)))
-    asked: list[bytes] = [b""] * len(texts)
-    for numbers, rows, length in group_rows([len(one.token_ids) for one in texts], whole.config):
-        filled = fill_rows(numbers, rows)
-        some = [texts[number] for number in filled]
-        # Which tokens are masked depends on the length of the row; it is the same for all texts.
-        ids, types, sequence_ids = make_inputs(
-            whole.config, some, rows, max_length, whole.tokenizer.pad_id
-        )
-        nothing = np.zeros((rows, 1), np.int32)
-        keys = np.array(filled, np.uint32), np.zeros(rows, np.uint32)
-        masked = jax.device_get(
-            mask(RowBatch(ids, types, sequence_ids, nothing, nothing, nothing, *keys))
-        )
-        slots = MaskingConfig("token", EVALUATION_RATE).slots(length)
-        inputs = (
-            masked.token_ids[:, :length], types[:, :length], sequence_ids[:, :length],
-            masked.positions[:, :slots], masked.labels[:, :slots], masked.weights[:, :slots],
-        )  # fmt: skip
-        part: MaskedScores = jax.device_get(score(whole.params, log_probs, *inputs))
-        sums = (part.mlm.sum, part.mlm_correct.sum, part.mlm.count, part.unigram.sum,
-                part.unigram_correct.sum)  # fmt: skip
-        found[:, numbers] = [one[: len(numbers)] for one in sums]
-        for row, number in enumerate(numbers):
-            own = texts[number].token_ids, masked.token_ids[row, :length]
-            asked[number] = b"".join(one.astype(np.int32).tobytes() for one in own)
-        progress(len(numbers))
-    if not found[2].any():
+
+    @jax.jit
+    def score(inputs: tuple[Any, Any], batch: RowBatch) -> tuple[MaskedScores, Array]:
+        masked = mask_for_evaluation(batch, vocabulary)
+        return _score(whole.model, *inputs, batch, masked), masked.token_ids
+
+    def take(
+        output: tuple[MaskedScores, np.ndarray], numbered: NumberedText, place: Place
+    ) -> tuple[list[float], bytes]:
+        scores, masked_ids = take_row(output, numbered, place)
+        ids = numbered[1].token_ids
+        asked = b"".join(one.astype(np.int32).tobytes() for one in (ids, masked_ids[: len(ids)]))
+        sums = (scores.mlm.sum, scores.mlm_correct.sum, scores.mlm.count, scores.unigram.sum,
+                scores.unigram_correct.sum)  # fmt: skip
+        return sums, asked
+
+    batching = batch_for_masking(whole, take)
+    inputs = whole.params, log_probs
+    found = run(score, inputs, enumerate(texts), batching, progress=progress)
+    sums, asked = zip(*found, strict=True)
+    figures = np.array(sums, np.float64).T
+    if not figures[2].any():
         raise nothing_to_mask()
     sources = np.array([text.source for text in texts], np.int64)
-    return MaskedTextScores(*found, sources, hashlib.sha256(b"|".join(asked)).hexdigest())
+    return MaskedTextScores(*figures, sources, hashlib.sha256(b"|".join(asked)).hexdigest())
 
 
 def _score(
     model: Any,
     params: Mapping[str, Any],
     log_probs: Float[Array, " V"],
-    token_ids: Int[Array, "B T"],
-    types: Int[Array, "B T"],
-    sequence_ids: Int[Array, "B T"],
-    positions: Int[Array, "B P"],
-    labels: Int[Array, "B P"],
-    weights: Float[Array, "B P"],
+    batch: RowBatch,
+    masked: MaskedTokens,
 ) -> MaskedScores:
     """The scores of each row."""
     output = model.apply(
-        {"params": params}, token_ids, types, sequence_ids, masked_positions=positions
+        {"params": params},
+        masked.token_ids,
+        batch.token_type_ids,
+        batch.sequence_ids,
+        masked_positions=masked.positions,
     )
     logits = output.mlm_logits if hasattr(output, "mlm_logits") else output.logits
     each = jax.vmap(score_masked_tokens, (0, 0, 0, None))
     # A padded vocabulary has rows that are no token's.
     missing = logits.shape[-1] - log_probs.shape[0]
-    return each(logits, labels, weights, jnp.pad(log_probs, (0, missing), constant_values=-jnp.inf))
+    known = jnp.pad(log_probs, (0, missing), constant_values=-jnp.inf)
+    return each(logits, masked.labels, masked.weights, known)

@@ -17,32 +17,39 @@ from bertjax.analysis.capture.encoding import EncodedText
 from bertjax.analysis.capture.rows import make_inputs
 from bertjax.analysis.explain.answers import WholeModel
 from bertjax.config import BertConfig
+from bertjax.inference.batches import Batching, Place, run, take_row
+from bertjax.inference.shapes import Shape, Shapes
 from bertjax.objectives.losses import Total, cross_entropy
 from bertjax.objectives.masking import MaskingConfig, Vocabulary, mask_tokens
 from bertjax.program.errors import UserError
 from bertjax.statistics.drawn_units import number_units
 from bertjax.tasks.task import Task
-from bertjax.tasks.units import Layout, Unit, check_units, make_task_batch, places_of
-from bertjax.types import RowBatch, TaskBatch
+from bertjax.tasks.units import Layout, Unit, check_units, make_task_batch
+from bertjax.text.packing import Places
+from bertjax.types import MaskedTokens, RowBatch, TaskBatch
 
-# Rows are padded to a power of two of at least this, so that few shapes are compiled.
-_SHORTEST = 16
 # Tokens of a batch, and bytes of its attention maps.
 _BATCH_TOKENS, _BATCH_BYTES = 2048, 32 << 20
 
 RowLoss = Callable[[Any, Any, Float[Array, "L N"]], tuple[Total, Array]]
 
 
-class RowsOfExamples(NamedTuple):
-    """A batch: one example a row, filled up with copies of its first.
+# A text and its number, which its masks depend on.
+NumberedText = tuple[int, EncodedText]
+
+
+class MaskedText(NamedTuple):
+    """A text with masks.
 
     Attributes:
-        numbers: which example each row is; fewer than rows where it is filled up.
-        rows: arrays that all lead with the axis of rows.
+        text: what the model reads.
+        positions: which tokens it must restore.
+        labels: what was there.
     """
 
-    numbers: Int[np.ndarray, " examples"]
-    rows: Any
+    text: EncodedText
+    positions: Int[np.ndarray, " P"]
+    labels: Int[np.ndarray, " P"]
 
 
 class Measured(NamedTuple):
@@ -79,7 +86,8 @@ class Objective:
     def __init__(
         self,
         config: BertConfig,
-        batches: Sequence[RowsOfExamples],
+        items: Sequence[Any],
+        batching: Batching[Any],
         units: Int[np.ndarray, " examples"],
         row_loss: RowLoss,
         score: Callable[[Sequence[np.ndarray]], float],
@@ -90,7 +98,8 @@ class Objective:
 
         Args:
             config: the shape of the model.
-            batches: of all examples.
+            items: the examples.
+            batching: how they become rows, one each; of the output each takes its row.
             units: of every example.
             row_loss: (parameters, a row without its leading axis, gates) -> loss, and what the
                 score needs of the row.
@@ -98,8 +107,8 @@ class Objective:
             score_name, loss_name: what they are.
         """
         self.config, self.score_name, self.loss_name = config, score_name, loss_name
-        self.examples = sum(len(batch.numbers) for batch in batches)
-        self.units, self._batches, self._score = units, batches, score
+        self.examples, self.units, self._score = len(items), units, score
+        self._items, self._batching = items, batching
 
         def mean_loss(gates: Float[Array, "L N"], params: Any, row: Any) -> Float[Array, ""]:
             return row_loss(params, row, gates)[0].mean()
@@ -122,14 +131,12 @@ class Objective:
             head_gates: each head's output is multiplied by its gate; ones when left out.
         """
         gates = self.open_gates if head_gates is None else head_gates
-        sums, counts = np.zeros((2, self.examples))
-        outputs: list[Any] = [None] * self.examples
-        for numbers, rows in self._batches:
-            total, output = jax.device_get(self._losses(params, rows, gates))
-            sums[numbers] = total.sum[: len(numbers)]
-            counts[numbers] = total.count[: len(numbers)]
-            for row, number in enumerate(numbers):
-                outputs[number] = output[row]
+        found = run(
+            lambda params, rows: self._losses(params, rows, gates),
+            params, self._items, self._batching,
+        )  # fmt: skip
+        totals, outputs = zip(*found, strict=True)
+        sums, counts = np.array(totals, np.float64).T
         return Measured(sums, counts, self._score(outputs))
 
     def differentiate(
@@ -146,12 +153,11 @@ class Objective:
             progress: is called with the number of examples done since the call before.
         """
         gates = self.open_gates if head_gates is None else head_gates
-        gradients = np.zeros((self.examples, *gates.shape))
-        for numbers, rows in self._batches:
-            found = np.asarray(self._gradients(gates, params, rows))
-            gradients[numbers] = found[: len(numbers)]
-            progress(len(numbers))
-        return gradients
+        found = run(
+            lambda params, rows: self._gradients(gates, params, rows),
+            params, self._items, self._batching, progress=progress,
+        )  # fmt: skip
+        return np.array([*found], np.float64)
 
 
 def masked_language_objective(
@@ -179,21 +185,31 @@ def masked_language_objective(
     mask = jax.jit(
         lambda batch: mask_tokens(jax.random.key(seed), batch, MaskingConfig(), vocabulary)
     )
-    lengths = [len(text.token_ids) for text in texts]
-    batches = []
-    for numbers, rows, length in group_rows(lengths, whole.config):
-        some = [texts[number] for number in fill_rows(numbers, rows)]
+
+    def take(masked: MaskedTokens, numbered: NumberedText, place: Place) -> MaskedText:
+        text, row = numbered[1], take_row(masked, numbered, place)
+        used = row.weights > 0
+        ids = row.token_ids[: len(text.token_ids)]
+        return MaskedText(text._replace(token_ids=ids), row.positions[used], row.labels[used])
+
+    def make(some: Sequence[MaskedText], places: Places, shape: Shape) -> tuple[Any, ...]:
+        rows, length, _ = shape
         ids, types, sequence_ids = make_inputs(
-            whole.config, some, rows, length, whole.tokenizer.pad_id
+            whole.config, [one.text for one in some], rows, length, whole.tokenizer.pad_id
         )
-        nothing = np.zeros((rows, 1), np.int32)
-        keys = np.array(fill_rows(numbers, rows), np.uint32), np.zeros(rows, np.uint32)
-        masked = jax.device_get(
-            mask(RowBatch(ids, types, sequence_ids, nothing, nothing, nothing, *keys))
-        )
-        batches.append(RowsOfExamples(np.array(numbers), (masked, types, sequence_ids)))
-    if not any(batch.rows[0].weights.any() for batch in batches):
+        positions, labels = np.zeros((2, rows, MaskingConfig().slots(length)), np.int32)
+        weights = np.zeros(positions.shape, np.float32)
+        for row, masked in enumerate(some):
+            number = len(masked.positions)
+            positions[row, :number], labels[row, :number] = masked.positions, masked.labels
+            weights[row, :number] = 1
+        return MaskedTokens(ids, positions, labels, weights), types, sequence_ids
+
+    numbering = batch_for_masking(whole, take)
+    masked_texts = [*run(lambda _, batch: mask(batch), None, enumerate(texts), numbering)]
+    if not any(len(masked.positions) for masked in masked_texts):
         raise nothing_to_mask()
+    batching = Batching(numbering.shapes, lambda masked: len(masked.text.token_ids), make, take_row)
 
     def row_loss(params: Any, row: Any, gates: Float[Array, "L N"]) -> tuple[Total, Array]:
         masked, types, sequence_ids = jax.tree.map(lambda part: part[None], row)
@@ -216,7 +232,7 @@ def masked_language_objective(
 
     units = number_units(text.source for text in texts)
     return Objective(
-        whole.config, batches, units, row_loss, score,
+        whole.config, masked_texts, batching, units, row_loss, score,
         "masked-token accuracy", "masked-LM loss (nats)",
     )  # fmt: skip
 
@@ -243,13 +259,13 @@ def task_objective(
     units = task.encode(examples, whole.tokenizer, max_length, training=False).units
     check_units(units, whole.config)
     model, per_unit = whole.model, max(len(unit.sequences) for unit in units)
-    batches = []
-    for numbers, rows, length in group_rows([unit.length for unit in units], whole.config):
-        layout = Layout(rows, length, per_unit, per_unit)
-        some: list[Unit] = [units[number] for number in fill_rows(numbers, rows)]
-        places = places_of(some, layout, packing=False)
-        batch = make_task_batch(some, places, layout, whole.tokenizer.pad_id)
-        batches.append(RowsOfExamples(np.array(numbers), batch))
+
+    def make(some: Sequence[Unit], places: Places, shape: Shape) -> TaskBatch:
+        layout = Layout(shape.rows, shape.length, per_unit, per_unit)
+        return make_task_batch(some, places, layout, whole.tokenizer.pad_id)
+
+    shapes = shapes_of_rows(whole.config, per_unit)
+    batching = Batching(shapes, lambda unit: unit.length, make, take_row)
 
     def row_loss(params: Any, row: TaskBatch, gates: Float[Array, "L N"]) -> tuple[Total, Array]:
         batch = TaskBatch(*(part[None] for part in row))
@@ -267,25 +283,37 @@ def task_objective(
         return math.nan if found is None else float(found)
 
     drawn = number_units(unit.example for unit in units)
-    return Objective(whole.config, batches, drawn, row_loss, score, task.main_score, "loss (nats)")
+    return Objective(
+        whole.config, units, batching, drawn, row_loss, score, task.main_score, "loss (nats)"
+    )
 
 
-def group_rows(lengths: Sequence[int], config: BertConfig) -> list[tuple[list[int], int, int]]:
-    """(numbers of examples of like length, rows, padded length) of every batch."""
-    by_length: dict[int, list[int]] = {}
-    for number, length in enumerate(lengths):
-        padded = max(_SHORTEST, 1 << (length - 1).bit_length())
-        # Units of several sequences are longer than the model has positions.
-        longest = max(config.max_position_embeddings, length)
-        by_length.setdefault(min(padded, longest), []).append(number)
-    batches = []
-    for length, numbers in sorted(by_length.items()):
-        maps = 4 * config.num_hidden_layers * config.num_attention_heads * length**2
-        most = max(1, min(_BATCH_TOKENS // length, _BATCH_BYTES // maps, len(numbers)))
-        batches += [
-            (numbers[start : start + most], most, length) for start in range(0, len(numbers), most)
-        ]
-    return batches
+def batch_for_masking(
+    whole: WholeModel, take: Callable[[Any, NumberedText, Place], Any]
+) -> Batching[NumberedText]:
+    """How texts become the rows that `mask_tokens` takes; the number of each keys its masks."""
+
+    def make(numbered: Sequence[NumberedText], places: Places, shape: Shape) -> RowBatch:
+        rows, length, _ = shape
+        texts = [text for _, text in numbered]
+        inputs = make_inputs(whole.config, texts, rows, length, whole.tokenizer.pad_id)
+        nothing, numbers = np.zeros((rows, 1), np.int32), np.zeros(rows, np.uint32)
+        numbers[: len(texts)] = [number for number, _ in numbered]
+        return RowBatch(*inputs, nothing, nothing, nothing, numbers, np.zeros_like(numbers))
+
+    return Batching(
+        shapes_of_rows(whole.config), lambda numbered: len(numbered[1].token_ids), make, take
+    )
+
+
+def shapes_of_rows(config: BertConfig, sequences: int = 1) -> Shapes:
+    """Shapes of batches with a text, or so many, in each row, for a forward pass and back."""
+    heads = config.num_hidden_layers * config.num_attention_heads
+
+    def fits(length: int) -> int:
+        return min(_BATCH_TOKENS // length, _BATCH_BYTES // (4 * heads * length**2))
+
+    return Shapes(config.max_position_embeddings * sequences, fits)
 
 
 def nothing_to_mask() -> UserError:
@@ -294,8 +322,3 @@ def nothing_to_mask() -> UserError:
         "no token of the texts can be masked: the vocabulary knows none of their words (all are"
         " [UNK]); take texts in the model's language"
     )
-
-
-def fill_rows(numbers: Sequence[int], rows: int) -> list[int]:
-    """The numbers, with copies of the first behind them up to so many rows."""
-    return [*numbers, *[numbers[0]] * (rows - len(numbers))]

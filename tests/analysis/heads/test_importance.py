@@ -124,18 +124,14 @@ def test_masked_tokens_are_the_same_ones_at_every_call(tiny, texts):
 def test_loss_is_that_of_the_masked_tokens(tiny, texts):
     objective = masked_language_objective(tiny, texts)
     measured = objective.measure(tiny.params)
-    for numbers, (masked, types, sequence_ids) in objective._batches:
+    for number, (masked, positions, labels) in enumerate(objective._items):
         output = jax.jit(tiny.model.apply)(
-            {"params": tiny.params}, masked.token_ids, types, sequence_ids
+            {"params": tiny.params}, masked.token_ids[None], masked.token_type_ids[None]
         )
-        scores = np.asarray(output.mlm_logits, np.float64)
-        for row, number in enumerate(numbers):
-            used = masked.weights[row] > 0
-            at, labels = masked.positions[row, used], masked.labels[row, used]
-            np.testing.assert_array_equal(texts[number].token_ids[at], labels)
-            own = scores[row, at]
-            losses = np.log(np.exp(own).sum(axis=-1)) - own[np.arange(len(at)), labels]
-            assert measured.sums[number] == pytest.approx(losses.sum(), rel=1e-5)
+        own = np.asarray(output.mlm_logits[0], np.float64)[positions]
+        np.testing.assert_array_equal(texts[number].token_ids[positions], labels)
+        losses = np.log(np.exp(own).sum(axis=-1)) - own[np.arange(len(labels)), labels]
+        assert measured.sums[number] == pytest.approx(losses.sum(), rel=1e-5)
 
 
 def make_tagging(wired):
