@@ -106,7 +106,7 @@ def main() -> None:
 def make_start(prepared: PreparedDirectory, options: argparse.Namespace, path: Path) -> Path:
     """The model directory that both begin with."""
     tokenizer = load_tokenizer(prepared.tokenizer_path)
-    config, params = resolve_model(
+    config, params, _ = resolve_model(
         ModelConfig(
             size=options.size,
             start=options.start,

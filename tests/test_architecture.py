@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "loaded": {"config", "architectures", "interop", "text"},
     "inference": {"config", "types", "numerics", "text", "objectives", "tasks"},
     "training": {
+        "loaded",
         "config", "types", "numerics", "pictures", "kernels", "model", "objectives", "text",
         "interop", "tasks", "architectures", "inference",
     },

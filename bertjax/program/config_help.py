@@ -8,7 +8,7 @@ from typing import Any, Literal, NoReturn
 
 import docstring_parser
 
-from bertjax.program.config_parser import kinds_of
+from bertjax.program.config_fields import kinds_of
 
 
 def show_help(config_class: type, description: str, program: str | None) -> NoReturn:

@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import json
 import math
-import types
+import os
 import typing
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 
 import yaml
 
+from bertjax.program.config_fields import flat_fields, kinds_of
 from bertjax.program.errors import UserError
 from bertjax.program.wording import nearest
 
@@ -106,17 +107,6 @@ def make_config(config_class: type[Config], fields: Mapping[str, Any]) -> Config
 def to_yaml(config: Any) -> str:
     """The resolved config as YAML that `--config` reads back."""
     return yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
-
-
-def flat_fields(config_class: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The dotted name and the type of every field, those of nested dataclasses included."""
-    hints = typing.get_type_hints(config_class)
-    for field in dataclasses.fields(config_class):
-        hint = hints[field.name]
-        if dataclasses.is_dataclass(hint):
-            yield from flat_fields(hint, f"{prefix}{field.name}.")
-        else:
-            yield prefix + field.name, hint
 
 
 def _required(config_class: type) -> list[str]:
@@ -284,6 +274,8 @@ def _convert(value: Any, hint: Any) -> Any:
     for kind in sorted(kinds_of(hint), key=lambda kind: kind is str):
         origin, inner = typing.get_origin(kind), typing.get_args(kind)
         read = value if kind is str or origin is Literal else _read_text(value)
+        if kind is str and isinstance(value, os.PathLike):
+            read = os.fspath(value)
         if origin is list and not isinstance(read, Mapping | None):
             items = read if isinstance(read, list | tuple) else [value]
             return [_convert(item, inner[0]) for item in items]
@@ -304,12 +296,6 @@ def _read_text(value: Any) -> Any:
         return yaml.safe_load(value) if isinstance(value, str) else value
     except yaml.YAMLError:
         return value
-
-
-def kinds_of(hint: Any) -> list[Any]:
-    """The members of a union; of another type itself."""
-    united = typing.get_origin(hint) in (typing.Union, types.UnionType)
-    return list(typing.get_args(hint)) if united else [hint]
 
 
 def _rule(hint: Any) -> str:

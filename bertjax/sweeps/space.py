@@ -18,7 +18,8 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from bertjax.program.config_parser import flat_fields, nearest_field, parse
+from bertjax.program.config_fields import flat_fields
+from bertjax.program.config_parser import nearest_field, parse
 from bertjax.program.errors import UserError
 from bertjax.tasks.scoring import LESS_IS_BETTER
 

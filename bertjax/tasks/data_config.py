@@ -14,6 +14,10 @@ TaskName = Literal[
 ]
 
 
+# What a split of rows that a program has in memory is called, where files have their paths.
+IN_MEMORY = "memory:"
+
+
 @dataclasses.dataclass(frozen=True)
 class DataConfig(ColumnsConfig, TaggedConfig):
     """Labelled files, and which of their columns hold what.
@@ -36,9 +40,11 @@ class DataConfig(ColumnsConfig, TaggedConfig):
     option_prefix: ClassVar[str] = "--data."
 
     def absolute_paths(self, split: str) -> list[str]:
-        """The files of a split, found from any folder; names of data sets as they are."""
+        """The files of a split, found from any folder; names of what is no file as they are."""
         return [
-            name if name.startswith("dataset:") else str(Path(name).expanduser().absolute())
+            name
+            if name.startswith(("dataset:", IN_MEMORY))
+            else str(Path(name).expanduser().absolute())
             for name in getattr(self, split)
         ]
 

@@ -71,10 +71,10 @@ class PreparationOptions:
     """All that decides what the rows are."""
 
     reader: ReaderConfig
-    cleaning: CleaningConfig
-    duplicates: DuplicateConfig
-    pairs: PairConfig
-    rows: RowConfig
+    cleaning: CleaningConfig = dataclasses.field(default_factory=CleaningConfig)
+    duplicates: DuplicateConfig = dataclasses.field(default_factory=DuplicateConfig)
+    pairs: PairConfig = dataclasses.field(default_factory=PairConfig)
+    rows: RowConfig = dataclasses.field(default_factory=RowConfig)
 
     @property
     def least_documents(self) -> int:

@@ -3,8 +3,7 @@
 import dataclasses
 import json
 import statistics
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -168,8 +167,8 @@ def describe_finished(run: Path, config: FinetuneConfig, steps: int) -> str:
     )
 
 
-def summarize_seeds(run: Path, seeds: Sequence[int]) -> dict[str, Any]:
-    """Mean and standard deviation of every score over the seeds, printed and written.
+def summarize_seeds(run: Path, seeds: Sequence[int], tell: Callable[[str], None]) -> dict[str, Any]:
+    """Mean and standard deviation of every score over the seeds, told and written.
 
     They are over the seeds for which the score is defined; in `values` the others have null.
     """
@@ -192,6 +191,6 @@ def summarize_seeds(run: Path, seeds: Sequence[int]) -> dict[str, Any]:
             }  # fmt: skip
             spread = "" if deviation is None else f" +- {deviation:.4f}"
             few = f" ({len(defined)} of {len(values)} seeds)" if None in values else ""
-            print(f"{split} {name} {mean:.4f}{spread}{few}", file=sys.stderr)
+            tell(f"{split} {name} {mean:.4f}{spread}{few}")
     write_json(run / "eval_results.json", summary)
     return summary

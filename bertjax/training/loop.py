@@ -9,7 +9,7 @@ import numpy as np
 from bertjax.program.errors import UserError
 from bertjax.training.budget import Clock
 from bertjax.training.metrics import MetricsWriter
-from bertjax.training.progress import RunProgress, Stopwatch, describe_training, read_window
+from bertjax.training.progress import Reporter, Stopwatch, describe_training, read_window
 from bertjax.training.signals import StopRequest
 from bertjax.training.state import TrainState
 from bertjax.training.steps import StepReport
@@ -39,7 +39,7 @@ class Loop(NamedTuple):
         validate: is called with the state after every so many steps and at the end; returns whether
             to stop early.
         keep: is called with the state to save it.
-        progress: shows each line of the log.
+        progress: hears of each line of the log.
         metrics: writes it.
         agree: is called before the first and after every step, so that several processes go by one
             clock and stop at one step (`processes.Agreement`).
@@ -52,7 +52,7 @@ class Loop(NamedTuple):
     ideal_seconds: float
     validate: Callable[[TrainState], bool]
     keep: Callable[[TrainState], None]
-    progress: RunProgress
+    progress: Reporter
     metrics: MetricsWriter
     agree: Callable[[], None] = lambda: None
 

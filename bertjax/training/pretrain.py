@@ -7,237 +7,250 @@ The same command continues a run that was stopped or killed, to the same bits.
 
 import dataclasses
 import functools
-import sys
-import time
-from collections.abc import Callable
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from bertjax.config import BertConfig
 from bertjax.interop.checkpoint_files import fingerprint_weights
-from bertjax.interop.huggingface import load_model_directory, save_model_directory
+from bertjax.interop.huggingface import load_model_directory
 from bertjax.objectives.masking import Vocabulary
-from bertjax.program.config_parser import to_yaml
-from bertjax.program.ending import STOPPED_EXIT_CODE
+from bertjax.program.config_parser import make_config
 from bertjax.program.errors import UserError
-from bertjax.program.strict_json import to_json
+from bertjax.program.output_directory import whole_directory
+from bertjax.program.outputs import make_folder
 from bertjax.program.wording import counted
-from bertjax.text.rows import PreparedDirectory, open_prepared
+from bertjax.text.rows import PREPARED_FILES, PreparedDirectory, open_prepared
+from bertjax.text.texts_in_memory import prepare_texts
 from bertjax.text.tokenizer import load_tokenizer
-from bertjax.training.batches import FittingRows, TrainingBatches, read_ahead
+from bertjax.training.batches import FittingRows, TrainingBatches
 from bertjax.training.budget import Clock
-from bertjax.training.checkpoint import abstract
 from bertjax.training.curves import CurvesDrawer
-from bertjax.training.demand import describe_demand
 from bertjax.training.evaluation import is_due, make_evaluation
 from bertjax.training.execution import compute_dtype
-from bertjax.training.loop import Intervals, Loop
-from bertjax.training.metrics import (
-    MetricsWriter,
-    count_matmul_flops,
-    measure_matmul_rate,
-    read_metrics,
-)
+from bertjax.training.metrics import count_matmul_flops, measure_matmul_rate, read_metrics
 from bertjax.training.pretrain_config import PretrainConfig, make_step
-from bertjax.training.processes import Agreement, gather, is_first, wait_for_all
-from bertjax.training.progress import RunProgress, describe_scores
-from bertjax.training.run_directory import check_run, open_run, write_provenance
-from bertjax.training.sharding import check_batch, make_mesh, place_params, place_rows, rows_here
-from bertjax.training.signals import StopRequest
+from bertjax.training.pretrain_validation import LookInside, make_validation
+from bertjax.training.processes import Agreement, is_first, wait_for_all
+from bertjax.training.progress import Reporter, describe_scores
+from bertjax.training.result import Result
+from bertjax.training.run_directory import PREPARED_NAME, check_kind
+from bertjax.training.session import Session
+from bertjax.training.sharding import check_batch, make_mesh, place_params, read_mesh, rows_here
 from bertjax.training.starting_model import resolve_model
-from bertjax.training.state import TrainState, count_parameters, new_state
-from bertjax.training.steps import lower_step
+from bertjax.training.state import count_parameters, new_state
 
 
-def pretrain(config: PretrainConfig, make_development: Callable[..., Any] | None = None) -> int:
-    """Makes one run, from rows to model directory. Returns the exit code.
+def pretrain(
+    data: Any,
+    *,
+    run: Path | str,
+    tokenizer: Any = None,
+    vocab_size: int | None = None,
+    preparation: Mapping[str, Any] | None = None,
+    mesh: Any = None,
+    progress: Callable[[str], None] | None = None,
+    make_development: Callable[..., Any] | None = None,
+    **fields: Any,
+) -> Result:
+    """Pretrains a model with the masked language model and next-sentence prediction.
+
+        result = pretrain(texts, vocab_size=8192, run="runs/mine", size="mini", minutes=10)
+
+    A KeyboardInterrupt between two steps (Ctrl-C in a notebook) saves the run and returns what
+    there is; the same call goes on from there, to the same bits.
+
+    Args:
+        data: a prepared directory (`bertjax prepare`), or documents as texts, which are prepared
+            into the run directory.
+        run: the run directory.
+        tokenizer: of texts: a tokenizer, its directory or file.
+        vocab_size: of the tokenizer that is made of the texts, where none is given.
+        preparation: of texts: any field of `PreparationOptions`, as `fields` are named.
+        mesh: the devices: a `jax.sharding.Mesh`, or the fields of `MeshConfig`.
+        progress: is called with every line that the run tells.
+        make_development: see `run_pretraining`.
+        fields: any field of `PretrainConfig`: in its section (`budget={"minutes": 10}`), or by its
+            last part alone (`minutes=10`).
+
+    Raises:
+        UserError: an unknown field, other texts than the run was begun with, and whatever
+            `prepare` and `run_pretraining` raise.
+    """
+    mesh, axes = read_mesh(mesh)
+    reporter = Reporter(progress)
+    # Everything is checked before texts are prepared, which may take long.
+    config = make_config(PretrainConfig, {"data": "texts", "run": run, **axes, **fields})
+    with tempfile.TemporaryDirectory(prefix="bertjax-rows-") as folder:
+        if isinstance(data, str | os.PathLike):
+            unused = {"tokenizer": tokenizer, "vocab_size": vocab_size, "preparation": preparation}
+            for name, value in unused.items():
+                if value is not None:
+                    raise UserError(
+                        f"{name} is for texts, and data={data} is prepared; leave it out"
+                    )
+            rows = Path(data)
+        else:
+            rows = Path(folder) / PREPARED_NAME
+            prepare_texts(data, tokenizer, vocab_size, rows, preparation or {}, reporter.say)
+            if not config.dry_run:
+                rows = _keep_rows(rows, Path(run))
+        config = dataclasses.replace(config, data=os.fspath(rows))
+        return run_pretraining(
+            config, mesh=mesh, reporter=reporter, make_development=make_development
+        )
+
+
+def _keep_rows(rows: Path, run: Path) -> Path:
+    """Moves prepared rows into a run directory, which has the same ones where it was begun."""
+    kept = run / PREPARED_NAME
+    if not kept.exists():
+        check_kind(run)
+        make_folder(run)
+        with whole_directory(kept, False, PREPARED_FILES, [str(rows)]) as partial:
+            shutil.copytree(rows, partial, dirs_exist_ok=True)
+    elif open_prepared(kept).fingerprint != open_prepared(rows).fingerprint:
+        raise UserError(
+            f"run={run} was begun with other texts, or with other options of preparation; put them"
+            " back, or name a new directory"
+        )
+    return kept
+
+
+def run_pretraining(
+    config: PretrainConfig,
+    *,
+    mesh: Mesh | None = None,
+    reporter: Reporter | None = None,
+    make_development: Callable[..., Any] | None = None,
+) -> Result:
+    """Makes one run, from rows to model directory.
 
     Args:
         config: of the run.
+        mesh: the devices; as `config.mesh` says, when left out.
+        reporter: hears of the run.
         make_development: what measures the model while it trains, where `config.development` asks
             for it: `bertjax.analysis.report.development.Development`.
+
+    Raises:
+        UserError: the rows, the model and the options do not go together, or the directory holds
+            another run.
     """
     if config.development.examples and make_development is None:
         raise ValueError(f"development.examples={config.development.examples} needs Development")
-    # ---------------------------------------------------------------- rows and tokenizer
+    # ---------------------------------------------------------------- rows, tokenizer, model
     prepared = open_prepared(config.data)
     tokenizer = load_tokenizer(prepared.tokenizer_path)
-    for note in tokenizer.notes:
-        print(note, file=sys.stderr)
     vocabulary = Vocabulary.of(tokenizer)
     _check_rows(prepared, config)
-
-    # ---------------------------------------------------------------- model and optimizer
-    bert_config, start_params = resolve_model(
+    bert_config, start_params, notes = resolve_model(
         config.model, config.seed, prepared, tokenizer, vocabulary
     )
-    mesh = make_mesh(config.mesh)
+
+    # ---------------------------------------------------------------- how it is trained
+    mesh = make_mesh(config.mesh) if mesh is None else mesh
     check_batch("batch_size / accumulation", config.batch_size // config.accumulation, mesh)
     check_batch("evaluation.batch_size", config.evaluation.batch_size, mesh)
     clock = Clock(config.budget, len(prepared.train), config.batch_size)
     model, optimizer, objective, train_step = make_step(
         config, bert_config, vocabulary, clock.total, mesh
     )
-    identity = _identity(config, bert_config, prepared)
-    run = Path(config.run)
-    if config.dry_run:
-        check_run(run, config.checkpoint, identity, config.resume)
-    else:
-        checkpoints = open_run(run, config.checkpoint, identity, config.resume)
-    key = jax.random.key(config.seed)
-    state = new_state(model, optimizer, mesh, key, objective.terms, start_params)
-    del start_params
-    progress = RunProgress(clock.total)
-
-    # ---------------------------------------------------------------- resume
-    restored = None if config.dry_run else checkpoints.restore(abstract(state), progress.say)
-    best, seconds_before = float("inf"), 0.0
-    if restored:
-        state, best = restored.state, restored.notes["best"]
-        seconds_before = restored.notes["seconds"]
-    step = int(state.step)
-    done = {line["split"] for line in read_metrics(run / "metrics.jsonl") if line["step"] == step}
-    if clock.is_over(step, seconds_before) and restored and "test" in done:
-        progress.say(f"{run} is finished: {counted(step, 'step')}; its model is in {run / 'model'}")
-        return 0
-
-    # ---------------------------------------------------------------- first line of the run
-    length, examples = prepared.train.max_length, prepared.train.examples_per_row
-    flops = count_matmul_flops(
-        bert_config, config.batch_size, length, config.masking.slots(length), examples
-    )
-    rate = measure_matmul_rate(mesh, model.dtype)
-    progress.say(
-        f"{count_parameters(state.params):,} parameters, "
-        f"{int(prepared.token_counts.sum()):,} tokens in {len(prepared.train):,} rows of {length}, "
-        f"{clock.describe()} "
-        f"of {config.batch_size} rows on {mesh.devices.size} {jax.default_backend()} device(s), "
-        f"{flops:.3g} FLOP a step; matrix products run at {rate / 1e9:,.0f} GFLOP/s here"
-    )
-
-    development = None
-    if config.development.examples and is_first():
-        development = make_development(
-            config.development, bert_config, prepared.tokenizer_path, prepared.validation, run
-        )
-
-    # ---------------------------------------------------------------- compile
-    here = rows_here(mesh, config.batch_size)
     batches = TrainingBatches(
         FittingRows(prepared.train, bert_config),
         config.batch_size,
         config.seed,
         clock.most_steps,
-        here,
+        rows_here(mesh, config.batch_size),
     )
     evaluate = make_evaluation(config.evaluation, model, vocabulary, prepared.token_counts, mesh)
-    started = time.perf_counter()
-    with progress.during("compiling"):
-        take_step = lower_step(train_step, state, place_rows(batches[0], mesh), mesh).compile()
-        evaluate(state.params, prepared.validation, 1)
-    progress.say(f"compiled in {time.perf_counter() - started:.1f} s")
-    if config.dry_run:
-        progress.say(describe_demand(take_step, flops / rate, clock))
-        progress.say("dry run: everything is in place; nothing was trained or written")
-        return 0
-    if restored and not clock.is_over(step, seconds_before):
-        progress.say(f"continuing {run} from step {step}")
 
-    with progress, StopRequest() as stop:
-        write_provenance(run, to_yaml(config), _origin(config, prepared))
-        metrics = MetricsWriter(run, step)
-        curves = CurvesDrawer(run)
-
-        def keep(state: TrainState, scores: dict[str, float] | None = None) -> None:
-            notes = {"identity": identity, "best": best, "seconds": clock.seconds}
-            checkpoints.save(state, notes, scores and scores["loss"])
-
-        def look_inside(state: TrainState) -> None:
-            params = gather(state.params) if config.development.examples else None
-            if development:
-                started = time.perf_counter()
-                figures = development.measure(params)
-                seconds = time.perf_counter() - started
-                metrics.write(int(state.step), "analysis", figures, {"seconds": seconds})
-
-        def validate(state: TrainState) -> bool:
-            nonlocal best
-            step = int(state.step)
-            scores, seconds = evaluate(state.params, prepared.validation, config.evaluation.rows)
-            metrics.write(step, "validation", scores, {"seconds": seconds})
-            progress.say(f"step {step}: validation {describe_scores(scores)}")
-            if is_first():
-                curves.draw(at_once=False)
-            look_inside(state)
-            if scores["loss"] < best:
-                best = scores["loss"]
-                params = gather(state.params)
-                if is_first():
-                    save_model_directory(
-                        run / "model", bert_config, params, prepared.tokenizer_path
-                    )
-                keep(state, scores)
-            return False
+    identity = _identity(config, bert_config, prepared)
+    with Session(config, identity, clock, mesh, reporter or Reporter()) as session:
+        session.note(*tokenizer.notes, *notes)
+        key = jax.random.key(config.seed)
+        state = new_state(model, optimizer, mesh, key, objective.terms, start_params)
+        del start_params
+        state = session.restore(state)
+        run, step = session.run, int(state.step)
+        if session.continues and session.is_over and session.has_written("test"):
+            session.say(
+                f"{run} is finished: {counted(step, 'step')}; its model is in {run / 'model'}"
+            )
+            return session.result(_read_scores(run))
+        length, examples = prepared.train.max_length, prepared.train.examples_per_row
+        flops = count_matmul_flops(
+            bert_config, config.batch_size, length, config.masking.slots(length), examples
+        )
+        rate = measure_matmul_rate(mesh, model.dtype)
+        session.say(
+            f"{count_parameters(state.params):,} parameters, "
+            f"{int(prepared.token_counts.sum()):,} tokens in {len(prepared.train):,} rows of"
+            f" {length}, {clock.describe()} "
+            f"of {config.batch_size} rows on {mesh.devices.size} {jax.default_backend()}"
+            f" device(s), {flops:.3g} FLOP a step; matrix products run at"
+            f" {rate / 1e9:,.0f} GFLOP/s here"
+        )
+        look_inside = LookInside(config, bert_config, prepared, session, make_development)
+        take_step = session.compile(
+            train_step,
+            state,
+            batches[0],
+            flops / rate,
+            lambda: evaluate(state.params, prepared.validation, 1),
+        )
+        if config.dry_run:
+            return session.result({})
 
         # ------------------------------------------------------------ the loop (training/loop.py)
-        if step == 0:
-            look_inside(state)
-        agree = Agreement(mesh, clock, stop)
-        clock.start(seconds_before)
-        if clock.is_over(step) and "validation" not in done:
-            validate(state)
-        loop = Loop(
-            take_step,
-            (place_rows(batch, mesh) for batch in read_ahead(batches, step)),
-            clock,
-            Intervals(
-                config.log_every,
+        curves = CurvesDrawer(run)
+        with session.training(_origin(config, prepared)):
+            if step == 0:
+                look_inside(state)
+            validate = make_validation(
+                config, bert_config, prepared, evaluate, session, curves, look_inside
+            )
+            state, over = session.train(
+                state,
+                take_step,
+                batches,
+                flops / rate,
                 functools.partial(is_due, config.evaluation, clock),
-                config.checkpoint.every,
-                config.most_skipped,
-            ),
-            flops / rate,
-            validate,
-            keep,
-            progress,
-            metrics,
-            agree,
-        )
-        state, over = loop.run(state, stop)
-        step = int(state.step)
-        keep(state)
-        checkpoints.close()
-    if not over:
-        metrics.close()
-        progress.say(
-            f"{stop.name}: saved step {step} in {run}; the same command goes on from there"
-        )
-        return STOPPED_EXIT_CODE
+                validate,
+                Agreement(mesh, clock, session.stop),
+            )
+        if not over:
+            return session.result({}, session.stop.name)
 
-    # ---------------------------------------------------------------- the test split, once
-    wait_for_all("the model is written")
-    params = place_params(load_model_directory(run / "model").params, mesh)
-    scores, seconds = evaluate(params, prepared.test, 0)
-    metrics.write(step, "test", scores, {"seconds": seconds})
-    metrics.close()
-    progress.say(f"test {describe_scores(scores)}")
-    if is_first():
-        curves.draw()
-        progress.say("\n".join(curves.notes) or f"curves     {run / 'curves.png'}")
-    if development:
-        lines = [one for one in read_metrics(run / "metrics.jsonl") if one["split"] == "analysis"]
-        development.draw(lines, run / "development.png")
-        progress.say(f"heads      {run / 'development.png'}")
-    progress.say(
-        f"model      {run / 'model'}\nmetrics    {run / 'metrics.jsonl'}\n"
-        f'try it     bertjax fill-mask --model {run / "model"} "... [MASK] ..."'
-    )
-    if config.json and is_first():
-        print(to_json({"step": step, "model": str(run / "model"), "test": scores}))
-    return 0
+        # ------------------------------------------------------------ the test split, once
+        wait_for_all("the model is written")
+        params = place_params(load_model_directory(run / "model").params, mesh)
+        scores, seconds = evaluate(params, prepared.test, 0)
+        session.metrics.write(int(state.step), "test", scores, {"seconds": seconds})
+        session.say(f"test {describe_scores(scores)}")
+        if is_first():
+            curves.draw()
+            session.say("\n".join(curves.notes) or f"curves     {run / 'curves.png'}")
+        look_inside.draw()
+        session.say(
+            f"model      {run / 'model'}\nmetrics    {run / 'metrics.jsonl'}\n"
+            f'try it     bertjax fill-mask --model {run / "model"} "... [MASK] ..."'
+        )
+        return session.result(_read_scores(run))
+
+
+def _read_scores(run: Path) -> dict[str, Any]:
+    """The last step that was tested, the model, and its scores."""
+    line = [line for line in read_metrics(run / "metrics.jsonl") if line["split"] == "test"][-1]
+    scores = {name: line[name] for name in line if name not in ("step", "split", "timing")}
+    return {"step": line["step"], "model": str(run / "model"), "test": scores}
 
 
 def _check_rows(prepared: PreparedDirectory, config: PretrainConfig) -> None:

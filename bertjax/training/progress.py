@@ -3,7 +3,7 @@
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 
 import jax
@@ -18,13 +18,52 @@ from bertjax.training.state import TrainState
 from bertjax.training.steps import StepReport
 
 
-class RunProgress:
+class Reporter:
+    """Hears of a run: lines, and how far it is. This one passes the lines on, if to anyone.
+
+    Args:
+        tell: is called with every line.
+    """
+
+    def __init__(self, tell: Callable[[str], None] | None = None) -> None:
+        self._tell = tell
+
+    def __enter__(self) -> "Reporter":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        pass
+
+    def expect(self, total: float) -> None:
+        """Says what the clock shows at the end."""
+
+    def report(self, clock: float, figures: str) -> None:
+        """Tells the figures of a step, at `clock`."""
+        self.say(figures)
+
+    def say(self, message: str) -> None:
+        """Tells a line."""
+        if self._tell is not None and is_first():
+            self._tell(message)
+
+    @contextlib.contextmanager
+    def during(self, what: str) -> Iterator[None]:
+        """While entered, this goes on."""
+        yield
+
+
+class RunProgress(Reporter):
     """Tells of a run on stderr: lines that stay, and on a terminal a bar under them.
 
     The bar is gone when the run ends, however it does. Of several processes the first alone tells.
     """
 
-    def __init__(self, total: float) -> None:
+    def __init__(self, total: float = 1.0) -> None:
         self.console = Console(stderr=True, highlight=False, quiet=not is_first())
         shows = sys.stderr.isatty() and is_first()
         self._live = Live(console=self.console, transient=True) if shows else None
@@ -47,6 +86,10 @@ class RunProgress:
         if self._live:
             self._live.stop()
         self._ending.close()
+
+    def expect(self, total: float) -> None:
+        """Sets the end of the bar."""
+        self._bar.total = total
 
     def report(self, clock: float, figures: str) -> None:
         """Prints the figures, which stay, and moves the bar to `clock`."""

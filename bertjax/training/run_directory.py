@@ -4,8 +4,7 @@ import contextlib
 import fcntl
 import os
 import socket
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -16,6 +15,8 @@ from bertjax.training.processes import is_first, on_first
 from bertjax.training.provenance import describe_environment
 
 LOCK_NAME = ".lock"
+# Where the rows are that a run made of texts.
+PREPARED_NAME = "prepared"
 # Differing settings that a message names; the rest is counted.
 _MOST_NAMED = 5
 
@@ -25,12 +26,16 @@ _held: dict[Path, int] = {}
 
 
 def open_run(
-    run: Path, config: CheckpointConfig, identity: Mapping[str, Any], resume: bool
+    run: Path,
+    config: CheckpointConfig,
+    identity: Mapping[str, Any],
+    resume: bool,
+    tell: Callable[[str], None] = lambda message: None,
 ) -> Checkpoints:
     """Opens, or begins, a run directory and returns its checkpoints.
 
-    The directory belongs to this process (of several, to the first) until its end, however that
-    comes: the operating system frees the lock of a process that is killed.
+    The directory belongs to this process (of several, to the first) until `leave_run` or its end,
+    however that comes: the operating system frees the lock of a process that is killed.
 
     Args:
         run: the directory.
@@ -38,6 +43,7 @@ def open_run(
         identity: what must be as it was when the run was begun. Its `paths` (name -> where what the
             name stands for was read from) need not be: they are shown where contents differ.
         resume: whether a run that has checkpoints may be continued.
+        tell: is called with a sentence where the file system has no locks.
 
     Raises:
         UserError: the directory holds something else, a run that these settings do not continue,
@@ -47,9 +53,9 @@ def open_run(
 
     def claim() -> None:
         nonlocal locked_now
-        _check_kind(run)
+        check_kind(run)
         make_folder(run)
-        locked_now = _lock(run)
+        locked_now = _lock(run, tell)
 
     on_first(claim)
     try:
@@ -62,11 +68,17 @@ def open_run(
     return checkpoints
 
 
+def leave_run(run: Path) -> None:
+    """Lets other processes train in the directory."""
+    if run.resolve() in _held:
+        _unlock(run)
+
+
 def check_run(
     run: Path, config: CheckpointConfig, identity: Mapping[str, Any], resume: bool
 ) -> None:
     """Raises what `open_run` would raise, and writes nothing."""
-    on_first(lambda: _check_kind(run))
+    on_first(lambda: check_kind(run))
     on_first(lambda: _check_free(run))
     if (run / "checkpoints").is_dir():
         notes = Checkpoints(run / "checkpoints", config, read_only=True).newest_notes()
@@ -85,12 +97,13 @@ def write_provenance(run: Path, config_yaml: str, origin: Mapping[str, Any]) -> 
     write_json(run / "run.json", about)
 
 
-def _check_kind(run: Path) -> None:
+def check_kind(run: Path) -> None:
+    """Raises a `UserError` where there is something that is not a run."""
     if not run.exists():
         return
     if not run.is_dir():
         raise UserError(f"--run {run}: is a file; name a directory")
-    names = {path.name for path in run.iterdir()} - {LOCK_NAME}
+    names = {path.name for path in run.iterdir()} - {LOCK_NAME, PREPARED_NAME}
     if names and not (run / "checkpoints").is_dir():
         raise UserError(f"--run {run}: holds something that is not a run; name a new directory")
 
@@ -134,7 +147,7 @@ def _flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[st
             yield prefix + name, value
 
 
-def _lock(run: Path) -> bool:
+def _lock(run: Path, tell: Callable[[str], None]) -> bool:
     """Claims the directory for this process; False = it had it already."""
     if run.resolve() in _held:
         return False
@@ -142,10 +155,9 @@ def _lock(run: Path) -> bool:
         try:
             _claim(run, file)
         except OSError as error:
-            print(
+            tell(
                 f"{run}: this file system has no locks ({error.strerror}); see to it that no other"
-                " process trains in this directory",
-                file=sys.stderr,
+                " process trains in this directory"
             )
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")

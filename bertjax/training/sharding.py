@@ -83,6 +83,26 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
     return Mesh(np.array(devices).reshape(data, config.fsdp, config.tensor), AXES)
 
 
+def read_mesh(given: Any) -> tuple[Mesh | None, dict[str, Any]]:
+    """What a Python program says of its devices: the mesh, and the field of a config that says so.
+
+    Args:
+        given: a `Mesh` of the axes `AXES`; None or the fields of `MeshConfig`, of which the run
+            makes its mesh.
+
+    Raises:
+        UserError: a mesh of other axes.
+    """
+    if not isinstance(given, Mesh):
+        return None, {} if given is None else {"mesh": given}
+    if given.axis_names != AXES:
+        raise UserError(
+            f"mesh has the axes {given.axis_names}, and a run needs {AXES}: make it with"
+            " bertjax.training.sharding.make_mesh"
+        )
+    return given, {"mesh": dict(given.shape)}
+
+
 def check_batch(name: str, size: int, mesh: Mesh) -> None:
     """Raises a `UserError` unless the devices can share out the rows of a batch evenly."""
     sharers = count_sharers(mesh)

@@ -1,6 +1,7 @@
 """A polite end of training: SIGTERM and SIGINT let the step finish and the state be saved."""
 
 import signal
+import threading
 from types import FrameType, TracebackType
 
 from bertjax.program.ending import SIGNALS
@@ -8,6 +9,8 @@ from bertjax.program.ending import SIGNALS
 
 class StopRequest:
     """While entered, notes SIGTERM and the first SIGINT in `.name`; a second SIGINT interrupts.
+
+    Outside the main thread, to which signals come, it hears of none.
 
     Attributes:
         heard: the signal that came to this process.
@@ -30,6 +33,9 @@ class StopRequest:
         self._told = name
 
     def __enter__(self) -> "StopRequest":
+        self._previous = {}
+        if threading.current_thread() is not threading.main_thread():
+            return self
         self._previous = {number: signal.signal(number, self._note) for number in SIGNALS}
         self._wakeup = signal.set_wakeup_fd(-1)  # of `ending_at_once`: it does not hear of these
         return self
@@ -47,4 +53,5 @@ class StopRequest:
     ) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
-        signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
+        if self._previous:
+            signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)

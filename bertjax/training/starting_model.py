@@ -1,7 +1,6 @@
 """The model a run starts with: a new one of some shape, or one from a directory."""
 
 import dataclasses
-import sys
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -26,8 +25,8 @@ def resolve_model(
     prepared: PreparedDirectory,
     tokenizer: Tokenizer,
     vocabulary: Vocabulary,
-) -> tuple[BertConfig, Any]:
-    """The model's config, and its parameters where they are not simply drawn (else None).
+) -> tuple[BertConfig, Any, list[str]]:
+    """The model's config, its parameters where they are not simply drawn (else None), and notes.
 
     Args:
         config: what was asked for.
@@ -41,6 +40,7 @@ def resolve_model(
     """
     chosen = config.differing_fields()
     length = prepared.train.max_length
+    told: list[str] = []
     if config.init is None:
         bert_config = shape_new_model(config, tokenizer.vocab_size, tokenizer.pad_id, length)
         params = None
@@ -58,8 +58,6 @@ def resolve_model(
         loaded, params, _, notes = load_model_directory(
             config.init, PRETRAINING.name, initialize_missing=key
         )
-        for note in notes:
-            print(f"model.init: {note}", file=sys.stderr)
         rates = ("hidden_dropout_prob", "attention_probs_dropout_prob")
         for name, value in chosen.items():
             if name not in rates and value != getattr(loaded, name):
@@ -69,8 +67,7 @@ def resolve_model(
                 )
         bert_config = dataclasses.replace(loaded, **chosen)
         theirs = load_tokenizer(config.init)
-        for note in theirs.notes:
-            print(f"model.init: {note}", file=sys.stderr)
+        told = [f"model.init: {note}" for note in [*notes, *theirs.notes]]
         if theirs.fingerprint != tokenizer.fingerprint:
             raise UserError(
                 f"the rows in {prepared.path} were made with another tokenizer than the one in "
@@ -91,7 +88,7 @@ def resolve_model(
             f"--max-length {bert_config.max_position_embeddings}"
             + ("" if config.init else ", or raise model.max_position_embeddings")
         )
-    return bert_config, params
+    return bert_config, params, told
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,8 @@ from typing import Literal
 import pytest
 import yaml
 
-from bertjax.program.config_parser import flat_fields, make_config, parse, to_yaml
+from bertjax.program.config_fields import flat_fields
+from bertjax.program.config_parser import make_config, parse, to_yaml
 from bertjax.program.errors import UserError
 
 

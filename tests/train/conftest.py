@@ -10,7 +10,6 @@ from bertjax.config import BertConfig
 from bertjax.interop.huggingface import save_model_directory
 from bertjax.model.bert import BertForMaskedLM
 from bertjax.text.tokenizer_training import VocabularyConfig, train_tokenizer
-from bertjax.training.sharding import MeshConfig, make_mesh
 from tests.train.finetune_runs import TINY
 
 
@@ -34,12 +33,11 @@ def pretrained(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def one_device():
-    """One device, and no measurement of its rate, which takes longer than a run here."""
+def known_rate():
+    """No measurement of the machine's rate, which takes longer than a run here."""
     with pytest.MonkeyPatch.context() as patch:
-        mesh = make_mesh(MeshConfig(), jax.devices()[:1])
-        patch.setattr("bertjax.training.finetune.make_mesh", lambda config: mesh)
-        patch.setattr("bertjax.training.finetune.measure_matmul_rate", lambda mesh, dtype: 1e9)
+        for program in ("pretrain", "finetune"):
+            patch.setattr(f"bertjax.training.{program}.measure_matmul_rate", lambda *_: 1e9)
         yield
 
 

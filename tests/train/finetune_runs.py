@@ -3,13 +3,17 @@
 import random
 from pathlib import Path
 
+import jax
+
+from bertjax.commands.finetune import tell_result
 from bertjax.tasks.data_config import DataConfig
-from bertjax.tasks.reading import read_task_data
 from bertjax.training.budget import BudgetConfig
 from bertjax.training.checkpoint import CheckpointConfig
-from bertjax.training.finetune import finetune
+from bertjax.training.finetune import run_finetuning
 from bertjax.training.finetune_config import FinetuneConfig
 from bertjax.training.optimizer import OptimizerConfig
+from bertjax.training.progress import RunProgress
+from bertjax.training.sharding import MeshConfig, make_mesh
 from bertjax.training.starting_model import FinetunedModelConfig
 
 TINY = Path(__file__).parents[1] / "parity" / "golden" / "tiny_bert"  # V=99, M=17
@@ -48,5 +52,11 @@ def make_config(tmp_path, pretrained, task="classification", **fields):
     return FinetuneConfig(**(defaults | fields))
 
 
-def run(config):
-    return finetune(config, read_task_data(config.task, config.data))
+def one_device():
+    return make_mesh(MeshConfig(), jax.devices()[:1])
+
+
+def run(config, data=None, mesh=None):
+    """Runs it on one device, as the command does; returns the exit code."""
+    result = run_finetuning(config, data, mesh=mesh or one_device(), reporter=RunProgress())
+    return tell_result(config, result)

@@ -26,7 +26,8 @@ from bertjax.commands import pretrain as pretrain_program
 from bertjax.commands.prepare import PrepareConfig
 from bertjax.commands.tokenizer import TokenizerConfig
 from bertjax.objectives.masking import Vocabulary, mask_tokens
-from bertjax.program.config_parser import flat_fields, parse
+from bertjax.program.config_fields import flat_fields
+from bertjax.program.config_parser import parse
 from bertjax.program.errors import UserError
 from bertjax.sweeps.space import PROGRAMS, Program
 from bertjax.sweeps.sweep import SweepConfig, sweep
@@ -38,7 +39,7 @@ from bertjax.training.evaluation import is_due
 from bertjax.training.finetune_config import FinetuneConfig
 from bertjax.training.optimizer import make_optimizer, make_schedule
 from bertjax.training.pretrain_config import PretrainConfig, shape_new_model
-from bertjax.training.sharding import MeshConfig, make_mesh
+from bertjax.training.sharding import make_mesh
 from bertjax.training.starting_model import resolve_finetuned_model
 from bertjax.training.transfer import learning_rate_scales
 from bertjax.types import RowBatch
@@ -346,21 +347,13 @@ def watch(monkeypatch):
     return start
 
 
-@pytest.fixture
-def one_device(monkeypatch):
-    mesh = make_mesh(MeshConfig(), jax.devices()[:1])
-    for program in ("pretrain", "finetune"):
-        monkeypatch.setattr(f"bertjax.training.{program}.measure_matmul_rate", lambda *_: 1e9)
-        monkeypatch.setattr(f"bertjax.training.{program}.make_mesh", lambda config: mesh)
-
-
 def unread(config_class, read):
     """The fields that no case shows and the run did not read."""
     return {name for name, case in CASES[config_class].items() if not case} - read
 
 
 @pytest.mark.slow
-def test_fields_of_pretraining_are_read(folder, tmp_path, monkeypatch, one_device, watch):
+def test_fields_of_pretraining_are_read(folder, tmp_path, monkeypatch, known_rate, watch):
     monkeypatch.chdir(folder)
     read = watch(PretrainConfig)
     small = "--model.num-hidden-layers 2 --model.hidden-size 32 --model.num-attention-heads 2"
@@ -371,7 +364,7 @@ def test_fields_of_pretraining_are_read(folder, tmp_path, monkeypatch, one_devic
 
 
 @pytest.mark.slow
-def test_fields_of_finetuning_are_read(folder, tmp_path, monkeypatch, one_device, watch):
+def test_fields_of_finetuning_are_read(folder, tmp_path, monkeypatch, known_rate, watch):
     monkeypatch.chdir(folder)
     read = watch(FinetuneConfig)
     words = "--max-length 16 --data.validation more.csv --data.test more.csv"

@@ -31,11 +31,11 @@ from bertjax.training.signals import StopRequest
 from bertjax.training.starting_model import FinetunedModelConfig
 from tests.train.finetune_runs import TINY, WORDS, make_config, run, write_classes
 
-pytestmark = pytest.mark.usefixtures("one_device")
+pytestmark = pytest.mark.usefixtures("known_rate")
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, pretrained, one_device):
+def finished(tmp_path_factory, pretrained, known_rate):
     """A finished classification run."""
     folder = tmp_path_factory.mktemp("finetune")
     config = make_config(folder, pretrained, budget=BudgetConfig(epochs=6.0))
@@ -237,7 +237,7 @@ def test_stopped_run_resumed_equals_uninterrupted(finished, tmp_path, monkeypatc
         def name(self, value):
             pass
 
-    monkeypatch.setattr("bertjax.training.finetune.StopRequest", StopsSoon)
+    monkeypatch.setattr("bertjax.training.session.StopRequest", StopsSoon)
     assert run(parts) == STOPPED_EXIT_CODE
     assert not (Path(parts.run) / "eval_results.json").exists()
     monkeypatch.undo()

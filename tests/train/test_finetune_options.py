@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from bertjax.commands.finetune import read_config
-from bertjax.commands.finetune import run as run_command
 from bertjax.config import BertConfig
 from bertjax.interop.huggingface import inspect_model_directory
 from bertjax.numerics.placement import is_divided
@@ -20,14 +19,13 @@ from bertjax.tasks.reading import read_task_data
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.text.tokenizer_parts import build_wordpiece
 from bertjax.training.budget import BudgetConfig
-from bertjax.training.finetune import finetune
 from bertjax.training.finetune_config import FinetuneConfig, ScoringConfig
 from bertjax.training.optimizer import OptimizerConfig
 from bertjax.training.sharding import MeshConfig, make_mesh
 from bertjax.training.starting_model import FinetunedModelConfig
 from tests.train.finetune_runs import WORDS, make_config, run, write_classes
 
-pytestmark = pytest.mark.usefixtures("one_device")
+pytestmark = pytest.mark.usefixtures("known_rate")
 
 
 def test_loss_of_the_config_is_that_of_the_training_whoever_calls(tmp_path, pretrained):
@@ -50,7 +48,7 @@ def test_loss_of_the_config_is_that_of_the_training_whoever_calls(tmp_path, pret
     data, scored = read_task_data(config.task, config.data), []
     for name, value in (("label_smoothing", 0.9), ("class_weights", "balanced")):
         one = dataclasses.replace(config, run=str(tmp_path / name), **{name: value})
-        assert finetune(one, data) == 0
+        assert run(one, data) == 0
         lines = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").open()]
         trained, validated = (line["loss"] for line in lines[:2])
         assert abs(trained - validated) > 1e-3  # of the same examples and parameters
@@ -95,9 +93,9 @@ def test_model_on_several_devices_knows_that_they_are(tmp_path, pretrained, monk
         known.append(is_divided())
         return loss(*arguments)
 
-    monkeypatch.setattr("bertjax.training.finetune.make_mesh", lambda config: mesh)
     monkeypatch.setattr(Classification, "loss", note)
-    assert run(make_config(tmp_path, pretrained, budget=BudgetConfig(steps=1))) == 0
+    config = make_config(tmp_path, pretrained, budget=BudgetConfig(steps=1))
+    assert run(config, mesh=mesh) == 0
     assert len(known) >= 3  # in training, at the validation and for the results
     assert all(known)
 
@@ -113,10 +111,7 @@ def test_head_normalisation_survives_saving(tmp_path, pretrained, norm):
     )
     assert run(config) == 0
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").open()]
-    best = max(
-        (line for line in lines if line["split"] == "validation"),
-        key=lambda line: line["accuracy"],
-    )
+    best = [line for line in lines if line.get("kept")][-1]
     # The model directory is scored anew at the end: folded, a batch normalisation says the same.
     results = json.loads((tmp_path / "run" / "eval_results.json").read_text())
     assert results["validation"]["loss"] == pytest.approx(best["loss"], rel=1e-4)
@@ -222,7 +217,7 @@ def test_several_seeds_are_summarised(tmp_path, pretrained, monkeypatch, capsys)
         "--data.train", write_classes(tmp_path / "classes.tsv"), "--model.init", pretrained,
         "--run", tmp_path / "run", "--seeds", 2, "--budget.steps", 3, "--max-length", 17, "--json",
     ]  # fmt: skip
-    assert run_command(read_config(list(map(str, arguments)))) == 0
+    assert run(read_config(list(map(str, arguments)))) == 0
     summary = json.loads(capsys.readouterr().out)
     for split in ("validation", "test"):
         values = [

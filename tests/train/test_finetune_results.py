@@ -11,13 +11,14 @@ from bertjax.training.finetune_results import (
 )
 
 
-def test_score_that_is_not_defined_for_every_seed_is_told_as_such(tmp_path, capsys):
+def test_score_that_is_not_defined_for_every_seed_is_told_as_such(tmp_path):
     tests = ({"loss": 0.5, "pearson": None}, {"loss": 0.7, "pearson": 0.25}, {"loss": 1.5})
     for seed, scores in enumerate(tests):
         (tmp_path / f"seed-{seed}").mkdir()
         results = {"task": "regression", "test": {**scores, "per_label": {}, "total": 3}}
         (tmp_path / f"seed-{seed}" / "eval_results.json").write_text(json.dumps(results))
-    summary = summarize_seeds(tmp_path, range(3))
+    lines = []
+    summary = summarize_seeds(tmp_path, range(3), lines.append)
     assert summary == json.loads((tmp_path / "eval_results.json").read_text())
     assert summary["validation"] == {}
     assert summary["test"] == {
@@ -28,7 +29,6 @@ def test_score_that_is_not_defined_for_every_seed_is_told_as_such(tmp_path, caps
         },
         "pearson": {"mean": 0.25, "standard_deviation": None, "values": [None, 0.25, None]},
     }
-    lines = capsys.readouterr().err.splitlines()
     assert lines == ["test loss 0.9000 +- 0.5292", "test pearson 0.2500 (1 of 3 seeds)"]
 
 

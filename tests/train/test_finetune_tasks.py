@@ -10,7 +10,7 @@ from bertjax.training.budget import BudgetConfig
 from bertjax.training.finetune_config import ScoringConfig
 from tests.train.finetune_runs import WORDS, make_config, run, write_classes
 
-pytestmark = pytest.mark.usefixtures("one_device")
+pytestmark = pytest.mark.usefixtures("known_rate")
 
 
 def write_tags(path):

@@ -10,7 +10,8 @@ import sys
 import pytest
 import yaml
 
-from bertjax.program.config_parser import flat_fields, parse
+from bertjax.program.config_fields import flat_fields
+from bertjax.program.config_parser import parse
 from bertjax.training.pretrain_config import PretrainConfig
 from tests.train.pretrain_runs import WAY
 

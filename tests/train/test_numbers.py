@@ -6,7 +6,8 @@ import pytest
 
 from bertjax.commands.prepare import PrepareConfig
 from bertjax.commands.tokenizer import TokenizerConfig
-from bertjax.program.config_parser import flat_fields, kinds_of, parse
+from bertjax.program.config_fields import flat_fields, kinds_of
+from bertjax.program.config_parser import parse
 from bertjax.program.errors import UserError
 from bertjax.sweeps.sweep import SweepConfig
 from bertjax.training.finetune_config import FinetuneConfig

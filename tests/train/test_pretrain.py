@@ -20,10 +20,10 @@ from bertjax.program.errors import UserError
 from bertjax.text.rows import write_rows
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.text.tokenizer_parts import build_wordpiece
-from bertjax.training import pretrain as program
 from bertjax.training.metrics import read_metrics
-from bertjax.training.pretrain import pretrain
+from bertjax.training.pretrain import run_pretraining
 from bertjax.training.pretrain_config import PretrainConfig
+from bertjax.training.progress import RunProgress
 from bertjax.training.sharding import MeshConfig, make_mesh
 from tests.train.pretrain_runs import (
     ROWS,
@@ -84,12 +84,15 @@ def launch(prepared, cache):
     return start
 
 
+def pretrain(config, **arguments):
+    """Runs in this process, which tells of it on stderr."""
+    return run_pretraining(config, reporter=RunProgress(), **arguments)
+
+
 @pytest.fixture
-def here(monkeypatch):
-    """Runs in this process: on one device, whose rate takes longer to measure than a run here."""
-    mesh = make_mesh(MeshConfig(), jax.devices()[:1])
-    monkeypatch.setattr(program, "make_mesh", lambda config: mesh)
-    monkeypatch.setattr(program, "measure_matmul_rate", lambda mesh, dtype: 1e9)
+def here(known_rate):
+    """One device, for runs in this process."""
+    return make_mesh(MeshConfig(), jax.devices()[:1])
 
 
 @pytest.fixture(scope="session")
@@ -214,7 +217,7 @@ def test_damaged_newest_checkpoint_falls_back_to_the_one_before(launch, whole_ru
 
 def test_finished_run_started_again_changes_nothing(prepared, whole_run, capsys):
     before = (whole_run / "metrics.jsonl").read_bytes()
-    assert pretrain(read_config(prepared, whole_run)) == 0
+    assert pretrain(read_config(prepared, whole_run)).stopped is None
     errors = capsys.readouterr().err
     assert "finished" in errors
     assert "compiled" not in errors
@@ -224,7 +227,7 @@ def test_finished_run_started_again_changes_nothing(prepared, whole_run, capsys)
 @pytest.mark.parametrize("start", ["random", pytest.param("patterns", marks=pytest.mark.slow)])
 def test_dry_run_writes_nothing(here, prepared, tmp_path, start, capsys):
     given = ("--dry-run", "true", "--model.start", start)
-    assert pretrain(read_config(prepared, tmp_path / "run", *given)) == 0
+    assert pretrain(read_config(prepared, tmp_path / "run", *given), mesh=here).scores == {}
     errors = capsys.readouterr().err
     assert "dry run" in errors
     assert re.search(r"memory on each device: \S+ GB, \S+ GB of it for weights", errors)
@@ -326,7 +329,7 @@ def test_missing_directories_are_named_before_all_else():
 def test_steps_that_are_never_finite_stop_the_run(here, prepared, tmp_path):
     options = ("--optimizer.learning_rate", 1e38, "--most-skipped", 3)
     with pytest.raises(UserError, match=r"step \d+: loss or gradient was not finite in \d+ steps"):
-        pretrain(read_config(prepared, tmp_path / "run", *options))
+        pretrain(read_config(prepared, tmp_path / "run", *options), mesh=here)
     assert not (tmp_path / "run" / "model").exists()
 
 
@@ -340,7 +343,8 @@ def test_mistake_ends_program_with_one_paragraph_and_code_2(launch, tmp_path):
 
 def test_heads_are_looked_at_from_the_first_step_on(here, prepared, tmp_path):
     run = tmp_path / "run"
-    assert pretrain(read_config(prepared, run, "--development.examples", 6), Development) == 0
+    config = read_config(prepared, run, "--development.examples", 6)
+    assert pretrain(config, mesh=here, make_development=Development).scores["step"] == 12
     lines = [line for line in read_metrics(run / "metrics.jsonl") if line["split"] == "analysis"]
     assert [line["step"] for line in lines] == [0, 4, 8, 12]
     assert lines[0]["cka_to_first"] == pytest.approx(1)

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from bertjax.commands.sweep import read_config
-from bertjax.program.config_parser import flat_fields, parse
+from bertjax.program.config_fields import flat_fields
+from bertjax.program.config_parser import parse
 from bertjax.program.errors import UserError
 from bertjax.sweeps.progress import SweepProgress
 from bertjax.sweeps.report import rank_rows

@@ -1,0 +1,156 @@
+"""Labelled rows of a Python program: read exactly as the same rows in a file are.
+
+    read_given(name, config, {"train": [{"text": "good film", "label": "pos"}, ...]})
+
+A split is rows (dicts in any order that stays, a dict of columns, a `datasets.Dataset`, a frame of
+pandas) or files. Rows are written as JSON lines, questions with answers in the format of SQuAD, and
+read by the readers of files: there is one meaning of a row, one set of checks, one fingerprint.
+"""
+
+import dataclasses
+import os
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bertjax.program.errors import UserError
+from bertjax.program.strict_json import to_json
+from bertjax.tasks.data_config import IN_MEMORY, DataConfig, TaskName
+from bertjax.tasks.reading import TaskData, read_task_data
+
+
+def read_given(name: TaskName, config: DataConfig, splits: Mapping[str, Any]) -> TaskData:
+    """Reads splits that are rows or files, and makes the task that they ask for.
+
+    Args:
+        name: of the task.
+        config: how they are read.
+        splits: train, and validation and test where they are given: a path or a list of paths, or
+            rows.
+
+    Returns:
+        The data; in its config a split of rows is called `memory:train` or the like.
+
+    Raises:
+        UserError: what `read_task_data` raises, of rows with their numbers; what is neither rows
+            nor files.
+    """
+    files = {split: _paths(data) for split, data in splits.items() if data is not None}
+    with tempfile.TemporaryDirectory(prefix="bertjax-") as folder:
+        for split in [split for split, paths in files.items() if paths is None]:
+            if config.format is not None:
+                raise UserError(
+                    f"format={config.format} is what files are, and {split} is given as rows; leave"
+                    " it out"
+                )
+            records = _to_records(split, splits[split])
+            path = Path(folder) / f"{split}.json{'l' * (name != 'question-answering')}"
+            if name == "question-answering":
+                path.write_text(to_json(_as_squad(records)), encoding="utf-8")
+            else:
+                lines = "".join(to_json(record) + "\n" for record in records)
+                path.write_text(lines, encoding="utf-8")
+            files[split] = [str(path)]
+        before = f"{folder}{os.sep}"
+        try:
+            data = read_task_data(name, dataclasses.replace(config, **files))
+        except UserError as error:
+            raise UserError(str(error).replace(before, "")) from None
+    placed = {
+        split: [one._replace(place=one.place.removeprefix(before)) for one in getattr(data, split)]
+        for split in ("train", "validation", "test")
+    }
+    named = {
+        split: [IN_MEMORY + split if path.startswith(before) else path for path in paths]
+        for split, paths in files.items()
+    }
+    notes = [note.replace(before, "") for note in data.notes]
+    return data._replace(**placed, notes=notes, config=dataclasses.replace(data.config, **named))
+
+
+def _paths(data: Any) -> list[str] | None:
+    """The files that a split is; None where it is rows."""
+    if isinstance(data, str | os.PathLike):
+        return [os.fspath(data)]
+    is_list = isinstance(data, list | tuple) and data
+    if is_list and all(isinstance(one, str | os.PathLike) for one in data):
+        return [os.fspath(one) for one in data]
+    return None
+
+
+def _to_records(split: str, data: Any) -> list[dict[str, Any]]:
+    """The rows as dicts of what JSON has."""
+    names = {}
+    if hasattr(data, "features"):  # a `datasets.Dataset`, which may number its classes
+        names = {field: _class_names(kind) for field, kind in data.features.items()}
+        rows: Iterable[Any] = data
+    elif hasattr(data, "columns") and hasattr(data, "to_dict"):  # a frame, of which NaN is no value
+        rows = data.astype(object).where(data.notna(), None).to_dict("records")
+    elif isinstance(data, Mapping):
+        sizes = {field: len(column) for field, column in data.items()}
+        if len(set(sizes.values())) > 1:
+            raise UserError(f"{split}: columns have different lengths: {sizes}")
+        rows = [dict(zip(data, values, strict=True)) for values in zip(*data.values(), strict=True)]
+    elif isinstance(data, Iterable) and not isinstance(data, str | bytes):
+        rows = data
+    else:
+        raise UserError(
+            f"{split}={data!r:.60} is neither rows (a list of dicts, a dict of columns, a data set,"
+            " a frame) nor the path of a file"
+        )
+    records = []
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, Mapping):
+            raise UserError(f"{split} row {number}: a row is a dict of fields, this is {row!r:.60}")
+        records.append(
+            {str(field): _plain(value, names.get(field)) for field, value in row.items()}
+        )
+    if not records:
+        raise UserError(f"{split} has no rows")
+    return records
+
+
+def _class_names(kind: Any) -> Sequence[str] | None:
+    """The names of the numbered classes of a column, or of the items of its lists."""
+    inner = getattr(kind, "feature", kind)
+    return getattr(inner, "names", None)
+
+
+def _plain(value: Any, names: Sequence[str] | None) -> Any:
+    """A value as JSON has it; the number of a class by its name."""
+    if hasattr(value, "tolist"):  # numpy's
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {str(field): _plain(inner, None) for field, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner, names) for inner in value]
+    if names is not None and type(value) is int:
+        return names[value] if value >= 0 else None  # -1 is no label
+    return value if isinstance(value, str | int | float | None) else str(value)
+
+
+def _as_squad(records: list[dict[str, Any]]) -> dict[str, Any]:
+    """Rows of question, context and answers in the format of SQuAD; its articles stay as they are.
+
+    Answers are a list of `text` and `answer_start`, or both as lists, as on the hub.
+    """
+    articles = []
+    for number, record in enumerate(records, 1):
+        if "paragraphs" in record:
+            articles.append(record)
+            continue
+        answers = record.get("answers", [])
+        if isinstance(answers, dict):
+            texts, starts = answers.get("text", []), answers.get("answer_start", [])
+            answers = [
+                {"text": text, "answer_start": start}
+                for text, start in zip(texts, starts, strict=True)
+            ]
+        entry = {"id": record.get("id", str(number)), "question": record.get("question")}
+        entry |= {"answers": answers}
+        if record.get("is_impossible") is not None:
+            entry["is_impossible"] = record["is_impossible"]
+        paragraph = {"context": record.get("context"), "qas": [entry]}
+        articles.append({"title": record.get("title", ""), "paragraphs": [paragraph]})
+    return {"data": articles}

@@ -1,0 +1,57 @@
+"""What a run comes to, for a Python program."""
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any
+
+from bertjax.loaded import Model, load
+from bertjax.program.errors import UserError
+from bertjax.program.strict_json import to_json
+from bertjax.program.wording import counted
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Result:
+    """A run that is over, or was stopped.
+
+    Attributes:
+        scores: of the held-out examples, as the run's last file has them; empty of a run that was
+            stopped, and of a dry run.
+        history: the lines of metrics.jsonl.
+        run: its directory. One that was not named is temporary, and is gone with this object.
+        notes: a sentence for everything that is not as it was given.
+        stopped: the signal that stopped the run; None = it is over. The same call goes on.
+    """
+
+    scores: dict[str, Any]
+    history: list[dict[str, Any]]
+    run: Path
+    notes: list[str]
+    stopped: str | None = None
+    kept_alive: Any = None  # the temporary directory, which is deleted with it
+
+    @property
+    def model_directory(self) -> Path:
+        """Where the best model so far is saved."""
+        return self.run / "model"
+
+    @functools.cached_property
+    def model(self) -> Model:
+        """The best model so far, loaded when it is first asked for.
+
+        Raises:
+            UserError: there is none: the run was stopped before its first evaluation, or it is one
+                of several seeds, each of which has a model of its own.
+        """
+        if not self.model_directory.is_dir():
+            raise UserError(
+                f"{self.run} has no model yet: it is saved by the first evaluation, and where there"
+                " are several seeds in their own directories (seed-0/model)"
+            )
+        return load(self.model_directory)
+
+    def __repr__(self) -> str:
+        state = f"stopped by {self.stopped}" if self.stopped else "over"
+        lines = counted(len(self.history), "line")
+        return f"Result(run={str(self.run)!r}, {state}, history of {lines}, {to_json(self.scores)})"

@@ -1,0 +1,271 @@
+"""A run while a process works on it, as both loops have it: opened, restored, trained, saved."""
+
+import contextlib
+import copy
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+from jax.sharding import Mesh
+
+from bertjax.program.config_parser import to_yaml
+from bertjax.program.errors import UserError
+from bertjax.training.batches import read_ahead
+from bertjax.training.budget import Clock
+from bertjax.training.checkpoint import CheckpointConfig, abstract
+from bertjax.training.demand import describe_demand
+from bertjax.training.loop import Intervals, Loop
+from bertjax.training.metrics import MetricsWriter, read_metrics
+from bertjax.training.progress import Reporter
+from bertjax.training.result import Result
+from bertjax.training.run_directory import check_run, leave_run, open_run, write_provenance
+from bertjax.training.sharding import place_rows
+from bertjax.training.signals import StopRequest
+from bertjax.training.state import TrainState
+from bertjax.training.steps import Step, lower_step
+
+
+@runtime_checkable
+class RunConfig(Protocol):
+    """What the configs of both loops say of a run."""
+
+    run: str
+    checkpoint: CheckpointConfig
+    log_every: int
+    most_skipped: int
+    resume: bool
+    dry_run: bool
+
+
+class Session:
+    """The directory of a run, who hears of it, and its clock; while entered, it is this process's.
+
+    Attributes:
+        run: the directory.
+        clock: of the run.
+        mesh: the devices.
+        remembered: what is saved beside every checkpoint, and was beside the restored one.
+        continues: whether there was one.
+        stop: the request to stop; a KeyboardInterrupt of whoever hears of the run is one.
+        metrics: writes metrics.jsonl, from `training` on.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        identity: Mapping[str, Any],
+        clock: Clock,
+        mesh: Mesh,
+        reporter: Reporter,
+    ) -> None:
+        """Opens the directory, or begins it; a dry run only looks at it.
+
+        Args:
+            config: of the run.
+            identity: what must be the same for a checkpoint to be continued.
+            clock: of the run.
+            mesh: the devices.
+            reporter: hears of the run.
+
+        Raises:
+            UserError: what `open_run` raises.
+        """
+        self.run, self.clock, self.mesh = Path(config.run), clock, mesh
+        self.remembered: dict[str, Any] = {"identity": dict(identity)}
+        self.continues, self.stop, self.notes = False, StopRequest(), list[str]()
+        self.metrics: MetricsWriter | None = None
+        self._config, self._reporter, self._saved = config, reporter, False
+        reporter.expect(clock.total)
+        asked = (self.run, config.checkpoint, identity, config.resume)
+        self._checkpoints = check_run(*asked) if config.dry_run else open_run(*asked, self.say)
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if self.metrics is not None:
+                self.metrics.close()
+            if not self._saved:
+                self._let_go(error)
+        finally:
+            leave_run(self.run)
+
+    def _let_go(self, error: BaseException | None) -> None:
+        """Waits for what is being saved, as this process may open the run again.
+
+        Of several processes none waits: after an error the others may never come.
+        """
+        if self._checkpoints is not None and jax.process_count() == 1:
+            # A full disk is what the first error says, too.
+            with contextlib.suppress(UserError) if error else contextlib.nullcontext():
+                self._checkpoints.close()
+
+    # ---------------------------------------------------------------- who hears of it
+
+    def say(self, message: str) -> None:
+        """Tells a line."""
+        with self._heeding():
+            self._reporter.say(message)
+
+    def note(self, *sentences: str) -> None:
+        """Tells what is not as it was given; it is in the result, too."""
+        self.notes += sentences
+        for sentence in sentences:
+            self.say(sentence)
+
+    def report(self, clock: float, figures: str) -> None:
+        """Tells the figures of a step, at `clock`."""
+        with self._heeding():
+            self._reporter.report(clock, figures)
+
+    def during(self, what: str) -> contextlib.AbstractContextManager[None]:
+        """While entered, this goes on."""
+        return self._reporter.during(what)
+
+    @contextlib.contextmanager
+    def _heeding(self) -> Iterator[None]:
+        """A KeyboardInterrupt within asks the run to stop, between two steps as a signal does."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.stop.heard = "SIGINT"
+
+    # ---------------------------------------------------------------- before the loop
+
+    def restore(self, state: TrainState) -> TrainState:
+        """Returns the newest state that was saved; in a new or dry run `state` as it is."""
+        restored = self._checkpoints and self._checkpoints.restore(abstract(state), self.say)
+        if restored:
+            self.continues, state = True, restored.state
+            self.remembered |= {
+                name: value for name, value in restored.notes.items() if name != "identity"
+            }
+        self._first_step = int(state.step)
+        return state
+
+    def has_written(self, split: str) -> bool:
+        """Whether metrics.jsonl has a line of this split at the step of the restored state."""
+        lines = read_metrics(self.run / "metrics.jsonl")
+        return any((line["split"], line["step"]) == (split, self._first_step) for line in lines)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the clock ends the run at the restored state."""
+        return self.clock.is_over(self._first_step, self._seconds_before)
+
+    @property
+    def _seconds_before(self) -> float:
+        return self.remembered.get("seconds", 0.0)
+
+    def compile(
+        self, step: Step, state: TrainState, batch: Any, ideal_seconds: float, *others: Callable
+    ) -> jax.stages.Compiled:
+        """Compiles the step; a dry run tells what it takes.
+
+        Args:
+            step: of the run.
+            state: its first.
+            batch: one of its batches.
+            ideal_seconds: what a step's matrix products alone take.
+            others: are called, as what they compile for is wanted soon.
+        """
+        started = time.perf_counter()
+        with self.during("compiling"):
+            placed = place_rows(batch, self.mesh)
+            take_step = lower_step(step, state, placed, self.mesh).compile()
+            for other in others:
+                other()
+        self.say(f"compiled in {time.perf_counter() - started:.1f} s")
+        if self._config.dry_run:
+            self.say(describe_demand(take_step, ideal_seconds, self.clock))
+            self.say("dry run: everything is in place; nothing was trained or written")
+        elif self.continues:
+            self.say(f"continuing {self.run} from step {self._first_step}")
+        return take_step
+
+    # ---------------------------------------------------------------- the loop
+
+    @contextlib.contextmanager
+    def training(self, origin: Mapping[str, Any]) -> Iterator[None]:
+        """While entered, the run is trained: signals ask it to stop, and metrics are written.
+
+        Args:
+            origin: what stands in run.json beside the versions.
+        """
+        with self._reporter, self.stop:
+            write_provenance(self.run, to_yaml(self._config), origin)
+            self.metrics = MetricsWriter(self.run, self._first_step)
+            yield
+
+    def train(
+        self,
+        state: TrainState,
+        take_step: jax.stages.Compiled,
+        batches: Any,
+        ideal_seconds: float,
+        is_due: Callable[[int, float, float], bool],
+        validate: Callable[[TrainState], bool] | None,
+        agree: Callable[[], None] = lambda: None,
+        *,
+        ended: bool = False,
+    ) -> tuple[TrainState, bool]:
+        """Trains until the clock or `validate` ends it, or a signal comes; all is saved then.
+
+        Args:
+            state: the first.
+            take_step: see `compile`.
+            batches: all of the run, by the number of the step.
+            ideal_seconds: what a step's matrix products alone take.
+            is_due: whether to validate, see `Intervals`.
+            validate: see `Loop`; None = there is nothing to validate on.
+            agree: see `Loop`.
+            ended: whether `validate` had ended it before.
+
+        Returns:
+            The last state, and whether the run is over (not merely stopped).
+        """
+        self.clock.start(self._seconds_before)
+        if validate and self.clock.is_over(self._first_step) and not self.has_written("validation"):
+            validate(state)
+        config = self._config
+        loop = Loop(
+            take_step,
+            (place_rows(batch, self.mesh) for batch in read_ahead(batches, self._first_step)),
+            self.clock,
+            Intervals(config.log_every, is_due, config.checkpoint.every, config.most_skipped),
+            ideal_seconds,
+            validate or (lambda state: False),
+            self.keep,
+            self,
+            self.metrics,
+            agree,
+        )
+        state, over = (state, True) if ended else loop.run(state, self.stop)
+        self.keep(state)
+        self._checkpoints.close()
+        self._saved = True
+        if not over:
+            self.say(
+                f"{self.stop.name}: saved step {int(state.step)} in {self.run}; the same command"
+                " goes on from there"
+            )
+        return state, over
+
+    def keep(self, state: TrainState, cost: float | None = None) -> None:
+        """Saves the state, with what is remembered; `cost` says how good it is, lower is better."""
+        self.remembered["seconds"] = self.clock.seconds
+        self._checkpoints.save(state, copy.deepcopy(self.remembered), cost)
+
+    def result(self, scores: dict[str, Any], stopped: str | None = None) -> Result:
+        """Returns what the run has come to."""
+        history = read_metrics(self.run / "metrics.jsonl")
+        return Result(scores, history, self.run, self.notes, stopped)
