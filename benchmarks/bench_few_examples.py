@@ -26,6 +26,7 @@ import numpy as np
 import bertjax.tasks.batches
 from bertjax.inference.task_outputs import Inference
 from bertjax.program.compiled_programs import keep_compiled_programs
+from bertjax.program.ending import STOPPED_EXIT_CODE
 from bertjax.program.entry import program
 from bertjax.program.errors import UserError
 from bertjax.program.huge_pages import restart_with_huge_pages
@@ -34,8 +35,9 @@ from bertjax.tasks.data_config import DataConfig
 from bertjax.tasks.reading import read_task_data
 from bertjax.tasks.units import Layout, count_rows
 from bertjax.training import finetune as finetuning
-from bertjax.training.finetune import finetune
+from bertjax.training.finetune import run_finetuning
 from bertjax.training.finetune_config import FinetuneConfig
+from bertjax.training.progress import RunProgress
 from bertjax.training.starting_model import FinetunedModelConfig
 
 # Scores of VADER's tweets below and above which their mood is called negative or positive.
@@ -153,9 +155,10 @@ def measure(name: str, size: int, draw: int, options: argparse.Namespace) -> dic
         if options.learning_rate:
             optimizer = dataclasses.replace(config.optimizer, learning_rate=options.learning_rate)
             config = dataclasses.replace(config, optimizer=optimizer)
-        if code := finetune(config, data._replace(test=test)):
-            raise SystemExit(code)  # stopped by a signal
-        results = json.loads((Path(folder) / "run" / "eval_results.json").read_text("utf-8"))
+        result = run_finetuning(config, data._replace(test=test), reporter=RunProgress())
+        if result.stopped:
+            raise SystemExit(STOPPED_EXIT_CODE)
+        results = result.scores
     majority = collections.Counter(label for label, _ in held).most_common(1)[0][1] / len(held)
     return {
         "accuracy": results["test"]["accuracy"],

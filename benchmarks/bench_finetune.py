@@ -13,7 +13,6 @@ that of our faster precision to the line's.
 import argparse
 import dataclasses
 import importlib.util
-import json
 import os
 import statistics
 import tempfile
@@ -34,9 +33,10 @@ from bertjax.tasks.reading import TaskData, read_task_data
 from bertjax.tasks.scoring import single_scores
 from bertjax.tasks.units import Unit
 from bertjax.text.tokenizer import load_tokenizer
-from bertjax.training.finetune import finetune
+from bertjax.training.finetune import run_finetuning
 from bertjax.training.finetune_config import FinetuneConfig
 from bertjax.training.optimizer import ADAM_EPSILON
+from bertjax.training.progress import RunProgress
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "finetune"
 SCORES = {
@@ -128,8 +128,8 @@ def run_ours(config: FinetuneConfig, data: TaskData, score: str) -> dict[str, fl
     """One run of `bertjax finetune`."""
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
-        finetune(dataclasses.replace(config, run=str(run)), data)
-        results = json.loads((run / "eval_results.json").read_text(encoding="utf-8"))
+        config = dataclasses.replace(config, run=str(run))
+        results = run_finetuning(config, data, reporter=RunProgress()).scores
     return {"score": results["test"][score], "examples_per_second": results["examples_per_second"]}
 
 
