@@ -7,8 +7,10 @@ from typing import Any
 
 from bertjax.loaded import Model, load
 from bertjax.program.errors import UserError
-from bertjax.program.strict_json import to_json
 from bertjax.program.wording import counted
+
+# Scores of a split that are shown of a result.
+_MOST_SHOWN = 3
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -53,5 +55,14 @@ class Result:
 
     def __repr__(self) -> str:
         state = f"stopped by {self.stopped}" if self.stopped else "over"
-        lines = counted(len(self.history), "line")
-        return f"Result(run={str(self.run)!r}, {state}, history of {lines}, {to_json(self.scores)})"
+        parts = [
+            f"run={str(self.run)!r}",
+            state,
+            f"history of {counted(len(self.history), 'line')}",
+        ]
+        for split in ("validation", "test"):
+            figures = self.scores.get(split, {}).items()
+            single = [f"{name} {value:.4g}" for name, value in figures if type(value) is float]
+            if single:
+                parts.append(f"{split}: {', '.join(single[:_MOST_SHOWN])}")
+        return f"Result({', '.join(parts)})"
