@@ -25,12 +25,12 @@ SIZES = {
     "large": (24, 1024, 16),
 }
 
-# What stands before a classifier's linear layer.
+# What comes before a classifier's linear layer.
 CLASSIFIER_NORMS = ("none", "layer", "batch")
-# What the numbers of a classifier's labels mean to its loss. Source: `transformers`.
+# What a classifier's label numbers mean to its loss. Source: `transformers`.
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
 
-# What a config.json may say that this model does not do: (field, the only value that is accepted).
+# Fields of a config.json whose other values this model does not support: (field, accepted value).
 _ONLY_VALUES = {
     "is_decoder": False,
     "add_cross_attention": False,
@@ -40,21 +40,21 @@ _ONLY_VALUES = {
 
 @dataclasses.dataclass(frozen=True)
 class BertConfig:
-    """The shape and the constants of a BERT.
+    """The shape and constants of a BERT.
 
     Every field has Hugging Face's name and default (those of bert-base-uncased), so that a
-    `config.json` is read and written as it stands. `id2label` is the labels in the order of their
-    numbers (in the file an object). Four fields are ours: `classifier_norm` (none, layer or batch)
-    is what stands before a classifier's linear layer, `answerable` whether every question has an
-    answer, `attention_head_size` the width of a head where heads were taken out of the tensors
-    (`bertjax prune --shrink`), so that it is not hidden_size / num_attention_heads, and
-    `attention_window` how many tokens to either side a token sees (None = all). What has a window
-    is written as another `model_type`, so that no other library takes it for a BERT that sees all.
+    `config.json` is read and written as it is. `id2label` holds the labels in the order of their
+    numbers (an object in the file). Four fields are ours: `classifier_norm` (none, layer or batch)
+    is what comes before a classifier's linear layer, `answerable` says whether every question has
+    an answer, `attention_head_size` is the width of a head where heads were removed from the
+    tensors (`bertjax prune --shrink`), so that it is not hidden_size / num_attention_heads, and
+    `attention_window` is how many tokens to either side a token sees (None = all). A model with a
+    window is saved with another `model_type`, so that no other library takes it for a full BERT.
 
     Source: Devlin et al. 2019; `transformers.BertConfig`.
 
     Raises:
-        UserError: a field is out of its range, or two fields do not fit together.
+        UserError: a field is out of range, or two fields contradict each other.
     """
 
     vocab_size: int = 30522
@@ -85,24 +85,24 @@ class BertConfig:
         token_type_ids: np.ndarray,
         position_ids: np.ndarray,
     ) -> None:
-        """Checks that the model has an embedding for each of these.
+        """Checks that the model has an embedding for each of these ids.
 
-        A device does not: what is beyond a table, it takes from elsewhere, or leaves out. So
-        everything that hands a model its inputs asks here first.
+        A device does not check: for an id beyond a table it reads another row, or nothing. So
+        everything that gives inputs to a model calls this first.
 
         Raises:
-            UserError: an id that is beyond its table.
+            UserError: an id is beyond its table.
         """
         for ids, what, field, way_out in (
-            (token_ids, "token", "vocab_size", "the tokenizer, or the rows, are another model's"),
+            (token_ids, "token", "vocab_size", "the tokenizer or the rows belong to another model"),
             (
                 token_type_ids, "token type", "type_vocab_size",
-                "the second text of a pair has type 1: give texts one by one, or take a model with"
+                "the second text of a pair has type 1: give single texts, or use a model with"
                 " two types",
             ),
             (
                 position_ids, "position", "max_position_embeddings",
-                "shorten the texts, or lower the longest length that is allowed",
+                "shorten the texts, or lower the maximum length",
             ),
         ):  # fmt: skip
             size = getattr(self, field)
@@ -157,11 +157,11 @@ class BertConfig:
                     f" {', '.join(choice for choice in choices if choice)}"
                 )
         if not self.id2label or len(set(self.id2label)) < len(self.id2label):
-            raise UserError(f"id2label={list(self.id2label)} must be labels, each once")
+            raise UserError(f"id2label={list(self.id2label)} must be distinct labels")
         if self.problem_type == "single_label_classification" and self.num_labels < 2:
             raise UserError(
-                "problem_type='single_label_classification' needs two labels or more, id2label is"
-                f" {list(self.id2label)}; what has one output is a regression"
+                "problem_type='single_label_classification' needs at least two labels, id2label is"
+                f" {list(self.id2label)}; a model with one output is a regression"
             )
         if not 0 <= self.pad_token_id < self.vocab_size:
             raise UserError(
@@ -175,17 +175,17 @@ class BertConfig:
 
     @property
     def head_size(self) -> int:
-        """H, the width of one attention head."""
+        """H, the width of an attention head."""
         return self.attention_head_size or self.hidden_size // self.num_attention_heads
 
     @property
     def num_labels(self) -> int:
-        """C of a sequence or token classifier."""
+        """C, of a sequence or token classifier."""
         return len(self.id2label)
 
     @property
     def label_meaning(self) -> str:
-        """`problem_type`, or without it what `transformers` takes whole-numbered labels for."""
+        """`problem_type`, or without it what `transformers` assumes for integer labels."""
         inferred = "regression" if self.num_labels == 1 else "single_label_classification"
         return self.problem_type or inferred
 
@@ -197,7 +197,7 @@ class BertConfig:
 
     @classmethod
     def of_size(cls, size: str, **fields: Any) -> "BertConfig":
-        """The config of a published size (a key of `SIZES`), with any field overridden."""
+        """Returns the config of a published size (a key of `SIZES`), with any field overridden."""
         if size not in SIZES:
             raise UserError(f"model size {size!r} is not one of {', '.join(SIZES)}")
         layers, width, heads = SIZES[size]
@@ -211,11 +211,11 @@ class BertConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "BertConfig":
-        """Reads the object of a `config.json`; fields of transformers' other parts are passed over.
+        """Reads the object of a `config.json`; fields for other parts of transformers are ignored.
 
         Raises:
-            UserError: the file asks for something that is not BERT as published (a decoder,
-                relative positions), or a value is out of its range.
+            UserError: the file asks for something other than BERT as published (a decoder,
+                relative positions), or a value is out of range.
         """
         model_type = _model_type(values.get("attention_window"))
         for name, only in ({"model_type": model_type} | _ONLY_VALUES).items():
@@ -253,7 +253,7 @@ class BertConfig:
             raise UserError(f"{path}: {error}") from None
 
     def to_dict(self) -> dict[str, Any]:
-        """The object of a `config.json` that transformers reads."""
+        """Returns the object of a `config.json` that transformers reads."""
         fields = dataclasses.asdict(self)
         fields["id2label"] = {str(number): name for number, name in enumerate(self.id2label)}
         fields["label2id"] = {name: number for number, name in enumerate(self.id2label)}
@@ -265,7 +265,7 @@ def _model_type(window: int | None) -> str:
 
 
 def _read_labels(values: Mapping[str, Any]) -> tuple[str, ...]:
-    """The labels in the order of their numbers, from `id2label` or `num_labels`."""
+    """Returns the labels in the order of their numbers, from `id2label` or `num_labels`."""
     labels = values.get("id2label")
     if labels is None:
         number = values["num_labels"]
@@ -273,20 +273,20 @@ def _read_labels(values: Mapping[str, Any]) -> tuple[str, ...]:
             raise UserError(f"num_labels={number!r} must be a whole number of at least 1")
         return tuple(f"LABEL_{label}" for label in range(number))
     if not isinstance(labels, Mapping):
-        raise UserError(f"id2label={labels!r} must be an object from numbers to labels")
+        raise UserError(f"id2label={labels!r} must map numbers to labels")
     by_number = {str(number): label for number, label in labels.items()}
     numbers = [str(number) for number in range(len(labels))]
     if sorted(by_number) != sorted(numbers):
         raise UserError(
-            f"id2label={dict(labels)!r} must have the numbers 0 ... {len(labels) - 1} as its keys,"
+            f"id2label={dict(labels)!r} must have the keys 0 ... {len(labels) - 1},"
             " each with a label"
         )
     return tuple(_read_label(number, by_number[number]) for number in numbers)
 
 
 def _read_label(number: str, label: Any) -> str:
-    """The name of a label; of a number or truth value, which some tools write, as of the labels of
-    data: 1 for 1.0, true.
+    """Returns a label's name; a number or boolean, as some tools write, is named as data names it:
+    1 for 1.0, true.
     """
     if isinstance(label, str):
         return label
@@ -297,13 +297,13 @@ def _read_label(number: str, label: Any) -> str:
 
 
 def _say_what_it_is(directory: Path) -> str:
-    """What a directory that was taken for a model's is, where that is clear."""
+    """Says what a directory given in place of a model is, where that is clear."""
     if (directory / "model" / "config.json").is_file():
         return f"; this is a run, and its model is in {directory / 'model'}"
     if (directory / "checkpoints").is_dir():
         return "; this is a run, and its model is written at its first evaluation"
     if (directory / "data_card.json").is_file():
-        return "; this is a prepared directory, of which `bertjax pretrain` makes a model"
+        return "; this is a prepared directory, from which `bertjax pretrain` makes a model"
     if (directory / "tokenizer.json").is_file():
-        return "; this is a tokenizer and no model"
+        return "; this is a tokenizer, not a model"
     return ""

@@ -1,7 +1,7 @@
-"""Pictures of runs and scores, by matplotlib: what everything that is drawn shares.
+"""Pictures of runs and scores, drawn with matplotlib: what they have in common.
 
-Labels are drawn as they stand (a `$` begins no formula), files are written whole, and a picture
-that cannot be drawn costs a note, never the figures that it would have shown.
+Labels are drawn literally (a `$` starts no formula), files are written whole, and a picture that
+cannot be drawn costs a note, never the figures that it would have shown.
 """
 
 import re
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 # From Okabe & Ito's palette, which colour-blind people can tell apart.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 
-# Longer labels would leave no room for what they are of.
+# Longer labels would leave no room for the data.
 LONGEST_LABEL = 32
 
-# A line of fewer points has each of them marked: one point alone draws no line.
+# The points of a shorter line are marked: a single point draws no line.
 _FEW_POINTS = 40
 
-# Inches that a cell of a confusion matrix takes, and all of them together at most.
+# Inches of a confusion matrix's cell, and the most for all of them.
 _CELL, _MOST_CELLS = 0.6, 24.0
 
 
@@ -34,8 +34,8 @@ class Series(NamedTuple):
 
     Attributes:
         name: in the legend.
-        steps: of the points.
-        values: of the points; None where there is none.
+        steps: the points' steps.
+        values: the points' values; None where there is none.
     """
 
     name: str
@@ -47,9 +47,9 @@ class Panel(NamedTuple):
     """One of several diagrams over the same steps.
 
     Attributes:
-        label: of the vertical axis.
-        series: the lines; one without points is left out.
-        baselines: values to compare with, by name, each a dashed line.
+        label: the vertical axis's label.
+        series: the lines; a line without points is left out.
+        baselines: values to compare with, by name, each drawn as a dashed line.
     """
 
     label: str
@@ -58,14 +58,14 @@ class Panel(NamedTuple):
 
 
 def draw_picture(path: Path, make: Callable[[], "Figure"]) -> list[str]:
-    """Draws a figure into a file, PNG or SVG by its ending.
+    """Draws a figure into a file, PNG or SVG by its suffix.
 
     Args:
-        path: of the file.
+        path: the file.
         make: makes the figure, a `matplotlib.figure.Figure` that pyplot need not know.
 
     Returns:
-        A note when it could not be drawn, or not all of it; else none.
+        A note when it could not be drawn, or not completely; else none.
     """
     try:
         import matplotlib
@@ -80,11 +80,11 @@ def draw_picture(path: Path, make: Callable[[], "Figure"]) -> list[str]:
             make().savefig(aside, dpi=120, bbox_inches="tight")
     except ImportError as error:
         return [f"no {path.name}: it needs matplotlib ({error}); pip install 'bertjax[tasks]'"]
-    except Exception as error:  # whatever a library makes of unusual labels and numbers
+    except Exception as error:  # whatever a library raises on unusual labels and numbers
         return [f"no {path.name}: {' '.join(str(error).split()) or type(error).__name__}"]
     missing = sorted({name for one in caught for name in _missing_glyphs(str(one.message))})
     if missing:
-        return [f"{path.name}: the font lacks {', '.join(missing)}; boxes stand for them"]
+        return [f"{path.name}: the font lacks {', '.join(missing)}; they are drawn as boxes"]
     return []
 
 
@@ -94,18 +94,18 @@ def _missing_glyphs(warning: str) -> list[str]:
 
 
 def short_label(text: str) -> str:
-    """A label in one line, cut where it is longer than the picture can bear."""
+    """Returns a label on one line, cut where it is too long for the picture."""
     text = " ".join(text.split())
     return text if len(text) <= LONGEST_LABEL else f"{text[: LONGEST_LABEL - 1]}…"
 
 
 def draw_panels(path: Path, panels: Sequence[Panel], marked: Mapping[str, float] = {}) -> list[str]:
-    """Draws panels above each other over common steps.
+    """Draws panels one above the other over the same steps.
 
     Args:
-        path: of the file.
-        panels: from the top down; one without any point is left out.
-        marked: steps to mark in all of them, by what they are.
+        path: the file.
+        panels: from the top down; a panel without points is left out.
+        marked: steps to mark in all of them, by label.
 
     Returns:
         As `draw_picture`.
@@ -148,7 +148,7 @@ def _draw_panel(axes: "Axes", panel: Panel, marked: Mapping[str, float]) -> None
 
 
 def series_of(lines: Sequence[Mapping[str, Any]], name: str, label: str = "") -> Series:
-    """The numbers of that name in lines of a log, by step; lines without it are passed over."""
+    """Returns the values of this name from log lines, by step; lines without it are ignored."""
     having = sorted((line for line in lines if name in line), key=lambda line: line["step"])
     return Series(label or name, [line["step"] for line in having], [line[name] for line in having])
 
@@ -156,9 +156,9 @@ def series_of(lines: Sequence[Mapping[str, Any]], name: str, label: str = "") ->
 def draw_table_of_lines(
     path: Path, lines: Sequence[Mapping[str, Any]], names: Sequence[str]
 ) -> list[str]:
-    """Draws the numbers of these names over the lines' steps, each in a panel of its own.
+    """Draws the values of these names over the lines' steps, each in a panel of its own.
 
-    What is the same in all of several lines makes no panel.
+    A value that is the same in all of several lines gets no panel.
 
     Returns:
         As `draw_picture`.
@@ -172,15 +172,15 @@ def draw_table_of_lines(
 def draw_confusion_matrix(
     path: Path, matrix: Sequence[Sequence[int]], labels: Sequence[str]
 ) -> list[str]:
-    """Draws a row for each true label and a column for each predicted one.
+    """Draws a row for each true label and a column for each predicted label.
 
-    Colours are shares of the row, so that a rare class shows as well as a frequent one; the numbers
-    are counts, and below them, where there is room, the shares.
+    Colours are shares of the row, so that a rare class is as visible as a frequent one; the numbers
+    are counts, with the shares below them where there is room.
 
     Args:
-        path: of the file.
+        path: the file.
         matrix: counts.
-        labels: names of rows and columns.
+        labels: the names of rows and columns.
 
     Returns:
         As `draw_picture`.
@@ -192,7 +192,7 @@ def draw_confusion_matrix(
         from matplotlib.figure import Figure
 
         side = cell * len(labels)
-        figure = Figure(figsize=(side, side))  # labels lie around it: the file is as large as both
+        figure = Figure(figsize=(side, side))  # labels go around it: the file is as large as both
         axes = figure.add_axes((0, 0, 1, 1))
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
         names = [short_label(label) for label in labels]

@@ -1,10 +1,10 @@
-"""The letters of every shape, and what passes between the parts.
+"""The letters of every shape, and the values that pass between the parts.
 
 One letter, one meaning, in annotations, comments and (in lower case) einsums:
 
     B  rows of a batch            T  query positions        S  key positions (T = S in an encoder)
     D  hidden size                N  attention heads        H  head size (N * H is D, or less where
-                                                               heads were taken out)
+                                                               heads were removed)
     F  intermediate size          V  vocabulary             L  layers
     P  masked slots a row         K  examples a row         M  max positions
     G  token types                C  classes                W  words
@@ -20,19 +20,19 @@ from jaxtyping import Array, Float, Int, Integer, Shaped
 
 
 class RowBatch(NamedTuple):
-    """Rows of a prepared directory, as the model takes them: several examples packed into each row.
+    """Rows of a prepared directory as model input: several examples packed into each row.
 
-    `sequence_ids` is the one mask: a token attends to a token iff both carry the same id and it is
+    `sequence_ids` is the only mask: a token attends to another iff both have the same id and it is
     not 0 (padding).
 
     Attributes:
         token_ids: vocabulary ids.
         token_type_ids: 0 for segment A, 1 for segment B.
         sequence_ids: 0 = padding, k = the k-th example packed into the row.
-        position_ids: start at 0 for every example.
+        position_ids: from 0 in every example.
         example_starts: where each example's [CLS] is; 0 in unused slots.
         next_sentence_labels: 0 = B is the next sentence, 1 = B is random, -1 = unused slot.
-        row_numbers: which row of the split this is; with `epochs` it keys the masking.
+        row_numbers: each row's number in the split; with `epochs` it keys the masking.
         epochs: how many times the whole split has been seen before.
     """
 
@@ -47,13 +47,13 @@ class RowBatch(NamedTuple):
 
 
 class TaskBatch(NamedTuple):
-    """Rows of a supervised task: several examples packed into each, with what is asked of them.
+    """Rows of a supervised task: several examples packed into each, with their targets.
 
-    The first five are as in `RowBatch`.
+    The first five are those of `RowBatch`.
 
     Attributes:
-        labels: of every slot, or of every token, as the task has them (see `bertjax.tasks`).
-        weights: of every slot or token in the loss; 0 where nothing is asked.
+        labels: of every slot or token, as the task defines them (see `bertjax.tasks`).
+        weights: of every slot or token in the loss; 0 where there is no target.
     """
 
     token_ids: Integer[Array, "B T"]
@@ -82,7 +82,7 @@ class MaskedTokens(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """What the explicit path shows of its inside, layer by layer.
+    """The internal values that the explicit path returns, layer by layer.
 
     Attributes:
         probs: attention probabilities before dropout; rows sum to 1 over the visible keys.
@@ -100,8 +100,8 @@ class EncoderOutput(NamedTuple):
 
     Attributes:
         hidden: the last layer's output.
-        pooled: tanh(dense) of every example's [CLS]; None of a body without a pooler.
-        trace: filled when asked for with `trace=True`.
+        pooled: tanh(dense) of every example's [CLS]; None for a body without a pooler.
+        trace: set when requested with `trace=True`.
     """
 
     hidden: Float[Array, "B T D"]
@@ -113,7 +113,7 @@ class PreTrainingOutput(NamedTuple):
     """What BertForPreTraining returns, in float32.
 
     Attributes:
-        mlm_logits: over the vocabulary, at the masked positions asked for (P), or at all of them.
+        mlm_logits: over the vocabulary, at the requested masked positions (P), or at all of them.
         nsp_logits: [is next, is random] for every example.
         encoder: the body's output.
     """
@@ -129,7 +129,7 @@ class HeadOutput(NamedTuple):
     Attributes:
         logits: the head's: `[B, P, V]` masked LM, `[B, K, 2]` next sentence, `[B, K, C]` sequence
             classification, `[B, T, C]` token classification, `[B, T, 2]` spans (start, end),
-            `[B, K]` multiple choice (one score a sequence).
+            `[B, K]` multiple choice (one score per sequence).
         encoder: the body's output.
     """
 

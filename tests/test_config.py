@@ -147,17 +147,17 @@ def test_meaning_of_labels_is_inferred_where_it_is_not_said(labels, problem_type
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"id2label": {"0": "a", "2": "b"}}, r"must have the numbers 0 ... 1 as its keys"),
+        ({"id2label": {"0": "a", "2": "b"}}, r"must have the keys 0 ... 1"),
         ({"id2label": {"0": "a", "1": None}}, r"the label of 1 is None; it must be text or a num"),
-        ({"id2label": {"0": 1, "1": "1"}}, r"id2label=\['1', '1'\] must be labels, each once"),
-        ({"id2label": ["a", "b"]}, r"must be an object from numbers to labels"),
-        ({"id2label": {"0": "a", "1": "a"}}, r"id2label=\['a', 'a'\] must be labels, each once"),
+        ({"id2label": {"0": 1, "1": "1"}}, r"id2label=\['1', '1'\] must be distinct labels"),
+        ({"id2label": ["a", "b"]}, r"must map numbers to labels"),
+        ({"id2label": {"0": "a", "1": "a"}}, r"id2label=\['a', 'a'\] must be distinct labels"),
         ({"num_labels": 0}, r"num_labels=0 must be a whole number of at least 1"),
         ({"num_labels": "2"}, r"num_labels='2' must be"),
         ({"problem_type": "ranking"}, r"problem_type='ranking' is not one of single_label"),
         (
             {"problem_type": "single_label_classification", "num_labels": 1},
-            r"needs two labels or more, id2label is \['LABEL_0'\]",
+            r"needs at least two labels, id2label is \['LABEL_0'\]",
         ),
         ({"classifier_norm": "group"}, r"classifier_norm='group' is not one of none, layer, batch"),
     ],

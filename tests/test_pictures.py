@@ -59,7 +59,7 @@ def test_missing_matplotlib_costs_a_note_that_names_the_extra(tmp_path, monkeypa
 
 def test_letters_that_the_font_lacks_are_told(tmp_path):
     [note] = draw_confusion_matrix(tmp_path / "a.png", [[1, 0], [0, 1]], ["日本", "b"])
-    assert note == "a.png: the font lacks 日, 本; boxes stand for them"
+    assert note == "a.png: the font lacks 日, 本; they are drawn as boxes"
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 
 

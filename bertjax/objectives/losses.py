@@ -1,4 +1,4 @@
-"""Losses as (sum, count): those of devices and microbatches add up and divide once, a true mean."""
+"""Losses as (sum, count): devices and microbatches add up and divide once, for a true mean."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from bertjax.numerics.placement import target_platform
 
 
 class Total(NamedTuple):
-    """A sum and the count that it is to be divided by. Totals of parts of a batch add up."""
+    """A sum and the count to divide it by; totals of parts of a batch add up."""
 
     sum: Float[Array, ""]
     count: Float[Array, ""]
@@ -26,14 +26,14 @@ def cross_entropy(
     weights: Float[Array, "*places"],
     smoothing: float = 0.0,
 ) -> Total:
-    """Weighted sum of -log softmax(logits)[label], in nats, and the sum of weights.
+    """Returns the weighted sum of -log softmax(logits)[label], in nats, and the sum of weights.
 
     A label out of range is permitted where its weight is 0.
 
     Args:
-        logits: of the classes.
+        logits: the classes' scores.
         labels: the right class.
-        weights: of each place.
+        weights: each place's weight.
         smoothing: the share of the target that is spread evenly over all classes (Szegedy et al.
             2016, section 7; `torch.nn.CrossEntropyLoss(label_smoothing)`).
     """
@@ -47,7 +47,7 @@ def cross_entropy(
 
 
 def _pick(logits: Float[Array, "*places C"], labels: Integer[Array, "*places"]) -> Array:
-    """The logit of each place's label.
+    """Returns the logit of each place's label.
 
     An accelerator picks by comparison: the gradient of a gather is an array of zeros as large as
     the logits, scattered on, for which a GPU has to sort.
@@ -64,13 +64,13 @@ def binary_cross_entropy(
     weights: Float[Array, "*places"],
     smoothing: float = 0.0,
 ) -> Total:
-    """Each class by itself: the weighted sum of the mean over the classes, and the sum of weights.
+    """Treats each class by itself: the weighted sum of the mean over classes, the sum of weights.
 
     Args:
-        logits: of the classes.
+        logits: the classes' scores.
         labels: 1 where the class applies, else 0.
-        weights: of each place.
-        smoothing: labels are drawn towards 1/2 by this share.
+        weights: each place's weight.
+        smoothing: the share by which labels move towards 1/2.
 
     Source: `torch.nn.BCEWithLogitsLoss`, which takes the mean over places and classes.
     """
@@ -84,7 +84,7 @@ def squared_error(
     targets: Float[Array, "*places"],
     weights: Float[Array, "*places"],
 ) -> Total:
-    """Weighted sum of (value - target)^2, and the sum of weights."""
+    """Returns the weighted sum of (value - target)^2, and the sum of weights."""
     return Total((jnp.square(values - targets) * weights).sum(), weights.sum())
 
 
@@ -95,17 +95,17 @@ def span_cross_entropy(
     example_starts: Integer[Array, "B K"],
     weights: Float[Array, "B K"],
 ) -> Total:
-    """Mean of the cross-entropies of first and last token, over each example's own tokens.
+    """Returns the mean cross-entropy of first and last token, over each example's own tokens.
 
     Args:
-        logits: of the token being the first, the last one.
+        logits: of each token being the first, the last.
         spans: first and last token of the answer, counted from the example's [CLS] (0 0 = none).
         sequence_ids: which example a token is of.
         example_starts: where each example's [CLS] is.
-        weights: of each example.
+        weights: each example's weight.
 
     Source: google-research/bert `run_squad.compute_loss`. Differs: padding and other examples get
-        no probability; there the softmax goes over the whole padded row.
+    no probability; there the softmax covers the whole padded row.
     """
     slots = jnp.arange(1, spans.shape[1] + 1)
     own = sequence_ids[:, None, :] == slots[:, None]  # [B, K, T]
@@ -124,12 +124,12 @@ def choice_cross_entropy(
     right: Float[Array, "B K"],
     smoothing: float = 0.0,
 ) -> Total:
-    """-log of the right choice's share among the choices of its question, summed; questions.
+    """Returns -log of the right choice's share of its question, summed; and the questions.
 
     Args:
-        scores: of every choice.
-        questions: which question of the row a choice is of, from 0; -1 = unused slot.
-        right: 1 at the right choice of each question, else 0.
+        scores: every choice's score.
+        questions: the question of the row that a choice belongs to, from 0; -1 = unused slot.
+        right: 1 for the right choice of each question, else 0.
         smoothing: as in `cross_entropy`.
 
     Source: `transformers.BertForMultipleChoice`.
@@ -149,6 +149,6 @@ def accuracy(
     labels: Integer[Array, "*places"],
     weights: Float[Array, "*places"],
 ) -> Total:
-    """Weighted count of the places whose largest logit is the label's, and the sum of weights."""
+    """Returns the weighted count of places whose largest logit is the label's, and of weights."""
     correct = (logits.argmax(axis=-1) == labels).astype(weights.dtype)
     return Total((correct * weights).sum(), weights.sum())

@@ -1,4 +1,4 @@
-"""Masking for the masked language model, on the device, a pure function of (seed, epoch, row).
+"""Masking for the masked language model, on the device: a pure function of (seed, epoch, row).
 
 Three ways to choose what is masked, one mechanism: every token gets the rank of its group (the
 token itself, its word, or the first span that covers it) in a random order, and the first tokens in
@@ -24,7 +24,7 @@ EVALUATION_RATE = 0.15
 # Source: Joshi et al. 2020 (SpanBERT), section 3.1: lengths in words, geometric, cut at 10.
 SPAN_PROBABILITY, SPAN_MAX_WORDS = 0.2, 10
 
-# A key of its own for evaluation: the same tokens are masked whatever the seed of the run.
+# A key of its own for evaluation: the same tokens are masked whatever the run's seed.
 EVALUATION_SEED = 15
 
 _LAST = jnp.iinfo(jnp.int32).max
@@ -48,18 +48,18 @@ class MaskingConfig:
             raise UserError(f"masking.rate={self.rate} must be above 0 and at most 0.8")
 
     def slots(self, max_length: int) -> int:
-        """P, the number of masked slots a row of `max_length` tokens needs."""
+        """Returns P, the number of masked slots a row of `max_length` tokens needs."""
         return max(1, math.ceil(self.rate * max_length))
 
 
 class Vocabulary:
-    """What masking must know of the tokenizer.
+    """What masking must know about the tokenizer.
 
     Attributes:
         size: V.
         mask_id: the id of [MASK].
-        special: [V] bool, the tokens that are never masked and never put in as random tokens.
-        continues_word: [V] bool, the tokens that continue the word before them.
+        special: [V] bool, tokens never masked and never used as random replacements.
+        continues_word: [V] bool, tokens that continue the word before them.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Vocabulary:
 
     @classmethod
     def of(cls, tokenizer: Any) -> "Vocabulary":
-        """That of a `bertjax.text.tokenizer.Tokenizer`."""
+        """Makes that of a `bertjax.text.tokenizer.Tokenizer`."""
         special_ids, continues = list(tokenizer.special_ids), tokenizer.continues_word
         return cls(tokenizer.vocab_size, tokenizer.mask_id, special_ids, continues)
 
@@ -91,19 +91,19 @@ def mask_tokens(
     and every ordinary token can be a random replacement.
 
     Args:
-        key: of the whole run, or the fixed one of evaluation.
+        key: the run's, or the fixed one of evaluation.
         batch: the rows; `row_numbers` and `epochs` key the randomness.
-        config: strategy and rate.
-        vocabulary: of the tokenizer the rows were made with.
+        config: the strategy and rate.
+        vocabulary: that of the rows' tokenizer.
 
     Returns:
         As many masked slots as the rate asks for, at least 1 where a row has an ordinary token;
-        with whole words and spans the last group that does not fit is left out (words) or cut
+        with whole words and spans, the last group, if it does not fit, is left out (words) or cut
         (spans).
 
     Source: Devlin et al. 2019, section 3.1 and appendix A.1; google-research/bert
-        `create_masked_lm_predictions`. Differs: the original draws once, at preparation; this is
-        drawn anew in each epoch (RoBERTa's dynamic masking, Liu et al. 2019, section 4.1).
+        `create_masked_lm_predictions`. Differs: the original draws once, at preparation; this
+        draws anew in each epoch (RoBERTa's dynamic masking, Liu et al. 2019, section 4.1).
     """
     slots = config.slots(batch.token_ids.shape[1])
 
@@ -156,7 +156,7 @@ def _rank_groups(
     config: MaskingConfig,
     vocabulary: Vocabulary,
 ) -> Int[Array, " T"]:
-    """The rank of each token's group in a random order; `_LAST` for what is no candidate."""
+    """Ranks each token's group in a random order; `_LAST` for tokens that are no candidates."""
     length = token_ids.size
     if config.strategy == "token":
         ranks = jnp.argsort(jnp.argsort(jax.random.uniform(key, (length,))))

@@ -1,4 +1,4 @@
-"""The objective of pretraining: masked language model and next sentence; and its evaluation."""
+"""The objective of pretraining, masked language model and next sentence, and its evaluation."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ class PretrainingObjective:
         model: a `BertForPreTraining`.
         masking_config: which tokens are masked.
         vocabulary: of the rows' tokenizer.
-        seed: of the masks.
+        seed: the masks' seed.
 
     Source: Devlin et al. 2019, section A.2.
     """
@@ -37,7 +37,7 @@ class PretrainingObjective:
     def prepare(
         self, batch: RowBatch
     ) -> tuple[tuple[RowBatch, MaskedTokens], dict[str, Float[Array, ""]]]:
-        """The batch, its masked tokens, and how many of them and of pairs there are."""
+        """Returns the batch, its masked tokens, and how many of them and of pairs there are."""
         masked = masking.mask_tokens(self._key, batch, self._config, self._vocabulary)
         _, pairs = _next_sentence_labels(batch)
         return (batch, masked), {"mlm": masked.weights.sum(), "nsp": pairs.sum()}
@@ -50,7 +50,7 @@ class PretrainingObjective:
         row_ids: Integer[Array, " B"],
         dropout_key: Key[Array, ""] | None,
     ) -> tuple[dict[str, Total], Any]:
-        """The two losses of some of the rows; `statistics` are empty and stay so."""
+        """Returns the two losses of some of the rows; `statistics` stays empty."""
         batch, masked = part
         options = {} if dropout_key is None else {"rngs": {"dropout": dropout_key}}
         output = _apply(
@@ -68,7 +68,7 @@ class PretrainingObjective:
 
 
 class Scores(NamedTuple):
-    """Totals of an evaluation. They add up over batches."""
+    """Totals of an evaluation, which add up over batches."""
 
     mlm: Total
     mlm_correct: Total
@@ -81,9 +81,9 @@ class Scores(NamedTuple):
 def unigram_log_probs(
     token_counts: Integer[np.ndarray, " V"], vocabulary: Vocabulary
 ) -> Float[Array, " V"]:
-    """log of each token's share in the training rows; special tokens get next to nothing.
+    """Returns the log of each token's share of the training rows; special tokens get almost none.
 
-    Every token counts as seen once more than it was: what training never saw is not impossible.
+    Every count is raised by one: what training never saw is not impossible.
     """
     special = np.asarray(vocabulary.special)
     counts = np.where(special, 1e-3, token_counts + 1.0)
@@ -91,7 +91,7 @@ def unigram_log_probs(
 
 
 class MaskedScores(NamedTuple):
-    """Totals over masked tokens: of a model, and of the unigram baseline on the same tokens."""
+    """Totals over masked tokens, for a model and for the unigram baseline on the same tokens."""
 
     mlm: Total
     mlm_correct: Total
@@ -100,7 +100,7 @@ class MaskedScores(NamedTuple):
 
 
 def mask_for_evaluation(batch: RowBatch, vocabulary: Vocabulary) -> MaskedTokens:
-    """15 % of the tokens, always the same ones, whatever the seed of a run."""
+    """Masks 15 % of the tokens, always the same ones, whatever the seed of a run."""
     key = jax.random.key(masking.EVALUATION_SEED)
     config = MaskingConfig("token", masking.EVALUATION_RATE)
     return masking.mask_tokens(key, batch, config, vocabulary)
@@ -112,15 +112,15 @@ def score_masked_tokens(
     weights: Float[Array, "*places"],
     unigram_log_probs: Float[Array, " V"],
 ) -> MaskedScores:
-    """What a model makes of masked tokens, and the unigram baseline.
+    """Scores a model's predictions of masked tokens, and those of the unigram baseline.
 
     The baseline's loss is that of a model that knows only how frequent each token is; its accuracy
-    that of always naming the most frequent one.
+    is that of always predicting the most frequent one.
 
     Args:
         logits: at the masked places.
         labels: the tokens that were there.
-        weights: 0 where nothing is asked.
+        weights: 0 where there is no target.
         unigram_log_probs: see the function of that name.
     """
     guessed = (labels == unigram_log_probs.argmax()) * weights
@@ -135,9 +135,9 @@ def score_masked_tokens(
 def make_eval_step(
     model: Any, vocabulary: Vocabulary, unigram_log_probs: Float[Array, " V"]
 ) -> Callable[[Any, RowBatch], Scores]:
-    """The function that `jax.jit` compiles for evaluation: 15 % of the tokens, always the same.
+    """Makes the evaluation step for `jax.jit`: 15 % of the tokens, always the same ones.
 
-    Beside the model's scores stand those of the unigram baseline (see `score_masked_tokens`).
+    The unigram baseline's scores come with the model's (see `score_masked_tokens`).
     """
 
     def step(params: Any, batch: RowBatch) -> Scores:
@@ -175,6 +175,6 @@ def _apply(
 
 
 def _next_sentence_labels(batch: RowBatch) -> tuple[Array, Array]:
-    """The labels, and the weights that leave out slots without a pair."""
+    """Returns the labels, and the weights that leave out slots without a pair."""
     labels = batch.next_sentence_labels
     return labels, (labels >= 0).astype(jnp.float32)

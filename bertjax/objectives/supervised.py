@@ -1,4 +1,4 @@
-"""The objective of a supervised task: the mean of its loss over what the batch asks."""
+"""The objective of a supervised task: its mean loss over the batch's targets."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,9 +13,9 @@ class SupervisedObjective:
     """A task's mean loss (`training.steps.Objective`).
 
     Args:
-        model: the class that the task names.
+        model: of the class that the task names.
         loss: of (logits, batch): the sum, and its weight `batch.weights.sum()`.
-        freeze: of parameters: the same ones, without gradient where they are not to be trained.
+        freeze: maps parameters to the same ones, with no gradient where they are frozen.
     """
 
     terms = ("task",)
@@ -29,7 +29,7 @@ class SupervisedObjective:
         self._model, self._loss, self._freeze = model, loss, freeze
 
     def prepare(self, batch: TaskBatch) -> tuple[TaskBatch, dict[str, Float[Array, ""]]]:
-        """The batch, and the weight of all that it asks."""
+        """Returns the batch, and the weight of all its targets."""
         return batch, {"task": batch.weights.sum()}
 
     def totals(
@@ -40,7 +40,7 @@ class SupervisedObjective:
         row_ids: Integer[Array, " B"],
         dropout_key: Key[Array, ""] | None,
     ) -> tuple[dict[str, Total], Any]:
-        """The loss of some of the rows, and the running statistics after them."""
+        """Returns the loss of some of the rows, and the running statistics after them."""
         training = dropout_key is not None
         output, statistics = self._model.apply(
             {"params": self._freeze(params), **statistics},

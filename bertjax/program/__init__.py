@@ -1,1 +1,1 @@
-"""What makes a program behave: what it writes is whole or absent."""
+"""How a program behaves: its start and end, its config, and outputs that are whole or absent."""

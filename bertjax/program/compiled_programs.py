@@ -1,4 +1,4 @@
-"""Compiled programs on disk: what XLA compiled once for a user, it does not compile again."""
+"""Compiled programs on disk: what XLA has compiled once for a user is not compiled again."""
 
 import contextlib
 import hashlib
@@ -10,27 +10,27 @@ from pathlib import Path
 
 from bertjax.program.errors import UserError
 
-# jax's own variables: where the cache is, and whether there is one.
+# jax's own variables: where the cache is, and whether to use it.
 PLACE, SWITCH = "JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_COMPILATION_CACHE"
-# What jax reads in the second of them; at anything else its import ends.
+# The values jax accepts for the second; anything else makes its import fail.
 _TRUTHS = ("y", "yes", "t", "true", "on", "1", "n", "no", "f", "false", "off", "0")
-# Bytes, above which what was used least recently goes: a step of the base size takes 1 MB.
+# Bytes; beyond this, the least recently used entries go. A step of the base size takes 1 MB.
 MOST_BYTES = 500_000_000
-# Seconds: what compiles faster is not worth a file.
+# Seconds; what compiles faster is not worth a file.
 LEAST_SECONDS = 0.1
-# Seconds after which nobody is writing at a file any more.
+# Seconds after which nobody is writing to a file any more.
 _LONG_DONE = 60
 
 
 def keep_compiled_programs() -> None:
-    """Makes jax keep what it compiles in `~/.cache/bertjax/compiled`, and take it from there.
+    """Makes jax save what it compiles in `~/.cache/bertjax/compiled`, and load it from there.
 
-    Called by programs before they compute, not by the library. Nothing happens where one of jax's
-    variables `JAX_COMPILATION_CACHE_DIR` and `JAX_ENABLE_COMPILATION_CACHE` is set (jax heeds
-    them, and those for the size and the least seconds), or where the folder cannot be made, written
-    or trusted: it holds machine code, so it must be the user's own. jax's keys hold its version,
-    XLA's flags and the program; every kind of processor has a folder of its own, as homes are
-    shared between machines.
+    Called by programs before they compute, not by the library. Does nothing where one of jax's
+    variables `JAX_COMPILATION_CACHE_DIR` and `JAX_ENABLE_COMPILATION_CACHE` is set (jax obeys
+    them, and those for the size and the minimum time), or where the folder cannot be made, written
+    or trusted: it holds machine code, so it must be the user's own. jax's keys include its version,
+    XLA's flags and the program; each kind of processor has a folder of its own, because machines
+    share home directories.
 
     Source: `jax.experimental.compilation_cache`.
 
@@ -46,7 +46,7 @@ def keep_compiled_programs() -> None:
         if not _is_ours(folder):
             return
         _remove_broken(folder)
-    except (OSError, RuntimeError):  # no such right, a full disk, no home
+    except (OSError, RuntimeError):  # no permission, a full disk, no home
         return
     settings = {
         PLACE: str(folder),
@@ -56,7 +56,7 @@ def keep_compiled_programs() -> None:
     for name, value in settings.items():
         if name in os.environ:
             continue
-        os.environ[name] = str(value)  # for the processes that this one starts, too
+        os.environ[name] = str(value)  # for child processes, too
         if "jax" in sys.modules:
             import jax
 
@@ -64,20 +64,20 @@ def keep_compiled_programs() -> None:
 
 
 def check_switch() -> None:
-    """Raises a `UserError` where jax cannot make sense of `JAX_ENABLE_COMPILATION_CACHE`."""
+    """Raises a `UserError` where jax cannot parse `JAX_ENABLE_COMPILATION_CACHE`."""
     text = os.environ.get(SWITCH)
     if text is not None and text.lower() not in _TRUTHS:
         raise UserError(f"{SWITCH}={text} must be true or false; unset it for true")
 
 
 def _base() -> Path:
-    """The user's folder for what can be made again (XDG Base Directory Specification)."""
+    """Returns the user's cache folder (XDG Base Directory Specification)."""
     named = Path(os.environ.get("XDG_CACHE_HOME", ""))
     return named if named.is_absolute() else Path.home() / ".cache"
 
 
 def _processor() -> str:
-    """A name for this kind of processor, of what it can do."""
+    """Returns a name for this kind of processor, made from its features."""
     told = platform.machine()
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
@@ -87,16 +87,16 @@ def _processor() -> str:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether the folder is the user's, and nobody else may write in it."""
+    """Returns whether the folder is the user's, and nobody else may write to it."""
     status = folder.stat()
     own = status.st_uid == os.getuid() and not status.st_mode & 0o022
     return own and os.access(folder, os.W_OK | os.X_OK)
 
 
 def _remove_broken(folder: Path) -> None:
-    """Removes what a killed process or a full disk left half written.
+    """Removes what a killed process or a full disk left half-written.
 
-    jax writes KEY-cache, then KEY-atime; of an entry without the second it would neither write the
+    jax writes KEY-cache, then KEY-atime. For an entry without the second it would neither write the
     first again nor remove another.
     """
     for file in folder.glob("*-cache"):

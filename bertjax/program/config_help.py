@@ -12,12 +12,12 @@ from bertjax.program.config_fields import kinds_of
 
 
 def show_help(config_class: type, description: str, program: str | None) -> NoReturn:
-    """Prints the help on standard output and ends the program.
+    """Prints the help to standard output and ends the program.
 
     Args:
-        config_class: of the config; the docstring of each dataclass says what its fields are.
-        description: of the program.
-        program: its name.
+        config_class: the config; the docstring of each dataclass describes its fields.
+        description: what the program does.
+        program: the program's name.
     """
     parser = argparse.ArgumentParser(
         prog=program,
@@ -28,7 +28,7 @@ def show_help(config_class: type, description: str, program: str | None) -> NoRe
     parser.add_argument(
         "--config",
         metavar="FILE.yaml",
-        help="any of the fields below, with _ where an option has -; flags win over it",
+        help="any of the fields below, with _ for -; options take precedence over it",
     )
     _add_fields(parser, config_class)
     parser.print_help()
@@ -62,7 +62,7 @@ def _add_fields(parser: argparse.ArgumentParser, config_class: type, prefix: str
 
 
 def _attribute(document: str, name: str) -> str:
-    """What a docstring's `Attributes:` say of one."""
+    """Returns what a docstring's `Attributes:` section says of each field."""
     for one in docstring_parser.parse(document).params:
         if one.arg_name == name:
             return " ".join((one.description or "").split())
@@ -80,14 +80,14 @@ def _metavar(hint: Any) -> str:
 
 
 def _shown(default: Any) -> str:
-    """A default as one would give it."""
+    """Returns a default as the user would type it."""
     if isinstance(default, list):
         return " ".join(map(str, default)) or "none"
     return default if isinstance(default, str) else json.dumps(default, default=str)
 
 
 class _HelpFormatter(argparse.HelpFormatter):
-    """Keeps paragraphs and what is set in as they are; options as one types them, with hyphens."""
+    """Help that keeps paragraphs and indented text, and shows options as typed, with hyphens."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return "\n\n".join(

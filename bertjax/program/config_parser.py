@@ -18,14 +18,14 @@ from bertjax.program.wording import nearest
 
 Config = TypeVar("Config")
 
-# The largest whole number of a field; seeds go as far.
+# The largest integer a field may have; seeds go that far.
 _MOST = 2**32 - 1
-# Fields of a section that a message names.
+# How many fields of a section a message names.
 _MOST_NAMED = 4
 
 
 class _UnknownKeyError(UserError):
-    """No such field."""
+    """A key that is no field of the config."""
 
 
 def parse(
@@ -37,20 +37,20 @@ def parse(
 ) -> Config:
     """Reads `--config FILE.yaml`, then `--field.subfield value`, into a `config_class`.
 
-    Flags win over the file. Lists are given as separate words (`--input a.txt b.txt`); in an option
-    `-` and `_` are the same, and a switch needs no `true` after it. The docstring of each dataclass
-    (its `Attributes:`) is the help text.
+    Options take precedence over the file. Lists are given as separate words (`--input a.txt
+    b.txt`); in an option `-` and `_` are the same, and a switch needs no `true` after it. The
+    docstring of each dataclass (its `Attributes:`) is the help text.
 
     Args:
-        config_class: of the config.
-        description: of the program, for --help.
-        arguments: the words of the command line.
-        listing: what lists the fields, for messages.
-        program: its name, for --help.
+        config_class: the config.
+        description: what the program does, for --help.
+        arguments: the command line's words.
+        listing: the command that lists the fields, for messages.
+        program: the program's name, for --help.
 
     Raises:
         UserError: an unknown key (with its nearest neighbour), a value of the wrong type, a missing
-            one, no such file.
+            value, a missing file.
     """
     words = list(arguments)
     hints = dict(flat_fields(config_class))
@@ -70,20 +70,19 @@ def parse(
     if missing:
         raise UserError(
             f"{' and '.join(missing)} {'are' if len(missing) > 1 else 'is'} missing ({listing}"
-            " tells what can be given)"
+            " lists the fields)"
         )
     typed = {name: _read_value(name, value, hints[name]) for name, value in values.items()}
     return _build(config_class, typed)
 
 
 def make_config(config_class: type[Config], fields: Mapping[str, Any]) -> Config:
-    """Makes a config of the fields that a Python program names.
+    """Makes a config from the fields that a Python program names.
 
     Args:
-        config_class: of the config.
-        fields: by their names as in a file, where a section is a mapping or its dataclass; with
-            dots ("budget.epochs"); or by the last part alone, where no other field has it
-            ("epochs").
+        config_class: the config.
+        fields: named as in a file, where a section is a mapping or its dataclass; with dots
+            ("budget.epochs"); or by the last part alone, where no other field has it ("epochs").
 
     Raises:
         UserError: an unknown field (with its nearest neighbour), a value of the wrong type.
@@ -105,7 +104,7 @@ def make_config(config_class: type[Config], fields: Mapping[str, Any]) -> Config
 
 
 def to_yaml(config: Any) -> str:
-    """The resolved config as YAML that `--config` reads back."""
+    """Returns the resolved config as YAML that `--config` can read."""
     return yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
 
 
@@ -119,7 +118,7 @@ def _required(config_class: type) -> list[str]:
 
 
 def _build(config_class: type[Config], values: Mapping[str, Any], prefix: str = "") -> Config:
-    """Makes the config with these values by their dotted names; what is not named is as default."""
+    """Makes the config from values by dotted name; every other field has its default."""
     hints = typing.get_type_hints(config_class)
     fields = {}
     for field in dataclasses.fields(config_class):
@@ -135,7 +134,7 @@ def _build(config_class: type[Config], values: Mapping[str, Any], prefix: str = 
 
 
 def _split_words(words: list[str], hints: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
-    """The files that `--config` names, and the text, or list of texts, given for each field."""
+    """Returns the files that `--config` names, and the text, or list of texts, for each field."""
     paths: list[str] = []
     given: dict[str, Any] = {}
     index = 0
@@ -143,7 +142,7 @@ def _split_words(words: list[str], hints: dict[str, Any]) -> tuple[list[str], di
         word = words[index]
         option, equals, text = word.partition("=")
         if not option.startswith("--"):
-            raise UserError(f"{word!r} belongs to no option; a value stands behind its --option")
+            raise UserError(f"{word!r} belongs to no option; a value follows its --option")
         name = option[2:].replace("-", "_")
         values = [text] if equals else []
         index += 1
@@ -170,7 +169,7 @@ def _split_words(words: list[str], hints: dict[str, Any]) -> tuple[list[str], di
 
 
 def _read_file(path: str, config_class: type, hints: dict[str, Any]) -> dict[str, Any]:
-    """The value that a YAML file gives for each field."""
+    """Returns the value that a YAML file gives for each field."""
     if not Path(path).is_file():
         there = "is a directory; name a file in it" if Path(path).is_dir() else "no such file"
         raise UserError(f"--config {path}: {there}")
@@ -179,7 +178,7 @@ def _read_file(path: str, config_class: type, hints: dict[str, Any]) -> dict[str
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"--config {path}: not YAML: {' '.join(str(error).split())}") from None
     if content is None:
-        raise UserError(f"--config {path}: holds no field; leave it out, or give one (seed: 1)")
+        raise UserError(f"--config {path}: has no fields; leave it out, or give one (seed: 1)")
     if not isinstance(content, dict):
         raise UserError(
             f"--config {path}: a config is a mapping of field names to values, this file holds"
@@ -196,7 +195,7 @@ def _flatten_content(
         name = f"{prefix}{key}"
         section = own.get(key)
         if dataclasses.is_dataclass(section) and isinstance(value, dict | None):
-            # A section that is left empty gives nothing.
+            # An empty section gives nothing.
             yield from _flatten_content(value or {}, section, hints, f"{name}.")
         else:
             _check_name(name, hints, value)
@@ -205,7 +204,7 @@ def _flatten_content(
 
 
 def _check_name(name: str, hints: dict[str, Any], value: Any) -> None:
-    """Refuses what is no field; `value` is what was given for it."""
+    """Raises a `UserError` where the name is no field; `value` is what was given for it."""
     if name in hints:
         return
     inner = [field for field in hints if field.startswith(f"{name}.")]
@@ -216,9 +215,9 @@ def _check_name(name: str, hints: dict[str, Any], value: Any) -> None:
 
 
 def nearest_field(name: str, fields: Collection[str]) -> str:
-    """As `nearest` among fields and sections, where both parts of a dotted name are near.
+    """Returns `nearest` among fields and sections where both parts of a dotted name are close.
 
-    A section alone would outweigh the rest: mesh.expert is none of mesh.fsdp.
+    A section alone would outweigh the rest: mesh.expert is not a misspelt mesh.fsdp.
     """
     section, _, leaf = name.rpartition(".")
     known = {*fields, *(field.rpartition(".")[0] for field in fields)}
@@ -232,7 +231,7 @@ def nearest_field(name: str, fields: Collection[str]) -> str:
 
 
 def _check_kind(name: str, value: Any, hint: Any) -> None:
-    """Refuses what YAML reads as something else and must be text (no, 1e3), and what is empty."""
+    """Refuses an empty value, and text that YAML reads as something else (no, 1e3)."""
     kinds = kinds_of(hint)
     if value is None and type(None) not in kinds:
         raise UserError(f"{name} is empty; it must be {_rule(hint)}")
@@ -244,15 +243,15 @@ def _check_kind(name: str, value: Any, hint: Any) -> None:
 
 
 def _read_value(name: str, value: Any, hint: Any) -> Any:
-    """A value as its field has it.
+    """Returns a value converted to the type of its field.
 
     Args:
-        name: of the field, for messages.
-        value: a text is read as behind an option, anything else as YAML has it.
-        hint: the type of the field.
+        name: the field's, for messages.
+        value: text is read as an option's, anything else is as YAML read it.
+        hint: the field's type.
 
     Raises:
-        UserError: it is none of this type; it is NaN, infinite, or more than numpy and jax hold.
+        UserError: it is not of this type; it is NaN, infinite, or beyond what numpy and jax hold.
     """
     try:
         found = _convert(value, hint)
@@ -270,7 +269,7 @@ def _read_value(name: str, value: Any, hint: Any) -> Any:
 
 
 def _convert(value: Any, hint: Any) -> Any:
-    """Returns the value as the first kind of the hint that it can be, text last; else raises."""
+    """Returns the value as the first type of the hint that fits, text last; raises otherwise."""
     for kind in sorted(kinds_of(hint), key=lambda kind: kind is str):
         origin, inner = typing.get_origin(kind), typing.get_args(kind)
         read = value if kind is str or origin is Literal else _read_text(value)
@@ -291,7 +290,7 @@ def _convert(value: Any, hint: Any) -> Any:
 
 
 def _read_text(value: Any) -> Any:
-    """What a text is in YAML; itself where it is none, or `value` is no text."""
+    """Returns what YAML reads a text as; `value` itself where that fails or it is no text."""
     try:
         return yaml.safe_load(value) if isinstance(value, str) else value
     except yaml.YAMLError:
@@ -299,14 +298,14 @@ def _read_text(value: Any) -> Any:
 
 
 def _rule(hint: Any) -> str:
-    """What a value of this type is, in words."""
+    """Returns what a value of this type must be, in words."""
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
     said = []
     for kind in kinds_of(hint):
         if typing.get_origin(kind) is Literal:
             said.append(f"one of {', '.join(map(str, typing.get_args(kind)))}")
         elif typing.get_origin(kind) is list:
-            said.append(f"a list, each of it {_rule(typing.get_args(kind)[0])}")
+            said.append(f"a list, each item {_rule(typing.get_args(kind)[0])}")
         else:
             said.append("null" if kind is type(None) else words.get(kind, "a mapping"))
     return " or ".join(said)

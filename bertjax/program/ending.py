@@ -1,4 +1,4 @@
-"""The end that Ctrl-C or SIGTERM brings: at once, in one line, with nothing left half written."""
+"""The end on Ctrl-C or SIGTERM: at once, in one line, with nothing left half-written."""
 
 import contextlib
 import os
@@ -21,7 +21,7 @@ _ends_in: int | None = None  # the thread that ends the process
 
 @contextlib.contextmanager
 def on_sudden_end(clean: Callable[[], None]) -> Iterator[None]:
-    """While entered, `clean` is called before a signal ends the process."""
+    """Calls `clean` before a signal ends the process, while entered."""
     _cleanups.append(clean)
     try:
         yield
@@ -31,16 +31,16 @@ def on_sudden_end(clean: Callable[[], None]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def ending_at_once(resumes: bool = False) -> Iterator[None]:
-    """While entered, SIGTERM and SIGINT end the process at once, in a line.
+    """Lets SIGTERM and SIGINT end the process at once, with one line, while entered.
 
-    No exception is raised for it: what imports jax swallows one, and prints others. XLA compiles
-    for minutes, and Python hands no signal to the main thread meanwhile: another thread reads the
-    number that the system leaves in a socket. A handler that is set within has its own way, and a
-    signal that is ignored (of a job in the background, by its shell) stays so.
+    It raises no exception: what imports jax swallows some, and prints others. XLA compiles
+    for minutes, and meanwhile Python delivers no signal to the main thread: another thread reads
+    the number that the system writes to a socket. A handler that is set within takes precedence,
+    and a signal that is ignored (as by a shell, for a background job) stays ignored.
 
     Args:
-        resumes: the same command goes on from what is saved, and the exit code is 75 (else 128 and
-            the number of the signal, as of a shell).
+        resumes: whether the same command continues from what is saved; the exit code is then 75
+            (otherwise 128 plus the signal's number, as a shell reports it).
     """
     global _resumes
     resumed_before, _resumes = _resumes, resumes
@@ -65,7 +65,7 @@ def ending_at_once(resumes: bool = False) -> Iterator[None]:
 
 
 def hold_back() -> None:
-    """Holds signals back until the program that this process becomes enters `ending_at_once`."""
+    """Blocks signals until the program that this process becomes enters `ending_at_once`."""
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
 
 
@@ -78,7 +78,7 @@ def _watch(told: socket.socket) -> None:
 
 def _end(number: int, frame: FrameType | None) -> None:
     global _ends_in
-    if _ends_in == threading.get_ident():  # a second signal: this thread is at it
+    if _ends_in == threading.get_ident():  # a second signal: this thread is already ending
         return
     _ending.acquire()  # another thread that has it ends the process while we wait
     _ends_in = threading.get_ident()

@@ -12,23 +12,23 @@ from bertjax.program.errors import UserError, complain, describe_os_error
 
 _begun: list[Any] = []
 
-# What jax takes for the sign that there is an NVIDIA GPU (jax._src.hardware_utils).
+# What jax takes as the sign of an NVIDIA GPU (jax._src.hardware_utils).
 NVIDIA_DEVICES = ("/dev/nvidia0", "/dev/nvidiactl", "/dev/dxg")
 
 
 def begin(resumes: bool = False, huge_pages: bool = False) -> None:
-    """What a program does first, before it imports what takes seconds.
+    """Does what a program needs first, before the imports that take seconds.
 
     Args:
-        resumes: the same command goes on from what is saved, see `ending_at_once`.
-        huge_pages: it computes for minutes, see `restart_with_huge_pages`.
+        resumes: whether the same command continues from what is saved, see `ending_at_once`.
+        huge_pages: whether it computes for minutes, see `restart_with_huge_pages`.
     """
     if _begun:
         return
-    _mend_streams()  # before anything takes the number of one that is closed
+    _mend_streams()  # before anything takes the number of a closed one
     ending = ending_at_once(resumes)
     ending.__enter__()
-    _begun.append(ending)  # which ends with the process
+    _begun.append(ending)  # held until the process ends
     _leave_cuda_out()
     if huge_pages:
         from bertjax.program.huge_pages import restart_with_huge_pages
@@ -37,22 +37,22 @@ def begin(resumes: bool = False, huge_pages: bool = False) -> None:
 
 
 def _leave_cuda_out() -> None:
-    """Without an NVIDIA GPU, jax's CUDA plugin (extra plan-gpu) is a compiler alone.
+    """Skips jax's CUDA plugin (extra plan-gpu) without an NVIDIA GPU, where it only compiles.
 
-    jax asks each plugin that is installed to look for its libraries, and prints the traceback of
-    one that misses some, before it passes over CUDA where there is no device. The variable is
-    jax's own and skips that look. Platforms that were asked for are looked for.
+    jax asks each installed plugin to look for its libraries, and prints the traceback of a failed
+    search before it passes over CUDA for want of a device. The variable is jax's own and skips that
+    search. Platforms that were asked for are still searched.
     """
     if not os.environ.get("JAX_PLATFORMS") and not any(map(os.path.exists, NVIDIA_DEVICES)):
         os.environ.setdefault("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")
 
 
 def _mend_streams() -> None:
-    """Standard streams that are closed, or cannot hold every letter, lead to no traceback.
+    """Keeps streams that are closed, or cannot encode every character, from causing tracebacks.
 
-    No file that is opened later takes the number of a closed stream. What is printed to a closed
-    standard output is an error, as anywhere; what would be told on standard error is not. A letter
-    that the terminal's encoding has not is printed as its escape.
+    No file that is opened later takes the number of a closed stream. Printing to a closed standard
+    output is an error, as anywhere; what would go to a closed standard error is dropped. A
+    character that the terminal's encoding lacks is printed as its escape.
     """
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
@@ -64,7 +64,7 @@ def _mend_streams() -> None:
 
 
 def _escape(error: UnicodeError) -> tuple[str, int]:
-    """Letters that an encoding has not, as JSON (and everyone else) reads them: `\\u00e9`."""
+    """Escapes characters that an encoding lacks as JSON does (and everyone reads): `\\u00e9`."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     halves = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass")
@@ -77,10 +77,10 @@ codecs.register_error(_ESCAPE, _escape)
 
 
 def program(main: Callable[[], int | None]) -> Callable[[], None]:
-    """Makes a program's entry point of `main`, whose result is the exit code.
+    """Makes a program's entry point from `main`, whose result is the exit code.
 
-    A user's mistake is one paragraph on stderr and exit code 2, never a traceback. A full disk, a
-    file that may not be read and the like (`OSError`) are told the same way. Every other exception
+    A user's mistake is one paragraph on standard error and exit code 2, never a traceback. A full
+    disk, an unreadable file and the like (`OSError`) are reported the same way. Any other exception
     is a bug of ours and keeps its traceback.
     """
 
@@ -94,7 +94,7 @@ def program(main: Callable[[], int | None]) -> Callable[[], None]:
         except BrokenPipeError:
             code = _end_in_closed_pipe()
         except SystemExit as end:
-            # argparse's end, or that of rich, which makes 1 of a closed output.
+            # argparse exits this way, and so does rich, which exits with 1 on a closed output.
             closed = isinstance(end.__context__, BrokenPipeError)
             code = _end_in_closed_pipe() if closed else end.code
         except OSError as error:
@@ -102,7 +102,7 @@ def program(main: Callable[[], int | None]) -> Callable[[], None]:
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             code = 130
-        try:  # here and not when Python ends, where nobody handles its error
+        try:  # here, not when Python exits, where nobody handles the error
             sys.stdout.flush()
         except BrokenPipeError:
             code = _end_in_closed_pipe()
@@ -115,11 +115,11 @@ def program(main: Callable[[], int | None]) -> Callable[[], None]:
 
 
 def _let_go_of_output() -> None:
-    """What could not be written is not tried again when Python ends."""
+    """Discards what could not be written, so that Python does not try again when it exits."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _end_in_closed_pipe() -> int:
-    """`... | head` closed our output: nothing is wrong."""
+    """Ends quietly after `... | head` closed our output: nothing is wrong."""
     _let_go_of_output()
     return 0

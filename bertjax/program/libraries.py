@@ -1,4 +1,4 @@
-"""The libraries that only the analysis needs, those of the extra `analysis`."""
+"""The libraries that only the analyses need (the extra `analysis`)."""
 
 import importlib.util
 
@@ -8,13 +8,13 @@ LIBRARIES = ("matplotlib", "scipy", "conllu")
 
 
 def require_libraries(what: str) -> None:
-    """Checks that they are there, without the time it takes to import them.
+    """Checks that they are installed, without the time it takes to import them.
 
     Args:
-        what: needs them, as the user names it.
+        what: what needs them, as the user calls it.
 
     Raises:
-        UserError: one is not installed.
+        UserError: a library is not installed.
     """
     for library in LIBRARIES:
         if importlib.util.find_spec(library) is None:

@@ -11,7 +11,7 @@ from bertjax.program.ending import on_sudden_end
 from bertjax.program.errors import UserError
 from bertjax.program.outputs import flush_to_disk, follow_links
 
-# Of removing a directory that is written to.
+# How often removing a directory that is being written to is tried.
 _MOST_TRIES = 100
 
 
@@ -22,23 +22,23 @@ def whole_directory(
     holds: Sequence[str] = (),
     inputs: Sequence[Path | str] = (),
 ) -> Iterator[Path]:
-    """Gives `PATH.partial` to write into; it becomes `path` if the block ends well, or is removed.
+    """Yields `PATH.partial` to write into; it becomes `path` if the block ends well, or is removed.
 
-    A directory that stood at `path` stays there until the new one is whole. What a killed program
-    left behind (`PATH.partial`, and `PATH.replaced` from between the two renames) is put in order
+    An existing directory at `path` stays there until the new one is whole. What a killed program
+    left behind (`PATH.partial`, and `PATH.replaced` from between the two renames) is cleaned up
     at the next start. `PATH.lock` is held meanwhile: a second program with the same output is
     refused before it touches anything.
 
     Args:
         path: the directory to make.
-        overwrite: replace a directory of the same kind that stands there already.
-        holds: patterns of the files that a directory of this kind holds, the first one always.
-            Whatever holds another file is none, and is never replaced.
-        inputs: what the directory is made of, as the user named it.
+        overwrite: replace an existing directory of the same kind.
+        holds: patterns of the files that a directory of this kind holds, the first of them always.
+            A directory that holds any other file is not of this kind, and is never replaced.
+        inputs: what the directory is made from, as the user named it.
 
     Raises:
-        UserError: something stands at `path` that may not be replaced, it is no place for a new
-            directory, it and the input contain one another, or another process is making it.
+        UserError: `path` exists and may not be replaced, no directory can be made there, it and the
+            input contain one another, or another process is making it.
     """
     path = Path(path)
     if path.name in ("", ".."):
@@ -87,7 +87,7 @@ def _no_place(path: Path, error: OSError) -> UserError:
 
 @contextlib.contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    """Claims an output for this process; the system frees the lock of one that is killed."""
+    """Locks an output for this process; the system frees the lock of a killed process."""
     import filelock
 
     file = path.with_name(f"{path.name}.lock")
@@ -96,14 +96,14 @@ def _lock(path: Path) -> Iterator[None]:
         lock.acquire()
     except filelock.Timeout:
         raise UserError(
-            f"--output {path}: another process is making it now; wait for its end or stop it, or"
+            f"--output {path}: another process is making it now; wait until it ends or stop it, or"
             " name another --output"
         ) from None
     except OSError as error:
         raise _no_place(path, error) from None
 
     def remove() -> None:
-        # While it is held: who waits for it sees that the file is gone, and makes a new one.
+        # While the lock is held: a waiting process sees that the file is gone, and makes a new one.
         file.unlink(missing_ok=True)
 
     with on_sudden_end(remove):
@@ -115,18 +115,18 @@ def _lock(path: Path) -> Iterator[None]:
 
 
 def _check_apart(path: Path, inputs: Sequence[Path | str]) -> None:
-    """Refuses an output that is the input, holds it, or would be read as a part of it."""
+    """Refuses an output that is the input, contains it, or would be read as part of it."""
     output = path.resolve()
     for name in inputs:
         source = Path(name).expanduser()
-        if not source.exists():  # a glob, a data set, or a mistake that the reader tells of
+        if not source.exists():  # a glob, a data set, or a mistake that the reader reports
             continue
         source = source.resolve()
         if output == source or output in source.parents:
-            raise UserError(f"--output {path} holds the input {name}; name another directory")
+            raise UserError(f"--output {path} contains the input {name}; name another directory")
         if source in output.parents:
             raise UserError(
-                f"--output {path} lies in the input {name}, and would be read as text the next"
+                f"--output {path} is inside the input {name}, and would be read as text the next"
                 " time; name a directory outside"
             )
 
@@ -159,9 +159,9 @@ def _remove(path: Path) -> None:
 
 
 def _remove_from_under(path: Path) -> None:
-    """Removes a directory that other threads and processes write to until the end."""
+    """Removes a directory that other threads and processes write to until the last moment."""
     for _ in range(_MOST_TRIES):
         try:
             return _remove(path)
-        except OSError:  # a file was new in a folder just emptied, or gone already
+        except OSError:  # a new file in a folder just emptied, or already gone
             time.sleep(0.01)

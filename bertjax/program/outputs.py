@@ -1,6 +1,6 @@
-"""What is written is whole or absent: written into a folder aside, renamed at the end.
+"""Outputs are whole or absent: written into a temporary folder, renamed at the end.
 
-This is the one place that decides where something is written, and that it can be.
+This is the only place that decides where something is written, and whether it can be.
 """
 
 import contextlib
@@ -17,11 +17,11 @@ from bertjax.program.ending import on_sudden_end
 from bertjax.program.errors import UserError
 from bertjax.program.strict_json import to_json
 
-# What is being written is in a folder of such a name, beside the place where it will be.
+# What is being written is in a folder with such a name, beside its final place.
 _ASIDE = ".partial-"
-# Bytes that are written before the work, to see whether any can be.
+# Bytes that are written before the work, to see whether writing is possible.
 _PROBE = 4096
-# Seconds in which what is not locked may be a folder aside that was made and is not locked yet.
+# Seconds in which an unlocked temporary folder may be new and not locked yet.
 _JUST_MADE = 60
 
 
@@ -34,17 +34,17 @@ def check_output(
     inputs: Sequence[Path | str] = (),
     option: str = "--output",
 ) -> None:
-    """Checks, before the work, that what an option names can be written, by writing beside it.
+    """Checks, before the work, that what an option names can be written, by writing next to it.
 
     Args:
         name: as the user gave it.
-        folder: it is one, and made where it is not there.
-        inputs: what is read; none of it is overwritten.
-        option: that names it, for messages.
+        folder: whether it is a folder, which is made if missing.
+        inputs: what is read; it is never overwritten.
+        option: the option that names it, for messages.
 
     Raises:
-        UserError: a folder where a file is wanted, or the other way round; a file in a folder that
-            is not there; what is read; a device; no right or no room to write.
+        UserError: a folder where a file belongs, or the reverse; a file in a folder that does not
+            exist; an input; a device; no permission or no room to write.
     """
     try:
         path = follow_links(name) if os.path.islink(name) else Path(name)
@@ -73,12 +73,12 @@ def check_output(
 
 
 def _folder_of(path: Path) -> Path:
-    """What is there of a folder and those that it is in."""
+    """Returns the nearest existing folder, of this one and its parents."""
     return next(part for part in (path, *path.absolute().parents) if part.exists())
 
 
 def follow_links(path: Path | str) -> Path:
-    """The place that a path names behind all its links, whether something is there or not.
+    """Returns the place that a path names after all its links, whether anything exists there.
 
     Raises:
         UserError: a link leads to itself.
@@ -94,10 +94,10 @@ def follow_links(path: Path | str) -> Path:
 
 @contextlib.contextmanager
 def whole_file(path: Path | str) -> Iterator[Path]:
-    """Gives a file of the same name to write; it replaces `path` if the block ends well.
+    """Yields a file of the same name to write; it replaces `path` if the block ends well.
 
-    A link at `path` stays, and what it leads to is replaced; a file that is replaced passes its
-    permissions on.
+    A link at `path` stays, and its target is replaced; the new file keeps the permissions of the
+    one it replaces.
     """
     place = follow_links(path)
     with _naming(path), _aside(place.parent) as aside:
@@ -111,14 +111,14 @@ def whole_file(path: Path | str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def whole_files(folder: Path | str, last: str = "") -> Iterator[Path]:
-    """Gives a folder to write files into; they go to `folder` if the block ends well.
+    """Yields a folder to write files into; they go to `folder` if the block ends well.
 
-    Where there is no `folder`, it comes into being whole. Where there is, its files are replaced
-    one by one, and what else lies there stays.
+    A new `folder` appears whole. In an existing one, files are replaced one by one, and everything
+    else stays.
 
     Args:
-        folder: where the files are to be.
-        last: the name of the one that is replaced last.
+        folder: where the files go.
+        last: the name of the file to replace last.
 
     Raises:
         UserError: `folder` is a file.
@@ -143,7 +143,7 @@ def whole_files(folder: Path | str, last: str = "") -> Iterator[Path]:
 def write_whole(path: Path | str, content: str | bytes) -> None:
     """Writes a file whole or not at all, text as UTF-8.
 
-    What UTF-8 cannot hold, as a file name that is not UTF-8, is written as its escape.
+    What UTF-8 cannot encode, such as a file name that is not UTF-8, is written as its escape.
     """
     if isinstance(content, str):
         content = content.encode("utf-8", "backslashreplace")
@@ -152,12 +152,12 @@ def write_whole(path: Path | str, content: str | bytes) -> None:
 
 
 def write_json(path: Path | str, content: Any) -> None:
-    """Writes `to_json` of it whole or not at all."""
+    """Writes a value as JSON, whole or not at all."""
     write_whole(path, to_json(content, indent=2) + "\n")
 
 
 def make_folder(path: Path | str) -> None:
-    """Makes a folder, and those that it is in, where they are not there; links are followed."""
+    """Makes a folder and its parents where they are missing; links are followed."""
     follow_links(path).mkdir(parents=True, exist_ok=True)
 
 
@@ -166,10 +166,10 @@ def make_folder(path: Path | str) -> None:
 
 @contextlib.contextmanager
 def _aside(parent: Path) -> Iterator[Path]:
-    """Gives a new folder in `parent`, which is removed at the end, also at a sudden one.
+    """Yields a new folder in `parent`, which is removed at the end, even a sudden one.
 
-    It is locked as long as it is in use: what a killed process left behind is not, and goes when
-    the next one writes there.
+    It is locked while in use: a folder that a killed process left behind is not, and is removed
+    by the next writer there.
     """
     for left in parent.glob(f"{_ASIDE}*"):
         with contextlib.suppress(OSError):
@@ -191,7 +191,7 @@ def _aside(parent: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Holds a lock on the folder; an OSError where another process does."""
+    """Holds a lock on the folder; raises an OSError where another process has it."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -202,7 +202,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _naming(path: Path | str) -> Iterator[None]:
-    """An error about a file aside, or about none, becomes one about `path`."""
+    """Turns an error about a temporary file, or about none, into one about `path`."""
     try:
         yield
     except OSError as error:
@@ -215,7 +215,7 @@ def flush_to_disk(place: Path) -> None:
     """Waits for the disk, so that a power cut after the rename cannot leave an empty file.
 
     Args:
-        place: a file, or a folder, of which it is every file.
+        place: a file, or a folder whose files are all flushed.
     """
     files = (file for file in place.rglob("*") if file.is_file()) if place.is_dir() else [place]
     for file in files:

@@ -1,4 +1,4 @@
-"""JSON as everything that bertjax prints and writes has it: what is no number is null."""
+"""JSON as bertjax prints and writes it everywhere: what is not a number is null."""
 
 import json
 import re
@@ -9,16 +9,16 @@ from typing import Any
 def to_json(
     value: Any, *, indent: int | None = None, compact: bool = False, sort_keys: bool = False
 ) -> str:
-    """Returns it as JSON, with letters of all alphabets as they are.
+    """Returns the value as JSON, with letters of all alphabets as they are.
 
     JSON has neither NaN nor infinity, and most readers refuse what Python writes for them; they
     become null, at any depth.
 
     Args:
-        value: of mappings, lists, tuples, texts and numbers.
-        indent: blanks for each level; everything in one line when left out.
-        compact: no blank after commas and colons.
-        sort_keys: the fields of every mapping in the order of their names.
+        value: made of mappings, lists, tuples, texts and numbers.
+        indent: spaces a level; everything on one line when left out.
+        compact: no space after commas and colons.
+        sort_keys: sort the fields of every mapping by name.
     """
     options: dict[str, Any] = {
         "indent": indent,
@@ -31,7 +31,7 @@ def to_json(
         text = json.dumps(value, **options)
     except ValueError:  # a number that is not finite
         text = json.dumps(_finite(value), **options)
-    # Halves of letters (of file names that are not UTF-8, for instance) have no bytes in UTF-8.
+    # Unpaired surrogates (from file names that are not UTF-8, say) have no bytes in UTF-8.
     return re.sub("[\ud800-\udfff]", lambda half: f"\\u{ord(half[0]):04x}", text)
 
 

@@ -1,1 +1,1 @@
-"""How sure a figure is: intervals, drawn units."""
+"""How certain a figure is: intervals, and the units they are drawn from."""

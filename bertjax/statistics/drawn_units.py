@@ -1,25 +1,25 @@
-"""What a bootstrap draws: texts, never the windows of a long one, and few enough for memory."""
+"""What a bootstrap draws: texts, never the windows of a long text, and few enough for memory."""
 
 from collections.abc import Iterable
 
 import numpy as np
 from jaxtyping import Float, Int
 
-# More make an interval hardly firmer; of each there are the figures of all heads, and of all pairs.
+# More would hardly narrow an interval; each unit holds figures for all heads and all pairs.
 MOST_UNITS = 256
 
 
 def number_units(sources: Iterable[int], most: int = MOST_UNITS) -> Int[np.ndarray, " texts"]:
-    """Which unit each text is of: 0, 1, 2, ... without a gap.
+    """Numbers each text's unit: 0, 1, 2, ... without a gap.
 
-    Windows of one text depend on each other, and are of one unit; drawn one by one they would make
-    every interval too narrow. Of a single text they are all that there is to draw, and are units of
-    their own. Beyond so many units, texts join those of earlier ones: sums over groups of texts
-    are as good to draw from, and memory does not grow with the number of texts.
+    Windows of one text depend on each other and form one unit; drawn singly they would make every
+    interval too narrow. If there is only one text, its windows are all there is to draw, and are
+    units of their own. Beyond the limit, texts join the units of earlier ones: sums over groups of
+    texts are as good to draw from, and memory does not grow with the number of texts.
 
     Args:
-        sources: of each text, or window of one, which text it is of (`EncodedText.source`).
-        most: units.
+        sources: the text that each text or window comes from (`EncodedText.source`).
+        most: the most units.
     """
     sources, numbers = list(sources), {}
     found = [numbers.setdefault(source, len(numbers)) for source in sources]
@@ -29,7 +29,7 @@ def number_units(sources: Iterable[int], most: int = MOST_UNITS) -> Int[np.ndarr
 def sum_by_unit(
     values: Float[np.ndarray, "texts ..."], units: Int[np.ndarray, " texts"]
 ) -> Float[np.ndarray, "units ..."]:
-    """What is measured of the texts, added up to units."""
+    """Sums the texts' figures by unit."""
     sums = np.zeros((units.max(initial=-1) + 1, *values.shape[1:]))
     np.add.at(sums, units, values)
     return sums

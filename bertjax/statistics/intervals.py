@@ -1,4 +1,4 @@
-"""No figure stands alone: its bootstrap interval, and the same figure of a random control."""
+"""Every figure has company: its bootstrap interval, and the same figure of a random control."""
 
 from typing import Any, NamedTuple
 
@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95
-# How often each text is drawn, in so many resamples at a time as make up this many numbers.
+# The draws of several resamples are made at once, up to this many numbers.
 _DRAWS_AT_ONCE = 1 << 20
 
 
@@ -15,7 +15,7 @@ class Interval(NamedTuple):
     """Figures with their percentile bootstrap intervals; all of the same shape.
 
     Attributes:
-        value: of the whole sample.
+        value: the figure of the whole sample.
         low, high: the ends of the 95 % interval.
     """
 
@@ -25,19 +25,19 @@ class Interval(NamedTuple):
 
 
 class Figures(NamedTuple):
-    """Figures of a model beside those of the same shape with random weights."""
+    """Figures of a model, and those of the same shape with random weights."""
 
     model: Interval
     control: Interval
 
     @property
     def distinguishable(self) -> Bool[np.ndarray, "..."]:
-        """Where the model's figure lies outside its control's interval."""
+        """Where the model's figure is outside its control's interval."""
         value = self.model.value
         return (value < self.control.low) | (value > self.control.high)
 
     def to_json(self) -> dict[str, Any]:
-        """Nested lists of each part; a figure that is not defined is null."""
+        """Returns nested lists of each part; an undefined figure is null."""
         parts = {
             "value": self.model.value,
             "low": self.model.low,
@@ -53,21 +53,21 @@ class Figures(NamedTuple):
 def bootstrap_ratio(
     sums: Float[np.ndarray, "texts ..."], counts: Float[np.ndarray, "texts ..."], seed: int = 0
 ) -> Interval:
-    """sum of sums / sum of counts, with the interval from drawing texts anew, with replacement.
+    """Divides the sum of sums by the sum of counts, with the interval from resampling texts.
 
-    A mean over tokens, or an accuracy, is such a ratio; the text is what is drawn, because the
-    tokens of one text are not independent.
+    A mean over tokens, or an accuracy, is such a ratio; whole texts are drawn, because the tokens
+    of a text are not independent.
 
     Args:
-        sums: of each text.
-        counts: of each text, of the same shape as `sums` or one that broadcasts to it.
-        seed: of the draws.
+        sums: each text's sum.
+        counts: each text's count, of the same shape as `sums` or one that broadcasts to it.
+        seed: the draws' seed.
 
     Returns:
-        NaN where the counts are all 0; ends that are NaN where fewer than two texts count, of which
-        nobody knows how they vary, so that nothing is distinguishable by them. What `sums` has
-        where a text's count is 0 does not matter, and a resample in which all counts are 0 takes no
-        part.
+        NaN where the counts are all 0; ends that are NaN where fewer than two texts count, because
+        nothing is known of their variation, so that nothing is distinguishable by them. What
+        `sums` holds where a text's count is 0 does not matter, and a resample in which all counts
+        are 0 is left out.
 
     Source: Efron & Tibshirani 1993, chapter 13 (percentile interval).
     """
@@ -91,7 +91,7 @@ def bootstrap_ratio(
 def _divide(
     sums: Float[np.ndarray, "*shape"], counts: Float[np.ndarray, "*shape"]
 ) -> Float[np.ndarray, "*shape"]:
-    """sums / counts, NaN where a count is 0."""
+    """Returns sums / counts, NaN where a count is 0."""
     return np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts != 0)
 
 
@@ -106,7 +106,7 @@ def find_ends(
     ends = np.full((2, *resampled.shape[1:]), np.nan)
     undefined = np.isnan(resampled).sum(axis=0)
     whole, some = undefined == 0, (undefined > 0) & (undefined < len(resampled))
-    # np.nanpercentile goes through the figures one by one, and warns of those without a number.
+    # np.nanpercentile goes through the figures one by one, and warns about those without a number.
     for which, percentile in ((whole, np.percentile), (some, np.nanpercentile)):
         if which.any():
             ends[:, which] = percentile(resampled[:, which], [tail, 100 - tail], axis=0)

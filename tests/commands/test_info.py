@@ -125,9 +125,7 @@ def test_tokenizer_with_fewer_tokens_than_the_model_is_told_of(bertjax_command, 
     shutil.copytree(TINY, tmp_path / "model")
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "this", "is"]
     Tokenizer(build_wordpiece(words, True, None)).save(tmp_path / "model")
-    note = (
-        "its tokenizer has 7 tokens, the model embeddings for 99; if these are not merely padding"
-    )
+    note = "its tokenizer has 7 tokens, the model embeddings for 99; if the difference is not just"
     assert note in bertjax_command("info", tmp_path / "model")[1]
     code, _, err = bertjax_command("fill-mask", "--model", tmp_path / "model", "this is [MASK]")
     assert (code, err.count("\n")) == (0, 1)
@@ -166,8 +164,8 @@ def test_info_of_a_tokenizer(bertjax_command, tmp_path):
     [
         ("model/config.json", r"this is a run, and its model is in .*made/model$"),
         ("checkpoints/3", "this is a run, and its model is written at its first evaluation$"),
-        ("data_card.json", "this is a prepared directory, of which `bertjax pretrain`"),
-        ("tokenizer.json", "this is a tokenizer and no model$"),
+        ("data_card.json", "this is a prepared directory, from which `bertjax pretrain`"),
+        ("tokenizer.json", "this is a tokenizer, not a model$"),
     ],
 )
 def test_directory_that_is_no_model_is_told_for_what_it_is(bertjax_command, tmp_path, holds, said):

@@ -228,7 +228,7 @@ def test_unknown_key_of_a_file_names_its_nearest_neighbour(write, content, messa
             ["--schedule.name", "kosine"],
             r"^schedule.name=kosine must be one of linear, cosine; did you mean 'cosine'\?$",
         ),
-        (["--ids", "1", "x"], r"^ids=.*x.* must be a list, each of it a whole number$"),
+        (["--ids", "1", "x"], r"^ids=.*x.* must be a list, each item a whole number$"),
         (["--vocab_size"], r"^--vocab_size takes one value; it must be a whole number$"),
         (["--rate", "1", "2"], r"^--rate takes one value, not '1 2'; it must be a number$"),
         (["--schedule", "cosine"], r"^schedule=cosine is no value for a section; give its fields:"),
@@ -249,7 +249,7 @@ def test_wrong_value_is_told_with_field_rule_and_value(words, message):
         ("vocab_size:", r"^vocab_size is empty; it must be a whole number$"),
         ("output:", r"^output is empty; it must be text$"),
         ("output: no", r"^output=false must be text; put it in quotes$"),
-        ("input: [a, 1]", r"^input=.* must be a list, each of it text$"),
+        ("input: [a, 1]", r"^input=.* must be a list, each item text$"),
         ("schedule: 3", r"^schedule=3 is no value for a section; .*: schedule.name, schedule.warm"),
         ("schedule: []", r"^schedule=\[\] is no value for a section"),
         ("schedule: none", r"^schedule=none is no value for a section"),
@@ -303,8 +303,8 @@ def test_directory_is_no_config(tmp_path):
         (b"output: \xff", r"--config .*config.yaml: not YAML: "),
         ("- a\n- b", r"--config .*: a config is a mapping of field names to values, .*\['a', 'b'"),
         ("just words", r"a config is a mapping.* this file holds 'just words'"),
-        ("", r"--config .*config.yaml: holds no field"),
-        ("# seed: 1", r"--config .*config.yaml: holds no field"),
+        ("", r"--config .*config.yaml: has no fields"),
+        ("# seed: 1", r"--config .*config.yaml: has no fields"),
     ],
 )
 def test_broken_file_is_told_in_one_paragraph(write, content, message):
@@ -366,7 +366,7 @@ def test_field_is_named_in_its_section_with_dots_or_by_its_end(fields):
         ({"rate": float("nan")}, r"^rate=nan must be a finite number$"),
         ({"lower_case": 1}, r"^lower_case=1 must be true or false$"),
         ({"limit": True}, r"^limit=true must be a whole number or null$"),
-        ({"ids": ["x"]}, r"^ids=.*x.* must be a list, each of it a whole number$"),
+        ({"ids": ["x"]}, r"^ids=.*x.* must be a list, each item a whole number$"),
         ({"name": "kosine"}, r"^schedule.name=kosine must be one of .* did you mean 'cosine'"),
     ],
 )

@@ -21,10 +21,10 @@ def test_output_and_input_never_contain_one_another(tmp_path, monkeypatch):
     (texts / "a.txt").write_text("mine")
     monkeypatch.chdir(texts)
     for output, given, message in (
-        ("../texts", [".."], r"lies in the input \.\., and would be read as text"),
-        ("../texts", ["a.txt"], r"holds the input a.txt"),
-        (texts, ["nowhere", tmp_path / "texts"], "holds the input"),
-        ("made", ["../texts"], "lies in the input"),
+        ("../texts", [".."], r"is inside the input \.\., and would be read as text"),
+        ("../texts", ["a.txt"], r"contains the input a.txt"),
+        (texts, ["nowhere", tmp_path / "texts"], "contains the input"),
+        ("made", ["../texts"], "is inside the input"),
     ):
         with pytest.raises(UserError, match=message):
             whole_directory(output, True, ["*"], given).__enter__()
