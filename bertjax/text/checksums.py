@@ -1,4 +1,4 @@
-"""Files against the sha256 that a data card lists for them: read once, then told by a stamp."""
+"""Checks files against the sha256 in a data card: read once, afterwards recognised by a stamp."""
 
 import concurrent.futures
 import contextlib
@@ -14,32 +14,32 @@ from bertjax.program.outputs import write_whole
 from bertjax.program.strict_json import to_json
 
 STAMP_NAME = ".verified.json"
-# From so many bytes on, reading takes long enough to say so.
+# From this many bytes on, reading takes long enough to be announced.
 _LONG = 4 << 30
 
 
 def describe_file(file: Path) -> dict[str, Any]:
-    """`bytes` and `sha256` of a file."""
+    """Returns `bytes` and `sha256` of a file."""
     return {"bytes": file.stat().st_size, "sha256": _sha256(file)}
 
 
 def check_files(
     directory: Path, files: Mapping[str, Mapping[str, Any]], way_out: str, again: bool = False
 ) -> None:
-    """Sees that every file has the bytes it was described with.
+    """Checks that every file has the bytes it was described with.
 
-    A file is read when it is met first. What was found good is noted in the directory, where that
-    may be written, by the file's size, time and inode: a file that was written to or copied since
-    is read again.
+    A file is read the first time it is met. If it was good, its size, time and inode are noted in
+    the directory, where that is writable: a file that was written to or copied since is read
+    again.
 
     Args:
-        directory: where they lie.
-        files: what `describe_file` said of each, by its name in the directory.
-        way_out: what to do about a damaged one.
-        again: read all of them, whatever was noted.
+        directory: where they are.
+        files: what `describe_file` returned for each, by its name in the directory.
+        way_out: what to do about a damaged file.
+        again: read all of them, whatever is noted.
 
     Raises:
-        UserError: one is missing, or has other bytes.
+        UserError: a file is missing, or has other bytes.
     """
     noted = {} if again else _read_stamps(directory)
     stamps = {}
@@ -86,5 +86,5 @@ def _read_stamps(directory: Path) -> dict[str, list[Any]]:
 
 
 def _write_stamps(directory: Path, stamps: Mapping[str, list[Any]]) -> None:
-    with contextlib.suppress(OSError):  # a directory that may only be read is checked every time
+    with contextlib.suppress(OSError):  # a read-only directory is checked every time
         write_whole(directory / STAMP_NAME, to_json(stamps))

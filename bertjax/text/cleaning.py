@@ -1,8 +1,8 @@
 """Clean text: broken Unicode mended, one normal form, no control characters, plain white space, no
 boilerplate lines.
 
-Almost every line of ordinary text is clean already. `clean` proves that cheaply (which characters
-occur, which of them stand side by side) and gives only the rest to ftfy, which would take a hundred
+Almost every line of ordinary text is already clean. `clean` proves that cheaply (which characters
+occur, which of them are adjacent) and gives only the rest to ftfy, which would take a hundred
 times as long; the result is the same.
 """
 
@@ -18,13 +18,13 @@ import numpy as np
 
 from bertjax.program.errors import UserError
 
-# Unicode normal forms that a text can be brought into; none leaves it as it is.
+# Unicode normal forms to bring a text into; none leaves it as it is.
 Form = Literal["NFC", "NFKC", "none"]
 
 
 @dataclasses.dataclass
 class TextCleaningConfig:
-    """How a text is cleaned, whatever other texts there are.
+    """How a text is cleaned, whatever the other texts are.
 
     Attributes:
         fix_unicode: Mend mojibake, HTML entities, ligatures and the like by ftfy. Curly quotation
@@ -45,7 +45,7 @@ class TextCleaningConfig:
 
 @dataclasses.dataclass
 class CleaningConfig(TextCleaningConfig):
-    """How a corpus is cleaned: each text, and then of what many of them have in common.
+    """How a corpus is cleaned: each text by itself, then what many texts have in common.
 
     Attributes:
         boilerplate_documents: A line that occurs in at least this many documents is boilerplate and
@@ -63,20 +63,20 @@ class CleaningConfig(TextCleaningConfig):
             )
 
 
-# Mending can bring something new to light (an escaped entity, say), so rounds follow until nothing
-# changes. A bound, since nothing proves that ftfy never goes round in circles.
+# Mending can uncover something new (an escaped entity, say), so it is repeated until nothing
+# changes. It is bounded, because nothing proves that ftfy never goes round in circles.
 _MAXIMUM_ROUNDS = 8
 
 _PLAIN_ASCII = bytes(range(0x20, 0x7F)) + b"\n"
 
-# Characters beyond ASCII that no step changes in any company but each other's and ASCII's: ftfy's
-# signs of mojibake need an accented letter, a symbol or a control character beside them.
+# Characters beyond ASCII that no step changes next to each other or to ASCII: ftfy's signs of
+# mojibake need an accented letter, a symbol or a control character beside them.
 _PLAIN_CHARACTERS = frozenset("‘’“”–—•")
 
-# What goes before ftfy sees the text, which takes no evidence of mojibake from it.
+# What is removed before ftfy sees the text, and which it needs no evidence of mojibake for.
 _ASCII_SPACES = dict.fromkeys("\r\x0b\x0c\x1c\x1d\x1e", "\n") | dict.fromkeys("\t\x1f", " ")
 
-# Invisible characters without a place in text: soft hyphen, zero-width space, word joiner, marks of
+# Invisible characters out of place in text: soft hyphen, zero-width space, word joiner, marks of
 # direction, byte order mark.
 _INVISIBLE = "\xad\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
 _REMOVED = re.compile(f"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f{_INVISIBLE}]")
@@ -90,12 +90,12 @@ _ONLY_FTFY_CAN_TELL = frozenset("ÂÃЂ")
 
 
 def clean(text: str, config: TextCleaningConfig) -> str:
-    """The text mended, normalized, without control characters, with plain white space.
+    """Returns the text mended, normalized, without control characters, with plain white space.
 
-    Line by line: mended by ftfy, normalized; control characters and invisible format characters go
-    (the joiners U+200C and U+200D stay: Persian and the Indic scripts need them); runs of white
-    space become one space, none is left at a line's ends; empty lines go. A line stays a line,
-    since it is a paragraph or a sentence. Curly quotation marks stay as they are: they tell more
+    Line by line: mended by ftfy, normalized; control characters and invisible format characters are
+    removed (the joiners U+200C and U+200D stay: Persian and the Indic scripts need them); runs of
+    white space become one space, and none is left at a line's ends; empty lines are removed. A line
+    stays a line, since it is a paragraph or a sentence. Curly quotation marks stay: they say more
     than straight ones.
 
     Returns:
@@ -111,7 +111,7 @@ def clean(text: str, config: TextCleaningConfig) -> str:
 
 
 def _clean_line(line: str, config: TextCleaningConfig) -> str:
-    """One line clean; it may have become several, or none."""
+    """Cleans a line; it may have become several, or none."""
     for _ in range(_MAXIMUM_ROUNDS):
         characters = _characters(line)
         if _is_plain(line, characters, config):
@@ -127,8 +127,8 @@ def _clean_line(line: str, config: TextCleaningConfig) -> str:
 
 
 def _mend(line: str, fix_unicode: bool, normalization: str) -> str:
-    """What is done to a line, white space apart. Everything else here only finds the lines that
-    this would not change.
+    """Mends a line, white space apart. Everything else here only finds the lines that this would
+    not change.
     """
     form = None if normalization == "none" else normalization
     if fix_unicode:
@@ -148,9 +148,9 @@ def _mend(line: str, fix_unicode: bool, normalization: str) -> str:
 
 
 def _join_spaces(text: str, characters: set[str]) -> str:
-    """One space for every run of white space within a line, none at its ends, no empty line.
+    """Turns every run of white space within a line into a space, and drops empty lines.
 
-    Replacing is many times as fast as splitting and joining every line, since there is mostly
+    Replacing is many times as fast as splitting and joining every line, since there is usually
     nothing to replace.
 
     Args:
@@ -166,15 +166,15 @@ def _join_spaces(text: str, characters: set[str]) -> str:
 
 
 def _characters(text: str) -> set[str]:
-    """The characters of a text that are not in `_PLAIN_ASCII`. Bytes, because `translate` drops a
-    million in a millisecond.
+    """Returns the characters of a text that are not in `_PLAIN_ASCII`. Bytes, because `translate`
+    drops a million in a millisecond.
     """
     rest = text.encode("utf-8", "surrogatepass").translate(None, _PLAIN_ASCII)
     return set(rest.decode("utf-8", "surrogatepass"))
 
 
 def _is_plain(text: str, characters: set[str], config: TextCleaningConfig) -> bool:
-    """Whether `_mend` changes no line of the text; False may also mean that only ftfy can tell.
+    """Returns whether `_mend` changes no line of the text; False may mean that only ftfy knows.
 
     Args:
         text: Any number of lines.
@@ -193,19 +193,19 @@ def _is_plain(text: str, characters: set[str], config: TextCleaningConfig) -> bo
 
 @functools.lru_cache(maxsize=1 << 16)
 def _is_harmless(character: str, fix_unicode: bool) -> bool:
-    """Whether `_mend` leaves a character as it is when it stands alone, normalization apart."""
+    """Returns whether `_mend` leaves a character as it is on its own, normalization apart."""
     if fix_unicode and character in _ONLY_FTFY_CAN_TELL:
         return False
     return _mend(character, fix_unicode, "none") == character
 
 
 def _has_mojibake(text: str) -> bool:
-    """Whether ftfy sees signs of mojibake in a text without `_ONLY_FTFY_CAN_TELL` and control
-    characters.
+    """Returns whether ftfy sees signs of mojibake in a text without `_ONLY_FTFY_CAN_TELL` and
+    control characters.
 
-    Each of its signs holds an accented letter, a symbol or a quotation mark beside another
-    character beyond ASCII, or œ, and is at most four characters long. So only the surroundings of
-    such pairs are given to it, and they are few and repeat.
+    Each of its signs has an accented letter, a symbol or a quotation mark next to another
+    character beyond ASCII, or œ, and is at most four characters long. So it is given only the
+    surroundings of such pairs, which are few and repeat.
     """
     code_points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
     suspects = _suspects()[np.minimum(code_points, 0xFFFF)]
@@ -219,7 +219,7 @@ def _has_mojibake(text: str) -> bool:
 
 @functools.cache
 def _suspects() -> np.ndarray:
-    """For every code point below 0x10000 whether it has part in ftfy's signs of mojibake."""
+    """Returns, for each code point below 0x10000, whether it occurs in ftfy's signs of mojibake."""
     from ftfy.badness import MOJIBAKE_CATEGORIES
 
     # Greek and Cyrillic letters are signs only beside one of the others.
@@ -239,8 +239,8 @@ def _looks_broken(surroundings: str) -> bool:
 
 
 def line_hashes(text: str) -> np.ndarray:
-    """uint64, the hash of each distinct line of a clean document, ascending: what `LineCounts.add`
-    counts.
+    """Returns the hash (uint64) of each distinct line of a clean document, ascending, for
+    `LineCounts.add`.
     """
     return np.unique(_hash_lines(text.split("\n")))
 
@@ -251,20 +251,20 @@ def _hash_lines(lines: list[str]) -> np.ndarray:
 
 
 class LineCounts:
-    """In how many documents each line occurs, in 32 MB whatever the number of lines: a count-min
+    """How many documents each line occurs in, in 32 MB whatever the number of lines: a count-min
     sketch.
 
-    Counts only add up, so neither the order of the documents nor how they are shared out to workers
+    Counts only add up, so neither the order of the documents nor their distribution over workers
     matters.
 
     Source: Cormode and Muthukrishnan 2005. Differs: the count that chance collisions add on average
-        is taken off, so that
-    in a corpus of billions of lines rare ones do not look common.
+        is subtracted, so that rare lines do not look common in a corpus of billions of
+        lines.
     """
 
     _ROWS = 4
     _WIDTH_BITS = 21
-    # Odd numbers without a pattern: each row sends a line elsewhere.
+    # Odd numbers without a pattern: each row sends a line to another cell.
     _FACTORS = np.array(
         [[0x9E3779B97F4A7C15], [0xC2B2AE3D27D4EB4F], [0xD6E8FEB86659FD93], [0xFF51AFD7ED558CCD]],
         np.uint64,
@@ -275,9 +275,7 @@ class LineCounts:
         self._total = 0
 
     def add(self, hashes: np.ndarray) -> None:
-        """Counts the `line_hashes` of a document, or those of several documents one behind the
-        other.
-        """
+        """Counts the `line_hashes` of a document, or those of several documents, concatenated."""
         for row, slots in zip(self._table, self._slots(hashes), strict=True):
             np.add.at(row, slots, 1)
         self._total += len(hashes)
@@ -288,8 +286,8 @@ class LineCounts:
         self._total += other._total
 
     def count(self, hashes: np.ndarray) -> np.ndarray:
-        """int64, in how many documents each of the lines occurs: exact, but for collisions, which
-        are rare and few.
+        """Returns how many documents each line occurs in (int64): exact, except for collisions,
+        which are rare and small.
         """
         slots = self._slots(hashes)
         found = self._table[np.arange(self._ROWS)[:, None], slots].min(axis=0).astype(np.int64)
@@ -300,9 +298,7 @@ class LineCounts:
 
 
 def remove_boilerplate(text: str, counts: LineCounts, config: CleaningConfig) -> tuple[str, int]:
-    """The clean text without the lines that occur in `config.boilerplate_documents` documents or
-    more.
-
+    """Removes the lines that occur in `config.boilerplate_documents` documents or more from a text.
     Returns:
         The text that is left, and how many lines were removed.
     """

@@ -1,8 +1,8 @@
-"""The embedded corpus: the documentation that every Python carries, English prose, no download.
+"""The embedded corpus: the documentation that comes with Python, English prose, no download.
 
     the language reference   `pydoc_data.topics`, cut at its headings
-    the standard library     the docstrings of its modules, found without importing any
-    installed packages       the same, for those that are named
+    the standard library     the docstrings of its modules, found without importing them
+    installed packages       the same, for the named packages
 
 Python 3.11 without packages: 835 documents, 15,800 sentences, 1.27 million characters, found in 4
 seconds on one core (with numpy and jax: 1,965 documents, 2.73 million characters, 11 seconds).
@@ -21,11 +21,11 @@ from pathlib import Path
 from bertjax.program.errors import UserError
 from bertjax.text.prose import extract_prose
 
-# Characters. Shorter ones are joined with what follows in the same file, so that a document has
+# Characters. A shorter piece is joined with the next in the same file, so that a document has
 # several sentences.
 MINIMUM_DOCUMENT = 800
 
-# Folders that are no documentation of the library: tests, programs, tables, what others installed.
+# Folders that are no documentation of the library: tests, programs, tables, third-party packages.
 _LEFT_OUT = frozenset(
     [
         "test",
@@ -45,8 +45,8 @@ _LEFT_OUT = frozenset(
 
 
 def python_documentation(packages: Sequence[str] = ()) -> Iterator[str]:
-    """Yields the documentation of Python and of installed packages, documents of several sentences
-    about one thing each.
+    """Yields the documentation of Python and of installed packages, as documents of several
+    sentences about one subject each.
 
     A document is a section of the language reference, a class with its methods, or neighbouring
     functions of a module. Code, examples, signatures, tables and mark-up are left out, and so is a
@@ -68,7 +68,7 @@ def python_documentation(packages: Sequence[str] = ()) -> Iterator[str]:
 
 
 def fingerprint(packages: Sequence[str] = ()) -> str:
-    """sha256 in hex of everything that `python_documentation` reads."""
+    """Returns the sha256 in hex of everything that `python_documentation` reads."""
     digest = hashlib.sha256()
     for topic in _topics().values():
         digest.update(topic.encode())
@@ -89,7 +89,7 @@ def _topics() -> dict[str, str]:
 
 
 def _source_files(packages: Sequence[str]) -> Iterator[Path]:
-    """The sources of the standard library and of the packages, sorted."""
+    """Returns the sources of the standard library and of the packages, sorted."""
     library = Path(sysconfig.get_paths()["stdlib"])
     if not (library / "os.py").is_file():
         raise UserError(
@@ -97,7 +97,7 @@ def _source_files(packages: Sequence[str]) -> Iterator[Path]:
         )
     yield from _python_files(library)
     for name in sorted(set(packages)):
-        # Of a top-level name this imports nothing.
+        # For a top-level name this imports nothing.
         spec = importlib.util.find_spec(name) if name.isidentifier() else None
         if spec is None:
             raise UserError(f"corpus:python: no package {name!r} is installed in this Python")
@@ -114,7 +114,7 @@ def _python_files(folder: Path) -> Iterator[Path]:
 
 
 def _sections(topic: str) -> Iterator[list[str]]:
-    """The paragraphs of each section of a page whose headings are underlined."""
+    """Returns the paragraphs of each section of a page whose headings are underlined."""
     lines = topic.splitlines()
     start = 0
     for index in range(1, len(lines)):
@@ -126,11 +126,11 @@ def _sections(topic: str) -> Iterator[list[str]]:
 
 
 def _docstrings(path: Path) -> Iterator[list[str]]:
-    """The paragraphs of a module's docstring, then those of each of its functions, and of each
-    class with its methods.
+    """Yields the paragraphs of a module's docstring, then those of each of its functions, and of
+    each class with its methods.
 
-    The file is parsed, not imported: to import has side effects. One that is no Python of this
-    version has none.
+    The file is parsed, not imported: imports have side effects. A file that is not valid in this
+    version of Python has none.
     """
     source = path.read_bytes()
     if b'"""' not in source and b"'''" not in source:
@@ -147,7 +147,7 @@ def _docstrings(path: Path) -> Iterator[list[str]]:
 
 
 def _definitions(statements: Iterable[ast.stmt]) -> Iterator[ast.ClassDef | ast.FunctionDef]:
-    """The classes and functions of a body, those under an `if` or a `try` with them."""
+    """Returns the classes and functions of a body, and those under an `if` or a `try`."""
     for node in statements:
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             yield node
@@ -169,12 +169,12 @@ def _prose_of(node: ast.Module | ast.ClassDef | ast.FunctionDef) -> list[str]:
 
 
 def _join_pieces(pieces: Iterable[list[str]], seen: set[str]) -> Iterator[str]:
-    """Documents of at least MINIMUM_DOCUMENT characters of neighbouring pieces; a short rest goes
-    with the one before.
+    """Joins neighbouring pieces into documents of at least MINIMUM_DOCUMENT characters; a short
+    rest goes with the document before it.
 
     Args:
         pieces: Paragraphs that belong together, in order.
-        seen: Every paragraph so far, the new ones are added: "Return a copy." is worth reading
+        seen: Every paragraph so far, to which new ones are added: "Return a copy." is worth reading
             once.
     """
     waiting = ""

@@ -1,4 +1,4 @@
-"""What separates the cells of a table: as is said, else as its header line shows."""
+"""What separates the cells of a table: as given, otherwise as its header line shows."""
 
 import csv
 from collections.abc import Sequence
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 
 NAMES = {",": "commas", ";": "semicolons", "|": "bars", "\t": "tabs"}
 
-# Of each kind its own, then what is recognised in its place.
+# For each kind its own, then what is recognised instead.
 _OF_KIND = {"csv": (",", ";", "|"), "tsv": ("\t",)}
 
 
 def quoting_of(source: Source, config: "RecordConfig") -> Literal["none", "double"]:
-    """What a quotation mark is in a table."""
+    """Returns what a quotation mark means in a table."""
     return config.quoting or ("none" if source.kind == "tsv" else "double")
 
 
 def make_reader(lines: object, delimiter: str, quoting: Literal["none", "double"]) -> "csv._reader":
-    """Returns a reader of rows that refuses damaged quotation."""
+    """Returns a reader of rows that refuses damaged quoting."""
     style = csv.QUOTE_NONE if quoting == "none" else csv.QUOTE_MINIMAL
     return csv.reader(lines, delimiter=delimiter, quoting=style, strict=True)
 
@@ -31,16 +31,16 @@ def make_reader(lines: object, delimiter: str, quoting: Literal["none", "double"
 def choose_delimiter(source: Source, config: "RecordConfig") -> str:
     """Returns the character that separates the cells of a table.
 
-    What was said holds. Otherwise it is the remembered one, or that of the file's kind, unless the
-    header line is a single cell so, and several cells by exactly one other.
+    A given character is used. Otherwise it is the remembered one, or that of the file's kind,
+    unless the header line is a single cell with that, and several cells with exactly one other.
 
     Raises:
-        UserError: what was said is no single character.
+        UserError: the given delimiter is not a single character.
     """
     said = {"tab": "\t", "\\t": "\t"}.get(config.delimiter, config.delimiter)
     if said is not None and (len(said) != 1 or said in '"\r\n'):
         raise UserError(
-            f"{config.option('delimiter')} {said!r}: one character separates cells, such as ';' or"
+            f"{config.option('delimiter')} {said!r} must be one character, such as ';' or"
             " '|' in quotation marks, or tab"
         )
     if said is not None and "delimiter" not in config.remembered:
@@ -56,7 +56,7 @@ def choose_delimiter(source: Source, config: "RecordConfig") -> str:
         if len(names) > 1:
             if delimiter == usual:
                 return usual
-            # Of a file without a header the first line is no evidence: it holds texts.
+            # The first line of a file without a header is no evidence: it holds texts.
             is_header = not config.columns or not {*map(str.strip, names)}.isdisjoint(
                 config.columns
             )
@@ -65,7 +65,7 @@ def choose_delimiter(source: Source, config: "RecordConfig") -> str:
 
 
 def describe_delimiters(sources: Sequence[Source], config: "RecordConfig") -> list[str]:
-    """A sentence for every table in which another character was recognised than its name says."""
+    """Returns a sentence for every table whose delimiter is not the one its name suggests."""
     notes = []
     for source in sources:
         if source.kind in _OF_KIND:

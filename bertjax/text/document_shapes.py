@@ -1,4 +1,4 @@
-"""Whether what is read from .txt files looks like documents, said as soon as it can be told."""
+"""Whether what is read from .txt files looks like documents, reported as soon as it is clear."""
 
 import itertools
 import statistics
@@ -6,16 +6,16 @@ from collections.abc import Callable
 
 from bertjax.text.readers import Document, ReaderConfig
 
-# Judged after so many documents or lines, and again at the end; fewer than the last number of
-# either tell nothing.
+# Judged after this many documents or lines, and again at the end; fewer than the last number of
+# either prove nothing.
 SOON, SOON_LINES, FEWEST = 1000, 5000, 50
-# Documents of one paragraph are paragraphs of a longer text if nearly all are so, and short.
+# Documents of one paragraph are paragraphs of a longer text if nearly all are like that, and short.
 NEARLY_ALL, SHORT_DOCUMENT = 0.9, 1000
-# Of lines wrapped at a fixed width more than this share go on with a small letter in the next line:
-# 30 to 85 % in thirty books of Project Gutenberg (verse apart), at most 1 % where a line is a
+# Of lines wrapped at a fixed width, more than this share continue in lower case on the next line:
+# 30 to 85 % in thirty books of Project Gutenberg (except verse), at most 1 % where a line is a
 # paragraph.
 WRAPPED_SHARE = 0.2
-# A document of more lines than this, alone in its file, may be a file of a document a line.
+# A longer document than this many lines, alone in its file, may be one document per line.
 MANY_LINES = 200
 
 _SENTENCE_ENDS = tuple(".!?:…”’»\"')]")
@@ -38,7 +38,7 @@ class ShapeWatch:
         self._inner_lines = self._wrapped_lines = 0
 
     def look(self, document: Document) -> None:
-        """Takes a document of a .txt file."""
+        """Takes a document from a .txt file."""
         self._documents += 1
         self.one_paragraph += "\n" not in document.text
         if self._documents <= SOON:
@@ -55,20 +55,20 @@ class ShapeWatch:
             self.judge()
 
     def finish_file(self, only: Document) -> None:
-        """Takes the only document of a .txt file at its end."""
+        """Takes the only document of a .txt file, at its end."""
         if self._config.document_separator != "blank-line" or self._config.sentence_per_line:
             return
         lines = only.text.count("\n") + 1
         if lines > MANY_LINES and not self._said:
             self._said = True
             self._note(
-                f"{only.source}: no blank line, so that its {lines:,} lines are one document. If"
+                f"{only.source}: no blank line, so its {lines:,} lines are one document. If"
                 " each line is a document, pass --document-separator line; if the file is one,"
                 " --document-separator file says so"
             )
 
     def judge(self) -> None:
-        """Says what the documents so far look like, unless it was said before."""
+        """Says what the documents so far look like, unless that was said before."""
         if self._said:
             return
         wrapped = (
@@ -80,8 +80,8 @@ class ShapeWatch:
             self._said = True
             share = self._wrapped_lines / self._inner_lines
             self._note(
-                f"{share:.0%} of the lines go on with a small letter in the next one: this text"
-                " looks wrapped at a fixed width, and here a line's end ends a sentence; pass"
+                f"{share:.0%} of the lines continue in lower case on the next one: this text"
+                " looks wrapped at a fixed width, but line ends are read as sentence ends; pass"
                 " --unwrap-lines true"
             )
         if self._config.document_separator != "blank-line" or self._documents < FEWEST:
@@ -93,9 +93,9 @@ class ShapeWatch:
             what = "sentence" if self._config.sentence_per_line else "paragraph"
             single = self._documents if wrapped else self.one_paragraph
             self._note(
-                f"{single:,} of the first {self._documents:,} documents are one {what} each, the"
-                f" middle one of {middle:,.0f} characters: here blank lines seem to stand between"
-                f" {what}s, not between documents, so that train and test would share texts, and"
-                " next sentences come from few places. If each file is a document, pass"
+                f"{single:,} of the first {self._documents:,} documents are one {what} each, with"
+                f" a median of {middle:,.0f} characters: blank lines here seem to separate"
+                f" {what}s, not documents, so that train and test would share texts, and"
+                " next sentences would come from few places. If each file is a document, pass"
                 " --document-separator file; if these are documents, all is well"
             )

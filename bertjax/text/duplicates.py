@@ -2,7 +2,7 @@
 
 signatures(texts)      -> in the workers: all that is needed to judge a document, small and pure
 DuplicateFilter.judge  -> in the main process, document by document: "new", "exact" or "near"
-OverlapMeter           -> the share of held-out word runs that train has, too
+OverlapMeter           -> the share of held-out word runs that also occur in train
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from bertjax.text.shingles import fold, hash_runs, hash_words
 Verdict = Literal["new", "exact", "near"]
 
 # Words in a shingle, the unit in which documents are compared; Lee et al. 2022 ("Deduplicating
-# training data makes language models better", section 4.2) take 5, too.
+# training data makes language models better", section 4.2) also take 5.
 SHINGLE_WORDS = 5
 # Words in a run that counts as overlap between splits: long enough not to be a phrase of the
 # language.
@@ -33,8 +33,7 @@ _BANDS = 16
 _BAND_NUMBERS = np.arange(_BANDS, dtype=np.uint64)
 _SEED = 1
 
-# Of the overlap hashes a signature carries those that are 0 modulo this: what is measured is a
-# share.
+# Of the overlap hashes a signature keeps those that are 0 modulo this: only a share is measured.
 _OVERLAP_SAMPLING = np.uint64(4)
 
 
@@ -45,7 +44,7 @@ class DuplicateConfig:
     Attributes:
         near_threshold: Documents with at least this estimated similarity (Jaccard, of their runs of
             5 words) to an earlier one are near duplicates and removed, in (0, 1]; 0 removes only
-            documents that are equal but for case and white space.
+            documents that are equal except for case and white space.
     """
 
     near_threshold: float = 0.8
@@ -56,7 +55,7 @@ class DuplicateConfig:
 
 
 class DocumentSignature(NamedTuple):
-    """All that is needed of a document to judge it.
+    """All that is needed to judge a document.
 
     exact: 16 bytes, the hash of the text without differences in case and white space.
     minima: uint16 [64], its MinHash.
@@ -72,14 +71,14 @@ class DocumentSignature(NamedTuple):
 
 
 def signature(text: str) -> DocumentSignature:
-    """The signature of one clean document; for many short ones `signatures` is ten times as
+    """Returns the signature of one clean document; for many short ones `signatures` is ten times as
     fast.
     """
     return signatures([text])[0]
 
 
 def signatures(texts: Sequence[str | tuple[str, ...]]) -> list[DocumentSignature]:
-    """The signature of each clean document. Pure: the same on every machine, in every process.
+    """Returns the signature of each clean document: the same on every machine, in every process.
 
     Args:
         texts: each a text, or its pieces.
@@ -122,7 +121,7 @@ def signatures(texts: Sequence[str | tuple[str, ...]]) -> list[DocumentSignature
 
 
 def _pieces_of_words(pieces: list[bytes], words: np.ndarray) -> np.ndarray:
-    """The piece that each word is in, by its number in the document."""
+    """Returns the piece that each word is in, by its number in the document."""
     if len(pieces) == 1:
         return np.zeros(len(words), np.uint16)
     ends = np.cumsum([len(piece.split(b" ")) if piece else 0 for piece in pieces])
@@ -130,11 +129,11 @@ def _pieces_of_words(pieces: list[bytes], words: np.ndarray) -> np.ndarray:
 
 
 class DuplicateFilter:
-    """Judges documents in their order: of several that are alike, the first is new.
+    """Judges documents in order: of several that are alike, the first is new.
 
     Memory: 272 bytes for a new document (16 exact hash, 128 minima, 128 index), none for a
         duplicate, and some
-    10 MB whatever the number.
+        10 MB whatever the number.
     """
 
     def __init__(self, config: DuplicateConfig) -> None:
@@ -145,8 +144,8 @@ class DuplicateFilter:
         self._minima = np.empty((1024, _MINIMA), np.uint16)
 
     def judge(self, signature: DocumentSignature) -> Verdict:
-        """Whether a document is new, or an exact or near duplicate of one that was new; remembers
-        it when it is new.
+        """Returns whether a document is new, or an exact or near duplicate of a new one; remembers
+        it if it is new.
         """
         exact = np.frombuffer(signature.exact, np.uint64)
         keys = _band_keys(signature.minima)
@@ -175,8 +174,8 @@ def _doubled(array: np.ndarray) -> np.ndarray:
 
 
 def _band_keys(minima: np.ndarray) -> np.ndarray:
-    """One key of 32 bits, as uint64, for each band of the minima; equal bands in equal places have
-    equal keys.
+    """Returns a key of 32 bits, as uint64, for each band of the minima; equal bands in equal places
+    have equal keys.
     """
     return ((minima.view(np.uint64) + _BAND_NUMBERS) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(
         32
@@ -184,10 +183,10 @@ def _band_keys(minima: np.ndarray) -> np.ndarray:
 
 
 class _BandIndex:
-    """Which documents have a key: sorted arrays of (key, document) in 8 bytes, and a small
+    """The documents that have each key: sorted arrays of (key, document) in 8 bytes, and a small
     dictionary of the newest.
 
-    A dictionary of everything would need ten times the memory.
+    A dictionary of everything would take ten times the memory.
     """
 
     _NEWEST = 1 << 16
@@ -211,7 +210,7 @@ class _BandIndex:
             self._waiting.clear()
 
     def find(self, keys: np.ndarray) -> list[int]:
-        """The documents that have any of the keys, ascending."""
+        """Returns the documents that have any of the keys, ascending."""
         found: set[int] = set()
         for key in self._newest.keys() & keys.tolist():
             found.update(self._newest[key])
@@ -227,19 +226,19 @@ class _BandIndex:
 
 
 class OverlapMeter:
-    """The share of the runs of 8 words of validation and test that train has, too, in fixed memory.
+    """The share of the runs of 8 words of validation and test that train also has, in fixed memory.
 
     Keeps the hashes below a bound; when there are more than `capacity` of them the bound is halved.
-    So what is kept is a fair sample of the distinct runs, the same one for all splits, whatever the
-    order in which the documents come. With each hash it keeps where it occurs, since which split
-    that is turns out at the end.
+    So what is kept is a fair sample of the distinct runs, the same for all splits, whatever the
+    order of the documents. Each hash is kept with the places where it occurs, since their splits
+    are decided at the end.
 
     Args:
-        capacity: How many hashes to keep, of 16 bytes each with their place; half as many again
+        capacity: How many hashes to keep, at 16 bytes each with their place; half as many again
             wait to be sorted in.
     """
 
-    # Of a run that is everywhere, some places say enough.
+    # For a run that is everywhere, some places are enough.
     _MOST_PLACES = 64
 
     def __init__(self, capacity: int = 1 << 20) -> None:
@@ -262,8 +261,8 @@ class OverlapMeter:
     def report(
         self, split_of: Callable[[np.ndarray, np.ndarray], np.ndarray]
     ) -> dict[str, float | None]:
-        """For validation and test the share of their distinct runs that train has, in [0, 1]; None
-        for one without runs.
+        """Returns for validation and test the share of their distinct runs that train has, in
+        [0, 1]; None for a split without runs.
 
         Args:
             split_of: The splits of (documents, pieces), by number: 0 validation, 1 test, 2 train.
@@ -299,8 +298,8 @@ class OverlapMeter:
 
 
 def _distinct(hashes: np.ndarray) -> np.ndarray:
-    """The distinct hashes, ascending. By sorting, since `np.unique` is several times as slow on
-    millions of numbers.
+    """Returns the distinct hashes, ascending. By sorting, since `np.unique` is several times as
+    slow on millions of numbers.
     """
     hashes.sort()
     return hashes[np.concatenate([[True], hashes[1:] != hashes[:-1]])] if len(hashes) else hashes

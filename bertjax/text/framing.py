@@ -1,4 +1,4 @@
-"""`[CLS] A [SEP]` and `[CLS] A [SEP] B [SEP]`: how texts stand in what a model reads."""
+"""`[CLS] A [SEP]` and `[CLS] A [SEP] B [SEP]`: how texts are framed for a model."""
 
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -16,7 +16,7 @@ class TokenSequence(NamedTuple):
 
     Attributes:
         token_ids: all of them, special tokens included.
-        second_start: where B begins; the length when there is none.
+        second_start: where B begins; the length if there is none.
     """
 
     token_ids: Int[np.ndarray, " t"]
@@ -24,7 +24,7 @@ class TokenSequence(NamedTuple):
 
 
 def frame_parts(cls: Part, sep: Part, first: Part, second: Part | None = None) -> tuple[Part, ...]:
-    """The parts of a frame in their order: of ids, of words, or of anything that tokens have.
+    """Returns the parts of a frame in order: ids, words, or anything that tokens have.
 
     Source: Devlin et al. 2019, section 3, "input/output representations".
     """
@@ -38,9 +38,9 @@ def frame(
     second: Int[np.ndarray, " b"] | None,
     max_length: int,
 ) -> tuple[TokenSequence, bool]:
-    """The frame of a text or of a pair, and whether something had to be cut.
+    """Frames a text or a pair, and returns whether something had to be cut.
 
-    Tokens are cut from the end of the longer one until both fit.
+    Tokens are cut from the end of the longer text until both fit.
 
     Source: google-research/bert `_truncate_seq_pair`.
     """

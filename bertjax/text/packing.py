@@ -21,19 +21,19 @@ class Places(NamedTuple):
 
 
 def pack(lengths: np.ndarray, max_length: int | np.ndarray, examples_per_row: int) -> Places:
-    """Puts examples into as few rows as it can: best fit, the longest first.
+    """Packs examples into as few rows as it can: best fit, the longest first.
 
-    Each example goes into the row with the least room that is still enough; among those into the
-    one that was used last. A new row is opened only where none has room. Best-fit decreasing needs
+    Each example goes into the row with the least room that is still enough, the most recently used
+    of several. A new row is opened only where none has room. Best-fit decreasing needs
     at most 11/9 of the fewest rows (Johnson 1973), and on text about 1.01.
 
-    Cost: one operation on an integer of T bits an example, since the rooms that rows have left are
-    the bits of one number.
+    Cost: one operation on an integer of T bits an example, since the room left in rows is a set of
+    bits in one number.
 
     Args:
         lengths: [examples] tokens of each, special tokens included, 1 ... `max_length`.
         max_length: T, or [examples] the T of the row that each opens if it finds no room.
-        examples_per_row: K, no row gets more examples.
+        examples_per_row: K, the most examples in a row.
     """
     order = np.argsort(-lengths, kind="stable").tolist()
     sizes, opened = lengths.tolist(), np.broadcast_to(max_length, len(lengths)).tolist()
@@ -67,10 +67,10 @@ def pack(lengths: np.ndarray, max_length: int | np.ndarray, examples_per_row: in
 def make_rows(
     examples: Sequence[Example], tokenizer: "Tokenizer", max_length: int, examples_per_row: int
 ) -> dict[str, np.ndarray]:
-    """The rows that hold these examples, as the columns of `bertjax.text.rows`.
+    """Makes the rows that hold these examples, as the columns of `bertjax.text.rows`.
 
     Returns:
-        Every example stands whole in one row as `[CLS] A [SEP] B [SEP]` (or `[CLS] A [SEP]`), with
+        Every example is whole in one row as `[CLS] A [SEP] B [SEP]` (or `[CLS] A [SEP]`), with
         positions from 0, its sequence id one more than its slot; the rest of the row is padding:
         `[PAD]`, and 0 in every other column.
     """

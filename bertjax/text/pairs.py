@@ -14,7 +14,7 @@ Pairing = Literal["nsp", "sop", "none"]
 
 IS_NEXT, IS_OTHER, NO_PAIR = 0, 1, -1
 
-# A cut within a word goes back to its beginning, if that is not more than so many tokens away.
+# A cut within a word moves back to its beginning, unless that is more than this many tokens away.
 _LONGEST_WAY_BACK = 8
 
 
@@ -25,8 +25,8 @@ class PairConfig:
     Attributes:
         pairing: nsp (two passages; the second is the next one or comes from another document), sop
             (two passages in their order or swapped, as in ALBERT), none (one passage).
-        duplicate_factor: How many times the train split is made into examples, each time otherwise;
-            validation and test are made into examples once.
+        duplicate_factor: How many times the train split is made into examples, each time
+            differently; validation and test are made into examples once.
         short_sequence_probability: The share of examples with a random shorter length, in [0, 1].
     """
 
@@ -46,8 +46,8 @@ class PairConfig:
 class Example(NamedTuple):
     """One example without special tokens.
 
-    `second` is empty and `label` is `NO_PAIR` for a single passage. Otherwise label 0 says that
-    `second` is the next passage (nsp) or that both are in their order (sop), and 1 that it is not.
+    `second` is empty and `label` is `NO_PAIR` for a single passage. Otherwise label 0 means that
+    `second` is the next passage (nsp) or that both are in order (sop), and 1 that it is not.
     """
 
     first: np.ndarray
@@ -56,7 +56,7 @@ class Example(NamedTuple):
 
 
 def room_for_tokens(max_length: int, pair: bool) -> int:
-    """How many tokens an example may have beside its `[CLS]` and one `[SEP]` a passage."""
+    """Returns how many tokens an example may have besides its `[CLS]` and a `[SEP]` per passage."""
     return max_length - (3 if pair else 2)
 
 
@@ -69,19 +69,19 @@ def make_examples(
     continues_word: np.ndarray,
     generator: np.random.Generator,
 ) -> Iterator[Example]:
-    """The examples of one document.
+    """Makes the examples of one document.
 
     The document is walked once, in stretches of as many tokens as fit (or, for a share of
     `short_sequence_probability`, of a random smaller number). A stretch is split at a random end
-    of a sentence into A and the rest. Then B is the rest, or, half of the time, a passage of
-    another document; the rest is put back then and the walk goes on after A.
+    of a sentence into A and the rest. Then B is the rest, or, half of the time, a passage from
+    another document; the rest is then put back and the walk continues after A.
 
-    No token is lost and none is used twice as A or as a true B. A stretch that has no end of a
-    sentence inside (the last sentence of a document, a very long one) is an example of one passage
+    No token is lost and none is used twice as A or as a true B. A stretch without a sentence end
+    inside (the last sentence of a document, a very long one) is an example of one passage
     with the label `NO_PAIR`: it has no next sentence, so it says nothing about that task.
 
     The label cannot be read off lengths or punctuation: the other document's passage has the
-    length of the rest that it stands for, and ends with a sentence where that one does.
+    length of the rest that it replaces, and ends with a sentence where that does.
 
     Args:
         number: the document's number in `corpus`.
@@ -95,11 +95,11 @@ def make_examples(
     Source: Devlin et al. 2019, appendix A.2; `create_instances_from_document` in
     google-research/bert. Sentence order: Lan et al. 2020, section 3.1.
 
-    Differs: Google's stretches consist of whole sentences and what is too long is cut off, at the
+    Differs: Google's stretches consist of whole sentences and any excess is cut off, at the
     front or the back, and lost: a tenth of the text at T = 128. Here the stretch is cut at the
-    exact length and goes on with what was cut, which also fills the rows.
-    Google makes a random pair of a stretch of one sentence, so that more than half of the pairs
-    are random. Google tries ten times for another document; here it always is another.
+    exact length and the next one starts with what was cut, which also fills the rows.
+    Google makes a random pair from a stretch of one sentence, so that more than half of the pairs
+    are random. Google tries ten times to find another document; here it always is another.
     """
     token_ids = document.token_ids
     ends = document.sentence_ends.tolist()
@@ -150,13 +150,13 @@ def _other_passage(
     continues_word: np.ndarray,
     generator: np.random.Generator,
 ) -> np.ndarray:
-    """A passage of another document that starts with a sentence.
+    """Returns a passage of another document that starts with a sentence.
 
     Args:
         number: the document that it must not be from.
         corpus: all documents of the split.
-        length: tokens wanted; less only where the other document is shorter.
-        most: tokens that there is room for.
+        length: tokens to return; fewer only where the other document is shorter.
+        most: the most tokens that fit.
         whole: end with a sentence, as near to `length` as possible.
         continues_word: [V].
         generator: the source of randomness.
@@ -182,7 +182,7 @@ def _other_passage(
 
 
 def _word_start(token_ids: np.ndarray, start: int, end: int, continues_word: np.ndarray) -> int:
-    """The nearest place to cut at or before `end` that is not within a word, or `end`."""
+    """Returns the nearest place to cut at or before `end` that is not within a word, or `end`."""
     for place in range(end, max(end - _LONGEST_WAY_BACK, start), -1):
         if not continues_word[token_ids[place]]:
             return place

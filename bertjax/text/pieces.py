@@ -1,17 +1,17 @@
-"""A document in pieces: the places where it could be cut without cutting a paragraph or a sentence.
+"""A document in pieces: where it could be cut without cutting a paragraph or a sentence.
 
-Only a corpus of few long documents is cut (`bertjax.text.splits`), and which it is turns out at the
-end; so every document is laid out in pieces, most of them in one.
+Only a corpus of a few long documents is cut (`bertjax.text.splits`), and whether it is one becomes
+clear at the end; so every document is laid out in pieces, most of them in one.
 """
 
 from collections.abc import Callable
 from typing import NamedTuple
 
-# Characters. Held-out parts are made of whole pieces, and 5 % of a small corpus is little text.
+# Characters. Held-out parts are whole pieces, and 5 % of a small corpus is little text.
 SHORTEST_PIECE = 512
 # Of a document: enough for shares of a percent.
 MOST_PIECES = 1024
-# A paragraph that is so many pieces long (a book in one line) is cut between its sentences.
+# A paragraph of this many pieces (a book on one line) is cut between its sentences.
 LONG_PARAGRAPH = 16
 
 
@@ -23,11 +23,11 @@ class Piece(NamedTuple):
 
 
 def cut_into_pieces(text: str, split_sentences: Callable[[str], list[str]]) -> list[Piece]:
-    """The pieces of a clean document, in order; all its sentences are in them, once.
+    """Cuts a clean document into pieces, in order; each of its sentences is in one of them.
 
     Args:
         text: its lines are paragraphs, and a line's end ends a sentence.
-        split_sentences: gives the sentences of a text.
+        split_sentences: splits a text into sentences.
     """
     size = max(SHORTEST_PIECE, len(text) // MOST_PIECES)
     if len(text) < 2 * size:

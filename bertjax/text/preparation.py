@@ -1,12 +1,12 @@
-"""Raw text to a prepared directory, in three passes over what is spooled to the disk.
+"""Raw text to a prepared directory, in three passes over what is spooled to disk.
 
 1. read -> clean -> count lines                        (workers clean, this process counts)
 2. remove boilerplate -> pieces -> sentences -> ids -> duplicates -> spool; then the splits
 3. spool -> pairs -> packing -> rows
 
-Memory holds a block of documents for each worker, and of the rest only hashes. Blocks have a fixed
-size, results are taken in their order, and what is random depends on the number of the block: the
-bytes on the disk are the same for every number of workers.
+Memory holds one block of documents for each worker, and only hashes of the rest. Blocks have a
+fixed size, results are taken in order, and randomness depends on the block's number: the bytes on
+disk are the same for any number of workers.
 """
 
 import array
@@ -48,12 +48,12 @@ from bertjax.text.spool import SpoolWriter, cut_units
 from bertjax.text.tokenizer import Tokenizer, load_tokenizer
 from bertjax.text.workers import Workers, start_workers
 
-# A block of documents: at least so many characters, or so many documents.
+# A block of documents: at least this many characters, or this many documents.
 BLOCK_CHARACTERS = 1 << 17
 BLOCK_DOCUMENTS = 1024
-# A unit of examples, packed together: at T = 512 a row that is half empty is 0.1 % of it.
+# A unit of examples, packed together: at T = 512 a half-empty row is 0.1 % of it.
 UNIT_TOKENS = 1 << 18
-# Word runs that are kept to measure the overlap of splits: enough for a tenth of a percent.
+# Word runs kept to measure the overlap of splits: enough for a tenth of a percent.
 OVERLAP_SAMPLE = 1 << 18
 # Imported once for all workers.
 PRELOAD = ("ftfy", "rensa", "sentencex", "tokenizers")
@@ -70,17 +70,17 @@ def prepare(
     report: Report = lambda stage, done, total: None,
     note: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
-    """Makes a prepared directory of raw text.
+    """Makes a prepared directory from raw text.
 
     Args:
-        options: what to read and what to make of it.
+        options: what to read and what to make from it.
         tokenizer: a tokenizer's directory or file.
-        output: the directory to make; until it is whole, what stood there stays.
-        workers: processes beside this one; 1 does all in this one. No effect on the result.
-        overwrite: replace what stands at `output`.
-        report: told now and then how far a stage is: (stage, done, total or None).
-        note: told what the user should know: how the tokenizer's files are read, documents that
-            look like none, shares not kept, special tokens that are spelled out.
+        output: the directory to make; an existing one stays until the new one is whole.
+        workers: processes besides this one; 1 does everything in this one. No effect on the result.
+        overwrite: replace an existing `output`.
+        report: called now and then with a stage's progress: (stage, done, total or None).
+        note: called with what the user should know: how the tokenizer's files are read, documents
+            that do not look like documents, shares not kept, special tokens that are spelled out.
 
     Returns:
         The data card.
@@ -216,7 +216,7 @@ class _Preparation:
         self.shapes.judge()
 
     def _clean(self, blocks: Iterable[list[str]]) -> list[SpooledTexts]:
-        """Pass 1. Returns where each block of clean text lies."""
+        """Pass 1. Returns where each block of clean text is."""
         counts = LineCounts()
         path = self.directory / "spool" / "lines"
         places = []
@@ -233,7 +233,7 @@ class _Preparation:
         return places
 
     def _tokenize_spooled(self, places: list[SpooledTexts]) -> None:
-        """Pass 2, when the clean text is on the disk."""
+        """Pass 2, once the clean text is on disk."""
         blocks = self.workers.run(Steps.tokenize_spooled, places)
         for done, block in enumerate(blocks, 1):
             self._spool(block)
@@ -246,7 +246,7 @@ class _Preparation:
         self.counts["too_short"] += block.too_short
 
     def _spool(self, block: TokenBlock) -> None:
-        """Judges the documents of a block in their order and writes the new ones to their split."""
+        """Judges the documents of a block in order, and writes the new ones to the spool."""
         for name in ("boilerplate_lines", "too_short", "without_sentences", "unknown_tokens"):
             self.counts[name] += getattr(block, name)
         self.specials += block.specials
@@ -273,13 +273,13 @@ class _Preparation:
         self.spool.flush()
 
     def check_splits(self) -> None:
-        """Sees that each split has what pairs and rows need.
+        """Checks that each split has what pairs and rows need.
 
-        Tells which share is not kept, which special tokens the text spells out, and that much of it
-        is unknown to the tokenizer.
+        Notes which share is not kept, which special tokens the text spells out, and whether much of
+        it is unknown to the tokenizer.
 
         Raises:
-            UserError: there is too little text, with what to change.
+            UserError: there is too little text; says what to change.
         """
         check_splits(self.options, self.counts, self.splits)
         for text in describe_lost_shares(self.options, self.splits):
@@ -337,20 +337,20 @@ class _Preparation:
         if self.options.pairs.pairing != "none" and not train["next_pairs"] + train["random_pairs"]:
             raise UserError(
                 f"no document of the train split has two sentences in {rows.max_length} tokens, so"
-                f" that there are no pairs; pass --pairing none, or a larger --max-length"
+                f" there are no pairs; pass --pairing none, or a larger --max-length"
             )
 
     def token_counts(self) -> np.ndarray:
-        """[V] how often each token occurs in the train rows, special tokens left out."""
+        """Counts each token in the train rows, [V], special tokens left out."""
         counts = self.row_writers["train"].token_counts
         counts[list(self.tokenizer.special_ids)] = 0
         return counts
 
     def card(self, sources: list[Source]) -> dict[str, Any]:
-        """The data card, without what `write_card` adds."""
+        """Returns the data card, without what `write_card` adds."""
         options, counts = self.options, self.counts
         reader = dataclasses.asdict(options.reader)
-        del reader["input"]  # the sources are listed, by name and hash and not by path
+        del reader["input"]  # the sources are listed by name and hash, not by path
         return {
             "max_length": options.rows.max_length,
             "examples_per_row": options.rows.examples_per_row,
@@ -391,11 +391,11 @@ class _Preparation:
                 "tokens": counts["tokens"],
                 "unknown_tokens": counts["unknown_tokens"],
             },
-            # Whose hash alone decided, unless documents were cut into parts.
+            # The hash alone decided, unless documents were cut into parts.
             "documents_cut": len(self.division.parts),
             "parts_of_cut_documents": sum(map(len, self.division.parts.values())),
             "splits": self.splits,
-            # The share of the word runs of a held-out split that the train split has, too.
+            # The share of the word runs of a held-out split that also occur in train.
             "overlap_with_train": self.overlap.report(self.division.split_of),
             "versions": {
                 name: importlib.metadata.version(name)
@@ -405,7 +405,7 @@ class _Preparation:
 
 
 def _blocks(texts: Iterable[str]) -> Iterator[list[str]]:
-    """Documents in blocks whose borders depend on the documents alone."""
+    """Groups documents into blocks whose borders depend on the documents alone."""
     block: list[str] = []
     characters = 0
     for text in texts:

@@ -9,8 +9,8 @@ from bertjax.text.pairs import room_for_tokens
 from bertjax.text.preparation_options import PreparationOptions
 from bertjax.text.splits import TOLERANCE
 
-# A share of unknown tokens that is told: those of a text with a tokenizer made for its language are
-# fewer than one in a thousand.
+# The share of unknown tokens that is reported: with a tokenizer made for the language of a text,
+# fewer than one in a thousand are unknown.
 _MUCH_UNKNOWN = 0.01
 
 
@@ -19,15 +19,15 @@ def check_splits(
     counts: Mapping[str, int],
     splits: Mapping[str, Mapping[str, Any]],
 ) -> None:
-    """Sees that each split has what pairs and rows need.
+    """Checks that each split has what pairs and rows need.
 
     Args:
-        options: of the preparation.
-        counts: of documents: read_documents, too_short, without_sentences, new.
+        options: the preparation's.
+        counts: counts of documents: read_documents, too_short, without_sentences, new.
         splits: documents and text_tokens of each.
 
     Raises:
-        UserError: there is too little text, with what to change.
+        UserError: there is too little text; says what to change.
     """
     if not counts["new"]:
         raise UserError(
@@ -57,30 +57,30 @@ def check_splits(
 
 
 def describe_unknown(counts: Mapping[str, int], tokenizer: str) -> list[str]:
-    """What is told of text that the tokenizer has no words for.
+    """Reports text that the tokenizer has no tokens for.
 
     Args:
-        counts: of all documents that were tokenized: tokens, unknown_tokens.
-        tokenizer: what it is called.
+        counts: totals over all tokenized documents: tokens, unknown_tokens.
+        tokenizer: its name.
     """
     share = counts["unknown_tokens"] / max(1, counts["tokens"])
     if share < _MUCH_UNKNOWN:
         return []
     return [
         f"{share:.1%} of the tokens ({counts['unknown_tokens']:,}) are [UNK], because {tokenizer}"
-        " has no tokens for what stands there, and nothing can be learned from them: give the"
-        " tokenizer of this language, or make one of this text with `bertjax tokenizer`"
+        " has no tokens for that text, and nothing can be learned from it: use the"
+        " tokenizer of this language, or make one from this text with `bertjax tokenizer`"
     ]
 
 
 def describe_lost_shares(
     options: PreparationOptions, splits: Mapping[str, Mapping[str, Any]]
 ) -> list[str]:
-    """What is told of a split that has another share of the tokens than was asked for."""
+    """Reports a split that has another share of the tokens than was asked for."""
     return [
-        f"the {split} split has {share:.2%} of the tokens where {asked:.2%} were asked for: each"
+        f"the {split} split has {share:.2%} of the tokens instead of {asked:.2%}: each"
         f" split needs {counted(options.least_documents, 'document')}, and the text is too short"
-        " to cut it finer"
+        " to be cut more finely"
         for split, asked in options.rows.fractions.items()
         if abs((share := splits[split]["share_of_tokens"]) - asked) > TOLERANCE * asked
     ]

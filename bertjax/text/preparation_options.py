@@ -1,4 +1,4 @@
-"""What decides what the rows are: the options of preparation."""
+"""The options of preparation: everything that decides what the rows are."""
 
 import dataclasses
 
@@ -10,23 +10,23 @@ from bertjax.text.readers import ReaderConfig
 from bertjax.text.rows import MOST_EXAMPLES
 from bertjax.text.sentences import check_language
 
-# As many slots for examples as there are runs of so many tokens in a row, unless said otherwise.
+# There are as many slots for examples as a row has runs of this many tokens, by default.
 TOKENS_PER_EXAMPLE = 8
 SHORTEST_ROW, LONGEST_ROW = 8, 1 << 15
 
 
 @dataclasses.dataclass
 class RowConfig:
-    """What the rows look like, and which documents go where.
+    """What the rows look like, and how documents are split.
 
     Attributes:
         max_length: Tokens in a row, T, special tokens included; 8 to 32768.
         examples_per_row: Most examples in a row, K, 1 to 255; null for max_length / 8.
         language: The language of the text, a code such as en, de, es; sentences are split by its
             rules.
-        validation_fraction: The share of the text for validation, in [0, 1).
-        test_fraction: The share of the text for the test, in [0, 1).
-        seed: Of everything random; the same seed and input give the same bytes.
+        validation_fraction: The share of the text held out for validation, in [0, 1).
+        test_fraction: The share of the text held out for test, in [0, 1).
+        seed: The seed of everything random; the same seed and input give the same bytes.
     """
 
     max_length: int = 128
@@ -62,13 +62,13 @@ class RowConfig:
 
     @property
     def fractions(self) -> dict[str, float]:
-        """The shares of the held-out splits, by their names."""
+        """The shares of the held-out splits, by name."""
         return {"validation": self.validation_fraction, "test": self.test_fraction}
 
 
 @dataclasses.dataclass
 class PreparationOptions:
-    """All that decides what the rows are."""
+    """Everything that decides what the rows are."""
 
     reader: ReaderConfig
     cleaning: CleaningConfig = dataclasses.field(default_factory=CleaningConfig)
@@ -78,5 +78,5 @@ class PreparationOptions:
 
     @property
     def least_documents(self) -> int:
-        """What a split needs: a random next sentence comes from another document."""
+        """How many documents a split needs: a random next sentence comes from another one."""
         return 2 if self.pairs.pairing == "nsp" else 1

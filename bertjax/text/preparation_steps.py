@@ -28,18 +28,18 @@ SPOOL_NAME = "documents"
 
 @dataclasses.dataclass(frozen=True)
 class StepConfig:
-    """What every step needs; the same in all workers.
+    """What every step needs, the same in all workers.
 
     Attributes:
         tokenizer: directory of the tokenizer.
         spool: directory of the temporary files.
         cleaning: how text is cleaned.
         pairs: how examples are made.
-        language: of the text, a code such as en.
-        sentence_per_line: a line is a sentence; otherwise sentences are looked for.
+        language: that of the text, a code such as en.
+        sentence_per_line: a line is a sentence; otherwise sentences are detected.
         max_length: T.
         examples_per_row: K.
-        seed: of all that is random.
+        seed: the seed of all randomness.
     """
 
     tokenizer: Path
@@ -64,7 +64,7 @@ class CleanBlock(NamedTuple):
 
 
 class SpooledTexts(NamedTuple):
-    """Where a `CleanBlock` lies in the spool: its texts, and behind them its line hashes.
+    """Where a `CleanBlock` is in the spool: its texts, followed by its line hashes.
 
     `line_counts` is the file with the counts of all lines.
     """
@@ -78,8 +78,8 @@ class SpooledTexts(NamedTuple):
 class TokenBlock(NamedTuple):
     """Documents after tokenizing, and how many were left out and why.
 
-    `token_ids`, `sentence_lengths` and `piece_sentences` (how many each piece has) are those of all
-    documents, one after the other; `documents` has a row (tokens, sentences, pieces) for each and
+    `token_ids`, `sentence_lengths` and `piece_sentences` (how many each piece has) cover all
+    documents, one after the other; `documents` has a row (tokens, sentences, pieces) for each, and
     `signatures` its signature. `specials` says how many documents spell out each special token,
     and under "" how many spell out any.
     """
@@ -97,7 +97,7 @@ class TokenBlock(NamedTuple):
 
 
 class Unit(NamedTuple):
-    """Some documents of one split that become examples together."""
+    """Documents of one split that become examples together."""
 
     split: str
     number: int
@@ -116,7 +116,7 @@ class RowBlock(NamedTuple):
 
 
 class Steps:
-    """The steps of preparation in one process, with what they keep between blocks."""
+    """The steps of preparation in one process, and what they keep between blocks."""
 
     def __init__(self, config: StepConfig) -> None:
         self.config = config
@@ -124,11 +124,11 @@ class Steps:
 
     @functools.cached_property
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer, loaded when it is needed first."""
+        """The tokenizer, loaded when first needed."""
         return load_tokenizer(self.config.tokenizer)
 
     def clean_block(self, texts: Sequence[str]) -> CleanBlock:
-        """Cleans documents; those that are too short go."""
+        """Cleans documents and drops those that are too short."""
         config = self.config.cleaning
         cleaned = [clean(text, config) for text in texts]
         long_enough = [text for text in cleaned if len(text) >= max(1, config.minimum_characters)]
@@ -146,11 +146,11 @@ class Steps:
     def tokenize_block(
         self, texts: Sequence[str], line_counts: LineCounts | None = None
     ) -> TokenBlock:
-        """Signatures, sentences and token ids of clean documents.
+        """Returns signatures, sentences and token ids of clean documents.
 
         Args:
             texts: as `clean_block` made them.
-            line_counts: the counts of all lines, when there is boilerplate to remove.
+            line_counts: the counts of all lines, where there is boilerplate to remove.
         """
         config = self.config.cleaning
         removed = 0
@@ -163,7 +163,7 @@ class Steps:
         token_ids, lengths = self.tokenizer.encode_joined(
             [text for document in pieces for piece in document for text in piece.sentences]
         )
-        # A sentence of control characters only has no tokens; a document of such ones has none.
+        # A sentence of control characters has no tokens, nor does a document of such sentences.
         piece_ends = np.cumsum(
             [len(piece.sentences) for document in pieces for piece in document], dtype=np.int64
         )
@@ -196,22 +196,22 @@ class Steps:
         )
 
     def tokenize_spooled(self, place: SpooledTexts) -> TokenBlock:
-        """`tokenize_block` of clean documents that lie in the spool."""
+        """Calls `tokenize_block` on clean documents from the spool."""
         texts = pickle.loads(os.pread(self._clean_texts, place.size, place.offset))
         data = os.pread(self._clean_texts, place.hashes_size, place.offset + place.size)
         counts = _load_counts(place.line_counts)
-        # Most blocks hold no boilerplate, and their lines are judged all at once.
+        # Most blocks contain no boilerplate, and their lines are judged all at once.
         most = counts.count(np.frombuffer(data, np.uint64)).max(initial=0)
         frequent = most >= self.config.cleaning.boilerplate_documents
         return self.tokenize_block(texts, counts if frequent else None)
 
     def clean_and_tokenize(self, texts: Sequence[str]) -> tuple[CleanBlock, TokenBlock]:
-        """Both steps at once, for when no boilerplate is looked for."""
+        """Does both steps at once, where boilerplate is kept."""
         block = self.clean_block(texts)
         return block._replace(texts=b""), self.tokenize_block(pickle.loads(block.texts))
 
     def make_rows(self, unit: Unit) -> RowBlock:
-        """The examples of a unit, packed into rows. Randomness comes from (seed, unit) alone."""
+        """Packs the examples of a unit into rows. Randomness comes from (seed, unit) alone."""
         config = self.config
         self.tokenizer.forget_words()
         _load_counts.cache_clear()
@@ -249,14 +249,14 @@ class Steps:
     def _clean_texts(self) -> int:
         return os.open(self.config.spool / "clean", os.O_RDONLY)
 
-    @functools.cache  # noqa: B019, there is one object a process
+    @functools.cache  # noqa: B019, there is one object per process
     def _spools(self, split: str) -> SpoolReader:
         dtype = token_id_type(self.tokenizer.vocab_size)
         return SpoolReader(self.config.spool / SPOOL_NAME, split, dtype)
 
 
 def _sums_up_to(values: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """The sum of each run of values, given where the runs end."""
+    """Returns the sum of each run of values, given where the runs end."""
     return np.diff(np.concatenate([[0], np.cumsum(values, dtype=np.int64)])[ends], prepend=0)
 
 

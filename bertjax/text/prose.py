@@ -1,7 +1,7 @@
-"""Prose out of program documentation: its paragraphs without code, tables, signatures and mark-up.
+"""Prose from program documentation: its paragraphs without code, tables, signatures and markup.
 
 What is between the sentences of a docstring would teach a language model little English: it is left
-out line by line by how it looks, and then sentence by sentence by how many plain words there are.
+out line by line by its form, and then sentence by sentence by its share of plain words.
 """
 
 import re
@@ -33,8 +33,8 @@ _CODE_CHARACTERS = re.compile(r"[=<>{}\[\]|\\@#$%^~]|https?:|\w\.\w+\(")
 
 
 def extract_prose(text: str) -> list[str]:
-    """The paragraphs of a docstring or a page of documentation, one line each, only whole sentences
-    of plain words.
+    """Returns the paragraphs of a docstring or a page of documentation, one line each, only whole
+    sentences of plain words.
 
     Args:
         text: Documentation in reStructuredText, numpy's or Google's style, or none; not indented as
@@ -45,8 +45,8 @@ def extract_prose(text: str) -> list[str]:
 
 
 def _find_paragraphs(text: str) -> list[str]:
-    """Lines that belong together, joined. A list's item is a paragraph; literal blocks, examples
-    and titles go.
+    """Joins lines that belong together. A list's item is a paragraph; literal blocks, examples and
+    titles are dropped.
     """
     paragraphs: list[str] = []
     lines: list[str] = []
@@ -110,14 +110,14 @@ def _find_paragraphs(text: str) -> list[str]:
 
 
 def _capitalize(content: str) -> str:
-    """With a capital letter, as the description of an argument or the item of a list often lacks
-    one.
+    """Capitalizes a text: the description of an argument or a list's item often starts in lower
+    case.
     """
     return content[:1].upper() + content[1:]
 
 
 def _clean_paragraph(paragraph: str) -> str:
-    """The paragraph's good sentences, without mark-up."""
+    """Returns the paragraph's good sentences, without markup."""
     for pattern, replacement in _MARKUP:
         paragraph = pattern.sub(replacement, paragraph)
     return " ".join(
@@ -128,7 +128,7 @@ def _clean_paragraph(paragraph: str) -> str:
 
 
 def _is_prose(sentence: str) -> bool:
-    """Whether it is a whole sentence, mostly of plain words."""
+    """Returns whether this is a whole sentence, mostly of plain words."""
     words = sentence.split()
     if not 4 <= len(words) <= 80 or not sentence.rstrip("\"')").endswith((".", "!", "?", ":")):
         return False

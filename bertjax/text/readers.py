@@ -1,11 +1,11 @@
-"""Documents out of files, folders, data sets and the embedded corpus, one at a time.
+"""Documents from files, folders, data sets and the embedded corpus, one at a time.
 
-    list_sources(config)                  -> what there is to read, checked before any work starts
+    list_sources(config)                  -> what to read, checked before any work starts
     read_documents(source, config, note)  -> its documents, streamed, in bounded memory
 
-What a document is: in `.txt` what stands between two blank lines (or a line, or the whole file), in
+What a document is: in `.txt` the text between two blank lines (or a line, or the whole file), in
 every other format one record. A document of more than `MAXIMUM_DOCUMENT` characters is cut at a
-line's end, so that no document fills the memory, and a note tells how many were.
+line's end, so that none fills the memory, and a note says how many were.
 """
 
 import dataclasses
@@ -18,26 +18,26 @@ from bertjax.text import delimiters, streams
 from bertjax.text.records import RecordConfig, read_records, shown
 from bertjax.text.sources import Kind, Source, find_sources
 
-# Characters. A longer document is cut at a line's end: nothing learned from text needs more context
-# than this.
+# Characters. A longer document is cut at a line's end: nothing learned from text needs more
+# context.
 MAXIMUM_DOCUMENT = 1 << 20
 
 
 @dataclasses.dataclass
 class DocumentConfig:
-    """Where the text comes from, and what a document of it is.
+    """Where the text comes from, and what a document is.
 
     Attributes:
         input: What to read: files (.txt .jsonl .json .csv .tsv .parquet, each also .gz), folders
-            (their files of these kinds, at any depth, in the order of their names), globs in
+            (their files of these kinds, at any depth, sorted by name), globs in
             quotes, dataset:ORG/NAME[/CONFIG][@SPLIT] for a data set of the Hugging Face hub (split
             train unless named), corpus:python or corpus:python+numpy,jax for the documentation of
             Python (and of installed packages).
         text_column: The field or column that holds the text, in every format but .txt.
         encoding: The encoding of the text files, a name that Python knows (utf-8, latin-1, utf-16,
             ...).
-        errors: What to do with bytes that are not of that encoding: strict stops and names the
-            place, replace puts a replacement character, ignore leaves them out.
+        errors: What to do with bytes that are invalid in that encoding: strict stops and names the
+            place, replace inserts a replacement character, ignore skips them.
         document_separator: What ends a document in a .txt file: a blank-line, every line, or only
             the end of the file, as with novels (a document of more than 1048576 characters is cut
             at a line's end).
@@ -48,7 +48,7 @@ class DocumentConfig:
     encoding: str = "utf-8"
     errors: Literal["strict", "replace", "ignore"] = "strict"
     document_separator: Literal["blank-line", "line", "file"] = "blank-line"
-    # What the lines of a document are is for those to say who look for sentences.
+    # What the lines of a document are is decided by those that look for sentences.
     sentence_per_line: ClassVar[bool] = False
     unwrap_lines: ClassVar[bool] = False
 
@@ -58,7 +58,7 @@ class ReaderConfig(DocumentConfig):
     """Where the text comes from and how it is read.
 
     Attributes:
-        sentence_per_line: Every line of the .txt files is one sentence and a blank line ends a
+        sentence_per_line: Every line of the .txt files is a sentence and a blank line ends a
             document, the format of Google's BERT.
         unwrap_lines: Join the lines of a .txt file up to the next blank line into one paragraph,
             for text wrapped at a fixed width.
@@ -69,10 +69,10 @@ class ReaderConfig(DocumentConfig):
 
 
 class Piece(NamedTuple):
-    """A document, or one of the pieces that a long one is cut into.
+    """A document, or a piece of a long one.
 
     text: Of any length, also empty.
-    begins: Whether it is the first of its document.
+    begins: Whether it is the first piece of its document.
     """
 
     text: str
@@ -83,8 +83,8 @@ class Document(NamedTuple):
     """One document.
 
     source: The name of the source it comes from.
-    number: Its number in there, from 0.
-    text: Its paragraphs or lines, parted by "\\n".
+    number: Its number in that source, from 0.
+    text: Its paragraphs or lines, separated by "\\n".
     """
 
     source: str
@@ -93,13 +93,13 @@ class Document(NamedTuple):
 
 
 def list_sources(config: DocumentConfig) -> list[Source]:
-    """Everything that `config.input` names, in a fixed order, each once, checked as far as that is
+    """Lists everything that `config.input` names, in a fixed order, each once, checked as far as
     possible without reading it.
 
     Raises:
         UserError: no such file (with its nearest neighbour), a folder or a glob without text, an
             empty or binary file, a suffix that no reader knows, an unknown encoding, options that
-            do not fit together.
+            contradict each other.
     """
     streams.check_encoding(config.encoding)
     if config.sentence_per_line and config.unwrap_lines:
@@ -109,8 +109,8 @@ def list_sources(config: DocumentConfig) -> list[Source]:
         )
     if config.document_separator == "line" and (config.sentence_per_line or config.unwrap_lines):
         raise UserError(
-            "document_separator=line makes a document of every line, so that sentence_per_line and"
-            " unwrap_lines have no meaning; leave them out"
+            "document_separator=line makes a document of every line, so sentence_per_line and"
+            " unwrap_lines mean nothing; leave them out"
         )
     if not config.input:
         raise UserError(
@@ -129,7 +129,7 @@ def list_sources(config: DocumentConfig) -> list[Source]:
 
 
 def _check_effect(config: DocumentConfig, kinds: set[Kind]) -> None:
-    """Refuses an option that is for other kinds of input than all that there are."""
+    """Refuses an option that applies to no kind of input that there is."""
     encoded = {"txt", "jsonl", "json", "csv", "tsv"}
     only = {
         "document_separator": {"txt"},
@@ -151,14 +151,14 @@ def _check_effect(config: DocumentConfig, kinds: set[Kind]) -> None:
 def read_documents(
     source: Source, config: DocumentConfig, note: Callable[[str], None]
 ) -> Iterator[Document]:
-    """The documents of one source in its order; empty ones are left out. The same source always
+    """Yields the documents of one source in order, except empty ones. The same source always
     gives the same documents.
 
     Args:
         source: One of `list_sources`.
         config: How it is read.
-        note: Is told at the end how many documents were cut, if any, and at the beginning what
-            separates the cells of a table, where it is not what its name says.
+        note: Called at the end with how many documents were cut, if any, and at the start with what
+            separates the cells of a table, where its name suggests something else.
 
     Raises:
         UserError: as soon as the bad place is reached, with file and line: bytes of another
@@ -186,8 +186,8 @@ def read_documents(
 
 
 def _cut(text: str) -> Iterator[Piece]:
-    """Pieces of at most MAXIMUM_DOCUMENT characters that end at a line's end; only a longer line
-    stands alone.
+    """Yields pieces of at most MAXIMUM_DOCUMENT characters that end at a line end, except a longer
+    line, which is a piece of its own.
     """
     start = 0
     while len(text) - start > MAXIMUM_DOCUMENT:
@@ -246,13 +246,13 @@ def _record_config(config: DocumentConfig) -> RecordConfig:
 
 
 def _read_records(source: Source, config: DocumentConfig) -> Iterator[Piece]:
-    """The text of every record; null is an empty document."""
+    """Yields the text of every record; null is an empty document."""
     column = config.text_column
     for place, values in read_records(source, _record_config(config), {column: "--text-column"}):
         text = values[column]
         if text is not None and not isinstance(text, str):
             raise UserError(
-                f"{place}: the field {column!r} holds {shown(text)}, not text; "
+                f"{place}: the field {column!r} is {shown(text)}, not text; "
                 "name another with --text-column"
             )
         yield from _cut(text or "")

@@ -1,9 +1,9 @@
-"""Records out of .jsonl, .json, .csv, .tsv, .parquet and data sets of the hub, one at a time.
+"""Records from .jsonl, .json, .csv, .tsv, .parquet and data sets of the hub, one at a time.
 
     read_records(source, config)  -> its records with their places, streamed, in bounded memory
 
 A record is what one row of a table or one JSON object holds: names to values. The documents of
-pretraining (`readers`) and the labelled examples of every task come out of the same records.
+pretraining (`readers`) and the labelled examples of every task are made from the same records.
 """
 
 import csv
@@ -20,7 +20,7 @@ from bertjax.text import delimiters, streams
 from bertjax.text.sources import Source, find_sources
 from bertjax.text.surrogates import without_surrogates
 
-# What files of labelled examples can be; conll of sentences with tags alone.
+# What files of labelled examples can be; conll is for tagged sentences only.
 FileFormat = Literal["csv", "tsv", "json", "jsonl", "parquet", "conll"]
 
 # Bytes. Without a buffer pyarrow reads a whole column of a row group at once.
@@ -31,15 +31,15 @@ _JSON_BETWEEN = re.compile(r"[\s,]*")
 
 
 class SpelledOptions:
-    """A config that messages name the options of as its program spells them."""
+    """A config whose options messages name as its program spells them."""
 
-    # What stands before a field's name in the program that was asked.
+    # What precedes a field's name in the program that was called.
     option_prefix: ClassVar[str] = "--"
-    # The fields that hold because a model remembers them, and not because they were said.
+    # The fields whose values come from a model's memory and were not given.
     remembered: ClassVar[frozenset[str]] = frozenset()
 
     def option(self, name: str) -> str:
-        """A field as the option that it is."""
+        """Returns a field as the option that it is."""
         return self.option_prefix + name.replace("_", "-")
 
 
@@ -50,19 +50,19 @@ class RecordConfig(SpelledOptions):
     Attributes:
         encoding: The encoding of the text files, a name that Python knows (utf-8, latin-1, utf-16,
             ...).
-        errors: What to do with bytes that are not of that encoding: strict stops and names the
-            place, replace puts a replacement character, ignore leaves them out.
-        columns: The names of the columns of .csv and .tsv files that have no header line, in their
-            order; empty: the first line names them.
+        errors: What to do with bytes that are invalid in that encoding: strict stops and names the
+            place, replace inserts a replacement character, ignore skips them.
+        columns: The names of the columns of .csv and .tsv files without a header line, in order;
+            empty: the first line names them.
         delimiter: What separates the cells of .csv and .tsv files: one character, such as ; or |,
             or tab; null: commas in .csv and tabs in .tsv, or semicolons or bars in .csv where they
             alone separate the names in the header line.
-        quoting: What a quotation mark is in .csv and .tsv: none, a character like any; double, the
-            bound of a cell that may hold delimiters and line ends (RFC 4180); null, none in .tsv
-            and double in .csv.
-        extra_columns: What to do with cells of a row behind the last column that has a name:
+        quoting: What a quotation mark is in .csv and .tsv: none, an ordinary character; double, the
+            bounds of a cell that may contain delimiters and line ends (RFC 4180); null, none in
+            .tsv and double in .csv.
+        extra_columns: What to do with cells of a row after the last named column:
             refuse, or ignore.
-        format: What the files are, whatever their names end in; null: as their names say.
+        format: What the files are, whatever their suffix; null: as the suffix says.
     """
 
     encoding: str = "utf-8"
@@ -77,8 +77,8 @@ class RecordConfig(SpelledOptions):
 class Record(NamedTuple):
     """One record.
 
-    place: Where it stands, for messages: `file:line`, or `file record N` where there are no lines.
-    values: What it holds, by name; of .csv and .tsv always text.
+    place: Where it is, for messages: `file:line`, or `file record N` where there are no lines.
+    values: Its values by name; always text in .csv and .tsv.
     """
 
     place: str
@@ -86,9 +86,9 @@ class Record(NamedTuple):
 
 
 def find_record_files(names: Sequence[str], config: RecordConfig) -> list[Source]:
-    """The sources that `names` stand for, of the format that was said.
+    """Returns the sources that `names` stand for, of the given format.
 
-    A remembered format is of files whose names tell none that holds records.
+    A remembered format applies to files whose names tell no format that holds records.
     """
     if "format" not in config.remembered:
         return find_sources(
@@ -110,17 +110,17 @@ def find_record_files(names: Sequence[str], config: RecordConfig) -> list[Source
 def read_records(
     source: Source, config: RecordConfig, fields: Mapping[str, str] | None = None
 ) -> Iterator[Record]:
-    """The records of one source in its order.
+    """Yields the records of one source in order.
 
     Args:
-        source: Of any kind but plain text and corpus.
+        source: A source of any kind but plain text and corpus.
         config: How it is read.
-        fields: The fields that every record must have, each with the option that chooses it; of
-            Parquet nothing else is read. None: whatever there is.
+        fields: The fields that every record must have, each with the option that chooses it; from
+            Parquet nothing else is read. None: all fields.
 
     Raises:
         UserError: as soon as the bad place is reached: a record without one of the fields, damaged
-            JSON, CSV, Parquet or gzip data, a row of another number of columns than the header,
+            JSON, CSV, Parquet or gzip data, a row with more or fewer columns than the header,
             bytes of another encoding, a line beyond `streams.MAXIMUM_LINE`; columns for a format
             that names its fields itself.
     """
@@ -137,7 +137,7 @@ def read_records(
             )
         if config.delimiter is not None and "delimiter" not in config.remembered:
             raise UserError(
-                f"{source.name}: {config.option('delimiter')} {config.delimiter!r} is of .csv and"
+                f"{source.name}: {config.option('delimiter')} {config.delimiter!r} is for .csv and"
                 f" .tsv files, and {source.kind} has no cells; leave it out"
             )
     return _READERS[source.kind](source, config, fields)
@@ -146,7 +146,7 @@ def read_records(
 def read_whole_records(
     source: Source, config: RecordConfig, fields: Mapping[str, str]
 ) -> Iterator[Record]:
-    """As `read_records`, with all that each record has beside the fields that it must have."""
+    """Yields the records with all of their fields, not only the required ones."""
     if source.kind != "parquet":
         yield from read_records(source, config, fields)
         return
@@ -157,12 +157,12 @@ def read_whole_records(
 
 
 def quoting_way_out(config: RecordConfig) -> str:
-    """What to do where quotation marks bound the cells of a .tsv file."""
+    """Says what to do where quotation marks bound the cells of a .tsv file."""
     return f"where they are the bounds of cells, give {config.option('quoting')} double"
 
 
 def shown(value: Any) -> str:
-    """A value as messages show it: on one line, not too long."""
+    """Returns a value as messages show it: on one line, not too long."""
     text = json.dumps(value, ensure_ascii=False, default=repr)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
@@ -177,7 +177,7 @@ def _read_jsonl(
                 value = json.loads(line)
             except (json.JSONDecodeError, RecursionError) as error:
                 raise UserError(
-                    f"{place}: not JSON ({error}); .jsonl holds one object a line"
+                    f"{place}: not JSON ({error}); .jsonl holds one object per line"
                 ) from None
             value = without_surrogates(source.name, number, value, line, config)
             yield _record(place, value, fields)
@@ -186,15 +186,15 @@ def _read_jsonl(
 def _read_json(
     source: Source, config: RecordConfig, fields: Mapping[str, str] | None
 ) -> Iterator[Record]:
-    """The objects of an array, or one after the other, read piece by piece: only one object is in
-    memory at a time.
+    """Yields the objects of an array, or of a sequence, read piece by piece: only one object is
+    in memory at a time.
     """
     decoder = json.JSONDecoder()
     buffer, line, wanted = "", 1, 0
     array: Literal["none", "open", "closed"] = "none"
     for piece in itertools.chain(streams.pieces(source, config), [None]):
         buffer += piece or ""
-        # An object that has not come to its end is tried again only when twice as much is there:
+        # An object that is not complete yet is tried again only when twice as much has been read:
         # linear time.
         if piece is not None and len(buffer) < wanted:
             continue
@@ -241,14 +241,14 @@ def _read_json(
 
 
 def _is_malformed(error: json.JSONDecodeError) -> bool:
-    """Whether more text could not mend it: the decoder stopped well before the end of what it was
-    given.
+    """Returns whether more text could not complete it: the decoder stopped well before the end of
+    its input.
     """
     return not error.msg.startswith("Unterminated") and error.pos < len(error.doc) - 16
 
 
 def _record(place: str, value: Any, fields: Mapping[str, str] | None) -> Record:
-    """A JSON value as a record, which is an object with all the fields."""
+    """Returns a JSON value as a record, which is an object with all the fields."""
     if not isinstance(value, dict):
         wanted = "".join(f" with the field {name!r}" for name in list(fields or ())[:1])
         raise UserError(f"{place}: a record is an object{wanted}, this is {shown(value)}")
@@ -259,13 +259,13 @@ def _record(place: str, value: Any, fields: Mapping[str, str] | None) -> Record:
 def check_names(
     place: str, present: list[str], fields: Mapping[str, str] | None, what: str = "column"
 ) -> None:
-    """Raises a UserError that names every one of some fields that is not there.
+    """Raises a UserError that names every required field that is missing.
 
     Args:
-        place: of the record.
+        place: the record's place.
         present: the names of its fields.
-        fields: those that must be there, each with the option that chooses it.
-        what: what messages call them.
+        fields: the required fields, each with the option that chooses it.
+        what: what messages call a field.
     """
     missing = {name: option for name, option in (fields or {}).items() if name not in present}
     if not missing:
@@ -279,8 +279,8 @@ def check_names(
 def _read_table(
     source: Source, config: RecordConfig, fields: Mapping[str, str] | None
 ) -> Iterator[Record]:
-    """CSV as RFC 4180 has it; TSV as its media type has it: a tab always parts, a quotation mark is
-    a character like any.
+    """Yields rows of CSV as in RFC 4180, of TSV as in its media type: a tab always separates, a
+    quotation mark is an ordinary character.
     """
     csv.field_size_limit(streams.MAXIMUM_LINE)
     quoting = delimiters.quoting_of(source, config)
@@ -298,14 +298,14 @@ def _read_table(
             if not row:
                 continue
             first, begun = not begun, True
-            # A first line that has one of the names that were given is a header after all.
+            # A first line that contains one of the given names is a header after all.
             if not names or (first and not set(map(str.strip, row)).isdisjoint(names)):
                 names = [name.strip() for name in row]
                 _check_delimiter(place, names, source, config, delimiter)
                 _check_quoting(place, names, config, quoting)
                 _check_header(place, names, fields)
             elif [cell.strip() for cell in row] == config.columns:
-                continue  # where files with such a line were joined
+                continue  # where files with such a line were concatenated
             elif len(row) < len(names) or (
                 len(row) > len(names) and config.extra_columns == "refuse"
             ):
@@ -317,9 +317,9 @@ def _read_table(
                 yield Record(place, dict(zip(names, row, strict=False)))
         if counts["wider"] and counts["wider"] == counts["rows"] > 1:
             raise UserError(
-                f"{source.name}: every row has more cells than there are names of columns, as where"
-                " the first column, of numbers or names of the rows, has none; name all columns, so"
-                f" that each cell goes to its own ({config.option('columns')}, without the header)"
+                f"{source.name}: every row has more cells than there are column names, as when the"
+                " first column, of row numbers or names, has none; name all columns, so that each"
+                f" cell goes to its own ({config.option('columns')}, without the header)"
             )
     except csv.Error as error:
         raise UserError(
@@ -331,7 +331,7 @@ def _read_table(
 def _check_delimiter(
     place: str, cells: list[str], source: Source, config: RecordConfig, delimiter: str
 ) -> None:
-    """Refuses a row of a single cell in which another character separates cells, as it seems."""
+    """Refuses a row of a single cell in which another character seems to separate cells."""
     for other, name in delimiters.NAMES.items():
         if len(cells) == 1 and other in cells[0] and other != delimiter:
             kind = {",": "csv", "\t": "tsv"}.get(other)
@@ -347,17 +347,17 @@ def _check_delimiter(
 
 
 def _check_quoting(place: str, names: list[str], config: RecordConfig, quoting: str) -> None:
-    """Refuses names in quotation marks that nobody said are part of them."""
+    """Refuses names in quotation marks unless quoting says they are part of them."""
     marked = [name for name in names if is_quoted(name)]
     if marked and quoting == "none" and config.quoting is None:
         raise UserError(
-            f"{place}: the name {marked[0]} is in quotation marks, which are characters like any in"
+            f"{place}: the name {marked[0]} is in quotation marks, which are ordinary characters in"
             f" .tsv; {quoting_way_out(config)} (none: they belong to the texts)"
         )
 
 
 def is_quoted(cell: str) -> bool:
-    """Whether the cell begins and ends with a quotation mark."""
+    """Returns whether the cell begins and ends with a quotation mark."""
     return len(cell) > 1 and cell[0] == cell[-1] == '"'
 
 
@@ -378,18 +378,18 @@ def _wrong_columns(
 ) -> str:
     expected = "columns names" if config.columns else "the header has"
     way_out = (
-        "put a text that holds the delimiter in quotation marks"
+        "put a text that contains the delimiter in quotation marks"
         if quoting == "double"
-        else "a tab or a line end inside a text cannot stand in .tsv: take it out, write the file"
-        f" as .csv, or, where quotation marks bound such texts, give {config.option('quoting')}"
+        else "a tab or a line end inside a text is not possible in .tsv: remove it, write the file"
+        f" as .csv, or, if quotation marks enclose such texts, give {config.option('quoting')}"
         " double"
         if delimiter == "\t"
-        else f"a {delimiter!r} inside a text asks for quotation marks around it"
+        else f"a {delimiter!r} inside a text needs quotation marks around it"
         if delimiter != ","
-        else "a comma inside a text asks for quotation marks around it"
+        else "a comma inside a text needs quotation marks around it"
     )
     if count > len(names):
-        way_out += f"; {config.option('extra_columns')} ignore passes over what is too much"
+        way_out += f"; {config.option('extra_columns')} ignore skips the extra cells"
     return f"{place}: {count} columns where {expected} {len(names)}; {way_out}"
 
 
@@ -405,7 +405,7 @@ def _read_parquet(
             check_names(source.name, table.schema_arrow.names, fields)
             columns = None if fields is None else list(fields)
             number = itertools.count(1)
-            # Small batches: a column of long documents must not come into memory whole.
+            # Small batches: a column of long documents must not be loaded whole.
             for batch in table.iter_batches(batch_size=256, columns=columns):
                 for values in batch.to_pylist():
                     yield Record(f"{source.name} record {next(number)}", values)
@@ -416,7 +416,7 @@ def _read_parquet(
 def _read_dataset(
     source: Source, config: RecordConfig, fields: Mapping[str, str] | None
 ) -> Iterator[Record]:
-    """Streamed from the hub: nothing is kept on the disk."""
+    """Streams records from the hub; nothing is kept on disk."""
     import datasets
 
     path, split = source.location.split("@")

@@ -1,4 +1,4 @@
-"""Rows: the only thing that passes between text and model, on disk as memory-mapped Arrow.
+"""Rows: the only thing that passes from text to the model, on disk as memory-mapped Arrow.
 
 A prepared directory holds `train/ validation/ test/` (Arrow IPC files of rows),
 `train/token_counts.npy`, `tokenizer/` and `data_card.json`. One row of length T carries several
@@ -43,8 +43,8 @@ PREPARED_FILES = (
 FORMAT = "bertjax rows"
 FORMAT_VERSION = 1
 
-# Rows in one Arrow record batch. It bounds the writer's memory (3 MB at T = 512) and makes the
-# place of a row a division.
+# Rows in one Arrow record batch. It bounds the writer's memory (3 MB at T = 512) and makes finding
+# a row a division.
 BLOCK_ROWS = 1024
 # Record batches in one file: at T = 128 a file is about 50 MB.
 FILE_BLOCKS = 64
@@ -63,21 +63,21 @@ MOST_EXAMPLES = 255  # sequence_ids is uint8 and 0 is padding
 
 
 def token_id_type(vocab_size: int) -> np.dtype:
-    """The type of token ids on disk: uint16 where every id fits, else int32."""
+    """Returns the type of token ids on disk: uint16 where every id fits, else int32."""
     return np.dtype(np.uint16 if vocab_size <= 1 << 16 else np.int32)
 
 
 class Rows:
-    """The rows of one split, read from the disk as they are asked for.
+    """The rows of one split, read from disk when they are requested.
 
     `rows[indices]` takes an integer array or a slice and returns `{column: array}`, R rows each:
     `token_ids`, `token_type_ids`, `sequence_ids`, `position_ids` of shape [R, T] and
     `example_starts`, `next_sentence_labels` of shape [R, K]. `token_ids` is always int32; the
-    others have their type on disk. Only the rows asked for are read.
+    others have their type on disk. Only the requested rows are read.
 
     Attributes:
-        max_length: T, tokens a row.
-        examples_per_row: K, slots for examples a row.
+        max_length: T, tokens per row.
+        examples_per_row: K, example slots per row.
     """
 
     def __init__(self, files: Sequence[Path], max_length: int, examples_per_row: int) -> None:
@@ -115,7 +115,7 @@ class Rows:
         }
 
     def _gather(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        # Row by row, which costs less than a mask for each of the blocks that a few rows lie in.
+        # Row by row, which costs less than a mask for each of the blocks that contain a few rows.
         places = [divmod(index, BLOCK_ROWS) for index in indices.tolist()]
         result = {}
         for name, (axis, dtype) in _COLUMNS.items():
@@ -155,13 +155,13 @@ class PreparedDirectory:
     """An opened prepared directory. Open one with `open_prepared`.
 
     Attributes:
-        path: where it lies.
+        path: where it is.
         card: the data card.
         train, validation, test: the rows of each split.
         tokenizer_path: the directory of the tokenizer that made the rows.
-        fingerprint: sha256 over what the rows are; two directories with the same rows have the
+        fingerprint: sha256 over what defines the rows; directories with the same rows have the
             same one.
-        token_counts: [V] int64, how often each token id occurs in the train split, special tokens
+        token_counts: [V] int64, the count of each token id in the train split, special tokens
             left out (0).
     """
 
@@ -182,16 +182,16 @@ class PreparedDirectory:
 
 
 def open_prepared(path: Path | str, check_again: bool = False) -> PreparedDirectory:
-    """Opens a prepared directory, after a check that it is whole.
+    """Opens a prepared directory after checking that it is whole.
 
     Args:
         path: the directory.
-        check_again: read all files and compare their sha256 with the data card's, also those that
-            were found good before and have not been written to since.
+        check_again: read all files and compare their sha256 with the data card's, even those that
+            were good before and have not been written to since.
 
     Raises:
-        UserError: no such directory, a half-written or foreign one, or one with a file that is
-            missing, damaged or of another format.
+        UserError: the directory is missing, half-written or of another kind, or one of its files
+            is missing, damaged or of another format.
     """
     path = Path(path)
     again = "make it again with `bertjax prepare`"
@@ -228,13 +228,13 @@ def open_prepared(path: Path | str, check_again: bool = False) -> PreparedDirect
 
 
 class RowWriter:
-    """Writes the rows of one split into Arrow files, a block at a time, so that memory is bounded.
+    """Writes the rows of one split into Arrow files, a block at a time, in bounded memory.
 
     Args:
-        directory: the split's directory; it is made.
+        directory: the split's directory, which is made.
         max_length: T, at most 65535 (positions are uint16).
         examples_per_row: K, 1 to 255 (sequence ids are uint8).
-        vocab_size: V; it chooses the type of the ids.
+        vocab_size: V, which decides the type of the ids.
     """
 
     def __init__(
@@ -268,14 +268,14 @@ class RowWriter:
             self._write_block(BLOCK_ROWS)
 
     def close(self) -> list[dict[str, Any]]:
-        """Writes what is left; returns `{name, rows, bytes, sha256}` of each file."""
+        """Writes the rest; returns `{name, rows, bytes, sha256}` of each file."""
         if self._pending_rows:
             self._write_block(self._pending_rows)
         self._close_file()
         return self._files
 
     def _write_block(self, size: int) -> None:
-        # Here and not before: while this takes its time, the workers make the first rows.
+        # Here and not before: meanwhile the workers make the first rows.
         import pyarrow
 
         joined = {
@@ -323,8 +323,8 @@ def write_card(
     """Finishes a prepared directory: token counts, hashes and, last of all, the data card.
 
     Args:
-        directory: where `train/ validation/ test/ tokenizer/` lie already.
-        token_counts: [V], of the train split.
+        directory: where `train/ validation/ test/ tokenizer/` already are.
+        token_counts: [V], those of the train split.
         card: at least `max_length`, `examples_per_row`, `vocab_size` and `splits` with `rows` and
             `files` of each split.
 
@@ -364,11 +364,11 @@ def write_rows(
 
     Args:
         path: the directory to make.
-        splits: the columns of `COLUMNS` for each split; a split that is left out has no rows.
+        splits: the columns of `COLUMNS` for each split; a missing split has no rows.
         vocab_size: V.
         tokenizer: a tokenizer's directory, copied to `path/tokenizer`.
         special_ids: ids that `token_counts` leaves out.
-        overwrite: replace what stands at `path`.
+        overwrite: replace an existing `path`.
     """
     first = next(iter(splits.values()))
     max_length = first["token_ids"].shape[1]
@@ -395,16 +395,16 @@ def write_rows(
 
 
 def _described(card: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """What the card says of every file, by its name in the directory."""
+    """Returns what the card says of every file, by its name in the directory."""
     described = dict(card["files"])
     for split in SPLITS:
         described |= {f"{split}/{file['name']}": file for file in card["splits"][split]["files"]}
     return described
 
 
-# Through buffers: `pyarrow.array` and `to_numpy` import pandas where it is there, which takes 1 s.
+# Through buffers: `pyarrow.array` and `to_numpy` import pandas if it is installed, taking 1 s.
 def _column(values: np.ndarray, list_type: Any) -> Any:
-    """[R, width] as a column of lists, without a copy."""
+    """Makes [R, width] a column of lists, without a copy."""
     import pyarrow
 
     buffers = [None, pyarrow.py_buffer(values)]
@@ -413,7 +413,7 @@ def _column(values: np.ndarray, list_type: Any) -> Any:
 
 
 def _flat(column: Any) -> np.ndarray:
-    """The values of a column of lists, without a copy."""
+    """Returns the values of a column of lists, without a copy."""
     dtype = np.dtype(str(column.type.value_type))
     return np.frombuffer(column.values.buffers()[1], dtype, len(column) * column.type.list_size)
 

@@ -1,4 +1,4 @@
-"""Sentences, by sentencex."""
+"""Sentences, split by sentencex."""
 
 import functools
 import itertools
@@ -6,8 +6,8 @@ import re
 
 from bertjax.program.errors import UserError
 
-# The languages for which sentencex has rules of its own; for another it takes those of a related
-# one, or of English.
+# The languages for which sentencex has rules of its own; for any other it uses those of a related
+# language, or of English.
 LANGUAGES_WITH_RULES = frozenset(
     [
         *("am", "ar", "bg", "bn", "ca", "da", "de", "el", "en", "es", "fi", "fr", "gu", "hi", "hy"),
@@ -16,11 +16,11 @@ LANGUAGES_WITH_RULES = frozenset(
     ]
 )
 
-# Characters. What is longer is hardly a sentence.
+# Characters; a longer one is hardly a sentence.
 LONGEST_SENTENCE = 1000
 _WITHOUT_QUOTES = str.maketrans(dict.fromkeys("\"“”«»„‟‘’'()[]{}", " "))
 
-# A few names that people type for codes.
+# Names that people type instead of codes.
 _CODES = {
     "english": "en",
     "german": "de",
@@ -39,21 +39,21 @@ _CODES = {
 
 
 def split_sentences(text: str, language: str = "en") -> list[str]:
-    """The sentences of a text, in order, without the white space around them; a line's end always
+    """Splits a text into sentences, in order, without surrounding white space; a line's end always
     ends a sentence.
 
     Args:
         text: Any text; its lines are paragraphs.
-        language: A language's code as Wikipedia has it: en, de, zh, pt-br, ...
+        language: A language's code as on Wikipedia: en, de, zh, pt-br, ...
 
     Raises:
-        UserError: that is not the code of a language.
+        UserError: this is not the code of a language.
     """
     import sentencex
 
     check_language(language)
-    # sentencex sees a paragraph between two line ends, each for itself, so that one call serves all
-    # lines.
+    # sentencex treats what is between two line ends as a paragraph, separately, so that one call is
+    # enough for all lines.
     found = sentencex.segment(language, text.replace("\n", "\n\n"))
     sentences = [sentence for part in found if (sentence := part.strip())]
     if max(map(len, sentences), default=0) <= LONGEST_SENTENCE:
@@ -62,16 +62,16 @@ def split_sentences(text: str, language: str = "en") -> list[str]:
 
 
 def _cut_long_sentence(sentence: str, language: str) -> list[str]:
-    """Looks again for ends in what is too long for a sentence, as if it had no quotation marks.
+    """Looks again for ends in an overlong sentence, as if it had no quotation marks.
 
-    sentencex ends no sentence within quotation marks or brackets, and where one is never closed
-    (a speech of several paragraphs, joined in one line) half a book becomes one sentence.
+    sentencex ends no sentence within quotation marks or brackets, and where these are never closed
+    (a speech of several paragraphs, joined on one line), half a book becomes one sentence.
     """
     import sentencex
 
     if len(sentence) <= LONGEST_SENTENCE:
         return [sentence]
-    masked = sentence.translate(_WITHOUT_QUOTES)  # as long as it was
+    masked = sentence.translate(_WITHOUT_QUOTES)  # as long as before
     ends = list(itertools.accumulate(map(len, sentencex.segment(language, masked))))
     parts = (sentence[start:end] for start, end in itertools.pairwise([0, *ends]))
     return [stripped for part in parts if (stripped := part.strip())]
@@ -79,25 +79,25 @@ def _cut_long_sentence(sentence: str, language: str) -> list[str]:
 
 @functools.cache
 def check_language(language: str) -> str:
-    """Checks a language's code, and says by which rules its text is split.
+    """Checks a language's code, and says which rules split its text.
 
     Returns:
-        An empty string when sentencex has rules for this language, else a sentence that says what
-        it does, for the user to see.
+        An empty string where sentencex has rules for this language, else a sentence that tells the
+        user what it does.
 
     Raises:
-        UserError: not of the form of a code. (Which codes there are sentencex does not tell.)
+        UserError: not in the form of a code. (sentencex does not list the codes.)
     """
     if not re.fullmatch(r"[a-z]{2,3}(-[a-z0-9]+)*", language):
         code = _CODES.get(language.lower()) or language.lower().replace("_", "-")
         hint = f"; did you mean {code!r}?" if re.fullmatch(r"[a-z]{2,3}(-[a-z0-9]+)*", code) else ""
         raise UserError(
-            f"language={language!r} is not a code of two or three small letters, "
+            f"language={language!r} is not a code of two or three lower-case letters, "
             f"such as en, de or pt-br{hint}"
         )
     if language in LANGUAGES_WITH_RULES:
         return ""
     return (
         f"sentencex has no rules of its own for {language!r}: "
-        "sentences are split by those of a related language, or of English"
+        "it uses those of a related language, or of English"
     )

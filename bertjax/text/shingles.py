@@ -1,7 +1,7 @@
-"""Hashes of words and of runs of words (shingles, n-grams), for many documents in one go.
+"""Hashes of words and of runs of words (shingles, n-grams), for many documents at once.
 
-Documents are told apart, and compared, by the runs of words that they hold. All is arithmetic on
-whole arrays: a word is read as numbers of eight bytes each, a run of words is a weighted sum of its
+Documents are identified, and compared, by their runs of words. Everything is arithmetic on whole
+arrays: a word is read as numbers of eight bytes each, a run of words is a weighted sum of its
 words' hashes, mixed.
 """
 
@@ -24,16 +24,16 @@ _ASCII = bytes(range(128))
 # Words in the longest run that can be hashed.
 LONGEST_RUN = 8
 
-# Bytes. Longer words (a URL, base64) are few, and hashed one by one.
+# Bytes. Longer words (a URL, base64) are rare, and hashed singly.
 _LONG_WORD = 64
-# The low k bytes of a number of eight.
+# The low k bytes of a number of eight bytes.
 _LOW_BYTES = np.array([(1 << 8 * count) - 1 for count in range(9)], np.uint64)
 
 
 class Words(NamedTuple):
     """The words of several documents, laid out for `hash_runs`.
 
-    padded: uint64, the hash of every word, behind each document `LONGEST_RUN - 1` zeros.
+    padded: uint64, the hash of every word, with `LONGEST_RUN - 1` zeros after each document.
     places: Where in `padded` the words are.
     within: The number of every word in its document, from 0.
     counts: How many words each document has.
@@ -48,9 +48,9 @@ class Words(NamedTuple):
 class Runs(NamedTuple):
     """The runs of n words of several documents.
 
-    hashes: uint64, one for every run of all documents, in order.
+    hashes: uint64, the hash of every run of all documents, in order.
     counts: How many runs each document has.
-    begins: The word of its document that each begins with, from 0.
+    begins: The number of each run's first word in its document, from 0.
     """
 
     hashes: np.ndarray
@@ -59,7 +59,7 @@ class Runs(NamedTuple):
 
 
 def fold(text: str) -> bytes:
-    """A clean text without its differences in case and in line ends: words with one space between
+    """Removes a clean text's differences in case and line ends: words with one space between
     them, as UTF-8.
     """
     data = text.encode()
@@ -69,7 +69,7 @@ def fold(text: str) -> bytes:
             data = text.encode()
         if any(map(_is_folded_away, characters)):
             data = text.casefold().encode()
-    # Of ASCII bytes only: eight times as fast as `str.casefold`, which most texts do not need.
+    # For ASCII bytes only: eight times as fast as `str.casefold`, which most texts do not need.
     return data.lower().replace(b"\n", b" ")
 
 
@@ -84,7 +84,7 @@ def _is_folded_away(character: str) -> bool:
 
 
 def hash_words(documents: Sequence[bytes]) -> Words:
-    """The hash of every word of the documents, which `fold` has made."""
+    """Hashes every word of documents that `fold` returned."""
     # The zeros let the last words be read in eights, too.
     buffer = b" ".join(documents) + b" " + bytes(_LONG_WORD)
     ends = np.flatnonzero(np.frombuffer(buffer, np.uint8) == ord(" "))
@@ -115,7 +115,7 @@ def hash_words(documents: Sequence[bytes]) -> Words:
 
 
 def hash_runs(words: Words, length: int) -> Runs:
-    """The hash of every run of `length` words, at most `LONGEST_RUN`. A run is of one document; a
+    """Hashes every run of `length` words, at most `LONGEST_RUN`. A run is within one document; a
     shorter document is one run.
     """
     sums = words.padded[: len(words.padded) - length + 1] * _FACTORS[0]
@@ -127,7 +127,7 @@ def hash_runs(words: Words, length: int) -> Runs:
 
 
 def _mix(values: np.ndarray) -> np.ndarray:
-    """Every bit of the result depends on every bit of the value, one to one.
+    """Mixes a value so that each bit of the result depends on each bit of it, one to one.
 
     Source: Steele et al. 2014, "Fast splittable pseudorandom number generators", the finalizer of
         SplitMix64.

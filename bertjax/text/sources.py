@@ -19,7 +19,7 @@ Kind = Literal["txt", "jsonl", "json", "csv", "tsv", "parquet", "dataset", "corp
 FILE_KINDS = ("txt", "jsonl", "json", "csv", "tsv", "parquet")
 
 _GZIP_MAGIC = b"\x1f\x8b"
-# How files begin that people take for text by mistake, and what they are.
+# How files begin that people mistake for text, and what they are.
 _MAGIC = {
     b"%PDF": "a PDF",
     b"PK\x03\x04": "a zip archive (or an office document)",
@@ -39,15 +39,15 @@ class Source:
     """One file, data set or corpus to read.
 
     Attributes:
-        name: What messages and the data card call it: the path as the user gave it, or
+        name: Its name in messages and the data card: the path as the user gave it, or
             `dataset:...`, `corpus:...`.
-        kind: Which reader it is for.
+        kind: The reader it is for.
         path: The file; None for a data set or corpus.
-        size: Bytes of the file (compressed ones when it is); None for a data set or corpus.
+        size: Bytes of the file (compressed, if it is); None for a data set or corpus.
         compressed: Whether the file is gzip.
-        location: Of a data set: NAME[/CONFIG]@SPLIT.
-        packages: Of the corpus: the installed packages whose documentation it holds beside Python's
-            own.
+        location: For a data set, NAME[/CONFIG]@SPLIT.
+        packages: For the corpus, the installed packages whose documentation it holds besides
+            Python's own.
     """
 
     name: str
@@ -59,8 +59,8 @@ class Source:
     packages: tuple[str, ...] = ()
 
     def fingerprint(self) -> str:
-        """sha256 in hex of the file's bytes, or of what the corpus was made of; for a data set only
-        of its name.
+        """Returns the sha256 in hex of the file's bytes, or of what the corpus was made from; for a
+        data set only of its name.
         """
         if self.path:
             with self.path.open("rb") as file:
@@ -80,15 +80,15 @@ def find_sources(
     option: str = "",
     prefix: str = "--",
 ) -> list[Source]:
-    """The sources that `names` stand for, each once, in order.
+    """Returns the sources that `names` stand for, each once, in order.
 
     Args:
         names: Files, folders, globs, data sets, corpora.
-        encoding: Of the text files.
-        otherwise: The kind of a file whose suffix tells none; None: it is an error.
-        kind: What every file is, whatever its suffix.
-        option: That gives the kind, for messages.
-        prefix: What stands before `encoding` where that is an option, for messages.
+        encoding: The encoding of the text files.
+        otherwise: The kind of a file whose suffix tells none; None: such a file is an error.
+        kind: The kind of every file, whatever its suffix.
+        option: The option that gives the kind, for messages.
+        prefix: What precedes `encoding` where that is an option, for messages.
 
     Raises:
         UserError: see `readers.list_sources`.
@@ -133,7 +133,7 @@ def _corpus(name: str) -> Source:
 
 
 def _files(name: str, of_any_kind: bool) -> Iterator[Path]:
-    """The files that one name stands for, sorted: itself, those of a folder, those of a glob."""
+    """Returns the files that a name stands for, sorted: itself, or those of a folder or glob."""
     path = Path(name).expanduser()
     if path.is_dir():
         files = [file for file in _walk(path) if of_any_kind or _kind(file)]
@@ -158,7 +158,7 @@ def _files(name: str, of_any_kind: bool) -> Iterator[Path]:
 
 
 def _walk(folder: Path) -> list[Path]:
-    """Every file below a folder but hidden ones, sorted by path."""
+    """Returns every file below a folder except hidden ones, sorted by path."""
     return sorted(
         Path(where) / file
         for where, folders, files in os.walk(folder)
@@ -169,12 +169,12 @@ def _walk(folder: Path) -> list[Path]:
 
 
 def _drop_hidden(folders: list[str]) -> None:
-    # os.walk goes into what is left in this list.
+    # os.walk descends into what is left in this list.
     folders[:] = [folder for folder in folders if not folder.startswith(".")]
 
 
 def _kind(path: Path) -> Kind | None:
-    """The kind that a path's suffix tells, below .gz."""
+    """Returns the kind that a path's suffix tells, ignoring .gz."""
     name = path.name.lower().removesuffix(".gz")
     return next((kind for kind in FILE_KINDS if name.endswith(f".{kind}")), None)
 
@@ -212,7 +212,7 @@ def _file(
 
 
 def _check_content(path: Path, kind: Kind, head: bytes, encoding: str, prefix: str) -> None:
-    """Refuses what is no text, by how it begins."""
+    """Refuses what is not text, judged by its first bytes."""
     if kind == "parquet":
         if not head.startswith(b"PAR1"):
             raise UserError(f"{path}: not a Parquet file (it does not begin with PAR1)")

@@ -1,4 +1,4 @@
-"""Special tokens that stand in a text: they are read as letters, and that is told."""
+"""Special tokens that a text spells out: they are read as letters, which is reported."""
 
 import re
 from collections.abc import Collection
@@ -9,17 +9,17 @@ _SPELLED_OUT = re.compile("|".join(map(re.escape, SPECIAL_TOKENS)))
 
 
 def find_specials(text: str) -> set[str]:
-    """Those of `SPECIAL_TOKENS` that a text spells out."""
+    """Returns those of `SPECIAL_TOKENS` that a text spells out."""
     return set(_SPELLED_OUT.findall(text)) if "[" in text else set()
 
 
 def tell_specials(names: Collection[str], number: int, total: str) -> list[str]:
-    """The sentence for special tokens that texts spell out; none where there are none.
+    """Returns the sentence about special tokens that texts spell out; none where there are none.
 
     Args:
-        names: of the tokens.
-        number: of texts that spell one out.
-        total: how many texts there are, with what they are called.
+        names: the tokens.
+        number: how many texts spell one out.
+        total: how many texts there are, with their noun.
     """
     if not names:
         return []

@@ -1,6 +1,6 @@
-"""Which split a document goes to: by its hash, where that keeps the shares that were asked for.
+"""Which split a document goes to: by its hash, where that keeps the requested shares.
 
-Of few documents, or of some that are much longer than the rest, hashes make shares that are far
+With few documents, or some that are much longer than the rest, hashes give shares that are far
 off: then the long ones are cut into contiguous parts.
 """
 
@@ -15,36 +15,35 @@ Split = Literal["train", "validation", "test"]
 SPLIT_ORDER: tuple[Split, ...] = ("validation", "test", "train")
 VALIDATION, TEST, TRAIN = range(3)
 
-# A held-out split keeps the share asked for to within so much of it.
+# A held-out split keeps its requested share within this much of it.
 TOLERANCE = 0.25
 # A document with more than this share of the tokens of the smallest held-out split is long: where
 # it goes as a whole decides too much.
 LONG_DOCUMENT = 0.5
-# A part that is cut out has at least this share of the tokens of its split: each cut is a place
-# where a text ends in the middle.
+# A part has at least this share of the tokens of its split: at each cut a text ends
+# in the middle.
 SMALLEST_PART = 1 / 8
 
 
 def split_place(exact: bytes) -> float:
-    """Where a document stands in [0, 1): validation is lowest, then test, then train.
+    """Returns a document's place in [0, 1): validation is lowest, then test, then train.
 
     Args:
         exact: `DocumentSignature.exact`.
     """
-    # Salted, so that the split has nothing to do with whatever else the bits of the hash are used
-    # for.
+    # Salted, so that the split is independent of other uses of the hash's bits.
     salted = hashlib.blake2b(exact, digest_size=8, person=b"split").digest()
     return int.from_bytes(salted, "little") / 2**64
 
 
 def split_shares(places: np.ndarray, fractions: tuple[float, float]) -> np.ndarray:
-    """The split of each place, as a number in `SPLIT_ORDER`."""
+    """Returns the split of each place, as a number in `SPLIT_ORDER`."""
     validation, test = fractions
     return np.searchsorted([validation, validation + test], places, "right")
 
 
 def document_split(exact: bytes, fractions: tuple[float, float]) -> Split:
-    """The split of a document, by its hash alone: neither its place in the input nor other
+    """Returns a document's split, by its hash alone: neither its place in the input nor other
     documents matter.
 
     Args:
@@ -63,12 +62,12 @@ class Part(NamedTuple):
 
 
 class Division(NamedTuple):
-    """Where everything goes.
+    """The split of every document and part.
 
-    splits: uint8, the split of each document; what it says of one that was cut means nothing.
-    parts: of the documents that were cut, by their number: all of each, in order.
-    shares: of all tokens, of each split.
-    counts: documents and parts of each split.
+    splits: uint8, the split of each document; meaningless for one that was cut.
+    parts: by the number of a cut document, all of its parts in order.
+    shares: each split's share of all tokens.
+    counts: each split's number of documents and parts.
     """
 
     splits: np.ndarray
@@ -77,7 +76,7 @@ class Division(NamedTuple):
     counts: tuple[int, int, int]
 
     def split_of(self, documents: np.ndarray, pieces: np.ndarray) -> np.ndarray:
-        """The split of some pieces of documents."""
+        """Returns the splits of pieces of documents."""
         found = self.splits[documents]
         for document, parts in self.parts.items():
             own = np.flatnonzero(documents == document)
@@ -97,17 +96,17 @@ def divide(
 ) -> Division:
     """Divides documents into validation, test and train.
 
-    The hash of each alone decides, if each split then has what it needs and the share of the tokens
-    that was asked for, to within `TOLERANCE` of it. If not, short documents go whole, in the order
-    of their hashes, and of every long one a contiguous run is held out, so long that the shares
-    come out. It depends on the documents alone, and not on their order.
+    The hash of each alone decides, if each split then has what it needs and the requested share of
+    the tokens, to within `TOLERANCE` of it. If not, short documents go whole, in the order of their
+    hashes, and a contiguous run is held out of every long one, long enough that the shares come
+    out. The result depends on the documents alone, not on their order.
 
     Args:
-        places: in [0, 1), by the hash of each document (`split_place`).
-        tokens: of each document.
-        piece_tokens: those of each piece of a document, by its number.
+        places: each document's, in [0, 1), by its hash (`split_place`).
+        tokens: each document's number of tokens.
+        piece_tokens: by the number of a document, the tokens of each of its pieces.
         fractions: the shares of validation and of test.
-        least: documents or parts that a split needs, if its fraction is not 0.
+        least: how many documents or parts a split needs, if its fraction is not 0.
     """
     dividing = _Dividing(places, tokens, piece_tokens, fractions, least)
     if not dividing.keeps_shares():
@@ -117,7 +116,7 @@ def divide(
 
 
 class _Dividing:
-    """A division in the making; it begins with what the hashes say."""
+    """A division being made; it starts from what the hashes say."""
 
     def __init__(
         self,
@@ -135,7 +134,7 @@ class _Dividing:
         self.parts: dict[int, list[Part]] = {}
 
     def _whole(self, split: int) -> np.ndarray:
-        """The documents that go to a split as they are."""
+        """Returns the documents that go to a split whole."""
         whole = self.splits == split
         whole[list(self.parts)] = False
         return np.flatnonzero(whole)
@@ -200,9 +199,9 @@ class _Dividing:
                 owed[split] -= taken
 
     def _cut(self, document: int, takes: dict[int, float]) -> dict[int, int]:
-        """Holds a run of pieces out; returns the tokens that each split got.
+        """Holds out a run of pieces; returns the tokens that each split got.
 
-        Where in the document it is, depends on its hash: ends of books are not like the rest.
+        Its place in the document depends on the hash: the ends of books are unlike the rest.
         """
         bounds = np.concatenate([[0], np.cumsum(self.piece_tokens(document))])
         drawn = self.places[document] * 2**20 % 1.0
@@ -227,8 +226,8 @@ class _Dividing:
 
     def see_to_the_least(self) -> None:
         """Halves the longest part of a split that has too few; where none can be halved, takes a
-        piece of what is longest elsewhere, and where nothing can be cut, the smallest document of
-        the split that has most to spare.
+        piece of the longest elsewhere, and where nothing can be cut, the smallest document of the
+        split with the most to spare.
         """
         for split in range(3):
             while self.counts()[split] < self.least[split]:
@@ -240,7 +239,7 @@ class _Dividing:
                     break
 
     def _longest(self, splits: Sequence[int]) -> tuple[int, Part] | None:
-        """The longest document, or part of one, that can be cut."""
+        """Returns the longest document, or part of one, that can be cut."""
         candidates = [one for split in splits for one in self._parts_of(split)] + [
             (document, Part(split, 0, len(self.piece_tokens(document))))
             for split in splits
@@ -271,7 +270,7 @@ class _Dividing:
         return found is not None
 
     def _cut_part(self, document: int, part: Part, middle: int, split: int) -> None:
-        """Cuts a part in two, of which the second goes to `split`."""
+        """Cuts a part in two; the second goes to `split`."""
         old = self.parts.get(document, [part])
         at = old.index(part)
         two = [Part(part.split, part.first, middle), Part(split, middle, part.last)]

@@ -1,7 +1,7 @@
 """Token ids of documents on disk, between tokenizing and pairing: written once, read anywhere.
 
 Flat files: `tokens` (ids), `sentences` (where each sentence ends, in tokens), `pieces` (where each
-piece ends, in sentences), and for each split the documents that it has, as ranges of sentences: a
+piece ends, in sentences), and for each split its documents, as ranges of sentences: a
 part of a document is a shorter range. They are read by `pread`, not mapped: pages of a mapped file
 count as memory of every process that touched them.
 """
@@ -18,7 +18,7 @@ _OFFSET = np.dtype(np.int64)
 
 
 class DocumentTokens(NamedTuple):
-    """One document: [tokens] its ids, [sentences] the end of each sentence in them, ascending."""
+    """One document: its ids, [tokens], and the end of each sentence in them, [sentences]."""
 
     token_ids: np.ndarray
     sentence_ends: np.ndarray
@@ -28,16 +28,16 @@ class SpoolWriter:
     """Appends documents to the files `STEM.tokens`, `STEM.sentences`, `STEM.pieces`.
 
     Attributes:
-        documents, sentences, tokens: how many there are.
+        documents, sentences, tokens: how many were written.
     """
 
     def __init__(self, stem: Path) -> None:
-        """Makes the files; `stem` is their path without suffix, and its directory must be there."""
+        """Makes the files; `stem` is their path without suffix, and its directory must exist."""
         self._stem = stem
         parts = ("tokens", "sentences", "pieces")
         self._files = [open(f"{stem}.{part}", "wb") for part in parts]  # noqa: SIM115, closed in close()
         self._pending: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-        # 24 bytes a document, beside the 272 of the filter of duplicates.
+        # 24 bytes a document, besides the 272 of the duplicate filter.
         self._tokens, self._sentence_ends, self._piece_ends = (array.array("q") for _ in range(3))
         self.documents = self.sentences = self.tokens = 0
         for file in self._files[1:]:
@@ -50,7 +50,7 @@ class SpoolWriter:
         piece_sentences: np.ndarray | None = None,
     ) -> None:
         """Adds one document: its ids, the number of tokens in each of its sentences, and the number
-        of sentences in each of its pieces (None: it is one).
+        of sentences in each of its pieces (None: there is one piece).
 
         The arrays may be kept until the next `flush`.
         """
@@ -66,7 +66,7 @@ class SpoolWriter:
             ends.append((ends[-1] if ends else 0) + size)
 
     def flush(self) -> None:
-        """Writes what was appended; many documents at once are several times as fast as each."""
+        """Writes what was appended, for many documents at once: several times as fast as singly."""
         if not self._pending:
             return
         token_ids, lengths, pieces = map(np.concatenate, zip(*self._pending, strict=True))
@@ -86,34 +86,34 @@ class SpoolWriter:
 
     @property
     def document_tokens(self) -> np.ndarray:
-        """[documents] the tokens of each."""
+        """The number of tokens of each document, [documents]."""
         return np.array(self._tokens, _OFFSET)
 
     def ranges(self) -> np.ndarray:
-        """[documents, 2] the first sentence of each, and the last + 1."""
+        """The first sentence of each document, and the last + 1, [documents, 2]."""
         return _ranges(np.array(self._sentence_ends, _OFFSET))
 
     def piece_ends(self, document: int) -> np.ndarray:
-        """[pieces + 1] the first sentence of a document, then where each of its pieces ends."""
+        """Returns a document's first sentence, then where each of its pieces ends, [pieces + 1]."""
         first = self._piece_ends[document - 1] if document else 0
         last = self._piece_ends[document]
         with open(f"{self._stem}.pieces", "rb") as file:
             return _read(file.fileno(), _OFFSET, first, last + 1)
 
     def piece_tokens(self, document: int) -> np.ndarray:
-        """[pieces] the tokens of each piece of a document; after `close`."""
+        """Returns the tokens of each piece of a document, [pieces]; after `close`."""
         ends = self.piece_ends(document)
         with open(f"{self._stem}.sentences", "rb") as file:
             starts = _read(file.fileno(), _OFFSET, int(ends[0]), int(ends[-1]) + 1)
         return np.diff(starts[ends - ends[0]])
 
     def write_split(self, split: str, ranges: np.ndarray) -> None:
-        """Writes which documents a split has, as ranges of sentences."""
+        """Writes a split's documents, as ranges of sentences."""
         ranges.astype(_OFFSET).tofile(f"{self._stem}.{split}")
 
 
 def cut_units(tokens: np.ndarray, unit_tokens: int) -> list[tuple[int, int]]:
-    """Units of work, (first document, last document + 1), each as soon as it has so many tokens."""
+    """Yields units of work, (first document, last document + 1), of at least so many tokens."""
     starts = [0]
     ends = np.cumsum(tokens)
     while starts[-1] < len(tokens):
@@ -124,12 +124,12 @@ def cut_units(tokens: np.ndarray, unit_tokens: int) -> list[tuple[int, int]]:
 
 
 class SpoolReader:
-    """Reads the documents of a split that a `SpoolWriter` wrote.
+    """A reader of the documents of a split that a `SpoolWriter` wrote.
 
     Args:
         stem: the writer's stem.
-        split: whose documents.
-        token_type: the type of the ids that were written.
+        split: the split to read.
+        token_type: the type that the ids were written with.
     """
 
     def __init__(self, stem: Path, split: str, token_type: np.dtype) -> None:
@@ -139,7 +139,7 @@ class SpoolReader:
         self._documents = os.fstat(self._descriptors[2]).st_size // (2 * _OFFSET.itemsize)
 
     def __len__(self) -> int:
-        """How many documents there are."""
+        """Returns the number of documents."""
         return self._documents
 
     def close(self) -> None:
@@ -148,9 +148,9 @@ class SpoolReader:
             os.close(descriptor)
 
     def documents(self, first: int, last: int) -> list[DocumentTokens]:
-        """The documents first ... last - 1."""
+        """Returns the documents first ... last - 1."""
         ranges = self._ranges(first, last)
-        # Neighbours are read at once.
+        # Neighbours are read together.
         breaks = np.flatnonzero(ranges[1:, 0] != ranges[:-1, 1]) + 1
         found = []
         for together in np.split(ranges, breaks):
@@ -164,12 +164,12 @@ class SpoolReader:
         return found
 
     def sentence_starts(self, document: int) -> np.ndarray:
-        """[sentences + 1] where each sentence of a document starts among all tokens; the end."""
+        """Returns where a document's sentences start among all tokens; the end, [sentences + 1]."""
         [[first, last]] = self._ranges(document, document + 1).tolist()
         return self._read(1, first, last + 1)
 
     def tokens(self, start: int, end: int) -> np.ndarray:
-        """The ids start ... end - 1 among all tokens."""
+        """Returns the ids start ... end - 1 among all tokens."""
         return self._read(0, start, end)
 
     def _ranges(self, first: int, last: int) -> np.ndarray:
@@ -180,7 +180,7 @@ class SpoolReader:
 
 
 def _ranges(ends: np.ndarray) -> np.ndarray:
-    """[n, 2] where each run begins and ends, of where they end."""
+    """Returns where each run begins and ends, [n, 2], given the ends."""
     return np.stack([np.concatenate([[0], ends])[: len(ends)], ends], axis=1).astype(_OFFSET)
 
 

@@ -1,4 +1,4 @@
-"""A file's text in pieces and in lines, decompressed and decoded on the way, in bounded memory."""
+"""A file's text in pieces or lines, decompressed and decoded while reading, in bounded memory."""
 
 import codecs
 import gzip
@@ -13,20 +13,20 @@ from bertjax.program.errors import UserError
 from bertjax.program.wording import nearest
 from bertjax.text.sources import Source
 
-# Characters. A longer line is no paragraph but a mistake (minified data, a file without line ends):
-# it is refused before it is read to its end.
+# Characters. A longer line is not a paragraph but a mistake (minified data, a file without line
+# ends), and is refused before it is read to its end.
 MAXIMUM_LINE = 16 << 20
 
 _PIECE = 1 << 18  # bytes read at a time
 
-# What Python counts among its encodings although it makes no text of bytes.
+# What Python counts among its encodings although it does not turn bytes into text.
 _NOT_OF_TEXT = frozenset(
     f"{name}_codec" for name in ("base64", "bz2", "hex", "quopri", "uu", "zlib")
 )
 
 
 class Decoding(Protocol):
-    """Any config that says how bytes become text.
+    """A config that says how bytes become text.
 
     encoding: A name that Python knows.
     errors: strict, replace or ignore.
@@ -37,7 +37,7 @@ class Decoding(Protocol):
 
 
 def check_encoding(encoding: str) -> None:
-    """Raises a UserError unless Python knows this encoding as one of text."""
+    """Raises a UserError unless Python knows this as a text encoding."""
     try:
         known = codecs.lookup(encoding)._is_text_encoding
     except (LookupError, ValueError):
@@ -46,19 +46,17 @@ def check_encoding(encoding: str) -> None:
         from encodings.aliases import aliases
 
         names = sorted({*aliases.values(), "latin-1", "utf-8", "utf-16"} - _NOT_OF_TEXT)
-        raise UserError(
-            f"encoding={encoding!r} is not an encoding of text{nearest(encoding, names)}"
-        )
+        raise UserError(f"encoding={encoding!r} is not a text encoding{nearest(encoding, names)}")
 
 
 def open_bytes(source: Source) -> IO[bytes]:
-    """The bytes of a file, decompressed as they are read."""
+    """Opens a file's bytes, decompressed as they are read."""
     return gzip.open(source.path, "rb") if source.compressed else source.path.open("rb")
 
 
 def open_seekable(source: Source) -> IO[bytes]:
-    """The bytes of a file for a reader that jumps about in it; compressed ones go to a temporary
-    file first.
+    """Opens a file's bytes for random access; compressed ones are first written to a temporary
+    file.
     """
     if not source.compressed:
         return source.path.open("rb")
@@ -70,7 +68,7 @@ def open_seekable(source: Source) -> IO[bytes]:
 
 
 def _guard(source: Source, read: Callable[[], Any]) -> Any:
-    """`read()`, with what is wrong with a gzip file told in our words."""
+    """Calls `read()` and reports what is wrong with a gzip file in our words."""
     try:
         return read()
     except EOFError:
@@ -82,18 +80,18 @@ def _guard(source: Source, read: Callable[[], Any]) -> Any:
 
 
 def pieces(source: Source, config: Decoding) -> Iterator[str]:
-    """The text of a file in pieces of some 100,000 characters, every line end as "\\n", a byte
-    order mark left out.
+    """Yields the text of a file in pieces of some 100,000 characters, every line end as "\\n",
+    without a byte order mark.
 
     Raises:
-        UserError: with line and column, when the bytes are not of `config.encoding`; a NUL
+        UserError: with line and column, where bytes are invalid in `config.encoding`; a NUL
             character; damaged gzip data.
     """
     encoding = "utf-8-sig" if codecs.lookup(config.encoding).name == "utf-8" else config.encoding
     decoder = codecs.getincrementaldecoder(encoding)(config.errors)
     newlines = io.IncrementalNewlineDecoder(None, translate=True)
     line = 1
-    column = 0  # characters of the current line that went out in earlier pieces
+    column = 0  # characters of the current line in earlier pieces
     with open_bytes(source) as stream:
         while True:
             data = _guard(source, lambda: stream.read(_PIECE))
@@ -139,11 +137,11 @@ def _bad_byte(
 
 
 def lines(source: Source, config: Decoding) -> Iterator[str]:
-    """The lines of a file without their ends.
+    """Yields the lines of a file without their ends.
 
     Raises:
-        UserError: a line of more than MAXIMUM_LINE characters, before it is read to its end; what
-            `pieces` raises.
+        UserError: a line of more than MAXIMUM_LINE characters, before it is read to its end; and
+            where `pieces` raises.
     """
     parts: list[str] = []
     size, number = 0, 1
@@ -154,7 +152,7 @@ def lines(source: Source, config: Decoding) -> Iterator[str]:
         if size > MAXIMUM_LINE:
             raise UserError(
                 f"{source.name}:{number}: a line of more than {MAXIMUM_LINE >> 20} million "
-                "characters; break it into lines of a paragraph or a sentence each"
+                "characters; break it into lines, one per paragraph or sentence"
             )
         if rest:
             yield "".join(parts)

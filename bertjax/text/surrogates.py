@@ -1,4 +1,4 @@
-"""Halves of characters, which JSON can write (`\\ud83d`) and which are no text."""
+"""Halves of characters, which JSON can write (`\\ud83d`) but which are not text."""
 
 import json
 import re
@@ -7,7 +7,7 @@ from typing import Any
 from bertjax.program.errors import UserError
 from bertjax.text.streams import Decoding
 
-# How JSON writes half of a character; one whose other half is missing; what Python makes of it.
+# How JSON writes half of a character; a half whose other half is missing; what Python makes of it.
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _ALONE = re.compile(
     r"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F]..", re.DOTALL
@@ -16,14 +16,14 @@ _HALF = re.compile("[\ud800-\udfff]")
 
 
 def without_surrogates(name: str, line: int, value: Any, text: str, config: Decoding) -> Any:
-    """A JSON value whose texts can be encoded: half of a character is as a bad byte is.
+    """Makes the texts of a JSON value encodable: half a character is treated as a bad byte is.
 
     Args:
-        name: of the file.
-        line: on which the value begins.
-        value: what may hold halves of characters.
-        text: what it was read from.
-        config: what is done with bad bytes.
+        name: the file's name.
+        line: the line on which the value begins.
+        value: the value, which may contain halves of characters.
+        text: the text it was read from.
+        config: says what to do with bad bytes.
 
     Raises:
         UserError: with `errors` strict, half of a character.
@@ -35,7 +35,7 @@ def without_surrogates(name: str, line: int, value: Any, text: str, config: Deco
         line += text.count("\n", 0, alone.start() if alone else 0)
         raise UserError(
             f"{name}:{line}: \\u{ord(half):04x} is half of a character (a surrogate without its"
-            " other half), and no text; mend it, or pass --errors replace"
+            " other half), not text; correct it, or pass --errors replace"
         )
     return _mend(value, "\ufffd" if config.errors == "replace" else "")
 

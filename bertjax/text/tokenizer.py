@@ -1,4 +1,4 @@
-"""Tokenizers: load an existing one, turn text into ids, and write a directory that transformers
+"""Tokenizers: load an existing one, turn text into ids, and save a directory that transformers
 loads.
 
 `bertjax.text.tokenizer_training` makes new ones.
@@ -40,10 +40,10 @@ if TYPE_CHECKING:
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
 
 
-# Distinct words whose ids are remembered, punctuation attached. English needs about 80,000 for all
+# Distinct words whose ids are cached, with punctuation attached. English needs about 80,000 for all
 # but rare ones; the bound keeps the memory of a process below about 30 MB.
 MOST_REMEMBERED_WORDS = 1 << 17
-# A longer run without a space is no word (a URL, Chinese text) and rarely comes again.
+# A longer run without a space is no word (a URL, Chinese text) and rarely occurs again.
 LONGEST_REMEMBERED_WORD = 40
 
 # New words that go to the library as one text.
@@ -51,16 +51,16 @@ WORDS_AT_ONCE = 100
 
 
 class Tokenizer:
-    """A tokenizer of the `tokenizers` library, with what the making of rows and the model need.
+    """A tokenizer of the `tokenizers` library, with what rows and the model need.
 
     A text is read as transformers reads it, with one difference: `[PAD] [UNK] [CLS] [SEP] [MASK]`
-    in a text are letters, because what a text says must not be what frames or hides it. Tokens that
-    were added to the tokenizer (`[E1]`, `<user>`) are one token each.
+    in a text are letters, because the content of a text must not act as its frame or mask. Tokens
+    that were added to the tokenizer (`[E1]`, `<user>`) are one token each.
 
     Attributes:
         library: the `tokenizers.Tokenizer` itself, without padding and truncation; it reads special
             tokens in a text as such, so that `encode` and `encode_batch` are what texts go through.
-        notes: what there is to tell of its files.
+        notes: what the user should know about its files.
         vocab_size: V, the largest id + 1.
         pad_id, unk_id, cls_id, sep_id, mask_id: the ids of the special tokens.
     """
@@ -71,12 +71,12 @@ class Tokenizer:
         name: str = "tokenizer",
         notes: Sequence[str] = (),
     ) -> None:
-        """Takes a tokenizer of the library.
+        """Wraps a tokenizer of the library.
 
         Args:
-            library: it is changed: padding and truncation go.
-            name: what an error calls it, a path for instance.
-            notes: what there is to tell of its files.
+            library: it is changed: padding and truncation are turned off.
+            name: its name in errors, a path for instance.
+            notes: what the user should know about its files.
 
         Raises:
             UserError: special tokens are missing, or its way of marking words is unknown.
@@ -102,7 +102,7 @@ class Tokenizer:
         self._drops_spaces = drops_spaces(self._json)
         self._added_ids = {added["id"] for added in added_tokens(self._json)}
         self._remembered: dict[str, bytes] = {}
-        self._not_alone: set[str] = set()  # those of them beside which a space counts
+        self._not_alone: set[str] = set()  # the ones beside which a space counts
 
     @property
     def special_ids(self) -> tuple[int, ...]:
@@ -111,20 +111,20 @@ class Tokenizer:
 
     @property
     def kind(self) -> str:
-        """The library's name of the model: WordPiece, BPE, Unigram or WordLevel."""
+        """The library's name for the model: WordPiece, BPE, Unigram or WordLevel."""
         return self._json["model"]["type"]
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """sha256 of the tokenizer: two with the same one give the same ids for every text."""
+        """The tokenizer's sha256: tokenizers with the same give the same ids for every text."""
         text = to_json(self._json, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     @functools.cached_property
     def continues_word(self) -> np.ndarray:
-        """[V] bool: the token continues the word before it. It is what whole-word masking needs.
+        """Whether each token continues the word before it, [V] bool; whole-word masking needs it.
 
-        WordPiece says so by the prefix `##`; byte-level BPE and Unigram mark the *beginning* of a
+        WordPiece marks it by the prefix `##`; byte-level BPE and Unigram mark the *beginning* of a
         word, so that every other token continues one (punctuation that follows a word, too).
         Special tokens continue nothing.
         """
@@ -139,7 +139,7 @@ class Tokenizer:
             if not any(token.startswith(beginning) for token in tokens):
                 raise UserError(
                     f"{self.name}: no token of this {model['type']} tokenizer begins with"
-                    f" {beginning!r}, so that it cannot be told where a word begins; take a"
+                    f" {beginning!r}, so it is unknown where a word begins; use a"
                     " WordPiece, byte-level BPE, Unigram or WordLevel tokenizer"
                 )
             continues = [not token.startswith(beginning) for token in tokens]
@@ -148,25 +148,25 @@ class Tokenizer:
         return result
 
     def encode(self, texts: Sequence[str], *, masks: bool = False) -> list["tokenizers.Encoding"]:
-        """The library's encoding of each text: ids, offsets, words; without a frame.
+        """Returns the library's encoding of each text: ids, offsets, words; without a frame.
 
         Args:
             texts: any number.
-            masks: whether `[MASK]` in a text is the mask, which some questions to a masked LM want.
+            masks: whether `[MASK]` in a text is the mask, as some questions to a masked LM need.
         """
         reader = self._reader_of_masks if masks else self._reader
         return reader.encode_batch(list(texts), add_special_tokens=False)
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """The ids of each text as `encode` gives them, int32.
+        """Returns the ids of each text as `encode` does, int32.
 
         Where the tokenizer treats words separately, each distinct word goes through the library
-        once and is remembered: text repeats its words, and this is several times as fast.
+        once and is cached: text repeats its words, so this is several times as fast.
         """
         return [np.frombuffer(ids, np.int32) for ids in self._encode(texts)]
 
     def encode_with_offsets(self, texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """The ids of each text as `encode_batch` gives them, and each one's characters there.
+        """Returns the ids of each text as `encode_batch` does, and the characters of each.
 
         Returns:
             (ids [t] int32, offsets [t, 2] int64: from the first to past the last character).
@@ -177,17 +177,17 @@ class Tokenizer:
         ]
 
     def encode_joined(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """The ids of all texts one after the other, and how many each has; see `encode_batch`."""
+        """Returns the ids of all texts, concatenated, and how many each has; see `encode_batch`."""
         encoded = self._encode(texts)
         lengths = np.array([len(ids) for ids in encoded], np.int64) // np.dtype(np.int32).itemsize
         return np.frombuffer(b"".join(encoded), np.int32), lengths
 
     def _encode(self, texts: Sequence[str]) -> list[bytes]:
-        """The int32 ids of each text, as bytes: joining those is what makes this fast."""
+        """Returns the int32 ids of each text as bytes, which are fast to join."""
         if not self._words_are_alone:
             return self._ask_library(texts)
         remembered = self._remembered
-        # More than one space in a row, or another white space, is a token in some tokenizers: such
+        # Several spaces in a row, or other white space, are a token in some tokenizers: such
         # a text goes to the library as a whole.
         split = [text.split() for text in texts]
         parts = [
@@ -197,7 +197,7 @@ class Tokenizer:
         new = list(set().union(*parts).difference(remembered))
         found = dict(zip(new, self._encode_words(new), strict=True))
         if len(remembered) + len(found) > MOST_REMEMBERED_WORDS:
-            # To forget all is simple, and the frequent words are back after a few sentences.
+            # Clearing the cache is simple, and frequent words are back after a few sentences.
             old = {word for words in parts for word in words if word in remembered}
             found |= {word: remembered[word] for word in old}
             self.forget_words()
@@ -216,7 +216,7 @@ class Tokenizer:
         return result
 
     def lowercased(self) -> "Tokenizer":
-        """The same tokenizer with capital letters made small before anything else."""
+        """Returns the same tokenizer, with texts lower-cased first."""
         import tokenizers
 
         old = self._json["normalizer"]
@@ -226,22 +226,22 @@ class Tokenizer:
         return Tokenizer(tokenizers.Tokenizer.from_str(parts), self.name, self.notes)
 
     def forget_words(self) -> None:
-        """Frees the memory that `encode_batch` keeps; it fills again."""
+        """Frees the cache of `encode_batch`, which fills again."""
         self._remembered.clear()
         self._not_alone.clear()
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of the ids, special tokens left out."""
+        """Returns the text of the ids, special tokens left out."""
         return self.library.decode([int(id) for id in ids], skip_special_tokens=True)
 
     def token(self, id: int) -> str | None:
-        """The token of an id; None for an id that the vocabulary leaves free."""
+        """Returns the token of an id; None for an id without one."""
         return self.library.id_to_token(int(id))
 
     def spell(self, id: int) -> str:
         """Returns what is shown for an id: its token, or `[unnamed7]` where it has none.
 
-        A vocabulary that is padded to a round number has rows that are no token's.
+        A vocabulary that is padded to a round number has ids without a token.
         """
         return self.token(id) or f"[unnamed{id}]"
 
@@ -252,12 +252,12 @@ class Tokenizer:
         masks: bool = False,
         noun: str = "text",
     ) -> list[str]:
-        """Sentences for what is in texts and is not read as it looks.
+        """Returns sentences on what is in texts and is not read as it looks.
 
         Args:
-            texts: as they were given, each one text or several that stand together.
+            texts: as given, each a text or several that belong together.
             masks: as in `encode`.
-            noun: what one of them is called.
+            noun: the noun for one of them.
         """
         names, spelled, decomposed, total = set[str](), 0, 0, 0
         for text in texts:
@@ -272,23 +272,23 @@ class Tokenizer:
             notes.append(
                 f"{decomposed:,} of {counted(total, noun)} have letters whose accents are"
                 " characters of their own (decomposed, as in NFD), which this tokenizer reads"
-                " otherwise than the letters in one character; bring the texts into NFC"
+                " differently from precomposed letters; normalize the texts to NFC"
             )
         return notes
 
     def describe(self) -> dict[str, Any]:
-        """What it is and does, as an object of JSON."""
+        """Describes the tokenizer as a JSON object."""
         return {
             "kind": self.kind,
             "vocab_size": self.vocab_size,
             **tokenizer_files.describe_spelling(self.library),
-            "special_tokens_in_texts": "read as letters, but [MASK] where a masked LM is asked",
+            "special_tokens_in_texts": "read as letters, except [MASK] in questions to a masked LM",
             "added_tokens": [added["content"] for added in added_tokens(self._json)],
             "notes": list(self.notes),
         }
 
     def describe_other_size(self, model_size: int) -> str:
-        """What to tell of a model with embeddings for another number of tokens."""
+        """Says what is wrong with a model that has embeddings for another number of tokens."""
         if self.vocab_size > model_size:
             return (
                 f"its tokenizer has {self.vocab_size} tokens, more than the model's"
@@ -296,24 +296,24 @@ class Tokenizer:
             )
         return (
             f"its tokenizer has {self.vocab_size} tokens, the model embeddings for {model_size}; if"
-            " these are not merely padding, it is another model's"
+            " the difference is not just padding, it is another model's"
         )
 
     def save(self, directory: Path | str, model_max_length: int | None = None) -> None:
-        """Writes what transformers loads: tokenizer.json, tokenizer_config.json, vocab.txt.
+        """Saves what transformers loads: tokenizer.json, tokenizer_config.json, vocab.txt.
 
         Args:
-            directory: where to; it is made.
-            model_max_length: longest text in tokens, of the model that the tokenizer is for.
+            directory: the directory, which is made.
+            model_max_length: the longest text in tokens of the model that the tokenizer is for.
         """
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        # Not by `library.save`, which takes no name that is not UTF-8.
+        # Not with `library.save`, which accepts only names that are UTF-8.
         text = self.library.to_str(pretty=True)
         (directory / "tokenizer.json").write_text(text, encoding="utf-8")
         normalizer = find_part(self._json, "normalizer", "BertNormalizer")
         config: dict[str, Any] = {
-            # BertTokenizer makes the normalizer anew: BERT's alone, and nothing before it.
+            # BertTokenizer rebuilds the normalizer: BERT's alone, with nothing before it.
             "tokenizer_class": "BertTokenizer"
             if self.kind == "WordPiece" and normalizer == self._json["normalizer"]
             else "PreTrainedTokenizerFast",
@@ -335,15 +335,15 @@ class Tokenizer:
         (directory / "vocab.txt").write_text("\n".join(tokens) + "\n", encoding="utf-8")
 
     def _loses_accents(self, text: str) -> bool:
-        """Whether the tokens are others than those of the same text in NFC."""
+        """Returns whether the tokens differ from those of the same text in NFC."""
         if unicodedata.is_normalized("NFC", text):
             return False
         as_given, composed = self.encode_batch([text, unicodedata.normalize("NFC", text)])
         return not np.array_equal(as_given, composed)
 
     def _encode_words(self, words: list[str]) -> list[bytes]:
-        """The ids of each word. The library takes half the time for words in one text, and tells
-        by the offsets where the tokens come from; not so where spaces are tokens themselves.
+        """Returns the ids of each word. The library takes half the time for words in one text, and
+        its offsets say where the tokens come from, except where spaces are tokens themselves.
         """
         if not self._drops_spaces:
             return self._ask_library(words)
@@ -375,7 +375,7 @@ class Tokenizer:
         return reader
 
     def _needs_its_spaces(self, ids: bytes) -> bool:
-        """Whether a space beside a word with these ids may be a token, or part of one."""
+        """Returns whether a space beside a word with these ids may be a token, or part of one."""
         if not ids:
             return True
         if self._drops_spaces or not self._added_ids:
@@ -387,11 +387,11 @@ def load_tokenizer(path: Path | str) -> Tokenizer:
     """Loads `tokenizer.json` or `vocab.txt`, or a directory with either (`tokenizer.json` first).
 
     A `vocab.txt` is read as BERT's WordPiece. How it spells texts (capitals, accents, Chinese
-    characters) is said by the `tokenizer_config.json` beside it, otherwise judged by its words.
-    Tokens that were added stand in these files, or in the other ones that transformers reads.
+    characters) is given by the `tokenizer_config.json` beside it, otherwise judged by its words.
+    Added tokens are in these files, or in the others that transformers reads.
 
     Raises:
-        UserError: no such file, a damaged one, or one without BERT's special tokens.
+        UserError: the file is missing, damaged, or without BERT's special tokens.
     """
     path = Path(path)
     way_out = "make one with `bertjax tokenizer`"
@@ -399,7 +399,7 @@ def load_tokenizer(path: Path | str) -> Tokenizer:
         candidates = [path / "tokenizer.json", path / "vocab.txt"]
         files = [file for file in candidates if file.is_file()]
         if not files:
-            raise UserError(f"{path}: holds neither tokenizer.json nor vocab.txt; {way_out}")
+            raise UserError(f"{path}: contains neither tokenizer.json nor vocab.txt; {way_out}")
         path = files[0]
     elif not path.is_file():
         raise UserError(f"{path}: no such tokenizer file or directory; {way_out}")
@@ -419,8 +419,8 @@ def load_tokenizer(path: Path | str) -> Tokenizer:
     return Tokenizer(library, str(path), notes)
 
 
-# A forked worker would warn, or hang, if rayon's threads had run in its parent; one process a core
-# is our way of using the cores.
+# A forked worker would warn, or hang, if rayon's threads had run in its parent; we use the cores
+# with one process each.
 def use_one_thread() -> None:
     """Keeps the library from starting threads in this process; call it in each worker."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"

@@ -1,4 +1,4 @@
-"""The files of a tokenizer: what they hold, what those beside it say, what its words tell."""
+"""The files of a tokenizer: what they hold, what those beside it say, what its words show."""
 
 import json
 import unicodedata
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 CONFIG_NAME = "tokenizer_config.json"
 # A vocabulary has capitals, or accents, if more than this share of its words have: a few are words
-# that somebody added, which a text can never reach.
+# that somebody added and no text can reach.
 SHARE = 0.01
 # The classes of transformers that build their normalizer by tokenizer_config.json.
 _BERT_CLASSES = ("BertTokenizer", "BertTokenizerFast")
@@ -25,8 +25,8 @@ class Spelling(NamedTuple):
     """How BERT's normalizer spells a text; the fields are those of tokenizer_config.json.
 
     Attributes:
-        do_lower_case: capital letters become small ones.
-        strip_accents: `é` becomes `e`; None = as `do_lower_case` says.
+        do_lower_case: texts are lower-cased.
+        strip_accents: `é` becomes `e`; None = as `do_lower_case`.
         tokenize_chinese_chars: each Chinese character is a word of its own.
     """
 
@@ -36,7 +36,7 @@ class Spelling(NamedTuple):
 
     @property
     def effect(self) -> "Spelling":
-        """The same with nothing left open."""
+        """The same with nothing left undecided."""
         strips = self.do_lower_case if self.strip_accents is None else self.strip_accents
         return self._replace(strip_accents=strips)
 
@@ -46,8 +46,8 @@ class Beside(NamedTuple):
 
     Attributes:
         folder: where they are.
-        config: what tokenizer_config.json says; nothing where there is none.
-        numbered: tokens with the ids that they must have, and the file that says so.
+        config: the content of tokenizer_config.json; empty where there is none.
+        numbered: tokens with their required ids, and the file that says so.
         special: special tokens that take the next free ids.
     """
 
@@ -61,7 +61,7 @@ def read_beside(folder: Path) -> Beside:
     """Reads the files that transformers reads beside vocab.txt and tokenizer.json.
 
     Raises:
-        UserError: one is damaged, or a field of it is of another type than it has to be.
+        UserError: a file is damaged, or one of its fields has the wrong type.
     """
     config = _read_object(folder / CONFIG_NAME)
     for field in Spelling._fields:
@@ -92,11 +92,11 @@ def read_beside(folder: Path) -> Beside:
 
 
 def read_tokenizer_json(path: Path, text: str) -> "tokenizers.Tokenizer":
-    """The tokenizer that a `tokenizer.json` holds.
+    """Returns the tokenizer that a `tokenizer.json` holds.
 
     Args:
-        path: of the file, for messages.
-        text: what is in it.
+        path: the file's, for messages.
+        text: its content.
 
     Raises:
         UserError: it is damaged, or something else.
@@ -113,14 +113,14 @@ def read_tokenizer_json(path: Path, text: str) -> "tokenizers.Tokenizer":
 
 
 def read_vocabulary(path: Path, text: str) -> list[str]:
-    """The tokens of a `vocab.txt`, in the order of their ids.
+    """Returns the tokens of a `vocab.txt`, in the order of their ids.
 
     Args:
-        path: of the file, for messages.
-        text: what is in it.
+        path: the file's, for messages.
+        text: its content.
 
     Raises:
-        UserError: one of BERT's special tokens is missing, or a token is there twice.
+        UserError: one of BERT's special tokens is missing, or a token occurs twice.
     """
     tokens = text.removesuffix("\n").split("\n")
     tokens = [token.removesuffix("\r") for token in tokens]
@@ -132,30 +132,30 @@ def read_vocabulary(path: Path, text: str) -> list[str]:
         )
     if len(set(tokens)) < len(tokens):
         twice = next(token for number, token in enumerate(tokens) if token in tokens[:number])
-        raise UserError(f"{path}: the token {twice!r} stands on two lines; ids must be unique")
+        raise UserError(f"{path}: the token {twice!r} is on two lines; ids must be unique")
     return tokens
 
 
 def spelling_of_vocabulary(
     path: Path, tokens: Sequence[str], beside: Beside
 ) -> tuple[Spelling, list[str]]:
-    """How texts are spelled for a `vocab.txt`: as the config says, otherwise as its words are.
+    """Returns how a `vocab.txt` spells texts: as the config says, otherwise as its words do.
 
     Args:
-        path: of the vocabulary, for the notes.
+        path: the vocabulary's, for the notes.
         tokens: all of them.
         beside: the files beside it.
 
     Returns:
-        The spelling, and a sentence for what transformers would read otherwise, and for words that
-        no text reaches.
+        The spelling, and sentences on what transformers would read differently, and on words that
+            no text reaches.
     """
     config, judged = beside.config, judge_spelling(tokens)
     lowercase = config.get("do_lower_case")
     separates = config.get("tokenize_chinese_chars")
     spelling = Spelling(
         judged.do_lower_case if lowercase is None else lowercase,
-        # Where only the capitals are mentioned, transformers takes the accents with them.
+        # Where only capitals are mentioned, transformers treats accents the same way.
         config.get("strip_accents", judged.strip_accents if lowercase is None else None),
         True if separates is None else separates,
     )
@@ -171,7 +171,7 @@ def spelling_of_vocabulary(
         ]
         if kept:
             notes.append(
-                f"{path}: its words have {' and '.join(kept)}, so that texts keep theirs, too;"
+                f"{path}: its words have {' and '.join(kept)}, so texts keep theirs, too;"
                 f" transformers would not, because no {CONFIG_NAME} says do_lower_case"
             )
     added = {token.content for _, token, _ in beside.numbered}
@@ -180,22 +180,22 @@ def spelling_of_vocabulary(
     lost = [token for token in tokens if _is_lost(token, effect) and token not in added]
     if lost:
         some = ", ".join(lost[:3]) + (", ..." if len(lost) > 3 else "")
-        read = "in small letters" if effect.do_lower_case else "with their capital letters"
+        read = "in lower case" if effect.do_lower_case else "with their capital letters"
         read += ", without accents" if effect.strip_accents else ", with accents"
         notes.append(
             f"{path}: no text reaches {len(lost):,} of its tokens ({some}), because texts are read"
-            f" {read}; if that is wrong, say do_lower_case and strip_accents in a {CONFIG_NAME}"
+            f" {read}; if that is wrong, set do_lower_case and strip_accents in a {CONFIG_NAME}"
             " beside it"
         )
     return spelling, notes
 
 
 def judge_spelling(tokens: Sequence[str]) -> Spelling:
-    """The spelling with which a text can reach the words of a vocabulary.
+    """Returns the spelling with which a text can reach the words of a vocabulary.
 
-    Only tokens of letters count: `<S>`, `[ENT_START]` and `[unused1]` are marks, not words. Words
-    in capitals throughout (`URL`) do not say that there are capitals, unless nothing else is there.
-    A single letter says it by itself: a vocabulary made of text has its alphabet.
+    Only tokens made of letters count: `<S>`, `[ENT_START]` and `[unused1]` are marks, not words.
+    Words all in capitals (`URL`) do not prove that there are capitals, unless there are no others.
+    A single letter proves it: a vocabulary made from text has its alphabet.
     """
     words = [word for token in tokens if (word := _word(token)) is not None]
     capital = [word for word in words if word != word.lower()]
@@ -212,11 +212,11 @@ def judge_spelling(tokens: Sequence[str]) -> Spelling:
 def heed_config(library: "tokenizers.Tokenizer", beside: Beside) -> list[str]:
     """Makes a `tokenizer.json` spell texts as the `tokenizer_config.json` beside it says.
 
-    Where the two contradict each other, the classes of transformers for BERT go by the config, and
-    the others by tokenizer.json; so does this.
+    Where the two contradict each other, BERT's classes in transformers follow the config, and
+    the others tokenizer.json; so does this.
 
     Args:
-        library: of the tokenizer.json; its normalizer is changed.
+        library: made from the tokenizer.json; its normalizer is changed.
         beside: the files beside it.
 
     Returns:
@@ -259,17 +259,17 @@ def heed_config(library: "tokenizers.Tokenizer", beside: Beside) -> list[str]:
             strip_accents=wanted.strip_accents,
             handle_chinese_chars=wanted.tokenize_chinese_chars,
         )
-        return [f"{what} {does}; {CONFIG_NAME} holds, as in transformers"]
-    return [f"{what} {does}; tokenizer.json holds"]
+        return [f"{what} {does}; {CONFIG_NAME} wins, as in transformers"]
+    return [f"{what} {does}; tokenizer.json wins"]
 
 
 def describe_spelling(library: "tokenizers.Tokenizer") -> dict[str, str]:
-    """What a tokenizer does to a text before it looks for words, told by samples."""
+    """Describes what a tokenizer does to a text before it looks for words, found by samples."""
     own = _spelling_of(library)
     state = json.loads(library.to_str())["normalizer"]
     steps = [] if state is None else state.get("normalizers", [state])
     return {
-        "capital_letters": "made small" if own.do_lower_case else "kept",
+        "capital_letters": "lower-cased" if own.do_lower_case else "kept",
         "accents": "stripped" if own.strip_accents else "kept",
         "chinese_characters": "each a word" if own.tokenize_chinese_chars else "as other letters",
         "normalizer": ", ".join(step["type"] for step in steps) or "none",
@@ -277,7 +277,7 @@ def describe_spelling(library: "tokenizers.Tokenizer") -> dict[str, str]:
 
 
 def add_tokens(library: "tokenizers.Tokenizer", beside: Beside) -> None:
-    """Adds the tokens of the files beside a tokenizer; one that is there already stays as it is.
+    """Adds the tokens of the files beside a tokenizer; those that exist stay as they are.
 
     Raises:
         UserError: a file gives a token an id that is not the next free one.
@@ -287,7 +287,7 @@ def add_tokens(library: "tokenizers.Tokenizer", beside: Beside) -> None:
         if library.token_to_id(token.content) != number:
             raise UserError(
                 f"{file}: gives the token {token.content!r} the id {number}, the tokenizer"
-                f" {library.token_to_id(token.content)}; they are not of the same tokenizer"
+                f" {library.token_to_id(token.content)}; they belong to different tokenizers"
             )
     for token in beside.special:
         _add(library, token)
@@ -307,12 +307,12 @@ def _read_object(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise UserError(f"{path}: damaged, not JSON ({error})") from None
     if not isinstance(values, dict):
-        raise UserError(f"{path}: damaged, not an object of JSON")
+        raise UserError(f"{path}: damaged, not a JSON object")
     return values
 
 
 def _read_token(token: Any, **flags: bool) -> "tokenizers.AddedToken":
-    """A token as the files have it: its text, or an object with `content` and flags."""
+    """Reads a token as the files have it: its text, or an object with `content` and flags."""
     from tokenizers import AddedToken
 
     flags = {"normalized": False, "special": True, **flags}
@@ -325,7 +325,7 @@ def _read_token(token: Any, **flags: bool) -> "tokenizers.AddedToken":
 
 
 def _spelling_of(library: "tokenizers.Tokenizer") -> Spelling:
-    """What normalizer and pre-tokenizer do, told by samples."""
+    """Returns what normalizer and pre-tokenizer do, found by samples."""
 
     def spell(text: str) -> str:
         return text if library.normalizer is None else library.normalizer.normalize_str(text)
@@ -337,7 +337,7 @@ def _spelling_of(library: "tokenizers.Tokenizer") -> Spelling:
 
 
 def _word(token: str) -> str | None:
-    """The letters of an ordinary token; None where there is something else in it."""
+    """Returns the letters of an ordinary token; None where it has anything else."""
     word = token.removeprefix("##")
     if word.isascii():
         return word if word.isalpha() else None
@@ -346,15 +346,15 @@ def _word(token: str) -> str | None:
 
 
 def _has_accent(word: str) -> bool:
-    """Whether stripping accents, as BERT's normalizer does it, would change it."""
-    if word.isascii():  # most are, and quickly told
+    """Returns whether stripping accents, as BERT's normalizer does, would change it."""
+    if word.isascii():  # most are, and this is quick
         return False
     whole = unicodedata.normalize("NFD", word)
     return word != "".join(one for one in whole if unicodedata.category(one) != "Mn")
 
 
 def _counts(words: Sequence[str], total: int) -> bool:
-    """Whether so many words are no accident."""
+    """Returns whether this many words are no accident."""
     return len(words) > SHARE * total or any(len(word) == 1 for word in words)
 
 
@@ -368,7 +368,7 @@ def _is_lost(token: str, spelling: Spelling) -> bool:
 
 def _tell(field: str, value: bool) -> str:
     return {
-        "do_lower_case": ("keeps capital letters", "makes capital letters small"),
+        "do_lower_case": ("keeps capital letters", "lower-cases texts"),
         "strip_accents": ("keeps accents", "strips accents"),
         "tokenize_chinese_chars": (
             "does not separate Chinese characters", "separates Chinese characters"

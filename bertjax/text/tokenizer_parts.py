@@ -1,4 +1,4 @@
-"""What a `tokenizer.json` is made of, how its parts treat words, and where tokens are in a text."""
+"""The parts of a `tokenizer.json`, how they treat words, and where tokens are in a text."""
 
 import unicodedata
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     import tokenizers
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-# A tokenizer that reads a special token as letters has it under a name that begins so: with code
+# A tokenizer that reads a special token as letters has it under a name with this prefix: code
 # points that Unicode keeps out of texts.
 _HIDDEN = "\ufdd0\ufdd1"
 
-# With these, the ids of a text are those of its space-separated words, one after the other: the
+# With these, the ids of a text are those of its space-separated words, concatenated: the
 # pre-tokenizers drop white space. Where a space becomes part of a token (byte-level BPE, Unigram),
 # the normalizer must not make new ones.
 _PRE_TOKENIZERS_WITHOUT_SPACES = {"BertPreTokenizer", "Whitespace", "WhitespaceSplit"}
@@ -25,9 +25,9 @@ _NORMALIZERS_OF_WORDS = _NORMALIZERS_WITHOUT_NEW_SPACES | {"BertNormalizer", "NF
 
 
 def hide_tokens(tokenizer: dict[str, Any], tokens: Sequence[str]) -> "tokenizers.Tokenizer":
-    """The tokenizer with these tokens out of reach of any text, and every id as it was.
+    """Puts tokens out of reach of any text, and keeps every id as it was.
 
-    To leave them out of the added tokens alone would not do: some models find `[MASK]` in a text as
+    Leaving them out of the added tokens is not enough: some models find `[MASK]` in a text as
     a word of their vocabulary.
     """
     import tokenizers
@@ -56,20 +56,20 @@ def hide_tokens(tokenizer: dict[str, Any], tokens: Sequence[str]) -> "tokenizers
 
 
 def drops_spaces(tokenizer: dict[str, Any]) -> bool:
-    """Whether no token has to do with a space."""
+    """Returns whether no token depends on a space."""
     part = tokenizer["pre_tokenizer"] or {"type": None}
     return part["type"] in _PRE_TOKENIZERS_WITHOUT_SPACES
 
 
 def added_tokens(tokenizer: dict[str, Any]) -> list[dict[str, Any]]:
-    """The tokens that stay one in a text, `SPECIAL_TOKENS` left out."""
+    """Returns the tokens that are never split in a text, `SPECIAL_TOKENS` left out."""
     return [one for one in tokenizer["added_tokens"] if one["content"] not in SPECIAL_TOKENS]
 
 
 def words_are_alone(tokenizer: dict[str, Any]) -> bool:
-    """Whether the ids of a text are those of its space-separated words, one after the other.
+    """Returns whether the ids of a text are those of its space-separated words, concatenated.
 
-    It says yes only where the parts of the tokenizer are known to keep words apart.
+    True only where the parts of the tokenizer are known to keep words apart.
     """
     if any(
         " " in added["content"] or added["lstrip"] or added["rstrip"]
@@ -92,19 +92,19 @@ def words_are_alone(tokenizer: dict[str, Any]) -> bool:
 
 
 def find_part(tokenizer: dict[str, Any], place: str, kind: str) -> dict[str, Any] | None:
-    """The normalizer, pre-tokenizer or decoder of that type, alone or within a sequence."""
+    """Returns the normalizer, pre-tokenizer or decoder of that type, alone or within a sequence."""
     part = tokenizer[place] or {}
     parts = part.get("normalizers") or part.get("pretokenizers") or part.get("decoders") or [part]
     return next((part for part in parts if part.get("type") == kind), None)
 
 
 def has_part(tokenizer: dict[str, Any], kind: str) -> bool:
-    """Whether the pre-tokenizer or the decoder is of that type."""
+    """Returns whether the pre-tokenizer or the decoder is of that type."""
     return any(find_part(tokenizer, place, kind) for place in ("pre_tokenizer", "decoder"))
 
 
 def build(model: Any, normalizer: Any, pre_tokenizer: Any, decoder: Any) -> "tokenizers.Tokenizer":
-    """A library tokenizer of these parts, with the frame `[CLS] A [SEP] B [SEP]`."""
+    """Builds a library tokenizer from these parts, with the frame `[CLS] A [SEP] B [SEP]`."""
     import tokenizers
     from tokenizers import processors
 
@@ -126,7 +126,7 @@ def build_wordpiece(
     strip_accents: bool | None,
     separate_chinese: bool = True,
 ) -> "tokenizers.Tokenizer":
-    """BERT's WordPiece tokenizer of a vocabulary, tokens in the order of their ids."""
+    """Builds BERT's WordPiece tokenizer from a vocabulary, tokens in the order of their ids."""
     from tokenizers import decoders, models, normalizers, pre_tokenizers
 
     model = models.WordPiece(
@@ -141,10 +141,10 @@ def build_wordpiece(
 
 
 def find_offsets(encoding: "tokenizers.Encoding", text: str) -> np.ndarray:
-    """The characters of each token in the text, from the first to past the last.
+    """Returns the characters of each token in the text, from the first to past the last.
 
-    Differs: the library leaves out the accents that a normalizer strips, or joins to their letter,
-    where they are characters of their own. They belong to the token of the letter.
+    Differs: the library leaves out accents that a normalizer strips, or joins to their letter,
+    where they are characters of their own. Here they belong to the token of the letter.
 
     Returns:
         [t, 2] int64.

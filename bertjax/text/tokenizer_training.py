@@ -1,7 +1,7 @@
 """New tokenizers from text: WordPiece, byte-level BPE, Unigram, whole words, characters.
 
-The words are counted first and the library's trainers see them sorted, because their result
-depends on the order of a hash table otherwise: the same text always gives the same tokenizer.
+The words are counted first, and the library's trainers get them sorted, because otherwise their
+result depends on the order of a hash table: the same text always gives the same tokenizer.
 """
 
 import dataclasses
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 
 Kind = Literal["wordpiece", "bpe", "unigram", "word", "character"]
 
-# Distinct words held while counting; beyond it, words seen once are forgotten.
+# Distinct words held while counting; beyond this, words seen once are forgotten.
 MOST_COUNTED_WORDS = 4_000_000
-# Words that go to the library's trainer at a time.
+# Words that go to the library's trainer at once.
 _WORDS_AT_ONCE = 10_000
 
 
 @dataclasses.dataclass
 class VocabularyConfig:
-    """What kind of tokenizer is made.
+    """The kind of tokenizer to make.
 
     Attributes:
         kind: wordpiece (BERT's), bpe (byte-level, as in GPT-2), unigram (as in SentencePiece), word
             (whole words), character.
         vocab_size: Tokens in the vocabulary, special tokens included. Kinds word and character may
             leave it out: word then takes every word that is frequent enough, and character as many
-            tokens as spell every character of the text.
-        lowercase: Turn all letters into small ones, as uncased BERT did; false makes a cased
+            tokens as are needed to spell every character of the text.
+        lowercase: Lower-case all text, as uncased BERT did; false makes a cased
             tokenizer.
         strip_accents: Remove accents from letters, so that año becomes ano and señora senora, as
             uncased BERT did; they are kept unless this is true.
@@ -58,7 +58,7 @@ class VocabularyConfig:
         if self.vocab_size is not None and self.vocab_size < len(SPECIAL_TOKENS) + 2:
             raise UserError(
                 f"vocab_size={self.vocab_size} must be at least {len(SPECIAL_TOKENS) + 2}:"
-                f" {len(SPECIAL_TOKENS)} special tokens and something to say"
+                f" {len(SPECIAL_TOKENS)} special tokens and something to spell"
             )
         if self.minimum_frequency is None:
             self.minimum_frequency = 1 if self.kind == "character" else 2
@@ -67,35 +67,35 @@ class VocabularyConfig:
 
 
 def describe_normalization(config: VocabularyConfig) -> str:
-    """What happens to the letters of a text, in words."""
-    case = "small letters only" if config.lowercase else "capital and small letters"
+    """Describes what happens to the letters of a text."""
+    case = "lower case only" if config.lowercase else "upper and lower case"
     return f"{case}, accents {'removed' if config.strip_accents else 'kept'}"
 
 
 def train_tokenizer(
     texts: Iterable[str], config: VocabularyConfig, form: Form = "NFC"
 ) -> Tokenizer:
-    """Makes a tokenizer of the texts; the same texts give the same tokenizer.
+    """Makes a tokenizer from texts; the same texts give the same tokenizer.
 
     Special tokens have the ids 0 to 4. `unigram` is exact up to ties: the library's trainer adds
     floating-point numbers in no fixed order, so scores are rounded and equal ones sorted.
 
-    Its normalizer begins with the normal form that the texts are in, so that a letter and its
-    accent written as two characters are read as the one of the corpus, here and in transformers.
+    Its normalizer begins with the normal form that the texts have, so that a letter and its accent
+    written as two characters are read as in the corpus, here and in transformers.
 
     Args:
         texts: read once, never held; memory holds the distinct words.
-        config: kind and size.
-        form: the Unicode normal form that the texts were brought into.
+        config: the kind and size.
+        form: the Unicode normal form of the texts.
 
     Raises:
-        UserError: no words at all, or fewer tokens than `vocab_size` in them.
+        UserError: there are no words, or they have fewer tokens than `vocab_size`.
     """
     template = _template(config)
     template.normalizer = _with_form(template.normalizer, config, form)
     words = count_words(texts, template)
     if not words:
-        raise UserError("the input holds no words, so there is nothing to make a tokenizer of")
+        raise UserError("the input has no words, so there is nothing to make a tokenizer from")
     library = _TRAINERS[config.kind](words, template, config)
     library.normalizer = template.normalizer
     supported = library.get_vocab_size()
@@ -111,7 +111,7 @@ def train_tokenizer(
 
 
 def count_words(texts: Iterable[str], template: "tokenizers.Tokenizer") -> Counter[str]:
-    """How often each word occurs, a word being what the template's pre-tokenizer makes of a text.
+    """Counts the words that the template's pre-tokenizer finds in texts.
 
     Space-separated words are counted first and go through the template once each, which is many
     times as fast as the whole text.
@@ -139,7 +139,7 @@ def _fold(raw: Counter[str], words: Counter[str], template: "tokenizers.Tokenize
 
 
 def _template(config: VocabularyConfig) -> "tokenizers.Tokenizer":
-    """An untrained tokenizer with the normalizer, pre-tokenizer and decoder of the kind."""
+    """Returns an untrained tokenizer with the normalizer, pre-tokenizer and decoder of the kind."""
     from tokenizers import decoders, models, normalizers, pre_tokenizers
 
     if config.kind in ("wordpiece", "character"):
@@ -166,10 +166,10 @@ def _template(config: VocabularyConfig) -> "tokenizers.Tokenizer":
 
 
 def _with_form(normalizer: Any, config: VocabularyConfig, form: Form) -> Any:
-    """The normalizer behind the normal form, where that makes a difference."""
+    """Puts the normal form before the normalizer, where that makes a difference."""
     from tokenizers import normalizers
 
-    # Stripping accents takes letters and accents apart beforehand, whatever form they are in.
+    # Stripping accents first separates letters and accents, whatever their form.
     if form == "none" or (form == "NFC" and config.strip_accents):
         return normalizer
     first = {"NFC": normalizers.NFC, "NFKC": normalizers.NFKC}[form]()
@@ -186,7 +186,7 @@ def _train_wordpiece(
     from tokenizers import models, trainers
 
     # Every character may begin a word and continue one. The most frequent are kept where the
-    # vocabulary has not room for all (Chinese).
+    # vocabulary has no room for all (Chinese).
     counts: Counter[str] = Counter()
     for word, count in words.items():
         for character in word:
@@ -218,10 +218,10 @@ def _train_wordpiece(
 def _train_characters(
     words: Counter[str], template: "tokenizers.Tokenizer", config: VocabularyConfig
 ) -> "tokenizers.Tokenizer":
-    """WordPiece whose pieces are single characters: `c` begins a word, `##c` continues one.
+    """Makes a WordPiece whose pieces are single characters: `c` begins a word, `##c` continues one.
 
-    A character of which there is one form has the other, too, unless it is always a word of its own
-    (punctuation, Chinese): else a text with a known character in a new place would be [UNK].
+    A character with one form gets the other, too, unless it is always a word of its own
+    (punctuation, Chinese): otherwise a known character in a new place would be [UNK].
     """
     counts: Counter[str] = Counter()
     for word, count in words.items():
@@ -294,7 +294,7 @@ def _train_unigram(
     )
     trained = _trained(frequent, models.Unigram(), trainer)
     pieces = json.loads(trained.to_str())["model"]["vocab"][len(SPECIAL_TOKENS) :]
-    # A special token that is spelled in a text must not be the best way to read it.
+    # A special token that a text spells out must not be the best way to read it.
     special = [(token, -1000.0) for token in SPECIAL_TOKENS]
     return _with_model(
         template, models.Unigram(special + _in_fixed_order(pieces), 1, byte_fallback=False)
@@ -302,11 +302,11 @@ def _train_unigram(
 
 
 def _in_fixed_order(pieces: list[tuple[str, float]]) -> list[tuple[str, float]]:
-    """The pieces of a trained Unigram model, without the traces of the order of additions.
+    """Returns the pieces of a trained Unigram model, without traces of the order of additions.
 
     Scores differ from run to run in their last digits; and the characters that are kept only to
     be able to spell every word get scores from the lowest upwards, 0.0001 apart, in the order of a
-    hash table. Those all get the lowest; the rest is rounded to 6 digits; equal scores are sorted
+    hash table. These all get the lowest; the rest are rounded to 6 digits; equal scores are sorted
     by the piece.
     """
     lowest = min(score for _, score in pieces)
@@ -351,7 +351,7 @@ def _repeated(words: Counter[str]) -> Iterator[str]:
 
 
 def _joins_others(character: str, template: "tokenizers.Tokenizer") -> bool:
-    """Whether a character can stand within a word."""
+    """Returns whether a character can be inside a word."""
     text = template.normalizer.normalize_str(f"a{character}a")
     return len(template.pre_tokenizer.pre_tokenize_str(text)) == 1
 

@@ -1,4 +1,4 @@
-"""Work spread over processes: results in the order of the tasks, a bounded number under way."""
+"""Work spread over processes: results in the order of the tasks, a bounded number in progress."""
 
 import collections
 import contextlib
@@ -21,8 +21,8 @@ _steps: Any = None  # this worker's object, made once
 
 
 def count_cores() -> int:
-    """The processor cores that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)  # not every system tells
+    """Returns how many processor cores this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not every system has it
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
@@ -30,7 +30,7 @@ def count_cores() -> int:
 def start_workers(
     make_steps: Callable[..., Any], arguments: tuple, count: int, preload: Sequence[str] = ()
 ) -> Iterator["Workers"]:
-    """Gives `count` processes that each hold `make_steps(*arguments)`; one means this process.
+    """Yields `count` processes that each hold `make_steps(*arguments)`; one means this process.
 
     Processes are forked from a small server that has imported the module of `make_steps`: no
     thread of this program is copied, and the imports are done once.
@@ -42,7 +42,7 @@ def start_workers(
         preload: modules that the steps import when they need them.
 
     Raises:
-        UserError: (from `Workers.run`) a process died; or whatever a step raised.
+        UserError: (from `Workers.run`) a process died; also whatever a step raises.
     """
     if count == 1:
         yield Workers(make_steps(*arguments), None, count)
@@ -51,7 +51,7 @@ def start_workers(
     context = multiprocessing.get_context(method)
     if method == "forkserver":
         context.set_forkserver_preload([make_steps.__module__, *preload])
-        _start_server()  # its imports run beside what we do next
+        _start_server()  # its imports run in parallel with what we do next
     executor = ProcessPoolExecutor(
         count, context, initializer=_start, initargs=(make_steps, arguments)
     )
@@ -67,10 +67,10 @@ def start_workers(
 
 
 def _start_server() -> None:
-    """Starts the server that workers are forked from, which says nothing when Ctrl-C ends us.
+    """Starts the server that workers are forked from, which is silent when Ctrl-C ends us.
 
     Ctrl-C reaches every process of the terminal: the server, in the middle of its imports, would
-    print a traceback. And Python's tracker of semaphores would warn that they were left to it, as
+    print a traceback. And Python's tracker of semaphores would warn that they were left behind, as
     they are where a process ends at once (`program.ending`); it removes them.
     """
     from multiprocessing import forkserver, resource_tracker
@@ -84,7 +84,7 @@ def _start_server() -> None:
 
 
 class Workers:
-    """Runs steps; made by `start_workers`."""
+    """Worker processes, made by `start_workers`."""
 
     def __init__(self, steps: Any, executor: ProcessPoolExecutor | None, count: int) -> None:
         self._steps = steps
@@ -93,7 +93,7 @@ class Workers:
         self._most_under_way = 2 * count + 1
 
     def run(self, step: Callable[[Any, Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
-        """The result of `step` for each task, in their order. Tasks are taken as they are needed.
+        """Yields the result of `step` for each task, in order. Tasks are taken as needed.
 
         Args:
             step: a method of the class that `start_workers` was given.
@@ -124,6 +124,6 @@ def _start(make_steps: Callable[..., Any], arguments: tuple) -> None:
 
 
 def _end_with_parent() -> None:
-    """A worker whose main process was killed would wait for tasks for ever."""
+    """Ends a worker whose main process was killed: it would wait for tasks for ever."""
     multiprocessing.parent_process().join()
     os._exit(1)

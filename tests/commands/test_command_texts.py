@@ -27,7 +27,7 @@ def test_tab_separates_a_pair_and_at_an_end_nothing(line, text):
 
 
 def test_several_tabs_are_refused():
-    with pytest.raises(UserError, match="f:1: 2 tabs; one tab separates the two of a pair"):
+    with pytest.raises(UserError, match="f:1: 2 tabs; one tab separates a pair"):
         separate_pair("f:1", "a\tb\tc")
 
 
@@ -135,7 +135,7 @@ def test_delimiter_is_recognised_and_told_or_said(tmp_path, capsys):
     words = ("--columns", "n", "text", "--delimiter")
     assert read("--input", file, *words, ";")[0] == ["a, b"]
     assert capsys.readouterr().err == ""
-    with pytest.raises(UserError, match="--delimiter 'semicolon': one character separates cells"):
+    with pytest.raises(UserError, match="--delimiter 'semicolon' must be one character"):
         read("--input", file, *words, "semicolon")
 
 

@@ -131,7 +131,7 @@ CONFIG = BertConfig(
 @pytest.mark.parametrize(
     ("ids", "types", "positions", "message"),
     [
-        ([0, 9], [0], [4], r"token id 9: .* 0 to 8 \(vocab_size=9\); the tokenizer, or the rows"),
+        ([0, 9], [0], [4], r"token id 9: .* 0 to 8 \(vocab_size=9\); the tokenizer or the rows"),
         ([0, -1], [0], [4], r"token id -1: "),
         ([8], [0, 1], [4], r"token type id 1: .* \(type_vocab_size=1\); the second text of a pair"),
         ([8], [0], [5], r"position id 5: .* 0 to 4 \(max_position_embeddings=5\); shorten"),
@@ -263,7 +263,7 @@ def test_saved_tokenizer_has_the_length_and_the_spelling_of_its_model(tmp_path):
 def test_info_tells_how_texts_are_read(bertjax_command, classifier, tmp_path):
     about, _ = run_json(bertjax_command, "info", classifier)
     tokenizer = about["tokenizer"]
-    assert tokenizer["capital_letters"] == "made small"
+    assert tokenizer["capital_letters"] == "lower-cased"
     assert tokenizer["added_tokens"] == ["[E1]", "<user>"]
     shutil.copytree(classifier, tmp_path / "other")
     Tokenizer(build_wordpiece([*TOKENS, *"xyz"], False, None)).save(tmp_path / "other")

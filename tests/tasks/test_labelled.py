@@ -138,7 +138,7 @@ AMBIGUOUS = {
     ),
     "none": (
         {"text": "a", "grade": 1},
-        "which column holds the label.*'text', 'grade'; none of them has a usual name of a label",
+        "which column holds the label.*'text', 'grade'; none of them has a usual name for a label",
     ),
 }
 
@@ -259,12 +259,12 @@ def test_format_says_what_a_file_is_and_extra_cells_can_be_passed_over(read):
     ragged = "label,text\nx,a,,\ny,b\nz,c,more\n"
     found = read(ragged, name="f.csv", extra_columns="ignore")
     assert [one[1:4] for one in found] == [("a", None, "x"), ("b", None, "y"), ("c", None, "z")]
-    with pytest.raises(UserError, match=r"4 columns where .*--extra-columns ignore passes over"):
+    with pytest.raises(UserError, match=r"4 columns where .*--extra-columns ignore skips"):
         read(ragged, name="f.csv")
     with pytest.raises(UserError, match=r"f\.csv:2: 1 columns where the header has 2"):
         read("label,text\nx\n", name="f.csv", extra_columns="ignore")
     # Numbers of rows before the first column: the last cell is not the one too many.
-    with pytest.raises(UserError, match="every row has more cells than there are names"):
+    with pytest.raises(UserError, match="every row has more cells than there are column names"):
         read("label,text\n1,x,a\n2,y,b\n", name="f.csv", extra_columns="ignore")
 
 

@@ -220,7 +220,7 @@ WRONG_FILES = {
         b"[1]\n",
         r"c\.jsonl:1: a record is an object with the field 'text', this is \[1\]",
     ),
-    "d.jsonl": (b'{"text": 3}', r"d\.jsonl:1: the field 'text' holds 3, not text"),
+    "d.jsonl": (b'{"text": 3}', r"d\.jsonl:1: the field 'text' is 3, not text"),
     "a.json": (b'[{"text": "x"},\n', r"a\.json:2: the array does not end"),
     "b.json": (
         b'[{"text": "x"},\n {"text" "y"}]',
@@ -278,9 +278,9 @@ def test_missing_file_is_told_with_its_neighbour(tmp_path, name, message):
     [
         (
             {"encoding": "utf8x"},
-            "encoding='utf8x' is not an encoding of text; did you mean 'utf_8'",
+            "encoding='utf8x' is not a text encoding; did you mean 'utf_8'",
         ),
-        ({"encoding": "base64"}, "encoding='base64' is not an encoding of text$"),
+        ({"encoding": "base64"}, "encoding='base64' is not a text encoding$"),
         ({"sentence_per_line": True, "unwrap_lines": True}, "exclude each other"),
         ({"document_separator": "line", "unwrap_lines": True}, "a document of every line"),
         ({"text_column": "body"}, r"text_column=body has no effect on this input \(txt\)"),

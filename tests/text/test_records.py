@@ -135,7 +135,7 @@ WRONG = {
     "none.csv": (
         "a,b\nx,y,z\n",
         {"quoting": "none"},
-        r"none\.csv:2: 3 columns .*; a comma inside a text asks for quotation marks around it",
+        r"none\.csv:2: 3 columns .*; a comma inside a text needs quotation marks around it",
     ),
     "named.tsv": (
         "x\ty\tz\n",
@@ -153,7 +153,7 @@ WRONG = {
         {"delimiter": ";"},
         r"commas\.csv:1: .* semicolons separate those of this file: .*--delimiter ','",
     ),
-    "c.jsonl": ('{"a": 1}', {"delimiter": ";"}, r"c\.jsonl: --delimiter ';' is of \.csv and"),
+    "c.jsonl": ('{"a": 1}', {"delimiter": ";"}, r"c\.jsonl: --delimiter ';' is for \.csv and"),
     "tabs.csv": ("a\tb\nx\ty\n", {}, r"tabs\.csv:1: .* tabs separate .*: call the file \.tsv"),
     "commas.tsv": ("a,b\nx,y\n", {}, r"commas\.tsv:1: .* commas separate .*: call the file \.csv"),
     "quoted.tsv": (

@@ -101,7 +101,7 @@ def test_unusable_files_are_refused_with_their_name(tmp_path):
         load_tokenizer(tmp_path)
     twice = tmp_path / "vocab.txt"
     twice.write_text("\n".join([*SPECIAL_TOKENS, "word", "word"]))
-    with pytest.raises(UserError, match="'word' stands on two lines"):
+    with pytest.raises(UserError, match="'word' is on two lines"):
         load_tokenizer(twice)
 
 
@@ -168,8 +168,8 @@ def test_bare_vocabulary_is_read_as_its_ordinary_words_are(tmp_path, words, text
         (["the", "film"], {}, []),
         (["the", "film", "iPhone"] + [f"w{'a' * n}" for n in range(1, 300)], {},
          [r"no text reaches 1 of its tokens \(iPhone\)"]),
-        (["The", "film"], {}, ["have capital letters, so that texts keep theirs, too"]),
-        (ACCENTED, {}, ["have accents, so that texts keep theirs"]),
+        (["The", "film"], {}, ["have capital letters, so texts keep theirs, too"]),
+        (ACCENTED, {}, ["have accents, so texts keep theirs"]),
         (ACCENTED, {"do_lower_case": True}, ["no text reaches 5 of its tokens"]),
         (ACCENTED, {"do_lower_case": True, "strip_accents": False}, []),
         (["The", "film"], {"do_lower_case": False}, []),
@@ -196,7 +196,7 @@ def test_what_a_vocabulary_and_its_config_leave_open_is_told(tmp_path, words, co
         ({"strip_accents": False}, "strip_accents=false", ["the", "café"]),
         ({"tokenize_chinese_chars": False}, "tokenize_chinese_chars=false", ["the", "cafe"]),
         ({"do_lower_case": False, "tokenizer_class": "PreTrainedTokenizerFast"},
-         "tokenizer.json holds", ["the", "cafe"]),
+         "tokenizer.json wins", ["the", "cafe"]),
     ],
 )  # fmt: skip
 def test_config_that_contradicts_tokenizer_json_is_told(tmp_path, config, told, tokens):
@@ -216,7 +216,7 @@ def test_damaged_files_beside_a_tokenizer_are_named(tmp_path):
     build_wordpiece([*SPECIAL_TOKENS, "a"], True, None).save(str(tmp_path / "tokenizer.json"))
     for name, content, message in (
         ("tokenizer_config.json", '{"do_lower_case": "no"}', 'do_lower_case="no" must be true'),
-        ("tokenizer_config.json", "[1]", "damaged, not an object of JSON"),
+        ("tokenizer_config.json", "[1]", "damaged, not a JSON object"),
         ("added_tokens.json", '{"[E1]": 77}', r"gives the token '\[E1\]' the id 77, .* 6"),
         ("special_tokens_map.json", '{"additional_special_tokens": [7]}', "cannot be read"),
     ):
@@ -230,7 +230,7 @@ def test_description_tells_what_is_done_to_texts(tmp_path):
     library = build_wordpiece([*SPECIAL_TOKENS, "a"], True, False, separate_chinese=False)
     library.add_special_tokens(["[E1]"])
     told = Tokenizer(library).describe()
-    assert (told["capital_letters"], told["accents"]) == ("made small", "kept")
+    assert (told["capital_letters"], told["accents"]) == ("lower-cased", "kept")
     assert told["chinese_characters"] == "as other letters"
     assert (told["normalizer"], told["added_tokens"]) == ("BertNormalizer", ["[E1]"])
     plain = Tokenizer(build_wordpiece([*SPECIAL_TOKENS, "a"], False, None)).describe()

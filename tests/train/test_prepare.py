@@ -191,7 +191,7 @@ def test_share_that_cannot_be_kept_is_told(tmp_path, tokenizer):
     assert made["splits"]["validation"]["documents"] == 2
     [told] = [note for note in notes if "split" in note]
     assert "the validation split has 0.6" in told
-    assert "where 0.00% were asked for: each split needs 2 documents" in told
+    assert "instead of 0.00%: each split needs 2 documents" in told
 
 
 def test_special_tokens_in_the_text_and_notes_on_the_tokenizer_are_told(tmp_path, tokenizer):

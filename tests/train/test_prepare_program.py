@@ -72,7 +72,7 @@ def test_both_programs_make_rows_from_the_command_line(corpus, tmp_path):
     assert second.returncode == 0, errors
     assert f"saved in     {rows}" in output
     # Nothing else: bars are for terminals.
-    assert errors.startswith("sentencex has no rules of its own for 'xx': sentences are split by")
+    assert errors.startswith("sentencex has no rules of its own for 'xx': it uses those of")
     assert errors.count("\n") == 1
     assert " 1 exact, 1 near" in output
     card = open_prepared(rows).card

@@ -142,7 +142,7 @@ def test_command_gives_bertviz_form(bertjax_command, captures, tmp_path):
         (["--format", "npz"], "the\n", "--format npz is for a file; name one with --output"),
         (["--output", "in.txt", "--format", "npz"], "the\n", "--output in.txt: is the input"),
         (["--output", ".", "--format", "npz"], "the\n", "--output .: is a folder"),
-        ([], "a\tb\tc\n", "in.txt:1: 2 tabs; one tab separates the two of a pair"),
+        ([], "a\tb\tc\n", "in.txt:1: 2 tabs; one tab separates a pair"),
         ([], "the\n\u0301\n", "in.txt:2: nothing is left of it as tokens"),
     ],
 )
@@ -166,7 +166,8 @@ def test_command_tells_of_tables_without_the_column(bertjax_command, tmp_path):
     arguments = ["attention", "--model", TINY, "--input"]
     _, _, err = bertjax_command(*arguments, tmp_path / "in.csv")
     assert (
-        "holds the text? There are: 'body', 'label'; none of them has a usual name of a text" in err
+        "holds the text? There are: 'body', 'label'; none of them has a usual name for a text"
+        in err
     )
     _, _, err = bertjax_command(*arguments, tmp_path / "in.jsonl")
     assert "the field 'text' holds 7, not text; name another with --text-column" in err
