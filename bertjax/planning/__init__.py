@@ -1,6 +1,6 @@
-"""What a training run needs of devices that need not be there: memory, communication, time."""
+"""What a training run needs of devices that may be absent: memory, communication, time."""
 
-# Of a prepared directory that is not there: tokens a row, and of the tokenizer.
+# For a prepared directory that does not exist: tokens per row, and tokens of the tokenizer.
 DEFAULT_LENGTH, DEFAULT_VOCABULARY = 512, 30_000
-# Tokens that a device may have of a batch while the largest is searched: nobody trains with more.
+# The most tokens of a batch per device in the search for the largest: nobody trains with more.
 MOST_TOKENS = 1 << 20

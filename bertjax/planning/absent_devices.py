@@ -1,4 +1,4 @@
-"""Programs made for devices that are not there: TPUs and NVIDIA GPUs."""
+"""Programs compiled for absent devices: TPUs and NVIDIA GPUs."""
 
 import contextlib
 import importlib.metadata
@@ -13,28 +13,28 @@ from jax.experimental import topologies
 
 from bertjax.program.errors import UserError
 
-# cuDNN's kernels are calls to a library, whose names jax.export has to be told.
+# cuDNN's kernels are calls to a library, whose names jax.export needs.
 _CUDNN_CALLS = (
     "__cudnn$fmhaSoftmax",
     "__cudnn$fmhaSoftmaxBackward",
     "__cudnn$fmhaScaleBiasSoftmax",
     "__cudnn$fmhaScaleBiasSoftmaxBackward",
 )
-# The version that is taken to be there.
+# The version that is assumed.
 CUDNN_VERSION = 91000
-# Either has the compiler for NVIDIA's GPUs.
+# Either contains the compiler for NVIDIA's GPUs.
 _CUDA_COMPILERS = ("jax-cuda13-pjrt", "jax-cuda12-pjrt")
-# jax on a v4 takes both cores of a chip as one device; libtpu by itself takes them as two.
+# jax on a v4 treats both cores of a chip as one device; libtpu by itself treats them as two.
 _TOPOLOGY_OPTIONS = {"v4": {"chip_config_name": "megacore"}}
 
 
 def has_libtpu() -> bool:
-    """Whether the compiler for TPUs is installed."""
+    """Returns whether the compiler for TPUs is installed."""
     return importlib.util.find_spec("libtpu") is not None
 
 
 def tpu_devices(topology: str) -> Sequence[jax.Device]:
-    """The devices of a TPU slice that is not there, to compile for.
+    """Returns the devices of an absent TPU slice, to compile for.
 
     Args:
         topology: generation and shape, "v5e:4x4" for instance.
@@ -46,9 +46,9 @@ def tpu_devices(topology: str) -> Sequence[jax.Device]:
         raise UserError(
             "libtpu, which compiles for TPUs, is not installed: pip install 'bertjax[plan]'"
         )
-    # There is no metadata server to ask on a machine that is no TPU's host.
+    # There is no metadata server on a machine that is not a TPU host.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
-    # libtpu lets in one process a machine, as a TPU would; a compiler alone may be used by several.
+    # libtpu allows one process per machine, as a TPU does; as a compiler it may serve several.
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     try:
         options = _TOPOLOGY_OPTIONS.get(topology.partition(":")[0], {})
@@ -58,27 +58,27 @@ def tpu_devices(topology: str) -> Sequence[jax.Device]:
         reason = str(error).splitlines()[0]
         raise UserError(
             f"topology {topology!r}: libtpu knows no such slice ({reason}); give a generation and a"
-            " shape, as v5e:4x4, v6e:2x2, v4:2x2x1 or v5p:2x2x2"
+            " shape, such as v5e:4x4, v6e:2x2, v4:2x2x1 or v5p:2x2x2"
         ) from None
 
 
 def has_cuda_compiler() -> bool:
-    """Whether the compiler for NVIDIA's GPUs is installed."""
+    """Returns whether the compiler for NVIDIA's GPUs is installed."""
     return any(
         next(iter(importlib.metadata.distributions(name=name)), None) for name in _CUDA_COMPILERS
     )
 
 
 def gpu_devices(topology: str, description: str) -> Sequence[jax.Device]:
-    """NVIDIA GPUs that are not there, to compile for.
+    """Returns absent NVIDIA GPUs, to compile for.
 
     Args:
-        topology: name and shape, "h200:1x1x8" for instance: partitions, hosts of each, GPUs of
+        topology: name and shape, "h200:1x1x8" for instance: partitions, hosts in each, GPUs in
             each.
-        description: of the GPU, a text of XLA's `GpuTargetConfigProto`.
+        description: the GPU's, as text of XLA's `GpuTargetConfigProto`.
 
     Raises:
-        UserError: the compiler is not installed, or not the one of this jax, or takes no such GPU.
+        UserError: the compiler is missing, does not match this jax, or accepts no such GPU.
     """
     if not has_cuda_compiler():
         raise UserError(
@@ -94,17 +94,17 @@ def gpu_devices(topology: str, description: str) -> Sequence[jax.Device]:
     except NotImplementedError:
         raise UserError(
             f"topology {topology!r}: jax {jax.__version__} cannot load the CUDA plugin that is"
-            " installed; its version has to be jax's: pip install --upgrade 'bertjax[plan-gpu]'"
+            " installed; its version must be jax's: pip install --upgrade 'bertjax[plan-gpu]'"
         ) from None
     except jax.errors.JaxRuntimeError as error:
         raise UserError(
-            f"topology {topology!r}: XLA takes no such GPUs ({str(error).splitlines()[0]})"
+            f"topology {topology!r}: XLA accepts no such GPUs ({str(error).splitlines()[0]})"
         ) from None
 
 
 @contextlib.contextmanager
 def assume_cudnn() -> Iterator[None]:
-    """cuDNN is taken to be there, as `CUDNN_VERSION`, where a program for a GPU calls it."""
+    """Assumes cuDNN, as `CUDNN_VERSION`, where a program for a GPU calls it."""
     versions = mock.Mock(cudnn_get_version=lambda: CUDNN_VERSION)
     with mock.patch.object(fused_attention_stablehlo, "cuda_versions", versions):
         yield
@@ -123,7 +123,7 @@ def compile_for_tpu(
 def lower_for_cuda(
     function: Callable[..., object], arguments: Sequence[jax.ShapeDtypeStruct]
 ) -> str:
-    """The program for an NVIDIA GPU in StableHLO; cuDNN is taken to be `CUDNN_VERSION`."""
+    """Lowers a program for an NVIDIA GPU to StableHLO; cuDNN is assumed as `CUDNN_VERSION`."""
     calls = [jax.export.DisabledSafetyCheck.custom_call(name) for name in _CUDNN_CALLS]
     with assume_cudnn():
         exported = jax.export.export(jax.jit(function), platforms=["cuda"], disabled_checks=calls)(
@@ -134,7 +134,7 @@ def lower_for_cuda(
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Nothing on standard error, where libtpu and XLA write by its file descriptor."""
+    """Silences standard error, where libtpu and XLA write through its file descriptor."""
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)

@@ -1,4 +1,4 @@
-"""What the chips can do, as their maker publishes it."""
+"""The figures of the chips, as their makers publish them."""
 
 import math
 import os
@@ -11,21 +11,21 @@ _GIB = 1 << 30
 
 
 class Chip(NamedTuple):
-    """A TPU chip, or a GPU.
+    """A TPU chip or a GPU.
 
     Attributes:
         name: as in a topology, "v5e" for instance.
-        memory: bytes of HBM. A TPU's compiler keeps some of them for itself, jax leaves some of a
-            GPU's alone (see `usable`).
-        memory_rate: bytes a second between HBM and chip.
-        flops: floating-point operations a second, bfloat16 matrix products.
-        link_rate: bytes a second that a chip sends to its neighbours in the slice, or a GPU to the
-            others of its host, all its links together; as much comes in at the same time. None
-            where it is not known.
-        dimensions: of the torus or mesh that its slices are; of GPUs partitions, hosts of each,
-            GPUs of each.
+        memory: bytes of HBM. A TPU's compiler reserves some of them for itself, jax leaves part of
+            a GPU's unused (see `usable`).
+        memory_rate: bytes per second between HBM and chip.
+        flops: floating-point operations per second, bfloat16 matrix products.
+        link_rate: bytes per second that a chip sends to its neighbours in the slice, or a GPU to
+            the others of its host, over all its links together; as much comes in at the same time.
+            None where unknown.
+        dimensions: those of the torus or mesh of its slices; for GPUs partitions, hosts in each,
+            GPUs in each.
         most: chips of the largest slice; GPUs of a host.
-        source: where the figures stand.
+        source: where the figures are published.
         platform: jax's name, "tpu" or "gpu".
     """
 
@@ -41,9 +41,9 @@ class Chip(NamedTuple):
 
     @property
     def usable(self) -> int:
-        """The bytes that a program may have: jax takes three quarters of a GPU's beforehand.
+        """The bytes that a program may use: jax reserves three quarters of a GPU's in advance.
 
-        Another share where jax is told so, by `XLA_PYTHON_CLIENT_MEM_FRACTION`.
+        `XLA_PYTHON_CLIENT_MEM_FRACTION` sets another share.
         """
         if self.platform == "tpu":
             return self.memory
@@ -60,9 +60,9 @@ class Chip(NamedTuple):
 # jax's own variable.
 SHARE = "XLA_PYTHON_CLIENT_MEM_FRACTION"
 
-# NVIDIA publishes the rate of NVLink for both directions together, too; a host has eight.
+# NVIDIA also publishes the rate of NVLink for both directions together; a host has eight GPUs.
 _GPUS_OF_A_HOST = 8
-# Google publishes the rate of the links for both directions together; half of it is `link_rate`.
+# Google publishes the rate of the links for both directions together; `link_rate` is half of it.
 CHIPS = {
     "v4": Chip(
         "v4", 32 * _GIB, 1200e9, 275e12, 300e9, 3, 4096,
@@ -88,27 +88,27 @@ CHIPS = {
 
 
 def chip_of(topology: str) -> Chip:
-    """The chip of a topology such as "v5e:4x4" or "h200:1x1x8".
+    """Returns the chip of a topology such as "v5e:4x4" or "h200:1x1x8".
 
     Raises:
-        UserError: no generation that has figures here, or no slice of it: libtpu takes slices that
-            nobody can rent, and a shape with a 0 ends the process.
+        UserError: no figures for this generation, or no such slice of it: libtpu accepts slices
+            that nobody can rent, and a shape with a 0 ends the process.
     """
     name, _, text = topology.partition(":")
     sizes = re.fullmatch(r"([1-9]\d{0,4}(?:x[1-9]\d{0,4})*)(?:_(?:un)?twisted)?", text)
     if name not in CHIPS or not sizes:
         raise UserError(
             f"topology {topology!r}: a topology is one of {', '.join(CHIPS)}, a colon and the shape"
-            " of the slice, as v5e:4x4, v6e:2x2, v4:2x2x1 or v5p:2x2x2; of GPUs partitions, hosts"
-            " of each and GPUs of each, as h200:1x1x8"
+            " of the slice, as v5e:4x4, v6e:2x2, v4:2x2x1 or v5p:2x2x2; for GPUs partitions, hosts"
+            " in each and GPUs in each, such as h200:1x1x8"
         )
     chip = CHIPS[name]
     shape = [int(size) for size in sizes[1].split("x")]
     if chip.platform == "gpu":
         if len(shape) != chip.dimensions or shape[-1] > chip.most or "twisted" in text:
             raise UserError(
-                f"topology {topology!r}: give partitions, hosts of each and GPUs of each, at most"
-                f" {chip.most}, as {name}:1x1x{chip.most}"
+                f"topology {topology!r}: give partitions, hosts in each and GPUs in each, at most"
+                f" {chip.most}, such as {name}:1x1x{chip.most}"
             )
         return chip
     if len(shape) != chip.dimensions:

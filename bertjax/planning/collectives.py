@@ -1,12 +1,12 @@
-"""What the devices say to each other in a compiled program, read from its text."""
+"""The communication of the devices in a compiled program, read from its text."""
 
 import re
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import NamedTuple
 
-# Opcode -> bytes that a device sends at the least, of its own operand of n bytes, in a group of g:
-# as on a ring, where every link is busy all the time.
+# Opcode -> bytes that a device sends at least, given its own operand of n bytes and a group of g:
+# as on a ring, where every link is always busy.
 _SENT = {
     "all-reduce": lambda n, g: 2 * n * (g - 1) / g,
     "all-gather": lambda n, g: n * (g - 1),
@@ -32,8 +32,8 @@ class Collective(NamedTuple):
     Attributes:
         kind: one of `KINDS`.
         count: how often a device takes part in one.
-        bytes: of the arrays that a device puts in, all of them together.
-        sent: bytes that a device sends at the least.
+        bytes: of all arrays that a device contributes, together.
+        sent: bytes that a device sends at least.
     """
 
     kind: str
@@ -54,14 +54,14 @@ class Instruction(NamedTuple):
 
 
 def read_collectives(program: str, devices: int) -> list[Collective]:
-    """The collective operations of one execution, those in a loop as often as it goes round.
+    """Reads the collective operations of one execution, those in a loop once per iteration.
 
     Args:
         program: a compiled program as text (`jax.stages.Compiled.as_text`).
         devices: how many it runs on.
 
     Raises:
-        ValueError: a loop that communicates does not tell how often it goes round.
+        ValueError: the number of iterations of a loop that communicates is unknown.
     """
     computations, entry = _read_computations(program)
     totals: dict[str, list[float]] = defaultdict(lambda: [0, 0, 0])
@@ -69,8 +69,8 @@ def read_collectives(program: str, devices: int) -> list[Collective]:
     for instruction, kind, times in _walk(computations, entry, 1, devices):
         operands = computations[instruction[0]]
         found = operands[instruction[1]]
-        # A TPU's compiler works on one operation in several fusions, in loops, too, each of which
-        # holds the whole of it; the first is the one that starts it.
+        # A TPU's compiler works on one operation in several fusions, also in loops, each of which
+        # contains the whole operation; the first is the one that starts it.
         if chain := _CHAIN.search(found.attributes):
             if chain[1] in chains:
                 continue
@@ -94,7 +94,7 @@ _Computations = dict[str, dict[str, Instruction]]
 def _walk(
     computations: _Computations, name: str, times: int, devices: int
 ) -> Iterator[tuple[tuple[str, str], str, int]]:
-    """((computation, instruction), kind, how often) of every collective operation."""
+    """Yields ((computation, instruction), kind, how often) for every collective operation."""
     for instruction in computations[name].values():
         opcode = instruction.opcode.removesuffix("-start")
         if opcode == "while":
@@ -109,7 +109,7 @@ def _walk(
             yield (name, instruction.name), opcode, times
         else:
             for called in _called_by(instruction):
-                # A TPU's compiler hides a reduce-scatter in a fusion, as an all-reduce of which
+                # A TPU's compiler hides a reduce-scatter in a fusion, as an all-reduce from which
                 # each device keeps its own part.
                 scattered = instruction.opcode == "fusion" and called.startswith(
                     "all-reduce-scatter"
@@ -119,7 +119,7 @@ def _walk(
 
 
 def _called_by(instruction: Instruction) -> list[str]:
-    """The computations that it executes once; of a conditional all branches."""
+    """Returns the computations that it executes once; for a conditional, all branches."""
     called = _CALLED.findall(instruction.attributes)
     for branches in _BRANCHES.findall(instruction.attributes):
         called += [name.strip().lstrip("%") for name in branches.split(",")]
@@ -138,13 +138,13 @@ def _communicates(computations: _Computations, name: str) -> bool:
     return False
 
 
-# -------------------------------------------------------------------- how often a loop goes round
+# -------------------------------------------------------------------- how often a loop iterates
 
 
 def _count_trips(
     computations: _Computations, name: str, loop: Instruction, body: str, condition: str
 ) -> int:
-    """As the compiler says, or from a condition `i < n` where i begins at a constant, in ones.
+    """Counts iterations as the compiler says, or by a condition `i < n` with a constant start.
 
     XLA:CPU writes the number down, the TPU's compiler does not.
     """
@@ -160,7 +160,7 @@ def _count_trips(
         step = _step_of(computations[body], index)
         if first is not None and step:
             return max(0, -(-(limits[1] - first) // step))
-    raise ValueError(f"the compiled program does not tell the rounds of its loop {loop.name}")
+    raise ValueError(f"the compiled program does not say how often it runs its loop {loop.name}")
 
 
 def _root(computation: dict[str, Instruction]) -> Instruction:
@@ -193,7 +193,7 @@ def _element(computation: dict[str, Instruction], name: str, index: int) -> str:
 
 
 def _step_of(computation: dict[str, Instruction], index: int) -> int | None:
-    """What a round adds to an element of the loop's state."""
+    """Returns what an iteration adds to an element of the loop's state."""
     new = _behind_copies(computation, _root(computation).operands[index])
     if new.opcode != "add":
         return None
@@ -205,7 +205,7 @@ def _step_of(computation: dict[str, Instruction], index: int) -> int | None:
 
 
 def _read_computations(program: str) -> tuple[_Computations, str]:
-    """Every computation by name, instructions by name; and the name of the entry."""
+    """Returns every computation's instructions, all by name; and the name of the entry."""
     computations: _Computations = {}
     entry, current = "", {}
     for line in program.splitlines():
@@ -225,13 +225,13 @@ def _read_instruction(name: str, text: str, root: bool) -> Instruction:
     opcode, _, behind = rest.partition("(")
     end = _closing(f"({behind}") - 1
     inner = re.sub(r"/\*.*?\*/", "", behind[: end - 1] if end else behind)
-    # Without the layouts, whose commas separate nothing; each operand's name stands last.
+    # Without the layouts, whose commas separate nothing; each operand's name comes last.
     operands = [part.split()[-1].lstrip("%") for part in _split(inner) if part.split()]
     return Instruction(name, shape, opcode, operands, behind[end:], root)
 
 
 def _closing(text: str) -> int:
-    """The place behind the parenthesis that closes the first one."""
+    """Returns the place after the parenthesis that closes the first one."""
     depth = 0
     for place, letter in enumerate(text):
         depth += (letter == "(") - (letter == ")")
@@ -241,7 +241,7 @@ def _closing(text: str) -> int:
 
 
 def _split(text: str) -> list[str]:
-    """The parts between the commas that stand in no bracket."""
+    """Splits a text at the commas outside of brackets."""
     parts, depth, start = [], 0, 0
     for place, letter in enumerate(text):
         depth += (letter in "([{") - (letter in ")]}")
@@ -252,7 +252,7 @@ def _split(text: str) -> list[str]:
 
 
 def _count_bytes(shape: str) -> float:
-    """Bytes of an array, or of all arrays of a tuple; layouts are not looked at."""
+    """Counts the bytes of an array, or of all arrays of a tuple; layouts are ignored."""
     total = 0.0
     for kind, bits, sizes in _ARRAY.findall(re.sub(r"\{[^}]*\}", "", shape)):
         elements = 1
@@ -263,7 +263,7 @@ def _count_bytes(shape: str) -> float:
 
 
 def _group_size(attributes: str, devices: int) -> int:
-    """How many devices take part together."""
+    """Returns how many devices take part together."""
     listed = re.search(r"\breplica_groups=\{\{([\d,]*)\}", attributes)
     if listed:
         return len(listed[1].split(","))

@@ -1,4 +1,4 @@
-"""NVIDIA's GPUs as XLA's compiler has to know them."""
+"""NVIDIA's GPUs as XLA's compiler needs them described."""
 
 from typing import NamedTuple
 
@@ -6,16 +6,16 @@ from bertjax.planning.chips import CHIPS
 
 
 class Processor(NamedTuple):
-    """What a program is made for, beside the figures of `chips.Chip`.
+    """What a program is compiled for, besides the figures of `chips.Chip`.
 
     Attributes:
-        name: as NVIDIA's driver has it.
-        capability: compute capability, major; the minor is 0 in all of them.
-        own_features: whether instructions of just this generation are used (sm_90a).
-        multiprocessors: those that the product has.
-        units: float32 units of a multiprocessor.
-        shared_memory: bytes of a multiprocessor.
-        shared_of_block: bytes of it that a block may ask for.
+        name: as NVIDIA's driver reports it.
+        capability: compute capability, major; the minor is 0 for all of them.
+        own_features: whether instructions of this generation alone are used (sm_90a).
+        multiprocessors: as many as the product has.
+        units: float32 units per multiprocessor.
+        shared_memory: bytes per multiprocessor.
+        shared_of_block: bytes of it that a block may request.
         cache: bytes of the L2 cache.
         clock: GHz, boost.
     """
@@ -45,10 +45,10 @@ PROCESSORS = {
         "NVIDIA A100-SXM4-80GB", 8, False, 108, 64, 164 * _KIB, 163 * _KIB, 40 * _MIB, 1.41
     ),
 }
-# Of cuDNN, whose kernels the program calls.
+# The version of cuDNN, whose kernels the program calls.
 CUDNN = (9, 10, 0)
 
-# XLA's `GpuTargetConfigProto` as text; what stands in figures is the same of every GPU here.
+# XLA's `GpuTargetConfigProto` as text; literal figures are the same for every GPU here.
 _DESCRIPTION = """\
 gpu_device_info {{
   name: "{processor.name}"
@@ -88,7 +88,7 @@ device_description_str: "{processor.name}"
 
 
 def describe_gpu(name: str) -> str:
-    """What the compiler is told of a GPU that is not there.
+    """Returns the compiler's description of an absent GPU.
 
     Args:
         name: a key of `PROCESSORS`.

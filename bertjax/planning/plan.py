@@ -6,18 +6,18 @@ from typing import NamedTuple
 from bertjax.planning.chips import Chip
 from bertjax.planning.program import CompiledStep, Memory
 
-# The search for the largest batch ends when the step from "fits" to "does not" is this small.
+# The search for the largest batch ends when "fits" and "does not fit" are this close.
 _PRECISION = 0.03
 
 
 class Bounds(NamedTuple):
-    """Seconds that a step takes at the least, by what it has to wait for.
+    """The least seconds that a step takes, by what it waits for.
 
     Attributes:
         products: its matrix products, at the chip's peak for bfloat16.
         memory: state and batch read, the new state and other results written, temporaries written
-            and read, each once, at the rate of the HBM.
-        links: what the device sends, at the rate of all its links together; None where it is not
+            and read, each once, at the bandwidth of the HBM.
+        links: what the device sends, at the rate of all its links together; None where not
             known.
     """
 
@@ -27,12 +27,12 @@ class Bounds(NamedTuple):
 
     @property
     def overlapped(self) -> float:
-        """The least: all that is known at the same time."""
+        """The minimum: everything known, at the same time."""
         return max(self._known)
 
     @property
     def in_turn(self) -> float:
-        """One after the other."""
+        """Everything known, one after the other."""
         return sum(self._known)
 
     @property
@@ -41,12 +41,12 @@ class Bounds(NamedTuple):
 
 
 class LargestBatch(NamedTuple):
-    """Where a batch ceases to fit.
+    """Where a batch stops fitting.
 
     Attributes:
         fits: rows that fit; 0 when the smallest batch does not.
         fails: rows that do not; None when no such batch was met.
-        compilations: that it took to know.
+        compilations: how many it took to find out.
     """
 
     fits: int
@@ -55,13 +55,13 @@ class LargestBatch(NamedTuple):
 
 
 def bound_step(chip: Chip, matmul_flops: float, memory: Memory, sent: float | None) -> Bounds:
-    """The roofline of a step.
+    """Returns the roofline of a step.
 
     Args:
         chip: what it runs on.
-        matmul_flops: of the matrix products that one device has.
+        matmul_flops: those of one device's matrix products.
         memory: on each device.
-        sent: bytes that each device sends; None where it is not known.
+        sent: bytes that each device sends; None where unknown.
     """
     state = memory.parameters + memory.optimizer + memory.other
     moved = 2 * state + memory.batch + memory.results + 2 * memory.temporaries
@@ -73,7 +73,7 @@ def bound_step(chip: Chip, matmul_flops: float, memory: Memory, sent: float | No
 
 
 def fits(step: CompiledStep, available: int) -> bool:
-    """Whether the compiler took it, and all of it is no more than a device has."""
+    """Returns whether the step compiled and needs no more than a device has."""
     return step.memory is not None and step.memory.total <= available
 
 
@@ -86,22 +86,22 @@ def find_largest_batch(
     most: int,
     ceiling: int,
 ) -> LargestBatch:
-    """Narrows down where a batch ceases to fit, by compiling batches of other sizes.
+    """Finds where a batch stops fitting, by compiling batches of other sizes.
 
-    The next size is where a straight line through the two largest that fit meets the memory there
-    is; the middle between what fits and what does not, where the line leads astray. Near the limit
-    a TPU's compiler computes more again and fits more than the line says.
+    The next size is where a straight line through the two largest that fit meets the available
+    memory, or, where the line misleads, halfway between what fits and what does not. Near the
+    limit a TPU's compiler recomputes more and fits more than the line predicts.
 
     Args:
-        compile_rows: compiles a step of so many rows.
-        first: what came of the first size.
+        compile_rows: compiles a step of that many rows.
+        first: the result of the first size.
         rows: the first size.
-        unit: a batch is a multiple of so many rows.
-        available: bytes that a device has.
-        most: compilations, that of the first size left out.
-        ceiling: rows beyond which the search does not go up.
+        unit: a batch is a multiple of this many rows.
+        available: the bytes of a device.
+        most: the most compilations, not counting the first size.
+        ceiling: the most rows to try.
     """
-    # Rows -> bytes; without rows, what stays is left.
+    # Rows -> bytes; zero rows leave what is constant.
     good: dict[int, int] = {}
     bad: set[int] = set()
 
@@ -129,7 +129,7 @@ def find_largest_batch(
 
 
 def _next_size(good: dict[int, int], high: int | None, unit: int, available: int) -> int:
-    """A multiple of `unit` above what fits and below what does not."""
+    """Returns a multiple of `unit` above what fits and below what does not."""
     if not good:
         return max(unit, high // 2 // unit * unit)
     before, low = sorted(good)[-2:]

@@ -1,4 +1,4 @@
-"""A training step compiled for devices that need not be there: its memory, its communication."""
+"""A training step compiled for devices that may be absent: its memory, its communication."""
 
 import time
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from bertjax.training.state import TrainState
 from bertjax.training.steps import Step, lower_step
 from bertjax.types import RowBatch
 
-# What rows come as from a prepared directory (bertjax.text.rows): (is it [T] or [K] or [], type).
+# The form of rows in a prepared directory (bertjax.text.rows): (is it [T] or [K] or [], type).
 _COLUMNS = RowBatch(
     token_ids=("T", np.int32),
     token_type_ids=("T", np.uint8),
@@ -33,12 +33,12 @@ class Memory(NamedTuple):
     """Bytes on each device during a step.
 
     Attributes:
-        parameters: of the model.
-        optimizer: its moments.
+        parameters: the model's.
+        optimizer: the optimizer's moments.
         batch: the rows of a step.
-        other: what else stays: step counts and, on a TPU, what fills up the tiles of the arrays.
-        results: those that do not take the place of an argument.
-        temporaries: activations kept for the backward pass, gradients, room to work in.
+        other: what else is constant: step counts and, on a TPU, the padding of array tiles.
+        results: those that do not replace an argument.
+        temporaries: activations kept for the backward pass, gradients, scratch space.
         code: the program.
     """
 
@@ -52,18 +52,18 @@ class Memory(NamedTuple):
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """The sum of all."""
         return sum(self)
 
 
 class CompiledStep(NamedTuple):
-    """What the compiler tells of a step.
+    """What the compiler reports about a step.
 
     Attributes:
         memory: on each device; None where the step does not fit.
-        collectives: of a step, each device's; None where they cannot be read.
-        seconds: that it took to trace, lower and compile.
-        once_flops: what XLA counts, which takes every loop for one round.
+        collectives: those of a step on each device; None where they cannot be read.
+        seconds: how long it took to trace, lower and compile.
+        once_flops: XLA's count, which takes every loop as one iteration.
         refusal: the compiler's reason why it does not fit.
         unread: why the collectives cannot be read.
     """
@@ -77,7 +77,7 @@ class CompiledStep(NamedTuple):
 
 
 def describe_batch(rows: int, length: int, examples: int, mesh: Mesh) -> RowBatch:
-    """A batch of `rows` rows of `length` tokens, in shapes, types and shardings only."""
+    """Describes a batch of `rows` rows of `length` tokens: shapes, types and shardings only."""
     sharding = NamedSharding(mesh, ROWS)
     widths = {"T": (length,), "K": (examples,), "": ()}
     return RowBatch(
@@ -92,10 +92,10 @@ def compile_step(step: Step, state: TrainState, batch: RowBatch, mesh: Mesh) -> 
     """Compiles the step for the mesh, and reads what it needs.
 
     Args:
-        step: of `training.steps.make_train_step`.
-        state: of `training.state.describe_state`.
-        batch: of `describe_batch`.
-        mesh: of both.
+        step: from `training.steps.make_train_step`.
+        state: from `training.state.describe_state`.
+        batch: from `describe_batch`.
+        mesh: the mesh of both.
     """
     started = time.perf_counter()
     with assume_cudnn():
@@ -120,7 +120,7 @@ def compile_step(step: Step, state: TrainState, batch: RowBatch, mesh: Mesh) -> 
     except jax.errors.JaxRuntimeError as error:
         unread = (
             f"jaxlib {jaxlib.__version__} cannot read the compiled program"
-            f" ({str(error).splitlines()[0]}); versions of jax and libtpu that fit each other may"
+            f" ({str(error).splitlines()[0]}); matching versions of jax and libtpu may"
         )
     except ValueError as error:
         unread = str(error)
@@ -134,7 +134,7 @@ def compile_step(step: Step, state: TrainState, batch: RowBatch, mesh: Mesh) -> 
 
 
 def bytes_on_a_device(tree: Any) -> int:
-    """Bytes of the part of every leaf that one device holds."""
+    """Returns the bytes of every leaf's part on one device."""
     return sum(
         int(np.prod(leaf.sharding.shard_shape(leaf.shape))) * leaf.dtype.itemsize
         for leaf in jax.tree.leaves(tree)

@@ -1,4 +1,4 @@
-"""The run that `bertjax plan` is asked about, as `bertjax pretrain` would make it."""
+"""The run that `bertjax plan` plans, as `bertjax pretrain` would make it."""
 
 import argparse
 import contextlib
@@ -36,22 +36,22 @@ from bertjax.training.pretrain_config import PretrainConfig, make_step, shape_ne
 from bertjax.training.sharding import AXES, check_batch, make_mesh
 from bertjax.training.state import count_parameters, describe_state
 
-# A stand-in for a tokenizer: where [MASK] and the other special tokens are changes no program.
+# Stands for a tokenizer: the ids of [MASK] and the other special tokens change no program.
 _PAD_ID, _MASK_ID, _SPECIAL_IDS = 0, 4, range(5)
-# jax makes each of them, with threads of its own.
+# jax makes each of them, with its own threads.
 _MOST_CPU_DEVICES = 1024
-# Rows of a corpus that is not there, of which only the length of a schedule in epochs depends.
+# Rows of a corpus that does not exist; only the length of a schedule in epochs depends on them.
 _SOME_ROWS = 1_000_000
 
 
 class Devices(NamedTuple):
-    """What is planned for.
+    """The devices to plan for.
 
     Attributes:
         name: as given.
         devices: jax's.
-        chip: their figures; None of CPU devices.
-        available: bytes that each has.
+        chip: their figures; None for CPU devices.
+        available: the bytes of each.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Devices(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """What the model is made for: T, K, V, and what masking must know."""
+    """What the model is planned for: T, K, V, and what masking must know."""
 
     length: int
     examples: int
@@ -71,7 +71,7 @@ class Rows(NamedTuple):
 
 
 class PlannedRun(NamedTuple):
-    """A run with its devices: nothing is compiled yet."""
+    """A run with its devices, before anything is compiled."""
 
     devices: Devices
     config: PretrainConfig
@@ -81,11 +81,11 @@ class PlannedRun(NamedTuple):
     notes: list[str]
 
     def plan(self, search: int, progress: Callable[[str], None]) -> dict[str, Any]:
-        """Compiles the step, and `search` more for the largest batch; all that is known of it.
+        """Compiles the step, and `search` more for the largest batch; returns everything known.
 
         Args:
-            search: the most compilations beside the first.
-            progress: is called with a line on each of them, and with "" for each that was not
+            search: the most compilations besides the first.
+            progress: called with a line for each of them, and with "" for each that was not
                 needed.
         """
         config, rows, mesh, places = self.config, self.rows, self.mesh, self.devices
@@ -125,7 +125,7 @@ class PlannedRun(NamedTuple):
         memory, chip, bounds = compiled.memory, places.chip, None
         collectives, notes, sent = compiled.collectives, self.notes, None
         if collectives is None:
-            unread = f"what the devices send is not known, nor how long it takes: {compiled.unread}"
+            unread = f"what the devices send, and how long it takes, is unknown: {compiled.unread}"
             notes = [*notes, unread]
         else:
             sent = sum(one.sent for one in collectives)
@@ -169,7 +169,7 @@ class PlannedRun(NamedTuple):
 
 
 def open_devices(name: str) -> Devices:
-    """The devices of a TPU slice, GPUs, or CPU devices of this machine for "cpu:8".
+    """Returns the devices of a TPU slice, GPUs, or CPU devices of this machine for "cpu:8".
 
     Raises:
         UserError: there are no such devices.
@@ -183,8 +183,8 @@ def open_devices(name: str) -> Devices:
             )
         return _open_cpu(name, int(number))
     chip = chip_of(name)
-    # jax's own work, the drawing of keys for instance, is the CPU's. A program for devices that are
-    # not there can be put into jax's cache and not be taken from it.
+    # jax's own work, such as drawing keys, is the CPU's. A program for absent devices can be put
+    # into jax's cache but not loaded from it.
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_enable_compilation_cache", False)
     if chip.platform == "gpu":
@@ -197,7 +197,7 @@ def open_devices(name: str) -> Devices:
 
 
 def _open_cpu(name: str, number: int) -> Devices:
-    with contextlib.suppress(RuntimeError):  # they are open already: there may be enough of them
+    with contextlib.suppress(RuntimeError):  # they are already open: there may be enough of them
         jax.config.update("jax_num_cpu_devices", number)
     devices = jax.devices("cpu")
     if len(devices) < number:
@@ -205,25 +205,25 @@ def _open_cpu(name: str, number: int) -> Devices:
     memory = memory_of_machine()
     if memory is None:
         raise UserError(
-            f"--devices {name}: this system does not tell how much memory the machine has; plan for"
+            f"--devices {name}: this system does not report the machine's memory; plan for"
             " a TPU or GPU with --topology"
         )
     return Devices(name, devices[:number], None, memory // number)
 
 
 def read_run(options: argparse.Namespace, devices: Devices, layout: str | None) -> PlannedRun:
-    """The run that the options describe, on a mesh of that layout.
+    """Reads the run that the options describe, on a mesh of that layout.
 
     Raises:
-        UserError: what `bertjax pretrain` would refuse, as far as it can be known without the data.
+        UserError: what `bertjax pretrain` would refuse, as far as is known without the data.
     """
     config = _read_config(options, devices, layout)
     mesh = make_mesh(config.mesh, devices.devices)
     notes: list[str] = []
     if devices.chip is not None and devices.chip.link_rate is None:
         notes.append(
-            f"{devices.name} has several hosts: how fast the network between them is, and so how"
-            " long what the devices send takes, is not known"
+            f"{devices.name} has several hosts: the speed of their network, and so how long"
+            " communication takes, is unknown"
         )
     rows = _read_rows(options, config, notes)
     bert_config = _read_model(config, rows)
@@ -232,7 +232,7 @@ def read_run(options: argparse.Namespace, devices: Devices, layout: str | None) 
     if config.evaluation.batch_size % sharers:
         notes.append(
             f"evaluation.batch_size={config.evaluation.batch_size} is no multiple of the {sharers}"
-            " devices that share the rows out: the run will refuse it"
+            " devices that the rows are divided among: the run will refuse it"
         )
     return PlannedRun(devices, config, bert_config, rows, mesh, notes)
 
@@ -253,17 +253,17 @@ def _read_config(
         said["--data"] = {"data": options.data}
     for option, fields in said.items():
         if twice := given.keys() & fields:
-            raise UserError(f"--set {min(twice)} and {option} say the same; leave one out")
+            raise UserError(f"--set {min(twice)} and {option} set the same field; leave one out")
         given |= fields
     if "data" not in given:
         given["data"] = ""
-        # `parse` tells of a file that is none.
+        # `parse` reports a missing file.
         with contextlib.suppress(OSError, yaml.YAMLError, UnicodeDecodeError):
             content = yaml.safe_load(Path(options.config).read_text(encoding="utf-8"))
             if isinstance(content, dict) and "data" in content:
                 del given["data"]
     words = [f"--{name}={text}" for name, text in given.items()]
-    listing = "`bertjax pretrain --help`"  # and not this program's
+    listing = "`bertjax pretrain --help`"  # not this program's
     return parse(PretrainConfig, "", ["--config", options.config, *words], listing)
 
 
@@ -272,13 +272,13 @@ def _read_fields(words: Sequence[str]) -> dict[str, str]:
     for word in words:
         name, equals, text = word.partition("=")
         if not equals:
-            raise UserError(f"--set {word}: give FIELD=VALUE, as mesh.fsdp=4")
+            raise UserError(f"--set {word}: give FIELD=VALUE, such as mesh.fsdp=4")
         fields[name] = text
     return fields
 
 
 def _read_layout(layout: str, devices: int) -> dict[str, str]:
-    """The fields of `mesh` for a word as data or 4x2x2."""
+    """Returns the fields of `mesh` for a word such as data or 4x2x2."""
     if layout in AXES:
         fixed = {f"mesh.{axis}": "1" for axis in AXES}
         return fixed | {f"mesh.{layout}": str(devices)}
@@ -286,13 +286,13 @@ def _read_layout(layout: str, devices: int) -> dict[str, str]:
     if len(sizes) != len(AXES) or not all(size.isdecimal() for size in sizes):
         raise UserError(
             f"--mesh {layout}: give {', '.join(AXES)} for all devices on that axis, or the sizes of"
-            " the three, as 4x2x2"
+            " the three, such as 4x2x2"
         )
     return {f"mesh.{axis}": size for axis, size in zip(AXES, sizes, strict=True)}
 
 
 def _read_rows(options: argparse.Namespace, config: PretrainConfig, notes: list[str]) -> Rows:
-    """Those of the prepared directory, or of options and defaults where it is not there."""
+    """Reads the rows' shape from the prepared directory, or else from options and defaults."""
     told = {
         name: value
         for name in ("length", "vocab_size", "examples")
@@ -319,7 +319,7 @@ def _read_rows(options: argparse.Namespace, config: PretrainConfig, notes: list[
     where = f" at {config.data}" if config.data else ""
     notes.append(
         f"no prepared directory{where}: rows of {length} tokens with at most"
-        f" {wanted.examples_per_row} examples, and a vocabulary of {size:,}, are taken for granted"
+        f" {wanted.examples_per_row} examples, and a vocabulary of {size:,}, are assumed"
     )
     vocabulary = Vocabulary(size, _MASK_ID, list(_SPECIAL_IDS), np.zeros(size, bool))
     return Rows(length, wanted.examples_per_row, vocabulary, _PAD_ID, _SOME_ROWS)

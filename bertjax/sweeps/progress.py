@@ -1,4 +1,4 @@
-"""What a person sees of a sweep: one live line on a terminal, plain lines anywhere else."""
+"""What a user sees of a sweep: one live line on a terminal, plain lines anywhere else."""
 
 import contextlib
 import sys
@@ -17,7 +17,7 @@ from bertjax.training.progress import describe_duration
 
 
 class SweepProgress:
-    """Tells of a sweep on stderr: a bar of the trials, and a line for each that begins or ends."""
+    """Reports of a sweep on standard error: a bar of the trials, and a line per start and end."""
 
     def __init__(self, trials: int, score: Score) -> None:
         self._score = score
@@ -55,23 +55,23 @@ class SweepProgress:
         self._console.print(message)
 
     def begun(self, claim: Claim) -> None:
-        """Tells that a trial begins, or goes on."""
-        verb = "goes on" if claim.continued else "begins"
+        """Reports that a trial begins or continues."""
+        verb = "continues" if claim.continued else "begins"
         self.say(f"trial {claim.trial.number} {verb}: {describe_values(claim.values)}")
 
     def ended(self, run: TrialRun, end: End) -> None:
-        """Tells how a trial ended."""
+        """Reports how a trial ended."""
         score = "" if end.score is None else f"{self._score.name} {end.score:.4f}"
         said = {
             "complete": f"ended with {score}",
-            "pruned": "given up",
+            "pruned": "pruned",
             "failed": f"failed: {end.message}",
             "stopped": "stopped, to be continued",
         }[end.state]
         self.say(f"trial {run.number} {said} ({describe_duration(run.seconds)})")
 
     def show(self, study: Study) -> None:
-        """Moves the bar; without a terminal, says the same whenever another trial has ended."""
+        """Moves the bar; without a terminal, prints the same whenever a trial has ended."""
         trials = study.trials()
         counts = Counter(trial.state for trial in trials)
         ended = [
@@ -80,7 +80,7 @@ class SweepProgress:
         name, direction = self._score
         best = best_of(rank_rows(make_rows(trials, name), name, direction))
         figures = f"{counts[TrialState.RUNNING]} running"
-        for count, word in zip(ended[1:], ("given up", "failed"), strict=True):
+        for count, word in zip(ended[1:], ("pruned", "failed"), strict=True):
             figures += f", {count} {word}" if count else ""
         if best:
             figures += f"; best {name} {best[name]:.4f} (trial {best['trial']})"

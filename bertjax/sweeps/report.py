@@ -1,4 +1,4 @@
-"""What a sweep leaves: its table, results.csv, results.jsonl, best.yaml and three figures."""
+"""The results of a sweep: its table, results.csv, results.jsonl, best.yaml and three figures."""
 
 import csv
 import functools
@@ -30,12 +30,12 @@ _STATES = {
     TrialState.WAITING: "unfinished",
 }
 
-# Fewer trials than this say little of what matters.
+# Fewer trials than this say little about importance.
 _FEW_TRIALS = 40
 
 
 def make_rows(trials: Sequence[FrozenTrial], score: str) -> list[dict[str, Any]]:
-    """One row a trial, by number.
+    """Makes a row for each trial, by number.
 
     The score of a pruned or unfinished trial is its last one.
     """
@@ -50,7 +50,7 @@ def make_rows(trials: Sequence[FrozenTrial], score: str) -> list[dict[str, Any]]
                 score: None if value is None or value != value else value,
                 "validations": len(trial.intermediate_values),
                 "seconds": trial.user_attrs.get("seconds"),
-                # Of the evaluation whose checkpoint was kept.
+                # That of the evaluation whose checkpoint was kept.
                 **{
                     name: trial.user_attrs.get(name)
                     for name in ("step", "loss", "standard_error")
@@ -66,10 +66,10 @@ def make_rows(trials: Sequence[FrozenTrial], score: str) -> list[dict[str, Any]]
 def rank_rows(
     rows: Sequence[Mapping[str, Any]], score: str, direction: str
 ) -> list[Mapping[str, Any]]:
-    """The complete trials, the best one first and the rest by their score, then the others.
+    """Returns the complete trials, the best first and the rest by score, then the others.
 
-    As with the checkpoints of a run (`tasks.selection`), the best is the one with the lowest loss
-    among those whose score is within a standard error of the best score.
+    As with the checkpoints of a run (`tasks.selection`), the best has the lowest loss of those
+    whose score is within a standard error of the best score.
     """
     sign = 1 if direction == "minimize" else -1
 
@@ -87,14 +87,14 @@ def rank_rows(
 
 
 def best_of(ranked: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The best trial of `rank_rows`; None where none came to its end."""
+    """Returns the best trial of `rank_rows`; None where no trial is complete."""
     return ranked[0] if ranked and ranked[0]["state"] == "complete" else None
 
 
 def rivals_of_best(
     complete: Sequence[Mapping[str, Any]], score: str, direction: str
 ) -> list[Mapping[str, Any]]:
-    """The complete trials whose score is within a standard error of the best; the best, too."""
+    """Returns the complete trials within a standard error of the best score, the best included."""
     sign = 1 if direction == "minimize" else -1
     best = min(complete, key=lambda row: sign * row[score])
     error = 0.0 if best.get("standard_error") is None else best["standard_error"]
@@ -151,7 +151,7 @@ def print_table(ranked: Sequence[Mapping[str, Any]], score: str) -> None:
 
 
 def describe_values(values: Mapping[str, Any]) -> str:
-    """`learning_rate=0.0003 batch_size=16`: the last part of each name, where that is clear."""
+    """Returns `learning_rate=0.0003 batch_size=16`: the last part of a name, where unambiguous."""
     short = [name.rpartition(".")[2] for name in values]
     return " ".join(
         f"{last if short.count(last) == 1 else name}={_shown(value)}"
@@ -168,8 +168,7 @@ def _shown(value: Any) -> str:
 def draw_figures(directory: Path, study: optuna.Study, score: str) -> list[str]:
     """Draws history.png, importance.png and parallel_coordinates.png.
 
-    In the last two a trial that was given up counts with its last score: what is bad shows only
-    there.
+    In the last two a pruned trial counts with its last score: bad values show only there.
 
     Returns:
         A sentence for each figure that could not be drawn.
@@ -215,7 +214,7 @@ def _draw_history(study: optuna.Study, score: str) -> "Figure":
         if trial.value is not None
     ]
     if pruned:
-        axes.scatter(*zip(*pruned, strict=True), marker="x", color="gray", label="given up, last")
+        axes.scatter(*zip(*pruned, strict=True), marker="x", color="gray", label="pruned, last")
         axes.legend(bbox_to_anchor=(1.02, 1.0), loc="upper left")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_title(f"{score} of each trial")
@@ -225,13 +224,13 @@ def _draw_history(study: optuna.Study, score: str) -> "Figure":
 def _draw_importance(study: optuna.Study, score: str) -> "Figure":
     from optuna.visualization.matplotlib import plot_param_importances
 
-    # The default looks at the best tenth alone, which of a dozen trials is one.
+    # By default it looks at the best tenth alone, which is one of a dozen trials.
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
     axes = plot_param_importances(study, evaluator=evaluator, target_name=score)
     axes.get_legend().remove()
     few = ": few, a rough guess" if len(study.trials) < _FEW_TRIALS else ""
     axes.set_title(
-        f"Share in the variance of {score} ({len(study.trials)} trials{few})", loc="left"
+        f"Share of the variance of {score} ({len(study.trials)} trials{few})", loc="left"
     )
     axes.set_xlabel("importance (fANOVA, Hutter et al. 2014)")
     axes.set_ylabel("")
@@ -247,7 +246,7 @@ def _draw_parallel_coordinates(study: optuna.Study, score: str) -> "Figure":
     axes = plot_parallel_coordinate(study, names, target_name=score)
     figure = axes.figure
     figure.set_size_inches(3 + 1.9 * len(names), 5)
-    # Full names, and no lines that are as white as the paper.
+    # Full names, and no lines as white as the paper.
     axes.set_xticks(range(len(names) + 1), [score, *names], rotation=20, ha="right")
     maximize = study.direction.name == "MAXIMIZE"
     axes.collections[0].set_cmap("viridis_r" if maximize else "viridis")

@@ -26,18 +26,18 @@ from bertjax.tasks.scoring import LESS_IS_BETTER
 Values = Mapping[str, Any]
 Space = dict[str, BaseDistribution]
 
-# What the sweep itself gives every trial, or a trial can not do.
+# What the sweep itself gives every trial, or a trial cannot do.
 OWN_FIELDS = {
     "run": "each trial has a run directory of its own",
     "resume": "a trial is always continued",
     "dry_run": "a trial has to train",
     "json": "a trial's scores are read from its metrics.jsonl",
-    "seeds": "a trial is one run; put seed into the space to see what it does",
+    "seeds": "a trial is one run; put seed into the space to see its effect",
 }
 
 _RANGE_KEYS = ("low", "high", "log", "step")
 
-# TPE draws at random until it has seen so many trials, or a third of a short sweep.
+# TPE draws at random until it has seen this many trials, or a third of a short sweep.
 _MOST_RANDOM_TRIALS = 10
 
 
@@ -45,10 +45,10 @@ class Program(NamedTuple):
     """A program whose config can be searched.
 
     Attributes:
-        words: what starts it behind `python`; it reads `--config` and `--run`, writes metrics.jsonl
-            and exits with 75 when it was stopped.
-        module: of its config.
-        config_class: the name of its config there.
+        words: what starts it, after `python`; it reads `--config` and `--run`, writes
+            metrics.jsonl and exits with 75 when stopped.
+        module: the module of its config.
+        config_class: the config's name in it.
     """
 
     words: list[str]
@@ -67,12 +67,12 @@ PROGRAMS = {
 
 
 class Recipe(NamedTuple):
-    """What all trials of a sweep share.
+    """What all trials of a sweep have in common.
 
     Attributes:
-        config_class: of the program.
-        base: a YAML file with the program's config; none where it is empty.
-        fixed: fields that are not as in `base`, by dotted name.
+        config_class: the program's config.
+        base: a YAML file with the program's config; none if empty.
+        fixed: fields that differ from `base`, by dotted name.
     """
 
     config_class: type
@@ -80,12 +80,12 @@ class Recipe(NamedTuple):
     fixed: Values
 
     def resolve(self, values: Values, run: str) -> Any:
-        """The program's config with these values.
+        """Makes the program's config with these values.
 
         Raises:
-            UserError: what the program itself would say about it.
+            UserError: what the program itself would refuse.
         """
-        # What is text is given as it stands, for quotation marks would become part of it.
+        # Text is given as it is: quotation marks would become part of it.
         flags = [
             f"--{name}={value if isinstance(value, str) else json.dumps(value)}"
             for name, value in {**self.fixed, **values, "run": run}.items()
@@ -94,14 +94,14 @@ class Recipe(NamedTuple):
         return parse(self.config_class, "", [*files, *flags])
 
     def to_yaml(self, values: Values) -> str:
-        """The whole config with these values, as the program reads it; `run` is left out."""
+        """Returns the whole config with these values, as the program reads it, without `run`."""
         content = dataclasses.asdict(self.resolve(values, "run"))
         del content["run"]
         return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
     def for_score(self, name: str, direction: str, space: Space) -> "Recipe":
-        """The recipe whose program keeps the model of the best such score, where it can choose."""
-        field = "scoring.score"  # of bertjax finetune, which knows itself which side is better
+        """Makes a recipe whose program keeps the model with the best score, where it can choose."""
+        field = "scoring.score"  # of bertjax finetune, which itself knows the better direction
         known = field in dict(flat_fields(self.config_class))
         own = "minimize" if name.endswith(LESS_IS_BETTER) else "maximize"
         if not known or direction != own or field in self.fixed or field in space:
@@ -109,13 +109,13 @@ class Recipe(NamedTuple):
         return self._replace(fixed={**self.fixed, field: name})
 
     def check(self, space: Space) -> None:
-        """Tries every choice and both ends of every range, each beside the first of the others.
+        """Tries every choice and both ends of every range, with the first of the others.
 
         A value that is wrong by itself is an error now. What is wrong only together with another
         value of the space is left to the trial that draws both.
 
         Raises:
-            UserError: a value that its field does not take; no combination that was tried is one.
+            UserError: a field does not accept a value; none of the combinations tried is valid.
         """
         ends = {name: _ends(distribution) for name, distribution in space.items()}
         first = {name: values[0] for name, values in ends.items()}
@@ -135,21 +135,21 @@ class Recipe(NamedTuple):
 
 
 def program_config(name: str) -> type:
-    """The config class of a program."""
+    """Returns the config class of a program."""
     program = PROGRAMS[name]
     return getattr(importlib.import_module(program.module), program.config_class)
 
 
 def flatten(mapping: Mapping[str, Any], config_class: type, where: str) -> dict[str, Any]:
-    """Fields by dotted name, whether they were written so or nested.
+    """Returns fields by dotted name, whether they were written so or nested.
 
     Args:
         mapping: as YAML gives it.
-        config_class: whose fields they are.
-        where: the name of the mapping, for messages.
+        config_class: the class with these fields.
+        where: the mapping's name, for messages.
 
     Raises:
-        UserError: an unknown field, with its nearest neighbour; one that is the sweep's own.
+        UserError: an unknown field, with its nearest neighbour; a field set by the sweep itself.
     """
     names = [name for name, _ in flat_fields(config_class)]
     flat: dict[str, Any] = {}
@@ -158,7 +158,7 @@ def flatten(mapping: Mapping[str, Any], config_class: type, where: str) -> dict[
         for key, value in inner.items():
             name = f"{prefix}{key}"
             if name in OWN_FIELDS and name in names:
-                raise UserError(f"{where}: {name} is the sweep's own: {OWN_FIELDS[name]}")
+                raise UserError(f"{where}: {name} is set by the sweep: {OWN_FIELDS[name]}")
             if name in names:
                 flat[name] = value
             elif isinstance(value, Mapping) and any(
@@ -177,10 +177,10 @@ def flatten(mapping: Mapping[str, Any], config_class: type, where: str) -> dict[
 
 
 def read_space(given: Mapping[str, Any], config_class: type) -> Space:
-    """The distribution of every field that varies.
+    """Reads the distribution of every field that varies.
 
     Raises:
-        UserError: no field at all, an unknown one, or a range or choices that make no sense.
+        UserError: no field at all, an unknown one, or an invalid range or choices.
     """
     hints = dict(flat_fields(config_class))
     space = {
@@ -199,7 +199,7 @@ def _distribution(name: str, entry: Any, hint: Any) -> BaseDistribution:
     if not isinstance(entry, Mapping) or not ({"choices"} == set(entry) or _is_range(entry)):
         raise UserError(
             f"space: {name}: {entry!r} is neither {{choices: [...]}} nor {{low: ..., high: ...}}"
-            " with log: true or step: ... where wanted"
+            " (with log: true or step: ... if needed)"
         )
     if "choices" in entry:
         return _choices(name, entry["choices"])
@@ -265,10 +265,10 @@ def _ends(distribution: BaseDistribution) -> list[Any]:
 
 
 def grid_of(space: Space) -> dict[str, list[Any]]:
-    """Every value of every field.
+    """Returns every value of every field.
 
     Raises:
-        UserError: a range of floats without a step, which has no end of values.
+        UserError: a range of floats without a step, which has infinitely many values.
     """
     grid = {}
     for name, distribution in space.items():
@@ -276,7 +276,7 @@ def grid_of(space: Space) -> dict[str, list[Any]]:
             grid[name] = list(distribution.choices)
         elif distribution.step is None:
             raise UserError(
-                f"space: {name} is a range without end of values; a grid needs its step or choices"
+                f"space: {name} has infinitely many values; a grid needs its step or choices"
             )
         elif distribution.log:
             grid[name] = list(range(distribution.low, distribution.high + 1))
@@ -287,17 +287,17 @@ def grid_of(space: Space) -> dict[str, list[Any]]:
 
 
 def count_trials(sampler: str, space: Space, trials: int | None) -> int:
-    """How many trials a sweep has: those asked for; of a grid at most all of it."""
+    """Counts the trials of a sweep: the number requested; for a grid at most all of it."""
     if sampler != "grid":
         if trials is None:
-            raise UserError("--trials N is missing: how many trials; only a grid has an end")
+            raise UserError("--trials N is missing: how many trials; only a grid is finite")
         return trials
     size = len(list(itertools.product(*grid_of(space).values())))
     return size if trials is None else min(trials, size)
 
 
 def random_trials(trials: int) -> int:
-    """How many trials TPE draws at random, and pruners leave alone, before they judge."""
+    """Returns how many trials TPE draws at random, and pruners leave alone, at first."""
     return max(1, min(_MOST_RANDOM_TRIALS, trials // 3))
 
 
@@ -309,16 +309,16 @@ def sample(
     direction: str,
     trials: int,
 ) -> dict[str, Any]:
-    """The values of the next trial: a pure function of what is given.
+    """Draws the values of the next trial: a pure function of the arguments.
 
-    So a sweep that was killed goes on as it would have gone, and what a random or grid sampler
+    So a killed sweep continues as it would have gone on, and what a random or grid sampler
     draws for trial n depends on the seed and n alone.
 
     Args:
         space: the fields.
         sampler: how they are drawn.
-        seed: of the sweep.
-        so_far: all trials, those that are running included; their number is the new trial's.
+        seed: the sweep's seed.
+        so_far: all trials, including running ones; their number is the new trial's.
         direction: minimize or maximize.
         trials: how many the sweep will have.
     """

@@ -1,7 +1,7 @@
 """The study of a sweep: an optuna study in a directory, worked on by any number of processes.
 
-Locks on files say which trials somebody works on. The system frees the locks of a process when it
-ends, however it ends: so what a killed sweep was at is known at once, without a heartbeat.
+File locks show which trials are being worked on. The system frees the locks of a process when it
+ends, however it ends: so what a killed sweep was doing is known at once, without a heartbeat.
 """
 
 import fcntl
@@ -22,11 +22,11 @@ _STUDY = "sweep"
 
 
 class Lock:
-    """An exclusive lock on a file: `take` it, `release` it; it also goes with its last holder.
+    """An exclusive lock on a file: `take` it, `release` it; it ends with its last holder.
 
     Attributes:
-        descriptor: of the open file while the lock is held; a process that inherits it holds the
-            lock, too.
+        descriptor: the open file's while the lock is held; a process that inherits it also holds
+            the lock.
     """
 
     def __init__(self, path: Path) -> None:
@@ -34,7 +34,7 @@ class Lock:
         self.descriptor: int | None = None
 
     def take(self, wait: bool = False) -> bool:
-        """Whether the lock is ours now."""
+        """Returns whether the lock is ours now."""
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -48,7 +48,7 @@ class Lock:
         return True
 
     def release(self) -> None:
-        """Lets go of it; those that inherited it hold on."""
+        """Releases the lock; processes that inherited it keep it."""
         if self.descriptor is not None:
             os.close(self.descriptor)
             self.descriptor = None
@@ -62,7 +62,7 @@ class Lock:
 
 
 class _JournalLock:
-    """In the place of optuna's own locks, which outlive a killed process by half a minute."""
+    """A replacement for optuna's own locks, which outlive a killed process by half a minute."""
 
     def __init__(self, path: Path) -> None:
         self._lock = Lock(path)
@@ -75,13 +75,13 @@ class _JournalLock:
 
 
 class Claim(NamedTuple):
-    """A trial that is ours to run.
+    """A trial that this process is to run.
 
     Attributes:
         trial: optuna's.
-        values: of the fields that vary.
-        owner: is held as long as we work on it.
-        continued: whether somebody worked on it before.
+        values: those of the fields that vary.
+        owner: the lock held while we work on it.
+        continued: whether it was worked on before.
         reported: how many of its validations the study knows.
     """
 
@@ -93,10 +93,10 @@ class Claim(NamedTuple):
 
 
 class Study:
-    """One study in `directory`.
+    """The study in `directory`.
 
     Attributes:
-        directory: of the sweep; `locks/` in it holds the locks, `study.journal` or `study.sqlite`
+        directory: the sweep's; `locks/` in it holds the locks, `study.journal` or `study.sqlite`
             the trials.
         optuna: the study itself.
     """
@@ -112,7 +112,7 @@ class Study:
         """Opens the study, or begins it.
 
         Raises:
-            UserError: it was begun with other settings.
+            UserError: the study was begun with other settings.
         """
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.directory = directory
@@ -121,7 +121,7 @@ class Study:
         with self._lock:
             self.optuna = optuna.create_study(
                 storage=_open_storage(directory, storage),
-                # What is drawn is drawn by `sample`, before the trial exists.
+                # Values are drawn by `sample`, before the trial exists.
                 sampler=optuna.samplers.RandomSampler(seed=0),
                 pruner=pruner,
                 direction=direction,
@@ -138,25 +138,25 @@ class Study:
                 f"{name}: {then.get(name)} then, {identity.get(name)} now" for name in changed
             )
             raise UserError(
-                f"--output {directory}: was begun with other settings ({details}). Put them back,"
+                f"--output {directory}: was begun with other settings ({details}). Restore them,"
                 " or name a new --output directory; only trials, pruner, workers and environments"
                 " may change"
             )
 
     def writing(self) -> Lock:
-        """While entered, no other sweep writes what all of them write to the directory."""
+        """Keeps other sweeps from writing the directory's common files, while entered."""
         return Lock(self.directory / "locks" / "writing")
 
     def trials(self) -> list[FrozenTrial]:
-        """All trials by number."""
+        """Returns all trials by number."""
         return self.optuna.get_trials(deepcopy=False)
 
     def claim(self, space: Space, sampler: str, seed: int, limit: int) -> Claim | None:
-        """A trial that nobody works on, begun earlier or new; None when there is none.
+        """Claims a trial that nobody works on, begun earlier or new; None if there is none.
 
         One process at a time claims, so there are never more than `limit` trials, and never two
         workers on one. A new trial enters the study with all its values at once: a kill leaves
-        either none of it or the whole.
+        either none of it or all.
         """
         with self._lock:
             trials = self.trials()
@@ -177,7 +177,7 @@ class Study:
             return _take_up(trial, space, owner, 0, False)
 
     def is_worked_on(self) -> bool:
-        """Whether a trial has not ended yet."""
+        """Returns whether any trial has not ended yet."""
         return any(not trial.state.is_finished() for trial in self.trials())
 
     def _own(self, number: int) -> Lock | None:
@@ -186,13 +186,13 @@ class Study:
 
 
 def _take_up(trial: Trial, space: Space, owner: Lock, reported: int, continued: bool) -> Claim:
-    # Notes the value that the trial was entered with, unless it is noted already.
+    # Notes the value that the trial was entered with, unless it is already noted.
     values = {name: trial._suggest(name, distribution) for name, distribution in space.items()}
     return Claim(trial, values, owner, continued, reported)
 
 
 def make_pruner(name: str, trials: int) -> optuna.pruners.BasePruner:
-    """The rule by which a trial is given up; it counts in validations of a run, from 1."""
+    """Makes the rule that prunes trials; it counts the validations of a run, from 1."""
     if name == "median":
         return optuna.pruners.MedianPruner(n_startup_trials=random_trials(trials))
     if name == "halving":
@@ -223,7 +223,7 @@ def _open_storage(directory: Path, kind: str) -> BaseStorage:
 
 
 def _cut_torn_line(path: Path) -> None:
-    """Takes away a last line that a full disk or a power cut left without its end."""
+    """Removes a last line that a full disk or a power cut left incomplete."""
     if not path.exists():
         return
     with path.open("r+b") as file:

@@ -1,10 +1,10 @@
-"""Searches the config of a program: tries values, gives up on bad trials, keeps the best as YAML.
+"""Searches the config of a program: tries values, prunes bad trials, saves the best as YAML.
 
     bertjax sweep --config configs/sweep/sms.yaml --output sweeps/sms
 
 Each trial is the program itself, in a run directory of its own. The same command continues a sweep
-that was stopped or killed: trials that were running go on where they were. Given several times at
-once, on one machine or on several that share the disk, it works on one sweep.
+that was stopped or killed: running trials continue where they were. Started several times at once,
+on one machine or on several that share the disk, it works on one sweep.
 """
 
 import dataclasses
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from bertjax.sweeps.study import Study
     from bertjax.sweeps.trial import End, Score, TrialRun
 
-# Seconds between two looks at what the trials have written.
+# Seconds between checks of what the trials have written.
 _PAUSE = 0.2
 
-# So many trials in a row that fail with the same message are no accident.
+# This many trials in a row that fail with the same message are no accident.
 _MOST_SAME_FAILURES = 3
 
 
@@ -43,27 +43,27 @@ class SweepConfig:
     """A search.
 
     Attributes:
-        program: whose config is searched
-        base: a YAML file with the program's config, from which the trials differ
-        fixed: fields of the program for all trials, by dotted name, over those of base; one more
-            as an option of its own: --fixed.budget.epochs 1
+        program: the program whose config is searched
+        base: a YAML file with the program's config, which the trials start from
+        fixed: fields of the program for all trials, by dotted name, which override base; each can
+            also be an option: --fixed.budget.epochs 1
         space: fields that vary, by dotted name, each {low: L, high: H} with log: true or step: S,
             or {choices: [A, B, ...]}
-        score: the figure of the validation lines that trials are judged by: the best of a run
+        score: the figure of the validation lines by which trials are judged: the best of a run
             counts
-        direction: which side of it is better; auto = known from its name
-        trials: how many, those that fail included; none = the whole grid
-        sampler: how values are drawn: tpe (Bergstra et al. 2011) learns from the trials before,
+        direction: which direction is better; auto = known from its name
+        trials: how many, failed ones included; none = the whole grid
+        sampler: how values are drawn: tpe (Bergstra et al. 2011) learns from earlier trials,
             random, or grid
-        pruner: when a trial is given up: never (none), worse than the median of the others at the
+        pruner: when a trial is pruned: never (none), worse than the median of the others at the
             same validation (median), not among the best third at the 1st, 3rd, 9th ... validation
-            (halving), or hyperband, which does so with different patience
-        workers: trials at once
+            (halving), or hyperband, which does so with several degrees of patience
+        workers: how many trials run at once
         environments: variables for each worker's trials, as many as there are workers, such as
             CUDA_VISIBLE_DEVICES
-        seed: of what is drawn; the trials' own seed is the program's
-        storage: of the study: journal, also for shared disks, or sqlite
-        output: directory of the sweep; when it holds one, that is continued
+        seed: the seed of the draws; the trials' own seed is the program's
+        storage: the study's: journal, also for shared disks, or sqlite
+        output: directory of the sweep; an existing sweep is continued
         json: print the trials and the best as JSON on standard output
     """
 
@@ -102,7 +102,7 @@ class SweepConfig:
 
 
 def sweep(config: SweepConfig) -> int:
-    """One search, from the space to the best config. Returns the exit code."""
+    """Runs a search, from the space to the best config. Returns the exit code."""
     _require_optuna()
     from bertjax.sweeps.progress import SweepProgress
     from bertjax.sweeps.space import (
@@ -155,7 +155,7 @@ def sweep(config: SweepConfig) -> int:
                         _close(study, run, end, failures)
                         progress.ended(run, end)
                 progress.show(study)
-                # What others work on becomes ours, should they end before it does.
+                # What others work on becomes ours if they end before it does.
                 if nothing_left and not running and not study.is_worked_on():
                     break
                 time.sleep(_PAUSE)
@@ -170,7 +170,7 @@ def sweep(config: SweepConfig) -> int:
     if message:
         raise UserError(f"{_MOST_SAME_FAILURES} trials in a row failed with: {message}")
     if not found:
-        raise UserError(f"{output}: none of the {limit} trials came to its end with a score")
+        raise UserError(f"{output}: none of the {limit} trials ended with a score")
     return 0
 
 
@@ -195,7 +195,7 @@ def _open_output(output: Path) -> None:
 
 
 def _identity(config: SweepConfig, recipe: "Recipe", score: "Score") -> dict[str, Any]:
-    """What must be the same for a sweep to be continued."""
+    """Returns what must be the same for a sweep to be continued."""
     base = yaml.safe_load(Path(config.base).read_text(encoding="utf-8")) if config.base else {}
     parts = {"base": base, "fixed": recipe.fixed, "space": config.space}
     return {
@@ -209,9 +209,9 @@ def _identity(config: SweepConfig, recipe: "Recipe", score: "Score") -> dict[str
 
 
 def _write_provenance(output: Path, config: SweepConfig) -> None:
-    """Writes sweep.yaml, and at the beginning run.json: seed, versions, devices.
+    """Writes sweep.yaml, and at the start run.json: seed, versions, devices.
 
-    Another process asks for the devices: one that has seen a GPU keeps its memory.
+    Another process queries the devices: a process that has seen a GPU keeps its memory.
     """
     write_whole(output / "sweep.yaml", to_yaml(config))
     if (output / "run.json").exists():
@@ -232,7 +232,7 @@ def _write_provenance(output: Path, config: SweepConfig) -> None:
 
 
 def _close(study: "Study", run: "TrialRun", end: "End", failures: list[str]) -> None:
-    """Tells the study how a trial ended, and lets go of it."""
+    """Records in the study how a trial ended, and releases it."""
     from optuna.trial import TrialState
 
     trial = run.claim.trial
@@ -250,7 +250,7 @@ def _close(study: "Study", run: "TrialRun", end: "End", failures: list[str]) -> 
 
 
 def _same_failures(failures: list[str]) -> str | None:
-    """The message of the last failures, when there are enough of them and they say the same."""
+    """Returns the message of the last failures, if they are enough and agree."""
     last = failures[-_MOST_SAME_FAILURES:]
     return last[0] if len(last) == _MOST_SAME_FAILURES and len(set(last)) == 1 else None
 
@@ -261,7 +261,7 @@ def _stop_all(
     failures: list[str],
     progress: "SweepProgress",
 ) -> None:
-    """Lets the trials that still run save and end; they stay in the study, to be continued."""
+    """Lets running trials save and end; they stay in the study, to be continued."""
     for run in running.values():
         run.stop()
     while running:
@@ -276,7 +276,7 @@ def _stop_all(
 def _report(
     study: "Study", score: "Score", recipe: "Recipe", config: SweepConfig, is_over: bool
 ) -> bool:
-    """Writes and shows what there is; whether there is a best trial."""
+    """Writes and prints the results; returns whether there is a best trial."""
     from bertjax.sweeps.report import (
         best_of,
         draw_figures,

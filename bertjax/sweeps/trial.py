@@ -22,7 +22,7 @@ from bertjax.tasks.scoring import LESS_IS_BETTER
 from bertjax.training.metrics import read_metrics
 from bertjax.training.processes import environment_alone
 
-# The endings of the names of figures, by which is better.
+# The suffixes of figures' names, by direction.
 _LOWER_IS_BETTER = (*LESS_IS_BETTER, "perplexity")
 _HIGHER_IS_BETTER = ("accuracy", "f1", "mcc", "auc", "pearson", "spearman", "exact", "exact_match")
 _HIGHER_IS_BETTER += ("precision", "recall")
@@ -32,7 +32,7 @@ class Score(NamedTuple):
     """The validation figure that trials are judged by.
 
     Attributes:
-        name: in the validation lines of metrics.jsonl.
+        name: its name in the validation lines of metrics.jsonl.
         direction: minimize or maximize.
     """
 
@@ -40,15 +40,15 @@ class Score(NamedTuple):
     direction: Literal["minimize", "maximize"]
 
     def of_lines(self, lines: Sequence[Mapping[str, Any]]) -> list[float]:
-        """Its values, nan where it is not defined."""
+        """Returns its values, nan where undefined."""
         values = [line.get(self.name) for line in lines]
         return [float("nan") if value is None else float(value) for value in values]
 
     def judge(self, lines: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-        """The line that a run is judged by: of the checkpoint that it kept, else its best.
+        """Returns the line that a run is judged by: that of its kept checkpoint, else its best.
 
         Returns:
-            None where the score stands in no line.
+            None where no line has the score.
         """
         signed = [
             -value if self.direction == "minimize" else value for value in self.of_lines(lines)
@@ -62,10 +62,10 @@ class Score(NamedTuple):
 
 
 def make_score(name: str, direction: str) -> Score:
-    """The score of that name; `auto` knows its direction.
+    """Makes the score of a name; `auto` knows its direction.
 
     Raises:
-        UserError: it does not.
+        UserError: the direction is not known.
     """
     if direction != "auto":
         return Score(name, direction)
@@ -73,10 +73,7 @@ def make_score(name: str, direction: str) -> Score:
         return Score(name, "minimize")
     if name.endswith(_HIGHER_IS_BETTER):
         return Score(name, "maximize")
-    raise UserError(
-        f"score={name!r} is not one whose better side is known; give --direction minimize or"
-        " maximize"
-    )
+    raise UserError(f"score={name!r} has no known direction; give --direction minimize or maximize")
 
 
 class End(NamedTuple):
@@ -84,8 +81,8 @@ class End(NamedTuple):
 
     Attributes:
         state: complete; pruned; failed; or stopped, to be continued.
-        score: of a complete one.
-        message: of a failed one, without what is the trial's own, such as its run directory.
+        score: that of a complete trial.
+        message: that of a failed trial, without what is its own, such as its run directory.
     """
 
     state: Literal["complete", "pruned", "failed", "stopped"]
@@ -94,13 +91,13 @@ class End(NamedTuple):
 
 
 class TrialRun:
-    """A trial that runs, or waits for what an earlier sweep started to let go of its directory.
+    """A trial that runs, or waits until a program of an earlier sweep releases its directory.
 
     Attributes:
-        claim: of the trial.
-        number: of the trial.
-        run: its run directory; its log and its config lie beside it.
-        seconds: that the program ran, over all sittings.
+        claim: the trial's.
+        number: the trial's.
+        run: its run directory; its log and its config are beside it.
+        seconds: how long the program ran, over all sessions.
     """
 
     def __init__(
@@ -131,10 +128,10 @@ class TrialRun:
         self._orphan_told = False
 
     def look(self) -> End | None:
-        """Goes on with the trial as far as it can now; how it ended, when it has.
+        """Advances the trial as far as possible now; returns how it ended, once it has.
 
         Raises:
-            OSError: the program can not be started.
+            OSError: the program cannot be started.
         """
         if self._process is None:
             if not self._program_lock.take():
@@ -146,11 +143,11 @@ class TrialRun:
                 return End("pruned")
             try:
                 write_whole(self._config, self._recipe.to_yaml(self.claim.values))
-            except UserError as error:  # values that do not go together
+            except UserError as error:  # values that contradict each other
                 self._program_lock.release()
                 return End("failed", None, str(error))
             self._start()
-        code = self._process.poll()  # before the lines, so that the last of them are read, too
+        code = self._process.poll()  # before the lines, so that the last ones are read, too
         news = self._report()
         if code is None:
             if news and self._asked_to_end is None and self.claim.trial.should_prune():
@@ -160,7 +157,7 @@ class TrialRun:
         return self._judge(code)
 
     def stop(self) -> None:
-        """Asks the program to save and end; `look` tells when it has."""
+        """Asks the program to save and end; `look` returns when it has."""
         if self._asked_to_end is None:
             self._ask_to_end("stopped")
 
@@ -186,7 +183,7 @@ class TrialRun:
                 pass_fds=[self._program_lock.descriptor],
             )
         self._program_file.write_text(f"{self._process.pid} {socket.gethostname()}")
-        self._program_lock.release()  # the program holds it on, even when we are killed
+        self._program_lock.release()  # the program keeps it, even if we are killed
 
     def _end_orphan(self) -> None:
         """Asks a program that an earlier sweep left behind to save and end, once."""
@@ -199,7 +196,7 @@ class TrialRun:
                 os.kill(int(pid), signal.SIGTERM)
 
     def _report(self) -> bool:
-        """Passes new validation lines on to the study; whether there were any."""
+        """Passes new validation lines to the study; returns whether there were any."""
         lines = read_metrics(self.run / "metrics.jsonl")
         self._lines = [line for line in lines if line["split"] == "validation"]
         values = self._score.of_lines(self._lines)
@@ -232,14 +229,14 @@ class TrialRun:
                 {name for line in self._lines for name in line} - {"step", "split", "timing"}
             )
             if not known:
-                return "the run has no validation; without one there is nothing to judge it by"
+                return "the run has no validation, so there is nothing to judge it by"
             return (
-                f"score={self._score.name!r} stands in no validation line"
+                f"score={self._score.name!r} is in no validation line"
                 f"{nearest(self._score.name, known)} (there are {', '.join(known)})"
             )
         if code < 0:
             return f"ended by {signal.Signals(-code).name}" + (
-                ", as the system does when memory runs out" if code == -signal.SIGKILL else ""
+                ", which the system sends when memory runs out" if code == -signal.SIGKILL else ""
             )
         with self._log.open("rb") as log:
             log.seek(self._log_begins)

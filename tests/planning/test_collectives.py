@@ -163,5 +163,5 @@ def test_operation_in_several_fusions_is_one():
 
 def test_loop_that_does_not_tell_its_rounds_is_an_error():
     text = TPU.replace("START", "0").replace("direction=LT", "direction=NE")
-    with pytest.raises(ValueError, match="does not tell the rounds of its loop while"):
+    with pytest.raises(ValueError, match="does not say how often it runs its loop while"):
         read_collectives(text, 8)

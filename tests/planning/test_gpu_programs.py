@@ -190,7 +190,7 @@ def test_rate_between_hosts_is_not_made_up(plan):
     assert found["device_count"] == 2
     assert found["sent_bytes"] > 0
     assert found["seconds_at_least"]["links"] is None
-    assert "how fast the network between them is" in " ".join(found["notes"])
+    assert "the speed of their network" in " ".join(found["notes"])
 
 
 def test_cudnn_is_planned_without_a_gpu(plan):

@@ -62,7 +62,7 @@ def test_every_generation_has_its_figures():
 def test_gpus_are_counted_by_partition_host_and_gpu():
     assert chip_of("h200:1x1x8") == chip_of("h200:2x4x1") == CHIPS["h200"]
     for wrong in ("h200:8", "h200:1x8", "h200:1x1x9", "h200:1x1x8_twisted"):
-        with pytest.raises(UserError, match=r"GPUs of each, at most 8, as h200:1x1x8"):
+        with pytest.raises(UserError, match=r"GPUs in each, at most 8, such as h200:1x1x8"):
             chip_of(wrong)
 
 

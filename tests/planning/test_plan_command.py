@@ -63,7 +63,7 @@ def test_plan_for_cpu_devices_is_complete(plan):
     assert {one["kind"] for one in found["collectives"]} >= {"all-reduce", "all-gather"}
     assert found["sent_bytes"] == sum(one["sent"] for one in found["collectives"]) > 0
     assert found["seconds_at_least"] is None
-    assert "are taken for granted" in found["notes"][0]
+    assert "are assumed" in found["notes"][0]
     assert "evaluation.batch_size=4" not in " ".join(found["notes"])
 
 
@@ -111,11 +111,11 @@ def test_search_of_a_small_model_ends(plan, monkeypatch):
         (["--devices", "cpu:8", "--set", "batchsize=8"], "unknown key batchsize; did you mean"),
         (["--devices", "cpu:8", "--set", "a.b=1"], "(`bertjax pretrain --help` lists them"),
         (["--devices", "cpu:8", "--set", "remat=(--help x)"], "remat=(--help x) must be one of"),
-        (["--devices", "cpu:8", "--set", "remat"], "give FIELD=VALUE, as mesh.fsdp=4"),
+        (["--devices", "cpu:8", "--set", "remat"], "give FIELD=VALUE, such as mesh.fsdp=4"),
         (["--set", "batch_size=8", "--devices", "cpu:8", "--batch-size", "8"],
-         "--set batch_size and --batch-size say the same; leave one out"),
+         "--set batch_size and --batch-size set the same field; leave one out"),
         (["--set", "mesh.fsdp=2", "--devices", "cpu:8", "--mesh", "data"],
-         "--set mesh.fsdp and --mesh say the same"),
+         "--set mesh.fsdp and --mesh set the same field"),
         (["--devices", "cpu:8", "--set", "attention=splash"], "runs on tpu, not on cpu"),
         (["--devices", "cpu:8", "--set", "model.max_position_embeddings=8"], "pass --length 8"),
         (["--devices", "cpu:8", "--data", "nowhere"], "nowhere: no such directory"),
@@ -189,20 +189,20 @@ def test_program_that_jaxlib_cannot_read_is_planned_without_what_is_sent(plan, u
     bounds = found["seconds_at_least"]
     assert bounds["links"] is None
     assert bounds["overlapped"] == max(bounds["products"], bounds["memory"])
-    assert found["notes"][-1].startswith("what the devices send is not known")
+    assert found["notes"][-1].startswith("what the devices send, and how long it takes, is unknown")
     assert "cannot read the compiled program (INTERNAL: async-update" in found["notes"][-1]
 
 
 def test_loop_that_does_not_tell_its_rounds_leaves_what_is_sent_open(plan, monkeypatch):
     def fail(*program):
-        raise ValueError("does not tell the rounds of its loop while.1")
+        raise ValueError("does not say how often it runs its loop while.1")
 
     monkeypatch.setattr("bertjax.planning.program.read_collectives", fail)
     code, out, err = plan("--devices", "cpu:2", "--search", 0, "--json")
     assert code == 0, err
     found = json.loads(out)
     assert (found["collectives"], found["sent_bytes"]) == (None, None)
-    assert found["notes"][-1].endswith("takes: does not tell the rounds of its loop while.1")
+    assert found["notes"][-1].endswith("unknown: does not say how often it runs its loop while.1")
 
 
 @pytest.mark.parametrize(
@@ -225,10 +225,7 @@ def test_machine_that_does_not_tell_its_memory_is_told(plan, monkeypatch):
     monkeypatch.setattr(bertjax.planning.run, "memory_of_machine", lambda: None)
     code, out, err = plan("--devices", "cpu:1", "--search", 0)
     assert (code, out) == (2, "")
-    assert (
-        "does not tell how much memory the machine has; plan for a TPU or GPU with --topology"
-        in err
-    )
+    assert "does not report the machine's memory; plan for a TPU or GPU with --topology" in err
 
 
 @needs_libtpu

@@ -179,7 +179,7 @@ def kill_and_resume(launch, search, tmp_path, storage):
     hold.unlink()
     code, _, errors = finish(process)
     assert code == 0, errors
-    assert re.findall(r"trial (\d) goes on", errors) == ["2", "3"]
+    assert re.findall(r"trial (\d) continues", errors) == ["2", "3"]
     assert not re.search(r"trial [01] ", errors)
     assert steps_taken(output) == {f"{number:04}": list(range(1, 7)) for number in range(6)}
     rows = read_results(output)
@@ -293,7 +293,7 @@ def test_bad_trial_is_given_up_after_few_validations(search, tmp_path, capsys):
     for row in rows[1:]:
         assert 1 <= row["validations"] < 8
         assert f"pruned after {row['validations']}" in output
-        assert f"trial {row['trial']} given up" in errors
+        assert f"trial {row['trial']} pruned" in errors
 
 
 def test_failed_trial_is_told_with_its_message_and_the_sweep_goes_on(search, tmp_path, capsys):
@@ -319,7 +319,10 @@ def test_values_that_do_not_go_together_fail_their_trial_alone(search, tmp_path)
             {"space": {"width": {"choices": [3, 6, 9, 12, 15]}}},
             "^3 trials in a row failed with: --run RUN: width must not be a multiple of 3$",
         ),
-        ({"fixed": {"crash": True}}, "ended by SIGKILL, as the system does when memory runs out"),
+        (
+            {"fixed": {"crash": True}},
+            "ended by SIGKILL, which the system sends when memory runs out",
+        ),
         ({"score": "acuracy", "direction": "maximize"}, "did you mean 'accuracy'"),
         ({"fixed": {"steps": 0}}, "the run has no validation"),
     ],
@@ -356,7 +359,7 @@ def test_directory_of_something_else_is_refused(search, tmp_path):
 
 
 def test_one_failure_after_all_is_no_best(search):
-    with pytest.raises(UserError, match="none of the 1 trials came to its end with a score"):
+    with pytest.raises(UserError, match="none of the 1 trials ended with a score"):
         search(trials=1, space={"width": {"choices": [3]}})
 
 

@@ -48,8 +48,8 @@ def test_space_takes_ranges_and_choices_of_either_program():
         ({"optimizer.learning_rat": {"choices": [1]}}, "did you mean 'optimizer.learning_rate'"),
         ({"optimizer": {"learning_rat": {"choices": [1]}}}, "did you mean 'optimizer.learning_ra"),
         ({"optimizer": {"choices": [1]}}, "unknown field optimizer.choices"),
-        ({"run": {"choices": ["a"]}}, "run is the sweep's own: each trial has"),
-        ({"seeds": {"choices": [2]}}, "seeds is the sweep's own: .* put seed into the space"),
+        ({"run": {"choices": ["a"]}}, "run is set by the sweep: each trial has"),
+        ({"seeds": {"choices": [2]}}, "seeds is set by the sweep: .* put seed into the space"),
         ({"batch_size": 3}, "batch_size: 3 is neither"),
         ({"batch_size": {"low": 1}}, "is neither"),
         ({"batch_size": {"low": 1, "high": 3, "logg": True}}, "is neither"),
@@ -134,7 +134,7 @@ def test_score_knows_its_better_side_or_asks():
     assert judged("macro_f1", [None, 0.25, 0.5])["step"] == 2
     assert judged("mcc", [None]) is None
     assert make_score("examples", "minimize").direction == "minimize"
-    with pytest.raises(UserError, match="score='examples' is not one whose better side is known"):
+    with pytest.raises(UserError, match="score='examples' has no known direction"):
         make_score("examples", "auto")
 
 
