@@ -1,1 +1,1 @@
-"""What can be read from hidden states and heads with a treebank."""
+"""What hidden states and heads know of a treebank."""

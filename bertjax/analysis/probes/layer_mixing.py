@@ -1,7 +1,7 @@
-"""Which layers a linear classifier draws on when it may mix them.
+"""The layers that a linear classifier draws on when it may mix them.
 
 It sees the word's vector `scale * sum_l weights_l h_l` with weights that are a softmax over the
-layers and are learnt with the classifier. Their centre of gravity, `sum_l l weights_l`, says how
+layers and are learned with the classifier. Their centre of gravity, `sum_l l weights_l`, says how
 far up the information is.
 
 Source: Peters et al. 2018 (ELMo), equation 1; Tenney et al. 2019 ("BERT rediscovers the classical
@@ -33,8 +33,8 @@ from bertjax.statistics.intervals import Figures, Interval, bootstrap_ratio, fin
 from bertjax.text.splits import Split
 
 RESAMPLES = 40
-# The weights are a softmax of so many times their parameters, so that at the classifier's learning
-# rate they move as fast as it does.
+# The weights are a softmax of this many times their parameters, so that at the classifier's
+# learning rate they move as fast as it does.
 _STEEPNESS = 20.0
 
 
@@ -42,10 +42,10 @@ class MixingFigures(NamedTuple):
     """Weights of the embeddings' output and every layer's.
 
     Attributes:
-        task: what the classifier learnt.
-        weights: `[L+1]`, which sum to 1.
+        task: what the classifier learned.
+        weights: `[L+1]`, sums to 1.
         centre: their centre of gravity, in layers; 0 is the embeddings' output.
-        accuracy: on the test sentences.
+        accuracy: its accuracy on the test sentences.
     """
 
     task: str
@@ -54,7 +54,7 @@ class MixingFigures(NamedTuple):
     accuracy: Figures
 
     def to_json(self) -> dict[str, Any]:
-        """Lists over the layers."""
+        """Returns lists over the layers."""
         return {
             name: value.to_json() if isinstance(value, Figures) else value
             for name, value in self._asdict().items()
@@ -66,7 +66,7 @@ def mix_layers(
     vectors: Float[Array, "L+1 words D"],
     words: Int[Array, "items places"],
 ) -> Float[Array, "probes items C"]:
-    """Logits of every classifier over its own mixture of the layers."""
+    """Computes the logits of every classifier over its own mixture of the layers."""
     chosen = vectors[:, words].reshape(vectors.shape[0], words.shape[0], -1)
     weights = layer_weights(params) * params["scale"][:, None]
     mixed = jnp.einsum("pl,lix->pix", weights, chosen, precision="highest")
@@ -77,7 +77,7 @@ def mix_layers(
 def layer_weights(
     params: Mapping[str, Float[Array, "probes ..."]],
 ) -> Float[Array, "probes L+1"]:
-    """The share of every layer in each mixture."""
+    """Returns the share of every layer in each mixture."""
     return jax.nn.softmax(_STEEPNESS * params["layers"], axis=-1)
 
 
@@ -86,7 +86,7 @@ def mixing_loss(
     vectors: Float[Array, "L+1 words D"],
     batch: Any,
 ) -> tuple[Float[Array, " probes"], Float[Array, " probes"]]:
-    """Cross-entropy of the labels, in nats, each item weighted as the probe has it."""
+    """Computes the cross-entropy of the labels, in nats, each item with the probe's weight."""
     logits = mix_layers(params, vectors, batch.words)
     labels = jnp.broadcast_to(batch.labels, logits.shape[:-1])
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
@@ -101,15 +101,15 @@ def train_mixing(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Fitted:
-    """A classifier of the training sentences, then one of each reweighting of them, side by side.
+    """Trains a classifier on the sentences and one on each reweighting of them, side by side.
 
     Args:
         task: what they learn.
-        standardized: see `standardize`; without it a layer of long vectors would need less weight.
-        splits: the sentences' numbers; train and validation are looked at.
-        resamples: how often the training sentences are weighted anew (Bayesian bootstrap: no
-            sentence is lost, as it would be by drawing with replacement).
-        seed: of the weights, the start and the order.
+        standardized: see `standardize`; otherwise a layer of long vectors would need less weight.
+        splits: the sentences' numbers; train and validation are used.
+        resamples: how often the training sentences are reweighted (Bayesian bootstrap: no
+            sentence is lost, as it would be when drawing with replacement).
+        seed: that of the weights, the start and the order.
 
     Source: Rubin 1981, "The Bayesian Bootstrap".
     """
@@ -144,19 +144,19 @@ def study_mixing(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> MixingFigures:
-    """The mixture of a model's layers and of its control's.
+    """Computes the mixture of a model's layers and of its control's.
 
-    The intervals of the weights are over reweightings of the training sentences, each of which has
+    The intervals of the weights are over reweightings of the training sentences, each of which
     trained a classifier of its own; that of the accuracy is over the test sentences.
 
     Args:
         what: tags or relations, see `make_task`.
-        model: vectors of the body that is studied.
+        model: vectors of the body under study.
         control: vectors of a randomized body.
-        sentences: which they are of.
+        sentences: the sentences of these vectors.
         splits: the sentences' numbers, see `split_sentences`.
         resamples: see `train_mixing`.
-        seed: of the draws, the start and the order.
+        seed: that of the draws, the start and the order.
 
     Raises:
         UserError: see `make_task`.

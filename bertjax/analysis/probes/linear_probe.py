@@ -1,8 +1,8 @@
 """Linear probes of every layer for parts of speech and dependency relations, with control tasks.
 
 A control task gives every word type a label of its own, drawn at random with the frequencies of the
-real ones. It can only be learnt by heart: a probe that is as good at it as at the real task says
-nothing of what the vectors hold. Selectivity is the difference of the two accuracies.
+real labels. It can only be memorized: a probe that does as well on it as on the real task proves
+nothing about the vectors. Selectivity is the difference of the two accuracies.
 
 Source: Hewitt & Liang 2019.
 """
@@ -37,12 +37,12 @@ class LabelTask(NamedTuple):
     """Words, or pairs of words, each with a label.
 
     Attributes:
-        name: what is asked.
-        words: places among all vectors: of a word, or of a dependent and its head.
+        name: what the labels are.
+        words: the places of a word, or of a dependent and its head, among all vectors.
         sentences: the number of the sentence that each item is from.
         types: the type of each item's first word.
-        labels: numbers of the classes; -1 of a label that no training sentence has.
-        classes: names, those of the training sentences in the order of the alphabet.
+        labels: class numbers; -1 for a label that no training sentence has.
+        classes: the labels of the training sentences, in alphabetical order.
     """
 
     name: str
@@ -53,12 +53,12 @@ class LabelTask(NamedTuple):
     classes: tuple[str, ...]
 
     def of_split(self, numbers: Int[np.ndarray, " some"]) -> Int[np.ndarray, " own"]:
-        """The items from the sentences of these numbers."""
+        """Returns the items from the sentences of these numbers."""
         return np.flatnonzero(np.isin(self.sentences, numbers))
 
 
 class LabelBatch(NamedTuple):
-    """Items; `weights` are 0 where the batch has none left, and may lead to several probes."""
+    """Items; `weights` are 0 in the padding, and may have an axis for probes."""
 
     words: Int[np.ndarray, "items places"]
     labels: Int[np.ndarray, " items"]
@@ -69,16 +69,16 @@ class LinearFigures(NamedTuple):
     """Scores on the test sentences for the embeddings' output and every layer's, `[L+1]` each.
 
     Attributes:
-        task: what was asked.
+        task: what the labels are.
         classes: how many there are.
-        items: how many were asked of the test sentences.
-        accuracy: on the labels; a label that no training sentence has counts as wrong.
+        items: how many there are in the test sentences.
+        accuracy: on the labels; one that no training sentence has counts as wrong.
         control_accuracy: on the labels of the control task. (The control of these `Figures` is, as
             everywhere, the randomized body.)
-        selectivity: accuracy less control accuracy.
-        majority: accuracy of always giving the most frequent label.
-        by_type: accuracy of giving each word type its most frequent label, and the most frequent
-            of all to a type that is new.
+        selectivity: accuracy minus control accuracy.
+        majority: accuracy of always answering the most frequent label.
+        by_type: accuracy of answering each word type's most frequent label, and for a new type
+            the most frequent of all.
         layer: where the loss is lowest on the validation sentences; 0 is the embeddings' output.
     """
 
@@ -93,7 +93,7 @@ class LinearFigures(NamedTuple):
     layer: int
 
     def to_json(self) -> dict[str, Any]:
-        """Lists over the layers."""
+        """Returns lists over the layers."""
         return {
             name: value.to_json()
             if isinstance(value, Figures)
@@ -110,13 +110,13 @@ def make_task(
     sentences: Sequence[Sentence],
     splits: Mapping[Split, Int[np.ndarray, " some"]],
 ) -> LabelTask:
-    """The task of naming each word's tag, or the relation of each word to its head.
+    """Makes the task of naming each word's tag, or its relation to its head.
 
-    Relations are asked of pairs (dependent, head), with subtypes, roots aside. Words without a tag
-    (`_`) are not asked.
+    Relations are those of pairs (dependent, head), with subtypes, without roots. Words without a
+    tag (`_`) are skipped.
 
     Raises:
-        UserError: fewer than two classes, or nothing to ask of one of the splits.
+        UserError: there are fewer than two classes, or a split has no items.
     """
     classes = check_labels(what, sentences, splits)
     places, labels, numbers = [], [], []
@@ -145,13 +145,13 @@ def check_labels(
     sentences: Sequence[Sentence],
     splits: Mapping[Split, Int[np.ndarray, " some"]],
 ) -> tuple[str, ...]:
-    """Checks that there is something to learn and to ask, and returns the classes of training.
+    """Checks that there is something to learn and to test, and returns the training classes.
 
-    It looks at the labels alone, so that what cannot be probed is told before vectors are computed.
+    It looks at the labels alone, so that problems are reported before vectors are computed.
 
     Raises:
-        UserError: fewer than two classes, nothing to ask of one of the splits, or no label in the
-            validation part that occurs in the training part.
+        UserError: there are fewer than two classes, a split has no items, or no label of the
+            validation part occurs in the training part.
     """
     found = {
         split: {label for number in own for _, label in _asked_of(what, sentences[number])}
@@ -167,7 +167,7 @@ def check_labels(
     if len(classes) < 2:
         raise UserError(
             f"all words of the treebank's training part have the same {NAMES[what]},"
-            f" {min(classes)!r}; a probe needs two to tell apart"
+            f" {min(classes)!r}; a probe needs at least two"
         )
     if not classes & found["validation"]:
         raise UserError(
@@ -178,7 +178,7 @@ def check_labels(
 
 
 def _asked_of(what: LabelName, sentence: Sentence) -> list[tuple[int, str]]:
-    """The words that are asked for their label, with it."""
+    """Yields the words that have a label, with it."""
     named = sentence.relations if what == "relation" else getattr(sentence, what)
     return [
         (word, label)
@@ -188,10 +188,10 @@ def _asked_of(what: LabelName, sentence: Sentence) -> list[tuple[int, str]]:
 
 
 def make_control_task(task: LabelTask, train: Int[np.ndarray, " some"], seed: int = 0) -> LabelTask:
-    """The same items with labels that their word type alone decides, at random.
+    """Makes a task of the same items, with labels drawn at random for each word type.
 
-    Of pairs it is the dependent's type. Labels are as frequent among the types as the real ones
-    among the words of the training sentences.
+    For pairs it is the dependent's type. Labels are as frequent among the types as the real ones
+    are among the words of the training sentences.
 
     Source: Hewitt & Liang 2019, section 2.1.
     """
@@ -208,13 +208,13 @@ def make_label_batches(
     weights: Float[np.ndarray, "items ..."] | None = None,
     seed: int = 0,
 ) -> list[LabelBatch]:
-    """All of the items in an order of chance; the last batch is filled up with weight 0.
+    """Makes batches of the items in random order; the last is padded with weight 0.
 
     Args:
-        task: whose they are.
+        task: the items' task.
         items: their numbers.
-        weights: of all items of the task; 1 when left out.
-        seed: of the order.
+        weights: those of all items of the task; 1 when omitted.
+        seed: that of the order.
     """
     if weights is None:
         weights = np.ones(len(task.labels), np.float32)
@@ -223,7 +223,7 @@ def make_label_batches(
     for first in range(0, len(shuffled), _ITEMS_A_BATCH):
         own = shuffled[first : first + _ITEMS_A_BATCH]
         padding = _ITEMS_A_BATCH - len(own)
-        # A label that no training sentence has can only be missed; its loss would be endless.
+        # A label that no training sentence has can only be missed; its loss would be infinite.
         known = task.labels[own] >= 0
         own_weights = weights[own] * known.reshape(-1, *[1] * (weights.ndim - 1))
         parts = (task.words[own], task.labels[own], own_weights.astype(np.float32))
@@ -236,7 +236,7 @@ def classify(
     vectors: Float[Array, "probes words D"],
     words: Int[Array, "items places"],
 ) -> Float[Array, "probes items C"]:
-    """Logits of a linear classifier over the vectors of an item's words, end to end."""
+    """Computes a linear classifier's logits over the concatenated vectors of an item's words."""
     chosen = vectors[:, words].reshape(vectors.shape[0], words.shape[0], -1)
     logits = jnp.einsum("pix,pxc->pic", chosen, params["kernel"], precision="highest")
     return logits + params["bias"][:, None]
@@ -247,7 +247,7 @@ def label_loss(
     vectors: Float[Array, "probes words D"],
     batch: Any,
 ) -> tuple[Float[Array, " probes"], Float[Array, ""]]:
-    """Cross-entropy of the labels, in nats."""
+    """Computes the cross-entropy of the labels, in nats."""
     logits = classify(params, vectors, batch.words)
     labels = jnp.broadcast_to(batch.labels, logits.shape[:-1])
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
@@ -261,13 +261,13 @@ def train_linear_probes(
     *,
     seed: int = 0,
 ) -> Fitted:
-    """One linear classifier on the vectors of each layer; they start at 0.
+    """Trains a linear classifier on the vectors of each layer; they start at 0.
 
     Args:
         task: what they learn.
         standardized: see `standardize`.
-        splits: the sentences' numbers; train and validation are looked at.
-        seed: of the order.
+        splits: the sentences' numbers; train and validation are used.
+        seed: that of the order.
     """
     layers, _, size = standardized.shape
     start = {
@@ -290,15 +290,15 @@ def study_linear_probes(
     *,
     seed: int = 0,
 ) -> LinearFigures:
-    """Accuracy and selectivity of a model's layers and of its control's.
+    """Computes accuracy and selectivity of a model's layers and of its control's.
 
     Args:
         what: tags or relations.
-        model: vectors of the body that is studied.
+        model: vectors of the body under study.
         control: vectors of a randomized body.
-        sentences: which they are of.
+        sentences: the sentences of these vectors.
         splits: the sentences' numbers, see `split_sentences`.
-        seed: of the control task and of the order.
+        seed: that of the control task and of the order.
 
     Raises:
         UserError: see `make_task`.
@@ -344,7 +344,7 @@ def find_labels(
     vectors: Float[Array, "... words D"],
     words: Int[np.ndarray, "items places"],
 ) -> Int[np.ndarray, "probes items"]:
-    """The most probable label of every item by every probe; `logits` is a function of a module."""
+    """Returns every probe's most probable label for every item; `logits` is a module's function."""
     chosen = [
         np.asarray(_choose(logits, params, vectors, _fill(part, _ITEMS_A_BATCH - len(part))))
         for part in np.split(words, range(_ITEMS_A_BATCH, len(words), _ITEMS_A_BATCH))
@@ -355,7 +355,7 @@ def find_labels(
 def sum_by_sentence(
     task: LabelTask, items: Int[np.ndarray, " some"], values: Float[np.ndarray, "probes some"]
 ) -> Float[np.ndarray, "sentences probes"]:
-    """Sums over the items of each of the sentences that they are from."""
+    """Sums values over the items of each sentence."""
     _, numbers = np.unique(task.sentences[items], return_inverse=True)
     sums = np.zeros((numbers.max() + 1, len(values)))
     np.add.at(sums, numbers, np.asarray(values, float).T)
@@ -365,7 +365,7 @@ def sum_by_sentence(
 def vectors_of(
     vectors: WordVectors, numbers: Int[np.ndarray, " some"]
 ) -> Int[np.ndarray, " words"]:
-    """The places of the words of these sentences."""
+    """Returns the places of the words of these sentences."""
     return np.concatenate(
         [np.arange(vectors.starts[number], vectors.starts[number + 1]) for number in numbers]
     )
@@ -382,14 +382,14 @@ def _choose(
 
 
 def _fill(values: Any, padding: int) -> Any:
-    """The values with so many zeros behind them, along the first axis."""
+    """Pads the values with zeros along the first axis."""
     return np.pad(values, [(0, padding), *[(0, 0)] * (values.ndim - 1)])
 
 
 def _guess_by_type(
     task: LabelTask, trained: Int[np.ndarray, " some"], test: Int[np.ndarray, " others"]
 ) -> tuple[Any, Any]:
-    """Whether the most frequent label, and the one of the word type, is right about test items."""
+    """Checks the most frequent label, and that of the word type, against the test items."""
     counts = np.zeros((task.types.max() + 1, len(task.classes)))
     np.add.at(counts, (task.types[trained], task.labels[trained]), 1)
     most_frequent = counts.sum(axis=0).argmax()

@@ -1,6 +1,6 @@
 """Structural probes: whether trees are in the vectors as distances, and depths as lengths.
 
-A probe is a matrix B. The squared distance of two words under it, |B h_i - B h_j|^2, is to be the
+A probe is a matrix B. The squared distance of two words under it, |B h_i - B h_j|^2, should be the
 number of edges between them, and the squared length |B h_i|^2 the number of edges to the root.
 
 Source: Hewitt & Manning 2019.
@@ -32,7 +32,7 @@ from bertjax.program.errors import UserError
 from bertjax.statistics.intervals import Figures, Interval, bootstrap_ratio
 from bertjax.text.splits import Split
 
-# Rows of B. More gains nothing: Hewitt & Manning 2019, section 4.2 and figure 5.
+# Rows of B; more gains nothing: Hewitt & Manning 2019, section 4.2 and figure 5.
 RANK = 64
 _SENTENCES_A_BATCH = 20
 _WIDTH_STEP = 16
@@ -41,11 +41,11 @@ _START = 0.05
 
 
 class TreeBatch(NamedTuple):
-    """Sentences side by side, filled up to the same number of words.
+    """Sentences side by side, padded to the same number of words.
 
     Attributes:
-        words: places of the words among all vectors; 0 behind a sentence's end.
-        lengths: words of each sentence; 0 of a row that is none.
+        words: places of the words among all vectors; 0 after a sentence's end.
+        lengths: words of each sentence; 0 for an empty row.
         distances: edges between every two words.
         depths: edges between each word and the root.
     """
@@ -57,13 +57,13 @@ class TreeBatch(NamedTuple):
 
 
 class TreeScores(NamedTuple):
-    """What probes get right in every sentence; depths where `distances` are None.
+    """What probes get right in every sentence.
 
     Attributes:
-        hits: of edges that the spanning tree of the distances has, or of roots that have the
-            smallest depth.
+        hits: how many edges the spanning tree of the distances has, or roots have the smallest
+            depth.
         counts: how many there are: edges, or one root.
-        correlations: of ranks, by length.
+        correlations: those of ranks, by length.
     """
 
     hits: Float[np.ndarray, "sentences probes"]
@@ -75,19 +75,19 @@ class StructuralFigures(NamedTuple):
     """Scores on the test sentences for the embeddings' output and every layer's, `[L+1]` each.
 
     Attributes:
-        rank: of the probes.
-        uuas: share of the trees' edges that the spanning tree of the distances has; words that are
-            punctuation aside.
-        distance_correlation: Spearman's, of distances from one word (DSpr); the word itself, which
-            is at distance 0 whatever the vectors, takes part, so that chance is above 0.
-        root_accuracy: share of sentences whose root has the smallest depth, punctuation aside.
+        rank: that of the probes.
+        uuas: share of the trees' edges that the spanning tree of the distances has, without words
+            that are punctuation.
+        distance_correlation: Spearman's, of distances from a word (DSpr); the word itself, which
+            always is at distance 0, is included, so that chance is above 0.
+        root_accuracy: share of sentences whose root has the smallest depth, without punctuation.
         depth_correlation: Spearman's, of depths (NSpr).
         chain: UUAS of joining every word to the next: the baseline.
         distance_layer: where the loss of the distances is lowest on the validation sentences; 0 is
             the embeddings' output.
-        depth_layer: where that of the depths is.
-        sentences: of train, validation and test.
-        seconds: what training took, of the model and its control.
+        depth_layer: the same for the depths.
+        sentences: how many in train, validation and test.
+        seconds: training time, of the model and its control.
     """
 
     rank: int
@@ -102,7 +102,7 @@ class StructuralFigures(NamedTuple):
     seconds: float
 
     def to_json(self) -> dict[str, Any]:
-        """Lists over the layers."""
+        """Returns lists over the layers."""
         figures = {
             name: value.to_json() if isinstance(value, Figures) else value
             for name, value in self._asdict().items()
@@ -116,7 +116,7 @@ def predict_distances(
     vectors: Float[Array, "probes words D"],
     words: Int[Array, "B W"],
 ) -> Float[Array, "probes B W W"]:
-    """|B h_i - B h_j|^2 of every two words."""
+    """Returns |B h_i - B h_j|^2 of every two words."""
     projected = _project(projection, vectors, words)
     lengths = (projected**2).sum(axis=-1)
     products = jnp.einsum("pbwr,pbvr->pbwv", projected, projected, precision="highest")
@@ -128,14 +128,14 @@ def predict_depths(
     vectors: Float[Array, "probes words D"],
     words: Int[Array, "B W"],
 ) -> Float[Array, "probes B W"]:
-    """|B h_i|^2 of every word."""
+    """Returns |B h_i|^2 of every word."""
     return (_project(projection, vectors, words) ** 2).sum(axis=-1)
 
 
 def distance_loss(
     projection: Float[Array, "probes D R"], vectors: Float[Array, "probes words D"], batch: Any
 ) -> tuple[Float[Array, " probes"], Int[Array, ""]]:
-    """Mean error of the distances over all W^2 pairs of a sentence, summed over sentences.
+    """Sums over sentences the mean error of the distances of all W^2 pairs.
 
     Source: Hewitt & Manning 2019, equation 2.
     """
@@ -149,7 +149,7 @@ def distance_loss(
 def depth_loss(
     projection: Float[Array, "probes D R"], vectors: Float[Array, "probes words D"], batch: Any
 ) -> tuple[Float[Array, " probes"], Int[Array, ""]]:
-    """Mean error of the depths over the words of a sentence, summed over sentences."""
+    """Sums over sentences the mean error of the depths of the words."""
     errors = jnp.abs(predict_depths(projection, vectors, batch.words) - batch.depths)
     means = jnp.where(_real(batch), errors, 0).sum(axis=-1) / jnp.maximum(batch.lengths, 1)
     return means.sum(axis=-1), (batch.lengths > 0).sum()
@@ -158,12 +158,12 @@ def depth_loss(
 def make_tree_batches(
     vectors: WordVectors, sentences: Sequence[Sentence], numbers: Int[np.ndarray, " some"]
 ) -> list[TreeBatch]:
-    """Batches of sentences of similar length, the shortest first.
+    """Makes batches of sentences of similar length, the shortest first.
 
     Args:
-        vectors: which the places are of.
-        sentences: all of them.
-        numbers: of those that are wanted; they come in the order of their length.
+        vectors: those that the places refer to.
+        sentences: all sentences.
+        numbers: those of the sentences to use, which are sorted by length.
     """
     batches = []
     ordered = by_length(sentences, numbers)
@@ -177,7 +177,7 @@ def make_tree_batches(
 def by_length(
     sentences: Sequence[Sentence], numbers: Int[np.ndarray, " some"]
 ) -> Int[np.ndarray, " some"]:
-    """The numbers in the order of their sentences' length; as they come where it is the same."""
+    """Sorts sentence numbers by length, in a stable order."""
     lengths = [len(sentences[number].words) for number in numbers]
     return numbers[np.argsort(lengths, kind="stable")]
 
@@ -195,15 +195,15 @@ def train_structural_probe(
 
     Args:
         kind: distance or depth.
-        vectors: of all sentences.
-        sentences: those.
-        splits: their numbers; train and validation are looked at.
+        vectors: those of all sentences.
+        sentences: all sentences.
+        splits: their numbers; train and validation are used.
         rank: R, rows of B, at most D.
-        seed: of the start and of the order.
+        seed: that of the start and of the order.
 
     Raises:
-        UserError: a rank that cannot be, or no sentence of two words to train on or to validate
-            with.
+        UserError: the rank is impossible, or no sentence of two words is there to train on or to
+            validate with.
     """
     layers, _, size = vectors.vectors.shape
     if not 1 <= rank <= size:
@@ -225,7 +225,7 @@ def score_distances(
     sentences: Sequence[Sentence],
     numbers: Int[np.ndarray, " some"],
 ) -> TreeScores:
-    """UUAS and rank correlations of the sentences of these numbers, in the order of their length.
+    """Computes UUAS and rank correlations of the sentences of these numbers, sorted by length.
 
     Source: Hewitt & Manning 2019, section 3.1.
     """
@@ -253,9 +253,9 @@ def score_depths(
     sentences: Sequence[Sentence],
     numbers: Int[np.ndarray, " some"],
 ) -> TreeScores:
-    """Roots found and rank correlations; as `score_distances`.
+    """Computes roots found and rank correlations, as `score_distances` does.
 
-    Sentences whose root is punctuation are not asked for it.
+    Sentences whose root is punctuation are not tested for it.
     """
     ordered = by_length(sentences, numbers)
     found = _predict(predict_depths, projection, vectors, sentences, ordered)
@@ -280,10 +280,10 @@ def long_enough(
     sentences: Sequence[Sentence],
     splits: Mapping[Split, Int[np.ndarray, " some"]],
 ) -> Int[np.ndarray, " some"]:
-    """The sentences of a split that have a distance: those of two words or more.
+    """Returns the sentences of a split that have a distance: those of two words or more.
 
     Raises:
-        UserError: there is none.
+        UserError: there are none.
     """
     found = [number for number in splits[split] if len(sentences[number].words) > 1]
     if not found:
@@ -305,17 +305,17 @@ def study_structure(
     """Trains and scores probes of a model's layers and of its control's.
 
     Args:
-        model: vectors of the body that is studied.
+        model: vectors of the body under study.
         control: vectors of a randomized body.
-        sentences: which they are of.
+        sentences: the sentences of these vectors.
         splits: the sentences' numbers, see `split_sentences`.
         rank: see `train_structural_probe`.
-        seed: of the start and of the order.
+        seed: that of the start and of the order.
 
     Raises:
         UserError: see `train_structural_probe`, also of the test sentences.
     """
-    test = by_length(sentences, long_enough("test", sentences, splits))  # as the scores come
+    test = by_length(sentences, long_enough("test", sentences, splits))  # the order of the scores
     scores: dict[str, list[TreeScores]] = {"distance": [], "depth": []}
     layers = {}
     score = {"distance": score_distances, "depth": score_depths}
@@ -357,7 +357,7 @@ def _project(
     vectors: Float[Array, "probes words D"],
     words: Int[Array, "B W"],
 ) -> Float[Array, "probes B W R"]:
-    # Flat over the words, as everywhere: it is quicker on a CPU.
+    # Flat over the words, as everywhere: that is faster on a CPU.
     of_words = vectors[:, words.reshape(-1)]
     flat = jnp.einsum("pwd,pdr->pwr", of_words, projection, precision="highest")
     return flat.reshape(flat.shape[0], *words.shape, -1)
@@ -395,7 +395,7 @@ def _predict(
     sentences: Sequence[Sentence],
     ordered: Int[np.ndarray, " some"],
 ) -> list[Float[np.ndarray, "probes W ..."]]:
-    """What the probes say of each sentence, cut to its words."""
+    """Returns what the probes predict for each sentence, cut to its words."""
     compiled, data = jax.jit(predict), jnp.asarray(vectors.vectors)
     found = []
     for batch in make_tree_batches(vectors, sentences, ordered):

@@ -1,10 +1,9 @@
-"""Which heads attend along dependencies: their accuracy by relation, and the trees they draw.
+"""Heads that attend along dependencies: accuracy by relation, and the trees they form.
 
-The word maps are those of `merge_subwords`. [CLS] and [SEP] are left out of every choice, and so is
-a word itself.
+The word maps are those of `merge_subwords`. No choice includes [CLS], [SEP] or the word itself.
 
 count_syntax      -> what every head of a body gets right, sentence by sentence
-relation_figures  -> for every relation the best head, beside the best fixed offset
+relation_figures  -> for every relation the best head and the best fixed offset
 tree_figures      -> how much of the trees a spanning tree of each head's attention has
 
 The best of many heads looks better than it is on the sentences that it was chosen on. Therefore the
@@ -28,11 +27,11 @@ from bertjax.program.wording import counted
 from bertjax.statistics.intervals import Figures, Interval, bootstrap_ratio
 
 DIRECTIONS = ("dependent to head", "head to dependent")
-# All words but roots and punctuation.
+# All words except roots and punctuation.
 EVERY_RELATION = "(all)"
-# Words of a relation in either half; relations with fewer are left out.
+# The fewest words of a relation in either half; rarer relations are left out.
 LEAST_WORDS = 20
-# Fixed offsets that the baseline chooses from: the head so many words further on.
+# Fixed offsets that the baseline chooses from: the head is that many words further on.
 OFFSETS = np.array([offset for offset in range(-10, 11) if offset])
 
 
@@ -42,11 +41,11 @@ class SyntaxCounts(NamedTuple):
     Attributes:
         relations: R of them.
         words: how many words have each relation.
-        hits: at how many of them the word attended to most is the right one; of both `DIRECTIONS`.
-        offset_hits: at how many the head is so far away, for each of `OFFSETS`.
-        edges: of the tree, those to punctuation left out.
+        hits: for how many of them the word attended to most is the right one, in both `DIRECTIONS`.
+        offset_hits: for how many the head is that far away, for each of `OFFSETS`.
+        edges: those of the tree, without edges to punctuation.
         attached: how many of them the maximum spanning tree of each head has.
-        chained: how many of them join neighbours.
+        chained: how many of them connect neighbours.
     """
 
     relations: tuple[str, ...]
@@ -59,18 +58,18 @@ class SyntaxCounts(NamedTuple):
 
 
 class RelationFigures(NamedTuple):
-    """The best head for every relation and direction, all figures of the half to report.
+    """The best head for every relation and direction, all figures on the half to report.
 
     Attributes:
         relations: R of them, the most frequent first.
         words: how many words have each relation.
-        heads: layer and head, from 0, that are best on the other half.
-        directions: the number of the one of `DIRECTIONS` whose head is better on the other half.
-        accuracy: of that head, and of the head of the control that is best on the other half.
+        heads: layer and head, from 0, the best on the other half.
+        directions: the index in `DIRECTIONS` whose head is better on the other half.
+        accuracy: that of the head, and of the control's head that is best on the other half.
         offsets: the best on the other half, among `OFFSETS`.
-        offset_accuracy: of the fixed offset: the baseline of both directions.
-        gain: accuracy less that of the offset; 0 lies outside the interval of a head that does more
-            than attend so many words further on.
+        offset_accuracy: that of the fixed offset: the baseline of both directions.
+        gain: accuracy minus that of the offset; 0 is outside the interval of a head that does more
+            than attend a fixed number of words further on.
         by_head: accuracy of every head.
         left_out: relations that are too rare.
     """
@@ -87,7 +86,7 @@ class RelationFigures(NamedTuple):
     left_out: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """A record for each relation and direction."""
+        """Returns a record for each relation and direction."""
         accuracy, rows = self.accuracy.to_json(), []
         for number, relation in enumerate(self.relations):
             for way, direction in enumerate(DIRECTIONS):
@@ -111,10 +110,10 @@ class TreeFigures(NamedTuple):
     """Undirected attachment scores (UUAS) of the heads' maximum spanning trees.
 
     Attributes:
-        by_head: `[L, N]`, over all sentences; nothing was chosen.
+        by_head: `[L, N]`, over all sentences, with nothing chosen.
         head: layer and head, from 0, that are best on one half of the sentences.
         best: its score on the other half, and that of the control's best head.
-        chain: the score on that half of joining every word to the next: the baseline.
+        chain: the baseline: the score on that half of connecting every word to the next.
     """
 
     by_head: Figures
@@ -123,7 +122,7 @@ class TreeFigures(NamedTuple):
     chain: Interval
 
     def to_json(self) -> dict[str, Any]:
-        """Each of them; nested lists by layer and head."""
+        """Returns all of them as nested lists by layer and head."""
         return {
             "by_head": self.by_head.to_json(),
             "layer": self.head[0],
@@ -136,15 +135,15 @@ class TreeFigures(NamedTuple):
 def count_syntax(
     captures: Iterable[Captured], sentences: Sequence[Sentence], *, subtypes: bool = False
 ) -> SyntaxCounts:
-    """Goes through the sentences' attention; memory is that of the counts.
+    """Counts over the sentences' attention, in the memory of the counts alone.
 
     A head is right about a dependent when the word that the dependent attends to most is its head
-    (dependent to head), or when of all words its head attends to it most (head to dependent); both
-    are asked of every dependent. The root has no head and is not asked.
+    (dependent to head), or when its head attends to it most of all words (head to dependent);
+    both are counted for every dependent. The root has no head and is skipped.
 
     Args:
-        captures: of the sentences, in their order, words 1 ... W being the sentence's.
-        sentences: of the treebank.
+        captures: those of the sentences, in order, with words 1 ... W being the sentence's.
+        sentences: the treebank's.
         subtypes: whether `nsubj:pass` is a relation of its own, or a `nsubj`.
 
     Source: Clark et al. 2019, section 4.2 and the authors' Syntax_Analysis notebook; spanning trees
@@ -189,12 +188,12 @@ def attends_to_heads(
     dependents: Int[np.ndarray, " dependents"],
     heads: Int[np.ndarray, " dependents"],
 ) -> Bool[np.ndarray, "2 L N dependents"]:
-    """Whether each head finds the head of each dependent, in both `DIRECTIONS`.
+    """Returns whether each head finds the head of each dependent, in both `DIRECTIONS`.
 
     Args:
         maps: attention between the words of the sentence, without special tokens.
-        dependents: numbers of words.
-        heads: of each dependent the word that it depends on.
+        dependents: word numbers.
+        heads: the word that each dependent depends on.
     """
     others = np.where(np.eye(maps.shape[-1], dtype=bool), -1, maps)
     ways = (others, np.swapaxes(others, -1, -2))
@@ -205,7 +204,7 @@ def check_relations(sentences: Sequence[Sentence], least: int = LEAST_WORDS) -> 
     """Checks that a relation is frequent enough to be measured, by the labels alone.
 
     Raises:
-        UserError: none has so many words in both halves.
+        UserError: none has enough words in both halves.
     """
     halves = [
         collections.Counter(
@@ -222,17 +221,17 @@ def check_relations(sentences: Sequence[Sentence], least: int = LEAST_WORDS) -> 
 
 
 def _relations_of(sentence: Sentence) -> list[str]:
-    """The relation of every word that has a head, and `EVERY_RELATION` of all but punctuation."""
+    """Returns the words of every relation, and as `EVERY_RELATION` all but punctuation."""
     words = np.flatnonzero(sentence.heads >= 0)
     every = [EVERY_RELATION for word in words if not sentence.punctuation[word]]
     return every + [_relation(sentence.relations[word], subtypes=False) for word in words]
 
 
 def check_trees(sentences: Sequence[Sentence]) -> None:
-    """Checks that there are dependencies to choose a head on, and others to report it on.
+    """Checks that there are dependencies to choose a head on, and others to report on.
 
     Raises:
-        UserError: a half of the sentences has none between words that are no punctuation.
+        UserError: a half of the sentences has none between words that are not punctuation.
     """
     for half in split_halves(sentences):
         edges = [(s.heads >= 0) & ~s.punctuation for s, own in zip(sentences, half, strict=True)
@@ -249,16 +248,16 @@ def relation_figures(
     sentences: Sequence[Sentence],
     least: int = LEAST_WORDS,
 ) -> RelationFigures:
-    """The best head of each relation, chosen on one half of the sentences, measured on the other.
+    """Finds each relation's best head, chosen on half of the sentences, measured on the others.
 
     Args:
-        model: counts of the body that is studied.
+        model: counts of the body under study.
         control: counts of a randomized body, of the same sentences.
-        sentences: what was counted on.
-        least: words of a relation in either half; relations with fewer are left out.
+        sentences: the counted sentences.
+        least: the fewest words of a relation in either half; rarer ones are left out.
 
     Raises:
-        UserError: no relation has so many words.
+        UserError: no relation has that many words.
     """
     choose, report = split_halves(sentences)
     totals = np.stack([model.words[half].sum(axis=0) for half in (choose, report)])
@@ -297,7 +296,7 @@ def relation_figures(
 def tree_figures(
     model: SyntaxCounts, control: SyntaxCounts, sentences: Sequence[Sentence]
 ) -> TreeFigures:
-    """Undirected attachment of every head, and of the best, chosen as in `relation_figures`."""
+    """Scores every head's undirected attachment, and the best head's, as in `relation_figures`."""
     choose, report = split_halves(sentences)
     by_head, best, heads = [], [], []
     for counts in (model, control):
@@ -318,15 +317,15 @@ def compare_syntax(
     subtypes: bool = False,
     progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[SyntaxCounts, SyntaxCounts]:
-    """`count_syntax` of a body and of its control, for both figures.
+    """Compares a body with its control by `count_syntax`, in both figures.
 
     Args:
-        body: whose heads are studied.
+        body: the body whose heads are studied.
         control: `randomize(body)`.
-        treebank: encoded by its tokenizer.
+        treebank: encoded with the body's tokenizer.
         subtypes: see `count_syntax`.
-        progress: is called with the number of sentences done since the call before; every sentence
-            is done twice.
+        progress: called with the number of sentences done since the last call; every sentence is
+            done twice.
     """
     model, random = (
         count_syntax(
@@ -344,7 +343,7 @@ def _relation(name: str, subtypes: bool) -> str:
 
 
 def _best_heads(hits: Int[np.ndarray, "sentences ... L N"]) -> Int[np.ndarray, "... 2"]:
-    """Layer and head with most hits."""
+    """Returns layer and head with the most hits."""
     total = hits.sum(axis=0)
     flat = total.reshape(*total.shape[:-2], -1).argmax(axis=-1)
     return np.stack(np.unravel_index(flat, total.shape[-2:]), axis=-1)

@@ -12,17 +12,17 @@ from jaxtyping import Array, Float
 
 LEARNING_RATE = 1e-3
 MOST_EPOCHS = 200
-# A probe that does not improve in an epoch goes on with a tenth of its rate; after so many epochs
-# in a row it has ended. Source: the code of Hewitt & Manning 2019 (which waits for 5).
+# A probe that does not improve in an epoch continues at a tenth of its rate; after this many such
+# epochs in a row it has ended. Source: the code of Hewitt & Manning 2019 (which waits for 5).
 _PATIENCE = 3
 _DECAY = 0.1
-# By what share the loss must fall to have improved.
+# The share by which the loss must fall to count as improved.
 _LEAST_GAIN = 1e-3
 
 _OPTIMIZER = optax.scale_by_adam()
 
-# loss(params, data, batch) -> the losses of every probe, summed over the batch, and how many things
-# were summed. The loss of one probe must not depend on the parameters of another.
+# loss(params, data, batch) -> the losses of every probe, summed over the batch, and the number of
+# summands. The loss of one probe must not depend on the parameters of another.
 Loss = Callable[[Any, Any, Any], tuple[Float[Array, " probes"], Float[Array, "*probes"]]]
 
 
@@ -30,7 +30,7 @@ class Fitted(NamedTuple):
     """Trained probes.
 
     Attributes:
-        params: of each probe those of the epoch that was best on the validation batches.
+        params: each probe's, from its best epoch on the validation batches.
         losses: mean losses on them.
         epochs: how many there were.
     """
@@ -55,13 +55,13 @@ def fit(
 
     Args:
         loss: a function of a module: it is compiled once for all calls with the same shapes.
-        params: where to start; every array leads with the axis of the probes.
+        params: the start; the first axis of every array is that of the probes.
         data: what all batches refer to.
-        train: batches, which come in a new order in every epoch.
+        train: batches, in a new order in every epoch.
         validation: batches.
-        learning_rate: of Adam.
-        epochs: at most.
-        seed: of the order.
+        learning_rate: Adam's.
+        epochs: the most epochs.
+        seed: that of the order.
     """
     probes = jax.tree.leaves(params)[0].shape[0]
     random = np.random.default_rng(seed)
@@ -127,5 +127,5 @@ def _choose(better: Float[Array, " probes"], params: Any, best: Any) -> Any:
 
 
 def _along(values: Float[Array, " probes"], param: Float[Array, "probes ..."]) -> Any:
-    """The values along the first axis of the parameter."""
+    """Broadcasts values along the first axis of the parameter."""
     return values.reshape(-1, *[1] * (param.ndim - 1))

@@ -22,16 +22,16 @@ _COLUMNS = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "d
 
 
 class Sentence(NamedTuple):
-    """One sentence as a tree over its syntactic words.
+    """A sentence as a tree over its syntactic words.
 
     Attributes:
         place: `file:line` of its first word, for messages.
         words: W of them.
-        heads: the number, from 0, of the word that each depends on; -1 of the root, which there is
-            one of.
-        relations: of each word to its head, with subtypes as the file has them (`nsubj:pass`).
+        heads: the number, from 0, of the word that each depends on; -1 for the root, of which
+            there is one.
+        relations: of each word to its head, with subtypes as in the file (`nsubj:pass`).
         upos: universal parts of speech.
-        xpos: the language's own; `_` where the file has none.
+        xpos: the language's own tags; `_` where the file has none.
     """
 
     place: str
@@ -43,17 +43,17 @@ class Sentence(NamedTuple):
 
     @property
     def punctuation(self) -> Bool[np.ndarray, " W"]:
-        """Which words are punctuation by their universal part of speech."""
+        """Returns which words are punctuation by their universal part of speech."""
         return np.array([tag == PUNCTUATION for tag in self.upos])
 
 
 class Treebank(NamedTuple):
-    """What there is in files of sentences.
+    """The sentences of CoNLL-U files.
 
     Attributes:
-        sentences: in their order.
+        sentences: in order.
         multiword_tokens: how many surface tokens (`4-5  don't`) there were; their parts count.
-        empty_nodes: how many words there were that nobody wrote (`8.1`); they are left out.
+        empty_nodes: how many words that nobody wrote (`8.1`) were left out.
     """
 
     sentences: tuple[Sentence, ...]
@@ -62,11 +62,11 @@ class Treebank(NamedTuple):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What there is to tell of how they were read."""
+        """Returns notes on how they were read."""
         told = (
             (
                 self.multiword_tokens,
-                "multi-word tokens count as the syntactic words they stand for",
+                "multi-word tokens count as the syntactic words they consist of",
             ),
             (self.empty_nodes, "empty nodes are left out"),
         )
@@ -74,11 +74,11 @@ class Treebank(NamedTuple):
 
 
 class EncodedTreebank(NamedTuple):
-    """The sentences that a model has positions for; words 1 ... W of each encoding are its words.
+    """Sentences that a model has positions for; words 1 ... W of each encoding are its words.
 
     Attributes:
         sentences: those that are not too long.
-        encoded: of each.
+        encoded: the encoding of each.
         notes: how many were left out.
     """
 
@@ -87,7 +87,7 @@ class EncodedTreebank(NamedTuple):
     notes: tuple[str, ...]
 
     def select(self, numbers: Sequence[int] | Int[np.ndarray, " n"]) -> "EncodedTreebank":
-        """The sentences of these numbers."""
+        """Returns the sentences of these numbers."""
         return EncodedTreebank(
             tuple(self.sentences[number] for number in numbers),
             tuple(self.encoded[number] for number in numbers),
@@ -102,20 +102,20 @@ def read_treebank(
 ) -> Treebank:
     """Reads CoNLL-U files, also compressed with gzip.
 
-    Syntactic words count: of a multi-word token (`4-5  don't`) its parts `do` and `n't` are read as
-    words of their own, because the tree is over them; the model then sees them with a blank
-    between, which the running text has not. Empty nodes (`8.1`) stand for words that nobody wrote
-    and are no part of the basic tree.
+    Syntactic words count: the parts `do` and `n't` of a multi-word token (`4-5  don't`) are read as
+    words, because the tree is over them; the model then sees them with a space between, unlike in
+    running text. Empty nodes (`8.1`) stand for words that nobody wrote and are not part of the
+    basic tree.
 
     Args:
-        files: one or several.
-        encoding: of the files, a name that Python knows.
-        errors: of bytes that are not of that encoding, as `bytes.decode` takes it.
+        files: one or more.
+        encoding: that of the files, a name that Python knows.
+        errors: what to do with bytes invalid in that encoding, as in `bytes.decode`.
 
     Raises:
-        UserError: with file and line: a line that is no row of 10 columns, words out of their
-            order, a head that is no number or not there, several roots, none, or a circle; files
-            without a sentence.
+        UserError: with file and line, where a line is not a row of 10 columns, words are out of
+            order, a head is not a number or not there, or there are several roots, none, or a
+            cycle; where files have no sentence.
 
     Source: universaldependencies.org/format.html.
     """
@@ -139,8 +139,8 @@ def read_treebank(
             elif rows:
                 number = "".join(map(str, rows[0].id))
                 raise UserError(
-                    f"{rows[0].place}: a sentence without a word, only the row {number}; give it"
-                    " the rows of its words, or take it out"
+                    f"{rows[0].place}: a sentence without a word, only the row {number}; add"
+                    " the rows of its words, or remove it"
                 )
     if not sentences:
         raise UserError(f"{', '.join(names)}: no sentences; is it CoNLL-U?")
@@ -150,7 +150,7 @@ def read_treebank(
 def encode_treebank(
     tokenizer: Tokenizer, sentences: Sequence[Sentence], max_length: int
 ) -> EncodedTreebank:
-    """Encodes the sentences; those of more than `max_length` tokens are left out, and told.
+    """Encodes the sentences; those of more than `max_length` tokens are left out, with a note.
 
     Raises:
         UserError: none is left.
@@ -160,7 +160,7 @@ def encode_treebank(
     if not kept:
         raise UserError(
             f"no sentence of the treebank, which has {len(sentences):,}, fits the {max_length}"
-            " tokens that the model takes; take a model with more positions"
+            " tokens that the model takes; use a model with more positions"
         )
     notes = ()
     if left := len(sentences) - len(kept):
@@ -178,14 +178,14 @@ def encode_treebank(
 def split_sentences(
     sentences: Sequence[Sentence], fractions: tuple[float, float] = (0.1, 0.2)
 ) -> dict[Split, Int[np.ndarray, " n"]]:
-    """Numbers of the sentences of train, validation and test.
+    """Returns the numbers of the sentences of train, validation and test.
 
-    The hash of the words decides, case aside, so that a sentence which comes twice is in one split
-    only, and the split stays whatever else there is.
+    The hash of the words decides, ignoring case, so that a repeated sentence is in only one split,
+    and the split of a sentence does not depend on the others.
 
     Args:
-        sentences: of a treebank.
-        fractions: about the shares of validation and of test.
+        sentences: those of a treebank.
+        fractions: the approximate shares of validation and of test.
     """
     splits: list[Split] = [document_split(_hash(sentence), fractions) for sentence in sentences]
     return {
@@ -195,7 +195,7 @@ def split_sentences(
 
 
 def split_halves(sentences: Sequence[Sentence]) -> tuple[Bool[np.ndarray, " n"], ...]:
-    """Which sentences are of the half to choose on, and which of the half to report, by hash."""
+    """Returns which sentences are in the half to choose on, and which to report on, by hash."""
     choose = np.array(
         [document_split(_hash(sentence), (0.5, 0.0)) == "validation" for sentence in sentences]
     )
@@ -208,7 +208,7 @@ class _Decoding(NamedTuple):
 
 
 class _Row(NamedTuple):
-    """A line; `id` of a multi-word token is (4, "-", 5), of an empty node (8, ".", 1)."""
+    """A line; the `id` of a multi-word token is (4, "-", 5), of an empty node (8, ".", 1)."""
 
     place: str
     id: int | tuple[int, str, int]
@@ -230,7 +230,7 @@ def _read_rows(name: str, block: Iterator[tuple[int, str]]) -> Iterator[_Row]:
     def as_it_stands(columns: list[str], number: int) -> str:
         return columns[number]
 
-    # What is not used here may be as it likes: another tool's features do no harm.
+    # Columns that are not used here may hold anything: another tool's features do no harm.
     parsers: dict[str, Callable[[list[str], int], Any]] = {
         **dict.fromkeys(_COLUMNS, as_it_stands),
         "id": DEFAULT_FIELD_PARSERS["id"],
@@ -243,11 +243,11 @@ def _read_rows(name: str, block: Iterator[tuple[int, str]]) -> Iterator[_Row]:
         columns = line.split("\t")
         if len(columns) != len(_COLUMNS):
             raise UserError(
-                f"{place}: {len(columns)} columns between tabs where CoNLL-U has {len(_COLUMNS)};"
-                " mend the line, or give a .conllu file"
+                f"{place}: {len(columns)} tab-separated columns where CoNLL-U has {len(_COLUMNS)};"
+                " correct the line, or give a .conllu file"
             )
         try:
-            # The library takes double blanks for the ends of columns, too.
+            # The library also takes double spaces for the ends of columns.
             token = parse_line(re.sub(" {2,}", " ", line), _COLUMNS, parsers)
         except ParseException as error:
             raise UserError(f"{place}: {error}") from None
@@ -259,20 +259,20 @@ def _read_rows(name: str, block: Iterator[tuple[int, str]]) -> Iterator[_Row]:
 
 
 def _make_sentence(name: str, rows: Sequence[_Row]) -> Sentence:
-    """The tree of the rows, which are words.
+    """Makes the tree of the rows, which are words.
 
     Raises:
-        UserError: they are none.
+        UserError: they are not a tree.
     """
     for number, row in enumerate(rows, 1):
         if row.id != number:
-            raise UserError(f"{row.place}: word {row.id} where {number} must come")
+            raise UserError(f"{row.place}: word {row.id} where {number} is expected")
         if row.head is None:
             raise UserError(f"{row.place}: the word has no head (column 7); 0 marks the root")
         if not 0 <= row.head <= len(rows) or row.head == number:
             raise UserError(
                 f"{row.place}: head {row.head} of word {number} must be another of the"
-                f" {len(rows)} words of the sentence, or 0 of the root"
+                f" {len(rows)} words of the sentence, or 0 for the root"
             )
     heads = np.array([row.head - 1 for row in rows], np.int64)
     roots = np.flatnonzero(heads == -1)
@@ -281,8 +281,8 @@ def _make_sentence(name: str, rows: Sequence[_Row]) -> Sentence:
         raise UserError(f"{where.place}: {len(roots)} words with head 0; a tree has one root")
     if circling := np.flatnonzero(_depths(heads) < 0).tolist():
         raise UserError(
-            f"{rows[circling[0]].place}: word {circling[0] + 1} never comes to the root; its heads"
-            " go in a circle"
+            f"{rows[circling[0]].place}: word {circling[0] + 1} never leads to the root; its heads"
+            " form a cycle"
         )
     return Sentence(
         rows[0].place,
@@ -295,7 +295,7 @@ def _make_sentence(name: str, rows: Sequence[_Row]) -> Sentence:
 
 
 def _depths(heads: Int[np.ndarray, " W"]) -> Int[np.ndarray, " W"]:
-    """Steps to the root; -1 from where it is not reached."""
+    """Counts the steps to the root; -1 where it is not reached."""
     depths = np.where(heads == -1, 0, -1)
     for depth in range(1, len(heads)):
         reached = (depths < 0) & (depths[heads] == depth - 1) & (heads >= 0)

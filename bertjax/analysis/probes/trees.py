@@ -1,6 +1,6 @@
 """Trees over the words of a sentence: distances, depths, spanning trees, and how they agree.
 
-Scores are sums and counts a sentence, ready for `company.bootstrap_ratio`.
+Scores are sums and counts per sentence, ready for `company.bootstrap_ratio`.
 """
 
 from typing import NamedTuple
@@ -16,10 +16,10 @@ LENGTHS = range(5, 51)
 
 
 def tree_distances(heads: Int[np.ndarray, " W"]) -> Int[np.ndarray, "W W"]:
-    """The number of edges between every two words.
+    """Returns the number of edges between every two words.
 
     Args:
-        heads: the number of each word's head, -1 of the root.
+        heads: the number of each word's head, -1 for the root.
     """
     from scipy.sparse.csgraph import shortest_path
 
@@ -29,12 +29,12 @@ def tree_distances(heads: Int[np.ndarray, " W"]) -> Int[np.ndarray, "W W"]:
 
 
 def tree_depths(heads: Int[np.ndarray, " W"]) -> Int[np.ndarray, " W"]:
-    """The number of edges between each word and the root."""
+    """Returns the number of edges between each word and the root."""
     return tree_distances(heads)[int(np.flatnonzero(heads == -1)[0])]
 
 
 def tree_edges(heads: Int[np.ndarray, " W"]) -> Bool[np.ndarray, "W W"]:
-    """Whether two words are joined, in either direction."""
+    """Returns whether two words are connected, in either direction."""
     edges = np.zeros((len(heads), len(heads)), bool)
     dependents = np.flatnonzero(heads >= 0)
     edges[dependents, heads[dependents]] = edges[heads[dependents], dependents] = True
@@ -42,10 +42,10 @@ def tree_edges(heads: Int[np.ndarray, " W"]) -> Bool[np.ndarray, "W W"]:
 
 
 def spanning_trees(costs: Float[np.ndarray, "matrices W W"]) -> Bool[np.ndarray, "matrices W W"]:
-    """The edges, in either direction, of the cheapest tree over all words by each matrix.
+    """Finds the edges, in either direction, of the cheapest tree over all words by each matrix.
 
     The cost of an edge is the mean of both directions. All trees are grown in one call of the
-    library, as the parts of one graph.
+    library, as parts of one graph.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import minimum_spanning_tree
@@ -71,19 +71,19 @@ def attached_edges(
     heads: Int[np.ndarray, " W"],
     counted: Bool[np.ndarray, " W"],
 ) -> tuple[Int[np.ndarray, " matrices"], int]:
-    """Of the tree's edges, how many the cheapest spanning tree has, and how many there are.
+    """Counts the tree's edges that the cheapest spanning tree has, and all of them.
 
     Their ratio over sentences is the undirected unlabelled attachment score (UUAS).
 
     Args:
-        costs: of joining two words.
-        heads: the number of each word's head, -1 of the root.
-        counted: words that count, those that are no punctuation for instance; neither tree has
-            edges to others.
+        costs: those of connecting two words.
+        heads: the number of each word's head, -1 for the root.
+        counted: words that count, without punctuation for instance; neither tree has edges to
+            others.
 
     Source: Hewitt & Manning 2019, section 3.1. Differs: an edge that goes to punctuation in the
     treebank is left out, not replaced by one between the words it separates; with Universal
-    Dependencies punctuation has no dependents and it is the same.
+    Dependencies punctuation has no dependents, so both are the same.
     """
     gold = tree_edges(heads)[np.ix_(counted, counted)]
     found = spanning_trees(costs[:, counted][:, :, counted])
@@ -91,7 +91,7 @@ def attached_edges(
 
 
 def chain_edges(heads: Int[np.ndarray, " W"], counted: Bool[np.ndarray, " W"]) -> int:
-    """How many of the tree's edges the chain has that joins every word to the next that counts."""
+    """Counts the tree's edges in the chain of every word to the next one that counts."""
     gold = tree_edges(heads)[np.ix_(counted, counted)]
     return int(np.diagonal(gold, 1).sum())
 
@@ -99,7 +99,7 @@ def chain_edges(heads: Int[np.ndarray, " W"], counted: Bool[np.ndarray, " W"]) -
 def rank_correlation(
     found: Float[np.ndarray, "... W"], wanted: Float[np.ndarray, "... W"]
 ) -> Float[np.ndarray, "..."]:
-    """Spearman's correlation along the last axis; 0 where one of both does not vary."""
+    """Computes Spearman's correlation along the last axis; 0 where either does not vary."""
     from scipy.stats import rankdata
 
     centred = []
@@ -112,12 +112,12 @@ def rank_correlation(
 
 
 class LengthScores(NamedTuple):
-    """Of every sentence: what is added up to a mean within the sentences of its length.
+    """Figures of sentences that are averaged over sentences of the same length.
 
     Attributes:
-        sums: of some figures.
-        counts: of what was summed.
-        lengths: words.
+        sums: those of some figures.
+        counts: the number of summands.
+        lengths: the words of each sentence.
     """
 
     sums: Float[np.ndarray, "sentences figures"]
@@ -126,12 +126,12 @@ class LengthScores(NamedTuple):
 
 
 def bootstrap_by_length(scores: LengthScores, seed: int = 0) -> Interval:
-    """The mean over lengths of 5 to 50 words of the mean within each, with its interval.
+    """Averages over lengths of 5 to 50 words the mean within each, with its interval.
 
-    Sentences are drawn anew from all of them; a length that a draw does not have takes no part in
-    it. Drawn within their length, the one sentence of a rare length would never vary, nor two
-    enough: of 95 % intervals for 350 sentences as long as those of a treebank, 73 % held the truth,
-    where of these 88 % do.
+    Sentences are resampled from all lengths; a length that a resample lacks is left out of it. If
+    they were resampled within each length, the only sentence of a rare length would never vary, and
+    two not enough: of 95 % intervals for 350 sentences as long as a treebank's, 73 % contained the
+    true value, as against 88 % of these.
 
     Source: Hewitt & Manning 2019, section 3.1, footnote on the lengths; Efron & Tibshirani 1993,
     chapter 13.
@@ -153,6 +153,6 @@ def bootstrap_by_length(scores: LengthScores, seed: int = 0) -> Interval:
         drawn_lengths += drawn[:, None] > 0
     if not lengths:
         return Interval(*np.full((3, figures), np.nan))
-    # A draw may have none of these lengths.
+    # A resample may have none of these lengths.
     means = resampled / np.where(drawn_lengths > 0, drawn_lengths, np.nan)
     return Interval(value / lengths, *find_ends(means))

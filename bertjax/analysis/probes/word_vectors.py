@@ -1,4 +1,4 @@
-"""One vector for every word of a treebank and every layer: what probes are trained on."""
+"""A vector for every word of a treebank and every layer, which probes are trained on."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -12,18 +12,18 @@ from bertjax.analysis.capture.maps import Body, capture
 from bertjax.analysis.probes.treebank import EncodedTreebank
 from bertjax.config import BertConfig
 
-# Of one model's vectors; probes hold those of a model and its control, and standardized copies.
+# For one model's vectors; probes hold a model's, its control's, and standardized copies.
 MOST_BYTES = 3 << 30
 
 
 class WordVectors(NamedTuple):
-    """The words of all sentences one after the other.
+    """The words of all sentences, concatenated.
 
     Attributes:
-        vectors: of the embeddings' output, then of every layer's; 4 bytes a number in memory.
-        starts: each sentence's first word, and past the last.
-        types: the number of each word's type; words are of one type where the tokenizer makes the
-            same tokens of them, which is all that the model can tell apart.
+        vectors: the embeddings' output, then every layer's; 4 bytes per number in memory.
+        starts: each sentence's first word, and the end.
+        types: the number of each word's type; words are of one type if the tokenizer makes the
+            same tokens of them, because the model cannot distinguish them.
     """
 
     vectors: Float[np.ndarray, "L+1 words D"]
@@ -34,15 +34,15 @@ class WordVectors(NamedTuple):
 def choose_sentences(
     treebank: EncodedTreebank, config: BertConfig, most_bytes: int = MOST_BYTES
 ) -> tuple[EncodedTreebank, tuple[str, ...]]:
-    """As many sentences, from all parts of the treebank, as there is room for the vectors of.
+    """Chooses as many sentences, from all parts of the treebank, as their vectors have room for.
 
     Args:
         treebank: the sentences.
-        config: of the model.
-        most_bytes: of the vectors of one model.
+        config: the model's.
+        most_bytes: the room for the vectors of one model.
 
     Returns:
-        The sentences, and what there is to tell of those that are left out.
+        The sentences, and notes on those that are left out.
     """
     words = sum(len(sentence.words) for sentence in treebank.sentences)
     size = 4 * (config.num_hidden_layers + 1) * words * config.hidden_size
@@ -63,12 +63,12 @@ def word_vectors(
     *,
     progress: Callable[[int], None] = lambda done: None,
 ) -> WordVectors:
-    """The mean over the vectors of each word's tokens.
+    """Computes the mean of the vectors of each word's tokens.
 
     Args:
-        body: whose layers are wanted.
-        treebank: encoded by its tokenizer.
-        progress: is called with the number of sentences done since the call before.
+        body: the body with the layers.
+        treebank: encoded with the body's tokenizer.
+        progress: called with the number of sentences done since the last call.
 
     Source: Hewitt & Manning 2019, section 3.1 and the authors' code, which takes the mean.
     """
@@ -81,7 +81,7 @@ def word_vectors(
     captures = capture(body, treebank.encoded, hidden=True, progress=progress)
     for captured, start in zip(captures, starts[:-1], strict=True):
         encoded = captured.encoded
-        firsts = encoded.first_tokens[1:]  # of the words, then of [SEP]
+        firsts = encoded.first_tokens[1:]  # those of the words, then of [SEP]
         words = len(firsts) - 1
         means = mean_over_words(captured.hidden, encoded, axis=1)
         vectors[:, start : start + words] = means[:, 1:-1]
@@ -94,9 +94,9 @@ def word_vectors(
 def standardize(
     vectors: Float[np.ndarray, "L+1 words D"], words: Int[np.ndarray, " some"]
 ) -> Float[Array, "L+1 words D"]:
-    """Vectors of which every dimension of every layer has mean 0 and deviation 1 over `words`.
+    """Scales every dimension of every layer to mean 0 and standard deviation 1 over `words`.
 
-    A linear probe can tell apart what it could before; it learns it in fewer steps, and layers of
+    A linear probe can distinguish what it could before, but it learns in fewer steps, and layers of
     different scale are comparable.
     """
     own = vectors[:, words]

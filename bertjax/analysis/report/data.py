@@ -1,4 +1,4 @@
-"""What a report shows, and whether its parts fit each other."""
+"""The content of a report, and the check that its parts are consistent."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -18,15 +18,15 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
 class HeadFigure(NamedTuple):
-    """One figure of every head.
+    """A figure of every head.
 
     Attributes:
-        name: of its files: small letters, digits, - and _.
-        title: what a reader calls it, for instance "Entropy".
-        unit: of the values, for instance "nats"; empty for a share.
+        name: the stem of its files: lower-case letters, digits, - and _.
+        title: for the reader, for instance "Entropy".
+        unit: the unit of the values, for instance "nats"; empty for a share.
         meaning: a sentence that says what it is.
         figures: `[L, N]`.
-        categories: of a figure that is a class: the value k is `categories[k]`, at most 8.
+        categories: for a figure that is a class: value k means `categories[k]`, at most 8.
     """
 
     name: str
@@ -38,20 +38,20 @@ class HeadFigure(NamedTuple):
 
 
 class Series(NamedTuple):
-    """One line of a curve: its name, and a figure for each point."""
+    """A line of a curve: its name, and a figure for each point."""
 
     name: str
     figures: AnyFigures
 
 
 class Curve(NamedTuple):
-    """Figures along something, a probe's accuracy by layer for instance.
+    """Figures along an axis, for instance a probe's accuracy by layer.
 
     Attributes:
-        name: of its files.
-        title: above it.
+        name: the stem of its files.
+        title: the heading.
         meaning: a sentence that says what it is.
-        x_title, y_title: of the axes, with units.
+        x_title, y_title: the axes' titles, with units.
         points: the labels along x.
         series: at most 8 lines, `[points]` each.
     """
@@ -66,13 +66,13 @@ class Curve(NamedTuple):
 
 
 class Matrix(NamedTuple):
-    """Figures of pairs, CKA between layers for instance.
+    """Figures of pairs, for instance CKA between layers.
 
     Attributes:
-        name: of its files.
-        title: above it.
+        name: the stem of its files.
+        title: the heading.
         meaning: a sentence that says what it is.
-        row_title, column_title: of the axes.
+        row_title, column_title: the axes' titles.
         rows, columns: the labels.
         figures: `[rows, columns]`.
     """
@@ -88,14 +88,14 @@ class Matrix(NamedTuple):
 
 
 class Head(NamedTuple):
-    """A head, counted from 0; the page shows it as `layer-head` and leads to it."""
+    """A head, counted from 0; the page shows it as `layer-head`, with a link to it."""
 
     layer: int
     head: int
 
 
 class Measure(NamedTuple):
-    """One number with what stands beside it; None where there is no interval or no control."""
+    """A number with its interval and control; None where there is none."""
 
     value: float
     low: float | None = None
@@ -106,7 +106,7 @@ class Measure(NamedTuple):
 
     @classmethod
     def of(cls, figures: Figures | Interval, index: Any = ()) -> "Measure":
-        """One entry of figures, `()` of a single one."""
+        """Takes an entry of figures; the entry of a single figure is `()`."""
         intervals = (figures.model, figures.control) if isinstance(figures, Figures) else (figures,)
         return cls(*(float(part[index]) for interval in intervals for part in interval))
 
@@ -115,11 +115,11 @@ Cell = str | int | float | Head | Measure | None
 
 
 class Table(NamedTuple):
-    """A table, of relations and their best heads for instance.
+    """A table, for instance of relations and their best heads.
 
     Attributes:
-        name: of its files.
-        title: above it.
+        name: the stem of its files.
+        title: the heading.
         meaning: a sentence that says what it is.
         columns: the titles.
         rows: a cell for each column.
@@ -133,16 +133,16 @@ class Table(NamedTuple):
 
 
 class ReportData(NamedTuple):
-    """What the report shows; every section but the title may be left out.
+    """What the report shows; every section except the title is optional.
 
     Attributes:
-        title: of the page, for instance the model's name.
-        facts: of the model and of how the report was made, in the order they are shown.
-        head_figures: of every head; all of the same `[L, N]`.
-        sentences: captures whose attention is explored; their hidden states are not used.
-        lenses: of the masked-LM head at every layer.
+        title: the page's, for instance the model's name.
+        facts: about the model and how the report was made, in the order shown.
+        head_figures: figures of every head, all of the same `[L, N]`.
+        sentences: captures whose attention can be explored; their hidden states are not used.
+        lenses: readings of the masked-LM head at every layer.
         curves, matrices, tables: the rest.
-        notes: sentences that a reader must know (what was cut, left out, or is no proof).
+        notes: what a reader must know (what was cut, left out, or proves nothing).
     """
 
     title: str
@@ -157,19 +157,19 @@ class ReportData(NamedTuple):
 
 
 def check(data: ReportData) -> None:
-    """Whether the parts fit each other.
+    """Checks that the parts are consistent.
 
     Raises:
-        ValueError: a part that does not, by its name.
+        ValueError: a part is not; names it.
     """
     named = [*data.head_figures, *data.curves, *data.matrices, *data.tables]
     for one in named:
         if not is_name(one.name):
-            raise ValueError(f"name={one.name!r} must be small letters, digits, - and _")
+            raise ValueError(f"name={one.name!r} must be lower-case letters, digits, - and _")
     names = [one.name for one in named]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
-        raise ValueError(f"name={min(twice)!r} is that of two parts; their files would be the same")
+        raise ValueError(f"name={min(twice)!r} is used by two parts; their files would be the same")
     shapes = {one.name: values_of(one.figures).shape for one in data.head_figures}
     shapes |= {f"sentences[{k}]": one.probs.shape[:2] for k, one in enumerate(data.sentences)}
     if len(set(shapes.values())) > 1:
@@ -190,26 +190,26 @@ def check(data: ReportData) -> None:
 
 
 def is_name(name: str) -> bool:
-    """Whether files can be called so."""
+    """Returns whether files can have this name."""
     return bool(_NAME.fullmatch(name))
 
 
 def head_shape(data: ReportData) -> tuple[int, int]:
-    """L and N; (0, 0) where the data have nothing that goes by heads."""
+    """Returns L and N; (0, 0) where the data have no figures of heads."""
     if data.head_figures:
         return values_of(data.head_figures[0].figures).shape
     return data.sentences[0].probs.shape[:2] if data.sentences else (0, 0)
 
 
 def values_of(figures: AnyFigures) -> Float[np.ndarray, "..."]:
-    """The model's values alone."""
+    """Returns the model's values alone."""
     if isinstance(figures, Figures):
         return figures.model.value
     return figures.value if isinstance(figures, Interval) else np.asarray(figures)
 
 
 def distinguishable(figures: AnyFigures) -> Bool[np.ndarray, "..."]:
-    """As `Figures.distinguishable`; everything, where there is no control."""
+    """Returns `Figures.distinguishable`; everywhere true if there is no control."""
     if isinstance(figures, Figures):
         return figures.distinguishable
     return np.ones(values_of(figures).shape, bool)

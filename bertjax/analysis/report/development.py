@@ -1,7 +1,7 @@
 """BERTology while a model trains: when do positional heads appear, when syntactic ones?
 
-At every evaluation of `bertjax pretrain` a few cheap figures of the model are measured, on the
-same texts each time. They stand in `metrics.jsonl` in lines of the split "analysis", and
+At every evaluation, `bertjax pretrain` measures a few cheap figures of the model, on the same
+texts each time. They are saved in `metrics.jsonl`, in lines of the split "analysis", and
 `development.png` draws them over the steps.
 """
 
@@ -31,22 +31,22 @@ from bertjax.text.rows import Rows
 from bertjax.text.tokenizer import Tokenizer, load_tokenizer
 from bertjax.training.development_config import DevelopmentConfig
 
-# Of every layer, the mean over its heads.
+# For every layer, the mean over its heads.
 BY_LAYER = ("entropy", "previous", "next", "sep")
-# The most frequent relations of the treebank that are followed.
+# How many of the treebank's relations are followed, the most frequent first.
 _MOST_RELATIONS = 8
 _FEWEST_WORDS = 20
 
 
 class Development:
-    """Measures a model that is being trained.
+    """Measurements of a model during training.
 
     Args:
-        config: what is looked at.
-        bert_config: of the model.
+        config: what is measured.
+        bert_config: the model's.
         tokenizer_path: the directory of its tokenizer.
-        rows: of the validation split.
-        folder: of the run; `first_model/` is written there at the first measurement.
+        rows: those of the validation split.
+        folder: the run's; `first_model/` is saved there at the first measurement.
 
     Raises:
         UserError: the treebank cannot be read.
@@ -63,7 +63,7 @@ class Development:
         tokenizer = load_tokenizer(tokenizer_path)
         self._model, self._tokenizer = BertModel(bert_config, pooling=False), tokenizer
         self._tokenizer_path, self._folder = tokenizer_path, folder
-        # A row holds one example at least.
+        # A row has at least one example.
         some = rows[np.arange(min(config.examples, len(rows)))]
         self._texts = read_examples(tokenizer, some, config.examples)
         self._treebank: EncodedTreebank | None = None
@@ -77,14 +77,14 @@ class Development:
         draw_development(lines, path)
 
     def measure(self, params: Mapping[str, Any]) -> dict[str, float]:
-        """The figures of the model as it is.
+        """Measures the model as it is.
 
         Args:
-            params: of a BertForPreTraining.
+            params: those of a BertForPreTraining.
 
         Returns:
             `entropy_0` and so on (name and layer); `heads_diagonal` and so on, the number of
-            heads of each class; `cka_to_first`, the likeness of the last layer's hidden states and
+            heads of each class; `cka_to_first`, the similarity of the last layer's hidden states to
             those of the first model; `best_nsubj` and so on, the accuracy of the best head.
         """
         body = Body(
@@ -120,15 +120,15 @@ class Development:
 def read_examples(
     tokenizer: Tokenizer, rows: Mapping[str, np.ndarray], most: int
 ) -> list[EncodedText]:
-    """The first examples of rows of a prepared directory, as texts that can be captured.
+    """Reads the first examples of a prepared directory's rows, as texts that can be captured.
 
-    Their words are told by the tokens alone (`Tokenizer.continues_word`); characters are not known,
-    and the offsets are 0.
+    Their words are known from the tokens alone (`Tokenizer.continues_word`); characters are
+    unknown, and the offsets are 0.
 
     Args:
-        tokenizer: of the rows.
+        tokenizer: the rows' tokenizer.
         rows: the columns.
-        most: examples that are wanted.
+        most: the most examples.
     """
     result: list[EncodedText] = []
     for ids, types, sequences in zip(
@@ -147,7 +147,7 @@ def _read_example(
 ) -> EncodedText:
     special = np.isin(ids, (tokenizer.cls_id, tokenizer.sep_id))
     begins = ~tokenizer.continues_word[ids]
-    begins[1:] |= special[:-1]  # whatever the token looks like, a word begins behind [CLS] or [SEP]
+    begins[1:] |= special[:-1]  # a word begins after [CLS] or [SEP] whatever the token looks like
     word_ids = np.cumsum(begins) - 1
     words = tuple(
         str(tokenizer.token(ids[own][0])) if special[own][0] else tokenizer.decode(ids[own])
@@ -168,9 +168,9 @@ def _read_example(
 
 
 def best_head_accuracies(counts: SyntaxCounts, treebank: EncodedTreebank) -> dict[str, float]:
-    """Of the most frequent relations, the accuracy of the head that is best at each.
+    """Computes the accuracy of the best head for each of the most frequent relations.
 
-    It is chosen on one half of the sentences and measured on the other, as in
+    The head is chosen on one half of the sentences and measured on the other, as in
     `syntax.relation_figures`.
     """
     choose, report = split_halves(treebank.sentences)
@@ -187,11 +187,11 @@ def best_head_accuracies(counts: SyntaxCounts, treebank: EncodedTreebank) -> dic
 
 
 def draw_development(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Small multiples of the figures over the steps, as PNG.
+    """Draws small multiples of the figures over the steps, as PNG.
 
     Args:
-        lines: of `metrics.jsonl`, those of the split "analysis".
-        path: is written aside and then moved to its place.
+        lines: those of `metrics.jsonl` of the split "analysis".
+        path: the picture, written whole.
     """
     from matplotlib.figure import Figure
 
@@ -214,7 +214,7 @@ def draw_development(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
             {name: name.removeprefix("heads_").replace("_", " ") for name in classes},
         )
     )
-    panels.append(("likeness to the first model", "CKA of the last layer", {"cka_to_first": ""}))
+    panels.append(("similarity to the first model", "CKA of the last layer", {"cka_to_first": ""}))
     if relations:
         panels.append(
             ("best head", "accuracy", {name: name.removeprefix("best_") for name in relations})
@@ -240,13 +240,13 @@ def draw_development(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def _colors(number: int) -> list[Any]:
-    """Of a palette that colour-blind readers can tell apart, dark to light."""
+    """Returns colours that colour-blind readers can distinguish, dark to light."""
     from matplotlib import colormaps
 
     return [colormaps["viridis"](0.9 * place / max(1, number - 1)) for place in range(number)]
 
 
 def _ratio(tally: Tally) -> np.ndarray:
-    """The figure of every head over all texts together."""
+    """Computes the figure of every head over all texts together."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return tally.sums.sum(axis=0) / tally.counts.sum(axis=0)

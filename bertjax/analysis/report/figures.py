@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-# Steps of a palette that the page interpolates between.
+# Steps of a palette, which the page interpolates.
 _PALETTE_STEPS = 17
-# Okabe & Ito 2008: told apart by colour-blind readers; yellow, pale on white, comes last.
+# Okabe & Ito 2008: distinguishable for colour-blind readers; yellow, pale on white, comes last.
 CATEGORY_COLORS = (
     "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#7F7F7F", "#F0E442",
 )  # fmt: skip
 _GREY = "#d4d4d4"
-# Figures with more cells than this carry no numbers in them.
+# Figures with more cells than this have no numbers in them.
 _MOST_NUMBERS = 200
 
 
 def palette(name: str) -> list[str]:
-    """A palette of matplotlib in even steps, as #rrggbb."""
+    """Returns a palette of matplotlib in even steps, as #rrggbb."""
     import matplotlib
 
     steps = matplotlib.colormaps[name](np.linspace(0, 1, _PALETTE_STEPS))
@@ -42,7 +42,7 @@ def palette(name: str) -> list[str]:
 
 
 def draw_figures(data: ReportData) -> Iterator[tuple[str, bytes]]:
-    """(file name, content) of every figure, once as PNG and once as SVG."""
+    """Yields (file name, content) of every figure, as PNG and as SVG."""
     drawings = [(one.name, _draw_heads, one) for one in data.head_figures]
     drawings += [(one.name, _draw_curve, one) for one in data.curves]
     drawings += [(one.name, _draw_matrix, one) for one in data.matrices]
@@ -56,7 +56,7 @@ def _render(figure: "Figure", kind: str) -> bytes:
     import matplotlib
 
     target = io.BytesIO()
-    # The same data give the same bytes: no date, and ids that do not come from chance.
+    # The same data give the same bytes: no date, and ids that are not random.
     metadata = {"Date": None} if kind == "svg" else {"Software": None}
     with matplotlib.rc_context({"svg.hashsalt": "bertjax", "svg.fonttype": "none"}):
         figure.savefig(target, format=kind, dpi=144, metadata=metadata)
@@ -64,7 +64,7 @@ def _render(figure: "Figure", kind: str) -> bytes:
 
 
 def _new_figure(width: float, height: float) -> tuple["Figure", "Axes"]:
-    """Without pyplot, which would keep every figure and choose a window system."""
+    """Makes a figure without pyplot, which would keep every figure and choose a window system."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -108,7 +108,7 @@ def _draw_grid(
     label: str,
     categories: tuple[str, ...],
 ) -> None:
-    """Coloured cells; grey where the figure lies within its control's interval."""
+    """Draws coloured cells; grey where the figure is within its control's interval."""
     from matplotlib.colors import BoundaryNorm, ListedColormap
     from matplotlib.patches import Patch
 

@@ -1,4 +1,4 @@
-"""Attention maps made small enough for a page: 256 steps, of long texts the heaviest edges."""
+"""Attention maps small enough for a page: in 256 steps, and for long texts the heaviest edges."""
 
 import base64
 import contextlib
@@ -11,9 +11,9 @@ from jaxtyping import Float, UInt8
 
 from bertjax.program.errors import UserError
 
-# Of all maps of a page, in bytes of base64; the page has to stay below 10 MB.
+# The most for a page's maps, in bytes of base64; the page must stay below 10 MB.
 MAP_BYTES = 7_500_000
-# Heaviest edges a row that a long text keeps at least: fewer would not show a pattern.
+# The least heaviest edges per row that a long text keeps: fewer would show no pattern.
 LEAST_EDGES = 4
 _BASE64 = 4 / 3
 
@@ -22,10 +22,10 @@ class StoredMaps(NamedTuple):
     """The maps of one text.
 
     Attributes:
-        edges: how many edges of each row are kept; None when all are.
+        edges: how many edges of each row are kept; None if all are.
         weights: `sqrt(weight)` in 256 steps, `[L, N, T, T]`, or `[L, N, T, edges]`, heaviest first.
-        columns: which token each kept edge goes to; None when all are kept.
-        kept: which share of each head's attention the kept edges hold; 1 when all are kept.
+        columns: the token that each kept edge goes to; None if all are kept.
+        kept: the share of each head's attention in the kept edges; 1 if all are kept.
     """
 
     edges: int | None
@@ -34,7 +34,7 @@ class StoredMaps(NamedTuple):
     kept: Float[np.ndarray, "L N"]
 
     def to_json(self) -> dict[str, Any]:
-        """Each layer's bytes in base64, so that a page reads only the layers that it shows."""
+        """Returns each layer's bytes in base64: a page reads only the layers that it shows."""
         result: dict[str, Any] = {"weights": [_encode(layer) for layer in self.weights]}
         if self.edges is not None:
             result |= {
@@ -47,23 +47,23 @@ class StoredMaps(NamedTuple):
 
 
 def quantize(weights: Float[np.ndarray, "..."]) -> UInt8[np.ndarray, "..."]:
-    """Weights in [0, 1] in 256 steps that are finer for small weights: round(255 sqrt(weight)).
+    """Quantizes weights in [0, 1] to 256 steps, finer for small ones: round(255 sqrt(weight)).
 
-    The weight that `dequantize` gives back is off by at most 0.004, and by at most 0.0002 below
-    0.002, which the even weights of 512 tokens are; even steps would make 0 or 1 of these.
+    The weight that `dequantize` returns is off by at most 0.004, and by at most 0.0002 below
+    0.002, as the even weights of 512 tokens are; even steps would turn these into 0 or 1.
     """
     return np.rint(255 * np.sqrt(np.clip(weights, 0, 1))).astype(np.uint8)
 
 
 def dequantize(steps: UInt8[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
-    """The weights of `quantize`."""
+    """Returns the weights that `quantize` encoded."""
     return np.square(steps / np.float64(255))
 
 
 def store_maps(
     maps: Sequence[Float[np.ndarray, "L N T T"]], most_bytes: int = MAP_BYTES
 ) -> list[StoredMaps]:
-    """All maps in so many bytes: short texts whole, long ones by the heaviest edges of every row.
+    """Stores maps in bounded bytes: short texts whole, long ones by each row's heaviest edges.
 
     Raises:
         UserError: see `plan_edges`.
@@ -75,14 +75,14 @@ def store_maps(
 def plan_edges(
     shapes: Sequence[tuple[int, int, int]], most_bytes: int = MAP_BYTES
 ) -> list[int | None]:
-    """How many edges of each row are kept of each text; None of one that is kept whole.
+    """Returns how many edges of each row a text keeps; None for a text that is kept whole.
 
     Args:
         shapes: (L, N, T) of each text's maps.
-        most_bytes: of all of them together.
+        most_bytes: for all of them together.
 
     Raises:
-        UserError: there is not room for a few edges a row of each.
+        UserError: there is no room for even a few edges per row of each.
     """
     remaining = most_bytes
     plan: list[int | None] = [None] * len(shapes)
@@ -92,13 +92,13 @@ def plan_edges(
         share = remaining // (len(order) - place)
         rows = heads * length
         if math.ceil(layers * rows * length * _BASE64) > share:
-            # The padding of base64 is at most 2 bytes a layer and part.
+            # The padding of base64 is at most 2 bytes per layer and part.
             an_edge = layers * rows * (1 + _column_type(length).itemsize) * _BASE64
             plan[number] = int((share - 8 * layers) / an_edge)
             if plan[number] < min(LEAST_EDGES, length):
                 longest = max(length for *_, length in shapes)
                 raise UserError(
-                    f"{len(shapes)} texts of up to {longest} tokens: the page has not room for"
+                    f"{len(shapes)} texts of up to {longest} tokens: the page has no room for"
                     f" their attention maps (at most {most_bytes / 1e6:.1f} MB); show fewer or"
                     " shorter texts (--shown, --max-length)"
                 )
@@ -107,7 +107,7 @@ def plan_edges(
 
 
 def texts_with_room(shapes: Sequence[tuple[int, int, int]], most_bytes: int = MAP_BYTES) -> int:
-    """How many of the texts, from the first on, a page has room for; arguments of `plan_edges`.
+    """Returns how many of the first texts a page has room for; arguments as in `plan_edges`.
 
     Raises:
         UserError: not even for the first.
@@ -131,7 +131,7 @@ def _store(probs: Float[np.ndarray, "L N T T"], edges: int | None) -> StoredMaps
     weights = np.empty((layers, heads, length, edges), np.uint8)
     columns = np.empty((layers, heads, length, edges), column_type)
     kept = np.empty((layers, heads))
-    for layer, own in enumerate(probs):  # a layer at a time: sorting takes four times the memory
+    for layer, own in enumerate(probs):  # one layer at a time: sorting takes four times the memory
         chosen = np.argpartition(-own, edges - 1, axis=-1)[..., :edges]
         heaviest = np.take_along_axis(own, chosen, axis=-1)
         order = np.argsort(-heaviest, axis=-1, kind="stable")
@@ -143,7 +143,7 @@ def _store(probs: Float[np.ndarray, "L N T T"], edges: int | None) -> StoredMaps
 
 
 def _size(shape: tuple[int, int, int], edges: int | None) -> int:
-    """Bytes of base64."""
+    """Returns the bytes of base64."""
     layers, heads, length = shape
     rows, item = heads * length, _column_type(length).itemsize
     parts = [rows * length] if edges is None else [rows * edges, rows * edges * item]
@@ -151,6 +151,6 @@ def _size(shape: tuple[int, int, int], edges: int | None) -> int:
 
 
 def _encode(values: np.ndarray) -> str:
-    """Little-endian bytes in base64."""
+    """Encodes little-endian bytes in base64."""
     little = values.astype(values.dtype.newbyteorder("<"), copy=False)
     return base64.b64encode(np.ascontiguousarray(little).tobytes()).decode("ascii")

@@ -1,4 +1,4 @@
-"""The report: one page to explore a BERT in, its figures as pictures, its numbers as JSON."""
+"""The report: a page to explore a BERT in, its figures as pictures, its numbers as JSON."""
 
 import importlib.resources
 import json
@@ -29,7 +29,7 @@ from bertjax.program.outputs import make_folder, write_whole
 from bertjax.program.strict_json import to_json
 from bertjax.statistics.intervals import Figures, Interval
 
-# In this order they make the page's script.
+# The page's script, in this order.
 _SCRIPTS = ("values.js", "maps.js", "grid.js", "lines.js", "matrix.js", "sections.js", "report.js")
 
 
@@ -38,21 +38,20 @@ def write_report(
 ) -> list[Path]:
     """Writes `report.html`, `numbers.json` and `figures/*.png, *.svg`.
 
-    The page is one file that asks for nothing else. Each file is written aside and then moved to
-    its place, the page last.
+    The page is one file that loads nothing else. Each file is written whole, the page last.
 
     Args:
         data: what to show.
-        output_dir: is made where it is not there; figures of an earlier report that this one does
-            not have are removed, lest they be taken for its own; other files stay.
-        map_bytes: of the page's attention maps; with more texts each keeps fewer edges.
+        output_dir: made if missing; figures of an earlier report that this one lacks are removed,
+            so that nobody takes them for its own; other files stay.
+        map_bytes: for the page's attention maps; with more texts each keeps fewer edges.
 
     Returns:
         The files, the page first.
 
     Raises:
         UserError: too many or too long texts for the page.
-        ValueError: parts that do not fit each other.
+        ValueError: parts contradict each other.
     """
     output_dir = Path(output_dir)
     check(data)
@@ -70,7 +69,7 @@ def write_report(
 
 
 def _figures_of_report(output_dir: Path) -> set[str]:
-    """The names of the figures' files of the report that is there; none without one."""
+    """Returns the figures' file names of the existing report; none without a report."""
     try:
         numbers = json.loads((output_dir / "numbers.json").read_text(encoding="utf-8"))
         names = {
@@ -82,12 +81,12 @@ def _figures_of_report(output_dir: Path) -> set[str]:
 
 
 def assemble_page(data: ReportData, map_bytes: int = MAP_BYTES) -> str:
-    """The page with everything in it."""
+    """Assembles the page, with everything in it."""
     values = numbers_of(data)
     values["palettes"] = {name: palette(name) for name in ("viridis", "cividis", "Blues")}
     values["shape"] = head_shape(data)
     values["sentences"] = _sentences(data.sentences, map_bytes)
-    # A "<" in the data could end the element it stands in.
+    # A "<" in the data could end its element.
     script_data = to_json(values, compact=True).replace("<", "\\u003c")
     folder = importlib.resources.files("bertjax.analysis.report") / "page"
     parts = {
@@ -97,12 +96,12 @@ def assemble_page(data: ReportData, map_bytes: int = MAP_BYTES) -> str:
         "SCRIPT": "\n".join((folder / name).read_text(encoding="utf-8") for name in _SCRIPTS),
     }
     template = (folder / "report.html").read_text(encoding="utf-8")
-    # All at once, so that a mark within the data stays what it is.
+    # All at once, so that a mark within the data stays as it is.
     return re.sub("@@([A-Z]+)@@", lambda mark: parts[mark[1]], template)
 
 
 def numbers_of(data: ReportData) -> dict[str, Any]:
-    """All numbers but the attention maps, as JSON; what is not defined is null."""
+    """Returns all numbers except the attention maps, as JSON; undefined ones are null."""
     return {
         "title": data.title,
         "facts": [[name, _plain(value)] for name, value in data.facts.items()],
@@ -161,7 +160,7 @@ def numbers_of(data: ReportData) -> dict[str, Any]:
 
 
 def _figures_json(figures: AnyFigures) -> dict[str, Any]:
-    """As `Figures.to_json`, without the parts that there are not."""
+    """Returns `Figures.to_json` without missing parts."""
     if isinstance(figures, Figures):
         parts = figures.to_json()
         return {
@@ -217,7 +216,7 @@ def _cell(cell: Cell) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Lists and numbers of Python, to five digits; NaN and infinities are null."""
+    """Returns Python lists and numbers, to five digits; NaN and infinities are null."""
     if isinstance(value, np.ndarray):
         return [_plain(part) for part in value] if value.ndim else _plain(value.item())
     if isinstance(value, np.generic):

@@ -1,13 +1,13 @@
-"""What `bertjax analyze` measures: the sections of a report, each with its company.
+"""What `bertjax analyze` measures: the sections of a report, each with intervals and control.
 
-A section is a `ReportData` without title; `join` puts them together.
+A section is a `ReportData` without a title; `join` combines them.
 
 survey_attention   what each head attends to, which heads do the same, how far layers look
-survey_layers      how alike the layers' hidden states are
-survey_words       what the masked-LM head reads at every layer
-survey_importance  which heads matter, and how the model bears their loss
+survey_layers      how similar the layers' hidden states are
+survey_words       what the masked-LM head predicts at every layer
+survey_importance  which heads matter, and what removing them costs
 
-What takes a treebank is in `survey_treebank`.
+Analyses of a treebank are in `survey_treebank`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -46,7 +46,7 @@ from bertjax.statistics.intervals import Figures, bootstrap_ratio
 
 Progress = Callable[[int], None]
 
-# Points of a pruning curve behind the first.
+# Points of a pruning curve after the first.
 PRUNING_STEPS = 10
 
 _TITLES = {
@@ -62,7 +62,7 @@ _UNITS = {"entropy": "nats", "distance": "tokens"}
 def join(
     title: str, facts: Mapping[str, str | int | float], parts: Sequence[ReportData]
 ) -> ReportData:
-    """One report of several sections."""
+    """Joins sections into one report."""
     lists = {
         name: [one for part in parts for one in getattr(part, name)]
         for name in ReportData._fields
@@ -78,7 +78,7 @@ def survey_attention(
     shown: Sequence[EncodedText],
     progress: Progress,
 ) -> ReportData:
-    """Figures of every head, far words by layer, heads that do the same, maps to explore.
+    """Surveys figures of every head, distance by layer, similar heads, and maps to explore.
 
     Progress counts each of `texts` four times and each of `shown` once.
     """
@@ -121,7 +121,7 @@ def survey_attention(
     curve = Curve(
         "far-words",
         "How far layers look",
-        "share of the attention between words that goes more than so many words away",
+        "share of the attention between words that goes more than this many words away",
         "layer",
         "share of attention",
         layers,
@@ -132,13 +132,13 @@ def survey_attention(
 
 
 def survey_layers(body: Body, texts: Sequence[EncodedText], progress: Progress) -> ReportData:
-    """Linear CKA between all layers. Progress counts each text once."""
+    """Computes linear CKA between all layers. Progress counts each text once."""
     labels = layer_labels(body)
     units = number_units(text.source for text in texts)
     folds = min(FOLDS, int(units.max()) + 1)
     matrix = Matrix(
         "cka",
-        "Likeness of the layers",
+        "Similarity of the layers",
         "linear centred kernel alignment (CKA, unbiased) of the hidden states: 1 = the same up to"
         " rotation and scale",
         "layer",
@@ -156,12 +156,12 @@ def survey_words(
     shown: Sequence[EncodedText],
     progress: Progress,
 ) -> ReportData:
-    """The logit lens. Progress counts each of `texts` twice and each of `shown` once."""
+    """Applies the logit lens. Progress counts each of `texts` twice and each of `shown` once."""
     figures = compare_lenses(model, texts, progress=progress)
     curve = Curve(
         "lens",
         "When the model knows the word",
-        "mean reciprocal rank of the true token where it is masked, read by the masked-LM head from"
+        "mean reciprocal rank of the true, masked token, predicted by the masked-LM head from"
         " the hidden states of each layer",
         "layer",
         "mean reciprocal rank",
@@ -178,13 +178,13 @@ def survey_words(
 def survey_importance(
     objective: Objective, params: Any, control_params: Any, what: str, progress: Progress
 ) -> ReportData:
-    """Gradient importance of every head, and a pruning curve in its order.
+    """Computes the gradient importance of every head, and a pruning curve in that order.
 
     Progress counts each example twice, and each of the curve's measurements once.
 
     Args:
-        objective: what heads matter for.
-        params: of the model.
+        objective: what importance is measured by.
+        params: the model's.
         control_params: of the same shape, random.
         what: the objective in words, for instance "masked-LM loss".
         progress: see above.
@@ -203,8 +203,8 @@ def survey_importance(
     share = curve.removed / max(1, curve.removed[-1])
     drawn = Curve(
         "pruning",
-        "How the model bears the loss of heads",
-        f"{what} as heads are taken away, the least important first; the control takes them in"
+        "The effect of removing heads",
+        f"{what} as heads are removed, the least important first; the control removes them in"
         " random order",
         "share of heads removed",
         what,
@@ -215,12 +215,12 @@ def survey_importance(
 
 
 def _nearest_head(divergences: Sequence[Divergences], shape: tuple[int, ...]) -> HeadFigure:
-    """How far each head is from the one that is most like it."""
+    """Computes each head's distance from the most similar head."""
     nearest = []
     for one in divergences:
         mean = one.sums.sum(axis=0) / one.counts.sum()
         np.fill_diagonal(mean, np.inf)
-        # The nearest is chosen once, on all texts; the interval is that of the divergence to it.
+        # The nearest is chosen once, on all texts; the interval is that of its divergence.
         chosen = mean.argmin(axis=1)
         sums = one.sums[:, np.arange(len(chosen)), chosen]
         nearest.append(bootstrap_ratio(sums.reshape(-1, *shape), one.counts[:, None, None]))
@@ -228,12 +228,12 @@ def _nearest_head(divergences: Sequence[Divergences], shape: tuple[int, ...]) ->
         "nearest",
         "Nearest other head",
         "nats",
-        "Jensen-Shannon divergence from the head that attends most alike: near 0, one of the two is"
+        "Jensen-Shannon divergence from the head with the closest maps: near 0, one of the two is"
         " redundant",
         Figures(*nearest),
     )
 
 
 def layer_labels(body: Body) -> tuple[str, ...]:
-    """Of the hidden states: the embeddings' output, then every layer's, counted from 0."""
+    """Labels the hidden states: the embeddings' output, then every layer's, from 0."""
     return ("embeddings", *(str(layer) for layer in range(body.model.config.num_hidden_layers)))

@@ -1,6 +1,6 @@
 """What `bertjax analyze` measures on a treebank: sections of the report, as in `survey`.
 
-plan_treebank    -> which studies the treebank is good for, by its labels alone, and why not others
+plan_treebank    -> which studies the treebank allows, by its labels alone, and why not others
 survey_syntax    heads that follow dependencies
 survey_probes    trees and labels in the hidden states
 """
@@ -61,11 +61,11 @@ class TreebankPlan(NamedTuple):
     """What is measured on a treebank.
 
     Attributes:
-        treebank: for syntax.
+        treebank: the treebank for syntax.
         probed: the sentences that probes are trained and tested on.
-        splits: of their numbers.
-        studies: those that it is good for.
-        notes: what is left out and why, and what else there is to tell.
+        splits: their numbers in each split.
+        studies: the studies that the treebank allows.
+        notes: what is left out and why, and other remarks.
     """
 
     treebank: EncodedTreebank
@@ -76,7 +76,7 @@ class TreebankPlan(NamedTuple):
 
     @property
     def syntax(self) -> bool:
-        """Whether anything is asked of the heads."""
+        """Whether any study is about the heads."""
         return not {*SYNTAX}.isdisjoint(self.studies)
 
     @property
@@ -88,7 +88,7 @@ class TreebankPlan(NamedTuple):
 def plan_treebank(treebank: EncodedTreebank, config: BertConfig) -> TreebankPlan:
     """Decides what can be measured, before anything is computed.
 
-    Each study stands for itself: with one relation only, its probe is left out and the others stay.
+    Each study stands alone: with only one relation, its probe is left out and the others stay.
     """
     probed, notes = choose_sentences(treebank, config)
     splits = split_sentences(probed.sentences)
@@ -120,7 +120,7 @@ def plan_treebank(treebank: EncodedTreebank, config: BertConfig) -> TreebankPlan
 
 
 def survey_syntax(body: Body, control: Body, plan: TreebankPlan, progress: Progress) -> ReportData:
-    """The best head of every relation, and the trees of the heads' attention.
+    """Finds the best head of every relation, and the trees of the heads' attention.
 
     Progress counts each sentence twice.
     """
@@ -137,7 +137,7 @@ def survey_syntax(body: Body, control: Body, plan: TreebankPlan, progress: Progr
                 "trees",
                 "Trees of attention",
                 "share of the undirected dependencies in the maximum spanning tree of a head's"
-                " attention (UUAS); the chain joins every word to the next",
+                " attention (UUAS); the chain connects every word to the next",
                 ("head", "UUAS", "chain"),
                 ((Head(*trees.head), Measure.of(trees.best), Measure.of(trees.chain)),),
             )
@@ -157,7 +157,7 @@ def survey_syntax(body: Body, control: Body, plan: TreebankPlan, progress: Progr
 def _tabulate_relations(
     counts: tuple[SyntaxCounts, SyntaxCounts], treebank: EncodedTreebank
 ) -> tuple[Table, list[str]]:
-    """A row for each relation, and a note about those that are too rare."""
+    """Makes a row for each relation, and a note about those that are too rare."""
     relations = relation_figures(*counts, treebank.sentences)
     rows: list[tuple[Cell, ...]] = []
     for number, relation in enumerate(relations.relations):
@@ -180,9 +180,9 @@ def _tabulate_relations(
         "relations",
         "Heads that follow dependencies",
         "how often the word that a head attends to most is the one that the dependency names; head,"
-        " direction and offset were chosen on one half of the sentences, the figures are of the"
-        " other (Clark et al. 2019). Where 0 lies in the interval of the gain, the head may do no"
-        " more than attend so many words further on",
+        " direction and offset were chosen on one half of the sentences, the figures are for the"
+        " other (Clark et al. 2019). Where 0 is in the interval of the gain, the head may do no"
+        " more than attend a fixed number of words further on",
         (
             "relation",
             "words",
@@ -204,7 +204,7 @@ def _tabulate_relations(
 
 
 def survey_probes(body: Body, control: Body, plan: TreebankPlan, progress: Progress) -> ReportData:
-    """Structural probes, linear probes with control tasks, mixing weights: those of the plan.
+    """Trains the plan's structural probes, linear probes with control tasks, and mixing weights.
 
     Progress counts each of the probed sentences twice, and then each study once.
     """
@@ -231,7 +231,7 @@ def survey_probes(body: Body, control: Body, plan: TreebankPlan, progress: Progr
 def _probe(
     study: Study, model: WordVectors, random: WordVectors, plan: TreebankPlan, labels: Any
 ) -> tuple[Curve, tuple[Cell, ...] | None]:
-    """The curve of one study, and its row of the table."""
+    """Returns the curve of a study, and its row of the table."""
     data = plan.probed.sentences, plan.splits
     if study == "structure":
         rank = min(RANK, model.vectors.shape[-1])
@@ -240,7 +240,7 @@ def _probe(
             "structure",
             "Trees in the hidden states",
             "structural probes (Hewitt & Manning 2019): share of the dependencies that distances"
-            " tell (UUAS), rank correlations of distances and depths, roots found",
+            " recover (UUAS), rank correlations of distances and depths, roots found",
             "layer",
             "score",
             labels,
@@ -262,8 +262,8 @@ def _probe(
         mixing = study_mixing("upos", model, random, *data)
         curve = Curve(
             "mixing",
-            "Where parts of speech are drawn from",
-            "weights of the layers in a mixture learnt with the classifier (Tenney et al. 2019)",
+            "Where parts of speech are found",
+            "weights of the layers in a mixture learned with the classifier (Tenney et al. 2019)",
             "layer",
             "weight",
             labels,
@@ -274,8 +274,8 @@ def _probe(
     curve = Curve(
         f"probe-{study}",
         f"Linear probe: {_TASKS[study]}",
-        "accuracy of a linear classifier of the hidden states, and how much of it is not learning"
-        " words by heart (selectivity, Hewitt & Liang 2019)",
+        "accuracy of a linear classifier of the hidden states, and how much of it is not memorizing"
+        " words (selectivity, Hewitt & Liang 2019)",
         "layer",
         "accuracy",
         labels,

@@ -48,7 +48,7 @@ def test_syntactic_words_count_and_empty_nodes_do_not(tmp_path):
     assert first.place.endswith("bank.conllu:2")
     assert (second.words, second.heads.tolist()) == (("a", "a"), [-1, 0])
     assert bank.notes == (
-        "1 multi-word tokens count as the syntactic words they stand for",
+        "1 multi-word tokens count as the syntactic words they consist of",
         "1 empty nodes are left out",
     )
 
@@ -70,7 +70,7 @@ def test_gzip_and_several_files_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("# c\n1\ta\tb\n", r"bank\.conllu:2: 3 columns between tabs where CoNLL-U has 10"),
+        ("# c\n1\ta\tb\n", r"bank\.conllu:2: 3 tab-separated columns where CoNLL-U has 10"),
         (row(1, 0) + row(3, 1), r"bank\.conllu:2: word 3 where 2 must come"),
         (row("x", 0), r"bank\.conllu:1: .*'x' is not a valid ID"),
         (row("_", 0), r"bank\.conllu:1: the first column must number the word"),
@@ -81,7 +81,7 @@ def test_gzip_and_several_files_are_read(tmp_path):
         (row(1, 0) + row(2, -1), r"bank\.conllu:2: head -1"),
         (row(1, 0) + row(2, 0), r"bank\.conllu:2: 2 words with head 0; a tree has one root"),
         (row(1, 2) + row(2, 1), r"bank\.conllu:1: 0 words with head 0"),
-        (row(1, 0) + row(2, 3) + row(3, 2), r"bank\.conllu:2: word 2 never comes to the root"),
+        (row(1, 0) + row(2, 3) + row(3, 2), r"bank\.conllu:2: word 2 never leads to the root"),
         (
             "1-2\tab" + "\t_" * 8 + "\n",
             r"bank\.conllu:1: a sentence without a word, only the row 1-2; give",

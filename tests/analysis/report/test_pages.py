@@ -198,8 +198,8 @@ def test_parts_that_do_not_fit_are_refused(data):
             write_report(data._replace(**changes), "nowhere")
 
     entropy, _ = data.head_figures
-    refuse("name='Big One' must be small", head_figures=[entropy._replace(name="Big One")])
-    refuse("'entropy' is that of two parts", head_figures=[entropy, entropy])
+    refuse("name='Big One' must be lower-case", head_figures=[entropy._replace(name="Big One")])
+    refuse("'entropy' is used by two parts", head_figures=[entropy, entropy])
     other = entropy._replace(name="other", figures=make_figures(np.zeros((3, 4))))
     refuse(r"the same \[L, N\]", head_figures=[entropy, other])
     [matrix] = data.matrices

@@ -86,7 +86,7 @@ def test_weight_of_a_word_is_that_of_the_capture(page, data):
     assert page.locator("#head-title").inner_text() == "Layer 1, head 2"
     captured = data.sentences[1]
     assert words(page, "from") == list(captured.encoded.words)
-    assert "Lines below 0.010 are drawn only of" in page.locator("#map-meaning").inner_text()
+    assert "Lines below 0.010 are drawn only for" in page.locator("#map-meaning").inner_text()
     expected = merge_subwords(captured.probs[1, 2], captured.encoded)
     sizes = np.bincount(captured.encoded.word_ids)
     number = int(np.argmax(sizes))
@@ -212,7 +212,7 @@ def test_lens_curves_and_matrix_are_there(page):
     assert page.locator("table.lens tbody tr").count() == 3
     assert page.locator("table.lens td.right").count() > 0
     page.locator("table.lens td").first.hover()
-    assert "rank 1; likeliest: the 0.300" in page.locator("#lens-reading").inner_text()
+    assert "rank 1; most likely: the 0.300" in page.locator("#lens-reading").inner_text()
     assert page.locator("#part-tags circle").count() == 6
     assert page.locator("#part-tags circle.hollow").count() == 1
     assert page.locator("#part-cka td").count() == 6

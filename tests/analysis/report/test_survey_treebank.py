@@ -52,7 +52,11 @@ def test_everything_is_measured_on_a_treebank_that_has_everything(body):
 @pytest.mark.parametrize(
     ("kind", "left_out", "message"),
     [
-        ({"relations": ("dep",)}, {"relation"}, "the same relation, 'dep'; a probe needs two"),
+        (
+            {"relations": ("dep",)},
+            {"relation"},
+            "the same relation, 'dep'; a probe needs at least two",
+        ),
         ({"tags": ("X",)}, {"upos", "mixing"}, "probes of parts of speech, mixing weights: left"),
         ({"tags": ("_",)}, {"upos", "mixing"}, "has no word with part of speech"),
         ({"size": 1}, {*ALL} - {"upos", "mixing"}, "no sentence of two words"),

@@ -1,9 +1,9 @@
 // All heads at once: coloured by a figure, or as small maps of the chosen sentence.
 
-// Cells that carry their number; more would be too narrow for it.
+// At most this many cells show their number; more would be too narrow for it.
 const MOST_HEADS_WITH_NUMBERS = 12;
 const THUMBNAIL_DOTS = 40;
-// Milliseconds of drawing after which the page may answer its reader.
+// Milliseconds of drawing after which the page handles its reader's input.
 const LONGEST_PAUSE = 60;
 
 class HeadGrid {
@@ -34,7 +34,7 @@ class HeadGrid {
     }, make("span", { class: "number" }));
   }
 
-  // Arrow keys, Home and End go from head to head.
+  // Arrow keys, Home and End move from head to head.
   move(event) {
     const cell = event.target.closest("[data-head]");
     const steps = {
@@ -59,7 +59,7 @@ class HeadGrid {
     this.cells[layer][head].tabIndex = 0;
   }
 
-  // Colours every cell by a figure; gives the legend.
+  // Colours every cell by a figure; returns the legend.
   showFigure(figure) {
     this.drawing++;
     this.element.classList.remove("maps");
@@ -100,7 +100,7 @@ class HeadGrid {
     return make("span", { class: "scale" }, box, text);
   }
 
-  // Draws the small maps, for a short while at a time, so that the page answers in between.
+  // Draws the small maps, for a short while at a time, so that the page stays responsive.
   showMaps(sentence, options) {
     const drawing = ++this.drawing;
     this.element.classList.add("maps");
@@ -117,8 +117,8 @@ class HeadGrid {
     const shown = data.sentences[sentence].tokens.length > THUMBNAIL_DOTS
       ? `Each dot is the heaviest edge between groups of tokens (${THUMBNAIL_DOTS} x ` +
         `${THUMBNAIL_DOTS} dots).` : "Each dot is an edge between two tokens.";
-    return [make("span", {}, `From each token (row) to each token (column). ${shown} Colours go up ` +
-      "to each head's own heaviest edge.")];
+    return [make("span", {}, `From each token (row) to each token (column). ${shown} Colours are ` +
+      "scaled to each head's own heaviest edge.")];
   }
 
   drawLayer(layer, sentence, options) {

@@ -1,13 +1,13 @@
-// One head as lines: on the left the words from which attention goes, on the right those to which.
+// One head as lines, from the words on the left to the words that they attend to on the right.
 
-// More lines would make a grey field of a long text.
+// More lines would turn a long text into a grey field.
 const MOST_LINES = 1500;
-// Lighter lines are not drawn: they would hardly be seen.
+// Lighter lines are not drawn: they would hardly be visible.
 const LEAST_WEIGHT = 0.01;
 const LONG_TEXT = 60;
 
 class LineView {
-  // onread is called with a sentence for the reader whenever a word is looked at, or with "".
+  // onread is called with a sentence for the reader whenever a word is pointed at, or with "".
   constructor(element, onread) {
     Object.assign(this, { element, onread, key: null, looked: null, pinned: null });
     this.canvas = make("canvas", { "aria-hidden": "true" });
@@ -32,7 +32,7 @@ class LineView {
     }).observe(element);
   }
 
-  // key: words are made anew when it changes; the word looked at stays when it does not.
+  // key: words are rebuilt when it changes; otherwise the word pointed at stays.
   show(map, key) {
     this.map = map;
     if (key !== this.key) {
@@ -86,7 +86,7 @@ class LineView {
     this.draw();
   }
 
-  // Up and down go along the words, left and right to the other side.
+  // Up and down move along the words, left and right to the other side.
   move(event) {
     const word = event.target.closest("[data-side]");
     const step = { ArrowUp: -1, ArrowDown: 1, ArrowLeft: 0, ArrowRight: 0 }[event.key];
@@ -110,7 +110,7 @@ class LineView {
     this.markWords();
     const width = this.width = this.canvas.clientWidth;
     const height = map.size * this.rowHeight;
-    // A canvas of a long text would be too high for the browser at full resolution.
+    // A canvas of a long text would be too tall for the browser at full resolution.
     const scale = Math.min(devicePixelRatio || 1, 16000 / Math.max(1, height));
     this.canvas.width = Math.max(1, Math.round(width * scale));
     this.canvas.height = Math.max(1, Math.round(height * scale));
@@ -149,7 +149,7 @@ class LineView {
     let step = 256;
     while (step > 0 && total + counts[step] <= MOST_LINES) total += counts[step--];
     const least = ((step + 0.5) / 256) ** 2;
-    // Even attention of a long text has no heavy lines at all: then the heaviest there are.
+    // Even attention in a long text has no heavy lines at all: then the heaviest ones.
     return step === 0 || total ? Math.max(least, Math.min(LEAST_WEIGHT, 1 / this.map.size)) : Infinity;
   }
 

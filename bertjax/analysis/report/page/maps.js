@@ -1,6 +1,6 @@
-// Attention maps out of the data: bytes -> weights of one head, as words or tokens, special or not.
+// Attention maps from the data: bytes -> weights of one head, as words or tokens, special or not.
 
-// A byte q stands for the weight (q / 255)^2; see quantize in report_maps.py.
+// A byte q encodes the weight (q / 255)^2; see quantize in maps.py.
 const WEIGHTS = Float32Array.from({ length: 256 }, (_, step) => (step / 255) ** 2);
 
 function decode(text) {
@@ -44,7 +44,7 @@ function eachEdge(sentence, layer, head, call) {
   }
 }
 
-// What of a sentence is shown: words or tokens, with or without special ones, as groups of tokens.
+// What is shown of a sentence: words or tokens, with or without special ones, as groups of tokens.
 function labelsOf(sentence, options) {
   const text = data.sentences[sentence];
   const groups = [];
@@ -63,8 +63,8 @@ function labelsOf(sentence, options) {
   return options.special === "show" ? groups : groups.filter((group) => !group.special);
 }
 
-// The map of one head: {size, groups, weights} with weights[row * size + column]. To a word go the
-// weights of all its tokens; from a word goes the mean of what goes from its tokens.
+// The map of one head: {size, groups, weights} with weights[row * size + column]. Attention to a
+// word is the sum over its tokens; attention from a word is the mean over its tokens.
 function mapOf(sentence, layer, head, options) {
   const groups = labelsOf(sentence, options);
   const size = groups.length;
@@ -87,11 +87,11 @@ function mapOf(sentence, layer, head, options) {
   return { size, groups, weights, partial: Boolean(data.sentences[sentence].maps.edges) };
 }
 
-// A weight as text; what a long text does not keep is no 0.
+// A weight as text; what a long text does not keep is not 0.
 const showWeight = (map, weight) => (map.partial && weight === 0 ? "–" : weight.toFixed(3));
 
 // A small picture of a head: the heaviest edge that falls on each dot. Tokens, not words: all heads
-// are drawn at once. Colours go to the head's own heaviest edge.
+// are drawn at once. Colours are scaled to the head's own heaviest edge.
 function thumbnail(canvas, sentence, layer, head, options, dots) {
   const shown = options.special === "show"
     ? null : data.sentences[sentence].special;
@@ -119,7 +119,7 @@ function thumbnail(canvas, sentence, layer, head, options, dots) {
   context.putImageData(picture, 0, 0);
 }
 
-// What a reader has to know of the numbers of this map.
+// What a reader must know about the numbers of this map.
 function explainMap(sentence, layer, head, options) {
   const { maps, tokens } = data.sentences[sentence];
   const parts = [];
@@ -136,7 +136,7 @@ function explainMap(sentence, layer, head, options) {
     parts.push("Special tokens are left out, and each row is scaled to sum to 1 again" +
       (maps.edges ? " over the edges that are kept." : "."));
   } else if (options.special === "hide") {
-    parts.push("Special tokens are hidden; the other weights are as they were, so that rows sum " +
+    parts.push("Special tokens are hidden; the other weights are unchanged, so that rows sum " +
       "to less than 1.");
   }
   if (options.unit === "words") {

@@ -1,9 +1,9 @@
-// One head as a matrix: a row for each word from which attention goes, a column for each to which.
+// One head as a matrix: a row for each word that attends, a column for each word attended to.
 
-// Narrower cells have no room for their word; numbers count the places instead.
+// Narrower cells have no room for their word; positions are shown instead.
 const LEAST_CELL_WITH_LABEL = 9;
 const MOST_CELL = 26;
-// Smaller dots are hardly seen: then several words share one.
+// Smaller dots are hardly visible: then several words share a dot.
 const LEAST_DOT = 2;
 
 class MatrixView {
@@ -27,7 +27,7 @@ class MatrixView {
   show(map, name) {
     this.map = map;
     this.canvas.setAttribute("aria-label",
-      `Attention matrix of ${name}; the arrow keys go from cell to cell and read its weight`);
+      `Attention matrix of ${name}; the arrow keys move from cell to cell and read its weight`);
     this.draw();
     this.look(null);
   }
@@ -96,7 +96,7 @@ class MatrixView {
       shared > 1 ? `A dot is the heaviest of ${shared} x ${shared} weights.` : "");
   }
 
-  // So many dots a side, each the heaviest of shared x shared weights.
+  // This many dots per side, each the heaviest of shared x shared weights.
   picture(shared, dots) {
     const { size, weights } = this.map;
     const heaviest = new Float32Array(dots * dots);

@@ -1,4 +1,4 @@
-// What the reader has chosen, and what is drawn anew when it changes.
+// What the reader has chosen, and what is redrawn when it changes.
 
 const [layerCount, headCount] = data.shape;
 const hasMaps = data.sentences.length > 0;
@@ -63,7 +63,7 @@ function drawHead() {
   if (state.view === "lines") lines.show(map, `${state.sentence}/${state.unit}/${state.special}`);
   else matrix.show(map, name);
   const light = state.view === "lines" && Number.isFinite(lines.least)
-    ? ` Lines below ${show(lines.least)} are drawn only of a word that is looked at.` : "";
+    ? ` Lines below ${show(lines.least)} are drawn only for the word you point at.` : "";
   byId("map-meaning").textContent = explainMap(state.sentence, state.layer, state.head, state) + light;
 }
 
@@ -96,10 +96,10 @@ function drawHeadFigures() {
 function drawLens(number) {
   const lens = data.lenses[number];
   byId("lens-meaning").textContent =
-    "The masked-LM head applied to the hidden states of every layer: each cell has the likeliest " +
-    "token there. The colour is the probability of the true token, a frame says that it is the " +
-    `likeliest. ${lens.masked ? "Each token was masked while it was asked for."
-      : "The text was read as it stands, without a mask."}`;
+    "The masked-LM head applied to the hidden states of every layer: each cell has the most " +
+    "likely token. The colour is the probability of the true token, a frame says that it is the " +
+    `most likely. ${lens.masked ? "Each token was masked when it was predicted."
+      : "The text was read as it is, without a mask."}`;
   const read = (text) => { byId("lens-reading").textContent = text; };
   byId("lens-table").replaceChildren(lensTable(lens, read),
     make("div", { class: "legend" },

@@ -5,7 +5,7 @@ function card(one, ...children) {
     make("p", { class: "meaning" }, one.meaning), ...children);
 }
 
-// Rows are layers, columns the tokens asked for; the colour is the true token's probability.
+// Rows are layers, columns the predicted tokens; the colour is the true token's probability.
 function lensTable(lens, onread) {
   const layers = lens.probability.length;
   const names = lens.probability.map((_, layer) => (layer ? `after layer ${layer - 1}` : "embeddings"));
@@ -21,7 +21,7 @@ function lensTable(lens, onread) {
       const best = lens.topTokens[layer][place].map((name, k) =>
         `${name} ${show(lens.topProbability[layer][place][k])}`).join(", ");
       const text = `${names[layer]}, “${token}”: probability ${show(probability)}, rank ` +
-        `${show(lens.rank[layer][place])}; likeliest: ${best}.`;
+        `${show(lens.rank[layer][place])}; most likely: ${best}.`;
       const cell = make("td", { tabindex: "-1", title: text, "aria-label": text,
         class: lens.rank[layer][place] === 1 ? "right" : "" }, lens.topTokens[layer][place][0]);
       cell.style.background = css(color);
@@ -44,7 +44,7 @@ function curveChart(curve) {
   const numbers = curve.series.flatMap(({ figures }) => Object.entries(figures)
     .filter(([name]) => name !== "distinguishable").flatMap(([, list]) => list))
     .filter((value) => value !== null);
-  if (!numbers.length) return make("p", {}, "No figure of it is defined.");
+  if (!numbers.length) return make("p", {}, "None of its figures is defined.");
   const ticks = niceTicks(Math.min(...numbers), Math.max(...numbers));
   const [low, high] = [ticks[0], ticks[ticks.length - 1]];
   const count = curve.points.length;
@@ -160,7 +160,7 @@ function matrixTable(one) {
 
 const show2 = (value) => (value === null ? "–" : Math.abs(value) < 100 ? value.toFixed(2) : show(value));
 
-// A table whose rows go by the column that is pressed; heads lead to their view.
+// A table sorted by the column that is pressed; heads link to their view.
 function dataTable(one, onhead) {
   const sorted = { column: null, down: true };
   const body = make("tbody");
@@ -183,7 +183,7 @@ function dataTable(one, onhead) {
     const sign = sorted.down ? -1 : 1;
     fill([...one.rows].sort((first, second) => {
       const [a, b] = [key(first[column]), key(second[column])];
-      if (a === null || b === null) return (a === null) - (b === null); // what is missing stays last
+      if (a === null || b === null) return (a === null) - (b === null); // missing values stay last
       if (typeof a === "number" && typeof b === "number") return sign * (a - b);
       return sign * String(a).localeCompare(String(b), "en", { numeric: true });
     }));

@@ -1,15 +1,15 @@
-// What the page is made of: the data, elements, numbers as text, colours.
+// The building blocks of the page: the data, elements, numbers as text, colours.
 
 const data = JSON.parse(document.getElementById("report-data").textContent);
 
-// Okabe & Ito: told apart by colour-blind readers. The same order as in the pictures.
+// Okabe & Ito: distinguishable for colour-blind readers, in the same order as in the pictures.
 const CATEGORY_COLORS = [
   "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#7F7F7F", "#F0E442",
 ];
 
 const byId = (id) => document.getElementById(id);
 
-// make("p", {class: "note"}, "text", child): an element; true and false set and leave out attributes.
+// make("p", {class: "note"}, "text", child): an element; true and false set and omit attributes.
 function make(tag, attributes = {}, ...children) {
   const space = ["svg", "path", "line", "circle", "text", "g", "title"].includes(tag);
   const element = space
@@ -24,7 +24,7 @@ function make(tag, attributes = {}, ...children) {
   return element;
 }
 
-// A number as a reader takes it in: three digits that count, never "0" for what is not 0.
+// A number for the reader: three significant digits, never "0" for what is not 0.
 function show(value) {
   if (value === null || value === undefined) return "–";
   if (typeof value === "string") return value;
@@ -37,11 +37,11 @@ function show(value) {
   return size < 0.0005 ? value.toExponential(0) : value.toFixed(3);
 }
 
-// The entry of nested lists at [i] or [i, j]; undefined where the list is not there.
+// The entry of nested lists at [i] or [i, j]; undefined where there is no list.
 const entry = (lists, index) =>
   index.reduce((list, place) => (list === undefined ? undefined : list[place]), lists);
 
-// Makes rows of elements one stop of the Tab key: the arrow keys go from one to the next.
+// Makes rows of elements a single stop of the Tab key: the arrow keys move between them.
 function roam(element, rows) {
   if (rows.length) rows[0][0].setAttribute("tabindex", "0");
   element.addEventListener("keydown", (event) => {
@@ -60,7 +60,7 @@ function roam(element, rows) {
   });
 }
 
-// One figure with its company, out of figures as lists.
+// A figure with its interval and control, from figures as lists.
 function figureAt(figures, ...index) {
   const at = (name) => entry(figures[name], index);
   return {
@@ -107,7 +107,7 @@ function colorOf(kind, share) {
 
 const css = (color) => `rgb(${color.join(" ")})`;
 
-// Black or white, whichever is read on the colour.
+// Black or white, whichever is readable on the colour.
 const inkOn = ([red, green, blue]) =>
   0.299 * red + 0.587 * green + 0.114 * blue > 140 ? "#111" : "#fff";
 
@@ -129,7 +129,7 @@ function chooser(title, options, chosen, onchoose) {
   return make("label", {}, make("span", {}, title), select);
 }
 
-// A row of buttons of which one is pressed.
+// A row of buttons, one of which is pressed.
 function switcher(title, options, chosen, onchoose) {
   const group = make("span", { class: "switch", role: "group", "aria-label": title });
   options.forEach(([value, text]) => {
