@@ -1,1 +1,1 @@
-"""What a BERT is put to work at: one file a task."""
+"""The tasks that a BERT is fine-tuned for, one file each."""

@@ -1,5 +1,5 @@
-"""Multiple choice: questions with several answers, one of them right, as SWAG, RACE and others have
-them.
+"""Multiple choice: questions with several answers, one of them right, as in SWAG, RACE and
+others.
 
     read_choice_questions(names, config)  -> the questions of some files
 """
@@ -13,23 +13,23 @@ from bertjax.program.errors import UserError
 from bertjax.text import streams
 from bertjax.text.records import Record, RecordConfig, find_record_files, read_records, shown
 
-# What the parts are called, in the order of preference.
+# Names of the parts, in the order of preference.
 CONTEXTS = ("context", "premise", "passage", "article")
 CHOICES = ("choices", "options", "endings")
 LABELS = ("label", "answer")
 
-# Where a question of RACE leaves out what a choice fills in.
+# What a question of RACE has in place of the choice.
 _BLANK = re.compile(r"(?<!\w)_+(?!\w)")
 
 
 class ChoiceQuestion(NamedTuple):
-    """One question.
+    """A question with several choices.
 
     place: `file:line`, for messages.
-    context: what the model reads first.
-    choices: what it reads second, one at a time: each with the question that it answers.
-    label: which one is right, from 0; None in a file that is read without labels.
-    record: all that the file has of it, for what is written of it.
+    context: the first text for the model.
+    choices: the second texts, one at a time: each with the question that it answers.
+    label: the right one, from 0; None in a file that is read without labels.
+    record: everything the file has of it, for output.
     """
 
     place: str
@@ -42,26 +42,26 @@ class ChoiceQuestion(NamedTuple):
 def read_choice_questions(
     names: Sequence[str], config: RecordConfig, labelled: bool = True
 ) -> list[ChoiceQuestion]:
-    """The questions of some files, in order.
+    """Reads the questions of files, in order.
 
-    Three forms are told apart by their fields:
+    Three forms are recognised by their fields:
 
         SWAG      sent1, sent2, ending0, ending1, ..., label      choice: sent2, ending
         RACE      article, question, options, answer A to D       choice: question, option
         others    context, premise or passage; question where there is one;
                   choices, options or endings; label or answer
 
-    A question with a `_` for a word has the choice in that place, otherwise the choice behind it.
+    A choice replaces a word `_` of its question, otherwise it follows the question.
     A label is a number from 0 or a letter from A.
 
     Args:
         names: files, folders, globs, `dataset:NAME`.
-        config: how they are read.
-        labelled: False: whatever labels there are stay unread.
+        config: how the files are read.
+        labelled: False: labels are not read.
 
     Raises:
-        UserError: a field that is missing or of another kind, fewer than two choices, a label that
-            is none of the choices, with file and line; what `read_records` raises.
+        UserError: with file and line, where a field is missing or of another kind, a question has
+            fewer than two choices, or a label is none of them; and where `read_records` raises.
 
     Source: Zellers et al. 2018 (SWAG); Lai et al. 2017 (RACE); Devlin et al. 2019, section 4.4.
     """
@@ -96,7 +96,7 @@ def _question(record: Record, labelled: bool) -> ChoiceQuestion:
 
 
 def _present(place: str, values: Mapping[str, Any], known: tuple[str, ...]) -> str:
-    """The one of some names that the record has."""
+    """Returns the one of the known names that the record has."""
     found = [name for name in known if name in values]
     if len(found) != 1:
         what = f"both {' and '.join(map(repr, found))}" if found else f"none of {', '.join(known)}"

@@ -23,8 +23,8 @@ class Classification:
     """One label for every text or pair of texts (`tasks.task.Task`).
 
     Args:
-        labels: their names in the order of their numbers.
-        class_weights: weight of each label's examples in the loss; all 1 when left out.
+        labels: the names, in the order of their numbers.
+        class_weights: weight of each label's examples in the loss; all 1 when omitted.
         smoothing: share of the target that is spread evenly over the labels.
 
     Source: Devlin et al. 2019, section 4.1; google-research/bert `run_classifier`.
@@ -49,13 +49,13 @@ class Classification:
         self._numbers = {label: number for number, label in enumerate(labels)}
 
     def model_fields(self) -> Mapping[str, Any]:
-        """The labels."""
+        """Returns the labels."""
         return {"id2label": self.labels, "problem_type": "single_label_classification"}
 
     def examples_of_lines(
         self, lines: Sequence[str], places: Sequence[str] | None = None
     ) -> list[TextExample]:
-        """A text a line, or two texts with a tab between them."""
+        """Reads a text per line, or two tab-separated texts."""
         return text_examples(lines, places)
 
     def encode(
@@ -66,7 +66,7 @@ class Classification:
         *,
         training: bool,
     ) -> Encoded:
-        """A unit an example; its label is the number of the class, int32 [1]."""
+        """Makes a unit per example; its label is the class number, int32 [1]."""
         numbers = [self._numbers.get(example.label, -1) for example in examples]
         weights = [
             0.0 if number < 0 else self._weights[number] if training else 1.0 for number in numbers
@@ -74,7 +74,7 @@ class Classification:
         return encode_texts(examples, np.array(numbers, np.int32), weights, tokenizer, max_length)
 
     def loss(self, logits: Float[Array, "B K C"], batch: TaskBatch, layout: Layout) -> Total:
-        """Cross-entropy in nats."""
+        """Returns the cross-entropy in nats."""
         return losses.cross_entropy(logits, batch.labels, batch.weights, self._smoothing)
 
     def decode(
@@ -83,7 +83,7 @@ class Classification:
         units: Sequence[Unit],
         outputs: Sequence[Float[np.ndarray, "1 C"]],
     ) -> list[Prediction]:
-        """`{"label", "probability", "probabilities": {label: probability}}` of every example."""
+        """Returns `{"label", "probability", "probabilities": {label: probability}}` per example."""
         predictions = []
         for output in outputs:
             probabilities = softmax(output[0])
@@ -100,7 +100,7 @@ class Classification:
     def score(
         self, examples: Sequence[TextExample], predictions: Sequence[Prediction]
     ) -> dict[str, Any]:
-        """Accuracy, F1, MCC, ROC-AUC, confusion matrix, calibration error."""
+        """Computes accuracy, F1, MCC, ROC-AUC, confusion matrix, calibration error."""
         gold, probabilities = self._known(examples), _probabilities(self.labels, predictions)
         return {
             **scores.classification_scores(gold, probabilities, self.labels),
@@ -110,14 +110,14 @@ class Classification:
     def resampler(
         self, examples: Sequence[TextExample], predictions: Sequence[Prediction]
     ) -> Resampler:
-        """`score` of draws."""
+        """Makes the `score` of resamples."""
         gold, probabilities = self._known(examples), _probabilities(self.labels, predictions)
         return classification_resampler(gold, probabilities)
 
     def outcomes(
         self, examples: Sequence[TextExample], predictions: Sequence[Prediction]
     ) -> Float[np.ndarray, " examples"]:
-        """1 where the label is right, else 0."""
+        """Returns 1 where the label is right, else 0."""
         return np.array(
             [
                 float(example.label == prediction["label"])
@@ -131,7 +131,7 @@ class Classification:
         examples: Sequence[TextExample],
         predictions: Sequence[Prediction],
     ) -> None:
-        """`predictions.jsonl`, and `predictions.tsv` as GLUE takes them (index, prediction)."""
+        """Writes `predictions.jsonl`, and `predictions.tsv` for GLUE (index, prediction)."""
         write_text_predictions(directory, examples, predictions)
 
     def _known(self, examples: Sequence[TextExample]) -> Int[np.ndarray, " examples"]:
@@ -142,8 +142,8 @@ class MultiLabelClassification:
     """Any number of labels for every text or pair of texts (`tasks.task.Task`).
 
     Args:
-        labels: their names in the order of their numbers.
-        smoothing: labels are drawn towards 1/2 by this share.
+        labels: the names, in the order of their numbers.
+        smoothing: the share by which labels move towards 1/2.
     """
 
     name = "multi-label"
@@ -158,13 +158,13 @@ class MultiLabelClassification:
         self._smoothing = smoothing
 
     def model_fields(self) -> Mapping[str, Any]:
-        """The labels."""
+        """Returns the labels."""
         return {"id2label": self.labels, "problem_type": "multi_label_classification"}
 
     def examples_of_lines(
         self, lines: Sequence[str], places: Sequence[str] | None = None
     ) -> list[TextExample]:
-        """A text a line, or two texts with a tab between them."""
+        """Reads a text per line, or two tab-separated texts."""
         return text_examples(lines, places)
 
     def encode(
@@ -175,13 +175,13 @@ class MultiLabelClassification:
         *,
         training: bool,
     ) -> Encoded:
-        """A unit an example; its label is 1 for every label that applies, float32 [1, C]."""
+        """Makes a unit per example; its label is 1 for every label that applies, float32 [1, C]."""
         applies = [self._applies(example) for example in examples]
         known = [example.label is not None for example in examples]
         return encode_texts(examples, applies, known, tokenizer, max_length)
 
     def loss(self, logits: Float[Array, "B K C"], batch: TaskBatch, layout: Layout) -> Total:
-        """Binary cross-entropy in nats, its mean over the labels."""
+        """Returns the binary cross-entropy in nats, averaged over the labels."""
         return losses.binary_cross_entropy(logits, batch.labels, batch.weights, self._smoothing)
 
     def decode(
@@ -190,7 +190,7 @@ class MultiLabelClassification:
         units: Sequence[Unit],
         outputs: Sequence[Float[np.ndarray, "1 C"]],
     ) -> list[Prediction]:
-        """`{"labels": those of at least 1/2, "probabilities": {...}}` of every example."""
+        """Returns `{"labels": those of at least 1/2, "probabilities": {...}}` per example."""
         predictions = []
         for output in outputs:
             probabilities = 1 / (1 + np.exp(-output[0].astype(np.float64)))
@@ -207,7 +207,7 @@ class MultiLabelClassification:
     def score(
         self, examples: Sequence[TextExample], predictions: Sequence[Prediction]
     ) -> dict[str, Any]:
-        """Exact matches, F1, ROC-AUC."""
+        """Computes exact matches, F1, ROC-AUC."""
         gold = np.array([self._applies(example) for example in examples], bool)
         probabilities = _probabilities(self.labels, predictions)
         return scores.multilabel_scores(gold, probabilities, self.labels)
@@ -215,14 +215,14 @@ class MultiLabelClassification:
     def resampler(
         self, examples: Sequence[TextExample], predictions: Sequence[Prediction]
     ) -> Resampler:
-        """`score` of draws."""
+        """Makes the `score` of resamples."""
         gold = np.array([self._applies(example) for example in examples], bool)
         return multilabel_resampler(gold, _probabilities(self.labels, predictions))
 
     def outcomes(
         self, examples: Sequence[TextExample], predictions: Sequence[Prediction]
     ) -> Float[np.ndarray, " examples"]:
-        """1 where the set of labels is right, else 0."""
+        """Returns 1 where the set of labels is right, else 0."""
         return np.array(
             [
                 float(set(example.label) == set(prediction["labels"]))
@@ -236,7 +236,7 @@ class MultiLabelClassification:
         examples: Sequence[TextExample],
         predictions: Sequence[Prediction],
     ) -> None:
-        """`predictions.jsonl` and `predictions.tsv`."""
+        """Writes `predictions.jsonl` and `predictions.tsv`."""
         write_text_predictions(directory, examples, predictions)
 
     def _applies(self, example: TextExample) -> Float[np.ndarray, " C"]:

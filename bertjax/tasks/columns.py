@@ -1,4 +1,4 @@
-"""Which columns of a table hold texts and labels: as options say, else by their names."""
+"""The columns of a table that hold texts and labels: as options say, else by their names."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,8 +8,8 @@ from bertjax.program.errors import UserError
 from bertjax.text.records import RecordConfig
 from bertjax.text.sources import Source
 
-# What text and label are called where nobody says: pairs of GLUE, SNLI, HELP and others; single
-# texts; labels.
+# The usual names of texts and labels: pairs in GLUE, SNLI, HELP and others; single texts;
+# labels.
 PAIRS = (
     ("sentence1", "sentence2"),
     ("premise", "hypothesis"),
@@ -27,19 +27,18 @@ class ColumnsConfig(RecordConfig):
     """Which columns (or fields of JSON) hold what.
 
     Attributes:
-        text_column: The text, or the first of a pair; null: recognised by its name ({texts}; of
+        text_column: The text, or the first of a pair; null: recognised by its name ({texts}; for
             pairs {pairs}).
-        pair_column: The second text of a pair; with a text_column of its own choice and no
-            pair_column a text stands alone.
+        pair_column: The second text of a pair; if text_column is given and this is not, texts
+            are single.
         label_column: The label; null: recognised by its name ({labels}).
         label_separator: What separates several labels in one cell, for instance `,`.
-        label_columns: Columns that hold 0 or 1, each of which is one label that an example may
-            have.
-        spelling: What becomes of classes that differ in spelling only, such as TRUE and True, or 1
-            and 1.0: keep, each is a class, with a warning; merge, they are one, by the name in
-            labels or else the most frequent spelling.
-        labels: The names of the classes or tags in their order; none: those of the training files.
-            What is spelled like a missing value (nan, None, NULL, ...) is a class only where it is
+        label_columns: Columns that hold 0 or 1, each a label that an example may have.
+        spelling: What to do with classes that differ only in spelling, such as TRUE and True, or 1
+            and 1.0: keep, each is a class, with a warning; merge, they are one class, named as in
+            labels or else by the most frequent spelling.
+        labels: The names of the classes or tags in order; none: those of the training files.
+            What is written like a missing value (nan, None, NULL, ...) is a class only where it is
             named here.
     """
 
@@ -52,7 +51,7 @@ class ColumnsConfig(RecordConfig):
     labels: list[str] = dataclasses.field(default_factory=list)
 
 
-# What is recognised stands in the help as it stands above.
+# The names that are recognised appear in the help as above.
 KNOWN_COLUMNS = {
     "texts": ", ".join(TEXTS),
     "pairs": ", ".join("/".join(pair) for pair in PAIRS),
@@ -62,7 +61,7 @@ ColumnsConfig.__doc__ = ColumnsConfig.__doc__.format(**KNOWN_COLUMNS)
 
 
 class ColumnNames(NamedTuple):
-    """The fields that hold a text, or the two of a pair, and the label; None without one."""
+    """The fields that hold a text, or a pair of texts, and the label; None without one."""
 
     first: str
     second: str | None
@@ -72,16 +71,16 @@ class ColumnNames(NamedTuple):
 def recognise_columns(
     source: Source, present: list[str], config: ColumnsConfig, kind: str | None
 ) -> ColumnNames:
-    """Which fields hold texts and label: as the config says, else by their names.
+    """Finds the fields of texts and label: as the config says, else by their names.
 
     Args:
-        source: of the records, for messages.
-        present: the fields of its first record.
-        config: what is said of them.
-        kind: of the labels (`label_values.LabelKind`); None where there are none to find.
+        source: the records' source, for messages.
+        present: the fields of the first record.
+        config: what the user says about them.
+        kind: the labels' (`label_values.LabelKind`); None where there are none to find.
 
     Raises:
-        UserError: fields that may be two things at once, or none, with the options that choose.
+        UserError: a field may have two roles, or none has a role; names the options that choose.
     """
     first, second = config.text_column, config.pair_column
     if first is None and second is not None:
@@ -116,16 +115,16 @@ def recognise_columns(
 def recognise_texts(
     source: Source, present: Sequence[str], config: RecordConfig, *, pairs: bool
 ) -> tuple[str, str | None]:
-    """The field that is the text by its name, or the two of a pair.
+    """Finds the field that by its name is the text, or the two of a pair.
 
     Args:
-        source: of the records, for messages.
+        source: the records' source, for messages.
         present: the names of all fields.
-        config: how it is read.
+        config: how the file is read.
         pairs: whether there may be a second text.
 
     Raises:
-        UserError: none may be it, or several.
+        UserError: no field, or more than one, may be it.
     """
     found = _find_texts(present, config, pairs=pairs)
     if isinstance(found, _Unclear):
@@ -136,7 +135,7 @@ def recognise_texts(
 def _find_texts(
     present: Sequence[str], config: RecordConfig, *, pairs: bool
 ) -> "tuple[str, str | None] | _Unclear":
-    """As `recognise_texts`, or what is unclear; case is nothing."""
+    """Does `recognise_texts`, or returns what is unclear; ignores case."""
     both = [
         (first, second)
         for pair in PAIRS
@@ -152,12 +151,12 @@ def _find_texts(
 
 
 def _called(names: Sequence[str], present: Sequence[str]) -> list[str]:
-    """The fields with one of these names, in the order of the names."""
+    """Returns the fields with one of these names, in the order of the names."""
     return [field for name in names for field in present if field.lower() == name]
 
 
 class _Unclear(NamedTuple):
-    """What could not be recognised: what it is, the fields that may be it, how to choose."""
+    """A role that could not be recognised, the fields that may have it, how to choose."""
 
     what: str
     found: Sequence[tuple[str | None, ...]]
@@ -167,7 +166,7 @@ class _Unclear(NamedTuple):
 def _describe_unclear(
     source: Source, present: Sequence[str], unclear: list[_Unclear], config: RecordConfig
 ) -> str:
-    """One message for all that could not be recognised."""
+    """Makes one message about everything that could not be recognised."""
     asked = " and which the ".join(one.what for one in unclear)
     known = []
     for one in unclear:
@@ -175,7 +174,7 @@ def _describe_unclear(
         known.append(
             f"{several} may be the {one.what}"
             if one.found
-            else f"none of them has a usual name of a {one.what}"
+            else f"none of them has a usual name for a {one.what}"
         )
     choices = " and ".join(one.choice for one in unclear)
     columns = ", ".join(repr(f"{field:.40}") for field in present[:20])

@@ -30,11 +30,11 @@ _CONLLU_COLUMNS = 10
 
 
 class TaggedFiles(NamedTuple):
-    """What there is in some files.
+    """The sentences of files.
 
     sentences: with tags in IOB2 where they mark entities.
-    readings: how the tags of each file were read, by its name; none of a file without entities.
-    notes: what there is to tell of it.
+    readings: how the tags of each file were read, by file name; none for a file without entities.
+    notes: what the user should know.
     """
 
     sentences: list[TaggedSentence]
@@ -57,18 +57,18 @@ class _Block(NamedTuple):
 def read_sentences(
     names: Sequence[str], config: TaggedConfig, labelled: bool = True
 ) -> TaggedFiles:
-    """The sentences of some files, in order.
+    """Reads the sentences of files, in order.
 
     Args:
-        names: .jsonl, .json and .parquet files and `dataset:NAME` hold records; files of any other
-            name hold CoNLL columns, parted by tabs or blanks.
-        config: how they are read; what is recognised is recognised of each file by itself.
-        labelled: False: whatever tags there are stay unread.
+        names: .jsonl, .json and .parquet files and `dataset:NAME` contain records; files of any
+            other name contain CoNLL columns, separated by tabs or spaces.
+        config: how they are read; recognition treats each file by itself.
+        labelled: False: tags are not read.
 
     Raises:
-        UserError: rows of different numbers of columns, another number of tags than of tokens, tags
-            that are not of the scheme, with file and line; files of which some mark entities and
-            others not; what the readers raise.
+        UserError: with file and line, where rows differ in their number of columns, tags in number
+            from tokens, or tags from the scheme; where some files mark entities and others do not;
+            and where the readers raise.
     """
     streams.check_encoding(config.encoding)
     sentences: list[TaggedSentence] = []
@@ -76,7 +76,7 @@ def read_sentences(
     notes = []
     kind = "txt" if config.format in ("conll", "csv", "tsv") else config.format
     otherwise = "txt"
-    if "format" in config.remembered:  # of files whose names tell none
+    if "format" in config.remembered:  # for files whose names tell none
         kind, otherwise = None, kind
     for source in find_sources(
         names, config.encoding, otherwise=otherwise, kind=kind, prefix=config.option_prefix
@@ -91,7 +91,7 @@ def read_sentences(
             sentences += converted
             if lone:
                 notes.append(
-                    f"{source.name}: {lone:,} tags continue an entity that nothing began, which"
+                    f"{source.name}: {lone:,} tags continue an entity that was not begun, which"
                     f" {reading.scheme} does not have; they are read as its beginning"
                 )
             if any(tag != OUTSIDE for sentence in converted for tag in sentence.tags):
@@ -103,18 +103,18 @@ def read_sentences(
 
 
 def _check_readings(readings: dict[str, TagReading]) -> None:
-    """Refuses files of which some mark entities and others not."""
+    """Refuses files if some mark entities and others do not."""
     kinds = {reading.scheme == "none": name for name, reading in readings.items()}
     if len(kinds) > 1:
         entities = readings[kinds[False]]
         raise UserError(
-            f"{kinds[True]}: its tags mark no entities, as it seems, and those of {kinds[False]} do"
+            f"{kinds[True]}: its tags seem to mark no entities, and those of {kinds[False]} do"
             f" ({entities.describe()}); name the scheme of all files"
         )
 
 
 def describe_readings(readings: dict[str, TagReading]) -> list[str]:
-    """A sentence for each way in which tags were read."""
+    """Returns a sentence for each way in which tags were read."""
     by_reading: dict[TagReading, list[str]] = {}
     for name, reading in readings.items():
         by_reading.setdefault(reading, []).append(name)
@@ -127,7 +127,7 @@ def describe_readings(readings: dict[str, TagReading]) -> list[str]:
 def _convert(
     found: list[PlacedSentence], scheme: Scheme | None
 ) -> tuple[TagReading, list[TaggedSentence], int]:
-    """How the tags are read, the sentences with IOB2 tags, and how many tags nothing began."""
+    """Returns the tags' reading, the sentences in IOB2, and the number of tags not begun."""
     try:
         reading = recognise_scheme([sentence.tags for sentence, _ in found], scheme)
         converted = [
@@ -162,16 +162,16 @@ def _read_columns(source: Source, config: TaggedConfig, labelled: bool) -> Itera
     tag = _column(source.name, "tag_column", config.tag_column, width, last) if labelled else None
     if token == tag:
         raise UserError(
-            f"{source.name}:{rows[0].line}: column {token} would be token and tag; "
-            "a file with tags has a column for each"
+            f"{source.name}:{rows[0].line}: column {token} would be both token and tag; "
+            "they need a column each"
         )
     for block in blocks:
-        # A range is a word of several tokens, which have rows of their own.
+        # A range is a word of several tokens, each with its own row.
         rows = [row for row in block.rows if not (counted and _RANGE.fullmatch(row.cells[0]))]
         if not rows:
             raise UserError(
                 f"{source.name}:{block.rows[0].line}: a sentence without a word, only the row"
-                f" {block.rows[0].cells[0]}; give it the rows of its words, or take it out"
+                f" {block.rows[0].cells[0]}; add the rows of its words, or remove it"
             )
         places = [f"{source.name}:{row.line}" for row in rows]
         sentence = place_tokens(
@@ -186,7 +186,7 @@ def _read_columns(source: Source, config: TaggedConfig, labelled: bool) -> Itera
 
 
 def _blocks(source: Source, config: TaggedConfig) -> list[_Block]:
-    """The sentences of a file as rows, without comments and -DOCSTART- lines."""
+    """Yields the sentences of a file as rows, without comments and -DOCSTART- lines."""
     lines = [line.strip(" \t") for line in streams.lines(source, config)]
     tabs = Counter("\t" in line for line in lines if line and not line.startswith("# "))
     by_tab = tabs[True] > tabs[False]
@@ -200,13 +200,13 @@ def _blocks(source: Source, config: TaggedConfig) -> list[_Block]:
                 blocks[-1].named[comment["key"]] = comment["value"] or ""
         else:
             cells = line.split("\t") if by_tab and "\t" in line else re.split("[ \t]+", line)
-            # Two tabs are one with a stray one beside it: no cell is empty.
+            # Two tabs are one and a stray one: no cell is empty.
             blocks[-1].rows.append(_Row(number, [cell for c in cells if (cell := c.strip(" "))]))
     return blocks if blocks[-1].rows else blocks[:-1]
 
 
 def _comment(line: str, by_tab: bool) -> re.Match | None:
-    """The line as a comment. A token may begin with #, too: it has a tag beside it."""
+    """Reads a line as a comment. A token may also begin with #: it has a tag beside it."""
     if "\t" in line or not line.startswith("#"):
         return None
     free = re.fullmatch(r"# (?P<key>)(?P<value>.*)", line) if by_tab else None
@@ -214,7 +214,7 @@ def _comment(line: str, by_tab: bool) -> re.Match | None:
 
 
 def _are_counted(blocks: Sequence[_Block], width: int) -> bool:
-    """Whether the first column counts the tokens of every sentence, and two more follow."""
+    """Returns whether the first column counts each sentence's tokens, and two more follow."""
     if width < 3:
         return False
     for block in blocks:
@@ -233,8 +233,8 @@ def _column(file: str, name: str, chosen: int | str | None, width: int, otherwis
 
 
 def to_conll(sentences: Sequence[TaggedSentence], predicted: Sequence[Sequence[str]]) -> str:
-    """CoNLL columns: token, its tag where it is known, and the predicted tag, parted by tabs; a
-    blank line behind each sentence.
+    """Writes CoNLL columns: token, known tag if any, and predicted tag, tab-separated; a blank
+    line after each sentence.
     """
     lines = []
     for sentence, tags in zip(sentences, predicted, strict=True):

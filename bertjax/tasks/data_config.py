@@ -1,4 +1,4 @@
-"""What can be said of labelled files: which they are, and how those of each task are read."""
+"""Which labelled files there are, and how those of each task are read."""
 
 import dataclasses
 from pathlib import Path
@@ -24,8 +24,8 @@ class DataConfig(ColumnsConfig, TaggedConfig):
 
     Attributes:
         train: files, folders or globs to learn from
-        validation: those that choose the best checkpoint; none = a share of train
-        test: those for the scores at the end; none = a share of train
+        validation: files that choose the best checkpoint; none = a share of train
+        test: files for the final scores; none = a share of train
         validation_share: of train, by the hash of its texts, where there are no validation files;
             none = a tenth, or nothing where a tenth is fewer than 25 examples
         test_share: of train, where there are no test files; none = a tenth, or nothing where a
@@ -40,7 +40,7 @@ class DataConfig(ColumnsConfig, TaggedConfig):
     option_prefix: ClassVar[str] = "--data."
 
     def absolute_paths(self, split: str) -> list[str]:
-        """The files of a split, found from any folder; names of what is no file as they are."""
+        """Returns a split's files as absolute paths; names of anything else stay as they are."""
         return [
             name
             if name.startswith(("dataset:", IN_MEMORY))
@@ -60,10 +60,10 @@ class DataConfig(ColumnsConfig, TaggedConfig):
 
 @dataclasses.dataclass(frozen=True)
 class CommandDataConfig(DataConfig):
-    """A `DataConfig` whose fields are options of a command, without `data.` before them.
+    """A `DataConfig` whose fields are a command's options, without the prefix `data.`.
 
     Attributes:
-        remembered: the fields that hold because the model remembers them
+        remembered: the fields whose values the model remembers
     """
 
     remembered: frozenset[str] = frozenset()
@@ -74,7 +74,7 @@ def _names(config: type) -> set[str]:
     return {field.name for field in dataclasses.fields(config)}
 
 
-# What of a `DataConfig` says which files, and what says how those of each task are read.
+# The fields of a `DataConfig` that name files, and those on how each task's files are read.
 _SPLITS = {"train", "validation", "test", "validation_share", "test_share"}
 _READ = {
     "classification": _names(ColumnsConfig) - {"label_separator"},
@@ -87,7 +87,7 @@ _READ = {
 
 
 def check_options(name: TaskName, config: DataConfig) -> None:
-    """Refuses what would be said in vain."""
+    """Refuses options without effect."""
     default = DataConfig()
     for field in sorted(_names(DataConfig) - _SPLITS - _READ[name]):
         given = getattr(config, field)

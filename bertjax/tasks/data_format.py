@@ -1,8 +1,8 @@
-"""How the labelled files of a model are read, remembered beside its weights.
+"""How the labelled files of a model are read, saved with its weights.
 
-`bertjax_data.json` in a model directory has the fields of `DataConfig` that fine-tuning was told,
-or settled, about columns, delimiters, quoting, schemes and spelling. Other libraries pass it over.
-Encodings are not among them: they belong to a file and not to a task.
+`bertjax_data.json` in a model directory has the fields of `DataConfig` that fine-tuning was given,
+or decided, about columns, delimiters, quoting, schemes and spelling. Other libraries ignore it.
+Encodings are not among them: they belong to a file, not to a task.
 """
 
 import json
@@ -22,12 +22,12 @@ REMEMBERED = (
     "delimiter", "quoting", "extra_columns", "format", "token_column", "tag_column", "scheme",
     "spelling", "labels",
 )  # fmt: skip
-# The options of which one says that the others, as remembered, do not hold.
+# Options that exclude each other: a given one cancels those remembered.
 _LABEL_FIELDS = ("label_column", "label_columns")
 
 
 def to_fields(config: DataConfig) -> dict[str, Any]:
-    """What of a config is remembered: what is not as it is by default."""
+    """Returns the fields of a config to remember: those that differ from the defaults."""
     default = DataConfig()
     return {
         name: getattr(config, name)
@@ -37,25 +37,25 @@ def to_fields(config: DataConfig) -> dict[str, Any]:
 
 
 def remember(directory: Path, config: DataConfig) -> None:
-    """Writes it into a model directory."""
+    """Saves the config in a model directory."""
     write_fields(directory, to_fields(config))
 
 
 def write_fields(directory: Path, fields: Mapping[str, Any]) -> None:
-    """Writes what `recall` gave of another directory, or `to_fields` of a config."""
+    """Saves what `recall` returned for another directory, or `to_fields` for a config."""
     write_json(directory / FILE_NAME, fields)
 
 
 def recall(directory: Path | str) -> dict[str, Any]:
-    """What a model directory remembers; nothing where it has no such file.
+    """Returns what a model directory remembers; nothing where it has no such file.
 
     Raises:
-        UserError: a damaged file, or one with fields that are not known here.
+        UserError: the file is damaged, or has unknown fields.
     """
     file = Path(directory) / FILE_NAME
     if not file.is_file():
         return {}
-    way_out = "mend it, or take it out and give the options again"
+    way_out = "correct it, or remove it and give the options again"
     try:
         fields = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -64,16 +64,16 @@ def recall(directory: Path | str) -> dict[str, Any]:
         unknown := [one for one in fields if one not in REMEMBERED]
     ):
         what = unknown[0] if isinstance(fields, dict) else fields
-        raise UserError(f"{file}: has {what!r}, which is no field of how data are read; {way_out}")
+        raise UserError(f"{file}: has {what!r}, which is not an option for reading data; {way_out}")
     return fields
 
 
 def join(remembered: Mapping[str, Any], given: Mapping[str, Any]) -> CommandDataConfig:
-    """How files are read: as remembered, but for what was given.
+    """Merges what is remembered with the options that were given.
 
     Args:
-        remembered: of `recall`.
-        given: what the user said, None where nothing; an empty text undoes what is remembered.
+        remembered: the result of `recall`.
+        given: the user's options, None where not given; an empty text cancels what is remembered.
     """
     said = {name: value for name, value in given.items() if value is not None}
     held = dict(remembered)
@@ -89,7 +89,7 @@ def join(remembered: Mapping[str, Any], given: Mapping[str, Any]) -> CommandData
 
 
 def describe(remembered: Mapping[str, Any], config: DataConfig, where: Path | str) -> list[str]:
-    """A sentence about what holds of what is remembered."""
+    """Returns a sentence about what is used of what is remembered."""
     held = [
         f"{name}={value}" for name, value in remembered.items() if getattr(config, name) == value
     ]

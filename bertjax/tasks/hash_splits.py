@@ -1,4 +1,4 @@
-"""Train, validation and test of the examples of one file, by the hash of their texts."""
+"""The split of one file into train, validation and test, by the hash of texts."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ from bertjax.program.errors import UserError
 
 
 class Splits(NamedTuple):
-    """Examples for training, for choosing, and for the one test at the end."""
+    """Examples for training, for choosing, and for the final test."""
 
     train: list[Any]
     validation: list[Any]
@@ -25,21 +25,21 @@ def split_by_hash(
         example.second,
     ),
 ) -> Splits:
-    """Train, validation and test of one file, by the hash of the text alone.
+    """Splits one file into train, validation and test, by the hash of the text alone.
 
-    An example goes where its text sends it, whatever stands beside it in the file: the same text
-    (but for case and white space) is never in two splits, nor is a pair and its reverse.
+    An example's split depends on its text, not on the rest of the file: the same text (except for
+    case and white space) is never in two splits, nor is a pair and its reverse.
 
     Args:
         examples: in any order.
-        shares: of train, validation and test, each at least 0, their sum 1. The splits have about
-            these sizes, as chance has it.
-        seed: another one gives other splits.
-        texts_of: what an example goes by, in any order and where it is not None; for questions
-            their context, so that those of one context stay together.
+        shares: those of train, validation and test, each at least 0, with the sum 1. The splits
+            have about these sizes, up to chance.
+        seed: another seed gives other splits.
+        texts_of: the texts that decide an example's split, in any order, where not None; for
+            questions their context, so that questions on one context stay together.
 
     Raises:
-        UserError: shares that are none; a split with a share that no example went to.
+        UserError: the shares are invalid, or a split with a share got no example.
     """
     if len(shares) != 3 or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
         raise UserError(
@@ -55,13 +55,13 @@ def split_by_hash(
         if share and not split:
             raise UserError(
                 f"{name} got none of the {len(examples)} examples with a share of {share}; "
-                "take a larger share, or files of their own"
+                "use a larger share, or separate files"
             )
     return splits
 
 
 def _place_by_text(texts: Sequence[str | None], seed: int) -> float:
-    """A number in [0, 1) that is the texts' own."""
+    """Returns a number in [0, 1) that depends on the texts alone."""
     folded = sorted(" ".join(text.casefold().split()) for text in texts if text is not None)
     data = json.dumps([seed, *folded]).encode()
     return int.from_bytes(hashlib.blake2b(data, digest_size=6).digest(), "little") / 2**48

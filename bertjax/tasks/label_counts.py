@@ -1,4 +1,4 @@
-"""Which classes the examples have, how many of each, and which of them differ in spelling only."""
+"""The classes of examples, their counts, and which of them differ only in spelling."""
 
 import re
 import unicodedata
@@ -10,10 +10,10 @@ from bertjax.program.strict_json import to_json
 from bertjax.program.wording import counted
 from bertjax.tasks.tagging_schemes import NO_TYPE, OUTSIDE
 
-# Classes that a line names; the rest is counted.
+# The most classes that a line names; the rest are counted.
 _MOST_NAMED = 30
 
-# How a missing value is written where a table is written with its missing values.
+# How missing values are written in tables.
 # Source: pandas, `pandas._libs.parsers.STR_NA_VALUES`.
 MISSING = frozenset(
     (
@@ -24,7 +24,7 @@ MISSING = frozenset(
 
 
 def count_labels(examples: Iterable[Any]) -> Counter[str]:
-    """The examples of each class; of tagged sentences the entities of each type, or the tags."""
+    """Counts the examples of each class; for tagged sentences the entities by type, or the tags."""
     counts: Counter[str] = Counter()
     for example in examples:
         tags, label = getattr(example, "tags", None), getattr(example, "label", None)
@@ -38,7 +38,7 @@ def count_labels(examples: Iterable[Any]) -> Counter[str]:
 
 
 def count_kinds(counts: Mapping[str, int]) -> Counter[str]:
-    """The entities of each type, of the counts of IOB2 tags."""
+    """Counts the entities of each type, from the counts of IOB2 tags."""
     kinds: Counter[str] = Counter()
     for tag, number in counts.items():
         if tag != OUTSIDE:
@@ -47,10 +47,10 @@ def count_kinds(counts: Mapping[str, int]) -> Counter[str]:
 
 
 def describe_labels(splits: Mapping[str, Sequence[Any]], *, entities: bool = False) -> list[str]:
-    """A line with the classes and how many examples each split has of them.
+    """Returns a line with the classes and how many examples of them each split has.
 
     Args:
-        splits: the examples of each, by its name; empty ones are not named.
+        splits: each split's examples, by its name; empty ones are not named.
         entities: whether tags are IOB2, so that whole entities are counted.
     """
     counts = {name: count_labels(examples) for name, examples in splits.items() if examples}
@@ -71,13 +71,13 @@ def describe_labels(splits: Mapping[str, Sequence[Any]], *, entities: bool = Fal
 
 
 def _on_one_line(label: str) -> str:
-    """The label, as JSON has it where it has tabs or line ends."""
+    """Returns the label, written as JSON if it has tabs or line ends."""
     return label if label.isprintable() else to_json(label)
 
 
 def spelling_key(label: str) -> Any:
-    """What labels have in common that differ in spelling only: letter case, the width of
-    characters, blanks or hyphens between words, the way in which a number is written.
+    """Returns what labels have in common that differ only in spelling: letter case, the width of
+    characters, spaces or hyphens between words, the way a number is written.
     """
     text = unicodedata.normalize("NFKC", label).strip().casefold()
     if re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", text):
@@ -86,7 +86,7 @@ def spelling_key(label: str) -> Any:
 
 
 def find_twins(counts: Mapping[str, int]) -> list[dict[str, int]]:
-    """Groups of labels that differ in spelling only, the most frequent spelling first."""
+    """Groups labels that differ only in spelling, the most frequent spelling first."""
     groups: dict[Any, dict[str, int]] = {}
     for label in sorted(counts, key=lambda label: (-counts[label], label)):
         groups.setdefault(spelling_key(label), {})[label] = counts[label]
@@ -94,11 +94,11 @@ def find_twins(counts: Mapping[str, int]) -> list[dict[str, int]]:
 
 
 def describe_twins(counts: Mapping[str, int], way_out: str) -> list[str]:
-    """A warning about labels that differ in spelling only.
+    """Warns of labels that differ only in spelling.
 
     Args:
-        counts: of the labels.
-        way_out: what makes one of them.
+        counts: the labels' counts.
+        way_out: how to make them one.
     """
     if not (twins := find_twins(counts)):
         return []
@@ -107,17 +107,17 @@ def describe_twins(counts: Mapping[str, int], way_out: str) -> list[str]:
         for group in twins[:_MOST_NAMED]
     )
     return [
-        f"WARNING: classes that differ in spelling only are learned apart: {groups}. If they are"
+        f"WARNING: classes that differ only in spelling stay apart: {groups}. If they are"
         f" the same, {way_out}"
     ]
 
 
 def merge_spellings(counts: Mapping[str, int], labels: Sequence[str]) -> dict[str, str]:
-    """What each label becomes where those that differ in spelling only are one.
+    """Maps each label to one spelling of those that differ only in spelling.
 
     Args:
-        counts: of the labels.
-        labels: the names that are to stay; without any the most frequent spelling of each.
+        counts: the labels' counts.
+        labels: the names to keep; without any, the most frequent spelling of each.
     """
     kept: dict[Any, str] = {spelling_key(label): label for label in labels}
     for label in sorted(counts, key=lambda label: (-counts[label], label)):

@@ -24,20 +24,20 @@ def check_labels(
     test: Sequence[TextExample] = (),
     labels: Sequence[str] | None = None,
 ) -> tuple[str, ...]:
-    """The names of the classes, in the order of their numbers.
+    """Returns the names of the classes, in the order of their numbers.
 
     Args:
         train: examples with classes or with sets of labels.
         validation: examples whose labels must all occur in train.
         test: the same.
-        labels: the names, where they are given, in this order; each needs a training example.
+        labels: the names in order, if given; each needs a training example.
 
     Returns:
-        The given names; else those of train, sorted, numbers by their size.
+        The given names; else those of train, sorted, numbers by value.
 
     Raises:
-        UserError: a label that train lacks, with its place; a class without a training example;
-            fewer than two classes.
+        UserError: train lacks a label, which is named with its place; a class has no training
+            example; there are fewer than two classes.
     """
     seen = {label: example.place for example in reversed(train) for label in _labels_of(example)}
     if labels is not None:
@@ -49,7 +49,7 @@ def check_labels(
         if empty := [label for label in labels if label not in seen]:
             raise UserError(
                 f"empty class: no training example has the label {empty[0]!r} of labels; "
-                "add examples of it, or take it off the list"
+                "add examples of it, or remove it from the list"
             )
     for name, examples in (("validation", validation), ("test", test)):
         for example in examples:
@@ -64,7 +64,7 @@ def check_labels(
     if len(seen) < (2 if one_each else 1):
         only = "".join(f", {label!r}" for label in seen)
         raise UserError(
-            f"a single class{only}: there is nothing to tell apart; at least two classes need "
+            f"a single class{only}: at least two classes need "
             "training examples (is the label column the right one?)"
             if one_each
             else "no training example has a label (are the label columns the right ones?)"
@@ -77,7 +77,7 @@ def _labels_of(example: TextExample) -> tuple[str, ...]:
 
 
 def _by_size(labels: Mapping[str, str]) -> Any:
-    """The key to sort by: the number, when every label is one, else the name."""
+    """Returns the key to sort by: the number if every label is one, else the name."""
     try:
         numbers = {label: float(label) for label in labels}
     except ValueError:
@@ -91,15 +91,15 @@ def check_tags(
     test: Sequence[TaggedSentence] = (),
     labels: Sequence[str] | None = None,
 ) -> tuple[str, ...]:
-    """The names of the tags, in the order of their numbers.
+    """Returns the names of the tags, in the order of their numbers.
 
     Returns:
-        The given labels; else of entities O and then B- and I- of each type of train, by name; of
-        other tags those of train, sorted.
+        The given labels; else, for entities, O and then B- and I- of each type of train, by name;
+        for other tags those of train, sorted.
 
     Raises:
-        UserError: a type or tag that train lacks, with its place; one that is not among the given
-            labels; files some of which mark entities and others not.
+        UserError: train lacks a type or tag, which is named with its place; one is not among the
+            given labels; some files mark entities and others do not.
     """
     splits = (train, validation, test)
     every = {tag for split in splits for sentence in split for tag in sentence.tags}
@@ -137,14 +137,14 @@ def check_tags(
 
 
 def read_label_names(labels: Sequence[str], scheme: Scheme | None = None) -> TagReading:
-    """How the names of a model's tags mark entities.
+    """Finds how the names of a model's tags mark entities.
 
     Names without a letter are the types of entities where O is among them and each of the others is
     a word: sets of parts of speech that have an O (Gimpel et al. 2011) have letters alone.
 
     Args:
         labels: the names.
-        scheme: which names without a letter are said to be of.
+        scheme: which names without a letter are said to have.
     """
     types = [label for label in labels if label.upper() != OUTSIDE]
     try:
@@ -158,5 +158,5 @@ def read_label_names(labels: Sequence[str], scheme: Scheme | None = None) -> Tag
         if scheme in ("IO", "none"):
             are_types = scheme == "IO"
         return TagReading("IO" if are_types else "none", "TYPE")
-    # B- and I- alone: as names in some order they do not tell IOB1 from IOB2.
+    # B- and I- alone: names alone do not distinguish IOB1 from IOB2.
     return reading._replace(scheme="IOB2") if reading.scheme == "IOB1" else reading

@@ -1,4 +1,4 @@
-"""What a cell, or a field of JSON, says of an example: a class, a number, a set of labels."""
+"""The label in a cell or a field of JSON: a class, a number, or a set of labels."""
 
 import json
 import math
@@ -17,17 +17,17 @@ Label = str | float | tuple[str, ...] | None
 def read_label(
     place: str, values: Mapping[str, Any], field: str | None, config: ColumnsConfig, kind: LabelKind
 ) -> Label:
-    """The label of a record.
+    """Reads the label of a record.
 
     Args:
-        place: of the record, for messages.
+        place: the record's, for messages.
         values: the record.
-        field: that holds the label; None: the config's `label_columns` do.
+        field: the field with the label; None: the config's `label_columns` have it.
         config: how labels are written.
-        kind: of the label.
+        kind: the label's.
 
     Raises:
-        UserError: a label that is not of its kind.
+        UserError: the label is not of its kind.
     """
     if field is None:
         columns = config.label_columns
@@ -41,7 +41,7 @@ def read_label(
 
 
 def _is_missing(value: Any, config: ColumnsConfig) -> bool:
-    """Whether this is no label: nothing, or what tables write for nothing."""
+    """Returns whether this is no label: empty, or what tables write for a missing value."""
     if isinstance(value, str):
         text = value.strip()
         return text not in config.labels and (not text or text in MISSING)
@@ -60,13 +60,13 @@ def check_label_is_there(
     """Refuses an example without a label, and says how many there are.
 
     Args:
-        place: of the example.
-        field: that holds the label.
-        value: what it holds.
-        config: of the file.
-        kind: of the label.
-        number: of the example, from 1.
-        rest: the labels of those behind it.
+        place: the example's.
+        field: the field with the label.
+        value: the field's value.
+        config: the file's.
+        kind: the label's.
+        number: the example's, from 1.
+        rest: the labels of the examples after it.
     """
     if not _is_missing(value, config):
         return
@@ -84,7 +84,7 @@ def check_label_is_there(
 
 
 def _class(place: str, field: str, value: Any) -> str:
-    """The name of a class: text without white space around it, a whole number, true or false."""
+    """Reads a class's name: text without white space around it, a whole number, true or false."""
     if isinstance(value, str) and value.strip():
         return value.strip()
     if isinstance(value, bool):
@@ -93,8 +93,8 @@ def _class(place: str, field: str, value: Any) -> str:
         return str(int(value))
     raise UserError(
         f"{place}: the label ({field!r}) is {shown(value)}; a class is a text or a whole number"
-        + ("; to predict numbers is regression" if isinstance(value, float) else "")
-        + ("; several labels an example are a multi-label task" if isinstance(value, list) else "")
+        + ("; predicting numbers is regression" if isinstance(value, float) else "")
+        + ("; several labels per example are a multi-label task" if isinstance(value, list) else "")
     )
 
 
@@ -131,8 +131,8 @@ def _set(place: str, field: str, value: Any, config: ColumnsConfig) -> tuple[str
     for label in value:
         if label is None or _is_missing(label, config):
             raise UserError(
-                f"{place}: among the labels ({field!r}) is {shown(label)}, a missing value; take it"
-                f" out, or, where it is a label, name the labels with {config.option('labels')}"
+                f"{place}: among the labels ({field!r}) is {shown(label)}, a missing value; remove"
+                f" it, or, if it is a label, name the labels with {config.option('labels')}"
             )
     return tuple(dict.fromkeys(_class(place, field, label) for label in value))
 
@@ -141,5 +141,5 @@ def _is_one(place: str, column: str, value: Any) -> bool:
     # pandas writes 1.0 and True.
     text = str(value).strip().lower()
     if text not in ("0", "1", "0.0", "1.0", "true", "false"):
-        raise UserError(f"{place}: the label column {column!r} holds {shown(value)}, not 0 or 1")
+        raise UserError(f"{place}: the label column {column!r} has {shown(value)}, not 0 or 1")
     return text in ("1", "1.0", "true")

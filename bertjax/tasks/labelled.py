@@ -1,4 +1,4 @@
-"""Labelled texts, and pairs of texts, out of tables: classification and regression."""
+"""Labelled texts, and pairs of texts, from tables: classification and regression."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,13 +12,13 @@ from bertjax.text.sources import Source
 
 
 class TextExample(NamedTuple):
-    """One example.
+    """A labelled text or pair of texts.
 
     place: `file:line`, for messages.
-    first, second: The text, or the two of a pair; second is None where there is no pair.
-    label: The class; for regression a finite float; for several labels an example their names in
-        the order in which they stand there; None in a file that is read without labels.
-    record: All that the file has of it, for what is written of it.
+    first, second: The text, or the pair; second is None for a single text.
+    label: The class; for regression a finite float; for several labels per example their names
+        in file order; None in a file that is read without labels.
+    record: Everything the file has of it, for output.
     """
 
     place: str
@@ -31,18 +31,18 @@ class TextExample(NamedTuple):
 def read_examples(
     names: Sequence[str], config: ColumnsConfig, kind: LabelKind, labelled: bool = True
 ) -> list[TextExample]:
-    """The examples of some files, in order.
+    """Reads the examples of files, in order.
 
     Args:
-        names: files, folders, globs, `dataset:NAME`; each file's columns are recognised by
-            themselves.
+        names: files, folders, globs, `dataset:NAME`; each file's columns are recognised
+            separately.
         config: which columns hold what.
-        kind: one class an example, a number to predict, or a set of labels.
-        labelled: False: whatever labels there are stay unread.
+        kind: one class per example, a number to predict, or a set of labels.
+        labelled: False: labels are not read.
 
     Raises:
-        UserError: columns that are not there, or recognised as two things at once or as none; a
-            label that is not of its kind, with file and line; what `read_records` raises.
+        UserError: with file and line, where columns are missing, have two roles or none, or a label
+            is not of its kind; and where `read_records` raises.
     """
     streams.check_encoding(config.encoding)
     if config.label_columns and kind != "set":
@@ -56,7 +56,7 @@ def read_examples(
         for example in _read(source, config, kind, labelled)
     ]
     if not examples:
-        raise UserError(f"{', '.join(names)}: no examples, only the names of columns")
+        raise UserError(f"{', '.join(names)}: no examples, only column names")
     return examples
 
 
@@ -99,7 +99,7 @@ def _text(place: str, values: Mapping[str, Any], field: str, options: Mapping[st
         return ""
     if not isinstance(text, str):
         raise UserError(
-            f"{place}: the field {field!r} holds {shown(text)}, not text; name another with "
+            f"{place}: the field {field!r} is {shown(text)}, not text; name another with "
             f"{options[field]}"
         )
     return text

@@ -27,7 +27,7 @@ from bertjax.types import TaskBatch
 
 
 class MultipleChoice:
-    """The best of a question's choices (`tasks.task.Task`): all of them stand in one row.
+    """The best of a question's choices (`tasks.task.Task`): all of them are in one row.
 
     Args:
         smoothing: share of the target that is spread evenly over the choices.
@@ -46,13 +46,13 @@ class MultipleChoice:
         self._smoothing = smoothing
 
     def model_fields(self) -> Mapping[str, Any]:
-        """None: choices have no labels."""
+        """Returns nothing: choices have no labels."""
         return {}
 
     def examples_of_lines(
         self, lines: Sequence[str], places: Sequence[str] | None = None
     ) -> list[ChoiceQuestion]:
-        """A question a line: the context and each choice, with tabs between them."""
+        """Reads a question per line: the context and each choice, tab-separated."""
         return [_question_of_line(*named) for named in name_lines(lines, places)]
 
     def encode(
@@ -63,7 +63,7 @@ class MultipleChoice:
         *,
         training: bool,
     ) -> Encoded:
-        """A unit a question; its labels are 1 for the right choice, else 0, int32 [choices]."""
+        """Makes a unit per question, labelled 1 for the right choice, else 0, int32 [choices]."""
         texts = [(example.context, choice) for example in examples for choice in example.choices]
         framed, notes = frame_texts(tokenizer, texts, max_length)
         sequences = iter(framed)
@@ -83,7 +83,7 @@ class MultipleChoice:
         return Encoded(units, notes)
 
     def loss(self, logits: Float[Array, "B K"], batch: TaskBatch, layout: Layout) -> Total:
-        """Cross-entropy among the choices of each question, in nats."""
+        """Returns the cross-entropy among the choices of each question, in nats."""
         slots = jnp.arange(layout.slots)
         in_use = (batch.sequence_ids[:, :, None] == slots + 1).any(axis=1)
         questions = jnp.where(in_use, slots // layout.slots_per_unit, -1)
@@ -95,7 +95,7 @@ class MultipleChoice:
         units: Sequence[Unit],
         outputs: Sequence[Float[np.ndarray, " choices"]],
     ) -> list[Prediction]:
-        """`{"choice": number from 0, "probabilities": [...]}` of every question."""
+        """Returns `{"choice": number from 0, "probabilities": [...]}` per question."""
         predictions = []
         for output in outputs:
             probabilities = softmax(output)
@@ -107,21 +107,21 @@ class MultipleChoice:
     def score(
         self, examples: Sequence[ChoiceQuestion], predictions: Sequence[Prediction]
     ) -> dict[str, Any]:
-        """Accuracy."""
+        """Computes the accuracy."""
         right = self.outcomes(examples, predictions)
         return {"accuracy": float(right.mean()), "questions": len(right)}
 
     def resampler(
         self, examples: Sequence[ChoiceQuestion], predictions: Sequence[Prediction]
     ) -> Resampler:
-        """`score` of draws."""
+        """Makes the `score` of resamples."""
         right = self.outcomes(examples, predictions)
         return lambda drawn: {"accuracy": float(right[drawn].mean())}
 
     def outcomes(
         self, examples: Sequence[ChoiceQuestion], predictions: Sequence[Prediction]
     ) -> Float[np.ndarray, " examples"]:
-        """1 where the right choice was made, else 0."""
+        """Returns 1 where the right choice was made, else 0."""
         return np.array(
             [
                 float(example.label == prediction["choice"])
@@ -135,7 +135,7 @@ class MultipleChoice:
         examples: Sequence[ChoiceQuestion],
         predictions: Sequence[Prediction],
     ) -> None:
-        """`predictions.jsonl`."""
+        """Writes `predictions.jsonl`."""
         records = (
             {
                 "context": example.context,
@@ -152,7 +152,7 @@ def _question_of_line(place: str, line: str) -> ChoiceQuestion:
     context, *choices = [cell.strip() for cell in line.strip().split("\t")]
     if len(choices) < 2:
         raise UserError(
-            f"{place}: {len(choices)} choices; give the context and at least two choices, with tabs"
-            " between them"
+            f"{place}: {len(choices)} choices; give the context and at least two choices,"
+            " tab-separated"
         )
     return ChoiceQuestion(place, context, tuple(choices), None)

@@ -1,4 +1,4 @@
-"""Predictions beside what they are of: a row an example, with all that its file has of it."""
+"""Predictions with their inputs: a row per example, with everything from its file."""
 
 import csv
 import io
@@ -14,12 +14,12 @@ from bertjax.tasks.tagged_sentences import TaggedSentence
 from bertjax.tasks.task import Prediction
 
 SUFFIXES = (".jsonl", ".csv", ".tsv", ".parquet")
-# What stands before the name of an input's column that a prediction has a field of, too.
+# The prefix of an input's column whose name a field of the prediction has, too.
 _RENAMED = "input_"
 
 
 def input_of(example: Any) -> dict[str, Any]:
-    """What a prediction is of: every column of its record, else its texts."""
+    """Returns the input of a prediction: every column of its record, else its texts."""
     record = getattr(example, "record", None)
     if isinstance(example, TaggedSentence):
         return {"text": example.text, "tokens": list(example.tokens), **(record or {})}
@@ -37,9 +37,9 @@ def input_of(example: Any) -> dict[str, Any]:
 def join_rows(
     examples: Sequence[Any], predictions: Sequence[Prediction]
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """A row for each example: its columns, then the prediction's fields; and what there is to tell.
+    """Makes a row per example: its columns, then the prediction's fields; returns notes, too.
 
-    A column that has the name of one of those fields is renamed.
+    A column with the name of one of these fields is renamed.
     """
     rows, renamed = [], {}
     for example, prediction in zip(examples, predictions, strict=True):
@@ -50,7 +50,7 @@ def join_rows(
             given[name] = value
         rows.append({**given, **prediction})
     notes = [
-        f"the input's column {old!r} is called {new!r} beside the predictions, which have {old!r}"
+        f"the input's column {old!r} is renamed {new!r}, because the predictions have {old!r}"
         " themselves"
         for old, new in renamed.items()
     ]
@@ -58,10 +58,10 @@ def join_rows(
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Writes a file of one of `SUFFIXES`; returns what there is to tell.
+    """Writes a file of one of `SUFFIXES`; returns notes.
 
-    In tables the probabilities of classes are columns of their own (`probabilities.CLASS`), and
-    what else is no single value is JSON.
+    In tables, the probabilities of classes are columns of their own (`probabilities.CLASS`), and
+    anything else that is not a single value is JSON.
     """
     if path.suffix == ".jsonl":
         write_whole(path, "".join(to_json(row) + "\n" for row in rows))
@@ -103,7 +103,7 @@ def _cell(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A value that JSON can hold: dates, bytes and decimals of Parquet become text."""
+    """Returns a value that JSON can hold: dates, bytes and decimals of Parquet become text."""
     if isinstance(value, str | int | float | None):
         return value
     if isinstance(value, Mapping):
@@ -122,7 +122,7 @@ def _to_parquet(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> byte
         values = [row.get(name) for row in rows]
         try:
             columns[name] = pa.array(values)
-        except (pa.ArrowInvalid, pa.ArrowTypeError):  # of several kinds, as JSON may have it
+        except (pa.ArrowInvalid, pa.ArrowTypeError):  # of several types, as JSON may have
             columns[name] = pa.array([None if value is None else _cell(value) for value in values])
     out = io.BytesIO()
     pq.write_table(pa.table(columns), out)

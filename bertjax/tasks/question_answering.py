@@ -28,12 +28,12 @@ STRIDE, LONGEST_QUESTION, LONGEST_ANSWER, BEST = 128, 64, 30, 20
 
 
 class Window(NamedTuple):
-    """The part of a context that stands in a unit.
+    """The part of a context that is in a unit.
 
     Attributes:
-        first: the place in the unit of its first token.
+        first: the place of its first token in the unit.
         offsets: the characters of its tokens in the context.
-        owned: whether no other window shows the token with more context around it.
+        owned: whether no other window has more context around the token.
     """
 
     first: int
@@ -44,17 +44,17 @@ class Window(NamedTuple):
 class QuestionAnswering:
     """The answer to a question as a span of its context (`tasks.task.Task`).
 
-    A context too long for the model is read in overlapping windows; the best span of all of them
-    counts. The span of an answer is the tokens that overlap its characters. In a window without
-    all of it, as for no answer at all, the span is that of [CLS]; a question whose answer no window
-    holds whole is left out of training, so that it does not become one without an answer.
+    A context that is too long for the model is read in overlapping windows, and the best span of
+    all of them counts. An answer's span is the tokens that overlap its characters. In a window
+    without all of it, as without any answer, the span is that of [CLS]; a question whose whole
+    answer is in no window is left out of training, so that it does not become one without answer.
 
     Args:
         answerable: whether every question has an answer (SQuAD 1.1); otherwise (SQuAD 2.0) the
             prediction is empty where [CLS] scores higher than every span by more than `threshold`.
-        threshold: see there.
-        stride: tokens from the start of a window to the start of the next, at most; of short
-            windows half their length.
+        threshold: see above.
+        stride: tokens from the start of a window to the start of the next, at most; half the
+            length of a short window.
 
     Source: Devlin et al. 2019, sections 4.2 and 4.3; google-research/bert `run_squad`.
     """
@@ -70,20 +70,20 @@ class QuestionAnswering:
 
     @property
     def score_names(self) -> tuple[str, ...]:
-        """Of all questions and of those with an answer; with those that have none, of each kind."""
+        """The scores of all questions, of those with an answer, and of those without any."""
         names = ("exact", "f1", "HasAns_exact", "HasAns_f1")
         if self._answerable:
             return names
         return (*names, "NoAns_exact", "NoAns_f1", "best_exact", "best_f1")
 
     def model_fields(self) -> Mapping[str, Any]:
-        """Whether every question has an answer."""
+        """Returns whether every question has an answer."""
         return {"answerable": self._answerable}
 
     def examples_of_lines(
         self, lines: Sequence[str], places: Sequence[str] | None = None
     ) -> list[Question]:
-        """A question a line: the question and its context, with a tab between them."""
+        """Reads a question per line: the question and its context, tab-separated."""
         named = enumerate(name_lines(lines, places), start=1)
         return [_question_of_line(number, *one) for number, one in named]
 
@@ -95,10 +95,10 @@ class QuestionAnswering:
         *,
         training: bool,
     ) -> Encoded:
-        """Units of question and window; the label is first and last token, int32 [1, 2].
+        """Makes units of question and window; the label is first and last token, int32 [1, 2].
 
         Raises:
-            UserError: a question that leaves no room for its context.
+            UserError: a question leaves no room for its context.
         """
         questions = tokenizer.encode_batch([example.question for example in examples])
         contexts = tokenizer.encode_with_offsets([example.context for example in examples])
@@ -109,7 +109,7 @@ class QuestionAnswering:
             zip(examples, questions, contexts, strict=True)
         ):
             if training and not example.answers and not example.is_impossible:
-                continue  # its answer is not in its context: the reader has told of it
+                continue  # its answer is not in its context: the reader has reported it
             cut += len(question) > LONGEST_QUESTION
             question = question[:LONGEST_QUESTION]
             room = max_length - len(question) - 3
@@ -155,7 +155,7 @@ class QuestionAnswering:
         if self._answerable and impossible:
             notes.append(
                 f"{impossible:,} of {len(examples):,} questions have no answer, and this model"
-                " gives one to each (answerable in its config.json)"
+                " gives each of them an answer (answerable in its config.json)"
             )
         left = "left out of training" if training else "not counted in the loss"
         for ids_of, why in (
@@ -170,14 +170,14 @@ class QuestionAnswering:
         if widened:
             notes.append(
                 f"{widened:,} of {len(examples):,} answers begin or end within a token;"
-                " the whole token is taken for the answer's"
+                " the whole token counts as the answer's"
             )
         if cut:
             notes.append(f"cut to {LONGEST_QUESTION} tokens: {counted(cut, 'question')}")
         return Encoded(units, notes)
 
     def loss(self, logits: Float[Array, "B T 2"], batch: TaskBatch, layout: Layout) -> Total:
-        """Mean cross-entropy of first and last token, in nats."""
+        """Returns the mean cross-entropy of first and last token, in nats."""
         return losses.span_cross_entropy(
             logits, batch.labels, batch.sequence_ids, batch.example_starts, batch.weights
         )
@@ -188,9 +188,9 @@ class QuestionAnswering:
         units: Sequence[Unit],
         outputs: Sequence[Float[np.ndarray, "t 2"]],
     ) -> list[Prediction]:
-        """`{"answer", "start", "end", "null_odds", "nbest": [{"text", "probability", ...}]}`.
+        """Makes `{"answer", "start", "end", "null_odds", "nbest": [{"text", "probability", ...}]}`.
 
-        `null_odds` is the score of no answer less that of the best span; `start` and `end` are
+        `null_odds` is the score of no answer minus that of the best span; `start` and `end` are
         characters of the context, null where the answer is empty.
         """
         spans: list[list[_Span]] = [[] for _ in examples]
@@ -237,13 +237,13 @@ class QuestionAnswering:
     def score(
         self, examples: Sequence[Question], predictions: Sequence[Prediction]
     ) -> dict[str, Any]:
-        """Exact match and F1 as the official scripts have them, in per cent."""
+        """Computes exact match and F1 as the official scripts do, in percent."""
         return squad.sum_up(self._judge(examples, predictions))
 
     def resampler(
         self, examples: Sequence[Question], predictions: Sequence[Prediction]
     ) -> Resampler:
-        """`score` of draws: each question is judged once."""
+        """Makes the `score` of resamples: each question is judged once."""
         judged = self._judge(examples, predictions)
         return lambda drawn: squad.sum_up(judged.drawn(drawn))
 
@@ -253,7 +253,7 @@ class QuestionAnswering:
         if self._answerable:
             answers = {prediction["id"]: prediction["answer"] for prediction in predictions}
             return squad.judge(examples, answers)
-        # The search for the best threshold wants the best text where none was given, too.
+        # The search for the best threshold needs the best text even where no answer was given.
         texts = {
             prediction["id"]: next((one["text"] for one in prediction["nbest"] if one["text"]), "")
             for prediction in predictions
@@ -264,7 +264,7 @@ class QuestionAnswering:
     def outcomes(
         self, examples: Sequence[Question], predictions: Sequence[Prediction]
     ) -> Float[np.ndarray, " examples"]:
-        """F1 of every answer, in [0, 1]."""
+        """Returns the F1 of every answer, in [0, 1]."""
         return np.array(
             [
                 squad.answer_f1(prediction["answer"], example.gold_texts)
@@ -275,7 +275,7 @@ class QuestionAnswering:
     def write_predictions(
         self, directory: Path, examples: Sequence[Question], predictions: Sequence[Prediction]
     ) -> None:
-        """`predictions.json`, `nbest_predictions.json`, `null_odds.json`, by question id."""
+        """Writes `predictions.json`, `nbest_predictions.json`, `null_odds.json`, by question id."""
         files = {
             "predictions.json": {one["id"]: one["answer"] for one in predictions},
             "nbest_predictions.json": {one["id"]: one["nbest"] for one in predictions},
@@ -296,11 +296,11 @@ class _Span(NamedTuple):
 
 
 def cut_windows(tokens: int, room: int, stride: int) -> list[tuple[int, int]]:
-    """First and past-the-last token of windows of at most `room` tokens that cover all of them.
+    """Cuts tokens into windows of at most `room`, as (first, last + 1), that cover all of them.
 
     Differs: google-research/bert lets windows of no more than `stride` tokens follow each other
-    without overlap, so that no window holds an answer across their border; here half of each is
-    in the next one, too.
+    without overlap, so that no window has an answer across their border; here half of each is
+    also in the next one.
     """
     assert min(room, stride) > 0, (room, stride)
     step = stride if stride < room else max(1, room // 2)
@@ -314,7 +314,7 @@ def cut_windows(tokens: int, room: int, stride: int) -> list[tuple[int, int]]:
 
 
 def own_tokens(tokens: int, bounds: Sequence[tuple[int, int]]) -> Int[np.ndarray, " t"]:
-    """Which window shows each token with the most context: the least of left and right counts.
+    """Finds the window with the most context for each token: the lesser of left and right.
 
     Source: google-research/bert `run_squad._check_is_max_context`.
     """
@@ -327,7 +327,7 @@ def own_tokens(tokens: int, bounds: Sequence[tuple[int, int]]) -> Int[np.ndarray
 
 
 class _TokenSpan(NamedTuple):
-    """First and last token of an answer, and whether they have letters that it has not."""
+    """First and last token of an answer, and whether they have letters that it lacks."""
 
     first: int
     last: int
@@ -335,7 +335,7 @@ class _TokenSpan(NamedTuple):
 
 
 def _find_span(context: str, answer: Answer, offsets: Int[np.ndarray, "t 2"]) -> _TokenSpan | None:
-    """The tokens that overlap the answer's characters; None where none does.
+    """Finds the tokens that overlap the answer's characters; None where none does.
 
     Source: google-research/bert `run_squad.convert_examples_to_features`.
     """
@@ -352,7 +352,7 @@ def _find_span(context: str, answer: Answer, offsets: Int[np.ndarray, "t 2"]) ->
 
 
 def _best_spans(window: Window, output: Float[np.ndarray, "t 2"]) -> list[_Span]:
-    """The spans of the likeliest first and last tokens that can be an answer."""
+    """Finds the most likely spans, by first and last token, that can be an answer."""
     size = len(window.offsets)
     scores = output[window.first : window.first + size]
     firsts = np.argsort(-scores[:, 0], kind="stable")[:BEST]
@@ -370,7 +370,7 @@ def _best_spans(window: Window, output: Float[np.ndarray, "t 2"]) -> list[_Span]
 
 
 def _without_white_space(context: str, span: _Span) -> _Span:
-    """The span without the white space at its ends, which some tokenizers make part of a token."""
+    """Removes a span's outer white space, which some tokenizers make part of a token."""
     text = context[span.start : span.end]
     start = span.end - len(text.lstrip())
     return span._replace(start=start, end=max(start, span.start + len(text.rstrip())))
@@ -379,9 +379,7 @@ def _without_white_space(context: str, span: _Span) -> _Span:
 def _question_of_line(number: int, place: str, line: str) -> Question:
     text = separate_pair(place, line)
     if isinstance(text, str):
-        raise UserError(
-            f"{place}: no context; give the question and its context with a tab between them"
-        )
-    # Answers count the characters of the context as it was given.
+        raise UserError(f"{place}: no context; give the question and its context, tab-separated")
+    # Answers count the characters of the context as given.
     _, _, context = line.partition("\t")
     return Question(str(number), text[0], context, "", (), False, place, ())

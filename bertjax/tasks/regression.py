@@ -39,13 +39,13 @@ class Regression:
         self._label = label
 
     def model_fields(self) -> Mapping[str, Any]:
-        """One label, the name of the number."""
+        """Returns one label, the name of the number."""
         return {"id2label": (self._label,), "problem_type": "regression"}
 
     def examples_of_lines(
         self, lines: Sequence[str], places: Sequence[str] | None = None
     ) -> list[TextExample]:
-        """A text a line, or two texts with a tab between them."""
+        """Reads a text per line, or two tab-separated texts."""
         return text_examples(lines, places)
 
     def encode(
@@ -56,7 +56,7 @@ class Regression:
         *,
         training: bool,
     ) -> Encoded:
-        """A unit an example; its label is the number, float32 [1]."""
+        """Makes a unit per example; its label is the number, float32 [1]."""
         known = [example.label is not None for example in examples]
         numbers = [
             example.label if is_known else 0.0
@@ -65,7 +65,7 @@ class Regression:
         return encode_texts(examples, np.array(numbers, np.float32), known, tokenizer, max_length)
 
     def loss(self, logits: Float[Array, "B K 1"], batch: TaskBatch, layout: Layout) -> Total:
-        """Squared error."""
+        """Returns the squared error."""
         return losses.squared_error(logits[..., 0], batch.labels, batch.weights)
 
     def decode(
@@ -74,27 +74,27 @@ class Regression:
         units: Sequence[Unit],
         outputs: Sequence[Float[np.ndarray, "1 1"]],
     ) -> list[Prediction]:
-        """`{"value": number}` of every example."""
+        """Returns `{"value": number}` per example."""
         return [{"value": float(output[0, 0])} for output in outputs]
 
     def score(
         self, examples: Sequence[TextExample], predictions: Sequence[Prediction]
     ) -> dict[str, Any]:
-        """Pearson's and Spearman's correlation, mean squared error."""
+        """Computes Pearson's and Spearman's correlation, and the mean squared error."""
         known, said = self._both(examples, predictions)
         return scores.regression_scores(known, said)
 
     def resampler(
         self, examples: Sequence[TextExample], predictions: Sequence[Prediction]
     ) -> Resampler:
-        """`score` of draws."""
+        """Makes the `score` of resamples."""
         known, said = self._both(examples, predictions)
         return lambda drawn: scores.regression_scores(known[drawn], said[drawn])
 
     def outcomes(
         self, examples: Sequence[TextExample], predictions: Sequence[Prediction]
     ) -> Float[np.ndarray, " examples"]:
-        """Minus the squared error."""
+        """Returns minus the squared error."""
         known, said = self._both(examples, predictions)
         return -np.square(known - said)
 
@@ -104,7 +104,7 @@ class Regression:
         examples: Sequence[TextExample],
         predictions: Sequence[Prediction],
     ) -> None:
-        """`predictions.jsonl` and `predictions.tsv`."""
+        """Writes `predictions.jsonl` and `predictions.tsv`."""
         write_text_predictions(directory, examples, predictions)
 
     @staticmethod

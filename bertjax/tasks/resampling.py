@@ -1,8 +1,8 @@
-"""Scores of the bootstrap's draws, thousands of times, from what each example adds to them.
+"""Scores of thousands of bootstrap resamples, from what each example adds to them.
 
-A resampler is made once of all examples and their predictions; then it gives the scores of any
-draw, by the numbers of the examples in it (with repetitions). They are those of `tasks.scores`,
-which stays the definition: a test holds them equal.
+A resampler is made once from all examples and their predictions; then it computes the scores of
+any draw, given the numbers of the examples in it (with repetitions). They are those of
+`tasks.scores`, which remains the definition: a test compares them.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 
 from bertjax.tasks import scores
 
-# From the numbers of the drawn examples to the scores that are one number; None: not defined.
+# From the numbers of the drawn examples to the scores that are one number; None: undefined.
 Resampler = Callable[[np.ndarray], dict[str, float | None]]
 
 
@@ -28,7 +28,7 @@ class _Ratios(NamedTuple):
 def classification_resampler(
     gold: Int[np.ndarray, " N"], probabilities: Float[np.ndarray, "N C"]
 ) -> Resampler:
-    """Of `scores.classification_scores`, and the calibration error."""
+    """Resamples `scores.classification_scores`, and the calibration error."""
     classes = probabilities.shape[1]
     cells = gold * classes + probabilities.argmax(axis=-1)
     areas = [_Area(gold == number, probabilities[:, number]) for number in range(classes)]
@@ -54,7 +54,7 @@ def classification_resampler(
 def multilabel_resampler(
     gold: Bool[np.ndarray, "N C"], probabilities: Float[np.ndarray, "N C"], threshold: float = 0.5
 ) -> Resampler:
-    """Of `scores.multilabel_scores`."""
+    """Resamples `scores.multilabel_scores`."""
     predicted = probabilities >= threshold
     counts = np.stack([gold & predicted, predicted, gold], axis=1).astype(np.int64)
     exact = (gold == predicted).all(axis=1)
@@ -75,7 +75,7 @@ def multilabel_resampler(
 def entity_resampler(
     gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]
 ) -> Resampler:
-    """Of `scores.entity_scores`: right, predicted and gold entities of each sentence and type."""
+    """Resamples `scores.entity_scores`: right, predicted and gold entities by sentence and type."""
     entities = scores.entities_of
     found = [
         (entities(wanted), entities(given)) for wanted, given in zip(gold, predicted, strict=True)
@@ -102,7 +102,7 @@ def entity_resampler(
 
 
 def tag_resampler(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> Resampler:
-    """Of `scores.tag_scores`: right, predicted and gold words of each sentence and tag."""
+    """Resamples `scores.tag_scores`: right, predicted and gold words by sentence and tag."""
     tags = sorted({tag for side in (gold, predicted) for one in side for tag in one})
     numbers = {tag: number for number, tag in enumerate(tags)}
     counts = np.zeros((len(gold), 3, len(tags)), np.int32)
@@ -123,7 +123,7 @@ def tag_resampler(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[st
 
 
 class _Area:
-    """The area under the ROC curve of any draw, as the share of pairs in the right order."""
+    """The area under the ROC curve of any draw, as the share of correctly ordered pairs."""
 
     def __init__(self, gold: Bool[np.ndarray, " N"], values: Float[np.ndarray, " N"]) -> None:
         self._gold = gold
@@ -131,12 +131,12 @@ class _Area:
         self._size = len(distinct)
 
     def of(self, drawn: np.ndarray) -> float | None:
-        """None where all drawn examples are of one side."""
+        """Returns the area; None where all drawn examples are on one side."""
         gold, places = self._gold[drawn], self._places[drawn]
         yes = np.bincount(places[gold], minlength=self._size).astype(float)
         no = np.bincount(places[~gold], minlength=self._size).astype(float)
         pairs = yes.sum() * no.sum()
-        below = np.cumsum(no) - no / 2  # of the same value: half
+        below = np.cumsum(no) - no / 2  # equal values count half
         return float((yes * below).sum() / pairs) if pairs else None
 
 
@@ -154,7 +154,7 @@ def _ratios(right: np.ndarray, given: np.ndarray, wanted: np.ndarray) -> _Ratios
 
 
 def _macro(right: np.ndarray, given: np.ndarray, wanted: np.ndarray) -> float:
-    """The mean F1 of what occurs."""
+    """Returns the mean F1 of what occurs."""
     return float(_ratios(right, given, wanted).f1[given + wanted > 0].mean())
 
 

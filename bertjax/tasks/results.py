@@ -1,4 +1,4 @@
-"""What a fine-tuning run leaves: scores as JSON, predictions, figures, a model card."""
+"""The results of a fine-tuning run: scores as JSON, predictions, figures, a model card."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from bertjax.tasks.task import Prediction, Task
 def write_predictions(
     directory: Path, task: Task, examples: Sequence[Any], predictions: Sequence[Prediction]
 ) -> None:
-    """Writes the task's `predictions.*` into the directory; what else lies there stays."""
+    """Writes the task's `predictions.*` into the directory; other files there stay."""
     with whole_files(directory) as aside:
         task.write_predictions(aside, examples, predictions)
 
@@ -21,14 +21,14 @@ def write_predictions(
 def make_model_card(
     task: Task, results: Mapping[str, Any], recipe: str, data: Sequence[str], base: str
 ) -> str:
-    """The README.md of a model directory: what it is, its scores, data, recipe.
+    """Makes the README.md of a model directory: what it is, its scores, data, recipe.
 
     Args:
-        task: what it was fitted to.
+        task: the task it was fine-tuned for.
         results: as in eval_results.json.
         recipe: the resolved config as YAML.
-        data: a line for each split, what it was.
-        base: the model directory it began with.
+        data: a line about each split.
+        base: the model directory it started from.
     """
     scores = []
     for split in ("validation", "test"):

@@ -1,12 +1,12 @@
 """How good predictions are: from arrays to the scores that the field reports.
 
-    classification_scores, multilabel_scores   one class an example, or any number of labels
+    classification_scores, multilabel_scores   one class per example, or any number of labels
     regression_scores                          numbers
     entity_scores, tag_scores                  named entities (seqeval), parts of speech
-    calibration_error                          whether probabilities mean what they say
+    calibration_error                          whether probabilities match frequencies
 
 Every function returns plain numbers, lists and dicts that JSON can hold. A precision, recall or F1
-of 0 / 0 is 0, as everywhere; any other score that is not defined is None.
+of 0 / 0 is 0, as usual; any other undefined score is None.
 """
 
 import importlib
@@ -22,7 +22,7 @@ from bertjax.program.errors import UserError
 
 
 def scoring_library(name: str) -> ModuleType:
-    """A module of scikit-learn, scipy or seqeval, imported when a score needs it.
+    """Imports a module of scikit-learn, scipy or seqeval when a score needs it.
 
     Raises:
         UserError: it is not installed.
@@ -39,17 +39,17 @@ def scoring_library(name: str) -> ModuleType:
 def classification_scores(
     gold: Int[np.ndarray, " N"], probabilities: Float[np.ndarray, "N C"], labels: Sequence[str]
 ) -> dict[str, Any]:
-    """The scores of one class an example; predicted is the most probable.
+    """Scores one class per example; the most probable is predicted.
 
     Args:
-        gold: numbers of the classes.
-        probabilities: of the classes.
+        gold: class numbers.
+        probabilities: those of the classes.
         labels: names of the C classes.
 
     Returns:
         `accuracy`; `macro_f1`, the mean over the classes that occur in gold or predictions;
-        `micro_f1`; `mcc`, Matthews' correlation coefficient, None where all examples are of one
-        class; `roc_auc`, of the second class when there are two, else the mean of each class
+        `micro_f1`; `mcc`, Matthews' correlation coefficient, None where all examples are in one
+        class; `roc_auc`, that of the second class if there are two, else the mean of each class
         against the rest, None where a class has no example (or all of them); `per_label`,
         precision, recall, f1 and support of each; `confusion_matrix`, a row for each gold class, a
         column for each predicted one.
@@ -76,7 +76,7 @@ def multilabel_scores(
     labels: Sequence[str],
     threshold: float = 0.5,
 ) -> dict[str, Any]:
-    """The scores of any number of labels an example; predicted are those of at least the threshold.
+    """Scores any number of labels per example; those of at least the threshold are predicted.
 
     Returns:
         `accuracy`, the share of examples whose labels are all right; `macro_f1`, the mean over all
@@ -111,8 +111,8 @@ def multilabel_scores(
 def regression_scores(
     gold: Float[np.ndarray, " N"], predicted: Float[np.ndarray, " N"]
 ) -> dict[str, float | None]:
-    """`pearson` and `spearman` correlation, None where either side is constant; `mse`, the mean
-    squared error.
+    """Computes `pearson` and `spearman` correlation, None where either side is constant, and `mse`,
+    the mean squared error.
     """
     stats = scoring_library("scipy.stats")
     metrics = scoring_library("sklearn.metrics")
@@ -127,12 +127,12 @@ def regression_scores(
 def entity_scores(
     gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]
 ) -> dict[str, Any]:
-    """The scores of whole entities, as CoNLL counts them: right is what agrees in type, start and
-    end.
+    """Scores whole entities, as CoNLL counts them: those that agree in type, start and end are
+    right.
 
     Args:
         gold: IOB2 tags of each sentence.
-        predicted: as many tags for each; an I- that nothing begins counts as a B-.
+        predicted: as many tags for each; an I- without a beginning counts as a B-.
 
     Returns:
         `precision`, `recall` and `f1` over all entities, and `macro_f1`, the mean over types, each
@@ -143,7 +143,7 @@ def entity_scores(
     """
     metrics = scoring_library("seqeval.metrics")
     with warnings.catch_warnings():
-        # Of means over no types, which nothing below takes.
+        # Warnings of means over no types, which are not used below.
         warnings.simplefilter("ignore", RuntimeWarning)
         report = metrics.classification_report(
             list(map(list, gold)), list(map(list, predicted)), output_dict=True, zero_division=0
@@ -169,7 +169,7 @@ def entity_scores(
 def entity_f1_of_sentences(
     gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]
 ) -> Float[np.ndarray, " N"]:
-    """F1 of the entities of each sentence by itself; 1 where there is rightly none."""
+    """Computes the F1 of each sentence's entities; 1 where there is rightly none."""
     scores = np.ones(len(gold))
     for number, (right, found) in enumerate(zip(gold, predicted, strict=True)):
         wanted, entities = entities_of(right), entities_of(found)
@@ -179,13 +179,13 @@ def entity_f1_of_sentences(
 
 
 def entities_of(tags: Sequence[str]) -> set[tuple[str, int, int]]:
-    """Type, first and last token of every entity that the IOB2 tags of a sentence mark."""
+    """Returns type, first and last token of every entity that a sentence's IOB2 tags mark."""
     sequence_labeling = scoring_library("seqeval.metrics.sequence_labeling")
     return set(sequence_labeling.get_entities(list(tags)))
 
 
 def tag_scores(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """The scores of tags that stand for themselves, such as parts of speech: `accuracy` over all
+    """Scores tags that do not mark entities, such as parts of speech: `accuracy` over all
     tokens, `macro_f1` over the tags that occur, `per_label`.
     """
     metrics = scoring_library("sklearn.metrics")
@@ -205,13 +205,13 @@ def tag_scores(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]
 def calibration_error(
     gold: Int[np.ndarray, " N"], probabilities: Float[np.ndarray, "N C"], bins: int = 15
 ) -> float:
-    """Expected calibration error: how far the confidence in the predicted class is from the share
-    of predictions that are right, in bins of equal width, weighted by their examples.
+    """Computes the expected calibration error: how far the confidence in the predicted class is
+    from the share of right predictions, in bins of equal width, weighted by their examples.
 
         sum over bins of |examples in it| / N * |accuracy in it - mean confidence in it|
 
     Returns:
-        In [0, 1]; 0 where a confidence of 0.8 is right in 80 of 100 cases.
+        In [0, 1]; 0 if predictions with confidence 0.8 are right in 80 of 100 cases.
 
     Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", eq. 3.
     """
@@ -221,22 +221,22 @@ def calibration_error(
 def calibration_gaps(
     gold: Int[np.ndarray, " N"], probabilities: Float[np.ndarray, "N C"], bins: int = 15
 ) -> tuple[Int[np.ndarray, " N"], Float[np.ndarray, " N"]]:
-    """The bin of every example, and what it adds to the bin's accuracy less its confidence."""
+    """Returns each example's bin, and what it adds to the bin's accuracy minus confidence."""
     confidence = probabilities.max(axis=-1).astype(float)
     right = probabilities.argmax(axis=-1) == gold
-    # A bin is open below and closed above, as in the paper.
+    # Bins are open below and closed above, as in the paper.
     return np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1), right - confidence
 
 
 def sum_of_gaps(places: Int[np.ndarray, " N"], gaps: Float[np.ndarray, " N"]) -> float:
-    """The calibration error, of what `calibration_gaps` gives."""
+    """Sums what `calibration_gaps` returns to the calibration error."""
     return float(np.abs(np.bincount(places, weights=gaps)).sum() / len(gaps))
 
 
 def _per_label(
     gold: Any, predicted: Any, values: Sequence[Any], labels: Sequence[str]
 ) -> dict[str, dict[str, float | int]]:
-    """Precision, recall, f1 and support of each of `values`, under its name in `labels`."""
+    """Returns precision, recall, f1 and support of each of `values`, by its name in `labels`."""
     metrics = scoring_library("sklearn.metrics")
     columns = metrics.precision_recall_fscore_support(
         gold, predicted, labels=list(values), average=None, zero_division=0
@@ -260,7 +260,7 @@ def _roc_auc(gold: np.ndarray, probabilities: np.ndarray) -> float | None:
 
 
 def mean_of(values: Sequence[float | None]) -> float | None:
-    """None where there is nothing to take the mean of, or one of the values is not defined."""
+    """Returns the mean; None where there are no values, or one of them is undefined."""
     if not values or any(value is None for value in values):
         return None
     return float(np.mean(values))

@@ -1,4 +1,4 @@
-"""A model's scores on labelled examples, as training, `evaluate` and `predict` all take them."""
+"""A model's scores on labelled examples, for training, `evaluate` and `predict` alike."""
 
 import hashlib
 import itertools
@@ -16,18 +16,18 @@ from bertjax.statistics.intervals import find_ends
 from bertjax.tasks.tagging import Tagging
 from bertjax.tasks.task import Prediction, Task
 
-# The endings of the names of scores of which less is better.
+# Suffixes of the names of scores where less is better.
 LESS_IS_BETTER = ("loss", "mse", "error")
 
 
 class Predicted(NamedTuple):
-    """What a model says of examples.
+    """A model's predictions of examples.
 
     Attributes:
-        predictions: one an example.
-        loss: mean over what has a label; 0 where nothing has.
+        predictions: one per example.
+        loss: the mean over what has a label; 0 where nothing has.
         notes: a sentence for everything that was cut.
-        seconds: what it took, encoding included.
+        seconds: the time it took, encoding included.
     """
 
     predictions: list[Prediction]
@@ -37,16 +37,16 @@ class Predicted(NamedTuple):
 
 
 def single_scores(scores: Mapping[str, Any]) -> dict[str, float]:
-    """Those of the scores that are one number and no count."""
+    """Returns the scores that are one number and not a count."""
     return {name: float(value) for name, value in scores.items() if isinstance(value, float)}
 
 
 def goodness(name: str, scores: Mapping[str, Any]) -> float:
-    """The score of that name so that higher is better; below all others where it is not defined.
+    """Returns a score such that higher is better; below all others where it is undefined.
 
     Args:
-        name: of a score that is one number: any of `single_scores`, or one that is None.
-        scores: of the task, with the loss.
+        name: a score that is one number: any of `single_scores`, or one that is None.
+        scores: the task's, with the loss.
 
     Raises:
         UserError: there is no such score.
@@ -61,10 +61,10 @@ def goodness(name: str, scores: Mapping[str, Any]) -> float:
 
 
 def check_score(name: str | None, task: Task) -> None:
-    """Checks that the task has the score that is to choose a checkpoint; None: its main one.
+    """Checks that the task has the score that chooses the checkpoint; None: its main score.
 
     Raises:
-        UserError: it has not.
+        UserError: it does not.
     """
     known = sorted(("loss", *task.score_names))
     if name is not None and name not in known:
@@ -76,7 +76,7 @@ def _unknown_score(name: str, known: Sequence[str]) -> str:
 
 
 def describe_task_scores(scores: Mapping[str, float]) -> str:
-    """The scores in one line."""
+    """Describes the scores in one line."""
     return ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
 
 
@@ -84,7 +84,7 @@ def check_known_labels(task: Task, examples: Sequence[Any]) -> None:
     """Checks that the model knows every label of the examples.
 
     Raises:
-        UserError: it does not, with the place.
+        UserError: it does not; names the place.
     """
     known = set(task.model_fields().get("id2label", ()))
     for example in examples:
@@ -99,7 +99,7 @@ def check_known_labels(task: Task, examples: Sequence[Any]) -> None:
                 raise UserError(
                     f"{example.place}: the label {one!r} is none of the model's, which are"
                     f" {', '.join(sorted(known))}{nearest(one, sorted(known))}; these labels are of"
-                    " another task, or stand in another column"
+                    " another task, or in another column"
                 )
 
 
@@ -110,20 +110,20 @@ def evaluate_predictions(
     resamples: int,
     progress: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Any]:
-    """Scores, their intervals, slices by length and label, and how good each prediction is.
+    """Computes scores, intervals, slices by length and label, and each prediction's quality.
 
     Args:
-        task: of the model.
+        task: the model's.
         examples: with labels.
-        predicted: what the model says of them.
-        resamples: draws of the bootstrap; 0 = no intervals.
-        progress: is called with the number of resamples done since the call before.
+        predicted: the model's predictions.
+        resamples: bootstrap resamples; 0 = no intervals.
+        progress: called with the number of resamples done since the last call.
 
     Returns:
-        `examples`, `fingerprint` (sha256 of what they hold), `scores`, `intervals` (95 %, by the
+        `examples`, `fingerprint` (sha256 of their content), `scores`, `intervals` (95 %, by the
         percentile bootstrap over examples),
         `slice_score` and `slices` (the mean outcome of the quarters by length, and by label),
-        `outcomes` (one number an example, higher is better).
+        `outcomes` (one number per example, higher is better).
     """
     scores = {"loss": predicted.loss, **task.score(examples, predicted.predictions)}
     outcomes = task.outcomes(examples, predicted.predictions)

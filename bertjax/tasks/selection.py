@@ -1,8 +1,8 @@
-"""Which checkpoint of a run is kept: the best by its score, and by the loss where chance decides.
+"""Which checkpoint of a run is kept: the best by its score, and by the loss within chance.
 
-A validation split of 40 examples knows an accuracy to about 0.1. Of checkpoints whose scores are
-equal, or closer to the best than that, the one with the lowest loss is kept: the loss sees how sure
-the model is of every example, where the score counts only on which side it falls.
+A validation split of 40 examples measures an accuracy to about 0.1. Of checkpoints whose scores are
+within that of the best, the one with the lowest loss is kept: the loss measures how sure the model
+is of every example, the score only which side of the boundary it falls on.
 """
 
 import math
@@ -17,7 +17,7 @@ from bertjax.program.wording import counted
 from bertjax.tasks.scoring import goodness
 from bertjax.tasks.task import Prediction, Task
 
-# Draws of the bootstrap. So many know a standard error to 7 %.
+# Bootstrap resamples; this many give a standard error to 7 %.
 _DRAWS = 100
 
 # Standard errors to either side of a score that make its 95 % interval.
@@ -25,11 +25,11 @@ _INTERVAL = 1.96
 
 
 class Evaluation(NamedTuple):
-    """What one evaluation says of a checkpoint; all of it numbers that JSON can hold.
+    """An evaluation of a checkpoint, in numbers that JSON can hold.
 
     Attributes:
-        step: of the checkpoint.
-        goodness: its score so that higher is better (`scoring.goodness`).
+        step: the checkpoint's.
+        goodness: its score, such that higher is better (`scoring.goodness`).
         loss: on the validation split.
         error: the standard error of the score; 0 where the score is the loss itself.
     """
@@ -41,14 +41,14 @@ class Evaluation(NamedTuple):
 
 
 class Selection(NamedTuple):
-    """The checkpoint that is kept, and what decided.
+    """The checkpoint that is kept, and why.
 
     Attributes:
         kept: its evaluation.
-        rivals: how many evaluations have a score that chance may have put below or above the best
+        rivals: how many evaluations have a score that differs only by chance from the best
             one, the best one included.
-        unimproved: evaluations since the one that is kept.
-        changes: how often another one was kept.
+        unimproved: evaluations since the kept one.
+        changes: how often the kept one changed.
     """
 
     kept: Evaluation
@@ -66,16 +66,16 @@ def evaluate_checkpoint(
     examples: Sequence[Any],
     predictions: Sequence[Prediction],
 ) -> Evaluation:
-    """What an evaluation says of a checkpoint.
+    """Evaluates a checkpoint.
 
     Args:
-        step: of the checkpoint.
+        step: the checkpoint's.
         score: the name of the score that chooses.
         loss: on the validation split.
-        scores: of the task on it.
-        task: of the model.
-        examples: of the validation split.
-        predictions: of the model.
+        scores: the task's on it.
+        task: the model's.
+        examples: those of the validation split.
+        predictions: the model's.
     """
     good = goodness(score, {"loss": loss, **scores})
     loss = loss if math.isfinite(loss) else sys.float_info.max
@@ -87,13 +87,13 @@ def evaluate_checkpoint(
 def standard_error(
     score: str, task: Task, examples: Sequence[Any], predictions: Sequence[Prediction]
 ) -> float:
-    """How far the score may be from that of all examples there are, by the bootstrap.
+    """Estimates how far the score may be from that of all possible examples, by the bootstrap.
 
-    Of a score with a bound, such as accuracy, it is at least what one example adds: a bootstrap of
-    ten right answers out of ten knows of no error.
+    For a bounded score, such as accuracy, it is at least what one example adds: a bootstrap of ten
+    right answers out of ten would find no error.
 
     Returns:
-        The standard deviation over draws with repetition; as large as a number can be where most
+        The standard deviation over draws with repetition; the largest float where most
         draws leave the score undefined.
     """
     resampled = task.resampler(examples, predictions)
@@ -108,24 +108,24 @@ def standard_error(
 
 
 def _scale(score: str, task: Task) -> float:
-    """The width of a score's range; 0 where it has no bound."""
+    """Returns the width of a score's range; 0 where it is unbounded."""
     return 0.0 if score.endswith("mse") else task.score_scale
 
 
 def select(evaluations: Sequence[Evaluation]) -> Selection | None:
-    """Which of the evaluated checkpoints is kept, as it follows from their order.
+    """Selects the checkpoint to keep, which follows from the order of evaluations.
 
     A checkpoint is a rival where its score is within a standard error of the best score so far
     (the one-standard-error rule of Breiman et al. 1984, section 3.4.3, which takes the simplest
-    of such models where this takes the one with the lowest loss). It is kept when the one kept
-    before is no rival any more, or has a higher loss. What is not kept is gone: it does not come
-    back when the best score changes.
+    of these models where this takes the one with the lowest loss). It is kept if the one kept
+    before is no longer a rival, or has a higher loss. A checkpoint that is not kept is deleted: it
+    does not come back when the best score changes.
 
     Args:
-        evaluations: of a run, in their order.
+        evaluations: a run's, in order.
 
     Returns:
-        None without any.
+        None without evaluations.
     """
     best = kept = None
     changes = unimproved = 0
@@ -155,13 +155,13 @@ def _order(evaluation: Evaluation) -> tuple[float, float]:
 def describe_selection(
     selection: Selection, score: str, evaluations: int, examples: int
 ) -> tuple[str, dict[str, Any]]:
-    """What was kept and why, in a sentence and for JSON.
+    """Describes what was kept and why, in a sentence and for JSON.
 
     Args:
-        selection: of the run.
+        selection: the run's.
         score: the name of the score that chooses.
         evaluations: how many there were.
-        examples: of the validation split.
+        examples: those of the validation split.
     """
     kept, rivals = selection.kept, selection.rivals
     by = "loss" if score == "loss" or rivals > 1 else "score"

@@ -1,4 +1,4 @@
-"""Whether two models can be told apart by what each got for every example."""
+"""Whether two models differ, by the scores of each on every example."""
 
 from typing import Literal, NamedTuple
 
@@ -9,25 +9,25 @@ from bertjax.program.errors import UserError
 from bertjax.program.wording import counted
 from bertjax.tasks.scores import scoring_library
 
-# Differences of the resamples that are in memory at a time.
+# How many differences of resamples are in memory at once.
 _CHUNK = 1 << 21
 
 
 class Bounds(NamedTuple):
-    """Bounds that are part of it."""
+    """The bounds of an interval, both included."""
 
     low: float
     high: float
 
 
 class Comparison(NamedTuple):
-    """B against A.
+    """The comparison of B with A.
 
     Attributes:
-        difference: the score of B less that of A.
-        interval: of the difference, at the confidence 1 - level, by the percentile bootstrap.
+        difference: the score of B minus that of A.
+        interval: that of the difference, at confidence 1 - level, by the percentile bootstrap.
         p_value: the probability of a difference at least as large if both were equally good.
-        test: what gave it.
+        test: the test that gave it.
         verdict: better or worse where p_value < level.
     """
 
@@ -45,22 +45,22 @@ def compare_paired(
     resamples: int = 10_000,
     seed: int = 0,
 ) -> Comparison:
-    """Whether B is better than A on the same examples, each of which has its own score.
+    """Tests whether B is better than A on the same examples, each with a score of its own.
 
     Scores of 0 and 1 (right or wrong) are compared by McNemar's exact test, which looks at the
-    examples that one of them got and the other did not; any others by the paired bootstrap: the
-    mean differences of the resamples are shifted so that their middle is 0, as if both were equally
-    good, and the p-value is the share of them that is as far from 0 as the difference there is.
+    examples that only one of them got right; any others by the paired bootstrap: the mean
+    differences of the resamples are shifted so that their centre is 0, as if both were equally
+    good, and the p-value is the share of them that are at least as far from 0 as the real one.
 
     Args:
         a: the scores of A, the larger the better.
         b: those of B, in the same order.
-        level: the chance to call two equally good ones different, in (0, 1).
-        resamples: draws of the bootstrap, which also gives the interval.
-        seed: the same seed gives the same answer.
+        level: the probability of calling two equally good ones different, in (0, 1).
+        resamples: bootstrap resamples, which also give the interval.
+        seed: the same seed gives the same result.
 
     Raises:
-        UserError: another number of scores, fewer than two, or one that is not finite.
+        UserError: the numbers of scores differ, there are fewer than two, or one is not finite.
 
     Source: McNemar 1947, exact form; Efron & Tibshirani 1993, section 16.4, and Berg-Kirkpatrick et
         al. 2012 for the bootstrap.
@@ -94,7 +94,7 @@ def compare_paired(
     else:
         test = "paired bootstrap"
         shifts = np.abs(bootstrap.bootstrap_distribution - difference)
-        # Rounding must not make a tie of a difference and itself.
+        # Rounding must not break the tie of the difference with itself.
         as_far = int((shifts >= abs(difference) - 1e-12).sum())
         p_value = (1 + as_far) / (1 + resamples)
     return Comparison(

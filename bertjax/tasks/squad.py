@@ -27,7 +27,7 @@ _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 class Answer(NamedTuple):
-    """An answer that stands in the context, without white space around it:
+    """An answer in the context, without white space around it:
     `context[start : start + len(text)] == text`.
     """
 
@@ -36,15 +36,15 @@ class Answer(NamedTuple):
 
 
 class Question(NamedTuple):
-    """One question.
+    """A question.
 
-    question_id: by which predictions are named.
-    question, context, title: texts; a byte order mark in the context is a character of it, which
-        offsets count.
-    answers: those that stand in the context, with mended offsets; the only ones to learn from.
-    is_impossible: whether the context holds no answer.
+    question_id: the name for its predictions.
+    question, context, title: texts; a byte order mark in the context is one of its characters,
+        which offsets count.
+    answers: those in the context, with corrected offsets; the only ones to learn from.
+    is_impossible: whether the context has no answer.
     place: file and path in its JSON, for messages.
-    gold_texts: all answers as the file has them, which scores compare with; empty where there is
+    gold_texts: all answers as in the file, which scores compare with; empty where there is
         none.
     """
 
@@ -59,11 +59,11 @@ class Question(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """How good the answer to each question is, in arrays over the questions.
+    """The quality of the answer to each question, in arrays over the questions.
 
-    has_answer: whether it has one.
-    exact, f1: in [0, 1], of the answer as it counts when it is given.
-    odds: how much no answer is preferred to it; None where that is not said.
+    has_answer: whether the question has an answer.
+    exact, f1: in [0, 1], for the answer if it is given.
+    odds: how much no answer is preferred to it; None where unknown.
     given_up: whether it counts as no answer.
     """
 
@@ -74,23 +74,23 @@ class Judged(NamedTuple):
     given_up: Bool[np.ndarray, " N"]
 
     def drawn(self, numbers: Int[np.ndarray, " M"]) -> "Judged":
-        """Of these questions, which may be repeated."""
+        """Selects these questions, which may be repeated."""
         return Judged(*(None if values is None else values[numbers] for values in self))
 
 
 class AnswerReport(NamedTuple):
     """Answers whose offset was wrong, as the ids of their questions, each once.
 
-    repaired: the text stands elsewhere in the context; the nearest place was taken.
-    unusable: the text does not stand in the context, or there is none although is_impossible is
-        false; nothing learns from it.
+    repaired: the text is elsewhere in the context; the nearest place was taken.
+    unusable: the text is not in the context, or there is none although is_impossible is false;
+        nothing learns from it.
     """
 
     repaired: tuple[str, ...]
     unusable: tuple[str, ...]
 
     def sentences(self) -> list[str]:
-        """What a user is to know of it: nothing, or a sentence for each kind."""
+        """Returns what a user should know about it: nothing, or a sentence for each kind."""
         kinds = (
             (self.repaired, "answers with a wrong offset were moved to the nearest place"),
             (
@@ -109,20 +109,20 @@ class AnswerReport(NamedTuple):
 def read_questions(
     names: Sequence[str], config: streams.Decoding, labelled: bool = True
 ) -> tuple[list[Question], AnswerReport]:
-    """The questions of some files, in order.
+    """Reads the questions of files, in order.
 
     Args:
         names: JSON files in the format of SQuAD 1.1 or 2.0.
-        config: their encoding.
-        labelled: False: whatever answers there are stay unread.
+        config: the files' encoding.
+        labelled: False: answers are not read.
 
     Returns:
-        The questions, and the answers whose offsets were wrong: repaired where the context has
-        their text (white space around it does not count), left out where not.
+        The questions, and the answers whose offsets were wrong: corrected if the context has their
+        text (except for white space around it), otherwise left out.
 
     Raises:
-        UserError: another format, with the place and what is missing there; an id that two
-            questions have; answers to a question that is said to have none.
+        UserError: another format, with the place and what is missing there; two questions with
+            the same id; answers to a question that is marked impossible.
     """
     streams.check_encoding(config.encoding)
     questions: dict[str, Question] = {}
@@ -135,7 +135,7 @@ def read_questions(
             question = _question(place, title, context, entry)
             if (other := questions.get(question.question_id)) is not None:
                 raise UserError(
-                    f"{place}: the id {question.question_id!r} is that of {other.place}, too; "
+                    f"{place}: the id {question.question_id!r} is also that of {other.place}; "
                     "predictions are named by id, give each question its own"
                 )
             if labelled:
@@ -162,7 +162,7 @@ def read_questions(
 def _entries(
     source: Source, config: streams.Decoding
 ) -> Iterator[tuple[str, str, str, Mapping[str, Any]]]:
-    """Place, title, context and entry of every question of a file."""
+    """Yields place, title, context and entry of every question of a file."""
     if source.kind not in ("json", "txt"):
         raise UserError(f"{source.name}: questions come as JSON in the format of SQuAD")
     try:
@@ -182,7 +182,7 @@ def _entries(
 
 
 def _member(place: str, value: Any, name: str, kind: type[Kind]) -> Kind:
-    """`value[name]`, which must be of this kind."""
+    """Returns `value[name]`, which must be of this kind."""
     found = value.get(name) if isinstance(value, dict) else None
     if isinstance(found, kind):
         return found
@@ -203,7 +203,7 @@ def _question(place: str, title: str, context: str, entry: Any) -> Question:
 
 
 def _answers(place: str, entry: Mapping[str, Any]) -> tuple[list[tuple[str, int]], bool]:
-    """Texts and offsets as they are given, and whether there is no answer."""
+    """Returns texts and offsets as they are given, and whether there is no answer."""
     answers = [
         (
             _member(f"{place}.answers[{number}]", answer, "text", str),
@@ -221,8 +221,8 @@ def _answers(place: str, entry: Mapping[str, Any]) -> tuple[list[tuple[str, int]
 
 
 def _locate(text: str, start: int, context: str) -> Answer | None:
-    """The answer without the white space around it, at its offset, else at the nearest place that
-    has its text.
+    """Finds the answer without the white space around it, at its offset, else at the nearest place
+    that has its text.
     """
     bare, start = text.strip(), start + _margin(text)
     if bare and start >= 0 and context.startswith(bare, start):
@@ -233,7 +233,7 @@ def _locate(text: str, start: int, context: str) -> Answer | None:
 
 
 def _margin(text: str) -> int:
-    """How many characters of white space the text begins with."""
+    """Counts the characters of white space that the text begins with."""
     return len(text) - len(text.lstrip())
 
 
@@ -247,8 +247,8 @@ def _occurrences(text: str, context: str) -> list[int]:
 
 
 def normalize_answer(text: str) -> str:
-    """The text as answers are compared: lower case, without punctuation and the English articles
-    a, an, the, one blank between words.
+    """Returns the text as answers are compared: lower case, without punctuation and the English
+    articles a, an, the, with one space between words.
 
     Source: Rajpurkar et al. 2016, section 6.1; `evaluate-v1.1.py` and `evaluate-v2.0.py` do the
     same in every language.
@@ -258,14 +258,14 @@ def normalize_answer(text: str) -> str:
 
 
 def exact_match(answer: str, gold_texts: Sequence[str]) -> float:
-    """1 when the answer equals one of the gold ones, both normalised, else 0. "" is no answer."""
+    """Returns 1 if the answer equals a gold one, both normalised, else 0; "" is no answer."""
     wanted = normalize_answer(answer)
     return float(any(normalize_answer(gold) == wanted for gold in _comparable(gold_texts)))
 
 
 def answer_f1(answer: str, gold_texts: Sequence[str]) -> float:
-    """F1 in [0, 1] of the words that the answer and a gold one share, normalised; of the best gold
-    one. Where one of them is no answer it is 1 when both are.
+    """Computes F1 in [0, 1] of the words that the answer and a gold one share, normalised, for the
+    best gold one. If either is no answer, it is 1 if both are.
 
     Source: Rajpurkar et al. 2016, section 6.1; 2018 for no answer.
     """
@@ -276,7 +276,7 @@ def answer_f1(answer: str, gold_texts: Sequence[str]) -> float:
 
 
 def _comparable(gold_texts: Sequence[str]) -> Sequence[str]:
-    """The gold answers of which something is left when they are normalised; else no answer."""
+    """Returns the gold answers that are not empty when normalised; else no answer."""
     return [gold for gold in gold_texts if normalize_answer(gold)] or [""]
 
 
@@ -292,26 +292,26 @@ def squad_scores(
     null_odds: Mapping[str, float | None] | None = None,
     threshold: float | None = None,
 ) -> dict[str, float | int]:
-    """Exact match and F1 in per cent.
+    """Computes exact match and F1 in percent.
 
     Args:
-        questions: with their gold texts.
-        answers: by question id; "" for no answer. With `null_odds` the best text that is one, so
-            that the search for a threshold sees it.
+        questions: the questions, with gold texts.
+        answers: by question id; "" for no answer. With `null_odds`, the best text that is not
+            empty, so that the search for a threshold sees it.
         null_odds: by question id, how much no answer is preferred to the answer; None: entirely.
         threshold: an answer whose null odds are above it counts as none; None: all count as given.
 
     Returns:
-        `exact`, `f1` and `total`; the same of the questions with an answer (`HasAns_...`) and of
-        those without (`NoAns_...`), where there are any; with null odds `best_exact` and `best_f1`,
-        what the best of all thresholds gives, and `best_exact_thresh`, `best_f1_thresh`.
+        `exact`, `f1` and `total`; the same for questions with an answer (`HasAns_...`) and without
+        (`NoAns_...`), where there are any; with null odds also `best_exact` and `best_f1`, from the
+        best of all thresholds, `best_exact_thresh` and `best_f1_thresh`.
 
     Raises:
-        UserError: a question without a prediction.
+        UserError: a question has no prediction.
 
     Source: Rajpurkar et al. 2016, 2018; the names are those of `evaluate-v2.0.py`. Differs: a
-    threshold is judged with all questions on its one side, also where several have the same odds,
-    and lies below all odds when it is best to answer nothing, not at 0.
+    threshold is judged with all questions on one side of it, also where several have the same
+    odds, and is below all odds, not at 0, if it is best to answer nothing.
     """
     return sum_up(judge(questions, answers, null_odds, threshold))
 
@@ -322,7 +322,7 @@ def judge(
     null_odds: Mapping[str, float | None] | None = None,
     threshold: float | None = None,
 ) -> Judged:
-    """How good each answer is, of which `sum_up` makes `squad_scores`; arguments as there."""
+    """Judges each answer, for `sum_up`; the arguments are those of `squad_scores`."""
     ids = [question.question_id for question in questions]
     for name, given in (("answer", answers), ("null odds", null_odds)):
         missing = [] if given is None else [number for number in ids if number not in given]
@@ -345,7 +345,7 @@ def judge(
 
 
 def sum_up(judged: Judged) -> dict[str, float | int]:
-    """The scores of `squad_scores`."""
+    """Computes the scores of `squad_scores`."""
     has_answer, given_up = judged.has_answer, judged.given_up
     answered = {"exact": judged.exact, "f1": judged.f1}
     scores: dict[str, float | int] = {}
@@ -369,20 +369,20 @@ def sum_up(judged: Judged) -> dict[str, float | int]:
 def _best_threshold(
     answered: np.ndarray, given_up: np.ndarray, odds: np.ndarray
 ) -> tuple[float, float]:
-    """The best mean score over all thresholds, and the lowest threshold that gives it.
+    """Finds the best mean score over all thresholds, and the lowest threshold that gives it.
 
     Args:
-        answered: [N] the score of each question when its answer counts.
-        given_up: [N] its score when it counts as none, which it does where odds > threshold.
+        answered: [N] the score of each question if its answer counts.
+        given_up: [N] its score if it counts as none, as where odds > threshold.
         odds: [N]
     """
     order = np.argsort(odds, kind="stable")
     odds, gains = odds[order], (answered - given_up)[order]
-    # Totals after the last question of each group with the same finite odds, before them nothing.
+    # Totals after the last question of each group with the same finite odds, before them zero.
     last = odds != np.append(odds[1:], np.inf)
     totals = np.concatenate([[0.0], np.cumsum(gains)[last]])
     lowest = odds[0] if np.isfinite(odds[0]) else 0.0
     thresholds = np.concatenate([[np.nextafter(lowest, -np.inf)], odds[last]])
-    # Rounding must not make a later total the better one.
+    # Rounding must not make a later total better.
     best = int(np.argmax(totals >= totals.max() - 1e-9))
     return float((given_up.sum() + totals[best]) / len(odds)), float(thresholds[best])

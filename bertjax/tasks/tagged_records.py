@@ -1,4 +1,4 @@
-"""Tagged sentences out of records: each has a list of tokens, and one of their tags."""
+"""Tagged sentences from records: each has a list of tokens and a list of their tags."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ from bertjax.tasks.tagged_sentences import PlacedSentence, TaggedConfig, place_t
 from bertjax.text.records import RecordConfig, read_records, read_whole_records, shown
 from bertjax.text.sources import Source
 
-# What tokens and tags are called in records where nobody says.
+# The usual names of tokens and tags in records.
 TOKENS = ("tokens", "words")
 TAGS = ("ner_tags", "pos_tags", "tags", "labels")
 
@@ -17,16 +17,16 @@ TAGS = ("ner_tags", "pos_tags", "tags", "labels")
 def read_tagged_records(
     source: Source, config: TaggedConfig, labelled: bool
 ) -> Iterator[PlacedSentence]:
-    """The sentences of a file of records, in order, with their tags as they stand there.
+    """Reads the sentences of a file of records, in order, with their tags as in the file.
 
     Args:
-        source: of any kind that `read_records` takes.
+        source: any kind that `read_records` accepts.
         config: how it is read.
-        labelled: False: whatever tags there are stay unread.
+        labelled: False: tags are not read.
 
     Raises:
-        UserError: fields that are not there, or recognised as two things at once or as none; what
-            is no list of tokens, or not as many tags; a number without a name among the labels.
+        UserError: a field is missing, has two roles or none; the tokens are not a list, or the tags
+            not as many; or a tag's number has no name among the labels.
     """
     record_config = RecordConfig(
         encoding=config.encoding, errors=config.errors, format=config.format
@@ -75,7 +75,7 @@ def _tokens(place: str, field: str, value: Any) -> list[str]:
         if not isinstance(token, str) or not token or re.search(r"^\s*$|[\t\n]", token):
             raise UserError(
                 f"{place}: the token {shown(token)} of {field!r} is not a text without tabs and "
-                "line ends; take it out, with its tag"
+                "line ends; remove it, with its tag"
             )
     return value
 
@@ -96,7 +96,7 @@ def _tag(place: str, field: str, tag: Any, config: TaggedConfig) -> str:
     if isinstance(tag, str) and tag.strip():
         return tag.strip()
     if not isinstance(tag, int) or isinstance(tag, bool):
-        raise UserError(f"{place}: {field!r} holds {shown(tag)}; a tag is a text or a number")
+        raise UserError(f"{place}: {field!r} has {shown(tag)}; a tag is a text or a number")
     if not labels:
         raise UserError(
             f"{place}: the tags ({field!r}) are numbers; give their names with"

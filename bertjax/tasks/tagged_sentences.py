@@ -15,20 +15,20 @@ class TaggedConfig(SpelledOptions):
     """How files of tagged sentences are read.
 
     Attributes:
-        token_column: Where the tokens are: in columns a number from 1, in records the name of a
+        token_column: Where the tokens are: a column number from 1, or in records the name of a
             field; null: the first column, the second where the first counts the tokens (.iob2,
             .conllu), the field tokens or words.
         tag_column: Where the tags are; null: the last column, the third where the first counts the
             tokens, the fourth of .conllu (UPOS), the field ner_tags, pos_tags, tags or labels.
-        scheme: How the tags mark entities; null: recognised; none: they mark none, like parts of
+        scheme: How the tags mark entities; null: recognised; none: they mark none, as with parts of
             speech, and stay as they are.
-        labels: The names of the tags in their order, needed where the tags of records are numbers.
+        labels: The names of the tags in order, needed where the tags of records are numbers.
         encoding: The encoding of the text files, a name that Python knows (utf-8, latin-1, utf-16,
             ...).
-        errors: What to do with bytes that are not of that encoding: strict stops and names the
-            place, replace puts a replacement character, ignore leaves them out.
-        format: What the files are, whatever their names end in: conll, or what holds records;
-            null: as their names say.
+        errors: What to do with bytes that are invalid in that encoding: strict stops and names the
+            place, replace inserts a replacement character, ignore skips them.
+        format: What the files are, whatever their suffix: conll, or a format of records;
+            null: as the suffix says.
     """
 
     token_column: int | str | None = None
@@ -41,16 +41,16 @@ class TaggedConfig(SpelledOptions):
 
 
 class TaggedSentence(NamedTuple):
-    """One sentence.
+    """A sentence with a tag for every token.
 
     place: `file:line` of its first token, for messages.
     tokens: its words.
     tags: one for each; None in a file that is read without tags.
-    text: as the file gives it where the tokens are in it one after the other; else the tokens with
-        a blank between them.
+    text: as in the file, if the tokens are in it one after the other; else the tokens with a
+        space between them.
     offsets: the characters of each token in `text`.
-    record: all that a file of records, or the comments above the sentence, have of it, where it is
-        read without tags, for what is written of it.
+    record: everything that a file of records, or the comments above the sentence, have of it, if
+        it is read without tags, for output.
     """
 
     place: str
@@ -71,14 +71,14 @@ class PlacedSentence(NamedTuple):
 def place_tokens(
     place: str, tokens: Sequence[str], tags: Sequence[str] | None, text: str | None
 ) -> TaggedSentence:
-    """A sentence of tokens, with the characters of each in its text.
+    """Makes a sentence of tokens, with the characters of each in its text.
 
     Args:
-        place: of the sentence, for messages.
+        place: the sentence's, for messages.
         tokens: all of them.
         tags: one for each; None where none are read.
-        text: as the file gives it. Where it is not the tokens with white space between them, or
-            None, the text is the tokens with a blank between them.
+        text: as in the file. If it is None, or not the tokens with white space between them, the
+            text is the tokens with a space between them.
     """
     offsets = None if text is None else _align(tokens, text)
     if offsets is None:
@@ -93,7 +93,7 @@ def place_tokens(
 
 
 def _align(tokens: Sequence[str], text: str) -> tuple[tuple[int, int], ...] | None:
-    """The characters of each token; None unless the text is the tokens with white space between."""
+    """Finds each token's characters; None unless only white space separates the tokens."""
     offsets = []
     position = 0
     for token in tokens:
@@ -106,7 +106,7 @@ def _align(tokens: Sequence[str], text: str) -> tuple[tuple[int, int], ...] | No
 
 
 def sentence_of_line(place: str, line: str) -> TaggedSentence:
-    """A sentence without tags, of words with white space between them; its text is the line."""
+    """Makes a sentence without tags from a line of words, separated by white space."""
     words = list(re.finditer(r"\S+", line))
     offsets = tuple(word.span() for word in words)
     return TaggedSentence(place, tuple(word[0] for word in words), None, line, offsets)

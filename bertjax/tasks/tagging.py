@@ -33,13 +33,13 @@ from bertjax.types import TaskBatch
 class Tagging:
     """A tag for every word (`tasks.task.Task`): the first token of a word decides.
 
-    A sentence of more tokens than the model takes is worked through in parts, cut between words.
+    A sentence of more tokens than the model takes is processed in parts, cut between words.
 
     Args:
-        labels: the tags in the order of their numbers, of any scheme and way of writing; examples
-            have IOB2, as their reader makes it.
+        labels: the tags in the order of their numbers, in any scheme and spelling; examples have
+            IOB2, from their reader.
         smoothing: share of the target that is spread evenly over the tags.
-        scheme: of labels that do not tell it by themselves (`conll.read_label_names`).
+        scheme: that of labels which do not show it (`conll.read_label_names`).
 
     Source: Devlin et al. 2019, section 5.3.
     """
@@ -56,32 +56,32 @@ class Tagging:
         self._smoothing = smoothing
         self._numbers = {label: number for number, label in enumerate(labels)}
         self._reading = read_label_names(labels, scheme)
-        # Entities, or tags like parts of speech?
+        # Entities, or tags such as parts of speech?
         self._entities = self._reading.scheme != "none"
         self._names = {label.casefold(): label for label in labels if self._entities}
         if len(self._names) < len(labels):
             self._names = {}  # types that differ in letter case
 
     def check_scheme(self, option: str) -> None:
-        """Raises a UserError where the scheme that was said is not how the tags are read.
+        """Raises a UserError where the tags are not read in the scheme that was given.
 
         Args:
-            option: that said it, for the message.
+            option: the option that gave it, for the message.
         """
         if self.scheme not in (None, self._reading.scheme):
             raise UserError(
                 f"{option} {self.scheme}: the model's tags, {', '.join(self.labels[:8])}, are read"
-                f" as {self._reading.describe()}, whatever is said; leave it out"
+                f" as {self._reading.describe()}, regardless; leave it out"
             )
 
     def describe_reading(self) -> str | None:
-        """How the tags are read, where that is not plain from their names."""
+        """Describes how the tags are read, where their names do not show it."""
         outside = any(label.upper() == OUTSIDE for label in self.labels)
         if not self._reading.is_weak or not outside:
             return None
         what = self._reading.describe()
         if self._entities:
-            what += ", so that entities are scored, and two side by side of one type are one"
+            what += ", so entities are scored, and adjacent ones of a type count as one"
         return f"the model's tags, {', '.join(self.labels[:8])}, are read as {what}"
 
     @property
@@ -91,25 +91,25 @@ class Tagging:
 
     @property
     def score_names(self) -> tuple[str, ...]:
-        """Of entities, or of tags."""
+        """The scores of entities, or of tags."""
         if self._entities:
             return ("precision", "recall", "f1", "macro_f1")
         return ("accuracy", "macro_f1")
 
     @property
     def outcome_name(self) -> str:
-        """As `main_score`, of each sentence by itself."""
+        """The name of `main_score` for each sentence by itself."""
         return "F1 of a sentence" if self._entities else "accuracy of a sentence"
 
     def model_fields(self) -> Mapping[str, Any]:
-        """The tags."""
+        """Returns the tags."""
         return {"id2label": self.labels, "problem_type": None}
 
     def examples_of_lines(
         self, lines: Sequence[str], places: Sequence[str] | None = None
     ) -> list[TaggedSentence]:
-        """A sentence a line, words separated by white space; offsets count the line's characters,
-        white space at its ends included.
+        """Reads a sentence per line, with words separated by white space; offsets count the line's
+        characters, including white space at its ends.
         """
         return [sentence_of_line(place, line) for place, line in name_lines(lines, places)]
 
@@ -121,7 +121,7 @@ class Tagging:
         *,
         training: bool,
     ) -> Encoded:
-        """Units whose labels are the tags' numbers, int32 [t], weight 1 at words' first tokens."""
+        """Makes units labelled with tag numbers, int32 [t], weight 1 at words' first tokens."""
         words = [word for example in examples for word in example.tokens]
         pieces = iter(tokenizer.encode_batch(words))
         unknown = np.array([tokenizer.unk_id], np.int32)
@@ -129,7 +129,7 @@ class Tagging:
         for number, example in enumerate(examples):
             split = [next(pieces) for _ in example.tokens]
             cut += sum(len(ids) > room for ids in split)
-            # A word of characters that the tokenizer throws away still needs a place for its tag.
+            # A word whose characters the tokenizer drops still needs a place for its tag.
             split = [ids[:room] if len(ids) else unknown for ids in split]
             tags = self._gold(example) or (None,) * len(split)
             numbers = [self._numbers.get(tag, -1) for tag in tags]
@@ -145,7 +145,7 @@ class Tagging:
         if parted:
             notes.append(
                 f"{parted:,} of {len(examples):,} sentences have more than {max_length} tokens and"
-                " are worked through in parts"
+                " are processed in parts"
             )
         if cut:
             notes.append(f"cut, of more than {room} tokens: {counted(cut, 'word')}")
@@ -168,7 +168,7 @@ class Tagging:
         return Unit(example, (sequence,), labels, (labels >= 0).astype(np.float32))
 
     def loss(self, logits: Float[Array, "B T C"], batch: TaskBatch, layout: Layout) -> Total:
-        """Cross-entropy in nats at the first token of every word."""
+        """Returns the cross-entropy in nats at the first token of every word."""
         return losses.cross_entropy(logits, batch.labels, batch.weights, self._smoothing)
 
     def decode(
@@ -177,7 +177,7 @@ class Tagging:
         units: Sequence[Unit],
         outputs: Sequence[Float[np.ndarray, "t C"]],
     ) -> list[Prediction]:
-        """`{"tags", "probabilities", "entities": [{"type", "start", "end", "text"}]}`."""
+        """Returns `{"tags", "probabilities", "entities": [{"type", "start", "end", "text"}]}`."""
         predictions: list[Prediction] = [
             {"tags": [], "probabilities": []} for _ in range(len(examples))
         ]
@@ -199,7 +199,7 @@ class Tagging:
     def score(
         self, examples: Sequence[TaggedSentence], predictions: Sequence[Prediction]
     ) -> dict[str, Any]:
-        """Entity precision, recall and F1, per type, too; for other tags the accuracy."""
+        """Computes entity precision, recall and F1, also per type; for other tags the accuracy."""
         known, said = self._both(examples, predictions)
         return (
             scores.entity_scores(known, said) if self._entities else scores.tag_scores(known, said)
@@ -208,14 +208,14 @@ class Tagging:
     def resampler(
         self, examples: Sequence[TaggedSentence], predictions: Sequence[Prediction]
     ) -> Resampler:
-        """`score` of draws."""
+        """Makes the `score` of resamples."""
         known, said = self._both(examples, predictions)
         return (entity_resampler if self._entities else tag_resampler)(known, said)
 
     def outcomes(
         self, examples: Sequence[TaggedSentence], predictions: Sequence[Prediction]
     ) -> Float[np.ndarray, " examples"]:
-        """F1 of each sentence's entities; for other tags the share of its words that are right."""
+        """Returns the F1 of each sentence's entities, or the share of right words."""
         known, said = self._both(examples, predictions)
         if self._entities:
             return scores.entity_f1_of_sentences(known, said)
@@ -226,19 +226,19 @@ class Tagging:
         return np.array([np.mean(words) if words else 1.0 for words in right])
 
     def labels_of(self, example: TaggedSentence) -> tuple[str, ...]:
-        """The tags of a sentence as the model names them."""
+        """Returns the tags of a sentence as the model names them."""
         return self._gold(example) or ()
 
     def _gold(self, example: TaggedSentence) -> tuple[str, ...] | None:
-        """The known tags as the model names them, which may be in lower case."""
+        """Returns the known tags as the model names them, which may be in lower case."""
         if example.tags is None:
             return None
         tags = self._reading.from_iob2(self._known(example))
         return tuple(self._names.get(tag.casefold(), tag) for tag in tags)
 
     def _known(self, example: TaggedSentence) -> tuple[str, ...]:
-        """The known tags, in IOB2 where the model's mark entities: its reader may have taken types
-        for tags that mark none.
+        """Returns the known tags, in IOB2 if the model's mark entities: the reader may have
+        mistaken types for tags that mark none.
         """
         if self._entities and self._reading.is_weak and not are_entity_tags(example.tags):
             return self._reading.to_iob2(example.tags)
@@ -247,7 +247,7 @@ class Tagging:
     def _both(
         self, examples: Sequence[TaggedSentence], predictions: Sequence[Prediction]
     ) -> tuple[list[list[str]], list[list[str]]]:
-        """The known and the predicted tags of every sentence, in IOB2 where they mark entities."""
+        """Returns every sentence's known and predicted tags, in IOB2 where they mark entities."""
         said = [list(self._reading.to_iob2(prediction["tags"])) for prediction in predictions]
         return [list(self._known(example)) for example in examples], said
 
@@ -257,7 +257,7 @@ class Tagging:
         examples: Sequence[TaggedSentence],
         predictions: Sequence[Prediction],
     ) -> None:
-        """`predictions.conll` (word, tag, predicted tag) and `predictions.jsonl`."""
+        """Writes `predictions.conll` (word, tag, predicted tag) and `predictions.jsonl`."""
         said = [prediction["tags"] for prediction in predictions]
         gold = [example._replace(tags=self._gold(example)) for example in examples]
         text = conll.to_conll(gold, said)
@@ -271,7 +271,7 @@ class Tagging:
 
 
 def _cut_between_words(lengths: Sequence[int], room: int) -> list[slice]:
-    """Runs of words of at most `room` tokens together."""
+    """Cuts words into runs of at most `room` tokens."""
     parts, start, used = [], 0, 0
     for word, length in enumerate(lengths):
         if used + length > room and word > start:

@@ -1,6 +1,6 @@
-"""How tags mark entities: IOB1, IOB2, IO, BIOES, BILOU and BMES, recognised and made IOB2.
+"""How tags mark entities: IOB1, IOB2, IO, BIOES, BILOU and BMES, recognised and converted to IOB2.
 
-scheme   New York Times in Paris   (two entities; a third would begin right behind the first as)
+scheme   New York Times in Paris   (two entities; a third would begin right after the first as)
 IOB2     B-ORG I-ORG I-ORG O B-LOC   B-ORG
 IOB1     I-ORG I-ORG I-ORG O I-LOC   B-ORG
 IO       I-ORG I-ORG I-ORG O I-LOC   I-ORG, or without I-: it runs into the first
@@ -9,8 +9,8 @@ BILOU    B-ORG I-ORG L-ORG O U-LOC   U-ORG or B-ORG
 BMES     B-ORG M-ORG E-ORG O S-LOC   S-ORG or B-ORG
 none     tags that mark no entities, such as parts of speech
 
-The letter may stand before or behind the type, in upper or lower case, with another separator
-(B_ORG, ORG-B, b:org), or alone where entities have no types (B I O, of key phrases for instance).
+The letter may come before or after the type, in upper or lower case, with another separator
+(B_ORG, ORG-B, b:org), or alone if entities have no types (B I O, for example in key phrases).
 """
 
 import re
@@ -23,7 +23,7 @@ from bertjax.program.errors import UserError
 Scheme = Literal["IOB1", "IOB2", "IO", "BIOES", "BILOU", "BMES", "none"]
 
 OUTSIDE = "O"
-# The type of entities whose tags name none, as seqeval calls it.
+# The type of entities whose tags name none, as in seqeval.
 NO_TYPE = "_"
 
 _SEPARATORS = "-_.:/|"
@@ -36,21 +36,21 @@ _LETTERS = {
     "BMES": "BMES",
 }
 _LETTER = "(?P<letter>[BIESLUMbieslum])"
-# How a tag is written -> what it looks like, in the order in which they are tried.
+# How a tag is written -> its pattern, in the order in which they are tried.
 _FORMS = {
     **{f"B{mark}TYPE": rf"{_LETTER}{re.escape(mark)}(?P<type>.+)" for mark in _SEPARATORS},
     **{f"TYPE{mark}B": rf"(?P<type>.+){re.escape(mark)}{_LETTER}" for mark in _SEPARATORS},
     "B": f"{_LETTER}(?P<type>)",
 }
-# A type in which another tag stands.
+# A type that contains another tag.
 _SEVERAL = re.compile(r"[|,;/+ ][BIESLUM][-_]")
 
 
 class TagError(UserError):
-    """A tag that does not fit.
+    """A tag that does not fit the scheme.
 
     Attributes:
-        tag: the one that is probably wrong.
+        tag: the tag that is probably wrong.
     """
 
     def __init__(self, message: str, tag: str) -> None:
@@ -74,7 +74,7 @@ class _Mark(NamedTuple):
 
 
 class TagReading(NamedTuple):
-    """How some tags are read.
+    """How tags are read.
 
     Attributes:
         scheme: see above.
@@ -87,13 +87,13 @@ class TagReading(NamedTuple):
 
     @property
     def is_weak(self) -> bool:
-        """Whether fewer tags of the same kind might be read otherwise."""
+        """Returns whether fewer tags of the same kind might be read differently."""
         return self.scheme == "none" or self.form == "TYPE"
 
     def describe(self) -> str:
-        """In words, with the tags that there are."""
+        """Describes the reading, with the actual tags."""
         if self.scheme == "none":
-            return "none: they mark no entities, each stands for itself"
+            return "none: they mark no entities"
         letters = _LETTERS[self.scheme]
         if self.form == "TYPE":
             tags = "TYPE"
@@ -104,23 +104,23 @@ class TagReading(NamedTuple):
         return f"{self.scheme}: {tags}, {OUTSIDE}"
 
     def to_iob2(self, tags: Sequence[str]) -> tuple[str, ...]:
-        """The tags of one sentence in IOB2 as B-TYPE; those of the scheme none as they are.
+        """Returns the tags of one sentence in IOB2 as B-TYPE; in the scheme none, as they are.
 
-        What continues an entity that nothing began begins one, as conlleval has it.
+        A tag that continues an entity that was not begun begins one, as in conlleval.
 
         Raises:
-            TagError: a tag that the scheme does not have.
+            TagError: the scheme does not have a tag.
         """
         return self._convert(tags)[0]
 
     def count_lone(self, tags: Sequence[str]) -> int:
-        """How many tags of one sentence continue an entity that nothing began, which the scheme
-        does not have.
+        """Counts a sentence's tags that continue an entity that was not begun, which the scheme
+        does not allow.
         """
         return 0 if self.scheme in ("none", "IO", "IOB1") else self._convert(tags)[1]
 
     def from_iob2(self, tags: Sequence[str]) -> tuple[str, ...]:
-        """The IOB2 tags of one sentence as this scheme writes them."""
+        """Writes the IOB2 tags of a sentence in this scheme."""
         if self.scheme == "none":
             return tuple(tags)
         written = []
@@ -179,7 +179,7 @@ class TagReading(NamedTuple):
 
 
 def are_entity_tags(tags: Iterable[str]) -> bool:
-    """Whether these are IOB2 tags as B-TYPE, at least one of them other than O."""
+    """Returns whether these are IOB2 tags as B-TYPE, at least one of them other than O."""
     marked = {tag for tag in tags if tag != OUTSIDE}
     return bool(marked) and all(tag[:2] in ("B-", "I-") and len(tag) > 2 for tag in marked)
 
@@ -187,19 +187,18 @@ def are_entity_tags(tags: Iterable[str]) -> bool:
 def recognise_scheme(
     sentences: Sequence[Sequence[str]], scheme: Scheme | None = None
 ) -> TagReading:
-    """How the tags of all sentences together are to be read.
+    """Recognises how to read the tags of all sentences together.
 
-    Tags without a letter are the types of entities (IO) where O is among them and stands at more
-    than half of the tokens; where it is not even the most frequent tag, they stand for themselves
-    (none).
+    Tags without a letter are the types of entities (IO) if O is among them and is the tag of more
+    than half of the tokens; if O is not even the most frequent tag, they mark no entities (none).
 
     Args:
         sentences: the tags of each.
-        scheme: that they are said to be of; the way in which they are written is still looked for.
+        scheme: the given scheme; the form in which they are written is still recognised.
 
     Raises:
-        TagError: tags of several schemes, with the first of the rarer ones, or of which it cannot
-            be told what they are.
+        TagError: tags of several schemes, with the first of the rarer ones, or tags that cannot be
+            recognised.
     """
     counts = Counter(tag for tags in sentences for tag in tags)
     tags = [tag for tag in counts if tag.upper() != OUTSIDE]
@@ -226,12 +225,12 @@ def recognise_scheme(
     for tag, mark in marks.items():
         if _SEVERAL.search(mark["type"]):
             raise TagError(
-                f"the tag {tag!r} holds several tags, and a token has one; keep one of them", tag
+                f"the tag {tag!r} contains several tags, and a token has one; keep one of them", tag
             )
     if scheme is None:
         scheme = _scheme_of(counts, marks, letters, sentences)
     elif scheme == "IO" and letters != {"I"}:
-        form = "TYPE"  # the letter is found wrong, or is a type
+        form = "TYPE"  # the letter is wrong, or is a type
     return TagReading(scheme, form)
 
 
@@ -241,7 +240,7 @@ def _scheme_of(
     letters: set[str],
     sentences: Sequence[Sequence[str]],
 ) -> Scheme:
-    """The scheme with these letters."""
+    """Returns the scheme with these letters."""
     kinds = {"BIOES": {"E", "S"}, "BILOU": {"L", "U"}, "BMES": {"M"}}
     found = [name for name, own in kinds.items() if letters & own]
     if "BMES" in found and "I" not in letters and "BILOU" not in found:
@@ -263,7 +262,7 @@ def _scheme_of(
         return found[0]
     if letters == {"I"}:
         return "IO"
-    # Before each tag the type of the entity that it may continue.
+    # Before each tag, the type of the entity that it may continue.
     before = {tag: mark["type"] for tag, mark in marks.items()}
     pairs = [
         (marks[tag]["letter"].upper(), marks[tag]["type"] == before.get(last))
@@ -277,7 +276,7 @@ def _scheme_of(
 
 
 def _read_types(counts: Counter[str], tags: list[str]) -> TagReading:
-    """The reading of tags that are not all written in one form."""
+    """Reads tags that are not all written in one form."""
     matching = {
         form: [tag for tag in tags if re.fullmatch(pattern, tag)]
         for form, pattern in _FORMS.items()
@@ -290,7 +289,7 @@ def _read_types(counts: Counter[str], tags: list[str]) -> TagReading:
     is_io = 2 * outside > counts.total()
     marks_something = form != "B" if outside else bool(letters & {"B", "I"})
     if marked and (marks_something or (is_io and letters & {"B", "I"})):
-        hint = "" if outside else f", or write O for {others[0]!r} where it is outside of entities"
+        hint = "" if outside else f", or write O for {others[0]!r} where it is outside entities"
         raise TagError(
             f"the tags {marked[0]!r} and {others[0]!r} are of different schemes; correct one of"
             f" them{hint}, or name the scheme (none: tags that mark no entities)",
@@ -300,7 +299,7 @@ def _read_types(counts: Counter[str], tags: list[str]) -> TagReading:
         return TagReading("IO", "TYPE")
     if outside > max(counts[tag] for tag in tags):
         raise TagError(
-            f"O stands at {outside / counts.total():.0%} of the tokens, more often than any other"
+            f"O is at {outside / counts.total():.0%} of the tokens, more often than any other"
             f" tag: are {', '.join(map(repr, tags[:3]))} types of entities, or tags that mark none?"
             " Name the scheme: IO, or none",
             OUTSIDE,
@@ -313,10 +312,10 @@ def _first_of_rarer(counts: Counter[str], some: list[str], others: list[str]) ->
 
 
 def spans_of(tags: Sequence[str], offsets: Sequence[tuple[int, int]]) -> list[Span]:
-    """The entities that IOB2 tags mark, as characters of the text.
+    """Returns the entities that IOB2 tags mark, as characters of the text.
 
     Args:
-        tags: of the tokens; an I- that nothing begins counts as a B-.
+        tags: the tokens' tags; an I- without a beginning counts as a B-.
         offsets: the characters of each token.
     """
     spans: list[Span] = []

@@ -1,4 +1,4 @@
-"""What every supervised task is to the programs that train, use and score it."""
+"""The interface of a supervised task to the programs that train, use and score it."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from bertjax.text.framing import TokenSequence, frame
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.types import TaskBatch
 
-# What the model made of one example, as a line of predictions.jsonl has it.
+# A prediction for one example, as in a line of predictions.jsonl.
 Prediction = dict[str, Any]
 
 
@@ -30,12 +30,12 @@ class Task(Protocol):
     """A supervised task: read -> encode -> loss -> decode -> score.
 
     Attributes:
-        name: as the option `task` has it.
-        per_token: whether the model's output is wanted for every token, not for every sequence.
-        main_score: the score that says which checkpoint is best; higher is better.
-        score_names: the scores that can say so; each is one number, or None.
-        score_scale: what a score is at its best: 1, or 100 where they are in percent.
-        outcome_name: what `outcomes` are.
+        name: its value in the option `task`.
+        per_token: whether the model has an output for every token, not for every sequence.
+        main_score: the score that chooses the best checkpoint; higher is better.
+        score_names: the scores that can choose it; each is a number, or None.
+        score_scale: the best value of a score: 1, or 100 for percent.
+        outcome_name: the name of `outcomes`.
     """
 
     name: ClassVar[str]
@@ -46,40 +46,40 @@ class Task(Protocol):
     outcome_name: ClassVar[str]
 
     def model_fields(self) -> Mapping[str, Any]:
-        """The fields of `BertConfig` that the task decides (its labels)."""
+        """Returns the fields of `BertConfig` that the task decides (its labels)."""
         ...
 
     def examples_of_lines(
         self, lines: Sequence[str], places: Sequence[str] | None = None
     ) -> list[Any]:
-        """Examples without labels, one a line.
+        """Makes examples without labels, one per line.
 
         Args:
-            lines: each of one text, or of several with tabs between them.
-            places: what messages call each line (see `name_lines`).
+            lines: each a text, or several tab-separated texts.
+            places: names of the lines in messages (see `name_lines`).
 
         Raises:
-            UserError: the task cannot take them so.
+            UserError: the task cannot take them in this form.
         """
         ...
 
     def encode(
         self, examples: Sequence[Any], tokenizer: Tokenizer, max_length: int, *, training: bool
     ) -> Encoded:
-        """The examples as units of at most `max_length` tokens a sequence.
+        """Encodes the examples as units of at most `max_length` tokens per sequence.
 
         Args:
-            examples: as the task's reader gives them; those without a label are encoded, too, with
-                weight 0.
-            tokenizer: of the model.
-            max_length: longest sequence in tokens.
-            training: whether they are learned from: examples that cannot be are left out, and class
-                weights apply.
+            examples: as the task's reader returns them; those without a label are also encoded,
+                with weight 0.
+            tokenizer: the model's.
+            max_length: the longest sequence in tokens.
+            training: whether to learn from them: examples that cannot be learned from are left out,
+                and class weights apply.
         """
         ...
 
     def loss(self, logits: Float[Array, "B ..."], batch: TaskBatch, layout: Layout) -> Total:
-        """The sum over what is asked in the batch, and its weight `batch.weights.sum()`."""
+        """Returns the loss, summed over the targets, and its weight `batch.weights.sum()`."""
         ...
 
     def decode(
@@ -88,38 +88,38 @@ class Task(Protocol):
         units: Sequence[Unit],
         outputs: Sequence[Float[np.ndarray, "places ..."]],
     ) -> list[Prediction]:
-        """What the model says of every example, from the logits of its units."""
+        """Makes the prediction of every example from the logits of its units."""
         ...
 
     def score(self, examples: Sequence[Any], predictions: Sequence[Prediction]) -> dict[str, Any]:
-        """The scores of the field; `main_score` is among them."""
+        """Computes the field's scores, among them `main_score`."""
         ...
 
     def resampler(
         self, examples: Sequence[Any], predictions: Sequence[Prediction]
     ) -> Callable[[Int[np.ndarray, " M"]], dict[str, Any]]:
-        """What gives the scores of a draw of these examples, quickly, by their numbers: those of
-        `score` that are one number.
+        """Returns a function that quickly computes the scores of a resample of these examples, by
+        their numbers: those of `score` that are one number.
         """
         ...
 
     def outcomes(
         self, examples: Sequence[Any], predictions: Sequence[Prediction]
     ) -> Float[np.ndarray, " examples"]:
-        """How good each prediction is, for paired comparisons; higher is better."""
+        """Scores each prediction, for paired comparisons; higher is better."""
         ...
 
     def write_predictions(
         self, directory: Path, examples: Sequence[Any], predictions: Sequence[Prediction]
     ) -> None:
-        """Writes them in the formats of the field, `predictions.*`."""
+        """Writes predictions in the formats of the field, `predictions.*`."""
         ...
 
 
 def frame_texts(
     tokenizer: Tokenizer, texts: Sequence[tuple[str, str | None]], max_length: int
 ) -> tuple[list[TokenSequence], list[str]]:
-    """`frame` of every text or pair of texts, and a sentence for what is not as it was given."""
+    """Frames every text or pair of texts, and returns a sentence for what was changed."""
     firsts = tokenizer.encode_batch([first for first, _ in texts])
     seconds = tokenizer.encode_batch([second or "" for _, second in texts])
     framed = [
@@ -135,7 +135,7 @@ def frame_texts(
 
 
 def softmax(logits: Float[np.ndarray, "*places C"]) -> Float[np.ndarray, "*places C"]:
-    """Probabilities in float64."""
+    """Returns probabilities in float64."""
     weights = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
     return weights / weights.sum(axis=-1, keepdims=True)
 
@@ -148,5 +148,5 @@ def write_records(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
 
 
 def name_lines(lines: Sequence[str], places: Sequence[str] | None) -> Iterable[tuple[str, str]]:
-    """Returns each line behind its place: line 1, line 2, ... where no places are given."""
+    """Pairs each line with its place: line 1, line 2, ... where no places are given."""
     return zip(places or [f"line {n}" for n in range(1, len(lines) + 1)], lines, strict=True)

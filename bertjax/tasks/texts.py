@@ -1,4 +1,4 @@
-"""Texts and pairs of texts: what classification and regression do alike."""
+"""Texts and pairs of texts: what classification and regression have in common."""
 
 import csv
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from bertjax.text.tokenizer import Tokenizer
 
 
 def text_examples(lines: Sequence[str], places: Sequence[str] | None = None) -> list[TextExample]:
-    """A text a line, or two texts with a tab between them; no labels."""
+    """Reads a text per line, or two tab-separated texts; no labels."""
     examples = []
     for place, line in name_lines(lines, places):
         text = separate_pair(place, line)
@@ -38,14 +38,14 @@ def encode_texts(
     tokenizer: Tokenizer,
     max_length: int,
 ) -> Encoded:
-    """A unit an example, of one sequence.
+    """Makes a unit of one sequence per example.
 
     Args:
         examples: any number.
-        labels: of each, as the task has them.
-        weights: of each in the loss; 0 where there is no label.
-        tokenizer: of the model.
-        max_length: longest sequence in tokens.
+        labels: each example's, as the task has them.
+        weights: each example's in the loss; 0 where there is no label.
+        tokenizer: the model's.
+        max_length: the longest sequence in tokens.
     """
     texts = [(example.first, example.second) for example in examples]
     sequences, notes = frame_texts(tokenizer, texts, max_length)
@@ -61,7 +61,7 @@ def encode_texts(
 def write_text_predictions(
     directory: Path, examples: Sequence[TextExample], predictions: Sequence[Prediction]
 ) -> None:
-    """`predictions.jsonl` with texts and labels beside the predictions, and `predictions.tsv`."""
+    """Writes `predictions.jsonl`, with texts, labels and predictions, and `predictions.tsv`."""
     beside = [
         {"gold": example.label, **prediction}
         for example, prediction in zip(examples, predictions, strict=True)

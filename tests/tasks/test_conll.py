@@ -116,7 +116,7 @@ def test_file_of_tokens_alone_is_read_without_tags(read):
     (found,) = read("a\nb\n", labelled=False)
     assert read("a\nb\n", labelled=False, tag_column=4) == [found]  # of the model's own data
     assert found[1:] == (("a", "b"), None, "a b", ((0, 1), (2, 3)), None)
-    with pytest.raises(UserError, match=r"f\.conll:1: column 1 would be token and tag"):
+    with pytest.raises(UserError, match=r"f\.conll:1: column 1 would be both token and tag"):
         read("a\nb\n")
 
 
@@ -148,11 +148,11 @@ def test_reading_is_told_for_each_file_and_files_that_contradict_are_refused(tmp
         f"tags of {paths['b']} are read as IOB2: TYPE-B, TYPE-I, O",
     ]
     assert found.notes == [
-        f"{paths['b']}: 1 tags continue an entity that nothing began, which IOB2 does not have;"
+        f"{paths['b']}: 1 tags continue an entity that was not begun, which IOB2 does not have;"
         " they are read as its beginning"
     ]
     with pytest.raises(
-        UserError, match=r"/d: its tags mark no entities, .* those of .*/a do \(IOB2"
+        UserError, match=r"/d: its tags seem to mark no entities, .* those of .*/a do \(IOB2"
     ):
         read_sentences([paths["a"], paths["d"]], TaggedConfig())
 
@@ -213,7 +213,7 @@ WRONG_COLUMNS = {
     "range": (
         "1\ta\tO\n\n# text = du\n1-2\tdu\t_\n",
         {},
-        r"f\.conll:4: a sentence without a word, only the row 1-2; give it the rows",
+        r"f\.conll:4: a sentence without a word, only the row 1-2; add the rows",
     ),
 }
 

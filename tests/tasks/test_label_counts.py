@@ -27,7 +27,7 @@ def test_labels_that_differ_in_spelling_only_are_found(labels, twins):
 
 def test_warning_names_the_most_frequent_first_and_the_way_out():
     assert describe_twins({"b": 3, "A": 1, "a": 2000}, "do X") == [
-        "WARNING: classes that differ in spelling only are learned apart: 'a' (2,000) and 'A' (1)."
+        "WARNING: classes that differ only in spelling stay apart: 'a' (2,000) and 'A' (1)."
         " If they are the same, do X"
     ]
     assert describe_twins({"a": 1, "b": 1}, "") == []

@@ -32,7 +32,7 @@ TWO = [example("a", "ham"), example("b", "spam")]
             r"did you mean 'spam'\?; add examples of it to train",
         ),
         ((TWO, [], [example("c", "egg", place="t:3")]), {}, "t:3: the label 'egg' is in test but"),
-        ((TWO[:1],), {}, "a single class, 'ham': there is nothing to tell apart"),
+        ((TWO[:1],), {}, "a single class, 'ham': at least two classes need"),
         ((TWO,), {"labels": ["ham", "spam", "egg"]}, "empty class: .* the label 'egg' of labels"),
         (
             (TWO,),

@@ -24,7 +24,7 @@ def test_every_column_of_the_input_is_kept_and_a_taken_name_is_told():
     rows, notes = join_rows(EXAMPLES, PREDICTIONS)
     assert rows[0] == {"id": 7, "body": "a\tb", "input_label": "x", **PREDICTIONS[0]}
     assert notes == [
-        "the input's column 'label' is called 'input_label' beside the predictions, which have"
+        "the input's column 'label' is renamed 'input_label', because the predictions have"
         " 'label' themselves"
     ]
     sentence = TaggedSentence("f:1", ("a",), None, "a", ((0, 1),), {"sent_id": "s1", "text": "a"})

@@ -84,7 +84,7 @@ def test_answer_that_begins_or_ends_within_a_token_is_the_whole_token_and_told(t
     # The accent is a character of its own, and part of the letter.
     assert encode_answer(tokenizer, "a e\u0301 c", "e") == ([["e"]], notes)
     assert notes == [
-        "1 of 1 answers begin or end within a token; the whole token is taken for the answer's"
+        "1 of 1 answers begin or end within a token; the whole token counts as the answer's"
     ]
 
 

@@ -204,9 +204,7 @@ def test_tags_are_told_as_they_were_read_and_others_are_read_alike(tmp_path):
     assert data.task.labels == ("DET", "NOUN", "O")
     assert data.test[0].tags == ("O", "O", "DET")
     assert data.config.scheme == "none"
-    assert data.notes[0] == (
-        f"tags of {train} are read as none: they mark no entities, each stands for itself"
-    )
+    assert data.notes[0] == f"tags of {train} are read as none: they mark no entities"
     assert data.notes[-1] == (
         "3 classes (train / validation / test): DET 2 / 1 / 1; O 1 / 2 / 2; NOUN 1 / 0 / 0"
     )

@@ -156,7 +156,7 @@ WRONG = {
     "start": ({"answers": [{"text": "cat"}]}, r"answers\[0\]: 'answer_start' is null"),
     "text": ({"answers": [{"answer_start": 4}]}, r"answers\[0\]: 'text' is null"),
     "id": ({"id": None, "answers": []}, r"qas\[1\]: 'id' is null; predictions are named by it"),
-    "twice": ({"id": "q0", "answers": []}, r"qas\[1\]: the id 'q0' is that of .*qas\[0\], too"),
+    "twice": ({"id": "q0", "answers": []}, r"qas\[1\]: the id 'q0' is also that of .*qas\[0\];"),
     "question": ({"question": 3, "answers": []}, r"qas\[1\]: 'question' is 3"),
     "both": (
         {"is_impossible": True, **answers(("cat", 4))},

@@ -57,7 +57,7 @@ def test_long_sentence_is_tagged_in_parts_and_told_of(tokenizer):
     [example] = TASK.examples_of_lines(["red greenish in paris red"])
     units, notes = TASK.encode([example], tokenizer, 5, training=False)
     assert [unit.length for unit in units] == [5, 5]
-    assert notes == ["1 of 1 sentences have more than 5 tokens and are worked through in parts"]
+    assert notes == ["1 of 1 sentences have more than 5 tokens and are processed in parts"]
     said = (("O", "B-X"), ("O", "B-X", "I-X"))
     outputs = [say(tags, unit) for tags, unit in zip(said, units, strict=True)]
     [prediction] = TASK.decode([example], units, outputs)
@@ -125,10 +125,10 @@ def test_gold_tags_are_written_as_the_model_names_them(tmp_path):
 @pytest.mark.parametrize(
     ("labels", "scheme", "score", "told"),
     [
-        (("O", "PER", "LOC"), None, "f1", "O, PER, LOC, are read as IO: TYPE, O, so that entities"),
+        (("O", "PER", "LOC"), None, "f1", "O, PER, LOC, are read as IO: TYPE, O, so entities"),
         (("O", "PER", "LOC"), "none", "accuracy", "are read as none: they mark no entities"),
         (("O", "N", "V"), None, "accuracy", "are read as none: they mark no entities"),
-        (("O", "N", "V"), "IO", "f1", "O, N, V, are read as IO: TYPE, O, so that entities"),
+        (("O", "N", "V"), "IO", "f1", "O, N, V, are read as IO: TYPE, O, so entities"),
         (("O", "B-X", "[CLS]"), None, "accuracy", "are read as none: they mark no entities"),
         (("NOUN", "VERB"), None, "accuracy", None),
         (("O", "B-X", "I-X"), "none", "f1", None),
@@ -151,7 +151,7 @@ def test_names_of_tags_that_do_not_tell_are_read_as_is_said_and_told(labels, sch
         ),
         (("O", "B-X", "I-X"), "IOB1", "--scheme IOB1: .* read as IOB2"),
         (("O", "B-X", "I-X"), "IOB2", None),
-        (("O", "PER", "LOC"), "IOB2", "--scheme IOB2: .* read as IO: TYPE, O, whatever is said"),
+        (("O", "PER", "LOC"), "IOB2", "--scheme IOB2: .* read as IO: TYPE, O, regardless"),
         (("O", "PER", "LOC"), "none", None),
         (("O", "N", "V"), "IO", None),
         (("O", "N", "V"), None, None),

@@ -127,9 +127,9 @@ def test_file_without_entities_has_only_o():
         (["B-PER", "I-PER", "_", "_"], "'B-PER' and '_' are of different .* write O for '_' where"),
         (["B", "PER", "O", "O", "O"], "the tags 'B' and 'PER' are of different schemes"),
         (["E", "O", "O"], "the tags E may be letters that mark entities, or types; name the"),
-        (["B-PER|B-LOC", "O"], r"the tag 'B-PER\|B-LOC' holds several tags"),
+        (["B-PER|B-LOC", "O"], r"the tag 'B-PER\|B-LOC' contains several tags"),
         (["M-A", "I-A", "B-A"], r"the prefixes \['B', 'I', 'M'\] of the tags are of BMES and of"),
-        ([*"OOPQR"], "O stands at 40% of the tokens, more often than any other tag: are 'P', 'Q'"),
+        ([*"OOPQR"], "O is at 40% of the tokens, more often than any other tag: are 'P', 'Q'"),
         (["S-PER", "U-LOC"], r"\['S', 'U'\] of the tags are of BIOES and of BILOU"),
     ],
 )
