@@ -280,7 +280,7 @@ def test_rule_of_a_nested_config_comes_through_as_it_is(write):
 
 
 def test_missing_value_that_has_no_default_is_named():
-    with pytest.raises(UserError, match=r"^--output is missing \(--help tells"):
+    with pytest.raises(UserError, match=r"^--output is missing \(--help lists"):
         read("--vocab_size", "5")
 
 

@@ -71,7 +71,7 @@ def test_gzip_and_several_files_are_read(tmp_path):
     ("text", "message"),
     [
         ("# c\n1\ta\tb\n", r"bank\.conllu:2: 3 tab-separated columns where CoNLL-U has 10"),
-        (row(1, 0) + row(3, 1), r"bank\.conllu:2: word 3 where 2 must come"),
+        (row(1, 0) + row(3, 1), r"bank\.conllu:2: word 3 where 2 is expected"),
         (row("x", 0), r"bank\.conllu:1: .*'x' is not a valid ID"),
         (row("_", 0), r"bank\.conllu:1: the first column must number the word"),
         (row(1, 0) + row(2, "up"), r"bank\.conllu:2: .*'up' is not a valid"),
@@ -84,7 +84,7 @@ def test_gzip_and_several_files_are_read(tmp_path):
         (row(1, 0) + row(2, 3) + row(3, 2), r"bank\.conllu:2: word 2 never leads to the root"),
         (
             "1-2\tab" + "\t_" * 8 + "\n",
-            r"bank\.conllu:1: a sentence without a word, only the row 1-2; give",
+            r"bank\.conllu:1: a sentence without a word, only the row 1-2; add",
         ),
         ("# only a comment\n", "no sentences; is it CoNLL-U"),
     ],
