@@ -76,7 +76,7 @@ def read_sentences(
     notes = []
     kind = "txt" if config.format in ("conll", "csv", "tsv") else config.format
     otherwise = "txt"
-    if "format" in config.remembered:  # for files whose names tell none
+    if "format" in config.remembered:  # for files with no known suffix
         kind, otherwise = None, kind
     for source in find_sources(
         names, config.encoding, otherwise=otherwise, kind=kind, prefix=config.option_prefix

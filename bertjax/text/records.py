@@ -88,7 +88,7 @@ class Record(NamedTuple):
 def find_record_files(names: Sequence[str], config: RecordConfig) -> list[Source]:
     """Returns the sources that `names` stand for, of the given format.
 
-    A remembered format applies to files whose names tell no format that holds records.
+    A remembered format applies to files whose names give no format of records.
     """
     if "format" not in config.remembered:
         return find_sources(

@@ -85,7 +85,7 @@ def find_sources(
     Args:
         names: Files, folders, globs, data sets, corpora.
         encoding: The encoding of the text files.
-        otherwise: The kind of a file whose suffix tells none; None: such a file is an error.
+        otherwise: The kind of a file with an unknown suffix; None: such a file is an error.
         kind: The kind of every file, whatever its suffix.
         option: The option that gives the kind, for messages.
         prefix: What precedes `encoding` where that is an option, for messages.
@@ -174,7 +174,7 @@ def _drop_hidden(folders: list[str]) -> None:
 
 
 def _kind(path: Path) -> Kind | None:
-    """Returns the kind that a path's suffix tells, ignoring .gz."""
+    """Returns the kind that a path's suffix names, ignoring .gz."""
     name = path.name.lower().removesuffix(".gz")
     return next((kind for kind in FILE_KINDS if name.endswith(f".{kind}")), None)
 
