@@ -16,7 +16,7 @@ class Total(NamedTuple):
     count: Float[Array, ""]
 
     def mean(self) -> Float[Array, ""]:
-        """sum / count; 0 where nothing was counted."""
+        """Returns sum / count; 0 where nothing was counted."""
         return self.sum / jnp.where(self.count > 0, self.count, 1)
 
 

@@ -159,7 +159,7 @@ def _macro(right: np.ndarray, given: np.ndarray, wanted: np.ndarray) -> float:
 
 
 def _matthews(right: np.ndarray, given: np.ndarray, wanted: np.ndarray) -> float:
-    """Source: Gorodkin 2004, for any number of classes; 0 / 0 is 0."""
+    """Returns Matthews' correlation (Gorodkin 2004, for any number of classes); 0 / 0 is 0."""
     right, given, wanted = right.astype(float), given.astype(float), wanted.astype(float)
     total = wanted.sum()
     above = right.sum() * total - given @ wanted

@@ -90,7 +90,7 @@ class SpoolWriter:
         return np.array(self._tokens, _OFFSET)
 
     def ranges(self) -> np.ndarray:
-        """The first sentence of each document, and the last + 1, [documents, 2]."""
+        """Returns the first sentence of each document, and the last + 1, [documents, 2]."""
         return _ranges(np.array(self._sentence_ends, _OFFSET))
 
     def piece_ends(self, document: int) -> np.ndarray:
