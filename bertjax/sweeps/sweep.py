@@ -62,7 +62,7 @@ class SweepConfig:
         environments: variables for each worker's trials, as many as there are workers, such as
             CUDA_VISIBLE_DEVICES
         seed: the seed of the draws; the trials' own seed is the program's
-        storage: the study's: journal, also for shared disks, or sqlite
+        storage: how the study is stored: journal, also for shared disks, or sqlite
         output: directory of the sweep; an existing sweep is continued
         json: print the trials and the best as JSON on standard output
     """

@@ -27,7 +27,7 @@ class TextCleaningConfig:
     """How a text is cleaned, whatever the other texts are.
 
     Attributes:
-        fix_unicode: Mend mojibake, HTML entities, ligatures and the like by ftfy. Curly quotation
+        fix_unicode: Mend mojibake, HTML entities, ligatures and the like with ftfy. Curly quotation
             marks stay, and so does the full width of Chinese and Japanese punctuation.
         normalization: The Unicode normal form of the text: NFC, NFKC (which also narrows full-width
             characters and turns 10³ into 103), or none.
