@@ -229,7 +229,7 @@ WRONG_RECORDS = {
     "tags": ({"ner_tags": ["O"]}, r"f\.jsonl:2: 1 tags \('ner_tags'\) for 2 tokens; every token"),
     "text": ({"ner_tags": "O O"}, r"f\.jsonl:2: \"O O\" \('ner_tags'\) for 2 tokens"),
     "numbers": ({"ner_tags": [0, 1]}, r"the tags \('ner_tags'\) are numbers; .* with --labels"),
-    "flag": ({"ner_tags": [True, "O"]}, "holds true; a tag is a text or a number"),
+    "flag": ({"ner_tags": [True, "O"]}, "has true; a tag is a text or a number"),
     "empty": ({"tokens": [], "ner_tags": []}, r"'tokens' is \[\], not a list of at least one"),
     "blank": ({"tokens": ["a", " "]}, r"the token \" \" of 'tokens' is not a text"),
     "tab": ({"tokens": ["a", "b\tc"]}, r"is not a text without tabs"),

@@ -188,10 +188,10 @@ WRONG = {
     "flag": ("number", {"label": True}, {}, r"is true, not a finite number"),
     "text": ("set", {"label": "x,y"}, {}, r"are the text \"x,y\"; .*--label-separator"),
     "dict": ("set", {"label": {"x": 1}}, {}, r"not a list or a text"),
-    "cell": ("set", {"label": 2}, {"label_columns": ["label"]}, "'label' holds 2, not 0 or 1"),
+    "cell": ("set", {"label": 2}, {"label_columns": ["label"]}, "'label' has 2, not 0 or 1"),
     "columns": ("class", {"label": 1}, {"label_columns": ["label"]}, r"any number of labels"),
     "missing": ("class", {"labels": 1}, {}, r"f\.jsonl:2: no field 'label'.*--label-column"),
-    "number": ("class", {"text": 3, "label": 1}, {}, r"f\.jsonl:2: the field 'text' holds 3"),
+    "number": ("class", {"text": 3, "label": 1}, {}, r"f\.jsonl:2: the field 'text' is 3"),
     "lost": ("class", {"label": 1}, {"pair_column": "b"}, r"second text .*--text-column"),
     "absent": (
         "class",

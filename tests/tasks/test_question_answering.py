@@ -157,7 +157,7 @@ def test_model_that_always_answers_is_told_of_where_some_have_none(tokenizer):
         QuestionAnswering(answerable).encode(questions, tokenizer, 20, training=False).notes
         for answerable in (True, False)
     ]
-    assert notes[0][0].startswith("1 of 2 questions have no answer, and this model gives one")
+    assert notes[0][0].startswith("1 of 2 questions have no answer, and this model gives each")
     assert notes[1] == []
 
 
