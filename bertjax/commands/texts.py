@@ -413,7 +413,7 @@ class Texts:
             for column, cell in zip(columns, cells, strict=True):
                 if not isinstance(cell, str):
                     raise UserError(
-                        f"{place}: the field {column!r} holds {shown(cell)}, not text; name another"
+                        f"{place}: the field {column!r} is {shown(cell)}, not text; name another"
                         f" with {columns[column]}"
                     )
             yield Line(place, cells, separable=False)

@@ -170,7 +170,7 @@ def test_command_tells_of_tables_without_the_column(bertjax_command, tmp_path):
         in err
     )
     _, _, err = bertjax_command(*arguments, tmp_path / "in.jsonl")
-    assert "the field 'text' holds 7, not text; name another with --text-column" in err
+    assert "the field 'text' is 7, not text; name another with --text-column" in err
 
 
 def test_command_without_any_text_tells_so(bertjax_command):
