@@ -78,7 +78,7 @@ def test_files_of_a_model_are_read_as_it_was_fitted_and_predictions_have_their_c
     code, out, err = bertjax_command("predict", *arguments, "--input", path)
     assert code == 0, err
     assert "was fitted (bertjax_data.json): text_column=body, label_column=kind, format=csv" in err
-    assert "the input's column 'label' is called 'input_label'" in err
+    assert "the input's column 'label' is renamed 'input_label'" in err
     first, second = (json.loads(line) for line in out.splitlines())
     assert list(first.items())[:4] == [
         ("id", "7"), ("body", "this is on"), ("kind", "dog"), ("input_label", "?"),
