@@ -259,7 +259,7 @@ READ = {
     ("model", "words", "message"),
     [
         ("tags", ["--input", "tags.conll", "--scheme", "none"], "--scheme none: the model's tags"),
-        ("tags", ["the dog", "--scheme", "IO"], "are read as IOB2: B-TYPE, I-TYPE, O, whatever"),
+        ("tags", ["the dog", "--scheme", "IO"], "are read as IOB2: B-TYPE, I-TYPE, O, regardless"),
         ("labels", ["the dog", "--scheme", "IO"], "--scheme IO: is of models that tag tokens"),
         ("tags", ["the dog", "--token-column", "2"], "--token-column is of files of tagged"),
         ("labels", ["the dog", "--token-column", "2"], "--token-column is of files of tagged"),
