@@ -51,6 +51,13 @@ def test_devices_of_a_mesh_get_as_many_rows():
         assert shape.rows % 8 == 0
 
 
+def test_the_last_rows_go_into_a_batch_that_they_nearly_fill_or_into_smaller_ones():
+    found = Shapes(64, lambda length: 20)
+    assert found.divide(16, 64) == [20]
+    assert found.divide(33, 64) == [20, 4, 4, 4, 1]
+    assert found.divide(3, 64) == [1, 1, 1]
+
+
 @pytest.mark.parametrize("rows", [*range(1, 50), 1000])
 def test_rows_are_divided_with_little_to_spare(rows):
     found = Shapes(64, lambda length: 20)
