@@ -1,9 +1,7 @@
 """Labelled data of any task: from the options of a program to examples in three splits."""
 
-import dataclasses
 import hashlib
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -12,11 +10,10 @@ from bertjax.architectures import ARCHITECTURES
 from bertjax.config import BertConfig
 from bertjax.program.errors import UserError
 from bertjax.program.wording import counted
-from bertjax.tasks import choice_questions, conll, label_counts, label_names, labelled, squad
+from bertjax.tasks import label_counts
 from bertjax.tasks.classification import Classification, MultiLabelClassification
 from bertjax.tasks.data_config import DataConfig, TaskName, check_options
 from bertjax.tasks.hash_splits import split_by_hash
-from bertjax.tasks.labelled import TextExample
 from bertjax.tasks.multiple_choice import MultipleChoice
 from bertjax.tasks.question_answering import QuestionAnswering
 from bertjax.tasks.regression import Regression
@@ -24,20 +21,7 @@ from bertjax.tasks.scores import scoring_library
 from bertjax.tasks.tagging import Tagging
 from bertjax.tasks.tagging_schemes import Scheme
 from bertjax.tasks.task import Task
-from bertjax.text.delimiters import describe_delimiters
-from bertjax.text.records import find_record_files, is_quoted, quoting_way_out
-
-_TSV_LINE = re.compile(r"\.tsv(\.gz)?:\d+$", re.IGNORECASE)
-
-# What tells examples apart when they are split: texts, sentences, contexts.
-_TEXTS: dict[str, Callable[[Any], Sequence[str | None]]] = {
-    "classification": lambda example: (example.first, example.second),
-    "multi-label": lambda example: (example.first, example.second),
-    "regression": lambda example: (example.first, example.second),
-    "tokens": lambda sentence: (sentence.text,),
-    "question-answering": lambda question: (question.context,),
-    "multiple-choice": lambda question: (question.context,),
-}
+from bertjax.tasks.task_kinds import TASK_KINDS, ReadExamples
 
 # The share of train that is held out, and how many examples it has to be. Fewer tell next to
 # nothing, and what they would have taught is lost. From fewer validation examples the loss, too,
@@ -154,11 +138,13 @@ def read_task_data(name: TaskName, config: DataConfig) -> TaskData:
             " learn from; their sum must be below 1"
         )
     if any(shares):
-        splits = split_by_hash(train, (1 - sum(shares), *shares), texts_of=_TEXTS[name])
+        splits = split_by_hash(
+            train, (1 - sum(shares), *shares), texts_of=TASK_KINDS[name].texts_of
+        )
         train = splits.train
         others["validation"] = others["validation"] or splits.validation
         others["test"] = others["test"] or splits.test
-    task = _make_task(name, train, others, config)
+    task = TASK_KINDS[name].make((train, others["validation"], others["test"]), config)
     classes = describe_classes(task, {"train": train, **others}, config)
     return TaskData(task, train, others["validation"], others["test"], [*notes, *classes], config)
 
@@ -212,105 +198,11 @@ def read_task_examples(
     return examples, notes
 
 
-class _Read(NamedTuple):
-    """Examples, what there is to tell, and how other files of the same kind are to be read."""
-
-    examples: list[Any]
-    notes: list[str]
-    config: DataConfig
-
-
 def _read(
     name: TaskName, files: Sequence[str], config: DataConfig, *, with_labels: bool = True
-) -> _Read:
+) -> ReadExamples:
     check_options(name, config)
-    if name == "tokens":
-        found = conll.read_sentences(files, config, with_labels)
-        weak = {reading.scheme for reading in found.readings.values() if reading.is_weak}
-        if config.scheme is None and len(weak) == 1:
-            config = dataclasses.replace(config, scheme=weak.pop())
-        notes = [*conll.describe_readings(found.readings), *found.notes]
-        return _Read(found.sentences, notes, config)
-    if name == "question-answering":
-        questions, report = squad.read_questions(files, config, with_labels)
-        return _Read(questions, report.sentences(), config)
-    if name == "multiple-choice":
-        questions = choice_questions.read_choice_questions(files, config, with_labels)
-        return _Read(
-            questions, describe_delimiters(find_record_files(files, config), config), config
-        )
-    kinds = {"classification": "class", "multi-label": "set", "regression": "number"}
-    examples = labelled.read_examples(files, config, kinds[name], with_labels)
-    notes = describe_delimiters(find_record_files(files, config), config)
-    notes += [*_tell_quoted(examples, config), *_tell_empty(examples, name, with_labels)]
-    if config.spelling == "merge" and with_labels:
-        examples, config, more = _merge(examples, config)
-        notes += more
-    return _Read(examples, notes, config)
-
-
-def _merge(
-    examples: list[TextExample], config: DataConfig
-) -> tuple[list[TextExample], DataConfig, list[str]]:
-    """The examples with one spelling for each class, which the config then names."""
-    counts = label_counts.count_labels(examples)
-    names = label_counts.merge_spellings(counts, config.labels)
-    merged = [
-        example._replace(
-            label=names[example.label]
-            if isinstance(example.label, str)
-            else tuple(dict.fromkeys(names[label] for label in example.label))
-        )
-        for example in examples
-    ]
-    changed = [f"{old!r} to {new!r}" for old, new in sorted(names.items()) if old != new]
-    notes = [f"classes are made one that differ in spelling only: {', '.join(changed)}"]
-    if not config.labels:
-        config = dataclasses.replace(config, labels=list(label_names.check_labels(merged)))
-    return merged, config, notes if changed else []
-
-
-def _tell_empty(examples: Sequence[TextExample], name: str, with_labels: bool) -> list[str]:
-    """Notes about examples without a text, or without any of several labels."""
-    notes = []
-    texts = [one for one in examples if not one.first.strip() or one.second == ""]
-    if texts:
-        notes.append(
-            f"{texts[0].place}: here, and in {len(texts):,} of {len(examples):,} examples together,"
-            " a text is empty"
-        )
-    if (
-        name == "multi-label"
-        and with_labels
-        and (bare := [one for one in examples if not one.label])
-    ):
-        notes.append(
-            f"{bare[0].place}: here, and in {len(bare):,} of {len(examples):,} examples together,"
-            " there is no label; they are learned as examples of none"
-        )
-    return notes
-
-
-def _tell_quoted(examples: Sequence[TextExample], config: DataConfig) -> list[str]:
-    """A note about quotation marks around texts and labels, of .tsv files of which nobody said
-    whether they belong to them.
-    """
-    if config.quoting is not None:
-        return []
-    cells = [(example, (example.first, example.second, example.label)) for example in examples]
-    quoted = [
-        example.place
-        for example, parts in cells
-        if any(isinstance(part, str) and is_quoted(part.strip()) for part in parts)
-        and _TSV_LINE.search(example.place)
-    ]
-    if not quoted:
-        return []
-    return [
-        f"{quoted[0]}: here, and in {len(quoted):,} of {len(examples):,} examples together, a text"
-        " or label is in quotation marks, which are characters like any in .tsv and were kept;"
-        f" {quoting_way_out(config)} (none: they belong to the texts)"
-    ]
+    return TASK_KINDS[name].read(files, config, with_labels)
 
 
 def task_of_model(config: BertConfig, architecture: str, scheme: Scheme | None = None) -> Task:
@@ -324,41 +216,10 @@ def task_of_model(config: BertConfig, architecture: str, scheme: Scheme | None =
     Raises:
         UserError: it is for none.
     """
-    match ARCHITECTURES[architecture].task_of(config.label_meaning):
-        case "tokens":
-            return Tagging(config.id2label, scheme=scheme)
-        case "multiple-choice":
-            return MultipleChoice()
-        case "question-answering":
-            return QuestionAnswering(config.answerable)
-        case "multi-label":
-            return MultiLabelClassification(config.id2label)
-        case "regression":
-            return Regression(config.id2label[0])
-        case "classification":
-            return Classification(config.id2label)
+    name = ARCHITECTURES[architecture].task_of(config.label_meaning)
+    if name is not None:
+        return TASK_KINDS[name].of_model(config, scheme)
     raise UserError(
         f"a {architecture} has no head of a supervised task; fit one with"
         " `bertjax finetune --model.init DIR`"
     )
-
-
-def _make_task(
-    name: TaskName,
-    train: Sequence[Any],
-    others: dict[str, list[Any]],
-    config: DataConfig,
-) -> Task:
-    labels = config.labels or None
-    if name == "regression":
-        return Regression()
-    if name == "multiple-choice":
-        return MultipleChoice()
-    if name == "question-answering":
-        every = [*train, *others["validation"], *others["test"]]
-        return QuestionAnswering(not any(one.is_impossible for one in every))
-    if name == "tokens":
-        tags = label_names.check_tags(train, others["validation"], others["test"], labels)
-        return Tagging(tags, scheme=config.scheme)
-    labels = label_names.check_labels(train, others["validation"], others["test"], labels)
-    return MultiLabelClassification(labels) if name == "multi-label" else Classification(labels)
