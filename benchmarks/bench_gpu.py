@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from bertjax.kernels.backends import AUTO, BACKENDS
 from bertjax.program.entry import program
 from bertjax.program.errors import UserError
 from bertjax.program.strict_json import to_json
@@ -44,10 +45,10 @@ def main() -> None:
     parser.add_argument("--size", default="base", help="of the model (default: base)")
     parser.add_argument("--rows", type=int, default=64, help="rows a step (default: 64)")
     parser.add_argument("--length", type=int, default=512, help="tokens a row (default: 512)")
-    parser.add_argument("--attention", default="explicit", help="of ours (default: explicit)")
+    parser.add_argument("--attention", default="auto", help="of ours (default: auto)")
     parser.add_argument(
         "--dropout", type=float, default=0.1,
-        help="of hidden states and probabilities (default: 0.1; 0 where ours is not explicit)",
+        help="of hidden states and probabilities (default: 0.1; 0 where ours drops none)",
     )  # fmt: skip
     parser.add_argument(
         "--raced", action="store_true",
@@ -61,7 +62,7 @@ def main() -> None:
         raise UserError("--rows and --steps must be at least 1, --length at least 16")
     if options.part == "resume" and not (options.data and options.folder):
         raise UserError("resume needs --data and --folder")
-    if options.attention != "explicit":
+    if options.attention != AUTO and not BACKENDS[options.attention].dropout:
         options.dropout = 0.0
     measure = {"ours": measure_ours, "torch": measure_torch, "resume": resume}[options.part]
     print(to_json(measure(options)))

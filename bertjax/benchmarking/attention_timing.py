@@ -11,13 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from bertjax.kernels.backends import BACKENDS, EVERYWHERE, EXPLICIT
+from bertjax.kernels.backends import BACKENDS
 from bertjax.planning.absent_devices import compile_for_tpu, lower_for_cuda
 from bertjax.program.errors import UserError
 from bertjax.verification.conformance import (
     Attention,
     Finding,
-    attention_of,
     check_conformance,
 )
 
@@ -114,14 +113,13 @@ class Timing(NamedTuple):
 
 def judge(name: str, dtype: str) -> Judged:
     """Runs the conformance suite, on the backend's device or as near to it as can be."""
-    platforms = EVERYWHERE if name == EXPLICIT else BACKENDS[name].platforms
-    attention = attention_of(name)
-    if jax.default_backend() in platforms:
-        findings, how, timed = list(check_conformance(attention, dtype)), "ran", True
-    elif name == "splash":
-        from bertjax.kernels import splash
-
-        interpreted = functools.partial(splash.attention, interpret=True)
+    backend = BACKENDS[name]
+    attention = backend.attention
+    if jax.default_backend() in backend.platforms:
+        found = check_conformance(attention, dtype, dropout=backend.dropout)
+        findings, how, timed = list(found), "ran", True
+    elif backend.interpreted:
+        interpreted = functools.partial(attention, interpret=True)
         findings, how, timed = list(check_conformance(interpreted, dtype)), "interpreted", False
     else:
         return Judged(name, "not run: its device is not here", [], None, False)
@@ -210,7 +208,7 @@ def prepare_for_absent(name: str, shape: Shape, dtype: str, window: int | None =
 
 def forward_of(name: str, window: int | None) -> Callable[..., Array]:
     """The forward pass of a backend."""
-    return functools.partial(attention_of(name), window=window)
+    return functools.partial(BACKENDS[name].attention, window=window)
 
 
 def both_of(name: str, window: int | None) -> Callable[..., tuple[Array, ...]]:

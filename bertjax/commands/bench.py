@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertjax.commands.arguments import Number, whole_number
 from bertjax.commands.screen import add_json, console, count_on, print_json
+from bertjax.kernels.backends import NAMES
 from bertjax.program.errors import UserError
 from bertjax.program.outputs import check_output, whole_files, write_json
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
 SUMMARY = "which attention backends are right on this machine, and how fast each is"
 
-# As `kernels.backends.NAMES`, which takes seconds to import.
-BACKENDS = ("explicit", "xla", "cudnn", "blockwise", "splash")
 # Tokens of a batch, heads and head size of the default shapes.
 _TOKENS, _HEADS, _HEAD_SIZE = 8192, 12, 64
 _LENGTHS = (128, 256, 512, 1024, 2048, 4096, 8192)
@@ -38,8 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backends",
         nargs="+",
-        choices=BACKENDS,
-        default=list(BACKENDS),
+        choices=NAMES,
+        default=list(NAMES),
         help="some of these (default: all)",
     )
     parser.add_argument(

@@ -6,13 +6,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer
 
+from bertjax.kernels.backends import Need, choose_backend
 from bertjax.kernels.visibility import check_window, see_own_sequence
 from bertjax.numerics.placement import full_precision
-from bertjax.program.errors import UserError
-
-# What cuDNN's kernel takes.
-_CUDNN_DTYPES = (jnp.bfloat16, jnp.float16)
-_CUDNN_HEAD_SIZES = "a multiple of 8, at most 128 (256 from Hopper on)"
 
 
 def xla(
@@ -43,16 +39,10 @@ def cudnn(
     Arguments and result as `blockwise.attention`.
 
     Raises:
-        UserError: a dtype, head size or length that the kernel does not take.
+        UserError: a dtype or head size that the kernel does not take.
     """
     length, head_size = query.shape[1], query.shape[3]
-    if query.dtype not in _CUDNN_DTYPES:
-        raise UserError(
-            f"attention=cudnn computes in bfloat16 or float16, not in {query.dtype}; choose one of"
-            " these with --dtype, or another attention"
-        )
-    if head_size % 8 or head_size > 256:
-        raise UserError(f"attention=cudnn needs a head size that is {_CUDNN_HEAD_SIZES}")
+    choose_backend("cudnn", Need("gpu", query.dtype.name, length, head_size))
     # An odd length has no gradient there: one place of padding makes it even.
     odd = [(0, 0), (0, length % 2)]
     query, key, value = (jnp.pad(part, [*odd, (0, 0), (0, 0)]) for part in (query, key, value))

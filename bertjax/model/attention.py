@@ -1,41 +1,32 @@
-"""Multi-head self-attention, explicit: scores -> probabilities -> context."""
+"""Multi-head self-attention as the paper has it: scores -> probabilities -> context."""
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float, Integer, Key
+from jaxtyping import Array, Bool, Float, Integer
 
 from bertjax.config import BertConfig
 from bertjax.kernels.backends import BACKENDS, EXPLICIT
-from bertjax.model.layers import Linear, drop_out
-from bertjax.numerics.products import mix_values, score_keys
-from bertjax.program.errors import UserError
+from bertjax.kernels.visibility import check_window, see_own_sequence
+from bertjax.model.layers import Linear
+from bertjax.numerics.dropout import Dropout, drop_out
 
 
 def masked_softmax(
     scores: Float[Array, "B N T S"], visible: Bool[Array, "B 1 T S"]
-) -> tuple[Float[Array, "B N T S"], Float[Array, "B N T 1"]]:
-    """The softmax over the keys that are visible, before its division.
+) -> Float[Array, "B N T S"]:
+    """Attention probabilities over the keys.
 
     Returns:
-        (weights, total), in float32 or wider: the attention probabilities are `weights / total`.
-        They sum to 1 over the visible keys; every other key is exactly 0. A query that sees no key
-        gets zeros (and a total of 1), and no NaN in its gradient. What is to be differentiated has
-        to depend on the quotient alone: the gradient takes the largest score for a constant.
+        Rows that sum to 1 over the visible keys; every other key is exactly 0. A query that sees no
+        key gets zeros, and no NaN in its gradient.
 
-    Source: Vaswani et al. 2017, eq. 1. Differs: hidden keys are `finfo.min`, then 0, not an added
-    -10000, so that a masked key cannot leak through a large score.
+    Source: Vaswani et al. 2017, eq. 1. Differs: `where`, not an added -10000, so that a masked key
+    cannot leak through a large score.
     """
-    scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
-    hidden = jnp.finfo(scores.dtype).min
-    scores = jnp.where(visible, scores, hidden)
-    # The largest score cancels out of the quotient: nothing has to be differentiated by it.
-    largest = jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True))
-    # Where no key is visible it is a hidden one's, whose weight has to be 0 all the same.
-    weights = jnp.exp(scores - jnp.where(largest == hidden, 0, largest))
-    total = weights.sum(axis=-1, keepdims=True)
-    return weights, jnp.where(total == 0, 1, total)
+    scores = jnp.where(visible, scores, jnp.finfo(scores.dtype).min)
+    return jnp.where(visible, jax.nn.softmax(scores, axis=-1), 0)
 
 
 def attend(
@@ -43,36 +34,43 @@ def attend(
     key: Float[Array, "B S N H"],
     value: Float[Array, "B S N H"],
     visible: Bool[Array, "B 1 T S"],
-    dropout_rate: float = 0.0,
-    dropout_key: Key[Array, ""] | None = None,
-    row_ids: Integer[Array, " B"] | None = None,
+    dropout: Dropout | None = None,
     probs_offset: Float[Array, "B N T S"] | None = None,
-    dtype: DTypeLike | None = None,
 ) -> tuple[Float[Array, "B T N H"], Float[Array, "B N T S"]]:
-    """Scaled dot-product attention, every step in sight.
+    """Scaled dot-product attention, `softmax(Q K^T / sqrt(H)) V`, in float32 or wider.
 
     Args:
-        dropout_rate: share of the probabilities dropped; needs `dropout_key` and `row_ids` when
-            above 0.
+        dropout: of the probabilities.
         probs_offset: added to the probabilities; zeros of it are what to differentiate by them.
-        dtype: of the operands of the two products; None = the query's.
 
     Returns:
-        The context, and the probabilities before dropout.
+        The context in the value's dtype, and the probabilities before dropout.
 
     Source: Vaswani et al. 2017, section 3.2.1; google-research/bert `attention_layer`.
     """
-    dtype = dtype or query.dtype
-    scores = score_keys(query, key, dtype) * query.shape[-1] ** -0.5
-    weights, total = masked_softmax(scores, visible)
-    probs = weights / total
+    narrow, wide = value.dtype, jnp.promote_types(value.dtype, jnp.float32)
+    query, key, value = (part.astype(wide) for part in (query, key, value))
+    scores = jnp.einsum("btnh,bsnh->bnts", query, key, precision="highest")
+    probs = masked_softmax(scores * query.shape[-1] ** -0.5, visible)
     if probs_offset is not None:
         probs += probs_offset
-        weights += probs_offset * total
-    if dropout_rate > 0:
-        weights = drop_out(weights, dropout_rate, dropout_key, row_ids)
-    # The context is divided, not the probabilities, which are more numbers.
-    return mix_values(weights, total, value, dtype).astype(value.dtype), probs
+    kept = probs if dropout is None else drop_out(probs, *dropout)
+    context = jnp.einsum("bnts,bsnh->btnh", kept, value, precision="highest")
+    return context.astype(narrow), probs
+
+
+def attention(
+    query: Float[Array, "B T N H"],
+    key: Float[Array, "B T N H"],
+    value: Float[Array, "B T N H"],
+    sequence_ids: Integer[Array, "B T"],
+    *,
+    window: int | None = None,
+    dropout: Dropout | None = None,
+) -> Float[Array, "B T N H"]:
+    """`attend` as one of the backends; arguments and result as `kernels.blockwise.attention`."""
+    check_window(window)
+    return attend(query, key, value, see_own_sequence(sequence_ids, window), dropout)[0]
 
 
 class SelfAttention(nn.Module):
@@ -82,12 +80,12 @@ class SelfAttention(nn.Module):
     a head is to index it.
 
     Attributes:
-        backend: "explicit" for `attend`, or a key of `kernels.backends.BACKENDS`.
+        backend: a key of `kernels.backends.BACKENDS`.
     """
 
     config: BertConfig
     dtype: DTypeLike
-    backend: str = EXPLICIT
+    backend: str
 
     def setup(self) -> None:
         config = self.config
@@ -102,7 +100,6 @@ class SelfAttention(nn.Module):
         self,
         hidden: Float[Array, "tokens D"],
         sequence_ids: Integer[Array, "B T"],
-        visible: Bool[Array, "B 1 T S"] | None,
         head_gates: Float[Array, " N"],
         row_ids: Integer[Array, " B"],
         dropout: bool,
@@ -110,31 +107,25 @@ class SelfAttention(nn.Module):
     ) -> tuple[Float[Array, "B*T D"], Float[Array, "B N T S"] | None, Float[Array, "B T N H"]]:
         """The projected context, the probabilities, and the context of every head (gated).
 
-        Only the explicit backend has probabilities, and takes `visible`, which is
-        `visibility.see_own_sequence` of the sequence ids; the others work it out block by block.
-
-        Raises:
-            UserError: another one is to drop probabilities, or to differentiate by them.
+        Only the explicit backend has probabilities.
         """
         rows, length = sequence_ids.shape
         by_head = (rows, length, self.config.num_attention_heads, self.config.head_size)
         query, key, value = (
             project(hidden).reshape(by_head) for project in (self.query, self.key, self.value)
         )
-        rate = self.config.attention_probs_dropout_prob if dropout else 0.0
+        rate, window = self.config.attention_probs_dropout_prob, self.config.attention_window
+        dropped = Dropout(rate, self.make_rng("dropout"), row_ids) if dropout and rate > 0 else None
         if self.backend == EXPLICIT:
-            dropout_key = self.make_rng("dropout") if rate > 0 else None
-            context, probs = attend(
-                query, key, value, visible, rate, dropout_key, row_ids, probs_offset, self.dtype
-            )
+            visible = see_own_sequence(sequence_ids, window)
+            context, probs = attend(query, key, value, visible, dropped, probs_offset)
         else:
-            if rate > 0 or probs_offset is not None:
-                raise UserError(
-                    f"attention={self.backend} has no probabilities to drop or to add to; set"
-                    " attention_probs_dropout_prob to 0, or attention to explicit"
-                )
-            attention, window = BACKENDS[self.backend].attention, self.config.attention_window
-            context = attention(query, key, value, sequence_ids, window=window)
+            backend, options = BACKENDS[self.backend], {}
+            if dropped is not None:
+                options["dropout"] = dropped
+            if backend.narrows:
+                options["dtype"] = self.dtype
+            context = backend.attention(query, key, value, sequence_ids, window=window, **options)
             probs = None
         context *= head_gates[:, None].astype(context.dtype)
         return self.output(context.reshape(rows * length, *by_head[2:])), probs, context

@@ -8,13 +8,11 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, Integer
 
 from bertjax.config import BertConfig
-from bertjax.kernels.backends import EXPLICIT
-from bertjax.kernels.visibility import see_own_sequence
+from bertjax.kernels.backends import AUTO, Need, choose_backend
 from bertjax.model.embeddings import Embeddings
 from bertjax.model.encoder import Encoder
 from bertjax.model.heads import ClassifierHead, LinearHead, MaskedLanguageModelHead, Pooler
-from bertjax.numerics.placement import hold_vectors
-from bertjax.program.errors import UserError
+from bertjax.numerics.placement import hold_vectors, target_platform
 from bertjax.types import EncoderOutput, HeadOutput, PreTrainingOutput, Trace
 
 
@@ -69,7 +67,7 @@ class BertModel(nn.Module):
             is.
         remat: a key of `encoder.REMAT_POLICIES`.
         pooling: whether there is a pooler.
-        attention: "explicit", or a key of `kernels.backends.BACKENDS`.
+        attention: a key of `kernels.backends.BACKENDS`, or "auto" (see `choose_backend`).
 
     Source: Devlin et al. 2019; google-research/bert `BertModel`.
     """
@@ -78,11 +76,11 @@ class BertModel(nn.Module):
     dtype: DTypeLike = jnp.float32
     remat: str = "none"
     pooling: bool = True
-    attention: str = EXPLICIT
+    attention: str = AUTO
 
     def setup(self) -> None:
         self.embeddings = Embeddings(self.config, self.dtype)
-        self.encoder = Encoder(self.config, self.dtype, self.remat, self.attention)
+        self.encoder = Encoder(self.config, self.dtype, self.remat)
         if self.pooling:
             self.pooler = Pooler(self.config, self.dtype)
 
@@ -119,7 +117,7 @@ class BertModel(nn.Module):
             trace: static; fills `EncoderOutput.trace`.
 
         Raises:
-            UserError: a trace of an attention that is not explicit, or what `SelfAttention` raises.
+            UserError: the attention cannot do what is asked, as a trace of its probabilities.
         """
         config, (rows, length) = self.config, token_ids.shape
         inputs = complete_inputs(
@@ -135,17 +133,16 @@ class BertModel(nn.Module):
             )
         else:
             embedded = embedded.reshape(rows * length, -1)
-        visible = None
-        if self.attention == EXPLICIT:
-            visible = see_own_sequence(inputs.sequence_ids, config.attention_window)
-        elif trace:
-            raise UserError(
-                f"attention={self.attention} returns no probabilities; a trace needs"
-                f" attention={EXPLICIT}"
-            )
-        sight = inputs.sequence_ids, visible
+        maps = trace or probs_offset is not None
         hidden, layers = self.encoder(
-            embedded, head_gates, *sight, row_ids, dropout, trace, probs_offset
+            embedded,
+            head_gates,
+            inputs.sequence_ids,
+            row_ids,
+            dropout,
+            trace,
+            self._choose_attention(length, dropout, maps),
+            probs_offset,
         )
         hidden = hidden.reshape(rows, length, -1)
         pooled = None
@@ -162,6 +159,19 @@ class BertModel(nn.Module):
             Trace(probs, context, all_hidden.reshape(-1, rows, length, hidden.shape[-1])),
         )
 
+    def _choose_attention(self, length: int, dropout: bool, maps: bool) -> str:
+        config = self.config
+        need = Need(
+            target_platform(),
+            jnp.dtype(self.dtype).name,
+            length,
+            config.head_size,
+            dropout and config.attention_probs_dropout_prob > 0,
+            maps,
+            config.attention_window is not None,
+        )
+        return choose_backend(self.attention, need)
+
 
 class _WithHead(nn.Module):
     """What every class with a head is made of; attributes as `BertModel`."""
@@ -169,7 +179,7 @@ class _WithHead(nn.Module):
     config: BertConfig
     dtype: DTypeLike = jnp.float32
     remat: str = "none"
-    attention: str = EXPLICIT
+    attention: str = AUTO
 
     def _make_body(self, pooling: bool = True) -> BertModel:
         return BertModel(self.config, self.dtype, self.remat, pooling, self.attention)

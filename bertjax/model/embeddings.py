@@ -6,7 +6,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Integer
 
 from bertjax.config import BertConfig
-from bertjax.model.layers import LayerNorm, drop_out, initialize_weights
+from bertjax.model.layers import LayerNorm, initialize_weights
+from bertjax.numerics.dropout import drop_out
 from bertjax.numerics.placement import hold_vectors, whole_vectors
 from bertjax.numerics.products import hidden_dtype
 

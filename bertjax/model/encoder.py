@@ -3,12 +3,12 @@
 import flax.linen as nn
 import jax
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float, Integer
+from jaxtyping import Array, Float, Integer
 
 from bertjax.config import BertConfig
-from bertjax.kernels.backends import EXPLICIT
 from bertjax.model.attention import SelfAttention
-from bertjax.model.layers import LayerNorm, Linear, activate, drop_out
+from bertjax.model.layers import LayerNorm, Linear, activate
+from bertjax.numerics.dropout import drop_out
 
 # What the backward pass keeps of a layer: everything, its products with parameters, or only its
 # input. To make the two products of attention anew costs no more than to keep the scores.
@@ -31,7 +31,7 @@ class EncoderLayer(nn.Module):
     dtype: DTypeLike
     dropout: bool
     trace: bool
-    backend: str = EXPLICIT
+    backend: str
 
     def setup(self) -> None:
         config = self.config
@@ -48,12 +48,11 @@ class EncoderLayer(nn.Module):
         hidden: Float[Array, "tokens D"],
         head_gates: Float[Array, " N"],
         sequence_ids: Integer[Array, "B T"],
-        visible: Bool[Array, "B 1 T S"] | None,
         row_ids: Integer[Array, " B"],
         probs_offset: Float[Array, "B N T S"] | None,
     ) -> tuple[Float[Array, "B*T D"], tuple[Array | None, Array, Array] | None]:
         attended, probs, context = self.attention(
-            hidden, sequence_ids, visible, head_gates, row_ids, self.dropout, probs_offset
+            hidden, sequence_ids, head_gates, row_ids, self.dropout, probs_offset
         )
         hidden = self.attention_layer_norm(hidden + self._drop(attended, row_ids))
         inner = activate(self.config.hidden_act, self.intermediate(hidden))
@@ -77,13 +76,11 @@ class Encoder(nn.Module):
     Attributes:
         remat: a key of `REMAT_POLICIES`: what is computed again in the backward pass to save
             memory.
-        backend: of the attention (see `SelfAttention`).
     """
 
     config: BertConfig
     dtype: DTypeLike
     remat: str = "none"
-    backend: str = EXPLICIT
 
     @nn.compact
     def __call__(
@@ -91,10 +88,10 @@ class Encoder(nn.Module):
         hidden: Float[Array, "tokens D"],
         head_gates: Float[Array, "L N"],
         sequence_ids: Integer[Array, "B T"],
-        visible: Bool[Array, "B 1 T S"] | None,
         row_ids: Integer[Array, " B"],
         dropout: bool,
         trace: bool,
+        backend: str,
         probs_offset: Float[Array, "L B N T S"] | None = None,
     ) -> tuple[Float[Array, "B*T D"], tuple[Array | None, Array, Array] | None]:
         """The last hidden states, and with `trace` the (probs, context, hidden) of every layer."""
@@ -105,8 +102,8 @@ class Encoder(nn.Module):
             layer,
             variable_axes={"params": 0},
             split_rngs={"params": True, "dropout": True},
-            in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast, 0),
+            in_axes=(0, nn.broadcast, nn.broadcast, 0),
             length=self.config.num_hidden_layers,
         )
-        layers = stack(self.config, self.dtype, dropout, trace, self.backend, name="layers")
-        return layers(hidden, head_gates, sequence_ids, visible, row_ids, probs_offset)
+        layers = stack(self.config, self.dtype, dropout, trace, backend, name="layers")
+        return layers(hidden, head_gates, sequence_ids, row_ids, probs_offset)

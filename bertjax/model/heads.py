@@ -12,7 +12,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Integer
 
 from bertjax.config import BertConfig
-from bertjax.model.layers import LayerNorm, Linear, activate, drop_out
+from bertjax.model.layers import LayerNorm, Linear, activate
+from bertjax.numerics.dropout import drop_out
 from bertjax.numerics.placement import whole_vectors
 from bertjax.numerics.products import multiply
 

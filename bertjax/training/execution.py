@@ -1,13 +1,16 @@
 """How the devices of a run compute its step: dtype, rematerialisation, attention backend."""
 
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from bertjax.config import BertConfig
-from bertjax.kernels.backends import EXPLICIT, check_backend
-from bertjax.program.errors import UserError
+from bertjax.kernels.backends import CHOICES, Need, choose_backend
+
+# What a config may say of attention.
+AttentionName = Literal[*CHOICES]
 
 
 def compute_dtype(name: str, platform: str | None = None) -> Any:
@@ -34,17 +37,27 @@ def remat_policy(name: str, platform: str | None = None) -> str:
     return name
 
 
-def attention_backend(name: str, config: BertConfig, platform: str | None = None) -> str:
-    """The name, checked against the devices and the dropout.
+def attention_backend(
+    name: str, config: BertConfig, dtype: DTypeLike, length: int, platform: str | None = None
+) -> str:
+    """The backend that a run trains with: the one of that name, checked, or what auto chooses.
+
+    Args:
+        name: as in a config.
+        config: of the model.
+        dtype: of the matrix products.
+        length: most tokens a row.
+        platform: jax's name of the devices; that of the default ones when left out.
 
     Raises:
-        UserError: it is for other devices, or would have to drop attention probabilities.
+        UserError: it cannot do what the run needs, as to drop attention probabilities.
     """
-    check_backend(name, platform)
-    rate = config.attention_probs_dropout_prob
-    if name != EXPLICIT and rate > 0:
-        raise UserError(
-            f"attention={name} has no probabilities to drop, and attention_probs_dropout_prob is"
-            f" {rate}; pass --model.attention_probs_dropout_prob 0, or --attention {EXPLICIT}"
-        )
-    return name
+    need = Need(
+        platform or jax.default_backend(),
+        jnp.dtype(dtype).name,
+        length,
+        config.head_size,
+        dropout=config.attention_probs_dropout_prob > 0,
+        window=config.attention_window is not None,
+    )
+    return choose_backend(name, need)

@@ -185,7 +185,7 @@ def _run_once(
             f" {layout.length} tokens ({plan.batches.efficiency:.0%} full) on"
             f" {mesh.devices.size}"
             f" {jax.default_backend()} device(s), {flops:.3g} FLOP a step; matrix products run at"
-            f" {rate / 1e9:,.0f} GFLOP/s here"
+            f" {rate / 1e9:,.0f} GFLOP/s here; attention is {plan.model.attention}"
         )
         if not clock.in_seconds and (shortage := config.describe_shortage(clock.most_steps)):
             session.note(f"warning: {shortage}")

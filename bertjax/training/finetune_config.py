@@ -9,6 +9,7 @@ from bertjax.tasks.data_config import DataConfig, TaskName
 from bertjax.training.batches import check_seed
 from bertjax.training.budget import BudgetConfig, Clock
 from bertjax.training.checkpoint import CheckpointConfig
+from bertjax.training.execution import AttentionName
 from bertjax.training.optimizer import OptimizerConfig, ScheduleConfig
 from bertjax.training.sharding import MeshConfig
 from bertjax.training.starting_model import FinetunedModelConfig
@@ -79,8 +80,10 @@ class FinetuneConfig:
         remat: what the backward pass computes again to save memory: none, dots (all but
             products with parameters) or full; auto = dots on CPU, which it makes faster, none on
             GPU and TPU
-        attention: its backend; all but explicit need model.attention_probs_dropout_prob=0, cudnn an
-            NVIDIA GPU and bfloat16, splash a TPU (`bertjax bench attention` measures them)
+        attention: its backend; auto = dense, in rows of more than 4096 tokens one of linear memory
+            where no probabilities are dropped; explicit is the formula as one reads it; xla, cudnn,
+            blockwise and splash need model.attention_probs_dropout_prob=0, cudnn an NVIDIA GPU and
+            bfloat16, splash a TPU (`bertjax bench attention` measures them)
         log_every: steps between two lines of the log; none = 20, in a run of fewer than 400 steps
             a twentieth of them
         most_skipped: so many steps in a row without a finite loss and gradient stop the run
@@ -110,7 +113,7 @@ class FinetuneConfig:
     class_weights: Literal["none", "balanced"] = "none"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     remat: Literal["auto", "none", "dots", "full"] = "auto"
-    attention: Literal["explicit", "xla", "cudnn", "blockwise", "splash"] = "explicit"
+    attention: AttentionName = "auto"
     log_every: int | None = None
     most_skipped: int = 10
     resume: bool = True

@@ -87,11 +87,12 @@ class Plan(NamedTuple):
 
 def make_plan(config: FinetuneConfig, start: Start, mesh: Mesh) -> Plan:
     bert_config, units = start.model.config, start.encoded.units
+    dtype = compute_dtype(config.dtype)
     model = ARCHITECTURES[architecture_of(start.trained_task.name)].module(
         bert_config,
-        compute_dtype(config.dtype),
+        dtype,
         remat_policy(config.remat),
-        attention=attention_backend(config.attention, bert_config),
+        attention=attention_backend(config.attention, bert_config, dtype, config.max_length),
     )
     steps_per_epoch = -(-len(units) // config.batch_size)
     clock = Clock(config.budget, steps_per_epoch * config.batch_size, config.batch_size)
@@ -154,6 +155,7 @@ def identity_of(config: FinetuneConfig, start: Start, data: TaskData) -> dict[st
         "transfer": dataclasses.asdict(config.transfer),
         "optimizer": optimizer,
         "dtype": jnp.dtype(compute_dtype(config.dtype)).name,
+        "attention": config.attention,
     }
 
 

@@ -196,7 +196,7 @@ def run_pretraining(
             f" {length}, {clock.describe()} "
             f"of {config.batch_size} rows on {mesh.devices.size} {jax.default_backend()}"
             f" device(s), {flops:.3g} FLOP a step; matrix products run at"
-            f" {rate / 1e9:,.0f} GFLOP/s here"
+            f" {rate / 1e9:,.0f} GFLOP/s here; attention is {model.attention}"
         )
         look_inside = LookInside(config, bert_config, prepared, session, make_development)
         take_step = session.compile(
@@ -288,6 +288,7 @@ def _identity(
         "masking": dataclasses.asdict(config.masking),
         "optimizer": optimizer,
         "dtype": jnp.dtype(compute_dtype(config.dtype)).name,
+        "attention": config.attention,
     }
 
 

@@ -19,7 +19,7 @@ from bertjax.training.budget import BudgetConfig
 from bertjax.training.checkpoint import CheckpointConfig
 from bertjax.training.development_config import DevelopmentConfig
 from bertjax.training.evaluation import EvaluationConfig
-from bertjax.training.execution import attention_backend, compute_dtype, remat_policy
+from bertjax.training.execution import AttentionName, attention_backend, compute_dtype, remat_policy
 from bertjax.training.optimizer import (
     OptimizerConfig,
     ScheduleConfig,
@@ -86,8 +86,10 @@ class PretrainConfig:
         remat: what the backward pass computes again to save memory: none, dots (all but
             products with parameters) or full; auto = dots on CPU, which it makes faster, and on
             GPU, none on TPU
-        attention: its backend; all but explicit need model.attention_probs_dropout_prob=0, cudnn an
-            NVIDIA GPU and bfloat16, splash a TPU (`bertjax bench attention` measures them)
+        attention: its backend; auto = dense, in rows of more than 4096 tokens one of linear memory
+            where no probabilities are dropped; explicit is the formula as one reads it; xla, cudnn,
+            blockwise and splash need model.attention_probs_dropout_prob=0, cudnn an NVIDIA GPU and
+            bfloat16, splash a TPU (`bertjax bench attention` measures them)
         distributed: this process is one of several that train together, as train/launch/ starts
             them (docs/distributed.md)
         log_every: steps between two lines of the log, each the mean since the line before
@@ -115,7 +117,7 @@ class PretrainConfig:
     accumulation: int = 1
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     remat: Literal["auto", "none", "dots", "full"] = "auto"
-    attention: Literal["explicit", "xla", "cudnn", "blockwise", "splash"] = "explicit"
+    attention: AttentionName = "auto"
     distributed: bool = False
     log_every: int = 20
     most_skipped: int = 10
@@ -187,11 +189,12 @@ def make_step(
         mesh: whose devices may be absent.
     """
     platform = mesh.devices.flat[0].platform
+    dtype, length = compute_dtype(config.dtype, platform), bert_config.max_position_embeddings
     model = BertForPreTraining(
         bert_config,
-        compute_dtype(config.dtype, platform),
+        dtype,
         remat_policy(config.remat, platform),
-        attention=attention_backend(config.attention, bert_config, platform),
+        attention=attention_backend(config.attention, bert_config, dtype, length, platform),
     )
     optimizer = make_optimizer(config.optimizer)
     schedule = make_schedule(config.schedule, total)

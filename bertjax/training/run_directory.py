@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+from bertjax.kernels.backends import DENSE, EXPLICIT
 from bertjax.program.errors import UserError
 from bertjax.program.outputs import make_folder, write_json, write_whole
 from bertjax.training.checkpoint import CheckpointConfig, Checkpoints
@@ -41,7 +42,8 @@ def open_run(
         run: the directory.
         config: which checkpoints are kept.
         identity: what must be as it was when the run was begun. Its `paths` (name -> where what the
-            name stands for was read from) need not be: they are shown where contents differ.
+            name stands for was read from) need not be: they are shown where contents differ. Its
+            `attention` need not be either, as all backends compute the same but for rounding.
         resume: whether a run that has checkpoints may be continued.
         tell: is called with a sentence where the file system has no locks.
 
@@ -118,7 +120,12 @@ def _check_identity(
         raise UserError(
             f"--run {run}: has checkpoints and --resume is false; name a new directory or remove it"
         )
-    compared = [name for name in identity if name != "paths"]
+    if identity.get("attention") == EXPLICIT and "attention" not in notes["identity"]:
+        raise UserError(
+            f"--run {run}: was begun when attention=explicit was the name of what is attention="
+            f"{DENSE} now; pass --attention {DENSE} to continue it"
+        )
+    compared = [name for name in identity if name not in ("paths", "attention")]
     then = dict(_flatten({name: notes["identity"].get(name) for name in compared}))
     now = dict(_flatten({name: identity[name] for name in compared}))
     changed = [name for name in {**now, **then} if now.get(name) != then.get(name)]

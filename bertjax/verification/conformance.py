@@ -9,9 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from bertjax.kernels.backends import BACKENDS, EXPLICIT
-from bertjax.kernels.visibility import see_own_sequence
-from bertjax.model.attention import attend
+from bertjax.numerics.dropout import Dropout, draw_kept
 from bertjax.program.errors import UserError
 
 Attention = Callable[..., Float[Array, "B T N H"]]
@@ -19,6 +17,9 @@ Attention = Callable[..., Float[Array, "B T N H"]]
 # The largest difference allowed, as a share of the largest value. A bfloat16 has 8 bits, and the
 # probabilities are rounded to it before the second product.
 TOLERANCES = {"float32": 1e-5, "bfloat16": 2e-2, "float16": 4e-3}
+
+# Of the cases with dropout.
+_SEED = 7
 
 
 class Case(NamedTuple):
@@ -29,12 +30,14 @@ class Case(NamedTuple):
         sequence_ids: the rows; the length is theirs.
         head_size: H.
         window: see `visibility.see`.
+        dropout: share of the probabilities that is dropped.
     """
 
     name: str
     sequence_ids: Int[np.ndarray, "B T"]
     head_size: int = 64
     window: int | None = None
+    dropout: float = 0.0
 
 
 class Finding(NamedTuple):
@@ -57,25 +60,8 @@ class Finding(NamedTuple):
         return bool(self.reason) or max(self.forward, self.backward) <= TOLERANCES[dtype]
 
 
-def explicit(
-    query: Float[Array, "B T N H"],
-    key: Float[Array, "B T N H"],
-    value: Float[Array, "B T N H"],
-    sequence_ids: Int[Array, "B T"],
-    *,
-    window: int | None = None,
-) -> Float[Array, "B T N H"]:
-    """The model's own attention with the signature of the backends."""
-    return attend(query, key, value, see_own_sequence(sequence_ids, window))[0]
-
-
-def attention_of(name: str) -> Attention:
-    """The function of a backend by its name, `explicit` among them."""
-    return explicit if name == EXPLICIT else BACKENDS[name].attention
-
-
 def cases() -> list[Case]:
-    """Padding, packing, what is odd, single or empty, head sizes, windows."""
+    """Padding, packing, what is odd, single or empty, head sizes, windows, dropout."""
     packed = np.array([[1] * 50 + [2] * 40 + [3] * 38, [1] * 100 + [2] * 20 + [0] * 8])
     return [
         Case("full rows", np.ones((2, 128), int)),
@@ -90,11 +76,17 @@ def cases() -> list[Case]:
         *(Case(f"head size {size}", packed[:, :96], size) for size in (32, 128)),
         Case("a window", packed, window=7),
         Case("a window in many blocks", np.array([[1] * 400 + [2] * 240]), window=40),
+        Case("dropped probabilities", packed, dropout=0.3),
     ]
 
 
 def check_conformance(
-    attention: Attention, dtype: str, some: Sequence[Case] | None = None, heads: int = 2
+    attention: Attention,
+    dtype: str,
+    some: Sequence[Case] | None = None,
+    heads: int = 2,
+    *,
+    dropout: bool = False,
 ) -> Iterator[Finding]:
     """Tries a backend on each case.
 
@@ -103,9 +95,13 @@ def check_conformance(
         dtype: of query, key and value, a key of `TOLERANCES`.
         some: the cases; all of `cases()` when left out.
         heads: N.
+        dropout: whether the backend drops probabilities; the cases with dropout are left out where
+            it does not.
     """
-    run = jax.jit(functools.partial(_run, attention), static_argnames="window")
+    run = jax.jit(functools.partial(_run, attention), static_argnames=("window", "rate"))
     for number, case in enumerate(cases() if some is None else some):
+        if case.dropout and not dropout:
+            continue
         random = np.random.default_rng(number)
         shape = (*case.sequence_ids.shape, heads, case.head_size)
         drawn = [random.normal(size=shape) for _ in range(4)]
@@ -114,9 +110,16 @@ def check_conformance(
         given = [jnp.asarray(part, dtype) for part in drawn]
         exact = [np.asarray(part.astype(jnp.float32), np.float64) for part in given]
         ids = jnp.asarray(case.sequence_ids, jnp.int32)
-        expected, expected_gradients = attend_exactly(*exact, case.sequence_ids, case.window)
+        rows, length = case.sequence_ids.shape
+        kept = draw_kept(
+            jax.random.key(_SEED), jnp.arange(rows), (heads, length, length), case.dropout
+        )
+        factors = np.asarray(kept, np.float64) / (1 - case.dropout)
+        expected, expected_gradients = attend_exactly(
+            *exact, case.sequence_ids, case.window, factors
+        )
         try:
-            context, gradients = run(*given, ids, window=case.window)
+            context, gradients = run(*given, ids, window=case.window, rate=case.dropout)
         except UserError as error:
             yield Finding(case.name, np.nan, np.nan, str(error))
             continue
@@ -132,11 +135,15 @@ def _run(
     by_context: Array,
     sequence_ids: Array,
     window: int | None,
+    rate: float,
 ) -> tuple[Array, tuple[Array, ...]]:
     """The context, and the gradients by query, key and value."""
+    options = {}
+    if rate > 0:
+        options["dropout"] = Dropout(rate, jax.random.key(_SEED), jnp.arange(len(sequence_ids)))
 
     def attended(*inputs: Array) -> Array:
-        return attention(*inputs, sequence_ids, window=window)
+        return attention(*inputs, sequence_ids, window=window, **options)
 
     context, pull_back = jax.vjp(attended, query, key, value)
     return context, pull_back(by_context.astype(context.dtype))
@@ -155,10 +162,14 @@ def attend_exactly(
     by_context: Float[np.ndarray, "B T N H"],
     sequence_ids: Int[np.ndarray, "B T"],
     window: int | None = None,
+    factors: Float[np.ndarray, "B N T S"] | None = None,
 ) -> tuple[Float[np.ndarray, "B T N H"], tuple[Float[np.ndarray, "B T N H"], ...]]:
     """Context and gradients by query, key and value, in numpy and float64, one row at a time.
 
     Written apart from everything that it judges.
+
+    Args:
+        factors: of the probabilities: 0 where one is dropped.
     """
     scale, length = query.shape[-1] ** -0.5, sequence_ids.shape[1]
     context = np.zeros_like(value)
@@ -174,10 +185,11 @@ def attend_exactly(
             scores = np.einsum("nh,snh->ns", query[row, place], keys) * scale
             weights = np.exp(scores - scores.max(axis=1, keepdims=True))
             probs = weights / weights.sum(axis=1, keepdims=True)
-            context[row, place] = np.einsum("ns,snh->nh", probs, values)
+            factor = 1.0 if factors is None else factors[row, :, place][:, sees]
+            context[row, place] = np.einsum("ns,snh->nh", factor * probs, values)
             pulled = by_context[row, place]
-            by_value[row, sees] += np.einsum("ns,nh->snh", probs, pulled)
-            by_probs = np.einsum("nh,snh->ns", pulled, values)
+            by_value[row, sees] += np.einsum("ns,nh->snh", factor * probs, pulled)
+            by_probs = factor * np.einsum("nh,snh->ns", pulled, values)
             by_scores = probs * (by_probs - (by_probs * probs).sum(axis=1, keepdims=True)) * scale
             by_query[row, place] = np.einsum("ns,snh->nh", by_scores, keys)
             by_key[row, sees] += np.einsum("ns,nh->snh", by_scores, query[row, place])

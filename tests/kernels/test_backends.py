@@ -1,35 +1,66 @@
 """The backends by name: who runs where, and that the model computes the same with each."""
 
 import dataclasses
+import inspect
 
 import jax
 import numpy as np
 import pytest
 
 from bertjax.config import BertConfig
-from bertjax.kernels.backends import BACKENDS, check_backend
+from bertjax.kernels.backends import BACKENDS, LONGEST_DENSE, Need, choose_backend
 from bertjax.kernels.visibility import see_own_sequence
 from bertjax.model.bert import BertModel
 from bertjax.program.errors import UserError
 
+PLAIN = Need("cpu", "float32", 512, 64)
+LONG = PLAIN._replace(length=LONGEST_DENSE + 1)
+
 
 @pytest.mark.parametrize(
-    ("name", "platform", "message"),
+    ("name", "changes", "message"),
     [
-        ("flash", "cpu", "not one of explicit, xla"),
-        ("splash", "cpu", "runs on tpu, not on cpu; choose explicit, xla, blockwise"),
-        ("cudnn", "tpu", "choose explicit, xla, blockwise, splash"),
+        ("flash", {}, "not one of auto, explicit, dense, xla"),
+        ("splash", {}, "runs on tpu, not on cpu; choose auto, explicit, dense, xla, blockwise$"),
+        ("cudnn", {"platform": "tpu"}, "choose auto, explicit, dense, xla, blockwise, splash$"),
+        ("cudnn", {"platform": "gpu"}, "computes in bfloat16 or float16, not in float32; choose"),
+        (
+            "xla",
+            {"dropout": True},
+            r"; choose auto, explicit, dense, or pass --model.attention_pro",
+        ),
+        ("dense", {"maps": True}, "no probabilities to read or edit; choose auto, explicit$"),
     ],
 )
-def test_backend_of_another_device_is_refused(name, platform, message):
+def test_backend_that_cannot_do_it_is_refused(name, changes, message):
     with pytest.raises(UserError, match=message):
-        check_backend(name, platform)
+        choose_backend(name, PLAIN._replace(**changes))
 
 
-def test_backends_of_the_device_are_taken():
-    check_backend("explicit")
-    check_backend("xla")
-    check_backend("splash", "tpu")
+def test_backends_that_can_do_it_are_taken():
+    for name in ("explicit", "dense", "xla"):
+        assert choose_backend(name, PLAIN) == name
+    assert choose_backend("splash", PLAIN._replace(platform="tpu")) == "splash"
+
+
+@pytest.mark.parametrize(
+    ("need", "expected"),
+    [
+        (PLAIN, "dense"),
+        (PLAIN._replace(dropout=True), "dense"),
+        (PLAIN._replace(platform="gpu", dtype="bfloat16"), "dense"),
+        (PLAIN._replace(maps=True), "explicit"),
+        (LONG, "blockwise"),
+        (LONG._replace(dropout=True), "dense"),
+        (LONG._replace(maps=True), "explicit"),
+        (LONG._replace(platform="tpu"), "splash"),
+        (LONG._replace(platform="gpu"), "blockwise"),
+        (LONG._replace(platform="gpu", dtype="bfloat16"), "cudnn"),
+        (LONG._replace(platform="gpu", dtype="bfloat16", head_size=12), "blockwise"),
+    ],
+)
+def test_auto_takes_what_fits(need, expected):
+    assert choose_backend("auto", need) == expected
 
 
 def test_window_is_drawn_as_told():
@@ -39,7 +70,7 @@ def test_window_is_drawn_as_told():
 
 
 @pytest.mark.parametrize("window", [None, 3])
-@pytest.mark.parametrize("name", ["xla", "blockwise"])
+@pytest.mark.parametrize("name", ["dense", "xla", "blockwise"])
 def test_model_computes_the_same_with_each(config, params, batch, name, window):
     config = dataclasses.replace(config, attention_window=window)
     inputs = batch.token_ids, batch.token_type_ids, batch.sequence_ids, batch.position_ids
@@ -59,20 +90,26 @@ def test_model_computes_the_same_with_each(config, params, batch, name, window):
 
 
 def test_what_has_no_probabilities_says_so(config, params, batch):
-    model = BertModel(config, pooling=False, attention="xla")
     variables = {"params": params["bert"]}
-    with pytest.raises(UserError, match="a trace needs attention=explicit"):
-        model.apply(variables, batch.token_ids, trace=True)
+    for name in ("xla", "dense"):
+        model = BertModel(config, pooling=False, attention=name)
+        with pytest.raises(UserError, match=f"{name} has no probabilities to read or edit"):
+            model.apply(variables, batch.token_ids, trace=True)
     dropping = dataclasses.replace(config, attention_probs_dropout_prob=0.1)
     model = BertModel(dropping, pooling=False, attention="xla")
-    with pytest.raises(UserError, match="set attention_probs_dropout_prob to 0"):
+    with pytest.raises(UserError, match="attention_probs_dropout_prob is above 0"):
         model.apply(variables, batch.token_ids, dropout=True, rngs={"dropout": jax.random.key(0)})
 
 
-def test_every_backend_says_where_it_runs():
-    for backend in BACKENDS.values():
+def test_table_names_functions_that_exist_and_take_what_it_says():
+    for name, backend in BACKENDS.items():
         assert set(backend.platforms) <= {"cpu", "gpu", "tpu"}
         assert backend.summary
+        options = set(inspect.signature(backend.attention).parameters)
+        assert ("dropout" in options, "dtype" in options, "interpret" in options) == (
+            backend.dropout, backend.narrows, backend.interpreted,
+        ), name  # fmt: skip
+        assert "window" in options
 
 
 def test_window_makes_another_kind_of_model():

@@ -11,7 +11,7 @@ from bertjax.kernels import blockwise
 from bertjax.kernels.visibility import see_own_sequence
 from bertjax.model.attention import attend
 from bertjax.program.errors import UserError
-from tests.kernels.compiled_buffers import largest_buffer
+from tests.kernels.compiled_programs import largest_buffer
 
 # B=3, T=23, N=4, H=8. Two examples of a row, one with padding behind, one that fills its row.
 SEQUENCE_IDS = np.array([[1] * 9 + [2] * 14, [1] * 17 + [0] * 6, [1] * 23])

@@ -9,8 +9,8 @@ import pytest
 pytest.importorskip("torch", reason="torch is not installed (make test-parity)")
 pytest.importorskip("transformers", reason="transformers is not installed")
 
-import bertjax.model.bert as bert
 from bertjax.architectures import ARCHITECTURES
+from bertjax.kernels import dense
 from bertjax.model.embeddings import Embeddings
 from bertjax.program.errors import UserError
 from bertjax.verification.checks import verify
@@ -53,7 +53,7 @@ def sees_itself(sequence_ids, window):
 
 
 def test_mask_that_hides_the_others_fails(monkeypatch):
-    monkeypatch.setattr(bert, "see_own_sequence", sees_itself)
+    monkeypatch.setattr(dense, "see_own_sequence", sees_itself)
     assert reference_row(GOLDEN / "classes" / "BertModel").result == "FAILED"
 
 

@@ -10,11 +10,11 @@ from bertjax.training.execution import attention_backend, compute_dtype, remat_p
 
 def test_training_refuses_what_cannot_drop_probabilities():
     with pytest.raises(UserError, match=r"pass --model\.attention_probs_dropout_prob 0"):
-        attention_backend("xla", BertConfig())
+        attention_backend("xla", BertConfig(), "float32", 128)
     still = BertConfig(attention_probs_dropout_prob=0.0)
-    assert attention_backend("xla", still) == "xla"
+    assert attention_backend("xla", still, "float32", 128) == "xla"
     with pytest.raises(UserError, match="runs on gpu, not on cpu"):
-        attention_backend("cudnn", still)
+        attention_backend("cudnn", still, "float32", 128)
 
 
 @pytest.mark.parametrize(

@@ -133,6 +133,17 @@ def test_directory_of_a_run_that_was_killed_at_once_is_begun_anew(tmp_path):
     assert open_run(tmp_path / "run", CheckpointConfig(), IDENTITY, resume=True).steps() == []
 
 
+@pytest.mark.parametrize("attention", ["auto", "dense", "xla"])
+def test_run_goes_on_with_another_backend(begun, attention):
+    identity = IDENTITY | {"attention": attention}
+    assert open_run(begun, CheckpointConfig(), identity, resume=True).steps() == [3]
+
+
+def test_run_of_the_time_when_explicit_was_another_backend_says_how_to_go_on(begun):
+    with pytest.raises(UserError, match="pass --attention dense to continue it"):
+        open_run(begun, CheckpointConfig(), IDENTITY | {"attention": "explicit"}, resume=True)
+
+
 def test_run_is_not_continued_when_that_is_forbidden(begun):
     with pytest.raises(UserError, match=r"has checkpoints and --resume is false"):
         open_run(begun, CheckpointConfig(), IDENTITY, resume=False)

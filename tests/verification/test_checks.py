@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-import bertjax.model.bert as bert
-import bertjax.model.layers as layers
+import bertjax.numerics.dropout as dropout
 from bertjax.architectures import ARCHITECTURES
-from bertjax.kernels import library
+from bertjax.kernels import dense, library
 from bertjax.kernels.backends import BACKENDS
 from bertjax.model.embeddings import Embeddings
 from bertjax.program.errors import UserError
@@ -97,7 +96,7 @@ def test_every_class_learns_alike_on_devices_and_in_parts(architecture):
     assert found["reference"].result == "not checked"
     assert found["reference"].detail.startswith("torch and transformers not installed")
     assert found["kernels"].result == "ok"
-    assert found["kernels"].detail == "attention xla and blockwise, packed, and explicit"
+    assert found["kernels"].detail == "attention explicit and xla and blockwise, packed, and dense"
 
 
 def sees_padding(sequence_ids, window):
@@ -115,7 +114,7 @@ def sees_other_examples(sequence_ids, window):
     [(sees_padding, "padding", []), (sees_other_examples, "packing", ["padding", "batch order"])],
 )
 def test_mask_that_shows_too_much_fails(monkeypatch, mask, fails, holds):
-    monkeypatch.setattr(bert, "see_own_sequence", mask)
+    monkeypatch.setattr(dense, "see_own_sequence", mask)
     found = check("padding", "batch order", "packing")
     assert found[fails].result == "FAILED"
     assert found[fails].difference > 1e-3
@@ -158,9 +157,9 @@ def test_rows_that_reach_the_wrong_device_fail(monkeypatch):
 
 def test_dropout_that_counts_within_a_part_fails_accumulation(monkeypatch, other):
     edit_config(other, hidden_dropout_prob=0.3)
-    right = layers.draw_kept
+    right = dropout.draw_kept
     monkeypatch.setattr(
-        layers,
+        dropout,
         "draw_kept",
         lambda key, row_ids, shape, rate: right(key, jnp.arange(len(row_ids)), shape, rate),
     )
@@ -169,11 +168,12 @@ def test_dropout_that_counts_within_a_part_fails_accumulation(monkeypatch, other
     assert found["devices"].result == "ok"
 
 
-def test_kernel_that_shows_other_examples_fails(monkeypatch):
-    def see_all(query, key, value, sequence_ids, *, window):
-        return library.xla(query, key, value, jnp.minimum(sequence_ids, 1), window=window)
+def see_all(query, key, value, sequence_ids, *, window):
+    return library.xla(query, key, value, jnp.minimum(sequence_ids, 1), window=window)
 
-    wrong = BACKENDS["blockwise"]._replace(attention=see_all)
+
+def test_kernel_that_shows_other_examples_fails(monkeypatch):
+    wrong = BACKENDS["blockwise"]._replace(source=f"{__name__}:see_all")
     monkeypatch.setitem(BACKENDS, "blockwise", wrong)
     assert check("kernels").result == "FAILED"
 

@@ -13,18 +13,12 @@ from matplotlib.figure import Figure
 from bertjax.benchmarking import attention_timing
 from bertjax.benchmarking.attention_plot import plot_timings
 from bertjax.benchmarking.attention_timing import Baseline, Shape, find_regressions
-from bertjax.commands import bench
-from bertjax.kernels import backends, library, splash
+from bertjax.kernels import backends, dense, library, splash
 from bertjax.kernels.visibility import see_own_sequence
 from bertjax.model.attention import attend
 from bertjax.planning import absent_devices
 from bertjax.program.errors import UserError
-from bertjax.verification.conformance import (
-    attend_exactly,
-    attention_of,
-    cases,
-    check_conformance,
-)
+from bertjax.verification.conformance import attend_exactly, cases, check_conformance
 
 SMALL = ("1x24x2x8", "2x32x2x8")
 
@@ -43,18 +37,21 @@ def some(*names):
     ("name", "dtype"),
     [
         ("explicit", "float32"),
+        ("dense", "float32"),
         ("xla", "float32"),
         ("blockwise", "float32"),
         ("explicit", "bfloat16"),
+        ("dense", "bfloat16"),
         pytest.param("xla", "bfloat16", marks=pytest.mark.slow),
         pytest.param("blockwise", "bfloat16", marks=pytest.mark.slow),
     ],
 )
 def test_backends_that_run_here_conform(name, dtype):
-    found = list(check_conformance(attention_of(name), dtype))
+    backend = backends.BACKENDS[name]
+    found = list(check_conformance(backend.attention, dtype, dropout=backend.dropout))
     assert [one for one in found if not one.passes(dtype)] == []
     assert not any(one.reason for one in found)
-    assert len(found) == len(cases())
+    assert len(found) == len([case for case in cases() if backend.dropout or not case.dropout])
 
 
 def test_tpu_kernel_conforms_interpreted():
@@ -78,9 +75,8 @@ def test_mask_that_is_one_key_off_is_found():
 def test_wrong_gradient_is_found():
     def blind(query, key, value, sequence_ids, *, window=None):
         # Right forwards; the gradient by the key is left out.
-        return attention_of("explicit")(
-            query, jax.lax.stop_gradient(key), value, sequence_ids, window=window
-        )
+        stopped = jax.lax.stop_gradient(key)
+        return dense.attention(query, stopped, value, sequence_ids, window=window)
 
     [found] = check_conformance(blind, "float32", some("packing"))
     assert found.forward < 1e-5
@@ -90,7 +86,7 @@ def test_wrong_gradient_is_found():
 
 def test_nan_does_not_pass():
     def broken(query, key, value, sequence_ids, *, window=None):
-        return attention_of("explicit")(query, key, value, sequence_ids) / 0
+        return dense.attention(query, key, value, sequence_ids) / 0
 
     [found] = check_conformance(broken, "float32", some("a single token"))
     assert not found.passes("float32")
@@ -108,12 +104,12 @@ def test_reference_is_softmax_of_what_is_seen():
 
 
 def test_wrong_backend_is_not_timed(monkeypatch, bertjax_command):
-    wrong = backends.BACKENDS["xla"]._replace(attention=shifted)
+    wrong = backends.BACKENDS["xla"]._replace(source=f"{__name__}:shifted")
     monkeypatch.setitem(backends.BACKENDS, "xla", wrong)
     monkeypatch.setattr(
         attention_timing,
         "check_conformance",
-        lambda attention, dtype: check_conformance(attention, dtype, some("packing")),
+        lambda attention, dtype, **_: check_conformance(attention, dtype, some("packing")),
     )
     code, out, err = bertjax_command(
         "bench", "attention", "--backends", "xla", "explicit", "--shapes", SMALL[0],
@@ -127,7 +123,7 @@ def test_wrong_backend_is_not_timed(monkeypatch, bertjax_command):
 
 
 def test_results_are_written_and_compared(monkeypatch, bertjax_command, tmp_path):
-    monkeypatch.setattr(attention_timing, "check_conformance", lambda *arguments: iter(()))
+    monkeypatch.setattr(attention_timing, "check_conformance", lambda *_, **__: iter(()))
     arguments = (
         "bench", "attention", "--backends", "explicit", "blockwise", "--shapes", *SMALL,
         "--rounds", 1, "--output", tmp_path,
@@ -230,16 +226,12 @@ def test_operations_are_those_of_pairs_that_see_each_other():
     assert shape.flops(2, backward=True) == 6 * 2 * 2 * 3 * pairs * 4
 
 
-@pytest.mark.parametrize("name", ["explicit", "xla", "blockwise"])
+@pytest.mark.parametrize("name", ["explicit", "dense", "xla", "blockwise"])
 def test_all_six_products_of_forward_and_backward_are_timed(name):
     shape = Shape(2, 64, 3, 32)
     arguments = [jnp.zeros(shape)] * 3 + [jnp.ones(shape[:2], jnp.int32)]
     program = jax.jit(attention_timing.both_of(name, None)).lower(*arguments).compile()
     assert program.cost_analysis()["flops"] >= shape.flops(None, backward=True)
-
-
-def test_names_are_those_of_the_backends():
-    assert bench.BACKENDS == backends.NAMES
 
 
 def test_cudnn_is_lowered_for_a_gpu_that_is_not_here():

@@ -10,7 +10,7 @@ from bertjax.analysis.heads.patterns import sum_maps
 from bertjax.analysis.heads.targets import mark_tokens
 from bertjax.program.errors import UserError
 from tests.analysis.tiny_bodies import make_body, make_texts
-from tests.kernels.compiled_buffers import largest_buffer
+from tests.kernels.compiled_programs import largest_buffer
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from bertjax.analysis.heads.redundancy import (
 )
 from bertjax.program.errors import UserError
 from tests.analysis.tiny_bodies import make_body, make_texts
-from tests.kernels.compiled_buffers import largest_buffer
+from tests.kernels.compiled_programs import largest_buffer
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bertjax.model.layers import draw_kept, drop_out
+from bertjax.numerics.dropout import draw_kept, drop_out
 
 # Compiled, as eager calls would compile every operation for itself.
 draw = jax.jit(draw_kept, static_argnums=(2, 3))
