@@ -16,6 +16,7 @@ nothing.
 
 from typing import NamedTuple
 
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Integer, Shaped
 
 
@@ -82,17 +83,28 @@ class MaskedTokens(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """The internal values that the explicit path returns, layer by layer.
+    """The requested values inside the model; None for the rest (see `model.probe_points`).
 
     Attributes:
+        embedded: the embeddings' output, which enters the first layer.
         probs: attention probabilities before dropout; rows sum to 1 over the visible keys.
         context: each head's weighted sum of values, before the output projection.
-        hidden: the embeddings' output, then every layer's.
+        attention: attention's projected output, before dropout and residual.
+        inner: activations of the feed-forward block.
+        hidden: every layer's output.
     """
 
-    probs: Float[Array, "L B N T S"]
-    context: Float[Array, "L B T N H"]
-    hidden: Float[Array, "L+1 B T D"]
+    embedded: Float[Array, "B T D"] | None = None
+    probs: Float[Array, "L B N T S"] | None = None
+    context: Float[Array, "L B T N H"] | None = None
+    attention: Float[Array, "L B T D"] | None = None
+    inner: Float[Array, "L B T F"] | None = None
+    hidden: Float[Array, "L B T D"] | None = None
+
+    @property
+    def hidden_states(self) -> Float[Array, "states B T D"]:
+        """The embeddings' output, then every layer's, L + 1; both have to be asked for."""
+        return jnp.concatenate([self.embedded[None], self.hidden])
 
 
 class EncoderOutput(NamedTuple):
@@ -101,7 +113,7 @@ class EncoderOutput(NamedTuple):
     Attributes:
         hidden: the last layer's output.
         pooled: tanh(dense) of every example's [CLS]; None for a body without a pooler.
-        trace: set when requested with `trace=True`.
+        trace: what `trace` asks for; None where it asks for nothing.
     """
 
     hidden: Float[Array, "B T D"]

@@ -1,5 +1,8 @@
 """Multi-head self-attention as the paper has it: scores -> probabilities -> context."""
 
+import functools
+from collections.abc import Callable
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -10,6 +13,7 @@ from bertjax.config import BertConfig
 from bertjax.kernels.backends import BACKENDS, EXPLICIT
 from bertjax.kernels.visibility import check_window, see_own_sequence
 from bertjax.model.layers import Linear
+from bertjax.model.probe_points import Probes
 from bertjax.numerics.dropout import Dropout, drop_out
 
 
@@ -35,13 +39,13 @@ def attend(
     value: Float[Array, "B S N H"],
     visible: Bool[Array, "B 1 T S"],
     dropout: Dropout | None = None,
-    probs_offset: Float[Array, "B N T S"] | None = None,
+    edit_probs: Callable[[Array], Array] = lambda probs: probs,
 ) -> tuple[Float[Array, "B T N H"], Float[Array, "B N T S"]]:
     """Scaled dot-product attention, `softmax(Q K^T / sqrt(H)) V`, in float32 or wider.
 
     Args:
         dropout: of the probabilities.
-        probs_offset: added to the probabilities; zeros of it are what to differentiate by them.
+        edit_probs: makes of the probabilities those that are used.
 
     Returns:
         The context in the value's dtype, and the probabilities before dropout.
@@ -51,9 +55,7 @@ def attend(
     narrow, wide = value.dtype, jnp.promote_types(value.dtype, jnp.float32)
     query, key, value = (part.astype(wide) for part in (query, key, value))
     scores = jnp.einsum("btnh,bsnh->bnts", query, key, precision="highest")
-    probs = masked_softmax(scores * query.shape[-1] ** -0.5, visible)
-    if probs_offset is not None:
-        probs += probs_offset
+    probs = edit_probs(masked_softmax(scores * query.shape[-1] ** -0.5, visible))
     kept = probs if dropout is None else drop_out(probs, *dropout)
     context = jnp.einsum("bnts,bsnh->btnh", kept, value, precision="highest")
     return context.astype(narrow), probs
@@ -100,15 +102,11 @@ class SelfAttention(nn.Module):
         self,
         hidden: Float[Array, "tokens D"],
         sequence_ids: Integer[Array, "B T"],
-        head_gates: Float[Array, " N"],
         row_ids: Integer[Array, " B"],
         dropout: bool,
-        probs_offset: Float[Array, "B N T S"] | None = None,
-    ) -> tuple[Float[Array, "B*T D"], Float[Array, "B N T S"] | None, Float[Array, "B T N H"]]:
-        """The projected context, the probabilities, and the context of every head (gated).
-
-        Only the explicit backend has probabilities.
-        """
+        probes: Probes,
+    ) -> Float[Array, "B*T D"]:
+        """The projected context; of the probe points, `probs` are the explicit backend's alone."""
         rows, length = sequence_ids.shape
         by_head = (rows, length, self.config.num_attention_heads, self.config.head_size)
         query, key, value = (
@@ -118,7 +116,8 @@ class SelfAttention(nn.Module):
         dropped = Dropout(rate, self.make_rng("dropout"), row_ids) if dropout and rate > 0 else None
         if self.backend == EXPLICIT:
             visible = see_own_sequence(sequence_ids, window)
-            context, probs = attend(query, key, value, visible, dropped, probs_offset)
+            edit_probs = functools.partial(probes, "probs")
+            context, _ = attend(query, key, value, visible, dropped, edit_probs)
         else:
             backend, options = BACKENDS[self.backend], {}
             if dropped is not None:
@@ -126,6 +125,5 @@ class SelfAttention(nn.Module):
             if backend.narrows:
                 options["dtype"] = self.dtype
             context = backend.attention(query, key, value, sequence_ids, window=window, **options)
-            probs = None
-        context *= head_gates[:, None].astype(context.dtype)
-        return self.output(context.reshape(rows * length, *by_head[2:])), probs, context
+        context = probes("context", context)
+        return self.output(context.reshape(rows * length, *by_head[2:]))

@@ -12,6 +12,7 @@ from bertjax.kernels.backends import AUTO, Need, choose_backend
 from bertjax.model.embeddings import Embeddings
 from bertjax.model.encoder import Encoder
 from bertjax.model.heads import ClassifierHead, LinearHead, MaskedLanguageModelHead, Pooler
+from bertjax.model.probe_points import Edits, Probes, check_edits, name_points
 from bertjax.numerics.placement import hold_vectors, target_platform
 from bertjax.types import EncoderOutput, HeadOutput, PreTrainingOutput, Trace
 
@@ -93,11 +94,9 @@ class BertModel(nn.Module):
         example_starts: Integer[Array, "B K"] | None = None,
         *,
         row_ids: Integer[Array, " B"] | None = None,
-        head_gates: Float[Array, "L N"] | None = None,
-        embedded: Float[Array, "B T D"] | None = None,
-        probs_offset: Float[Array, "L B N T S"] | None = None,
+        edit: Edits | None = None,
         dropout: bool = False,
-        trace: bool = False,
+        trace: bool | tuple[str, ...] = False,
     ) -> EncoderOutput:
         """Hidden states of every token and the pooled [CLS] of every example.
 
@@ -110,54 +109,43 @@ class BertModel(nn.Module):
             example_starts: where each example's [CLS] is; when left out, one example that starts at
                 0.
             row_ids: places in the global batch, which key the dropout; 0, 1, 2, ... when left out.
-            head_gates: each head's output is multiplied by its gate; ones when left out.
-            embedded: stands in for the output of the embeddings.
-            probs_offset: added to the attention probabilities (see `attention.attend`).
+            edit: changes of values on their way, by probe point (see `probe_points.Edit`).
             dropout: static; needs `rngs={"dropout": key}`.
-            trace: static; fills `EncoderOutput.trace`.
+            trace: static; the probe points that fill `EncoderOutput.trace`, or True for all.
 
         Raises:
-            UserError: the attention cannot do what is asked, as a trace of its probabilities.
+            UserError: the attention cannot do what is asked, as a trace of its probabilities; no
+                such probe point; an edit of another shape.
         """
         config, (rows, length) = self.config, token_ids.shape
         inputs = complete_inputs(
             config, token_ids, token_type_ids, sequence_ids, position_ids, example_starts, row_ids
         )
-        row_ids = inputs.row_ids
-        if head_gates is None:
-            head_gates = jnp.ones((config.num_hidden_layers, config.num_attention_heads))
-
-        if embedded is None:
-            embedded = self.embeddings(
-                token_ids, inputs.token_type_ids, inputs.position_ids, row_ids, dropout
-            )
-        else:
-            embedded = embedded.reshape(rows * length, -1)
-        maps = trace or probs_offset is not None
+        row_ids, points = inputs.row_ids, name_points(trace)
+        edits = dict(check_edits(edit or {}, config.num_hidden_layers))
+        maps = "probs" in points or "probs" in edits
+        probes = Probes(edits, points, rows)
+        embedded = self.embeddings(
+            token_ids, inputs.token_type_ids, inputs.position_ids, row_ids, dropout
+        )
+        embedded = probes("embedded", embedded)
+        edits.pop("embedded", None)
         hidden, layers = self.encoder(
             embedded,
-            head_gates,
+            edits,
             inputs.sequence_ids,
             row_ids,
             dropout,
-            trace,
+            points,
             self._choose_attention(length, dropout, maps),
-            probs_offset,
         )
         hidden = hidden.reshape(rows, length, -1)
         pooled = None
         if self.pooling:
             starts = inputs.example_starts[:, :, None]
             pooled = self.pooler(hold_vectors(jnp.take_along_axis(hidden, starts, axis=1)))
-        if layers is None:
-            return EncoderOutput(hidden, pooled, None)
-        probs, context, layer_hidden = layers
-        all_hidden = jnp.concatenate([embedded[None], layer_hidden])
-        return EncoderOutput(
-            hidden,
-            pooled,
-            Trace(probs, context, all_hidden.reshape(-1, rows, length, hidden.shape[-1])),
-        )
+        traced = Trace(**probes.kept, **layers) if points else None
+        return EncoderOutput(hidden, pooled, traced)
 
     def _choose_attention(self, length: int, dropout: bool, maps: bool) -> str:
         config = self.config

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float, Integer
 from bertjax.config import BertConfig
 from bertjax.model.attention import SelfAttention
 from bertjax.model.layers import LayerNorm, Linear, activate
+from bertjax.model.probe_points import Edits, Probes
 from bertjax.numerics.dropout import drop_out
 
 # What the backward pass keeps of a layer: everything, its products with parameters, or only its
@@ -30,7 +31,7 @@ class EncoderLayer(nn.Module):
     config: BertConfig
     dtype: DTypeLike
     dropout: bool
-    trace: bool
+    trace: tuple[str, ...]
     backend: str
 
     def setup(self) -> None:
@@ -46,18 +47,17 @@ class EncoderLayer(nn.Module):
     def __call__(
         self,
         hidden: Float[Array, "tokens D"],
-        head_gates: Float[Array, " N"],
+        edits: Edits,
         sequence_ids: Integer[Array, "B T"],
         row_ids: Integer[Array, " B"],
-        probs_offset: Float[Array, "B N T S"] | None,
-    ) -> tuple[Float[Array, "B*T D"], tuple[Array | None, Array, Array] | None]:
-        attended, probs, context = self.attention(
-            hidden, sequence_ids, head_gates, row_ids, self.dropout, probs_offset
-        )
+    ) -> tuple[Float[Array, "B*T D"], dict[str, Array]]:
+        probes = Probes(edits, self.trace, len(sequence_ids))
+        attended = self.attention(hidden, sequence_ids, row_ids, self.dropout, probes)
+        attended = probes("attention", attended)
         hidden = self.attention_layer_norm(hidden + self._drop(attended, row_ids))
-        inner = activate(self.config.hidden_act, self.intermediate(hidden))
+        inner = probes("inner", activate(self.config.hidden_act, self.intermediate(hidden)))
         hidden = self.output_layer_norm(hidden + self._drop(self.output(inner), row_ids))
-        return hidden, (probs, context, hidden) if self.trace else None
+        return probes("hidden", hidden), probes.kept
 
     def _drop(
         self, values: Float[Array, "tokens D"], row_ids: Integer[Array, " B"]
@@ -86,15 +86,14 @@ class Encoder(nn.Module):
     def __call__(
         self,
         hidden: Float[Array, "tokens D"],
-        head_gates: Float[Array, "L N"],
+        edits: Edits,
         sequence_ids: Integer[Array, "B T"],
         row_ids: Integer[Array, " B"],
         dropout: bool,
-        trace: bool,
+        trace: tuple[str, ...],
         backend: str,
-        probs_offset: Float[Array, "L B N T S"] | None = None,
-    ) -> tuple[Float[Array, "B*T D"], tuple[Array | None, Array, Array] | None]:
-        """The last hidden states, and with `trace` the (probs, context, hidden) of every layer."""
+    ) -> tuple[Float[Array, "B*T D"], dict[str, Array]]:
+        """The last hidden states, and by probe point what `trace` asks for of every layer."""
         layer = EncoderLayer
         if self.remat != "none":
             layer = nn.remat(layer, policy=REMAT_POLICIES[self.remat], prevent_cse=False)
@@ -102,8 +101,8 @@ class Encoder(nn.Module):
             layer,
             variable_axes={"params": 0},
             split_rngs={"params": True, "dropout": True},
-            in_axes=(0, nn.broadcast, nn.broadcast, 0),
+            in_axes=(0, nn.broadcast, nn.broadcast),
             length=self.config.num_hidden_layers,
         )
         layers = stack(self.config, self.dtype, dropout, trace, backend, name="layers")
-        return layers(hidden, head_gates, sequence_ids, row_ids, probs_offset)
+        return layers(hidden, edits, sequence_ids, row_ids)

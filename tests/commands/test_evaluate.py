@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -16,6 +15,7 @@ from bertjax.analysis.heads.importance import gates_without
 from bertjax.analysis.heads.masked_scores import score_masked_texts
 from bertjax.interop.huggingface import load_model_directory, save_model_directory
 from bertjax.model.bert import BertForMaskedLM, BertForSequenceClassification
+from bertjax.model.probe_points import gate_heads
 from bertjax.objectives.masking import Vocabulary
 from bertjax.text.rows import open_prepared, write_rows
 from bertjax.training.evaluation import EvaluationConfig, make_evaluation
@@ -129,7 +129,7 @@ def test_model_without_heads_is_the_model_with_closed_gates(whole, encoded, foun
     words = ("--model", TINY, "--data", "-", "--without-heads", "1-3, 2-0")
     result, _ = run_json(bertjax_command, *words, stdin=stdin)
     gates = gates_without((5, 4), np.array([[1, 3], [2, 0]]))
-    closed = staticmethod(functools.partial(whole.model.apply, head_gates=jnp.asarray(gates)))
+    closed = staticmethod(functools.partial(whole.model.apply, edit=gate_heads(gates)))
     gated = type(whole.architecture, (), {"apply": closed, "config": whole.config})()
     expected = score_masked_texts(whole._replace(model=gated), encoded).evaluation()
     np.testing.assert_allclose(result["scores"]["loss"], expected["scores"]["loss"], rtol=1e-5)

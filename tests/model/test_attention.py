@@ -121,6 +121,8 @@ def test_offset_of_the_probabilities_reaches_the_context_undivided(visible):
     query, key, value = jax.random.normal(jax.random.key(4), (3, 3, 7, 4, 8))
     offset = jax.random.normal(jax.random.key(6), (3, 4, 7, 7))
     plain, _ = attend_compiled(query, key, value, visible)
-    context, _ = attend_compiled(query, key, value, visible, probs_offset=offset)
+    context, _ = jax.jit(lambda *inputs: attend(*inputs, edit_probs=lambda probs: probs + offset))(
+        query, key, value, visible
+    )
     more = np.einsum("bnts,bsnh->btnh", offset, value)
     np.testing.assert_allclose(context, plain + more, rtol=1e-4, atol=1e-5)

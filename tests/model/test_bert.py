@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from bertjax.model.bert import BertForPreTraining, BertModel
+from bertjax.model.probe_points import gate_heads
 
 # Sizes of the fixtures: B=3, T=7, K=2, D=32, N=4, H=8, F=37, V=99, L=2, M=11, G=6.
 PARAMETERS = {
@@ -66,12 +67,15 @@ def test_outputs_have_the_shapes_of_the_legend(output):
     assert output.encoder.pooled.shape == (3, 2, 32)
     assert output.encoder.trace.probs.shape == (2, 3, 4, 7, 7)
     assert output.encoder.trace.context.shape == (2, 3, 7, 4, 8)
-    assert output.encoder.trace.hidden.shape == (3, 3, 7, 32)
+    assert output.encoder.trace.hidden_states.shape == (3, 3, 7, 32)
+    assert output.encoder.trace.embedded.shape == (3, 7, 32)
+    assert output.encoder.trace.attention.shape == (2, 3, 7, 32)
+    assert output.encoder.trace.inner.shape == (2, 3, 7, 37)
 
 
 def test_trace_tells_of_every_layer(output, params, batch):
     trace, body = output.encoder.trace, params["bert"]
-    np.testing.assert_array_equal(trace.hidden[-1], output.encoder.hidden)
+    np.testing.assert_array_equal(trace.hidden_states[-1], output.encoder.hidden)
     real = np.asarray(batch.sequence_ids) > 0
     np.testing.assert_allclose(trace.probs.sum(-1)[:, real[:, None].repeat(4, 1)], 1, rtol=1e-5)
     assert not np.allclose(trace.probs[0], trace.probs[1])
@@ -79,17 +83,19 @@ def test_trace_tells_of_every_layer(output, params, batch):
     layer = jax.tree.map(lambda x: np.asarray(x[1], np.float64), body["encoder"]["layers"])
     output_of = layer["attention"]["output"]
     added = np.einsum("btnh,nhd->btd", trace.context[1], output_of["kernel"]) + output_of["bias"]
-    summed = np.asarray(trace.hidden[1], np.float64) + added
+    np.testing.assert_allclose(trace.attention[1], added, rtol=1e-4, atol=1e-5)
+    summed = np.asarray(trace.hidden_states[1], np.float64) + added
     centred = summed - summed.mean(-1, keepdims=True)
     norm = layer["attention_layer_norm"]
     attended = centred / summed.std(-1, keepdims=True) * norm["scale"] + norm["bias"]
     inner = attended @ layer["intermediate"]["kernel"] + layer["intermediate"]["bias"]
     inner = np.asarray(jax.nn.gelu(inner, approximate=False))
+    np.testing.assert_allclose(trace.inner[1], inner, rtol=1e-4, atol=1e-4)
     summed = attended + inner @ layer["output"]["kernel"] + layer["output"]["bias"]
     centred = summed - summed.mean(-1, keepdims=True)
     norm = layer["output_layer_norm"]
     expected = centred / summed.std(-1, keepdims=True) * norm["scale"] + norm["bias"]
-    np.testing.assert_allclose(trace.hidden[2], expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(trace.hidden_states[2], expected, rtol=1e-4, atol=1e-4)
 
 
 def test_trace_changes_no_result(forward, params, batch, output):
@@ -125,7 +131,7 @@ def test_inputs_left_out_are_those_of_one_example_a_row(forward, params, batch):
         (ids != 0).astype(jnp.int32),
         jnp.broadcast_to(jnp.arange(7), (3, 7)),
         jnp.zeros((3, 2), jnp.int32),
-        head_gates=jnp.ones((2, 4)),
+        edit=gate_heads(jnp.ones((2, 4))),
     )
     silent = forward(params, ids)
     np.testing.assert_allclose(silent.mlm_logits, told.mlm_logits, rtol=1e-5, atol=1e-5)
@@ -208,7 +214,7 @@ def test_jacobian_across_examples_is_exactly_0(model, params, batch):
 def test_gate_0_equals_the_head_removed(forward, params, batch, output):
     layer, head = 1, 2
     gates = jnp.ones((2, 4)).at[layer, head].set(0)
-    gated = forward(params, *batch[:5], head_gates=gates)
+    gated = forward(params, *batch[:5], edit=gate_heads(gates))
 
     def remove(path, leaf):
         name = jax.tree_util.keystr(path, simple=True, separator="/")
@@ -221,7 +227,7 @@ def test_gate_0_equals_the_head_removed(forward, params, batch, output):
 
 def test_gates_of_1_change_nothing(forward, params, batch):
     plain = forward(params, *batch[:5])
-    gated = forward(params, *batch[:5], head_gates=jnp.ones((2, 4)))
+    gated = forward(params, *batch[:5], edit=gate_heads(jnp.ones((2, 4))))
     np.testing.assert_allclose(gated.mlm_logits, plain.mlm_logits, rtol=1e-5, atol=1e-5)
 
 
@@ -263,7 +269,7 @@ def test_dropout_differs_from_layer_to_layer(drop, params, place):
     for norm in ("attention_layer_norm", "output_layer_norm"):
         silent[norm]["scale"] = jnp.ones((2, 32))
     changed = {**params, "bert": {**params["bert"], "encoder": {"layers": silent}}}
-    hidden = np.asarray(drop(changed, 0, [4, 5, 6]).encoder.trace.hidden)
+    hidden = np.asarray(drop(changed, 0, [4, 5, 6]).encoder.trace.hidden_states)
     dropped = np.diff(hidden, axis=0) < -0.5  # a kept 1 / 0.9 rises the others only a little
     assert dropped.mean((1, 2, 3)) == pytest.approx(0.1, abs=0.05)
     assert (dropped[0] & dropped[1]).mean() < 0.5 * dropped.mean()
@@ -271,12 +277,12 @@ def test_dropout_differs_from_layer_to_layer(drop, params, place):
 
 def test_embeddings_and_probabilities_are_dropped_out(drop, params, output):
     dropped = drop(params, 0, [4, 5, 6]).encoder.trace
-    share = np.mean(np.asarray(dropped.hidden[0]) == 0)
-    assert share == pytest.approx(0.1, abs=5 * np.sqrt(0.09 / dropped.hidden[0].size))
+    share = np.mean(np.asarray(dropped.embedded) == 0)
+    assert share == pytest.approx(0.1, abs=5 * np.sqrt(0.09 / dropped.embedded.size))
     value = jax.tree.map(lambda x: x[0], params["bert"]["encoder"]["layers"]["attention"]["value"])
 
     def context_without_dropout(trace):
-        values = jnp.einsum("btd,dnh->btnh", trace.hidden[0], value["kernel"]) + value["bias"]
+        values = jnp.einsum("btd,dnh->btnh", trace.embedded, value["kernel"]) + value["bias"]
         return jnp.einsum("bnts,bsnh->btnh", trace.probs[0], values)
 
     plain = output.encoder.trace

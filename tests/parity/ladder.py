@@ -126,7 +126,7 @@ def compute_ours(case: Case, architecture: str, params: Parameters, dtype: str) 
         inputs = [jnp.asarray(values, jnp.int32) for values in inputs]
         value, output, gradients, updated = jax.device_get(compute(start, inputs))
     body = output if body_only else output.encoder
-    results = {"hidden": body.trace.hidden, "probs": body.trace.probs, "loss": value}
+    results = {"hidden": body.trace.hidden_states, "probs": body.trace.probs, "loss": value}
     if body_only:
         results["pooled"] = body.pooled[:, 0]
     elif architecture == "BertForPreTraining":

@@ -62,8 +62,8 @@ def compare(actual, expected, tolerance):
 def test_hidden_states_of_every_layer_equal_torch(computed, golden):
     output, *_, tolerance = computed
     real = golden["attention_mask"] == 1
-    assert output.encoder.trace.hidden.shape == (6, 2, 11, 24)
-    compare(output.encoder.trace.hidden[:, real], golden["hidden"][:, real], tolerance)
+    assert output.encoder.trace.hidden_states.shape == (6, 2, 11, 24)
+    compare(output.encoder.trace.hidden_states[:, real], golden["hidden"][:, real], tolerance)
     compare(output.encoder.hidden[real], golden["hidden"][-1][real], tolerance)
 
 

@@ -58,7 +58,7 @@ def test_checkpoint_of_flax_gives_what_flax_computed(dtype):
         model = BertForPreTraining(loaded.config, jnp.dtype(dtype))
         output = jax.jit(lambda *x: model.apply(*x, trace=True))({"params": params}, *inputs)
     for actual, wanted in (
-        (output.encoder.trace.hidden[:, real], expected["hidden"][:, real]),
+        (output.encoder.trace.hidden_states[:, real], expected["hidden"][:, real]),
         (output.mlm_logits[real], expected["mlm_logits"][real]),
         (output.nsp_logits[:, 0], expected["nsp_logits"]),
     ):

@@ -21,6 +21,7 @@ from bertjax.architectures import BODY
 from bertjax.inference.batches import Place, run
 from bertjax.interop.huggingface import load_model_directory, load_model_tokenizer
 from bertjax.model.bert import BertModel
+from bertjax.model.probe_points import Edits, gate_heads
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.types import Trace
 
@@ -116,22 +117,20 @@ def capture(
         UserError: a text that is longer than the model has positions for.
     """
     config = body.model.config
-    if head_gates is None:
-        head_gates = jnp.ones((config.num_hidden_layers, config.num_attention_heads))
+    edit = None if head_gates is None else gate_heads(head_gates)
+    points = ("probs", *(("embedded", "hidden") if hidden else ()), *(["context"] * context))
 
     def forward(params: Mapping[str, Any], inputs: Sequence[Integer[Array, "B T"]]) -> Trace:
-        trace = _trace(body.model, params, inputs, head_gates)
-        # What is not asked for stays on the device.
-        return trace._replace(
-            hidden=trace.hidden if hidden else None, context=trace.context if context else None
-        )
+        return _trace(body.model, points, params, inputs, edit)
 
     def take(trace: Trace, text: EncodedText, place: Place) -> Captured:
         row, t = place.row, len(text.token_ids)
         return Captured(
             text,
             trace.probs[:, row, :, :t, :t].copy(),
-            trace.hidden[:, row, :t].copy() if hidden else None,
+            np.concatenate([trace.embedded[None, row, :t], trace.hidden[:, row, :t]])
+            if hidden
+            else None,
             trace.context[:, row, :t].copy() if context else None,
         )
 
@@ -150,11 +149,12 @@ def _initialize(model: BertModel, key: Key[Array, ""]) -> Mapping[str, Any]:
     return model.init(key, jnp.zeros((1, 1), jnp.int32))["params"]
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _trace(
     model: BertModel,
+    points: tuple[str, ...],
     params: Mapping[str, Any],
     inputs: Sequence[Integer[Array, "B T"]],
-    head_gates: Float[Array, "L N"],
+    edit: Edits | None,
 ) -> Trace:
-    return model.apply({"params": params}, *inputs, head_gates=head_gates, trace=True).trace
+    return model.apply({"params": params}, *inputs, edit=edit, trace=points).trace

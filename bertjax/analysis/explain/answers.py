@@ -24,6 +24,7 @@ from bertjax.interop.huggingface import (
 )
 from bertjax.model.bert import BertModel
 from bertjax.model.embeddings import Embeddings
+from bertjax.model.probe_points import Edit
 from bertjax.program.errors import UserError
 from bertjax.text.packing import Places
 from bertjax.text.tokenizer import Tokenizer
@@ -314,7 +315,7 @@ def _by_embeddings(
     *arguments, embedded = arguments
 
     def total(embedded: Float[Array, "B T D"]) -> tuple[Float[Array, ""], Float[Array, " B"]]:
-        values, _ = _read(*arguments, embedded=embedded)
+        values, _ = _read(*arguments, edit={"embedded": Edit(replace=embedded)})
         return values.sum(), values  # rows know nothing of each other
 
     gradient, values = jax.grad(total, has_aux=True)(embedded)
@@ -329,9 +330,8 @@ def _by_attention(
     shape = (config.num_hidden_layers, 1, config.num_attention_heads, length, length)
 
     def value(offset: Float[Array, "L 1 N T S"]) -> tuple[Float[Array, ""], tuple[Array, Array]]:
-        values, body = _read(
-            model, output, probability, params, inputs, *at, probs_offset=offset, trace=True
-        )
+        hooks = {"edit": {"probs": Edit(add=offset)}, "trace": ("probs",)}
+        values, body = _read(model, output, probability, params, inputs, *at, **hooks)
         return values[0], (values[0], body.trace.probs)
 
     dtype = jnp.promote_types(model.dtype, jnp.float32)

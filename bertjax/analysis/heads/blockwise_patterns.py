@@ -126,7 +126,7 @@ def run_layers(
         {"params": params["embeddings"]},
         token_ids, token_type_ids, positions, jnp.arange(rows), False,
     )  # fmt: skip
-    layer = EncoderLayer(config, model.dtype, dropout=False, trace=False, backend="blockwise")
+    layer = EncoderLayer(config, model.dtype, dropout=False, trace=(), backend="blockwise")
 
     def run_layer(hidden: Array, layer_params: Mapping[str, Any]) -> tuple[Array, Result]:
         parts = layer.bind({"params": layer_params})

@@ -19,6 +19,7 @@ from bertjax.analysis.explain.answers import WholeModel
 from bertjax.config import BertConfig
 from bertjax.inference.batches import Batching, Place, run, take_row
 from bertjax.inference.shapes import Shape, Shapes
+from bertjax.model.probe_points import gate_heads
 from bertjax.objectives.losses import Total, cross_entropy
 from bertjax.objectives.masking import MaskingConfig, Vocabulary, mask_tokens
 from bertjax.program.errors import UserError
@@ -219,7 +220,7 @@ def masked_language_objective(
             types,
             sequence_ids,
             masked_positions=masked.positions,
-            head_gates=gates,
+            edit=gate_heads(gates),
         )
         logits = output.mlm_logits if hasattr(output, "mlm_logits") else output.logits
         right = (logits.argmax(axis=-1) == masked.labels) * masked.weights
@@ -269,7 +270,7 @@ def task_objective(
 
     def row_loss(params: Any, row: TaskBatch, gates: Float[Array, "L N"]) -> tuple[Total, Array]:
         batch = TaskBatch(*(part[None] for part in row))
-        logits = model.apply({"params": params}, *batch[:5], head_gates=gates).logits
+        logits = model.apply({"params": params}, *batch[:5], edit=gate_heads(gates)).logits
         layout = Layout(1, batch.token_ids.shape[1], per_unit, per_unit)
         return task.loss(logits, batch, layout), logits[0]
 

@@ -284,8 +284,9 @@ def _read_layers(
         rank = 1 + (logits > of_target).sum(axis=1)
         return jnp.take_along_axis(probs, target, axis=1)[:, 0], rank, likeliest, ids
 
-    trace = body.apply({"params": params["bert"]}, *tokens, trace=True).trace
-    hidden = jnp.take_along_axis(trace.hidden, positions[None, :, :, None], axis=2)
+    points = ("embedded", "hidden")
+    trace = body.apply({"params": params["bert"]}, *tokens, trace=points).trace
+    hidden = jnp.take_along_axis(trace.hidden_states, positions[None, :, :, None], axis=2)
     # A layer at a time: the logits of all layers together would be L times as large.
     found = jax.lax.map(read, hidden)
     return tuple(part.reshape(len(hidden), *positions.shape, *part.shape[2:]) for part in found)

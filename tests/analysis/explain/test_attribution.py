@@ -31,6 +31,7 @@ from bertjax.analysis.explain.faithfulness import (
 from bertjax.architectures import ARCHITECTURES
 from bertjax.interop.huggingface import save_model_directory
 from bertjax.model.bert import BertModel
+from bertjax.model.probe_points import Edit
 from bertjax.program.errors import UserError
 from tests.analysis.wired import CONFIG, make_wired_model
 
@@ -172,7 +173,8 @@ def test_gradient_by_attention_is_the_finite_difference(make_model, encode):
 
         @jax.jit
         def logit(offset, params, ids):
-            return whole.model.apply({"params": params}, ids, probs_offset=offset).logits[0, 0, 1]
+            edit = {"probs": Edit(add=offset)}
+            return whole.model.apply({"params": params}, ids, edit=edit).logits[0, 0, 1]
 
         for place in ((0, 0, 3, 2), (1, 2, 0, RED), (2, 3, 0, 7)):
             offset = np.zeros(gradients.shape)
@@ -191,13 +193,14 @@ def test_hooks_into_the_model_that_change_nothing_leave_the_answer(make_model, e
     )
     forward = functools.partial(forward, whole.params, encoded.token_ids[None])
     plain = forward()
-    embedded = plain.encoder.trace.hidden[0]
+    embedded = plain.encoder.trace.embedded
     offset = jnp.zeros_like(plain.encoder.trace.probs)
-    for hooks in ({"embedded": embedded}, {"probs_offset": offset}):
-        np.testing.assert_allclose(forward(**hooks).logits, plain.logits, rtol=1e-4, atol=1e-5)
-    assert np.abs(forward(embedded=2 * embedded).logits - plain.logits).max() > 1e-3
+    for edit in ({"embedded": Edit(replace=embedded)}, {"probs": Edit(add=offset)}):
+        np.testing.assert_allclose(forward(edit=edit).logits, plain.logits, rtol=1e-4, atol=1e-5)
+    other = forward(edit={"embedded": Edit(replace=2 * embedded)})
+    assert np.abs(other.logits - plain.logits).max() > 1e-3
     # What is added to the first layer's maps is added as it is.
-    probs = forward(probs_offset=offset + 0.25).encoder.trace.probs[0]
+    probs = forward(edit={"probs": Edit(add=offset + 0.25)}).encoder.trace.probs[0]
     np.testing.assert_allclose(probs, plain.encoder.trace.probs[0] + 0.25, rtol=1e-5)
 
 

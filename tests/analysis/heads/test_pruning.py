@@ -21,6 +21,7 @@ from bertjax.analysis.heads.pruning import (
 from bertjax.commands.prune import describe_measured
 from bertjax.interop.huggingface import load_model_directory, save_model_directory
 from bertjax.model.bert import BertForPreTraining
+from bertjax.model.probe_points import gate_heads
 from bertjax.program.errors import UserError
 from bertjax.tasks.data_config import DataConfig
 from bertjax.tasks.data_format import recall, remember
@@ -48,7 +49,7 @@ def wired():
 def forward(wired):
     return jax.jit(
         lambda params, gates: wired.model.apply(
-            {"params": params}, jnp.asarray(IDS), head_gates=gates
+            {"params": params}, jnp.asarray(IDS), edit=gate_heads(gates)
         )
     )
 

@@ -82,7 +82,7 @@ def test_layers_differ_and_first_is_the_embeddings(model, text):
     masked = text.token_ids[None].copy()
     masked[0, 2] = model.tokenizer.mask_id
     read = jax.jit(functools.partial(model.body.model.apply, trace=True))
-    hidden = read({"params": model.body.params}, masked).trace.hidden[0, 0, 2:3]
+    hidden = read({"params": model.body.params}, masked).trace.hidden_states[0, 0, 2:3]
     head = jax.jit(functools.partial(model.model.apply, method=lens_module._apply_head))
     logits = head({"params": model.params}, hidden)
     expected = jax.nn.softmax(logits[0])[text.token_ids[2]]
