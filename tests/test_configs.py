@@ -9,11 +9,11 @@ import pytest
 
 from bertjax.config import BertConfig
 from bertjax.model.bert import BertForPreTraining
-from bertjax.model.pattern_start import start_with_patterns
 from bertjax.program.config_parser import parse
 from bertjax.training.execution import remat_policy
 from bertjax.training.finetune_config import FinetuneConfig
 from bertjax.training.optimizer import make_optimizer, make_schedule
+from bertjax.training.pattern_start import start_with_patterns
 from bertjax.training.pretrain_config import PretrainConfig
 
 FOLDER = Path(__file__).resolve().parents[1] / "configs"

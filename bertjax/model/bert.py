@@ -13,7 +13,7 @@ from bertjax.model.embeddings import Embeddings
 from bertjax.model.encoder import Encoder
 from bertjax.model.heads import ClassifierHead, LinearHead, MaskedLanguageModelHead, Pooler
 from bertjax.model.probe_points import Edits, Probes, check_edits, name_points
-from bertjax.numerics.placement import hold_vectors, target_platform
+from bertjax.numerics.placement import pick_vectors, target_platform
 from bertjax.types import EncoderOutput, HeadOutput, PreTrainingOutput, Trace
 
 
@@ -142,8 +142,7 @@ class BertModel(nn.Module):
         hidden = hidden.reshape(rows, length, -1)
         pooled = None
         if self.pooling:
-            starts = inputs.example_starts[:, :, None]
-            pooled = self.pooler(hold_vectors(jnp.take_along_axis(hidden, starts, axis=1)))
+            pooled = self.pooler(pick_vectors(hidden, inputs.example_starts))
         traced = Trace(**probes.kept, **layers) if points else None
         return EncoderOutput(hidden, pooled, traced)
 
@@ -335,7 +334,7 @@ def _restore_words(
     """Masked-LM logits at the positions asked for, at all of them without."""
     hidden = body.hidden
     if masked_positions is not None:
-        hidden = hold_vectors(jnp.take_along_axis(hidden, masked_positions[:, :, None], axis=1))
+        hidden = pick_vectors(hidden, masked_positions)
     flat = hidden.reshape(-1, hidden.shape[-1])
     logits = head(flat, bert.embeddings.word_embeddings)
     return logits.reshape(*hidden.shape[:2], -1)

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Integer
 from bertjax.config import BertConfig
 from bertjax.model.layers import LayerNorm, initialize_weights
 from bertjax.numerics.dropout import drop_out
-from bertjax.numerics.placement import hold_vectors, whole_vectors
+from bertjax.numerics.placement import look_up_vectors
 from bertjax.numerics.products import hidden_dtype
 
 
@@ -43,8 +43,8 @@ class Embeddings(nn.Module):
         dropout: bool,
     ) -> Float[Array, "B*T D"]:
         """The hidden states that enter the first layer, flat over tokens."""
-        summed = hold_vectors(whole_vectors(self.word_embeddings)[token_ids.reshape(-1)])
-        summed += hold_vectors(whole_vectors(self.position_embeddings)[position_ids.reshape(-1)])
+        summed = look_up_vectors(self.word_embeddings, token_ids.reshape(-1))
+        summed += look_up_vectors(self.position_embeddings, position_ids.reshape(-1))
         # A table of two rows: picking by comparison has a cheap gradient, a gather's is a scatter.
         kinds = jnp.arange(self.config.type_vocab_size)
         chosen = (token_type_ids.reshape(-1, 1) == kinds).astype(summed.dtype)

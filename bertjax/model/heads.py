@@ -14,7 +14,6 @@ from jaxtyping import Array, Bool, Float, Integer
 from bertjax.config import BertConfig
 from bertjax.model.layers import LayerNorm, Linear, activate
 from bertjax.numerics.dropout import drop_out
-from bertjax.numerics.placement import whole_vectors
 from bertjax.numerics.products import multiply
 
 # Source: torch.nn.BatchNorm1d (a tenth of the new, flax: a hundredth; epsilon as flax).
@@ -56,8 +55,9 @@ class MaskedLanguageModelHead(nn.Module):
         transformed = activate(config.hidden_act, dense(hidden))
         transformed = LayerNorm(config.layer_norm_eps, name="layer_norm")(transformed)
         bias = self.param("bias", nn.initializers.zeros, (config.vocab_size,))
-        table = whole_vectors(word_embeddings)
-        logits = multiply(transformed, table, 1, self.dtype, outputs_first=True, widen=True)
+        logits = multiply(
+            transformed, word_embeddings, 1, self.dtype, outputs_first=True, widen=True
+        )
         return _add_token_bias(logits, bias)
 
 
@@ -150,7 +150,7 @@ def fold_batch_norm(
     return config, {**params, name: {"dense": folded}}
 
 
-@jax.custom_vjp
+@jax.custom_jvp
 def _add_token_bias(
     logits: Float[Array, "slots V"], bias: Float[Array, " V"]
 ) -> Float[Array, "slots V"]:
@@ -161,13 +161,12 @@ def _add_token_bias(
     return logits + bias
 
 
-def _add_token_bias_forward(logits: Array, bias: Array) -> tuple[Array, None]:
-    return logits + bias, None
-
-
-def _add_token_bias_backward(_: None, gradient: Array) -> tuple[Array, Array]:
-    ones = jnp.ones(gradient.shape[0], gradient.dtype)
-    return gradient, jnp.matmul(ones, gradient, precision=jax.lax.Precision.HIGHEST)
-
-
-_add_token_bias.defvjp(_add_token_bias_forward, _add_token_bias_backward)
+@_add_token_bias.defjvp
+def _add_token_bias_forward(
+    values: tuple[Array, Array], tangents: tuple[Array, Array]
+) -> tuple[Array, Array]:
+    (logits, bias), (of_logits, of_bias) = values, tangents
+    ones = jnp.ones(logits.shape[0], of_bias.dtype)
+    # Transposed, this is the product of ones with the gradient.
+    spread = jnp.einsum("s,v->sv", ones, of_bias, precision="highest")
+    return logits + bias, of_logits + spread

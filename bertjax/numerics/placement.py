@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Integer
 
 # Axes of the mesh whose devices hold different rows, and the axis that divides heads.
 ROW_AXES = ("data", "fsdp")
@@ -92,3 +92,17 @@ def whole_vectors(table: Float[Array, "entries D"]) -> Float[Array, "entries D"]
         return table
     spec = PartitionSpec(PartitionSpec.UNCONSTRAINED, None)
     return jax.lax.with_sharding_constraint(table, spec)
+
+
+def look_up_vectors(
+    table: Float[Array, "entries D"], ids: Integer[Array, " tokens"]
+) -> Float[Array, "tokens D"]:
+    """The vectors of a table by their numbers."""
+    return hold_vectors(whole_vectors(table)[ids])
+
+
+def pick_vectors(
+    hidden: Float[Array, "B T D"], places: Integer[Array, "B P"]
+) -> Float[Array, "B P D"]:
+    """The hidden states at some places of each row."""
+    return hold_vectors(jnp.take_along_axis(hidden, places[:, :, None], axis=1))

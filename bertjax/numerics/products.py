@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from bertjax.numerics.placement import divide_rows, target_platform
+from bertjax.numerics.placement import divide_rows, target_platform, whole_vectors
 
 
 def hidden_dtype(dtype: DTypeLike) -> DTypeLike:
@@ -48,6 +48,8 @@ def multiply(
             to be.
     """
     inputs = divide_rows(inputs)  # and so is their gradient
+    if outputs_first:
+        kernel = whole_vectors(kernel)
     if jnp.finfo(dtype).bits >= 32:
         kernel = kernel.T if outputs_first else kernel
         operands = inputs.astype(dtype), kernel.astype(dtype)

@@ -9,13 +9,13 @@ import numpy as np
 from bertjax.architectures import PRETRAINING, architecture_of
 from bertjax.config import BertConfig
 from bertjax.interop.huggingface import load_model_directory, load_model_tokenizer
-from bertjax.model.pattern_start import start_with_patterns
 from bertjax.objectives.masking import Vocabulary
 from bertjax.objectives.pretraining import unigram_log_probs
 from bertjax.program.errors import UserError
 from bertjax.tasks.task import Task
 from bertjax.text.rows import PreparedDirectory
 from bertjax.text.tokenizer import Tokenizer, load_tokenizer
+from bertjax.training.pattern_start import start_with_patterns
 from bertjax.training.pretrain_config import ModelConfig, shape_new_model
 
 

@@ -378,3 +378,29 @@ def test_program_does_not_grow_with_depth(config, model, batch):
         shapes = jax.eval_shape(BertModel(deep).init, jax.random.key(0), batch.token_ids)
         sizes.append(len(program_of_gradient(deep, shapes["params"], batch)))
     assert sizes[0] == sizes[1] > 100
+
+
+# ------------------------------------------------------------------ forward mode
+
+
+def test_hessian_vector_product_is_the_finite_difference_of_the_gradient(config, params, batch):
+    with jax.enable_x64(True):
+        wide = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), params)
+        model = BertForPreTraining(config, jnp.float64, attention="explicit")
+
+        def loss(params):
+            output = model.apply({"params": params}, *batch[:5])
+            return jnp.square(output.mlm_logits).mean() + jnp.square(output.nsp_logits).mean()
+
+        random = np.random.default_rng(5)
+        way = jax.tree.map(lambda x: jnp.asarray(random.normal(size=x.shape)), wide)
+        gradient = jax.jit(jax.grad(loss))
+        _, product = jax.jit(lambda p, v: jax.jvp(jax.grad(loss), (p,), (v,)))(wide, way)
+        ahead, behind = (
+            gradient(jax.tree.map(lambda x, v, by=step: x + by * v, wide, way))
+            for step in (1e-6, -1e-6)
+        )
+
+    expected = jax.tree.map(lambda one, other: (one - other) / 2e-6, ahead, behind)
+    for found, right in zip(*map(jax.tree.leaves, (product, expected)), strict=True):
+        np.testing.assert_allclose(found, right, atol=1e-5 * np.abs(right).max() + 1e-6)

@@ -11,8 +11,8 @@ import pytest
 from bertjax.config import BertConfig
 from bertjax.model import pattern_start
 from bertjax.model.bert import BertForPreTraining
-from bertjax.model.pattern_start import start_with_patterns
 from bertjax.program.errors import UserError
+from bertjax.training.pattern_start import start_with_patterns
 
 CLS, SEP = 2, 3
 WORDS, PLACE, FOUND = 20, 1, 12
