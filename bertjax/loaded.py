@@ -153,7 +153,6 @@ def load(
     if dtype not in DTYPES:
         raise UserError(f"dtype={dtype!r} is not one of {', '.join(DTYPES)}")
     platform = mesh.devices.flat[0].platform if mesh else jax.default_backend()
-    backend = _choose_attention(attention, platform)
     directory = find_model(name)
     folder = directory
     if (directory / MODULES_NAME).is_file() and not (directory / CONFIG_NAME).is_file():
@@ -161,6 +160,7 @@ def load(
     config, params, own, notes = read_model_directory(folder, architecture)
     tokenizer, more = load_model_tokenizer(folder, config)
     products = compute_dtype(dtype, platform)
+    _check_attention(attention, platform, jax.numpy.dtype(products).name, config)
     told = [*notes, *more]
     if dtype == "auto" and products != jax.numpy.float32:
         told.append(
@@ -170,7 +170,7 @@ def load(
     params = place_params(params, mesh) if mesh else jax.device_put(params)
     pooler = {"pooler": params["bert"].pop("pooler")} if "pooler" in params["bert"] else {}
     body = Model(
-        BODY.module(config, dtype=products, attention=backend, pooling=False),
+        BODY.module(config, dtype=products, attention=attention, pooling=False),
         params.pop("bert"),
         tokenizer,
         tuple(told),
@@ -181,13 +181,12 @@ def load(
     return body._view(architecture or own, own)
 
 
-def _choose_attention(name: str, platform: str) -> str:
-    from bertjax.kernels.backends import EXPLICIT, check_backend
+def _check_attention(name: str, platform: str, dtype: str, config: BertConfig) -> None:
+    """Raises where the backend cannot compute what any use of the model asks for."""
+    from bertjax.kernels.backends import Need, choose_backend
 
-    if name == "auto":
-        return EXPLICIT
-    check_backend(name, platform)
-    return name
+    window = config.attention_window is not None
+    choose_backend(name, Need(platform, dtype, 1, config.head_size, window=window))
 
 
 def _leaves(tree: Mapping[str, Any]) -> list[Any]:

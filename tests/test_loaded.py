@@ -41,7 +41,7 @@ def test_model_is_its_checkpoint_on_the_device(tiny, capfd):
     for name, value in ours.items():
         assert isinstance(value, jax.Array)
         np.testing.assert_array_equal(value, theirs[name], err_msg=name)
-    assert (tiny.module.dtype, tiny.module.attention) == (jnp.float32, "explicit")
+    assert (tiny.module.dtype, tiny.module.attention) == (jnp.float32, "auto")
     assert repr(tiny) == (
         f"Model(BertForPreTraining, 5 layers of 4 heads, hidden_size 24, 0.0 M parameters, {TINY})"
     )
@@ -124,7 +124,7 @@ def test_what_is_wrong_is_said(tiny, tmp_path):
         tiny.as_architecture("BertForMaskedLm")
     with pytest.raises(UserError, match="dtype='double' is not one of auto, float32, bfloat16"):
         load(TINY, dtype="double")
-    with pytest.raises(UserError, match="attention='fast' is not one of explicit"):
+    with pytest.raises(UserError, match="attention='fast' is not one of auto, explicit"):
         load(TINY, attention="fast")
     with pytest.raises(UserError, match="attention=splash runs on tpu, not on cpu"):
         load(TINY, attention="splash")

@@ -102,11 +102,11 @@ def test_edits_can_be_mapped_over(forward, model, params, batch):
         ({"edit": {"heads": Edit()}}, "'heads' is not one of the probe points embedded, probs"),
         (
             {"edit": {"context": Edit(scale=np.ones(4))}},
-            r"edit of context: scale has the shape \(4,\), and its first axis must be .* 2$",
+            r"edit of context: scale has the shape \(4,\), and its first axis must be .* 2\n",
         ),
         (
             {"edit": {"inner": Edit(add=np.ones((2, 1, 1, 5)))}},
-            r"edit of inner: add has the shape \(1, 1, 5\) of each layer, .*, \(3, 7, 37\)$",
+            r"edit of inner: add has the shape \(1, 1, 5\) of each layer, .*, \(3, 7, 37\)",
         ),
         (
             {"edit": {"embedded": Edit(replace=np.ones((3, 7, 31)))}},

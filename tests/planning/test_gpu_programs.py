@@ -51,7 +51,7 @@ def mesh():
 def lowered(mesh):
     """The step before it is compiled, by dtype."""
 
-    def lower(dtype, attention="explicit"):
+    def lower(dtype, attention="dense"):
         model = BertForPreTraining(CONFIG, dtype, attention=attention)
         vocabulary = Vocabulary(WORDS, 4, list(range(5)), np.zeros(WORDS, bool))
         masking = MaskingConfig()
@@ -123,7 +123,7 @@ def test_products_are_bfloat16_and_gradients_of_parameters_are_not_rounded(narro
     assert ("f32", True) not in results
 
 
-@pytest.mark.parametrize("attention", ["explicit", "xla", "blockwise"])
+@pytest.mark.parametrize("attention", ["explicit", "dense", "xla", "blockwise"])
 def test_float32_is_float32(lowered, attention):
     """What is lowered says so of every product; the compiler takes the word for its own."""
     program = lowered("float32", attention).as_text()

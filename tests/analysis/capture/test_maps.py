@@ -129,7 +129,7 @@ def test_gate_takes_a_head_out(body, texts, captures):
 def test_products_are_in_full_precision(body, texts):
     """GPUs and TPUs round float32 factors unless told not to."""
     inputs = make_inputs(body.model.config, texts[:1], 1, 16, body.tokenizer.pad_id)
-    lowered = capture_module._trace.lower(body.model, body.params, inputs, jnp.ones((5, 4)))
+    lowered = capture_module._trace.lower(body.model, ("probs",), body.params, inputs, None)
     products = [line for line in lowered.as_text().splitlines() if "dot_general" in line]
     assert len(products) >= 8
     assert all("precision = [HIGHEST, HIGHEST]" in line for line in products)
