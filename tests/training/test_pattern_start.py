@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from bertjax.config import BertConfig
-from bertjax.model import pattern_start
 from bertjax.model.bert import BertForPreTraining
 from bertjax.program.errors import UserError
+from bertjax.training import pattern_start
 from bertjax.training.pattern_start import start_with_patterns
 
 CLS, SEP = 2, 3
