@@ -400,7 +400,7 @@ def test_hessian_vector_product_is_the_finite_difference_of_the_gradient(config,
             gradient(jax.tree.map(lambda x, v, by=step: x + by * v, wide, way))
             for step in (1e-6, -1e-6)
         )
+        expected = jax.tree.map(lambda one, other: (one - other) / 2e-6, ahead, behind)
 
-    expected = jax.tree.map(lambda one, other: (one - other) / 2e-6, ahead, behind)
     for found, right in zip(*map(jax.tree.leaves, (product, expected)), strict=True):
         np.testing.assert_allclose(found, right, atol=1e-5 * np.abs(right).max() + 1e-6)
