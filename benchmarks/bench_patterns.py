@@ -19,7 +19,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from bertjax.analysis.capture.encoding import EncodedText, encode_texts
-from bertjax.analysis.capture.maps import load_body
 from bertjax.analysis.heads.blockwise_patterns import sum_batch
 from bertjax.analysis.heads.classes import CLASSES
 from bertjax.analysis.heads.patterns import classify_heads, measure_patterns, patterns_with_company
@@ -27,6 +26,7 @@ from bertjax.analysis.heads.redundancy import measure_redundancy, sum_divergence
 from bertjax.analysis.heads.targets import TokenMarks
 from bertjax.config import BertConfig
 from bertjax.kernels.blockwise import BLOCK
+from bertjax.loaded import load
 from bertjax.model.bert import BertModel
 from bertjax.program.entry import program
 from bertjax.program.errors import UserError
@@ -94,11 +94,11 @@ def _measure_bytes(lowered: Any) -> int:
 
 def measure_time(options: argparse.Namespace) -> dict[str, dict[str, float]]:
     """Seconds of each measurement, compilation included, and what it finds."""
-    body = load_body(options.model)
+    body = load(options.model, "BertModel")
     texts = encode_texts(
         body.tokenizer,
         read_sentences(options.treebank)[: options.sentences],
-        body.model.config.max_position_embeddings,
+        body.config.max_position_embeddings,
         too_long="windows",
     )
     check_blockwise(body, texts[:20])

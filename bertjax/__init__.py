@@ -1,27 +1,47 @@
 """bertjax: BERT in JAX.
 
-Make one with `train/`, use and study it with the `bertjax` command, read it in `bertjax/model/`.
+    import bertjax
+
+    model = bertjax.load("bert_tiny_mlm")  # a folder, or a name on the Hugging Face hub
+    model.fill_mask(["Paris is the [MASK] of France."])
+    model.module.apply({"params": model.params}, token_ids)  # pure: jit, grad, vmap
+
+Everything else is something that one does with a `Model`; the `bertjax` command does the same.
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bertjax.config import BertConfig
+    from bertjax.loaded import Model, load
+    from bertjax.program.errors import UserError
+    from bertjax.training.finetune import finetune
+    from bertjax.training.pretrain import pretrain
 
 __version__ = "0.2.0"
 
-# What a program imports first, and where it is; jax is imported with the first of them.
+# Name -> the module that defines it, which is imported when the name is first used: jax takes
+# seconds.
 _PLACES = {
+    "BertConfig": "bertjax.config",
     "Model": "bertjax.loaded",
-    "load": "bertjax.loaded",
+    "UserError": "bertjax.program.errors",
     "finetune": "bertjax.training.finetune",
+    "load": "bertjax.loaded",
     "pretrain": "bertjax.training.pretrain",
 }
+
+__all__ = ["BertConfig", "Model", "UserError", "__version__", "finetune", "load", "pretrain"]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _PLACES:
         raise AttributeError(f"module 'bertjax' has no attribute {name!r}")
-    return getattr(importlib.import_module(_PLACES[name]), name)
+    value = getattr(importlib.import_module(_PLACES[name]), name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_PLACES]
+    return sorted(__all__)

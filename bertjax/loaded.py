@@ -1,11 +1,12 @@
 """A model ready for use, and how a directory or a name on the hub becomes one."""
 
 import dataclasses
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertjax.architectures import ARCHITECTURES, BODY, Architecture
+from bertjax.architectures import ARCHITECTURES, BODY, MASKED_LM
 from bertjax.config import BertConfig
 from bertjax.interop.hub import find_model
 from bertjax.interop.huggingface import (
@@ -23,7 +24,15 @@ if TYPE_CHECKING:
     from flax import linen as nn
     from jax.sharding import Mesh
 
+    from bertjax.analysis.capture.maps import Captured
+    from bertjax.analysis.explain.what_if import WhatIf
+    from bertjax.verification.checks import Check
+
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+def _ignore(done: float) -> None:
+    """The progress that nobody asks for."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -57,19 +66,22 @@ class Model:
         return self.module.config
 
     @property
-    def architecture(self) -> Architecture:
-        """What its class is made of and answers with."""
-        return ARCHITECTURES[type(self.module).__name__]
+    def architecture(self) -> str:
+        """The name of its class, a key of `ARCHITECTURES`."""
+        return type(self.module).__name__
+
+    @property
+    def restores_words(self) -> bool:
+        """Whether its class has a masked-LM head."""
+        return "token" in ARCHITECTURES[self.architecture].outputs
 
     @property
     def parts(self) -> dict[str, Any]:
         """The parameters of all parts that stand on the encoder, the spare ones too."""
         body = self.params.get("bert", self.params)
         own = {**self.params, **body}
-        return {
-            **self.spare,
-            **{name: own[name] for name in self.architecture.parts if name in own},
-        }
+        names = ARCHITECTURES[self.architecture].parts
+        return dict(self.spare) | {name: own[name] for name in names if name in own}
 
     def as_architecture(self, name: str) -> "Model":
         """The model as another class, which shares its parameters.
@@ -80,7 +92,7 @@ class Model:
         Raises:
             UserError: the model lacks a part of that class, or there is no such class.
         """
-        return self._view(name, self.architecture.name)
+        return self._view(name, self.architecture)
 
     def _view(self, name: str, known_as: str) -> "Model":
         """See `as_architecture`; an error says that the model is of the class `known_as`."""
@@ -106,14 +118,110 @@ class Model:
             options["pooling"] = "pooler" in body
         module = wanted.module(self.config, **options)
         params = body if wanted is BODY else {"bert": body, **own}
-        return dataclasses.replace(self, module=module, params=params, spare=parts)
+        return self.replace(module=module, params=params, spare=parts)
+
+    def replace(self, **changes: Any) -> "Model":
+        """The model with other fields, for instance `params`; `config` changes its module's."""
+        if "config" in changes:
+            changes["module"] = self.module.clone(config=changes.pop("config"))
+        return dataclasses.replace(self, **changes)
+
+    def fill_mask(
+        self, texts: Sequence[str], top_k: int = 5, progress: Callable[[int], None] = _ignore
+    ) -> list[Any]:
+        """Returns the likeliest words at every [MASK] of each text (`inference.fill_mask`)."""
+        from bertjax.inference.fill_mask import fill_mask
+
+        model, texts = self.as_architecture(MASKED_LM.name), _listed(texts)
+        _warn(model.tokenizer.describe_readings(texts, masks=True))
+        return fill_mask(model.module, model.params, model.tokenizer, texts, top_k, progress)
+
+    def predict(
+        self, texts: Sequence[Any], progress: Callable[[float], None] = _ignore
+    ) -> list[dict[str, Any]]:
+        """Returns what a fine-tuned model says of each text or tuple (`inference.labelled`)."""
+        from bertjax.inference.labelled import predict
+
+        predicted = predict(self, _listed(texts), progress)
+        _warn(predicted.notes)
+        return predicted.predictions
+
+    def evaluate(
+        self,
+        files: Sequence[str],
+        resamples: int = 300,
+        progress: Callable[[float], None] = _ignore,
+    ) -> dict[str, Any]:
+        """Returns the scores of a fine-tuned model on labelled files (`inference.labelled`)."""
+        from bertjax.inference.labelled import evaluate
+
+        found, notes = evaluate(self, _listed(files), resamples, progress)
+        _warn(notes)
+        return found
+
+    def trace(
+        self, texts: Sequence[Any], progress: Callable[[int], None] = _ignore
+    ) -> list["Captured"]:
+        """Returns of each text or pair the tokens, probs, hidden states and context of all heads."""
+        from bertjax.analysis.capture.encoding import encode_texts
+        from bertjax.analysis.capture.maps import capture
+
+        texts = _listed(texts)
+        _warn(self.tokenizer.describe_readings(texts))
+        encoded = encode_texts(self.tokenizer, texts, self.config.max_position_embeddings)
+        return list(capture(self, encoded, hidden=True, context=True, progress=progress))
+
+    def what_if(self, text: Any, word: str, by: str | None = None, seed: int = 0) -> "WhatIf":
+        """Returns what changes when another word stands in place of `word` ([MASK] without `by`)."""
+        from bertjax.analysis.capture.encoding import encode_texts, find_word_number
+        from bertjax.analysis.explain.what_if import what_if
+
+        most = self.config.max_position_embeddings
+        [encoded] = encode_texts(self.tokenizer, [text], most, masks=True)
+        return what_if(self, encoded, find_word_number(encoded, word), by, seed)
+
+    def save(self, folder: Path | str) -> None:
+        """Writes a model directory that transformers loads, and how its files are read."""
+        import jax
+
+        from bertjax.interop.huggingface import save_model_directory
+        from bertjax.tasks import data_format
+
+        params = jax.device_get(dict(self.params))
+        params = {"bert": params} if self.architecture == BODY.name else params
+        tokenizer = Path(self.tokenizer.name)
+        save_model_directory(folder, self.config, params, tokenizer, self.architecture)
+        if self.directory and (remembered := data_format.recall(self.directory)):
+            data_format.write_fields(Path(folder), remembered)
+
+    def verify(self) -> list["Check"]:
+        """Returns the checks of `bertjax verify` of the model as it is in memory."""
+        import tempfile
+
+        from bertjax.verification.checks import verify
+
+        with tempfile.TemporaryDirectory() as folder:
+            self.save(Path(folder) / "model")
+            return list(verify(Path(folder) / "model"))
+
+    def prune(self, heads: str, *, shrink: bool = False) -> "Model":
+        """Returns the model without the attention heads that are named: "1-3,2-5" (layer-head).
+
+        Args:
+            heads: their names.
+            shrink: take them out of the tensors, as many in every layer, instead of filling them
+                with zeros.
+        """
+        from bertjax.analysis.heads.pruning import prune_heads
+
+        return prune_heads(self, heads, shrink=shrink)
 
     def __repr__(self) -> str:
         config = self.config
         numbers = sum(leaf.size for leaf in _leaves(self.params))
         where = f", {self.directory}" if self.directory else ""
         return (
-            f"Model({self.architecture.name}, {config.num_hidden_layers} layers of"
+            f"Model({self.architecture}, {config.num_hidden_layers} layers of"
             f" {config.num_attention_heads} heads, hidden_size {config.hidden_size},"
             f" {numbers / 1e6:.1f} M parameters{where})"
         )
@@ -193,3 +301,14 @@ def _leaves(tree: Mapping[str, Any]) -> list[Any]:
     import jax
 
     return jax.tree.leaves(tree)
+
+
+def _listed(texts: Any) -> list[Any]:
+    """The texts as a list; one text is a list of one."""
+    return [texts] if isinstance(texts, str) else list(texts)
+
+
+def _warn(notes: Sequence[str]) -> None:
+    """Warns of what was not read as it was given: a call has no other place to tell it."""
+    for note in notes:
+        warnings.warn(note, stacklevel=3)

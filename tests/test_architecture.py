@@ -27,7 +27,10 @@ MAY_IMPORT = {
     "architectures": {"model"},
     "interop": {"config", "types", "text", "model", "architectures"},
     "loaded": {"config", "architectures", "interop", "text"},
-    "inference": {"config", "types", "numerics", "text", "objectives", "tasks"},
+    "inference": {
+        "config", "types", "numerics", "text", "objectives", "tasks", "architectures", "loaded",
+        "interop",
+    },
     "training": {
         "loaded",
         "config", "types", "numerics", "pictures", "kernels", "model", "objectives", "text",
@@ -36,7 +39,7 @@ MAY_IMPORT = {
     "sweeps": {"config", "pictures", "tasks", "training"},
     "analysis": {
         "config", "types", "kernels", "numerics", "model", "interop", "text", "objectives",
-        "tasks", "statistics", "training", "architectures", "inference",
+        "tasks", "statistics", "training", "architectures", "inference", "loaded",
     },
     "directories": {"config", "interop", "text", "tasks", "training"},
     "verification": {
@@ -51,7 +54,7 @@ MAY_IMPORT = {
     "commands": {
         "config", "pictures", "types", "model", "interop", "text", "tasks", "directories",
         "objectives", "training", "sweeps", "verification", "planning", "benchmarking", "analysis",
-        "kernels", "statistics", "architectures", "inference",
+        "kernels", "statistics", "architectures", "inference", "loaded",
     },
     "cli": {"commands", "config", "interop"},
     "__main__": {"cli"},

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import bertjax
 from bertjax.commands.arguments import choose_length, seed_number, whole_number
+from bertjax.commands.model_options import add_model, open_model
 from bertjax.commands.screen import Stages, add_json, console, print_json, tell
 from bertjax.commands.task_model import (
     add_data_options,
@@ -30,11 +31,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from bertjax.analysis.capture.encoding import EncodedText
-    from bertjax.analysis.capture.maps import Body
-    from bertjax.analysis.explain.answers import WholeModel
     from bertjax.analysis.heads.objective import Objective
     from bertjax.analysis.report.data import ReportData
     from bertjax.analysis.report.survey_treebank import TreebankPlan
+    from bertjax.loaded import Model
 
     Stage = tuple[str, int, Callable[[Callable[..., None]], ReportData]]
 
@@ -46,9 +46,7 @@ SUMMARY = "what a model's heads and layers do, as a report to explore"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options."""
-    parser.add_argument(
-        "--model", metavar="DIR", required=True, help="a model directory (required)"
-    )
+    add_model(parser, studies=True)
     add_arguments_and_files(parser, "a text", "--text", pairs=True)
     parser.add_argument(
         "--treebank",
@@ -105,15 +103,14 @@ def run(options: argparse.Namespace) -> None:
 
     require_libraries("bertjax analyze")
     from bertjax.analysis.capture.encoding import encode_stream
-    from bertjax.analysis.capture.maps import load_body, randomize
-    from bertjax.analysis.explain.answers import load_whole_model
-    from bertjax.analysis.layers.lens import load_masked_model
+    from bertjax.analysis.capture.maps import randomize
     from bertjax.analysis.layers.similarity import LEAST_TOKENS
     from bertjax.analysis.report import survey
     from bertjax.analysis.report.data import ReportData
     from bertjax.analysis.report.maps import texts_with_room
     from bertjax.analysis.report.pages import write_report
     from bertjax.analysis.report.survey_treebank import survey_probes, survey_syntax
+    from bertjax.architectures import BODY
 
     check_output(options.output, folder=True)
     if not options.labelled:
@@ -127,8 +124,8 @@ def run(options: argparse.Namespace) -> None:
         other_tables=bool(options.labelled),
     )
     started = time.perf_counter()
-    body = load_body(options.model)
-    config = body.model.config
+    whole = open_model(options)
+    body, config = whole.as_architecture(BODY.name), whole.config
     length = choose_length(options, config.max_position_embeddings, least=3)
     given = iter(source)
     kept = list(itertools.islice(given, options.limit or None))
@@ -141,9 +138,8 @@ def run(options: argparse.Namespace) -> None:
     shown = texts[: options.shown]
     # What can be wrong with a file is told before anything is measured.
     plan = _plan_treebank(options, body, length)
-    whole = load_whole_model(options.model)
     objective, what, label_notes = _choose_objective(options, whole, texts, length)
-    notes = [*body.notes, *(plan.notes if plan else ()), *label_notes]
+    notes = [*(plan.notes if plan else ()), *label_notes]
     layers, heads = config.num_hidden_layers, config.num_attention_heads
     room = texts_with_room([(layers, heads, len(text.token_ids)) for text in shown])
     if room < len(shown):
@@ -182,12 +178,11 @@ def run(options: argparse.Namespace) -> None:
             ("layers", len(texts), lambda progress: survey.survey_layers(body, texts, progress))
         )
     if whole.restores_words:
-        masked = load_masked_model(options.model)
         stages.append(
             (
                 "words",
                 2 * len(texts) + len(shown),
-                lambda progress: survey.survey_words(masked, texts, shown, progress),
+                lambda progress: survey.survey_words(whole, texts, shown, progress),
             )
         )
     if objective:
@@ -239,7 +234,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _choose_objective(
-    options: argparse.Namespace, whole: "WholeModel", texts: "list[EncodedText]", length: int
+    options: argparse.Namespace, whole: "Model", texts: "list[EncodedText]", length: int
 ) -> "tuple[Objective | None, str, list[str]]":
     """What the attention heads are to matter for, in words too, and what there is to tell."""
     from bertjax.analysis.heads.objective import masked_language_objective, task_objective
@@ -264,7 +259,9 @@ def _choose_objective(
     return None, "", []
 
 
-def _plan_treebank(options: argparse.Namespace, body: "Body", length: int) -> "TreebankPlan | None":
+def _plan_treebank(
+    options: argparse.Namespace, body: "Model", length: int
+) -> "TreebankPlan | None":
     """What is measured on the treebank."""
     if not options.treebank:
         return None
@@ -273,7 +270,7 @@ def _plan_treebank(options: argparse.Namespace, body: "Body", length: int) -> "T
 
     treebank = read_treebank(options.treebank, options.encoding, options.errors)
     encoded = encode_treebank(body.tokenizer, treebank.sentences, length)
-    plan = plan_treebank(encoded, body.model.config)
+    plan = plan_treebank(encoded, body.config)
     words = (sentence.words for sentence in treebank.sentences)
     read = body.tokenizer.describe_readings(words, noun="sentence")
     return plan._replace(notes=(*treebank.notes, *read, *plan.notes))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertjax.commands.arguments import choose_length, whole_number
+from bertjax.commands.model_options import add_model
 from bertjax.commands.screen import add_json, count_on, print_json, tell
 from bertjax.commands.texts import Texts, add_texts, choose_reading, tell_readings
 from bertjax.program.errors import UserError
@@ -20,9 +21,7 @@ SUMMARY = "what every head attends to in texts, into an .npz, .parquet, .arrow o
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options."""
-    parser.add_argument(
-        "--model", metavar="DIR", required=True, help="a model directory (required)"
-    )
+    add_model(parser, studies=True, dtype=False)
     add_texts(parser, pairs=True)
     parser.add_argument(
         "--output",
@@ -98,8 +97,10 @@ def run(options: argparse.Namespace) -> None:
     from bertjax.analysis.capture.bertviz import write_bertviz
     from bertjax.analysis.capture.encoding import encode_stream
     from bertjax.analysis.capture.export import format_of, write_captures
-    from bertjax.analysis.capture.maps import capture, load_body
+    from bertjax.analysis.capture.maps import capture
     from bertjax.analysis.capture.selection import select
+    from bertjax.architectures import BODY
+    from bertjax.loaded import load
 
     to_screen = options.output == "-"
     if to_screen and options.output_format not in (None, "bertviz"):
@@ -112,8 +113,8 @@ def run(options: argparse.Namespace) -> None:
                 " file, or a folder, with --output"
             )
     texts = Texts(choose_reading(options, options.model), options.texts, options.input, pairs=True)
-    body = load_body(options.model)
-    config = body.model.config
+    body = load(options.model, BODY.name, dtype="float32")
+    config = body.config
     selection = select(
         config, options.layers, options.heads, words=options.words, dtype=options.dtype
     )

@@ -4,7 +4,8 @@ import argparse
 from typing import TYPE_CHECKING
 
 from bertjax.commands.arguments import seed_number, utf8_text, whole_number
-from bertjax.commands.screen import add_json, console, count_on, print_json, tell
+from bertjax.commands.model_options import add_model, open_model
+from bertjax.commands.screen import add_json, console, count_on, print_json
 from bertjax.commands.texts import (
     KINDS,
     Texts,
@@ -29,9 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TEXT",
         help="a text, or the two of a pair with a tab between them; - reads it from standard input",
     )
-    parser.add_argument(
-        "--model", metavar="DIR", required=True, help="a model directory (required)"
-    )
+    add_model(parser, studies=True)
     parser.add_argument(
         "--word",
         type=utf8_text,
@@ -78,8 +77,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Searches with the model, then with the random control."""
     from bertjax.analysis.capture.encoding import encode_stream, find_word_number
-    from bertjax.analysis.capture.maps import load_body, randomize
+    from bertjax.analysis.capture.maps import randomize
     from bertjax.analysis.layers.contexts import nearest_contexts
+    from bertjax.architectures import BODY
 
     if options.text == "-" and options.input == ["-"]:
         raise UserError(
@@ -90,9 +90,8 @@ def run(options: argparse.Namespace) -> None:
     texts = Texts(reading, files=options.input, pairs=True).read()
     if len(asked) > 1:
         raise UserError(f"standard input: {len(asked)} texts, and one is asked for; give one line")
-    body = load_body(options.model)
-    tell(body.notes)
-    config = body.model.config
+    body = open_model(options, BODY.name)
+    config = body.config
     most = config.max_position_embeddings
     tell_readings(body.tokenizer, [*asked, *texts])
     [query] = encode_stream(body.tokenizer, asked, most)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertjax.commands.arguments import choose_length, whole_number
+from bertjax.commands.model_options import add_model, open_model
 from bertjax.commands.screen import count_on, tell
 from bertjax.commands.texts import Texts, add_texts, choose_reading
 from bertjax.program.errors import UserError
@@ -26,9 +27,7 @@ SUMMARY = "one vector for every text, into an .npy or .parquet file"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options."""
-    parser.add_argument(
-        "--model", metavar="DIR", required=True, help="a model directory (required)"
-    )
+    add_model(parser)
     add_texts(parser, pairs=False, keep_empty=True)
     parser.add_argument(
         "--output",
@@ -49,13 +48,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--normalize",
         action=argparse.BooleanOptionalAction,
         help="scale every vector to length 1 (default: as modules.json says, else no)",
-    )
-    parser.add_argument(
-        "--dtype",
-        choices=["float32", "bfloat16"],
-        default="float32",
-        help="of the matrix products; bfloat16 is faster where the processor has it, and vectors"
-        " differ by about a hundredth of their length (default: %(default)s)",
     )
     parser.add_argument(
         "--max-length",
@@ -85,18 +77,15 @@ def run(options: argparse.Namespace) -> None:
         raise given.no_text()
     from bertjax.architectures import BODY
     from bertjax.inference.embedding import Embedder
-    from bertjax.interop.huggingface import load_model_directory, load_model_tokenizer
     from bertjax.interop.sentence_transformers import read_sentence_model
-    from bertjax.model.bert import BertModel
 
     said = read_sentence_model(options.model)
-    loaded = load_model_directory(said.body, BODY.name, may_lack=("pooler",))
-    body = {name: part for name, part in loaded.params["bert"].items() if name != "pooler"}
-    wanted, told = _choose(options, said, loaded.config)
-    tokenizer, more = load_model_tokenizer(said.body, loaded.config)
+    model = open_model(options, BODY.name)
+    wanted, told = _choose(options, said, model.config)
+    tokenizer = model.tokenizer
     embedder = Embedder(
-        BertModel(loaded.config, options.dtype, pooling=False),
-        body,
+        model.module,
+        model.params,
         tokenizer.lowercased() if said.lowercase else tokenizer,
         wanted.pooling,
         wanted.after,
@@ -109,7 +98,7 @@ def run(options: argparse.Namespace) -> None:
             f"{empty:,} of {len(texts):,} texts are empty; their vectors are those of [CLS] [SEP]"
         )
         notes = [*notes, empties]
-    tell([*loaded.notes, *more, *said.notes, *told, *notes])
+    tell([*said.notes, *told, *notes])
     _write(output, texts, vectors)
     print(
         f"{output}: {counted(vectors.shape[0], 'vector')} of {vectors.shape[1]} numbers",

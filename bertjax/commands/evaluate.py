@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertjax.commands.arguments import Number, choose_length, whole_number
+from bertjax.commands.model_options import open_model
 from bertjax.commands.screen import Stages, add_json, console, count_on, print_json, tell
 from bertjax.commands.task_model import (
-    add_model,
+    add_task_model,
     load_task_model,
     read_data_config,
     refuse_label_options,
@@ -20,7 +21,7 @@ from bertjax.program.outputs import check_output, write_json
 from bertjax.program.wording import counted
 
 if TYPE_CHECKING:
-    from bertjax.config import BertConfig
+    from bertjax.loaded import Model
 
 SUMMARY = "the scores of a model on labelled files, of a masked LM on raw texts, with intervals"
 
@@ -32,7 +33,7 @@ _MOST_SHOWN = 10
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options."""
-    add_model(parser, required=False)
+    add_task_model(parser, required=False)
     parser.add_argument(
         "--data",
         metavar="FILE",
@@ -139,7 +140,7 @@ def _score_labelled(options: argparse.Namespace) -> tuple[dict[str, Any], list[s
         raise UserError(
             f"--figures: a model for {model.task.name} has no confusion matrix; leave it out"
         )
-    params, about = _remove_heads(options, model.inference.model.config, model.variables["params"])
+    params, about = _remove_heads(options, model.model)
     config = read_data_config(options)
     examples, notes = read_task_examples(model.task.name, options.data, config, with_labels=True)
     check_known_labels(model.task, examples)
@@ -148,10 +149,10 @@ def _score_labelled(options: argparse.Namespace) -> tuple[dict[str, Any], list[s
     with stages.count_on("predicting", len(examples)) as progress:
         predicted = predict_examples(
             model.inference,
-            model.variables | {"params": params},
+            {"params": params},
             model.task,
             examples,
-            model.tokenizer,
+            model.model.tokenizer,
             model.max_length,
             progress,
         )
@@ -179,12 +180,10 @@ def _score_texts(options: argparse.Namespace) -> tuple[dict[str, Any], list[str]
     reading = choose_reading(options, options.model, options.format)
     given = Texts(reading, files=options.data, pairs=True).read()
     from bertjax.analysis.capture.encoding import encode_stream
-    from bertjax.analysis.explain.answers import load_whole_model
     from bertjax.analysis.heads.masked_scores import score_masked_texts
 
-    whole = load_whole_model(options.model)
-    tell(whole.notes)
-    params, about = _remove_heads(options, whole.config, whole.params)
+    whole = open_model(options)
+    params, about = _remove_heads(options, whole)
     length = choose_length(options, whole.config.max_position_embeddings)
     tell_readings(whole.tokenizer, given)
     texts = list(encode_stream(whole.tokenizer, given, length, too_long="windows"))
@@ -196,7 +195,7 @@ def _score_texts(options: argparse.Namespace) -> tuple[dict[str, Any], list[str]
             file=sys.stderr,
         )
     with count_on("scoring", len(texts)) as progress:
-        found = score_masked_texts(whole._replace(params=params), texts, progress=progress)
+        found = score_masked_texts(whole.replace(params=params), texts, progress=progress)
     return {
         "model": str(options.model),
         "data": list(options.data),
@@ -210,25 +209,24 @@ def _score_texts(options: argparse.Namespace) -> tuple[dict[str, Any], list[str]
     ]
 
 
-def _remove_heads(
-    options: argparse.Namespace, config: "BertConfig", params: Any
-) -> tuple[Any, dict[str, Any]]:
+def _remove_heads(options: argparse.Namespace, model: "Model") -> tuple[Any, dict[str, Any]]:
     """The parameters without the heads that are named, and what the result says of them."""
     if options.without_heads is None:
-        return params, {}
+        return model.params, {}
     from bertjax.analysis.heads.pruning import blank_heads, heads_by_layer, name_heads
 
-    removed = name_heads(options.without_heads, config, "--without-heads")
+    removed = name_heads(options.without_heads, model.config, "--without-heads")
     if removed is None:
         raise UserError(
             f"--without-heads {options.without_heads}: name heads as layer-head with commas between"
             " them, for instance 1-3,2-5"
         )
+    config = model.config
     heads = config.num_hidden_layers * config.num_attention_heads
     names = ", ".join(f"{layer}-{head}" for layer, head in removed.tolist())
     print(f"without {len(removed)} of {heads} attention heads: {names}", file=sys.stderr)
     # A head without parameters is a head with its gate closed.
-    return blank_heads(params, removed), {"removed_heads": heads_by_layer(removed)}
+    return blank_heads(model.params, removed), {"removed_heads": heads_by_layer(removed)}
 
 
 def _draw_confusion_matrix(folder: Path, result: dict[str, Any]) -> list[str]:

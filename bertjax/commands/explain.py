@@ -5,16 +5,17 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bertjax.commands.arguments import utf8_text
-from bertjax.commands.screen import add_json, console, count_on, print_json, tell
+from bertjax.commands.model_options import add_model, open_model
+from bertjax.commands.screen import add_json, console, count_on, print_json
 from bertjax.commands.texts import Texts, add_texts, choose_reading, tell_readings
 from bertjax.program.errors import UserError
 
 if TYPE_CHECKING:
     from bertjax.analysis.capture.encoding import EncodedText
-    from bertjax.analysis.explain.answers import WholeModel
     from bertjax.analysis.explain.attribution import Attribution
     from bertjax.analysis.explain.faithfulness import Faithfulness
     from bertjax.analysis.explain.named_targets import NamedTarget
+    from bertjax.loaded import Model
 
 SUMMARY = "what each word of a text adds to the model's answer"
 
@@ -30,9 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "a text: with a [MASK] for a masked LM; for a reader of answers question and context",
         pairs=True,
     )
-    parser.add_argument(
-        "--model", metavar="DIR", required=True, help="a model directory (required)"
-    )
+    add_model(parser, studies=True)
     parser.add_argument(
         "--answer",
         type=utf8_text,
@@ -65,14 +64,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Explains every answer to every text."""
     from bertjax.analysis.capture.encoding import encode_stream
-    from bertjax.analysis.explain.answers import load_whole_model
     from bertjax.analysis.explain.named_targets import choose_targets
 
     texts = Texts(
         choose_reading(options, options.model), options.texts, options.input, pairs=True
     ).read()
-    whole = load_whole_model(options.model)
-    tell(whole.notes)
+    whole = open_model(options)
     most = whole.config.max_position_embeddings
     asked = []
     tell_readings(whole.tokenizer, texts, masks=whole.restores_words)
@@ -95,7 +92,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _explain(
-    whole: "WholeModel",
+    whole: "Model",
     encoded: "EncodedText",
     named: "NamedTarget",
     options: argparse.Namespace,

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from bertjax.commands.arguments import whole_number
+from bertjax.commands.model_options import add_model, open_model
 from bertjax.commands.screen import add_json, console, count_on, print_json, tell
 from bertjax.commands.texts import Texts, add_texts, choose_reading
 
@@ -17,9 +18,7 @@ SUMMARY = "the likeliest words at every [MASK] of a text"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options."""
     add_texts(parser, "a text with one or several [MASK]", pairs=False)
-    parser.add_argument(
-        "--model", metavar="DIR", required=True, help="a model directory (required)"
-    )
+    add_model(parser)
     parser.add_argument(
         "--top-k",
         metavar="K",
@@ -33,22 +32,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Prints every text with its masks filled."""
     from bertjax.architectures import MASKED_LM
-    from bertjax.interop.huggingface import load_model_directory, load_model_tokenizer
+    from bertjax.inference.fill_mask import fill_mask
 
     found = Texts(
         choose_reading(options, options.model), options.texts, options.input, pairs=False
     ).read()
     texts = [text for _, text in found]
-    config, params, _, notes = load_model_directory(options.model, MASKED_LM.name)
-    tokenizer, more = load_model_tokenizer(options.model, config)
-    tell([*notes, *more, *tokenizer.describe_readings(texts, masks=True)])
-
-    from bertjax.inference.fill_mask import fill_mask
-    from bertjax.model.bert import BertForMaskedLM
+    model = open_model(options, MASKED_LM.name)
+    tell(model.tokenizer.describe_readings(texts, masks=True))
 
     with count_on("filling masks", len(texts)) as progress:
         results = fill_mask(
-            BertForMaskedLM(config), params, tokenizer, texts, options.top_k, progress
+            model.module, model.params, model.tokenizer, texts, options.top_k, progress
         )
     if options.json:
         print_json([_to_json(result) for result in results])

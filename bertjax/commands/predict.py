@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bertjax.commands.screen import count_on, tell
-from bertjax.commands.task_model import add_model, load_task_model, read_data_config
+from bertjax.commands.task_model import add_task_model, load_task_model, read_data_config
 from bertjax.commands.texts import Texts, add_arguments_and_files, choose_reading
 from bertjax.program.errors import UserError
 from bertjax.program.outputs import check_output
@@ -19,7 +19,7 @@ SUMMARY = "what a fine-tuned model says of texts: labels, numbers, tags, answers
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options."""
-    add_model(parser, labels=False)
+    add_task_model(parser, labels=False)
     add_arguments_and_files(
         parser,
         "a text (of a reader of answers: question and context; of a model that chooses: a context"
@@ -80,10 +80,10 @@ def run(options: argparse.Namespace) -> None:
     with count_on("predicting", len(examples)) as progress:
         predicted = predict_examples(
             model.inference,
-            model.variables,
+            {"params": model.model.params},
             model.task,
             examples,
-            model.tokenizer,
+            model.model.tokenizer,
             model.max_length,
             progress,
         )

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertjax.commands.arguments import choose_length, seed_number, whole_number
+from bertjax.commands.model_options import open_model
 from bertjax.commands.screen import Stages, add_json, console, print_json, tell
 from bertjax.commands.task_model import (
-    add_model,
+    add_task_model,
     load_task_model,
     read_data_config,
     refuse_label_options,
@@ -28,9 +29,9 @@ from bertjax.program.wording import counted
 if TYPE_CHECKING:
     import numpy as np
 
-    from bertjax.analysis.explain.answers import WholeModel
     from bertjax.analysis.heads.objective import Measured, Objective
     from bertjax.config import BertConfig
+    from bertjax.loaded import Model
 
 SUMMARY = "the score of a model before and after its least important heads go, into a new directory"
 REPORT_NAME = "pruning.json"
@@ -42,7 +43,7 @@ MakeObjective = Callable[..., "Objective"]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options."""
-    add_model(parser)
+    add_task_model(parser)
     parser.add_argument(
         "--heads",
         metavar="HEADS",
@@ -148,7 +149,7 @@ def run(options: argparse.Namespace) -> None:
     before = tested.measure(whole.params)
     if options.shrink:
         config, params = drop_heads(whole.config, whole.params, removed)
-        smaller = whole._replace(model=type(whole.model)(config), params=params)
+        smaller = whole.replace(config=config, params=params)
         after = make_objective(smaller, test=bool(options.test)).measure(params)
     else:
         config, params = whole.config, blank_heads(whole.params, removed)
@@ -212,7 +213,7 @@ def _read_wanted(
     return named, len(named)
 
 
-def _open_texts(options: argparse.Namespace) -> tuple["WholeModel", MakeObjective]:
+def _open_texts(options: argparse.Namespace) -> tuple["Model", MakeObjective]:
     refuse_label_options(options, "--labels", "--data")
     reading = choose_reading(options, options.model, options.format)
     own = Texts(reading, options.texts, options.input, pairs=True).read()
@@ -220,15 +221,13 @@ def _open_texts(options: argparse.Namespace) -> tuple["WholeModel", MakeObjectiv
     if options.test:
         tested = Texts(reading, files=options.test, pairs=True).read()
     from bertjax.analysis.capture.encoding import encode_stream
-    from bertjax.analysis.explain.answers import load_whole_model
     from bertjax.analysis.heads.objective import masked_language_objective
 
-    whole = load_whole_model(options.model)
-    tell(whole.notes)
+    whole = open_model(options)
     length = choose_length(options, whole.config.max_position_embeddings)
     tell_readings(whole.tokenizer, own if tested is own else [*own, *tested])
 
-    def make(whole: "WholeModel", test: bool) -> "Objective":
+    def make(whole: "Model", test: bool) -> "Objective":
         texts = (tested if test else own)[: options.max_examples]
         encoded = encode_stream(whole.tokenizer, texts, length, too_long="windows")
         return masked_language_objective(whole, list(encoded), options.seed)
@@ -236,16 +235,13 @@ def _open_texts(options: argparse.Namespace) -> tuple["WholeModel", MakeObjectiv
     return whole, make
 
 
-def _open_task(options: argparse.Namespace) -> tuple["WholeModel", MakeObjective]:
+def _open_task(options: argparse.Namespace) -> tuple["Model", MakeObjective]:
     model = load_task_model(options)
-    from bertjax.analysis.explain.answers import WholeModel
     from bertjax.analysis.heads.objective import task_objective
     from bertjax.tasks.reading import read_task_examples
     from bertjax.tasks.scoring import check_known_labels
 
-    whole = WholeModel(model.inference.model, model.variables["params"], model.tokenizer)
-
-    def make(whole: "WholeModel", test: bool) -> "Objective":
+    def make(whole: "Model", test: bool) -> "Objective":
         examples, notes = read_task_examples(
             model.task.name,
             options.test if test else options.data,
@@ -256,7 +252,7 @@ def _open_task(options: argparse.Namespace) -> tuple["WholeModel", MakeObjective
         check_known_labels(model.task, examples)
         return task_objective(whole, model.task, examples[: options.max_examples], model.max_length)
 
-    return whole, make
+    return model.model, make
 
 
 def _rank(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from bertjax.commands.arguments import choose_length, whole_number
+from bertjax.commands.model_options import add_model, open_model
 from bertjax.commands.screen import tell
 from bertjax.commands.texts import add_encoding, add_tables, add_text_columns
 from bertjax.program.errors import UserError
@@ -14,9 +15,9 @@ from bertjax.text.records import FileFormat
 
 if TYPE_CHECKING:
     from bertjax.inference.task_outputs import Inference
+    from bertjax.loaded import Model
     from bertjax.tasks.data_config import DataConfig
     from bertjax.tasks.task import Task
-    from bertjax.text.tokenizer import Tokenizer
 
 
 # Options of `add_data_options` that texts without labels have no use for.
@@ -27,23 +28,19 @@ OF_LABELS = (
 
 
 class TaskModel(NamedTuple):
-    """A model directory made ready for its task."""
+    """A model made ready for its task."""
 
+    model: "Model"
     task: "Task"
     inference: "Inference"
-    variables: dict[str, Any]
-    tokenizer: "Tokenizer"
     max_length: int
 
 
-def add_model(parser: argparse.ArgumentParser, required: bool = True, labels: bool = True) -> None:
-    """Adds `--model`, `--max-length` and `add_data_options`."""
-    parser.add_argument(
-        "--model",
-        metavar="DIR",
-        required=required,
-        help=f"a fine-tuned model directory{' (required)' * required}",
-    )
+def add_task_model(
+    parser: argparse.ArgumentParser, required: bool = True, labels: bool = True
+) -> None:
+    """Adds `model_options.add_model`, `--max-length` and `add_data_options`."""
+    add_model(parser, "a fine-tuned model directory", required=required)
     parser.add_argument(
         "--max-length",
         metavar="T",
@@ -187,13 +184,8 @@ def load_task_model(options: argparse.Namespace) -> TaskModel:
     Raises:
         UserError: no model directory, or one without a head for a supervised task.
     """
-    from bertjax.architectures import ARCHITECTURES
     from bertjax.inference.task_outputs import Inference
-    from bertjax.interop.huggingface import (
-        inspect_model_directory,
-        load_model_directory,
-        load_model_tokenizer,
-    )
+    from bertjax.interop.huggingface import inspect_model_directory
     from bertjax.tasks.data_format import recall
     from bertjax.tasks.reading import task_of_model
     from bertjax.tasks.tagging import Tagging
@@ -204,11 +196,9 @@ def load_task_model(options: argparse.Namespace) -> TaskModel:
         task = task_of_model(contents.config, contents.architecture, scheme)
     except UserError as error:
         raise UserError(f"{options.model}: {error}") from None
-    config, params, architecture, notes = load_model_directory(options.model)
-    tokenizer, more = load_model_tokenizer(options.model, config)
-    tell([*notes, *more])
+    model = open_model(options)
     if isinstance(task, Tagging) and (reading := task.describe_reading()):
         tell([f"{options.model}: {reading}"])
-    length = choose_length(options, config.max_position_embeddings)
-    inference = Inference(ARCHITECTURES[architecture].module(config), task, tokenizer.pad_id)
-    return TaskModel(task, inference, {"params": params}, tokenizer, length)
+    length = choose_length(options, model.config.max_position_embeddings)
+    inference = Inference(model.module, task, model.tokenizer.pad_id, model.mesh)
+    return TaskModel(model, task, inference, length)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bertjax.commands.arguments import Number
+from bertjax.commands.model_options import add_model
 from bertjax.commands.screen import add_json, console, count_on, print_json
 from bertjax.program.errors import UserError
 
@@ -18,9 +19,7 @@ STYLES = {"ok": "green", "FAILED": "bold red", "not checked": "yellow"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options."""
-    parser.add_argument(
-        "--model", metavar="DIR", required=True, help="a model directory (required)"
-    )
+    add_model(parser, studies=True, dtype=False)
     parser.add_argument(
         "--against",
         metavar="DIR_OR_NAME",

@@ -4,7 +4,8 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from bertjax.commands.arguments import seed_number, utf8_text
-from bertjax.commands.screen import add_json, console, count_on, print_json, tell
+from bertjax.commands.model_options import add_model, open_model
+from bertjax.commands.screen import add_json, console, count_on, print_json
 from bertjax.commands.texts import Texts, add_texts, choose_reading, tell_readings
 from bertjax.program.errors import UserError
 
@@ -20,9 +21,7 @@ _HEADS = 5
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options."""
     add_texts(parser, pairs=True)
-    parser.add_argument(
-        "--model", metavar="DIR", required=True, help="with a masked-LM head (required)"
-    )
+    add_model(parser, "a model directory with a masked-LM head", studies=True)
     parser.add_argument(
         "--word",
         type=utf8_text,
@@ -46,14 +45,13 @@ def run(options: argparse.Namespace) -> None:
     """Asks for every word of the text, before and after."""
     from bertjax.analysis.capture.encoding import encode_stream, find_word_number
     from bertjax.analysis.explain.what_if import what_if
-    from bertjax.analysis.layers.lens import load_masked_model
+    from bertjax.analysis.layers.lens import with_masked_lm
 
     texts = Texts(
         choose_reading(options, options.model), options.texts, options.input, pairs=True
     ).read()
-    model = load_masked_model(options.model)
-    tell(model.body.notes)
-    most = model.body.model.config.max_position_embeddings
+    model = open_model(options)
+    most = with_masked_lm(model).config.max_position_embeddings
     asked = []
     tell_readings(model.tokenizer, texts, masks=True)
     for encoded in encode_stream(model.tokenizer, texts, most, masks=True):

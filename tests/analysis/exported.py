@@ -8,9 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bertjax.analysis.capture.encoding import encode_texts
-from bertjax.analysis.capture.maps import capture, load_body
+from bertjax.analysis.capture.maps import capture
 from bertjax.analysis.capture.selection import TEXT_FIELDS
 from bertjax.analysis.capture.shards import Shards
+from bertjax.loaded import load
 
 TINY = Path(__file__).parents[1] / "parity" / "golden" / "tiny_bert"
 TEXTS = ["this is what they had", "a", ("it was", "the cat in"), "Ωmega is in."]
@@ -19,7 +20,7 @@ FORMATS = {"npz": "x.npz", "parquet": "x.parquet", "arrow": "x.arrow", "shards":
 
 @functools.cache
 def load_tiny_body():
-    return load_body(TINY)
+    return load(TINY, "BertModel")
 
 
 @functools.cache

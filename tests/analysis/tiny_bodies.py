@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from bertjax.analysis.capture.encoding import encode_texts
-from bertjax.analysis.capture.maps import Body
 from bertjax.config import BertConfig
+from bertjax.loaded import Model
 from bertjax.model.bert import BertModel
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.text.tokenizer_parts import SPECIAL_TOKENS, build_wordpiece
@@ -41,7 +41,7 @@ def make_body(positions=48):
     attention = params["encoder"]["layers"]["attention"]
     for name in ("query", "key"):
         attention[name]["kernel"] *= 10
-    return Body(model, params, make_tokenizer())
+    return Model(model, params, make_tokenizer())
 
 
 def make_texts(body, lengths, seed=0):
@@ -50,4 +50,4 @@ def make_texts(body, lengths, seed=0):
     choices = (*WORDS, "cats", "unly", ".", ",")
     texts = [" ".join(rng.choice(choices, length)) for length in lengths]
     texts[-1] = (texts[-1], "the dog saw the cat .")
-    return encode_texts(body.tokenizer, texts, body.model.config.max_position_embeddings)
+    return encode_texts(body.tokenizer, texts, body.config.max_position_embeddings)

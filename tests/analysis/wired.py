@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bertjax.analysis.explain.answers import WholeModel
 from bertjax.config import BertConfig
+from bertjax.loaded import Model
 from bertjax.model.bert import BertForSequenceClassification
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.text.tokenizer_parts import SPECIAL_TOKENS, build_wordpiece
@@ -33,7 +33,7 @@ def _new_params():
     return jax.jit(MODEL.init)(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
 
 
-def make_wired_model() -> WholeModel:
+def make_wired_model() -> Model:
     """Class 1 where the text says red, class 0 where it says blue; else neither.
 
     Dimension 0 of a token's embedding says that it is red, dimension 1 that it is blue. The head
@@ -60,4 +60,4 @@ def make_wired_model() -> WholeModel:
     output[HEAD, 0, 2] = 0.3
     params["bert"]["pooler"]["dense"]["kernel"][2, 0] = 1
     params["sequence_head"]["dense"]["kernel"][0] = -3, 3
-    return WholeModel(MODEL, params, tokenizer)
+    return Model(MODEL, params, tokenizer)

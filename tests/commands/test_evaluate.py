@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from bertjax.analysis.capture.encoding import encode_texts
-from bertjax.analysis.explain.answers import WholeModel, load_whole_model
 from bertjax.analysis.heads.importance import gates_without
 from bertjax.analysis.heads.masked_scores import score_masked_texts
 from bertjax.interop.huggingface import load_model_directory, save_model_directory
+from bertjax.loaded import Model, load
 from bertjax.model.bert import BertForMaskedLM, BertForSequenceClassification
 from bertjax.model.probe_points import gate_heads
 from bertjax.objectives.masking import Vocabulary
@@ -30,7 +30,7 @@ TEXTS = [
 
 @pytest.fixture(scope="module")
 def whole():
-    return load_whole_model(TINY)
+    return load(TINY)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_figures_are_those_of_pretrainings_evaluation(whole, encoded, found, tmp
     write_rows(tmp_path / "rows", {"train": rows, "validation": rows}, 99, TINY)
     prepared = open_prepared(tmp_path / "rows")
     evaluate = make_evaluation(
-        EvaluationConfig(batch_size=8), whole.model, Vocabulary.of(whole.tokenizer),
+        EvaluationConfig(batch_size=8), whole.module, Vocabulary.of(whole.tokenizer),
         prepared.token_counts, make_mesh(MeshConfig()),
     )  # fmt: skip
     expected, _ = evaluate(whole.params, prepared.validation, 0)
@@ -82,7 +82,7 @@ def test_figures_are_those_of_pretrainings_evaluation(whole, encoded, found, tmp
 
 def test_next_sentence_head_changes_no_figure(whole, encoded, found):
     config, params, *_ = load_model_directory(TINY, "BertForMaskedLM")
-    bare = WholeModel(BertForMaskedLM(config), params, whole.tokenizer)
+    bare = Model(BertForMaskedLM(config), params, whole.tokenizer)
     without = score_masked_texts(bare, encoded)
     np.testing.assert_allclose(found.losses, without.losses, rtol=1e-5, atol=1e-6)
     assert found.fingerprint == without.fingerprint
@@ -129,9 +129,9 @@ def test_model_without_heads_is_the_model_with_closed_gates(whole, encoded, foun
     words = ("--model", TINY, "--data", "-", "--without-heads", "1-3, 2-0")
     result, _ = run_json(bertjax_command, *words, stdin=stdin)
     gates = gates_without((5, 4), np.array([[1, 3], [2, 0]]))
-    closed = staticmethod(functools.partial(whole.model.apply, edit=gate_heads(gates)))
+    closed = staticmethod(functools.partial(whole.module.apply, edit=gate_heads(gates)))
     gated = type(whole.architecture, (), {"apply": closed, "config": whole.config})()
-    expected = score_masked_texts(whole._replace(model=gated), encoded).evaluation()
+    expected = score_masked_texts(whole.replace(module=gated), encoded).evaluation()
     np.testing.assert_allclose(result["scores"]["loss"], expected["scores"]["loss"], rtol=1e-5)
     change = found.evaluation()["scores"]["loss"] - expected["scores"]["loss"]
     assert abs(change) > 1e-3

@@ -15,9 +15,10 @@ torch = pytest.importorskip("torch", reason="torch is not installed (make test-p
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 
 from bertjax.analysis.capture.encoding import encode_texts  # noqa: E402
-from bertjax.analysis.capture.maps import capture, load_body  # noqa: E402
+from bertjax.analysis.capture.maps import capture  # noqa: E402
 from bertjax.config import BertConfig  # noqa: E402
 from bertjax.interop.huggingface import save_model_directory  # noqa: E402
+from bertjax.loaded import load  # noqa: E402
 from tests.interop.test_real_checkpoints import minilm  # noqa: E402, F401 - a fixture
 from tests.parity.random_models import draw_parameters  # noqa: E402
 
@@ -55,10 +56,8 @@ def checkpoint(request, tmp_path):
 def test_captures_are_what_transformers_shows(checkpoint):
     theirs = transformers.BertModel.from_pretrained(checkpoint, attn_implementation="eager").eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint)
-    body = load_body(checkpoint)
-    encoded = encode_texts(
-        body.tokenizer, TEXTS, body.model.config.max_position_embeddings, masks=True
-    )
+    body = load(checkpoint, "BertModel")
+    encoded = encode_texts(body.tokenizer, TEXTS, body.config.max_position_embeddings, masks=True)
     for text, one in zip(TEXTS, capture(body, encoded, hidden=True, context=True), strict=True):
         pair = text if isinstance(text, tuple) else (text,)
         inputs = tokenizer(*pair, return_offsets_mapping=True, return_tensors="pt")
@@ -86,7 +85,7 @@ def test_captures_are_what_transformers_shows(checkpoint):
 
 def test_context_is_what_the_output_projection_takes(checkpoint):
     theirs = transformers.BertModel.from_pretrained(checkpoint, attn_implementation="eager").eval()
-    body = load_body(checkpoint)
+    body = load(checkpoint, "BertModel")
     [encoded] = encode_texts(body.tokenizer, TEXTS[:1], 17)
     [one] = capture(body, [encoded], context=True)
     taken = []

@@ -8,7 +8,6 @@ from scipy.stats import t
 
 from bertjax.analysis.capture.encoding import encode_texts
 from bertjax.analysis.capture.maps import Captured
-from bertjax.analysis.explain.answers import WholeModel
 from bertjax.analysis.heads.importance import gradient_importance
 from bertjax.analysis.heads.objective import masked_language_objective
 from bertjax.analysis.heads.patterns import measure_patterns
@@ -16,6 +15,7 @@ from bertjax.analysis.heads.redundancy import measure_redundancy
 from bertjax.analysis.layers import similarity
 from bertjax.analysis.layers.lens import Lens, lens_curve
 from bertjax.analysis.layers.similarity import compare_layers, linear_cka
+from bertjax.loaded import Model
 from bertjax.model.bert import BertForMaskedLM
 from bertjax.program.errors import UserError
 from bertjax.statistics.drawn_units import number_units, sum_by_unit
@@ -104,7 +104,7 @@ def test_the_lens_draws_texts(windows):
 def test_importance_of_heads_draws_texts():
     model, tokenizer = BertForMaskedLM(CONFIG), make_wired_model().tokenizer
     params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
-    whole = WholeModel(model, params, tokenizer)
+    whole = Model(model, params, tokenizer)
     texts = encode_texts(
         tokenizer, ["a b red c d e f g h i k j a b red c", "a red i", "b c d blue"], 13,
         too_long="windows",

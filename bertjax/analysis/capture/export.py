@@ -7,7 +7,7 @@
 | `shards` | large sets: a folder of safetensors files with a JSON index; `Shards` reads it |
 | `bertviz` | JSON that bertviz draws: an object a line, or an array of them |
 
-    selection = select(body.model.config, layers=[0, 5], words=True)
+    selection = select(body.config, layers=[0, 5], words=True)
     write_captures("maps.npz", capture(body, texts), selection)
 
 All of them are written as the captures come: memory does not grow with the number of texts, but for

@@ -2,9 +2,9 @@
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,36 +19,15 @@ from bertjax.analysis.capture.rows import (
 )
 from bertjax.architectures import BODY
 from bertjax.inference.batches import Place, run
-from bertjax.interop.huggingface import load_model_directory, load_model_tokenizer
+from bertjax.loaded import Model
 from bertjax.model.bert import BertModel
 from bertjax.model.probe_points import Edits, gate_heads
-from bertjax.text.tokenizer import Tokenizer
 from bertjax.types import Trace
 
 # What is computed of a batch takes at most so many bytes, unless one text's part takes more.
 BATCH_BYTES = 16 << 20
 # Texts that are sorted by length at a time; their captures are in memory together.
 _WINDOW_BYTES = 16 << 20
-
-
-class Body(NamedTuple):
-    """A BERT without heads, ready to be looked into.
-
-    Attributes:
-        model: without pooler.
-        params: its parameters.
-        tokenizer: the model's.
-        notes: what there is to tell of how it was loaded.
-    """
-
-    model: BertModel
-    params: Mapping[str, Any]
-    tokenizer: Tokenizer
-    notes: tuple[str, ...] = ()
-
-
-# With fields model, params and notes.
-AnyModel = TypeVar("AnyModel", bound=NamedTuple)
 
 
 class Captured(NamedTuple):
@@ -66,34 +45,20 @@ class Captured(NamedTuple):
     hidden: Float[np.ndarray, "L+1 T D"] | None
     context: Float[np.ndarray, "L T N H"] | None
 
-
-def load_body(path: Path | str) -> Body:
-    """The body of any model directory.
-
-    Raises:
-        UserError: no model, a damaged one, or a tokenizer that is not its own.
-    """
-    loaded = load_model_directory(path, BODY.name, may_lack=("pooler",))
-    tokenizer, more = load_model_tokenizer(path, loaded.config)
-    params = {name: part for name, part in loaded.params["bert"].items() if name != "pooler"}
-    params = jax.tree.map(jnp.asarray, params)
-    # A pooler is of no use here, so that it does not matter whether there is one.
-    notes = (*(note for note in loaded.notes if "pooler" not in note), *more)
-    return Body(BertModel(loaded.config, pooling=False), params, tokenizer, notes)
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """The tokens of the text, as the vocabulary spells them."""
+        return self.encoded.tokens
 
 
-def randomize(model: AnyModel, seed: int = 0) -> AnyModel:
-    """The control that figures are held against: the same shape with new random weights.
-
-    Args:
-        model: a `Body`, or an `answers.WholeModel`.
-        seed: of the weights.
-    """
-    return model._replace(params=_initialize(model.model, jax.random.key(seed)), notes=())
+def randomize(model: Model, seed: int = 0) -> Model:
+    """The control that figures are held against: the same class with new random weights."""
+    params = _initialize(model.module, jax.random.key(seed))
+    return model.replace(params=params, spare={}, notes=())
 
 
 def capture(
-    body: Body,
+    model: Model,
     texts: Iterable[EncodedText],
     *,
     hidden: bool = False,
@@ -106,7 +71,7 @@ def capture(
     Texts of similar length are worked through together, padded; padding changes no result.
 
     Args:
-        body: whose inside is wanted.
+        model: whose inside is wanted, of any class.
         texts: encoded by its tokenizer; they are taken as they are needed.
         hidden: whether hidden states are wanted.
         context: whether each head's output is wanted.
@@ -116,12 +81,12 @@ def capture(
     Raises:
         UserError: a text that is longer than the model has positions for.
     """
-    config = body.model.config
+    body, config = model.as_architecture(BODY.name), model.config
     edit = None if head_gates is None else gate_heads(head_gates)
     points = ("probs", *(("embedded", "hidden") if hidden else ()), *(["context"] * context))
 
     def forward(params: Mapping[str, Any], inputs: Sequence[Integer[Array, "B T"]]) -> Trace:
-        return _trace(body.model, points, params, inputs, edit)
+        return _trace(body.module, points, params, inputs, edit)
 
     def take(trace: Trace, text: EncodedText, place: Place) -> Captured:
         row, t = place.row, len(text.token_ids)
@@ -145,7 +110,7 @@ def capture(
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _initialize(model: BertModel, key: Key[Array, ""]) -> Mapping[str, Any]:
+def _initialize(model: nn.Module, key: Key[Array, ""]) -> Mapping[str, Any]:
     return model.init(key, jnp.zeros((1, 1), jnp.int32))["params"]
 
 

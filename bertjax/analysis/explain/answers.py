@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -13,55 +12,18 @@ from jaxtyping import Array, Float, Int, Integer
 
 from bertjax.analysis.capture.encoding import EncodedText
 from bertjax.analysis.capture.rows import batch_texts, make_inputs, shapes_of_maps
-from bertjax.architectures import ARCHITECTURES, BODY, OF_A_TOKEN, Output
+from bertjax.architectures import ARCHITECTURES, OF_A_TOKEN, Output
 from bertjax.config import BertConfig
 from bertjax.inference.batches import Batching, Place, run
 from bertjax.inference.shapes import Shape, Shapes
-from bertjax.interop.huggingface import (
-    inspect_model_directory,
-    load_model_directory,
-    load_model_tokenizer,
-)
-from bertjax.model.bert import BertModel
+from bertjax.loaded import Model
 from bertjax.model.embeddings import Embeddings
 from bertjax.model.probe_points import Edit
 from bertjax.program.errors import UserError
 from bertjax.text.packing import Places
-from bertjax.text.tokenizer import Tokenizer
 
 # Rows of a batch, and bytes of its maps.
 _MOST_ROWS, _BATCH_BYTES = 16, 64 << 20
-
-
-class WholeModel(NamedTuple):
-    """A BERT of any class with its head, ready to be asked.
-
-    Attributes:
-        model: of a class in `architectures.ARCHITECTURES`.
-        params: its parameters.
-        tokenizer: the model's.
-        notes: what there is to tell of how it was loaded.
-    """
-
-    model: nn.Module
-    params: Mapping[str, Any]
-    tokenizer: Tokenizer
-    notes: tuple[str, ...] = ()
-
-    @property
-    def config(self) -> BertConfig:
-        """The shape of the model."""
-        return self.model.config
-
-    @property
-    def architecture(self) -> str:
-        """The name of its class."""
-        return type(self.model).__name__
-
-    @property
-    def restores_words(self) -> bool:
-        """Whether it has a masked-LM head."""
-        return "token" in ARCHITECTURES[self.architecture].outputs
 
 
 class Target(NamedTuple):
@@ -83,31 +45,7 @@ class Target(NamedTuple):
     probability: bool = False
 
 
-def load_whole_model(path: Path | str, architecture: str | None = None) -> WholeModel:
-    """A model directory with its head.
-
-    Args:
-        path: the directory.
-        architecture: the class that is wanted; the checkpoint's own when left out.
-
-    Raises:
-        UserError: no model, a damaged one, one that lacks what the class needs, or a tokenizer that
-            is not its own.
-    """
-    own = inspect_model_directory(path).architecture
-    may_lack = ("pooler",) if (architecture or own) == BODY.name else ()
-    config, params, found, notes = load_model_directory(path, architecture, may_lack=may_lack)
-    tokenizer, more = load_model_tokenizer(path, config)
-    if found == BODY.name:
-        params = params["bert"]
-        model: nn.Module = BertModel(config, pooling="pooler" in params)
-    else:
-        model = ARCHITECTURES[found].module(config)
-    # Once, and not with every batch.
-    return WholeModel(model, jax.device_put(params), tokenizer, (*notes, *more))
-
-
-def check_target(whole: WholeModel, encoded: EncodedText, target: Target) -> None:
+def check_target(whole: Model, encoded: EncodedText, target: Target) -> None:
     """Checks that the model has such a number for the text.
 
     Raises:
@@ -119,7 +57,7 @@ def check_target(whole: WholeModel, encoded: EncodedText, target: Target) -> Non
             f"a {whole.architecture} answers with {' or '.join(known)}, not with a"
             f" {target.output}; name one of these, or take a model with the head for it"
         )
-    if target.output == "pooled" and not whole.model.pooling:
+    if target.output == "pooled" and not whole.module.pooling:
         raise UserError("the model has no pooler; explain a number of its hidden states")
     sizes = {
         "token": config.vocab_size, "next-sentence": 2, "class": config.num_labels,
@@ -144,7 +82,7 @@ def check_target(whole: WholeModel, encoded: EncodedText, target: Target) -> Non
 
 
 def answer(
-    whole: WholeModel,
+    whole: Model,
     encoded: EncodedText,
     target: Target,
     token_ids: Int[np.ndarray, "texts T"] | None = None,
@@ -169,13 +107,13 @@ def answer(
 
     def forward(params: Mapping[str, Any], inputs: Inputs) -> Float[Array, " B"]:
         kind = target.output, target.probability
-        return _values(whole.model, *kind, params, inputs, *_places(target))
+        return _values(whole.module, *kind, params, inputs, *_places(target))
 
     return np.array([*run(forward, whole.params, texts, batching)], np.float64)
 
 
 def embed_tokens(
-    whole: WholeModel, encoded: EncodedText, token_ids: Int[np.ndarray, " T"] | None = None
+    whole: Model, encoded: EncodedText, token_ids: Int[np.ndarray, " T"] | None = None
 ) -> Float[np.ndarray, "T D"]:
     """The embeddings' output for the text: what enters the first layer.
 
@@ -192,7 +130,7 @@ def embed_tokens(
 
 
 def differentiate_by_embeddings(
-    whole: WholeModel, encoded: EncodedText, target: Target, embedded: Float[np.ndarray, "rows T D"]
+    whole: Model, encoded: EncodedText, target: Target, embedded: Float[np.ndarray, "rows T D"]
 ) -> tuple[Float[np.ndarray, " rows"], Float[np.ndarray, "rows T D"]]:
     """The target's value and its gradient with respect to the embeddings' output.
 
@@ -215,7 +153,7 @@ def differentiate_by_embeddings(
 
     def forward(params: Mapping[str, Any], batch: tuple[Inputs, Array]) -> tuple[Array, Array]:
         kind, (inputs, points) = (target.output, target.probability), batch
-        return _by_embeddings(whole.model, *kind, params, inputs, *_places(target), points)
+        return _by_embeddings(whole.module, *kind, params, inputs, *_places(target), points)
 
     def take(found: Sequence[np.ndarray], point: np.ndarray, at: Place) -> tuple[Any, np.ndarray]:
         return found[0][at.row], found[1][at.row, :length]
@@ -226,7 +164,7 @@ def differentiate_by_embeddings(
 
 
 def differentiate_by_attention(
-    whole: WholeModel, encoded: EncodedText, target: Target
+    whole: Model, encoded: EncodedText, target: Target
 ) -> tuple[float, Float[np.ndarray, "L N T T"], Float[np.ndarray, "L N T T"]]:
     """The target's value, the attention probabilities, and the gradient with respect to them.
 
@@ -237,7 +175,7 @@ def differentiate_by_attention(
     kind = target.output, target.probability
     value, probs, gradient = jax.device_get(
         _by_attention(
-            whole.model, *kind, whole.params, pad_inputs(whole, encoded), *_places(target)
+            whole.module, *kind, whole.params, pad_inputs(whole, encoded), *_places(target)
         )
     )
     t = len(encoded.token_ids)
@@ -247,9 +185,7 @@ def differentiate_by_attention(
 Inputs = tuple[Integer[Array, "B T"], Integer[Array, "B T"], Integer[Array, "B T"]]
 
 
-def pad_inputs(
-    whole: WholeModel, encoded: EncodedText
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def pad_inputs(whole: Model, encoded: EncodedText) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Token ids, token types and sequence ids `[1, T]` of the text, padded to a length in use."""
     length = _shapes(whole.config).length_for(len(encoded.token_ids))
     return make_inputs(whole.config, [encoded], 1, length, whole.tokenizer.pad_id)

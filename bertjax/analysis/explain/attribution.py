@@ -13,13 +13,13 @@ from jaxtyping import Float
 from bertjax.analysis.capture.encoding import EncodedText
 from bertjax.analysis.explain.answers import (
     Target,
-    WholeModel,
     check_target,
     differentiate_by_attention,
     differentiate_by_embeddings,
     embed_tokens,
 )
 from bertjax.analysis.explain.attention_flow import flow_attention, propagate_relevance, roll_out
+from bertjax.loaded import Model
 from bertjax.program.errors import UserError
 
 Baseline = Literal["mask", "pad", "zero"]
@@ -66,7 +66,7 @@ class Attribution(NamedTuple):
 
 
 def attribute(
-    whole: WholeModel, encoded: EncodedText, target: Target, method: Method = METHODS[0]
+    whole: Model, encoded: EncodedText, target: Target, method: Method = METHODS[0]
 ) -> Attribution:
     """What each token adds to the target, by any of `METHODS` at its defaults.
 
@@ -83,7 +83,7 @@ def attribute(
 
 
 def integrate_gradients(
-    whole: WholeModel,
+    whole: Model,
     encoded: EncodedText,
     target: Target,
     *,
@@ -128,9 +128,7 @@ def integrate_gradients(
     return Attribution(encoded, target, "integrated-gradients", scores, last, first, gap)
 
 
-def multiply_gradient_by_input(
-    whole: WholeModel, encoded: EncodedText, target: Target
-) -> Attribution:
+def multiply_gradient_by_input(whole: Model, encoded: EncodedText, target: Target) -> Attribution:
     """Gradient x input over the embeddings' output, summed over D.
 
     It can miss what matters: the first layer normalises a token's vector after attention has been
@@ -146,7 +144,7 @@ def multiply_gradient_by_input(
 
 
 def follow_attention(
-    whole: WholeModel,
+    whole: Model,
     encoded: EncodedText,
     target: Target,
     method: Literal["rollout", "flow", "relevance"] = "relevance",
@@ -168,7 +166,7 @@ def follow_attention(
 
 
 def embed_baseline(
-    whole: WholeModel, encoded: EncodedText, baseline: Baseline
+    whole: Model, encoded: EncodedText, baseline: Baseline
 ) -> Float[np.ndarray, "T D"]:
     """The embeddings' output for a text that says nothing; [CLS] and [SEP] stay as they are."""
     if baseline == "zero":

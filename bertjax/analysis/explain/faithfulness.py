@@ -6,7 +6,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from bertjax.analysis.capture.encoding import EncodedText
-from bertjax.analysis.explain.answers import Target, WholeModel, answer
+from bertjax.analysis.explain.answers import Target, answer
+from bertjax.loaded import Model
 from bertjax.program.errors import UserError
 
 
@@ -52,7 +53,7 @@ class Faithfulness(NamedTuple):
 
 
 def measure_faithfulness(
-    whole: WholeModel,
+    whole: Model,
     encoded: EncodedText,
     target: Target,
     scores: Float[np.ndarray, " T"],

@@ -11,8 +11,9 @@ import numpy as np
 from jaxtyping import Array, Float, Integer
 
 from bertjax.analysis.capture.encoding import EncodedText, find_word_number
-from bertjax.analysis.explain.answers import Inputs, Target, WholeModel, pad_inputs
+from bertjax.analysis.explain.answers import Inputs, Target, pad_inputs
 from bertjax.architectures import ARCHITECTURES, BODY
+from bertjax.loaded import Model
 from bertjax.program.errors import UserError
 from bertjax.program.wording import nearest
 
@@ -38,7 +39,7 @@ class NamedTarget(NamedTuple):
 
 
 def choose_targets(
-    whole: WholeModel, encoded: EncodedText, answer: str | None = None, word: str | None = None
+    whole: Model, encoded: EncodedText, answer: str | None = None, word: str | None = None
 ) -> list[NamedTarget]:
     """What the model answers to the text, or the answer that is asked for.
 
@@ -90,7 +91,7 @@ def _refuse(answer: str | None, why: str) -> None:
         raise UserError(f"--answer {answer}: {why}; leave it out")
 
 
-def _words(whole: WholeModel, encoded: EncodedText, answer: str | None) -> list[NamedTarget]:
+def _words(whole: Model, encoded: EncodedText, answer: str | None) -> list[NamedTarget]:
     """Of every [MASK] the likeliest word, or the one that is asked for."""
     positions = np.flatnonzero(encoded.token_ids == whole.tokenizer.mask_id)
     if not len(positions):
@@ -120,7 +121,7 @@ def _words(whole: WholeModel, encoded: EncodedText, answer: str | None) -> list[
 
 
 def _class(
-    whole: WholeModel, encoded: EncodedText, output: Any, names: Sequence[str], answer: str | None
+    whole: Model, encoded: EncodedText, output: Any, names: Sequence[str], answer: str | None
 ) -> NamedTarget:
     """The likeliest class, or the one that is asked for."""
     index = int(_logits(whole, encoded)[0].argmax()) if answer is None else _index(answer, names)
@@ -128,7 +129,7 @@ def _class(
 
 
 def _tags(
-    whole: WholeModel, encoded: EncodedText, answer: str | None, word: str | None
+    whole: Model, encoded: EncodedText, answer: str | None, word: str | None
 ) -> list[NamedTarget]:
     """Of every word with a tag, or of the one that is asked for, the likeliest tag or the asked."""
     names, firsts = whole.config.id2label, encoded.first_tokens
@@ -155,7 +156,7 @@ def _tags(
     return targets
 
 
-def _span(whole: WholeModel, encoded: EncodedText, answer: str | None) -> list[NamedTarget]:
+def _span(whole: Model, encoded: EncodedText, answer: str | None) -> list[NamedTarget]:
     """The start and the end of the likeliest answer in the second text, or of the asked one."""
     inside = np.flatnonzero((encoded.token_type_ids == 1) & ~encoded.special)
     if answer is None:
@@ -207,10 +208,10 @@ def _index(answer: str, names: Sequence[str]) -> int:
 
 
 def _logits(
-    whole: WholeModel, encoded: EncodedText, **options: np.ndarray
+    whole: Model, encoded: EncodedText, **options: np.ndarray
 ) -> Float[np.ndarray, "places answers"]:
     """The head's output for the text, padding left out."""
-    found = _apply(whole.model, whole.params, pad_inputs(whole, encoded), options)
+    found = _apply(whole.module, whole.params, pad_inputs(whole, encoded), options)
     return np.asarray(found[0])[: len(encoded.token_ids)]
 
 

@@ -7,7 +7,9 @@ from jaxtyping import Float, Int
 
 from bertjax.analysis.capture.encoding import EncodedText, merge_subwords
 from bertjax.analysis.capture.maps import capture, randomize
-from bertjax.analysis.layers.lens import MaskedModel, ask_words, spell
+from bertjax.analysis.layers.lens import ask_words, spell
+from bertjax.architectures import BODY
+from bertjax.loaded import Model
 from bertjax.program.errors import UserError
 
 
@@ -43,7 +45,7 @@ class WhatIf(NamedTuple):
 
 
 def replace_word(
-    model: MaskedModel, encoded: EncodedText, word: int, replacement: str | None
+    model: Model, encoded: EncodedText, word: int, replacement: str | None
 ) -> EncodedText:
     """The text with other tokens in the place of a word, which stays one word by count.
 
@@ -73,7 +75,7 @@ def replace_word(
         ids, name = found.ids, replacement
         if not ids:
             raise UserError(f"nothing is left of {replacement!r} as tokens; give another word")
-    most = model.body.model.config.max_position_embeddings
+    most = model.config.max_position_embeddings
     if len(encoded.token_ids) - len(place) + len(ids) > most:
         raise UserError(
             f"with {replacement!r} the text has more than the {most} tokens that the model has"
@@ -98,7 +100,7 @@ def replace_word(
 
 
 def what_if(
-    model: MaskedModel,
+    model: Model,
     encoded: EncodedText,
     word: int,
     replacement: str | None = None,
@@ -115,12 +117,13 @@ def what_if(
     before_logs, _ = ask_words(model, encoded, asked)
     after_logs, _ = ask_words(model, after, asked)
     _, at_word = ask_words(model, encoded, [word])
+    body = model.as_architecture(BODY.name)
     maps, random_maps = (
         [
             merge_subwords(captured.probs, captured.encoded)
-            for captured in capture(body, [encoded, after])
+            for captured in capture(one, [encoded, after])
         ]
-        for body in (model.body, randomize(model.body, seed))
+        for one in (body, randomize(body, seed))
     )
     return WhatIf(
         encoded, after, word, asked, before_logs, after_logs,

@@ -15,13 +15,14 @@ import numpy as np
 from jaxtyping import Array, Float, Integer
 
 from bertjax.analysis.capture.encoding import EncodedText
-from bertjax.analysis.capture.maps import Body
 from bertjax.analysis.capture.rows import count_tokens, make_inputs
 from bertjax.analysis.heads.targets import TARGETS, MapSums, TokenMarks, mark_tokens, weigh_targets
+from bertjax.architectures import BODY
 from bertjax.inference.batches import Batching, Place, run
 from bertjax.inference.shapes import Shape, Shapes
 from bertjax.kernels import blockwise
 from bertjax.kernels.visibility import see
+from bertjax.loaded import Model
 from bertjax.model.bert import BertModel
 from bertjax.model.embeddings import Embeddings
 from bertjax.model.encoder import EncoderLayer
@@ -47,7 +48,7 @@ MarkedBatch = tuple[Sequence[Integer[Array, "B T"]], TokenMarks]
 
 
 def sum_maps_blockwise(
-    body: Body,
+    body: Model,
     texts: Iterable[EncodedText],
     *,
     block: int = blockwise.BLOCK,
@@ -61,7 +62,7 @@ def sum_maps_blockwise(
         block: tokens a block.
         progress: is called with the number of texts done since the call before.
     """
-    config = body.model.config
+    body, config = body.as_architecture(BODY.name), body.config
     shapes = Shapes(config.max_position_embeddings, lambda length: BATCH_TOKENS // length)
 
     def make(texts: Sequence[EncodedText], places: Places, shape: Shape) -> MarkedBatch:
@@ -76,13 +77,13 @@ def sum_maps_blockwise(
         )
 
     batching = Batching(shapes, lambda text: count_tokens(text, config), make, take)
-    forward = functools.partial(sum_batch, body.model, block)
+    forward = functools.partial(sum_batch, body.module, block)
     return run(forward, body.params, texts, batching, progress=progress)
 
 
-def make_batch(body: Body, texts: Sequence[EncodedText], rows: int, length: int) -> MarkedBatch:
+def make_batch(body: Model, texts: Sequence[EncodedText], rows: int, length: int) -> MarkedBatch:
     """Texts, a row each, and the marks of their tokens; those of padding mean nothing."""
-    inputs = make_inputs(body.model.config, texts, rows, length, body.tokenizer.pad_id)
+    inputs = make_inputs(body.config, texts, rows, length, body.tokenizer.pad_id)
     return inputs, _pad_marks(texts, rows, length)
 
 

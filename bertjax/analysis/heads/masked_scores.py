@@ -10,13 +10,13 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from bertjax.analysis.capture.encoding import EncodedText
-from bertjax.analysis.explain.answers import WholeModel
 from bertjax.analysis.heads.objective import (
     NumberedText,
     batch_for_masking,
     nothing_to_mask,
 )
 from bertjax.inference.batches import Place, run, take_row
+from bertjax.loaded import Model
 from bertjax.objectives.masking import Vocabulary
 from bertjax.objectives.pretraining import (
     MaskedScores,
@@ -92,7 +92,7 @@ class MaskedTextScores(NamedTuple):
 
 
 def score_masked_texts(
-    whole: WholeModel,
+    whole: Model,
     texts: Sequence[EncodedText],
     *,
     progress: Callable[[int], None] = lambda done: None,
@@ -122,7 +122,7 @@ def score_masked_texts(
     @jax.jit
     def score(inputs: tuple[Any, Any], batch: RowBatch) -> tuple[MaskedScores, Array]:
         masked = mask_for_evaluation(batch, vocabulary)
-        return _score(whole.model, *inputs, batch, masked), masked.token_ids
+        return _score(whole.module, *inputs, batch, masked), masked.token_ids
 
     def take(
         output: tuple[MaskedScores, np.ndarray], numbered: NumberedText, place: Place

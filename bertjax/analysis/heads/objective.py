@@ -15,10 +15,10 @@ from jaxtyping import Array, Float, Int
 
 from bertjax.analysis.capture.encoding import EncodedText
 from bertjax.analysis.capture.rows import make_inputs
-from bertjax.analysis.explain.answers import WholeModel
 from bertjax.config import BertConfig
 from bertjax.inference.batches import Batching, Place, run, take_row
 from bertjax.inference.shapes import Shape, Shapes
+from bertjax.loaded import Model
 from bertjax.model.probe_points import gate_heads
 from bertjax.objectives.losses import Total, cross_entropy
 from bertjax.objectives.masking import MaskingConfig, Vocabulary, mask_tokens
@@ -162,7 +162,7 @@ class Objective:
 
 
 def masked_language_objective(
-    whole: WholeModel, texts: Sequence[EncodedText], seed: int = 0
+    whole: Model, texts: Sequence[EncodedText], seed: int = 0
 ) -> Objective:
     """The loss at masked tokens: 15 % of each text's, the same ones at every call.
 
@@ -182,7 +182,7 @@ def masked_language_objective(
         )
     if not texts:
         raise UserError("there is no text to measure the model on")
-    model, vocabulary = whole.model, Vocabulary.of(whole.tokenizer)
+    model, vocabulary = whole.module, Vocabulary.of(whole.tokenizer)
     mask = jax.jit(
         lambda batch: mask_tokens(jax.random.key(seed), batch, MaskingConfig(), vocabulary)
     )
@@ -238,9 +238,7 @@ def masked_language_objective(
     )  # fmt: skip
 
 
-def task_objective(
-    whole: WholeModel, task: Task, examples: Sequence[Any], max_length: int
-) -> Objective:
+def task_objective(whole: Model, task: Task, examples: Sequence[Any], max_length: int) -> Objective:
     """Loss and main score of a supervised task.
 
     Args:
@@ -259,7 +257,7 @@ def task_objective(
         raise UserError("there is no example to measure the model on")
     units = task.encode(examples, whole.tokenizer, max_length, training=False).units
     check_units(units, whole.config)
-    model, per_unit = whole.model, max(len(unit.sequences) for unit in units)
+    model, per_unit = whole.module, max(len(unit.sequences) for unit in units)
 
     def make(some: Sequence[Unit], places: Places, shape: Shape) -> TaskBatch:
         layout = Layout(shape.rows, shape.length, per_unit, per_unit)
@@ -290,7 +288,7 @@ def task_objective(
 
 
 def batch_for_masking(
-    whole: WholeModel, take: Callable[[Any, NumberedText, Place], Any]
+    whole: Model, take: Callable[[Any, NumberedText, Place], Any]
 ) -> Batching[NumberedText]:
     """How texts become the rows that `mask_tokens` takes; the number of each keys its masks."""
 

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from scipy.special import entr
 
 from bertjax.analysis.capture.encoding import EncodedText
-from bertjax.analysis.capture.maps import Body, capture, randomize
+from bertjax.analysis.capture.maps import capture, randomize
 from bertjax.analysis.heads.blockwise_patterns import sum_maps_blockwise
 from bertjax.analysis.heads.classes import CLASSES, classify, measure_structure
 from bertjax.analysis.heads.targets import (
@@ -26,6 +26,7 @@ from bertjax.analysis.heads.targets import (
     mark_tokens,
     weigh_targets,
 )
+from bertjax.loaded import Model
 from bertjax.program.errors import UserError
 from bertjax.statistics.drawn_units import number_units
 from bertjax.statistics.intervals import Figures, bootstrap_ratio
@@ -69,7 +70,7 @@ class Tally(NamedTuple):
 
 
 def measure_patterns(
-    body: Body,
+    body: Model,
     texts: Sequence[EncodedText],
     *,
     blockwise: bool = False,
@@ -89,7 +90,7 @@ def measure_patterns(
     """
     if not texts:
         raise UserError("there are no texts to measure attention on; give one at least")
-    units, config = number_units(text.source for text in texts), body.model.config
+    units, config = number_units(text.source for text in texts), body.config
     shape = units.max() + 1, config.num_hidden_layers, config.num_attention_heads
     tallies = {name: Tally(*np.zeros((2, *shape))) for name in FIGURES}
     for number, sums in enumerate(_sum_all(body, texts, blockwise, progress)):
@@ -100,7 +101,7 @@ def measure_patterns(
 
 
 def patterns_with_company(
-    body: Body,
+    body: Model,
     texts: Sequence[EncodedText],
     seed: int = 0,
     *,
@@ -187,7 +188,7 @@ def tally_text(sums: MapSums, marks: TokenMarks) -> dict[str, tuple[np.ndarray, 
 
 
 def _sum_all(
-    body: Body, texts: Sequence[EncodedText], blockwise: bool, progress: Callable[[int], None]
+    body: Model, texts: Sequence[EncodedText], blockwise: bool, progress: Callable[[int], None]
 ) -> Iterator[MapSums]:
     """The sums of each text."""
     if blockwise:

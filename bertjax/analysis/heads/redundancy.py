@@ -10,9 +10,10 @@ import numpy as np
 from jaxtyping import Array, Float, Integer
 
 from bertjax.analysis.capture.encoding import EncodedText
-from bertjax.analysis.capture.maps import Body, capture
+from bertjax.analysis.capture.maps import capture
 from bertjax.analysis.capture.rows import batch_texts
 from bertjax.analysis.heads.blockwise_patterns import run_layers
+from bertjax.architectures import BODY
 from bertjax.inference.batches import Place, run
 from bertjax.inference.shapes import Shapes
 from bertjax.kernels.blockwise import BLOCK as ATTENTION_BLOCK
@@ -24,6 +25,7 @@ from bertjax.kernels.blockwise import (
     weigh_block,
 )
 from bertjax.kernels.visibility import see
+from bertjax.loaded import Model
 from bertjax.model.bert import BertModel
 from bertjax.program.errors import UserError
 from bertjax.statistics.drawn_units import number_units, sum_by_unit
@@ -51,7 +53,7 @@ class Divergences(NamedTuple):
 
 
 def measure_redundancy(
-    body: Body,
+    body: Model,
     texts: Sequence[EncodedText],
     *,
     blockwise: bool = False,
@@ -76,7 +78,7 @@ def measure_redundancy(
     if not texts:
         raise UserError("there are no texts to compare heads on; give one at least")
     measure = _measure_blockwise if blockwise else _measure_maps
-    units, config = number_units(text.source for text in texts), body.model.config
+    units, config = number_units(text.source for text in texts), body.config
     heads = config.num_hidden_layers * config.num_attention_heads
     sums = np.zeros((units.max() + 1, heads, heads))
     for unit, matrix in zip(units, measure(body, texts, progress), strict=True):
@@ -121,9 +123,9 @@ def _to_matrix(by_shift: Float[np.ndarray, "shifts heads"]) -> Float[np.ndarray,
 
 
 def _measure_maps(
-    body: Body, texts: Sequence[EncodedText], progress: Callable[[int], None]
+    body: Model, texts: Sequence[EncodedText], progress: Callable[[int], None]
 ) -> Iterator[Float[np.ndarray, "heads heads"]]:
-    lengths = Shapes(body.model.config.max_position_embeddings, lambda length: 1)
+    lengths = Shapes(body.config.max_position_embeddings, lambda length: 1)
     for captured in capture(body, texts, progress=progress):
         layers, heads, tokens, _ = captured.probs.shape
         # Padded, so that few shapes are compiled; a probability of 0 adds 0.
@@ -134,16 +136,16 @@ def _measure_maps(
 
 
 def _measure_blockwise(
-    body: Body, texts: Sequence[EncodedText], progress: Callable[[int], None]
+    body: Model, texts: Sequence[EncodedText], progress: Callable[[int], None]
 ) -> Iterator[Float[np.ndarray, "heads heads"]]:
-    config = body.model.config
+    body, config = body.as_architecture(BODY.name), body.config
     shapes = Shapes(config.max_position_embeddings, lambda length: BATCH_TOKENS // length)
 
     def take(by_shift: np.ndarray, text: EncodedText, place: Place) -> np.ndarray:
         return _to_matrix(by_shift[..., place.row])
 
     batching = batch_texts(shapes, config, body.tokenizer.pad_id, take)
-    forward = functools.partial(sum_divergences_blockwise, body.model)
+    forward = functools.partial(sum_divergences_blockwise, body.module)
     return run(forward, body.params, texts, batching, progress=progress)
 
 

@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Float
 
 from bertjax.analysis.capture.encoding import EncodedText, mean_over_words
-from bertjax.analysis.capture.maps import Body, capture
+from bertjax.analysis.capture.maps import capture
+from bertjax.loaded import Model
 from bertjax.program.errors import UserError
 from bertjax.program.wording import counted
 
@@ -80,7 +81,7 @@ def find_word(texts: Sequence[EncodedText], word: str) -> list[Place]:
 
 
 def nearest_contexts(
-    body: Body,
+    body: Model,
     query: EncodedText,
     word: int,
     corpus: Sequence[EncodedText],
@@ -112,7 +113,7 @@ def nearest_contexts(
 
     Source: Wiedemann et al. 2019, section 3 (nearest neighbours of contextual embeddings).
     """
-    last = body.model.config.num_hidden_layers
+    last = body.config.num_hidden_layers
     if not 0 <= layer <= last:
         raise UserError(
             f"layer {layer}: hidden states are numbered from 0 (the embeddings' output) to {last}"
@@ -152,7 +153,7 @@ def nearest_contexts(
 
 
 def _compare(
-    body: Body,
+    body: Model,
     corpus: Sequence[EncodedText],
     numbers: Sequence[int],
     layer: int,

@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -11,52 +10,22 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Integer
 
 from bertjax.analysis.capture.encoding import EncodedText
-from bertjax.analysis.capture.maps import Body
+from bertjax.analysis.capture.maps import randomize
 from bertjax.analysis.capture.rows import make_inputs
 from bertjax.architectures import MASKED_LM
 from bertjax.inference.batches import Batching, Place, run
 from bertjax.inference.shapes import Shape, Shapes, few_or_all
-from bertjax.interop.huggingface import (
-    inspect_model_directory,
-    load_model_directory,
-    load_model_tokenizer,
-)
-from bertjax.model.bert import BertForMaskedLM, BertModel
+from bertjax.loaded import Model
+from bertjax.model.bert import BertForMaskedLM
 from bertjax.program.errors import UserError
 from bertjax.statistics.drawn_units import number_units, sum_by_unit
 from bertjax.statistics.intervals import Figures, Interval, bootstrap_ratio
 from bertjax.text.packing import Places
 from bertjax.text.tokenizer import Tokenizer
+from bertjax.types import Trace
 
 # Rows of a batch of masked copies of a text.
 _ROWS = 16
-
-
-class MaskedModel(NamedTuple):
-    """A BERT with its masked-LM head, ready to be looked into.
-
-    Attributes:
-        body: the same model without the head.
-        head: the parameters of the head.
-    """
-
-    body: Body
-    head: Mapping[str, Any]
-
-    @property
-    def model(self) -> BertForMaskedLM:
-        """The model with its head."""
-        return BertForMaskedLM(self.body.model.config)
-
-    @property
-    def params(self) -> dict[str, Any]:
-        """Of `model`."""
-        return {"bert": self.body.params, "mlm_head": self.head}
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """The model's."""
-        return self.body.tokenizer
 
 
 class Lens(NamedTuple):
@@ -100,41 +69,28 @@ class Answers(NamedTuple):
     top_ids: Int[np.ndarray, "L+1 Q top_k"]
 
 
-def load_masked_model(path: Path | str) -> MaskedModel:
-    """A model directory with its masked-LM head.
+def with_masked_lm(model: Model) -> Model:
+    """The model as a BertForMaskedLM, which the lens and the what-if look through.
 
     Raises:
-        UserError: it has none, and as `load_body`.
+        UserError: it has no masked-LM head.
     """
-    contents = inspect_model_directory(path)
-    if "mlm_head" not in contents.parts:
+    if "mlm_head" not in model.parts:
+        where = model.directory or "the model"
         raise UserError(
-            f"{path}: is a {contents.architecture} without a masked-LM head, which is what the lens"
+            f"{where}: is a {model.architecture} without a masked-LM head, which is what the lens"
             " and the what-if look through; take the checkpoint it was made of (BertForMaskedLM,"
             " BertForPreTraining), or train the head with `bertjax pretrain --model.init"
-            f" {path}`"
+            f" {where}`"
         )
-    config, params, _, notes = load_model_directory(path, MASKED_LM.name)
-    params = jax.tree.map(jnp.asarray, params)
-    tokenizer, more = load_model_tokenizer(path, config)
-    body = Body(BertModel(config, pooling=False), params["bert"], tokenizer, (*notes, *more))
-    return MaskedModel(body, params["mlm_head"])
+    return model.as_architecture(MASKED_LM.name)
 
 
-def randomize_masked_model(model: MaskedModel, seed: int = 0) -> MaskedModel:
-    """The control: the same shape with new random weights."""
-    tokens = jnp.zeros((1, 1), jnp.int32)
-    params = jax.jit(model.model.init)(jax.random.key(seed), tokens)["params"]
-    return MaskedModel(model.body._replace(params=params["bert"], notes=()), params["mlm_head"])
-
-
-def logit_lens(
-    model: MaskedModel, encoded: EncodedText, *, masked: bool = True, top_k: int = 5
-) -> Lens:
+def logit_lens(model: Model, encoded: EncodedText, *, masked: bool = True, top_k: int = 5) -> Lens:
     """The true token's probability and rank at every layer, and what the layer would say instead.
 
     Args:
-        model: with its head.
+        model: with a masked-LM head.
         encoded: the text; its special tokens are not asked for.
         masked: asks each token in turn with a [MASK] in its place, which is the question that the
             head was trained on. False reads the text as it stands: how long does a layer keep the
@@ -168,7 +124,7 @@ def lens_curve(lenses: Sequence[Lens]) -> Interval:
 
 
 def compare_lenses(
-    model: MaskedModel,
+    model: Model,
     texts: Sequence[EncodedText],
     *,
     masked: bool = True,
@@ -176,7 +132,7 @@ def compare_lenses(
 ) -> Figures:
     """`lens_curve` of the model beside that of its random control, over all texts."""
     curves = []
-    for one in (model, randomize_masked_model(model)):
+    for one in (model, randomize(model)):
         lenses = []
         for text in texts:
             lenses.append(logit_lens(one, text, masked=masked, top_k=1))
@@ -186,7 +142,7 @@ def compare_lenses(
 
 
 def ask_words(
-    model: MaskedModel, encoded: EncodedText, words: Sequence[int]
+    model: Model, encoded: EncodedText, words: Sequence[int]
 ) -> tuple[Float[np.ndarray, " words"], Answers]:
     """How well the rest of the text tells each word: its tokens are masked together.
 
@@ -222,9 +178,9 @@ def _mask(
     return _Question(masked, positions, encoded.token_ids[positions])
 
 
-def _ask(model: MaskedModel, questions: Sequence[_Question], top_k: int) -> Answers:
+def _ask(model: Model, questions: Sequence[_Question], top_k: int) -> Answers:
     """Answers in the order of the questions, those of a text in the order of its places."""
-    config = model.body.model.config
+    model, config = with_masked_lm(model), model.config
     if not 1 <= top_k <= config.vocab_size:
         raise UserError(
             f"top_k={top_k} must lie between 1 and the model's vocab_size={config.vocab_size}"
@@ -255,7 +211,7 @@ def _ask(model: MaskedModel, questions: Sequence[_Question], top_k: int) -> Answ
         take,
         slots=lambda question: len(question.positions),
     )
-    forward = functools.partial(_read_layers, model.body.model, top_k)
+    forward = functools.partial(_read_layers, model.module, top_k)
     parts = run(forward, model.params, questions, batching)
     return Answers(*(np.concatenate(part, axis=1) for part in zip(*parts, strict=True)))
 
@@ -269,9 +225,8 @@ _Inputs = tuple[
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _read_layers(
-    body: BertModel, top_k: int, params: Mapping[str, Any], inputs: _Inputs
+    model: BertForMaskedLM, top_k: int, params: Mapping[str, Any], inputs: _Inputs
 ) -> tuple[Array, ...]:
-    model = BertForMaskedLM(body.config)
     *tokens, positions, targets = inputs
     target = targets.reshape(-1, 1)
 
@@ -284,12 +239,15 @@ def _read_layers(
         rank = 1 + (logits > of_target).sum(axis=1)
         return jnp.take_along_axis(probs, target, axis=1)[:, 0], rank, likeliest, ids
 
-    points = ("embedded", "hidden")
-    trace = body.apply({"params": params["bert"]}, *tokens, trace=points).trace
+    trace = model.apply({"params": params}, *tokens, method=_trace_body)
     hidden = jnp.take_along_axis(trace.hidden_states, positions[None, :, :, None], axis=2)
     # A layer at a time: the logits of all layers together would be L times as large.
     found = jax.lax.map(read, hidden)
     return tuple(part.reshape(len(hidden), *positions.shape, *part.shape[2:]) for part in found)
+
+
+def _trace_body(model: BertForMaskedLM, *inputs: Integer[Array, "B T"]) -> Trace:
+    return model.bert(*inputs, trace=("embedded", "hidden")).trace
 
 
 def _apply_head(model: BertForMaskedLM, hidden: Float[Array, "Q D"]) -> Float[Array, "Q V"]:

@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from bertjax.analysis.capture.encoding import EncodedText
-from bertjax.analysis.capture.maps import Body, capture
+from bertjax.analysis.capture.maps import capture
+from bertjax.loaded import Model
 from bertjax.program.errors import UserError
 from bertjax.program.wording import counted
 from bertjax.statistics.drawn_units import number_units
@@ -131,8 +132,8 @@ def linear_cka(
 
 
 def compare_layers(
-    first: Body,
-    second: Body,
+    first: Model,
+    second: Model,
     texts: Sequence[EncodedText],
     *,
     unbiased: bool = True,
@@ -209,8 +210,8 @@ def compare_layers(
     return _jackknife(value, np.stack(without))
 
 
-def _choose(body: Body, layers: Sequence[int] | None) -> list[int]:
-    last = body.model.config.num_hidden_layers
+def _choose(body: Model, layers: Sequence[int] | None) -> list[int]:
+    last = body.config.num_hidden_layers
     if layers is None:
         return list(range(last + 1))
     wrong = [layer for layer in layers if not 0 <= layer <= last]
@@ -223,8 +224,8 @@ def _choose(body: Body, layers: Sequence[int] | None) -> list[int]:
 
 
 def _chunks(
-    first: Body,
-    second: Body,
+    first: Model,
+    second: Model,
     texts: Sequence[EncodedText],
     layers: tuple[list[int], list[int]],
     special: bool,

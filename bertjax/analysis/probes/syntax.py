@@ -19,9 +19,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from bertjax.analysis.capture.encoding import merge_subwords
-from bertjax.analysis.capture.maps import Body, Captured, capture
+from bertjax.analysis.capture.maps import Captured, capture
 from bertjax.analysis.probes.treebank import EncodedTreebank, Sentence, split_halves
 from bertjax.analysis.probes.trees import attached_edges, chain_edges
+from bertjax.loaded import Model
 from bertjax.program.errors import UserError
 from bertjax.program.wording import counted
 from bertjax.statistics.intervals import Figures, Interval, bootstrap_ratio
@@ -310,8 +311,8 @@ def tree_figures(
 
 
 def compare_syntax(
-    body: Body,
-    control: Body,
+    body: Model,
+    control: Model,
     treebank: EncodedTreebank,
     *,
     subtypes: bool = False,

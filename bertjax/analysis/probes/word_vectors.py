@@ -8,9 +8,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from bertjax.analysis.capture.encoding import mean_over_words
-from bertjax.analysis.capture.maps import Body, capture
+from bertjax.analysis.capture.maps import capture
 from bertjax.analysis.probes.treebank import EncodedTreebank
 from bertjax.config import BertConfig
+from bertjax.loaded import Model
 
 # For one model's vectors; probes hold a model's, its control's, and standardized copies.
 MOST_BYTES = 3 << 30
@@ -58,7 +59,7 @@ def choose_sentences(
 
 
 def word_vectors(
-    body: Body,
+    body: Model,
     treebank: EncodedTreebank,
     *,
     progress: Callable[[int], None] = lambda done: None,
@@ -72,7 +73,7 @@ def word_vectors(
 
     Source: Hewitt & Manning 2019, section 3.1 and the authors' code, which takes the mean.
     """
-    config = body.model.config
+    config = body.config
     starts = np.cumsum([0, *(len(sentence.words) for sentence in treebank.sentences)])
     shape = (config.num_hidden_layers + 1, int(starts[-1]), config.hidden_size)
     vectors = np.empty(shape, np.float32)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from bertjax.analysis.capture.encoding import EncodedText
-from bertjax.analysis.capture.maps import Body, capture, load_body
+from bertjax.analysis.capture.maps import capture
 from bertjax.analysis.heads.classes import CLASSES, classify
 from bertjax.analysis.heads.patterns import Tally, measure_patterns
 from bertjax.analysis.layers.similarity import compare_layers
@@ -25,7 +25,8 @@ from bertjax.analysis.probes.treebank import (
 )
 from bertjax.config import BertConfig
 from bertjax.interop.huggingface import save_model_directory
-from bertjax.model.bert import BertModel
+from bertjax.loaded import Model, load
+from bertjax.model.bert import BertForPreTraining
 from bertjax.program.outputs import whole_file
 from bertjax.text.rows import Rows
 from bertjax.text.tokenizer import Tokenizer, load_tokenizer
@@ -61,7 +62,7 @@ class Development:
         folder: Path,
     ) -> None:
         tokenizer = load_tokenizer(tokenizer_path)
-        self._model, self._tokenizer = BertModel(bert_config, pooling=False), tokenizer
+        self._config, self._tokenizer = bert_config, tokenizer
         self._tokenizer_path, self._folder = tokenizer_path, folder
         # A row has at least one example.
         some = rows[np.arange(min(config.examples, len(rows)))]
@@ -87,11 +88,7 @@ class Development:
             heads of each class; `cka_to_first`, the similarity of the last layer's hidden states to
             those of the first model; `best_nsubj` and so on, the accuracy of the best head.
         """
-        body = Body(
-            self._model,
-            {name: part for name, part in params["bert"].items() if name != "pooler"},
-            self._tokenizer,
-        )
+        body = Model(BertForPreTraining(self._config), params, self._tokenizer)
         tallies = measure_patterns(body, self._texts)
         values = {
             f"{name}_{layer}": float(mean)
@@ -104,11 +101,12 @@ class Development:
         }
         first = self._folder / "first_model"
         if not first.exists():
-            save_model_directory(first, self._model.config, params, self._tokenizer_path)
-        last = [self._model.config.num_hidden_layers]
+            save_model_directory(first, self._config, params, self._tokenizer_path)
+        last = [self._config.num_hidden_layers]
         likeness = compare_layers(
-            load_body(first), body, self._texts, first_layers=last, second_layers=last, folds=2
-        )
+            load(first, dtype="float32"), body, self._texts,
+            first_layers=last, second_layers=last, folds=2,
+        )  # fmt: skip
         values["cka_to_first"] = float(likeness.value[0, 0])
         if self._treebank:
             captures = capture(body, self._treebank.encoded)

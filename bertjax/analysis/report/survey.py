@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from bertjax.analysis.capture.encoding import EncodedText
-from bertjax.analysis.capture.maps import Body, capture
+from bertjax.analysis.capture.maps import capture
 from bertjax.analysis.heads.classes import CLASSES
 from bertjax.analysis.heads.importance import (
     draw_pruning_curve,
@@ -32,7 +32,7 @@ from bertjax.analysis.heads.patterns import (
 )
 from bertjax.analysis.heads.redundancy import Divergences, measure_redundancy
 from bertjax.analysis.heads.targets import FAR
-from bertjax.analysis.layers.lens import MaskedModel, compare_lenses, logit_lens
+from bertjax.analysis.layers.lens import compare_lenses, logit_lens
 from bertjax.analysis.layers.similarity import FOLDS, compare_layers
 from bertjax.analysis.report.data import (
     Curve,
@@ -41,6 +41,7 @@ from bertjax.analysis.report.data import (
     ReportData,
     Series,
 )
+from bertjax.loaded import Model
 from bertjax.statistics.drawn_units import number_units
 from bertjax.statistics.intervals import Figures, bootstrap_ratio
 
@@ -72,8 +73,8 @@ def join(
 
 
 def survey_attention(
-    body: Body,
-    control: Body,
+    body: Model,
+    control: Model,
     texts: Sequence[EncodedText],
     shown: Sequence[EncodedText],
     progress: Progress,
@@ -131,7 +132,7 @@ def survey_attention(
     return ReportData("", head_figures=heads, curves=[curve], sentences=captures)
 
 
-def survey_layers(body: Body, texts: Sequence[EncodedText], progress: Progress) -> ReportData:
+def survey_layers(body: Model, texts: Sequence[EncodedText], progress: Progress) -> ReportData:
     """Computes linear CKA between all layers. Progress counts each text once."""
     labels = layer_labels(body)
     units = number_units(text.source for text in texts)
@@ -151,7 +152,7 @@ def survey_layers(body: Body, texts: Sequence[EncodedText], progress: Progress) 
 
 
 def survey_words(
-    model: MaskedModel,
+    model: Model,
     texts: Sequence[EncodedText],
     shown: Sequence[EncodedText],
     progress: Progress,
@@ -165,7 +166,7 @@ def survey_words(
         " the hidden states of each layer",
         "layer",
         "mean reciprocal rank",
-        layer_labels(model.body),
+        layer_labels(model),
         (Series("masked token", figures),),
     )
     lenses = []
@@ -234,6 +235,6 @@ def _nearest_head(divergences: Sequence[Divergences], shape: tuple[int, ...]) ->
     )
 
 
-def layer_labels(body: Body) -> tuple[str, ...]:
+def layer_labels(body: Model) -> tuple[str, ...]:
     """Labels the hidden states: the embeddings' output, then every layer's, from 0."""
-    return ("embeddings", *(str(layer) for layer in range(body.model.config.num_hidden_layers)))
+    return ("embeddings", *(str(layer) for layer in range(body.config.num_hidden_layers)))

@@ -11,7 +11,6 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from bertjax.analysis.capture.maps import Body
 from bertjax.analysis.probes.layer_mixing import study_mixing
 from bertjax.analysis.probes.linear_probe import check_labels, study_linear_probes
 from bertjax.analysis.probes.structural_probe import RANK, long_enough, study_structure
@@ -38,6 +37,7 @@ from bertjax.analysis.report.data import (
 )
 from bertjax.analysis.report.survey import Progress, layer_labels
 from bertjax.config import BertConfig
+from bertjax.loaded import Model
 from bertjax.program.errors import UserError
 from bertjax.text.splits import Split
 
@@ -119,7 +119,7 @@ def plan_treebank(treebank: EncodedTreebank, config: BertConfig) -> TreebankPlan
     )
 
 
-def survey_syntax(body: Body, control: Body, plan: TreebankPlan, progress: Progress) -> ReportData:
+def survey_syntax(body: Model, control: Model, plan: TreebankPlan, progress: Progress) -> ReportData:
     """Finds the best head of every relation, and the trees of the heads' attention.
 
     Progress counts each sentence twice.
@@ -203,7 +203,7 @@ def _tabulate_relations(
     ]
 
 
-def survey_probes(body: Body, control: Body, plan: TreebankPlan, progress: Progress) -> ReportData:
+def survey_probes(body: Model, control: Model, plan: TreebankPlan, progress: Progress) -> ReportData:
     """Trains the plan's structural probes, linear probes with control tasks, and mixing weights.
 
     Progress counts each of the probed sentences twice, and then each study once.

@@ -10,9 +10,10 @@ from bertjax.analysis.capture import selection as selection_module
 from bertjax.analysis.capture.bertviz import to_bertviz
 from bertjax.analysis.capture.encoding import encode_texts, encode_words, merge_subwords
 from bertjax.analysis.capture.export import write_captures
-from bertjax.analysis.capture.maps import Captured, capture, load_body
+from bertjax.analysis.capture.maps import Captured, capture
 from bertjax.analysis.capture.selection import TEXT_FIELDS, select
 from bertjax.analysis.capture.shards import Shards
+from bertjax.loaded import load
 from bertjax.program.errors import UserError
 from tests.analysis.exported import (
     FORMATS,
@@ -44,7 +45,7 @@ def test_every_format_gives_back_what_was_captured(
     if groups == "each alone":
         monkeypatch.setattr(selection_module, "GROUP_BYTES", 1)
     path = tmp_path / "new" / FORMATS[format]
-    chosen = select(load_body(TINY).model.config, dtype=dtype)
+    chosen = select(load(TINY, "BertModel").config, dtype=dtype)
     assert write_captures(path, iter(captures), chosen) == len(TEXTS)
     records = list(read(path, format))
     assert len(records) == len(TEXTS)
@@ -57,7 +58,7 @@ def test_every_format_gives_back_what_was_captured(
 @pytest.mark.parametrize("format", FORMATS)
 def test_part_of_the_layers_and_heads_and_words(body, captures, tmp_path, format):
     path = tmp_path / FORMATS[format]
-    chosen = select(body.model.config, layers=[3, 0], heads=[2], words=True)
+    chosen = select(body.config, layers=[3, 0], heads=[2], words=True)
     assert write_captures(path, captures, chosen) == len(TEXTS)
     for record, one in zip(read(path, format), captures, strict=True):
         merged = merge_subwords(one.probs, one.encoded)
@@ -84,13 +85,13 @@ def test_given_words_come_back_whatever_is_in_them(body, tmp_path):
     texts = encode_words(body.tokenizer, [["it", "a\u2028b", "in\x85", '"\n'], ["of"]], 17)
     captures = list(capture(body, texts))
     for format, name in FORMATS.items():
-        write_captures(tmp_path / name, captures, select(body.model.config))
+        write_captures(tmp_path / name, captures, select(body.config))
         for record, one in zip(read(tmp_path / name, format), captures, strict=True):
             check_same(record, one)
 
 
 def test_half_precision_keeps_the_rows_at_one(body, captures):
-    chosen = select(body.model.config, dtype="float16")
+    chosen = select(body.config, dtype="float16")
     for one in captures:
         half = chosen.apply(one)
         assert half.probs.dtype == np.float16
@@ -98,7 +99,7 @@ def test_half_precision_keeps_the_rows_at_one(body, captures):
 
 
 def test_npz_has_the_documented_keys_and_no_pickles(body, captures, tmp_path):
-    write_captures(tmp_path / "x.npz", captures[:2], select(body.model.config, heads=[1, 3]))
+    write_captures(tmp_path / "x.npz", captures[:2], select(body.config, heads=[1, 3]))
     kinds = ("probs", "hidden", "context", *TEXT_FIELDS)
     with np.load(tmp_path / "x.npz", allow_pickle=False) as arrays:
         assert set(arrays) == {f"{kind}_{k}" for kind in kinds for k in (0, 1)} | {
@@ -113,7 +114,7 @@ def test_npz_has_the_documented_keys_and_no_pickles(body, captures, tmp_path):
 def test_same_captures_give_the_same_bytes(body, captures, tmp_path):
     for format, name in FORMATS.items():
         for folder in ("a", "b"):
-            write_captures(tmp_path / folder / name, captures, select(body.model.config))
+            write_captures(tmp_path / folder / name, captures, select(body.config))
         files = sorted(file for file in (tmp_path / "a").rglob("*") if file.is_file())
         for file in files:
             other = tmp_path / "b" / file.relative_to(tmp_path / "a")
@@ -138,12 +139,12 @@ def test_writing_keeps_few_captures(body, captures, tmp_path, monkeypatch, forma
     name = FORMATS.get(format, "x.jsonl")
     # The copies that a selection makes are not counted; this makes none.
     monkeypatch.setattr(selection_module.Selection, "apply", lambda self, one: one)
-    assert write_captures(tmp_path / name, many(), select(body.model.config)) == 50
+    assert write_captures(tmp_path / name, many(), select(body.config)) == 50
     assert most <= 8
 
 
 def test_failure_leaves_what_was_there(body, captures, tmp_path):
-    chosen = select(body.model.config)
+    chosen = select(body.config)
 
     def failing():
         yield captures[0]
@@ -162,7 +163,7 @@ def test_failure_leaves_what_was_there(body, captures, tmp_path):
 
 def test_shards_are_read_one_by_one(body, captures, tmp_path, monkeypatch):
     monkeypatch.setattr(selection_module, "GROUP_BYTES", captures[0].probs.nbytes * 3)
-    write_captures(tmp_path / "x", captures * 5, select(body.model.config, dtype="float16"))
+    write_captures(tmp_path / "x", captures * 5, select(body.config, dtype="float16"))
     shards = Shards(tmp_path / "x")
     assert len(shards) == 20
     assert len(shards.index["shards"]) > 3
@@ -173,8 +174,8 @@ def test_shards_are_read_one_by_one(body, captures, tmp_path, monkeypatch):
     with pytest.raises(IndexError):
         shards[20]
     with pytest.raises(UserError, match="exists; pass --overwrite true"):
-        write_captures(tmp_path / "x", captures, select(body.model.config))
-    write_captures(tmp_path / "x", captures, select(body.model.config), overwrite=True)
+        write_captures(tmp_path / "x", captures, select(body.config))
+    write_captures(tmp_path / "x", captures, select(body.config), overwrite=True)
     assert len(Shards(tmp_path / "x")) == 4
 
 
@@ -188,7 +189,7 @@ def test_folder_that_holds_no_shards_is_told(tmp_path):
 
 @pytest.mark.parametrize("words", [False, True])
 def test_bertviz_form_is_what_its_views_take(body, captures, words):
-    chosen = select(body.model.config, words=words)
+    chosen = select(body.config, words=words)
     texts = encode_texts(body.tokenizer, [("it was a cat", "the cat")], 17)
     # A has a word of three tokens, so that B starts elsewhere among words.
     both = (captures[0], *capture(body, texts))
@@ -206,13 +207,13 @@ def test_bertviz_form_is_what_its_views_take(body, captures, words):
 @pytest.mark.parametrize("arguments", [{"layers": [5]}, {"layers": [-1]}, {"heads": [0, 4]}])
 def test_layer_or_head_that_is_not_there_is_refused(body, arguments):
     with pytest.raises(UserError, match=r"the model has (layers 0 to 4|heads 0 to 3)"):
-        select(body.model.config, **arguments)
+        select(body.config, **arguments)
 
 
 @pytest.mark.parametrize("arguments", [{"layers": [1, 1]}, {"heads": []}])
 def test_choice_names_each_once(body, arguments):
     with pytest.raises(UserError, match="each once, and at least one"):
-        select(body.model.config, **arguments)
+        select(body.config, **arguments)
 
 
 def test_record_with_half_a_pair_is_told(bertjax_command, tmp_path):

@@ -11,9 +11,9 @@ from bertjax.analysis.capture import maps as capture_module
 from bertjax.analysis.capture.encoding import encode_texts
 from bertjax.analysis.capture.maps import (
     capture,
-    load_body,
 )
 from bertjax.analysis.capture.rows import make_inputs, shapes_of_maps
+from bertjax.loaded import load
 from bertjax.program.errors import UserError
 
 TINY = Path(__file__).parents[2] / "parity" / "golden" / "tiny_bert"
@@ -29,7 +29,7 @@ TEXTS = [
 
 @pytest.fixture(scope="module")
 def body():
-    return load_body(TINY)
+    return load(TINY, "BertModel")
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_captures_come_in_the_order_of_the_texts(texts, captures):
 def test_text_alone_without_padding_gives_the_same(body, texts, captures, number):
     text = texts[number]
     output = jax.jit(
-        lambda *inputs: body.model.apply({"params": body.params}, *inputs, trace=True)
+        lambda *inputs: body.module.apply({"params": body.params}, *inputs, trace=True)
     )(jnp.asarray(text.token_ids[None]), jnp.asarray(text.token_type_ids[None]))
     trace = output.trace
     alone = trace.probs, trace.hidden_states, trace.context
@@ -103,7 +103,7 @@ def test_memory_is_bounded_and_the_result_the_same(body, texts, captures, monkey
 
 def test_one_row_at_a_time_gives_the_same(body, texts, captures, monkeypatch):
     monkeypatch.setattr(capture_module, "BATCH_BYTES", 1)
-    assert {shape.rows for shape in shapes_of_maps(body.model.config, 1)} == {1}
+    assert {shape.rows for shape in shapes_of_maps(body.config, 1)} == {1}
     for one, expected in zip(capture(body, texts), captures, strict=True):
         np.testing.assert_allclose(one.probs, expected.probs, atol=5e-5)
 
@@ -128,8 +128,8 @@ def test_gate_takes_a_head_out(body, texts, captures):
 
 def test_products_are_in_full_precision(body, texts):
     """GPUs and TPUs round float32 factors unless told not to."""
-    inputs = make_inputs(body.model.config, texts[:1], 1, 16, body.tokenizer.pad_id)
-    lowered = capture_module._trace.lower(body.model, ("probs",), body.params, inputs, None)
+    inputs = make_inputs(body.config, texts[:1], 1, 16, body.tokenizer.pad_id)
+    lowered = capture_module._trace.lower(body.module, ("probs",), body.params, inputs, None)
     products = [line for line in lowered.as_text().splitlines() if "dot_general" in line]
     assert len(products) >= 8
     assert all("precision = [HIGHEST, HIGHEST]" in line for line in products)

@@ -10,10 +10,8 @@ import pytest
 from bertjax.analysis.capture.encoding import encode_texts
 from bertjax.analysis.explain.answers import (
     Target,
-    WholeModel,
     answer,
     differentiate_by_attention,
-    load_whole_model,
 )
 from bertjax.analysis.explain.attribution import (
     METHODS,
@@ -30,6 +28,7 @@ from bertjax.analysis.explain.faithfulness import (
 )
 from bertjax.architectures import ARCHITECTURES
 from bertjax.interop.huggingface import save_model_directory
+from bertjax.loaded import Model, load
 from bertjax.model.bert import BertModel
 from bertjax.model.probe_points import Edit
 from bertjax.program.errors import UserError
@@ -91,7 +90,7 @@ def make_model(wired):
             random = np.random.default_rng(2)
             params = jax.tree.map(lambda x: x + 0.2 * random.normal(size=x.shape), params)
             params = jax.tree.map(lambda x: np.asarray(x, np.float32), params)
-            made[architecture] = WholeModel(model, params, wired.tokenizer)
+            made[architecture] = Model(model, params, wired.tokenizer)
         return made[architecture]
 
     return make
@@ -112,7 +111,7 @@ def test_attributions_sum_to_what_the_answer_changes(
 ):
     whole, [encoded] = make_model(architecture), encode(TEXT)
     # Without padding, by the model's own output.
-    output = jax.jit(whole.model.apply)({"params": whole.params}, encoded.token_ids[None])
+    output = jax.jit(whole.module.apply)({"params": whole.params}, encoded.token_ids[None])
     np.testing.assert_allclose(answer(whole, encoded, target), [read(output)], rtol=1e-4)
     found = integrate_gradients(whole, encoded, target)
     np.testing.assert_allclose(found.value, read(output), rtol=1e-4)
@@ -165,7 +164,7 @@ def test_gradient_by_attention_is_the_finite_difference(make_model, encode):
     with jax.enable_x64(True):
         half = make_model("BertForSequenceClassification")
         params = jax.tree.map(lambda x: np.asarray(x, np.float64), half.params)
-        whole = half._replace(model=type(half.model)(CONFIG, jnp.float64), params=params)
+        whole = half.replace(module=type(half.module)(CONFIG, jnp.float64), params=params)
         [encoded] = encode(TEXT)
         _, probs, gradients = differentiate_by_attention(whole, encoded, Target("class", 1))
         assert gradients.dtype == np.float64
@@ -174,7 +173,7 @@ def test_gradient_by_attention_is_the_finite_difference(make_model, encode):
         @jax.jit
         def logit(offset, params, ids):
             edit = {"probs": Edit(add=offset)}
-            return whole.model.apply({"params": params}, ids, edit=edit).logits[0, 0, 1]
+            return whole.module.apply({"params": params}, ids, edit=edit).logits[0, 0, 1]
 
         for place in ((0, 0, 3, 2), (1, 2, 0, RED), (2, 3, 0, 7)):
             offset = np.zeros(gradients.shape)
@@ -189,7 +188,9 @@ def test_gradient_by_attention_is_the_finite_difference(make_model, encode):
 def test_hooks_into_the_model_that_change_nothing_leave_the_answer(make_model, encode):
     whole, [encoded] = make_model("BertForSequenceClassification"), encode(TEXT)
     forward = jax.jit(
-        lambda params, ids, **hooks: whole.model.apply({"params": params}, ids, trace=True, **hooks)
+        lambda params, ids, **hooks: whole.module.apply(
+            {"params": params}, ids, trace=True, **hooks
+        )
     )
     forward = functools.partial(forward, whole.params, encoded.token_ids[None])
     plain = forward()
@@ -280,20 +281,20 @@ def test_unknown_method_and_no_step_are_refused(wired, encode):
 def test_model_directory_is_loaded_with_its_head(wired, encode, make_model, tmp_path):
     wired.tokenizer.save(tmp_path / "tokenizer")
     for whole in (wired, make_model("BertModel")):
-        params = {"bert": whole.params} if isinstance(whole.model, BertModel) else whole.params
+        params = {"bert": whole.params} if isinstance(whole.module, BertModel) else whole.params
         path = tmp_path / whole.architecture
         save_model_directory(path, CONFIG, params, tmp_path / "tokenizer", whole.architecture)
     [encoded] = encode(TEXT)
     target = Target("class", 1)
-    loaded = load_whole_model(tmp_path / "BertForSequenceClassification")
+    loaded = load(tmp_path / "BertForSequenceClassification")
     np.testing.assert_array_equal(answer(loaded, encoded, target), answer(wired, encoded, target))
-    body = load_whole_model(tmp_path / "BertModel")
-    assert body.model.pooling
+    body = load(tmp_path / "BertModel")
+    assert body.module.pooling
     target = Target("pooled", 3)
     expected = answer(make_model("BertModel"), encoded, target)
     np.testing.assert_array_equal(answer(body, encoded, target), expected)
     with pytest.raises(UserError, match=r"is a BertForSequenceClassification and has no mlm_head"):
-        load_whole_model(tmp_path / "BertForSequenceClassification", "BertForMaskedLM")
+        load(tmp_path / "BertForSequenceClassification", "BertForMaskedLM")
 
 
 # ------------------------------------------------------------------ faithfulness

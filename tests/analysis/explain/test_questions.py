@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from bertjax.analysis.capture.encoding import encode_texts, find_word_number
-from bertjax.analysis.explain.answers import load_whole_model
 from bertjax.analysis.explain.attribution import METHODS
 from bertjax.analysis.explain.named_targets import choose_targets
 from bertjax.commands import explain
+from bertjax.loaded import load
 from bertjax.program.errors import UserError
 from tests.analysis.saved import TOKENS, WORDS, save
 
@@ -39,10 +39,10 @@ def run_json(bertjax_command, *arguments):
 
 def output_of(path, text):
     """The model's own output for a text without padding, and the text."""
-    whole = load_whole_model(path)
+    whole = load(path)
     [encoded] = encode_texts(whole.tokenizer, [text], 12, masks=True)
     arguments = encoded.token_ids[None], encoded.token_type_ids[None]
-    return jax.jit(whole.model.apply)({"params": whole.params}, *arguments), encoded
+    return jax.jit(whole.module.apply)({"params": whole.params}, *arguments), encoded
 
 
 def test_methods_are_those_of_the_library():
@@ -91,11 +91,11 @@ def test_classes_spans_and_numbers_are_explained(models):
     ]:
         path = models(name, **fields)
         output, encoded = output_of(path, text)
-        [one] = choose_targets(load_whole_model(path), encoded)
+        [one] = choose_targets(load(path), encoded)
         assert one.target.index == int(output.logits[0, 0].argmax())
     path = models("BertForQuestionAnswering")
     output, encoded = output_of(path, tuple(PAIR.split("\t")))
-    start, end = choose_targets(load_whole_model(path), encoded)
+    start, end = choose_targets(load(path), encoded)
     logits, inside = np.asarray(output.logits[0]), range(5, 12 - 1)
     assert encoded.token_type_ids[5] == 1
     assert encoded.special[11]
@@ -104,21 +104,21 @@ def test_classes_spans_and_numbers_are_explained(models):
         key=lambda pair: logits[pair[0], 0] + logits[pair[1], 1],
     )
     assert (start.target.position, end.target.position) == best
-    start, end = choose_targets(load_whole_model(path), encoded, answer="red Bird")
+    start, end = choose_targets(load(path), encoded, answer="red Bird")
     assert (start.target.position, end.target.position) == (6, 7)
     # As SQuAD's answers are read: the tokens that overlap its characters.
-    start, end = choose_targets(load_whole_model(path), encoded, answer=" ed  bir ")
+    start, end = choose_targets(load(path), encoded, answer=" ed  bir ")
     assert (start.target.position, end.target.position) == (6, 7)
     for answer in ("red cow", " "):
         with pytest.raises(UserError, match="these words do not stand in the second text"):
-            choose_targets(load_whole_model(path), encoded, answer=answer)
+            choose_targets(load(path), encoded, answer=answer)
     regression = models("BertForSequenceClassification", id2label=("score",))
     _, encoded = output_of(regression, "the dog")
-    [one] = choose_targets(load_whole_model(regression), encoded)
+    [one] = choose_targets(load(regression), encoded)
     assert not one.has_probability
     choice = models("BertForMultipleChoice")
     _, encoded = output_of(choice, tuple(PAIR.split("\t")))
-    [one] = choose_targets(load_whole_model(choice), encoded)
+    [one] = choose_targets(load(choice), encoded)
     assert one.target.output == "choice"
 
 
@@ -126,7 +126,7 @@ def test_tags_of_words_are_explained(models):
     path = models("BertForTokenClassification", id2label=("O", "A", "B", "C", "D"))
     output, encoded = output_of(path, "the dog sees a bird")
     best = np.asarray(output.logits[0]).argmax(axis=-1)[1:-1]
-    whole = load_whole_model(path)
+    whole = load(path)
     found = choose_targets(whole, encoded)
     assert [one.target.position - 1 for one in found] == np.flatnonzero(best).tolist()
     assert [one.target.index for one in found] == best[best > 0].tolist()
@@ -158,7 +158,7 @@ def test_questions_that_the_model_cannot_answer(
 
 
 def test_words_are_found_by_text_or_number(models):
-    whole = load_whole_model(models("BertForMaskedLM"))
+    whole = load(models("BertForMaskedLM"))
     [encoded] = encode_texts(whole.tokenizer, ["The dog sees the cat"], 12)
     assert find_word_number(encoded, "DOG") == 2
     assert find_word_number(encoded, "4") == 4

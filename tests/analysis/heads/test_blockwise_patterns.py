@@ -50,11 +50,11 @@ def test_no_buffer_is_as_large_as_a_map():
     text = make_texts(body, (160, 4))[:1]
     batch = make_batch(body, text, 1, length)
     assert len(text[0].token_ids) < length
-    compiled = sum_batch.lower(body.model, 16, body.params, batch).compile()
-    whole = sum_batch.lower(body.model, length, body.params, batch).compile()
+    compiled = sum_batch.lower(body.module, 16, body.params, batch).compile()
+    whole = sum_batch.lower(body.module, length, body.params, batch).compile()
     assert largest_buffer(compiled) < length**2 <= largest_buffer(whole)
     results = [
-        jax.tree.leaves(sum_batch(body.model, size, body.params, batch)) for size in (16, length)
+        jax.tree.leaves(sum_batch(body.module, size, body.params, batch)) for size in (16, length)
     ]
     for our, their in zip(*results, strict=True):
         np.testing.assert_allclose(our, their, rtol=1e-4, atol=1e-4)

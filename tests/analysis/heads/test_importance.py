@@ -9,7 +9,6 @@ import pytest
 
 from bertjax.analysis.capture.encoding import encode_texts
 from bertjax.analysis.capture.maps import randomize
-from bertjax.analysis.explain.answers import load_whole_model
 from bertjax.analysis.heads.importance import (
     ablation_importance,
     draw_pruning_curve,
@@ -22,6 +21,7 @@ from bertjax.analysis.heads.importance import (
 )
 from bertjax.analysis.heads.objective import masked_language_objective, task_objective
 from bertjax.inference.task_outputs import Inference, predict_examples
+from bertjax.loaded import load
 from bertjax.model.bert import BertForMultipleChoice, BertForTokenClassification
 from bertjax.program.errors import UserError
 from bertjax.statistics.intervals import bootstrap_ratio
@@ -63,7 +63,7 @@ def objective(wired, examples, task):
 
 @pytest.fixture(scope="module")
 def tiny():
-    return load_whole_model(TINY)
+    return load(TINY)
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +74,8 @@ def texts(tiny):
 def test_derivative_by_a_gate_is_the_finite_difference(tiny, texts):
     with jax.enable_x64(True):
         params = jax.tree.map(lambda x: np.asarray(x, np.float64), tiny.params)
-        model = type(tiny.model)(tiny.config, jnp.float64)
-        objective = masked_language_objective(tiny._replace(model=model, params=params), texts)
+        model = type(tiny.module)(tiny.config, jnp.float64)
+        objective = masked_language_objective(tiny.replace(module=model, params=params), texts)
         gates = np.random.default_rng(0).uniform(0.5, 1.5, (5, 4))
         derivatives = objective.differentiate(params, gates)
         assert derivatives.shape == (3, 5, 4)
@@ -125,7 +125,7 @@ def test_loss_is_that_of_the_masked_tokens(tiny, texts):
     objective = masked_language_objective(tiny, texts)
     measured = objective.measure(tiny.params)
     for number, (masked, positions, labels) in enumerate(objective._items):
-        output = jax.jit(tiny.model.apply)(
+        output = jax.jit(tiny.module.apply)(
             {"params": tiny.params}, masked.token_ids[None], masked.token_type_ids[None]
         )
         own = np.asarray(output.mlm_logits[0], np.float64)[positions]
@@ -159,7 +159,7 @@ def test_loss_and_score_are_those_of_evaluate(wired, make):
     model, task, examples = make(wired)
     params = jax.jit(model.init)(jax.random.key(3), jnp.zeros((1, 1), jnp.int32))["params"]
     params = jax.tree.map(lambda x: 5 * x, params)
-    whole = wired._replace(model=model, params=params)
+    whole = wired.replace(module=model, params=params)
     measured = task_objective(whole, task, examples, 13).measure(params)
     inference = Inference(model, task, wired.tokenizer.pad_id)
     predicted = predict_examples(inference, {"params": params}, task, examples, wired.tokenizer, 13)

@@ -119,8 +119,8 @@ def test_blockwise_figures_are_the_same(body, texts, measured):
 
 
 def test_blockwise_figures_keep_to_the_window(body, texts):
-    config = dataclasses.replace(body.model.config, attention_window=2)
-    near = body._replace(model=BertModel(config, pooling=False))
+    config = dataclasses.replace(body.config, attention_window=2)
+    near = body.replace(module=BertModel(config, pooling=False))
     whole, blockwise = (measure_patterns(near, texts, blockwise=way) for way in (False, True))
     for name in ("entropy", "distance", "cls"):
         sums = blockwise[name].sums

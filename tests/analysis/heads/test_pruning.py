@@ -20,6 +20,7 @@ from bertjax.analysis.heads.pruning import (
 )
 from bertjax.commands.prune import describe_measured
 from bertjax.interop.huggingface import load_model_directory, save_model_directory
+from bertjax.loaded import load
 from bertjax.model.bert import BertForPreTraining
 from bertjax.model.probe_points import gate_heads
 from bertjax.program.errors import UserError
@@ -48,7 +49,7 @@ def wired():
 @pytest.fixture(scope="module")
 def forward(wired):
     return jax.jit(
-        lambda params, gates: wired.model.apply(
+        lambda params, gates: wired.module.apply(
             {"params": params}, jnp.asarray(IDS), edit=gate_heads(gates)
         )
     )
@@ -116,7 +117,7 @@ def test_training_does_not_bring_a_blank_head_back(wired):
     def differentiate(params):
         return jax.grad(
             lambda params: (
-                wired.model.apply({"params": params}, jnp.asarray(IDS)).logits[..., 0].sum()
+                wired.module.apply({"params": params}, jnp.asarray(IDS)).logits[..., 0].sum()
             )
         )(params)
 
@@ -141,7 +142,7 @@ def test_model_with_smaller_tensors_is_the_model_with_closed_gates(wired, withou
     save_model_directory(tmp_path / "model", config, params, tmp_path / "tokenizer", name)
     loaded = load_model_directory(tmp_path / "model")
     assert loaded.config == config
-    model = type(wired.model)(loaded.config)
+    model = type(wired.module)(loaded.config)
     output = jax.jit(model.apply)({"params": loaded.params}, IDS)
     np.testing.assert_allclose(output.logits, without, rtol=1e-5, atol=1e-5)
     tensor = load_file(tmp_path / "model" / "model.safetensors")[
@@ -266,11 +267,10 @@ def test_command_prunes_by_the_masked_lm_loss(bertjax_command, tmp_path):
     assert low <= report["after"]["loss"] <= high
     # What is on the disk has the loss that the report tells of.
     from bertjax.analysis.capture.encoding import encode_texts
-    from bertjax.analysis.explain.answers import load_whole_model
     from bertjax.analysis.heads.objective import masked_language_objective
 
-    whole = load_whole_model(output)
-    assert isinstance(whole.model, BertForPreTraining)
+    whole = load(output)
+    assert isinstance(whole.module, BertForPreTraining)
     texts = encode_texts(whole.tokenizer, ["this is a cat", "they were all of us"], 17)
     measured = masked_language_objective(whole, texts).measure(whole.params)
     assert measured.loss == pytest.approx(report["after"]["loss"], rel=1e-5)

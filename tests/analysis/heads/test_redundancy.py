@@ -73,9 +73,9 @@ def test_blockwise_divergences_hold_no_map():
     length = 192
     body = make_body(positions=length)
     text = make_texts(body, (140, 4))[:1]
-    inputs = make_inputs(body.model.config, text, 1, length, body.tokenizer.pad_id)
+    inputs = make_inputs(body.config, text, 1, length, body.tokenizer.pad_id)
     small, whole = (
-        sum_divergences_blockwise.lower(body.model, body.params, inputs, size, size).compile()
+        sum_divergences_blockwise.lower(body.module, body.params, inputs, size, size).compile()
         for size in (16, length)
     )
     assert largest_buffer(small) < length**2 <= largest_buffer(whole)
@@ -87,8 +87,8 @@ def test_no_texts_are_refused(body):
 
 
 def test_empty_rows_of_a_batch_add_nothing(body, texts):
-    inputs = make_inputs(body.model.config, texts[:1], 1, 16, body.tokenizer.pad_id)
+    inputs = make_inputs(body.config, texts[:1], 1, 16, body.tokenizer.pad_id)
     padded = jax.tree.map(lambda part: np.concatenate([part, 0 * part]), inputs)
-    by_shift = np.asarray(sum_divergences_blockwise(body.model, body.params, padded))
+    by_shift = np.asarray(sum_divergences_blockwise(body.module, body.params, padded))
     assert (by_shift[..., 1] == 0).all()
     assert (by_shift[1:, :, 0] > 0.01).all()

@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 
 from bertjax.analysis.capture.encoding import encode_texts
+from bertjax.analysis.capture.maps import randomize
 from bertjax.analysis.capture.rows import make_inputs
 from bertjax.analysis.explain.what_if import replace_word, what_if
 from bertjax.analysis.layers import lens as lens_module
 from bertjax.analysis.layers.lens import (
-    MaskedModel,
     ask_words,
     compare_lenses,
     lens_curve,
-    load_masked_model,
     logit_lens,
-    randomize_masked_model,
+    with_masked_lm,
 )
 from bertjax.interop.huggingface import save_model_directory
+from bertjax.loaded import Model, load
 from bertjax.model.bert import BertForMaskedLM
 from bertjax.program.errors import UserError
 from tests.analysis.tiny_bodies import VOCABULARY, make_body
@@ -32,13 +32,13 @@ def model():
     body = make_body()
     layers = body.params["encoder"]["layers"]
     large = jax.tree.map(lambda leaf: 8 * leaf if leaf.ndim > 2 else leaf, layers)
-    body = body._replace(params={**body.params, "encoder": {"layers": large}})
-    own = BertForMaskedLM(body.model.config)
+    body = body.replace(params={**body.params, "encoder": {"layers": large}})
+    own = BertForMaskedLM(body.config)
     params = jax.jit(own.init)(jax.random.key(8), jnp.zeros((1, 1), jnp.int32))["params"]
     head = jax.tree.map(
         lambda x: x + 0.3 * jax.random.normal(jax.random.key(x.size), x.shape), params["mlm_head"]
     )
-    return MaskedModel(body, head)
+    return Model(own, {"bert": body.params, "mlm_head": head}, body.tokenizer)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def answers(model):
 
     @jax.jit
     def answer(token_ids):
-        output = model.model.apply({"params": model.params}, token_ids[None])
+        output = model.module.apply({"params": model.params}, token_ids[None])
         return jax.nn.softmax(output.logits[0], axis=-1)
 
     return lambda token_ids: np.asarray(answer(jnp.asarray(token_ids)))
@@ -81,9 +81,10 @@ def test_layers_differ_and_first_is_the_embeddings(model, text):
     assert np.abs(lens.probability[0] - lens.probability[-1]).max() > 1e-3
     masked = text.token_ids[None].copy()
     masked[0, 2] = model.tokenizer.mask_id
-    read = jax.jit(functools.partial(model.body.model.apply, trace=True))
-    hidden = read({"params": model.body.params}, masked).trace.hidden_states[0, 0, 2:3]
-    head = jax.jit(functools.partial(model.model.apply, method=lens_module._apply_head))
+    body = model.as_architecture("BertModel")
+    read = jax.jit(functools.partial(body.module.apply, trace=True))
+    hidden = read({"params": body.params}, masked).trace.hidden_states[0, 0, 2:3]
+    head = jax.jit(functools.partial(model.module.apply, method=lens_module._apply_head))
     logits = head({"params": model.params}, hidden)
     expected = jax.nn.softmax(logits[0])[text.token_ids[2]]
     assert lens.probability[0, 1] == pytest.approx(float(expected), abs=1e-5)
@@ -116,7 +117,7 @@ def test_curve_is_the_mean_reciprocal_rank(model, text):
 
 
 def test_control_has_other_weights_of_the_same_shape(model, text):
-    control = randomize_masked_model(model)
+    control = randomize(model)
     assert jax.tree.structure(control.params) == jax.tree.structure(model.params)
     figures = compare_lenses(model, [text, text._replace(token_ids=text.token_ids[::-1].copy())])
     assert figures.model.value.shape == figures.control.value.shape == (3,)
@@ -138,16 +139,16 @@ def test_model_without_head_is_refused_with_a_way_out(model, tmp_path):
     no_head = tmp_path / "tagger"
     head = {"dense": {"kernel": np.zeros((32, 2)), "bias": np.zeros(2)}}
     save_model_directory(
-        no_head, model.body.model.config, {"bert": model.body.params, "token_head": head},
+        no_head, model.config, {"bert": model.params["bert"], "token_head": head},
         tmp_path / "tokenizer", "BertForTokenClassification",
     )  # fmt: skip
     with pytest.raises(UserError, match=r"without a masked-LM head.*train the head with"):
-        load_masked_model(no_head)
+        with_masked_lm(load(no_head))
     save_model_directory(
-        tmp_path / "whole", model.body.model.config, model.params, tmp_path / "tokenizer",
+        tmp_path / "whole", model.config, model.params, tmp_path / "tokenizer",
         "BertForMaskedLM",
     )  # fmt: skip
-    loaded = load_masked_model(tmp_path / "whole")
+    loaded = with_masked_lm(load(tmp_path / "whole"))
     jax.tree.map(np.testing.assert_array_equal, dict(loaded.params), dict(model.params))
 
 
@@ -206,8 +207,8 @@ def test_what_if_mistakes_are_told(model, text):
 def test_products_are_in_full_precision(model, text):
     """GPUs and TPUs round float32 factors unless told not to."""
     asked = np.zeros((2, 1, 1), np.int32)
-    inputs = make_inputs(model.body.model.config, [text], 1, 16, model.tokenizer.pad_id)
-    lowered = lens_module._read_layers.lower(model.body.model, 2, model.params, (*inputs, *asked))
+    inputs = make_inputs(model.config, [text], 1, 16, model.tokenizer.pad_id)
+    lowered = lens_module._read_layers.lower(model.module, 2, model.params, (*inputs, *asked))
     products = [line for line in lowered.as_text().splitlines() if "dot_general" in line]
     assert len(products) >= 8
     assert all("precision = [HIGHEST, HIGHEST]" in line for line in products)

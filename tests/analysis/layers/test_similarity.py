@@ -19,7 +19,7 @@ def body():
     body = make_body()
     layers = body.params["encoder"]["layers"]
     large = jax.tree.map(lambda leaf: np.asarray(8 * leaf if leaf.ndim > 2 else leaf), layers)
-    return body._replace(params={**body.params, "encoder": {"layers": large}})
+    return body.replace(params={**body.params, "encoder": {"layers": large}})
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def test_rotated_model_is_the_same_by_its_hidden_states(body, texts):
             leaf = np.take(leaf, order, axis=axis)
         return leaf
 
-    other = body._replace(params=jax.tree.map(permute, body.params))
+    other = body.replace(params=jax.tree.map(permute, body.params))
     found = compare_layers(body, other, texts)
     np.testing.assert_allclose(np.diag(found.value), 1, atol=1e-5)
     np.testing.assert_allclose(found.value, compare_layers(body, body, texts).value, atol=1e-4)
@@ -147,9 +147,9 @@ def test_mistakes_are_told(body, texts):
         compare_layers(body, body, texts[:4])
     with pytest.raises(UserError, match="at least 4"):
         linear_cka(np.ones((3, 2)), np.ones((3, 2)))
-    other = body._replace(tokenizer=type(body.tokenizer)(body.tokenizer.library))
+    other = body.replace(tokenizer=type(body.tokenizer)(body.tokenizer.library))
     other.tokenizer.library.add_tokens(["new"])
-    other = other._replace(tokenizer=type(body.tokenizer)(body.tokenizer.library))
+    other = other.replace(tokenizer=type(body.tokenizer)(body.tokenizer.library))
     assert other.tokenizer.fingerprint != make_body().tokenizer.fingerprint
     with pytest.raises(UserError, match="other tokenizers"):
         compare_layers(make_body(), other, texts)

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bertjax.analysis.capture.maps import Body, Captured, randomize
+from bertjax.analysis.capture.maps import Captured, randomize
 from bertjax.analysis.probes.syntax import (
     DIRECTIONS,
     EVERY_RELATION,
@@ -15,6 +15,7 @@ from bertjax.analysis.probes.syntax import (
     tree_figures,
 )
 from bertjax.analysis.probes.treebank import Sentence, encode_treebank, split_halves
+from bertjax.loaded import Model
 from bertjax.model.bert import BertModel
 from bertjax.program.errors import UserError
 from bertjax.text.tokenizer import Tokenizer
@@ -244,7 +245,7 @@ def test_a_body_is_studied_beside_its_control(treebank, tokenizer, config):
     )
     model = BertModel(shape, pooling=False)
     params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
-    body = Body(model, params, tokenizer)
+    body = Model(model, params, tokenizer)
     done = []
     some = treebank.select(range(30))
     counts = compare_syntax(body, randomize(body, 7), some, progress=done.append)

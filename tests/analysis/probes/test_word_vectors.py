@@ -28,10 +28,9 @@ def test_a_word_is_the_mean_of_its_tokens_and_of_the_type_of_its_tokens(monkeypa
     monkeypatch.setattr(word_vectors_module, "capture", capture)
 
     class Body:
-        class model:  # noqa: N801 - the attribute of a body
-            pass
+        pass
 
-    Body.model.config = config
+    Body.config = config
     found = word_vectors(Body, treebank)
     assert found.starts.tolist() == [0, 3, 4, 6]
     # [CLS] a ##b ##c  a  a ##b [SEP]

@@ -40,7 +40,7 @@ def make_sentences(number, *, words=WORDS, tags=("DET", "NOUN"), relations=("det
 
 
 def plan(body, sentences):
-    found = plan_treebank(encode_treebank(body.tokenizer, sentences, 48), body.model.config)
+    found = plan_treebank(encode_treebank(body.tokenizer, sentences, 48), body.config)
     return found, " | ".join(found.notes)
 
 
