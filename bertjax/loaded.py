@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from jax.sharding import Mesh
 
     from bertjax.analysis.capture.maps import Captured
+    from bertjax.analysis.explain.explanation import Explanation
     from bertjax.analysis.explain.what_if import WhatIf
+    from bertjax.analysis.layers.contexts import NearestContexts
     from bertjax.verification.checks import Check
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -162,7 +164,7 @@ class Model:
     def trace(
         self, texts: Sequence[Any], progress: Callable[[int], None] = _ignore
     ) -> list["Captured"]:
-        """Returns of each text or pair the tokens, probs, hidden states and context of all heads."""
+        """Returns tokens, probs, hidden states and context of all heads for each text or pair."""
         from bertjax.analysis.capture.encoding import encode_texts
         from bertjax.analysis.capture.maps import capture
 
@@ -171,8 +173,46 @@ class Model:
         encoded = encode_texts(self.tokenizer, texts, self.config.max_position_embeddings)
         return list(capture(self, encoded, hidden=True, context=True, progress=progress))
 
+    def explain(
+        self,
+        text: Any,
+        answer: str | None = None,
+        word: str | None = None,
+        methods: Sequence[str] = ("integrated-gradients",),
+    ) -> list["Explanation"]:
+        """Returns for each answer to the text, or the one that is named, what each word adds."""
+        from bertjax.analysis.capture.encoding import encode_texts
+        from bertjax.analysis.explain.explanation import explain
+        from bertjax.analysis.explain.named_targets import choose_targets
+
+        most, masks = self.config.max_position_embeddings, self.restores_words
+        _warn(self.tokenizer.describe_readings([text], masks=masks))
+        [encoded] = encode_texts(self.tokenizer, [text], most, masks=masks)
+        targets = choose_targets(self, encoded, answer, word)
+        return [explain(self, encoded, target, _listed(methods)) for target in targets]
+
+    def contexts(
+        self,
+        text: Any,
+        word: str,
+        corpus: Sequence[Any],
+        layer: int | None = None,
+        top: int = 10,
+        progress: Callable[[int], None] = _ignore,
+    ) -> "NearestContexts":
+        """Returns where in a corpus the word is used as it is in the text."""
+        from bertjax.analysis.capture.encoding import encode_texts, find_word_number
+        from bertjax.analysis.layers.contexts import nearest_contexts
+
+        most = self.config.max_position_embeddings
+        [query] = encode_texts(self.tokenizer, [text], most)
+        texts = encode_texts(self.tokenizer, _listed(corpus), most, too_long="windows")
+        layer = self.config.num_hidden_layers if layer is None else layer
+        number = find_word_number(query, word)
+        return nearest_contexts(self, query, number, texts, layer=layer, top=top, progress=progress)
+
     def what_if(self, text: Any, word: str, by: str | None = None, seed: int = 0) -> "WhatIf":
-        """Returns what changes when another word stands in place of `word` ([MASK] without `by`)."""
+        """Returns what changes when `by`, or without it a mask, stands in the place of `word`."""
         from bertjax.analysis.capture.encoding import encode_texts, find_word_number
         from bertjax.analysis.explain.what_if import what_if
 

@@ -1,7 +1,7 @@
 """`bertjax explain`: what each word of a text adds to the model's answer."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from bertjax.commands.arguments import utf8_text
@@ -11,11 +11,7 @@ from bertjax.commands.texts import Texts, add_texts, choose_reading, tell_readin
 from bertjax.program.errors import UserError
 
 if TYPE_CHECKING:
-    from bertjax.analysis.capture.encoding import EncodedText
-    from bertjax.analysis.explain.attribution import Attribution
-    from bertjax.analysis.explain.faithfulness import Faithfulness
-    from bertjax.analysis.explain.named_targets import NamedTarget
-    from bertjax.loaded import Model
+    from bertjax.analysis.explain.explanation import Explanation
 
 SUMMARY = "what each word of a text adds to the model's answer"
 
@@ -64,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Explains every answer to every text."""
     from bertjax.analysis.capture.encoding import encode_stream
+    from bertjax.analysis.explain.explanation import explain
     from bertjax.analysis.explain.named_targets import choose_targets
 
     texts = Texts(
@@ -81,118 +78,63 @@ def run(options: argparse.Namespace) -> None:
             raise UserError(f"{place}: {error}") from None
         asked += [(encoded, target) for target in targets]
     with count_on("explaining", len(asked) * len(options.method)) as progress:
-        results = [_explain(whole, *one, options, progress) for one in asked]
+        results = [
+            explain(
+                whole,
+                *one,
+                options.method,
+                faithfulness=options.faithfulness,
+                progress=progress,
+            )
+            for one in asked
+        ]
     if options.json:
         print_json([result.to_json() for result in results])
     else:
         for number, result in enumerate(results):
             if number:
                 console().print()
-            result.print()
+            _print(result)
 
 
-def _explain(
-    whole: "Model",
-    encoded: "EncodedText",
-    named: "NamedTarget",
-    options: argparse.Namespace,
-    progress: Any,
-) -> "_Explained":
-    from bertjax.analysis.explain.answers import answer
-    from bertjax.analysis.explain.attribution import attribute
-    from bertjax.analysis.explain.faithfulness import measure_faithfulness
+def _print(explained: "Explanation") -> None:
+    """A line a word with a bar for each method, then what there is to tell of each."""
+    from rich.table import Table
+    from rich.text import Text
 
-    likely = named.target._replace(probability=named.has_probability)
-    probability = float(answer(whole, encoded, likely)[0]) if named.has_probability else None
-    attributions, faithful = {}, {}
-    for method in options.method:
-        attributions[method] = attribute(whole, encoded, named.target, method)
-        if options.faithfulness:
-            scores = attributions[method].scores
-            faithful[method] = measure_faithfulness(whole, encoded, likely, scores)
-        progress(1)
-    return _Explained(encoded, named, probability, attributions, faithful)
-
-
-class _Explained:
-    """One answer, by every method asked for."""
-
-    def __init__(
-        self,
-        encoded: "EncodedText",
-        named: "NamedTarget",
-        probability: float | None,
-        attributions: Mapping[str, "Attribution"],
-        faithful: Mapping[str, "Faithfulness"],
-    ) -> None:
-        self.encoded, self.named, self.probability = encoded, named, probability
-        self.attributions, self.faithful = attributions, faithful
-
-    def to_json(self) -> dict[str, Any]:
-        """All numbers, of words and of tokens."""
-        first = next(iter(self.attributions.values()))
-        methods = {}
-        for name, found in self.attributions.items():
-            methods[name] = {
-                "word_scores": found.word_scores.tolist(),
-                "token_scores": found.scores.tolist(),
-            }
-            if found.gap is not None:
-                methods[name] |= {"baseline_value": found.baseline_value, "gap": found.gap}
-            if name in self.faithful:
-                ranges = self.faithful[name].random_range()
-                methods[name]["faithfulness"] = {
-                    curve: {"area": area, "random": random, "random_range": list(ranges[curve])}
-                    for curve, (area, random) in self.faithful[name].areas().items()
-                }
-        return {
-            "place": self.named.place,
-            "answer": self.named.answer,
-            "output": self.named.target.output,
-            "position": self.named.target.position,
-            "value": first.value,
-            "probability": self.probability,
-            "words": list(self.encoded.words),
-            "tokens": list(self.encoded.tokens),
-            "methods": methods,
-        }
-
-    def print(self) -> None:
-        """A line a word with a bar for each method, then what there is to tell of each."""
-        from rich.table import Table
-        from rich.text import Text
-
-        out, value = console(), next(iter(self.attributions.values())).value
-        head = Text(" = ".join(filter(None, (self.named.place, self.named.answer))) or "the answer")
-        head.stylize("bold")
-        kind = "the number" if not self.named.has_probability else "logit"
-        head.append(f"   {kind} {value:.3f}", "dim")
-        if self.probability is not None:
-            head.append(f", probability {self.probability:.2%}", "dim")
-        out.print(head)
-        table = Table(box=None, pad_edge=False, header_style="dim")
-        table.add_column("  word")
-        for method in self.attributions:
-            table.add_column(method, min_width=_BAR + 9)
-        columns = [_bars(found.word_scores.tolist()) for found in self.attributions.values()]
-        for number, word in enumerate(self.encoded.words):
-            table.add_row(Text(f"  {word}"), *(column[number] for column in columns))
-        out.print(table)
-        for name, found in self.attributions.items():
-            if found.baseline_value is not None and found.relative_gap is not None:
-                out.print(
-                    f"  {name}: the scores lead from {found.baseline_value:.3f}, where every word"
-                    f" is [MASK], to {found.value:.3f}; gap {found.relative_gap:.1%}",
-                    style="dim",
-                )
-            if name in self.faithful:
-                ranges = self.faithful[name].random_range()
-                told = ", ".join(
-                    f"{curve} {area:.3f} (random orders {random:.3f}, from {ranges[curve][0]:.3f}"
-                    f" to {ranges[curve][1]:.3f})"
-                    for curve, (area, random) in self.faithful[name].areas().items()
-                )
-                out.print(f"  {name}: mean answer with words gone: {told}", style="dim")
+    out, value = console(), next(iter(explained.attributions.values())).value
+    head = Text(
+        " = ".join(filter(None, (explained.named.place, explained.named.answer))) or "the answer"
+    )
+    head.stylize("bold")
+    kind = "the number" if not explained.named.has_probability else "logit"
+    head.append(f"   {kind} {value:.3f}", "dim")
+    if explained.probability is not None:
+        head.append(f", probability {explained.probability:.2%}", "dim")
+    out.print(head)
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("  word")
+    for method in explained.attributions:
+        table.add_column(method, min_width=_BAR + 9)
+    columns = [_bars(found.word_scores.tolist()) for found in explained.attributions.values()]
+    for number, word in enumerate(explained.encoded.words):
+        table.add_row(Text(f"  {word}"), *(column[number] for column in columns))
+    out.print(table)
+    for name, found in explained.attributions.items():
+        if found.baseline_value is not None and found.relative_gap is not None:
+            out.print(
+                f"  {name}: the scores lead from {found.baseline_value:.3f}, where every word"
+                f" is [MASK], to {found.value:.3f}; gap {found.relative_gap:.1%}",
+                style="dim",
+            )
+        if name in explained.faithful:
+            ranges = explained.faithful[name].random_range()
+            told = ", ".join(
+                f"{curve} {area:.3f} (random orders {random:.3f}, from {ranges[curve][0]:.3f}"
+                f" to {ranges[curve][1]:.3f})"
+                for curve, (area, random) in explained.faithful[name].areas().items()
+            )
+            out.print(f"  {name}: mean answer with words gone: {told}", style="dim")
 
 
 def _bars(scores: Sequence[float]) -> list[Any]:

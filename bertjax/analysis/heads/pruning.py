@@ -15,11 +15,14 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Float, Int
 
 from bertjax.analysis.heads.importance import order_heads
+from bertjax.architectures import BODY
 from bertjax.config import BertConfig
+from bertjax.loaded import Model
 from bertjax.program.errors import UserError
 
 _HEAD_NAME = re.compile("[0-9]+-[0-9]+")
@@ -193,6 +196,34 @@ def drop_heads(
         config, num_attention_heads=left, attention_head_size=config.head_size
     )
     return smaller, _change_heads(params, take)
+
+
+def prune_heads(model: Model, heads: str, *, shrink: bool = False) -> Model:
+    """The model without the heads that are named.
+
+    Args:
+        model: of any class.
+        heads: layer-head, with commas between them.
+        shrink: whether they leave the tensors, as many in every layer, or are filled with zeros.
+
+    Raises:
+        UserError: no names, a head that is not there, or not as many in every layer.
+    """
+    removed = name_heads(heads, model.config, "heads")
+    if removed is None:
+        raise UserError(
+            f"heads={heads!r}: name heads as layer-head with commas between them, for instance"
+            " 1-3,2-5"
+        )
+    is_body = model.architecture == BODY.name
+    params = {"bert": model.params} if is_body else model.params
+    if shrink:
+        check_shrinkable(removed, model.config, heads)
+        config, params = drop_heads(model.config, params, removed)
+    else:
+        config, params = model.config, blank_heads(params, removed)
+    params = jax.device_put(params["bert"] if is_body else params)
+    return model.replace(config=config, params=params)
 
 
 def heads_by_layer(removed: Int[np.ndarray, "some 2"]) -> dict[str, list[int]]:

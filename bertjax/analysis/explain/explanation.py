@@ -1,0 +1,90 @@
+"""An answer explained: what each word adds to it, by any of the methods."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from bertjax.analysis.capture.encoding import EncodedText
+from bertjax.analysis.explain.answers import answer
+from bertjax.analysis.explain.attribution import METHODS, Attribution, Method, attribute
+from bertjax.analysis.explain.faithfulness import Faithfulness, measure_faithfulness
+from bertjax.analysis.explain.named_targets import NamedTarget
+from bertjax.loaded import Model
+
+
+class Explanation(NamedTuple):
+    """One answer to a text.
+
+    Attributes:
+        encoded: the text.
+        named: the answer.
+        probability: of the answer; None where it is no probability.
+        attributions: what each token and word adds to the answer, by method.
+        faithful: how the answer falls when words are taken away, by method; empty where it was not
+            asked for.
+    """
+
+    encoded: EncodedText
+    named: NamedTarget
+    probability: float | None
+    attributions: Mapping[str, Attribution]
+    faithful: Mapping[str, Faithfulness]
+
+    def to_json(self) -> dict[str, Any]:
+        """All numbers, of words and of tokens."""
+        first = next(iter(self.attributions.values()))
+        methods = {}
+        for name, found in self.attributions.items():
+            methods[name] = {
+                "word_scores": found.word_scores.tolist(),
+                "token_scores": found.scores.tolist(),
+            }
+            if found.gap is not None:
+                methods[name] |= {"baseline_value": found.baseline_value, "gap": found.gap}
+            if name in self.faithful:
+                ranges = self.faithful[name].random_range()
+                methods[name]["faithfulness"] = {
+                    curve: {"area": area, "random": random, "random_range": list(ranges[curve])}
+                    for curve, (area, random) in self.faithful[name].areas().items()
+                }
+        return {
+            "place": self.named.place,
+            "answer": self.named.answer,
+            "output": self.named.target.output,
+            "position": self.named.target.position,
+            "value": first.value,
+            "probability": self.probability,
+            "words": list(self.encoded.words),
+            "tokens": list(self.encoded.tokens),
+            "methods": methods,
+        }
+
+
+def explain(
+    whole: Model,
+    encoded: EncodedText,
+    named: NamedTarget,
+    methods: Sequence[Method] = METHODS[:1],
+    *,
+    faithfulness: bool = False,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Explanation:
+    """Explains an answer to a text.
+
+    Args:
+        whole: the model.
+        encoded: the text.
+        named: of `choose_targets`.
+        methods: of `METHODS`.
+        faithfulness: whether words are taken away in the order of the scores and in random ones.
+        progress: is called after each method.
+    """
+    likely = named.target._replace(probability=named.has_probability)
+    probability = float(answer(whole, encoded, likely)[0]) if named.has_probability else None
+    attributions, faithful = {}, {}
+    for method in methods:
+        attributions[method] = attribute(whole, encoded, named.target, method)
+        if faithfulness:
+            scores = attributions[method].scores
+            faithful[method] = measure_faithfulness(whole, encoded, likely, scores)
+        progress(1)
+    return Explanation(encoded, named, probability, attributions, faithful)
