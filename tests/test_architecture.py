@@ -63,15 +63,17 @@ MAY_IMPORT = {
 
 
 def parse(path):
-    """The file's syntax tree; of `loaded` without what its functions import when they are called.
+    """The file's syntax tree; of the face without what is imported when it is asked for, or named.
 
     A `Model` is at the bottom of the house, and its methods are the work that stands above.
     """
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    if path.name == "loaded.py":
-        for function in ast.walk(tree):
-            if isinstance(function, ast.FunctionDef):
-                function.body = []
+    if path in (ROOT / "bertjax" / "loaded.py", ROOT / "bertjax" / "__init__.py"):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef) or (
+                isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+            ):
+                node.body = []
     return tree
 
 

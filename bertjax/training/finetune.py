@@ -112,7 +112,7 @@ def _find_start(model: Any, stack: ExitStack) -> str:
 
 def _is_as_read(model: Model) -> bool:
     """Whether the parameters, which a program may replace, are still those of the directory."""
-    read = load(model.directory, model.architecture.name)
+    read = load(model.directory, model.architecture)
     same = jax.tree.map(np.array_equal, (read.params, read.spare), (model.params, model.spare))
     return model.config == read.config and all(jax.tree.leaves(same))
 

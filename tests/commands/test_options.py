@@ -21,7 +21,25 @@ from tests.analysis.saved import save
 from tests.commands.option_files import write_files
 
 # What cannot differ here, and why.
+HOW = "how a model is computed is loaded.load's, for all commands: tests/test_loaded.py"
 ELSEWHERE = {
+    **{
+        (command, "--dtype"): HOW
+        for command in (
+            "fill-mask",
+            "predict",
+            "evaluate",
+            "analyze",
+            "explain",
+            "what-if",
+            "contexts",
+            "prune",
+        )
+    },
+    **{
+        (command, "--attention"): HOW
+        for command in ("fill-mask", "predict", "evaluate", "embed", "prune")
+    },
     (
         "attention",
         "--overwrite",

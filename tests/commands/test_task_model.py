@@ -6,7 +6,7 @@ import dataclasses
 import pytest
 
 from bertjax.commands.arguments import choose_length
-from bertjax.commands.task_model import add_model, read_data_config
+from bertjax.commands.task_model import add_task_model, read_data_config
 from bertjax.config import BertConfig
 from bertjax.program.errors import UserError
 from bertjax.program.strict_json import to_json
@@ -18,7 +18,7 @@ SPLITS = ("train", "validation", "test", "validation_share", "test_share")
 
 def parse(*words):
     parser = argparse.ArgumentParser()
-    add_model(parser)
+    add_task_model(parser)
     return parser.parse_args(["--model", "m", *words])
 
 

@@ -156,7 +156,7 @@ def test_wrong_field_is_refused_and_nothing_is_begun(pretrained, rows, tmp_path,
 def test_model_of_a_run_is_loaded_and_goes_into_the_next(whole, rows, tmp_path):
     model = whole[0].model
     assert model is whole[0].model
-    assert model.architecture.name == "BertForSequenceClassification"
+    assert model.architecture == "BertForSequenceClassification"
     assert model.config.id2label == ("cat", "dog")
     options = {"run": tmp_path / "run", "mesh": one_device(), **FIELDS, "dry_run": True}
     result = bertjax.finetune(model, "classification", rows, **options)

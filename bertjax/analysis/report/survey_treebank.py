@@ -119,7 +119,9 @@ def plan_treebank(treebank: EncodedTreebank, config: BertConfig) -> TreebankPlan
     )
 
 
-def survey_syntax(body: Model, control: Model, plan: TreebankPlan, progress: Progress) -> ReportData:
+def survey_syntax(
+    body: Model, control: Model, plan: TreebankPlan, progress: Progress
+) -> ReportData:
     """Finds the best head of every relation, and the trees of the heads' attention.
 
     Progress counts each sentence twice.
@@ -203,7 +205,9 @@ def _tabulate_relations(
     ]
 
 
-def survey_probes(body: Model, control: Model, plan: TreebankPlan, progress: Progress) -> ReportData:
+def survey_probes(
+    body: Model, control: Model, plan: TreebankPlan, progress: Progress
+) -> ReportData:
     """Trains the plan's structural probes, linear probes with control tasks, and mixing weights.
 
     Progress counts each of the probed sentences twice, and then each study once.
