@@ -17,7 +17,7 @@ CLEAN, CORRUPTED = "a red b", "a blue b"
 @pytest.fixture(scope="module")
 def apply():
     whole = make_wired_model()
-    model = jax.jit(whole.model.apply, static_argnames="trace")
+    model = jax.jit(whole.module.apply, static_argnames="trace")
     return functools.partial(model, {"params": whole.params}), whole.tokenizer
 
 
