@@ -13,7 +13,8 @@ from bertjax.inference.shapes import Shape, Shapes
 from bertjax.program.errors import UserError
 from bertjax.text.packing import Places
 
-_MOST_ROWS = 32
+# More are no faster, and each number of rows is compiled.
+_MOST_ROWS = 8
 
 
 def batch_texts(
@@ -44,7 +45,7 @@ def shapes_of_maps(config: BertConfig, most_bytes: int, most_rows: int = _MOST_R
     def fits(length: int) -> int:
         return min(most_rows, most_bytes // trace_bytes(config, length))
 
-    return Shapes(config.max_position_embeddings, fits)
+    return Shapes(config.max_position_embeddings, fits, between=False)
 
 
 def trace_bytes(config: BertConfig, length: int, hidden: bool = True, context: bool = True) -> int:
