@@ -1,13 +1,13 @@
 """Which labelled files there are, and how those of each task are read."""
 
 import dataclasses
+from collections.abc import Set
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from bertjax.program.errors import UserError
 from bertjax.tasks.columns import ColumnsConfig
 from bertjax.tasks.tagged_sentences import TaggedConfig
-from bertjax.text.records import RecordConfig
 
 TaskName = Literal[
     "classification", "multi-label", "regression", "tokens", "question-answering", "multiple-choice"
@@ -70,26 +70,19 @@ class CommandDataConfig(DataConfig):
     option_prefix: ClassVar[str] = "--"
 
 
-def _names(config: type) -> set[str]:
+def field_names(config: type) -> set[str]:
+    """Returns the names of the fields of a dataclass."""
     return {field.name for field in dataclasses.fields(config)}
 
 
-# The fields of a `DataConfig` that name files, and those on how each task's files are read.
+# The fields of a `DataConfig` that name files.
 _SPLITS = {"train", "validation", "test", "validation_share", "test_share"}
-_READ = {
-    "classification": _names(ColumnsConfig) - {"label_separator"},
-    "multi-label": _names(ColumnsConfig),
-    "regression": _names(ColumnsConfig) - {"label_separator", "spelling", "labels"},
-    "tokens": _names(TaggedConfig),
-    "question-answering": {"encoding", "errors"},
-    "multiple-choice": _names(RecordConfig),
-}
 
 
-def check_options(name: TaskName, config: DataConfig) -> None:
-    """Refuses options without effect."""
+def check_options(name: TaskName, config: DataConfig, read: Set[str]) -> None:
+    """Refuses options without effect: those that are not among the fields that are `read`."""
     default = DataConfig()
-    for field in sorted(_names(DataConfig) - _SPLITS - _READ[name]):
+    for field in sorted(field_names(DataConfig) - _SPLITS - read):
         given = getattr(config, field)
         if given != getattr(default, field):
             raise UserError(

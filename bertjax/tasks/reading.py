@@ -11,12 +11,9 @@ from bertjax.config import BertConfig
 from bertjax.program.errors import UserError
 from bertjax.program.wording import counted
 from bertjax.tasks import label_counts
-from bertjax.tasks.classification import Classification, MultiLabelClassification
+from bertjax.tasks.classification import Classification
 from bertjax.tasks.data_config import DataConfig, TaskName, check_options
 from bertjax.tasks.hash_splits import split_by_hash
-from bertjax.tasks.multiple_choice import MultipleChoice
-from bertjax.tasks.question_answering import QuestionAnswering
-from bertjax.tasks.regression import Regression
 from bertjax.tasks.scores import scoring_library
 from bertjax.tasks.tagging import Tagging
 from bertjax.tasks.tagging_schemes import Scheme
@@ -72,25 +69,18 @@ class TaskData(NamedTuple):
                 f"class_weights={class_weights} is for task=classification, not for"
                 f" task={task.name}; leave it out"
             )
-        if smoothing and isinstance(task, Regression | QuestionAnswering):
+        smooth = TASK_KINDS[task.name].smooth
+        if smoothing and smooth is None:
             raise UserError(
                 f"label_smoothing={smoothing} spreads the target over labels, and"
                 f" task={task.name} has none; leave it out"
             )
-        if isinstance(task, MultipleChoice):
-            return MultipleChoice(smoothing)
-        if isinstance(task, Tagging):
-            return Tagging(task.labels, smoothing, task.scheme)
-        if isinstance(task, MultiLabelClassification):
-            return MultiLabelClassification(task.labels, smoothing)
-        if isinstance(task, Classification):
-            weights = None
-            if class_weights == "balanced":
-                compute = scoring_library("sklearn.utils.class_weight").compute_class_weight
-                given = [example.label for example in self.train]
-                weights = compute("balanced", classes=np.array(task.labels), y=given)
+        if class_weights == "balanced":
+            compute = scoring_library("sklearn.utils.class_weight").compute_class_weight
+            given = [example.label for example in self.train]
+            weights = compute("balanced", classes=np.array(task.labels), y=given)
             return Classification(task.labels, weights, smoothing)
-        return task
+        return smooth(task, smoothing) if smoothing else task
 
     def describe(self, config: DataConfig) -> list[str]:
         """A line for each split: where it comes from, how many examples."""
@@ -201,7 +191,7 @@ def read_task_examples(
 def _read(
     name: TaskName, files: Sequence[str], config: DataConfig, *, with_labels: bool = True
 ) -> ReadExamples:
-    check_options(name, config)
+    check_options(name, config, TASK_KINDS[name].options)
     return TASK_KINDS[name].read(files, config, with_labels)
 
 

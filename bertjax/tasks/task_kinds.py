@@ -1,25 +1,27 @@
-"""The supervised tasks there are: how each is read, and made."""
+"""The supervised tasks there are: how each is read, made and trained."""
 
 import dataclasses
 import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from typing import Any, NamedTuple
 
 from bertjax.config import BertConfig
 from bertjax.tasks import choice_questions, conll, label_counts, label_names, labelled, squad
 from bertjax.tasks.classification import Classification, MultiLabelClassification
-from bertjax.tasks.data_config import DataConfig, TaskName
+from bertjax.tasks.columns import ColumnsConfig
+from bertjax.tasks.data_config import DataConfig, TaskName, field_names
 from bertjax.tasks.label_values import LabelKind
 from bertjax.tasks.labelled import TextExample
 from bertjax.tasks.multiple_choice import MultipleChoice
 from bertjax.tasks.question_answering import QuestionAnswering
 from bertjax.tasks.regression import Regression
+from bertjax.tasks.tagged_sentences import TaggedConfig
 from bertjax.tasks.tagging import Tagging
 from bertjax.tasks.tagging_schemes import Scheme
 from bertjax.tasks.task import Task
 from bertjax.text.delimiters import describe_delimiters
-from bertjax.text.records import find_record_files, is_quoted, quoting_way_out
+from bertjax.text.records import RecordConfig, find_record_files, is_quoted, quoting_way_out
 
 _TSV_LINE = re.compile(r"\.tsv(\.gz)?:\d+$", re.IGNORECASE)
 
@@ -127,19 +129,24 @@ def _tell_quoted(examples: Sequence[TextExample], config: DataConfig) -> list[st
 
 
 class TaskKind(NamedTuple):
-    """A supervised task: how it is read, and made.
+    """A supervised task: how it is read, made and trained.
 
     Attributes:
+        options: the fields of a `DataConfig` that say how its files are read.
         read: of files, a config, and whether labels are read.
         texts_of: what tells examples apart when they are split: texts, sentences, contexts.
         make: the task that the examples of train, validation and test ask for.
         of_model: the task that a model with this config is for, and the scheme of its tags.
+        smooth: the task with a share of each target spread over the labels; None where there are no
+            labels.
     """
 
+    options: Set[str]
     read: Callable[[Sequence[str], DataConfig, bool], ReadExamples]
     texts_of: Callable[[Any], Sequence[str | None]]
     make: Callable[[Sequence[Sequence[Any]], DataConfig], Task]
     of_model: Callable[[BertConfig, Scheme | None], Task]
+    smooth: Callable[[Any, float], Task] | None = None
 
 
 def _both_texts(example: TextExample) -> Sequence[str | None]:
@@ -154,36 +161,44 @@ def _labels(splits: Sequence[Sequence[Any]], config: DataConfig) -> tuple[str, .
     return label_names.check_labels(*splits, config.labels or None)
 
 
-# Beside it: what options of reading a task has (`data_config`), which class of model is fitted to
-# it (`architectures`), and how it is trained (`TaskData.task_to_train`).
+# Beside it: the task's name (`data_config.TaskName`), and which class of model is fitted to it
+# (`architectures`).
 TASK_KINDS: dict[TaskName, TaskKind] = {
     "classification": TaskKind(
+        field_names(ColumnsConfig) - {"label_separator"},
         functools.partial(_read_texts, "class"),
         _both_texts,
         lambda splits, config: Classification(_labels(splits, config)),
         lambda config, scheme: Classification(config.id2label),
+        lambda task, smoothing: Classification(task.labels, smoothing=smoothing),
     ),
     "multi-label": TaskKind(
+        field_names(ColumnsConfig),
         functools.partial(_read_texts, "set"),
         _both_texts,
         lambda splits, config: MultiLabelClassification(_labels(splits, config)),
         lambda config, scheme: MultiLabelClassification(config.id2label),
+        lambda task, smoothing: MultiLabelClassification(task.labels, smoothing),
     ),
     "regression": TaskKind(
+        field_names(ColumnsConfig) - {"label_separator", "spelling", "labels"},
         functools.partial(_read_texts, "number"),
         _both_texts,
         lambda splits, config: Regression(),
         lambda config, scheme: Regression(config.id2label[0]),
     ),
     "tokens": TaskKind(
+        field_names(TaggedConfig),
         _read_tags,
         lambda sentence: (sentence.text,),
         lambda splits, config: Tagging(
             label_names.check_tags(*splits, config.labels or None), scheme=config.scheme
         ),
         lambda config, scheme: Tagging(config.id2label, scheme=scheme),
+        lambda task, smoothing: Tagging(task.labels, smoothing, task.scheme),
     ),
     "question-answering": TaskKind(
+        {"encoding", "errors"},
         _read_questions,
         _context,
         lambda splits, config: QuestionAnswering(
@@ -192,9 +207,11 @@ TASK_KINDS: dict[TaskName, TaskKind] = {
         lambda config, scheme: QuestionAnswering(config.answerable),
     ),
     "multiple-choice": TaskKind(
+        field_names(RecordConfig),
         _read_choices,
         _context,
         lambda splits, config: MultipleChoice(),
         lambda config, scheme: MultipleChoice(),
+        lambda task, smoothing: MultipleChoice(smoothing),
     ),
 }
