@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from bertjax.config import BertConfig
+from bertjax.config import HIDDEN_ACTIVATIONS, BertConfig
 from bertjax.program.errors import UserError
 
 
@@ -55,7 +55,10 @@ def test_unknown_size_lists_the_known_ones():
         ({"num_hidden_layers": 2.0}, r"num_hidden_layers=2.0 must be a whole number"),
         ({"num_attention_heads": True}, r"num_attention_heads=True must be a whole number"),
         ({"type_vocab_size": "2"}, r"type_vocab_size='2' must be a whole number"),
-        ({"hidden_act": "tanh"}, r"hidden_act='tanh' is not one of gelu, gelu_new, relu, silu"),
+        (
+            {"hidden_act": "tanh"},
+            f"hidden_act='tanh' is not one of {', '.join(HIDDEN_ACTIVATIONS)}$",
+        ),
         ({"hidden_dropout_prob": 1.0}, r"hidden_dropout_prob=1.0 must lie in \[0, 1\)"),
         ({"attention_probs_dropout_prob": -0.1}, r"attention_probs_dropout_prob=-0.1 must lie"),
         ({"classifier_dropout": 2}, r"classifier_dropout=2 must lie"),

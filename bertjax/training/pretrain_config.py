@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import optax
 from jax.sharding import Mesh
 
-from bertjax.config import BertConfig
+from bertjax.config import HIDDEN_ACTIVATIONS, BertConfig
 from bertjax.model.bert import BertForPreTraining
 from bertjax.objectives.masking import MaskingConfig, Vocabulary
 from bertjax.objectives.pretraining import PretrainingObjective
@@ -44,7 +44,7 @@ class ModelConfig:
         hidden_size: width, when not the size's
         num_attention_heads: heads, when not the size's
         intermediate_size: inner width of the feed-forward part, when not the size's
-        hidden_act: gelu, gelu_new, relu or silu
+        hidden_act: activation of the feed-forward part, when not the size's
         hidden_dropout_prob: dropout of hidden states, in [0, 1)
         attention_probs_dropout_prob: dropout of attention probabilities, in [0, 1)
         initializer_range: standard deviation of new weights; 0.02 when not given
@@ -59,7 +59,7 @@ class ModelConfig:
     hidden_size: int | None = None
     num_attention_heads: int | None = None
     intermediate_size: int | None = None
-    hidden_act: str | None = None
+    hidden_act: Literal[*HIDDEN_ACTIVATIONS] | None = None
     hidden_dropout_prob: float | None = None
     attention_probs_dropout_prob: float | None = None
     initializer_range: float | None = None
@@ -87,9 +87,9 @@ class PretrainConfig:
             products with parameters) or full; auto = dots on CPU, which it makes faster, and on
             GPU, none on TPU
         attention: its backend; auto = dense, in rows of more than 4096 tokens one of linear memory
-            where no probabilities are dropped; explicit is the formula as one reads it; xla, cudnn,
-            blockwise and splash need model.attention_probs_dropout_prob=0, cudnn an NVIDIA GPU and
-            bfloat16, splash a TPU (`bertjax bench attention` measures them)
+            where no probabilities are dropped; explicit is the formula as one reads it; all but
+            these two need model.attention_probs_dropout_prob=0, cudnn an NVIDIA GPU and bfloat16,
+            splash a TPU (`bertjax bench attention` measures them)
         distributed: this process is one of several that train together, as train/launch/ starts
             them (docs/distributed.md)
         log_every: steps between two lines of the log, each the mean since the line before

@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed (make test-p
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 
 from bertjax.architectures import ARCHITECTURES  # noqa: E402
-from bertjax.config import BertConfig  # noqa: E402
+from bertjax.config import HIDDEN_ACTIVATIONS, BertConfig  # noqa: E402
 from bertjax.inference.fill_mask import fill_mask  # noqa: E402
 from bertjax.interop.huggingface import load_model_directory, save_model_directory  # noqa: E402
 from bertjax.model.bert import BertForMaskedLM, BertForPreTraining  # noqa: E402
@@ -58,7 +58,7 @@ def random_model(act, architecture="BertForPreTraining", **fields):
     return config, draw_parameters(config, architecture)
 
 
-@pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu", "silu"])
+@pytest.mark.parametrize("activation", HIDDEN_ACTIVATIONS)
 def test_saved_model_gives_the_same_logits_in_transformers(tmp_path, caplog, activation):
     config, params = random_model(activation)
     save_model_directory(tmp_path / "model", config, params, GOLDEN / "tiny_bert")
