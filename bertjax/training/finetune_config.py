@@ -81,9 +81,9 @@ class FinetuneConfig:
             products with parameters) or full; auto = dots on CPU, which it makes faster, none on
             GPU and TPU
         attention: its backend; auto = dense, in rows of more than 4096 tokens one of linear memory
-            where no probabilities are dropped; explicit is the formula as one reads it; xla, cudnn,
-            blockwise and splash need model.attention_probs_dropout_prob=0, cudnn an NVIDIA GPU and
-            bfloat16, splash a TPU (`bertjax bench attention` measures them)
+            where no probabilities are dropped; explicit is the formula as one reads it; all but
+            these two need model.attention_probs_dropout_prob=0, cudnn an NVIDIA GPU and bfloat16,
+            splash a TPU (`bertjax bench attention` measures them)
         log_every: steps between two lines of the log; none = 20, in a run of fewer than 400 steps
             a twentieth of them
         most_skipped: so many steps in a row without a finite loss and gradient stop the run

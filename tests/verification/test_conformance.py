@@ -36,14 +36,14 @@ def some(*names):
 @pytest.mark.parametrize(
     ("name", "dtype"),
     [
-        ("explicit", "float32"),
-        ("dense", "float32"),
-        ("xla", "float32"),
-        ("blockwise", "float32"),
-        ("explicit", "bfloat16"),
-        ("dense", "bfloat16"),
-        pytest.param("xla", "bfloat16", marks=pytest.mark.slow),
-        pytest.param("blockwise", "bfloat16", marks=pytest.mark.slow),
+        pytest.param(
+            name,
+            dtype,
+            marks=[pytest.mark.slow] * (dtype == "bfloat16" and name not in ("explicit", "dense")),
+        )
+        for dtype in ("float32", "bfloat16")
+        for name, backend in backends.BACKENDS.items()
+        if "cpu" in backend.platforms
     ],
 )
 def test_backends_that_run_here_conform(name, dtype):
