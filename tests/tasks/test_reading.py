@@ -1,14 +1,18 @@
 """From options to a task and its examples: nothing that is said is passed over."""
 
 import json
+import typing
 
 import numpy as np
 import pytest
 
+from bertjax.architectures import ARCHITECTURES
+from bertjax.config import BertConfig
 from bertjax.program.errors import UserError
-from bertjax.tasks.data_config import DataConfig
+from bertjax.tasks.data_config import DataConfig, TaskName
 from bertjax.tasks.data_format import to_fields
-from bertjax.tasks.reading import read_task_data, read_task_examples
+from bertjax.tasks.reading import TaskData, read_task_data, read_task_examples
+from bertjax.tasks.task_kinds import TASK_KINDS
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.text.tokenizer_parts import build_wordpiece
 
@@ -115,6 +119,27 @@ def test_recipe_that_the_task_does_not_follow_is_refused(table, tmp_path, task, 
     assert data.task_to_train().name == task
     with pytest.raises(UserError, match=message):
         data.task_to_train(**options)
+
+
+def test_task_is_named_where_it_is_read_and_has_a_class_of_model():
+    fitted = [name for one in ARCHITECTURES.values() for name in one.tasks.values()]
+    assert set(TASK_KINDS) == set(typing.get_args(TaskName)) == set(fitted)
+    assert len(fitted) == len(TASK_KINDS)
+
+
+@pytest.mark.parametrize("name", TASK_KINDS)
+def test_smoothed_task_is_the_same_task_with_another_loss(name):
+    config = BertConfig(id2label=("B-a", "I-a", "O"))
+    task = TASK_KINDS[name].of_model(config, None)
+    trained = TaskData(task, [], [], [], [], DataConfig())
+    smooth = TASK_KINDS[name].smooth
+    assert trained.task_to_train() is task
+    assert (smooth is None) == (name in ("regression", "question-answering"))
+    if smooth is not None:
+        smoothed = trained.task_to_train(0.25)
+        assert type(smoothed) is type(task)
+        assert smoothed.model_fields() == task.model_fields()
+        assert (vars(smoothed)["_smoothing"], vars(task)["_smoothing"]) == (0.25, 0.0)
 
 
 @pytest.mark.parametrize("name", ["labels", "label_columns"])
