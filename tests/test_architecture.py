@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -111,6 +112,21 @@ def test_imports_point_one_way():
             ours = package == "bertjax" and inner in MAY_IMPORT
             if package == "train" or (ours and inner not in allowed):
                 wrong.append(f"{path.relative_to(ROOT)}:{line}: {part} must not import {name}")
+    assert wrong == []
+
+
+def test_picture_in_contributing_is_the_order():
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    picture = page.split("```text\n")[1].split("```")[0]
+    lines = [re.split(" {2,}", line)[0].split(", ") for line in picture.splitlines()]
+    height = {part: number for number, parts in enumerate(lines) for part in parts}
+    assert height.keys() == MAY_IMPORT.keys() - {"__init__", "__main__"}
+    wrong = [
+        f"{part} must stand below {other}"
+        for part in height
+        for other in MAY_IMPORT[part]
+        if height[other] >= height[part]
+    ]
     assert wrong == []
 
 
