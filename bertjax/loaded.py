@@ -21,6 +21,7 @@ from bertjax.program.wording import nearest
 from bertjax.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
+    import numpy as np
     from flax import linen as nn
     from jax.sharding import Mesh
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from bertjax.analysis.explain.explanation import Explanation
     from bertjax.analysis.explain.what_if import WhatIf
     from bertjax.analysis.layers.contexts import NearestContexts
+    from bertjax.tasks.significance import ComparedModels
     from bertjax.verification.checks import Check
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -138,40 +140,83 @@ class Model:
         _warn(model.tokenizer.describe_readings(texts, masks=True))
         return fill_mask(model.module, model.params, model.tokenizer, texts, top_k, progress)
 
-    def predict(
-        self, texts: Sequence[Any], progress: Callable[[float], None] = _ignore
-    ) -> list[dict[str, Any]]:
-        """Returns what a fine-tuned model says of each text or tuple (`inference.labelled`)."""
+    def embed(
+        self,
+        texts: Sequence[str],
+        pooling: str | Sequence[str] | None = None,
+        normalize: bool | None = None,
+        progress: Callable[[int], None] = _ignore,
+    ) -> "np.ndarray":
+        """Returns the vectors of texts, float32 `[texts, D]` (`inference.embedding`).
+
+        Args:
+            texts: any number.
+            pooling: what is made of the hidden states of a text's tokens, for instance "mean" or
+                "cls"; what the directory says when left out, else the mean.
+            normalize: whether vectors are scaled to length 1; as the directory says when left out.
+            progress: is called with the number of texts done since the call before.
+        """
+        from bertjax.inference.embedding import choose_steps, embed
+
+        steps = choose_steps(self, pooling, normalize)
+        vectors, notes = embed(self, _listed(texts), steps, progress)
+        _warn(notes)
+        return vectors
+
+    def predict(self, texts: Any, progress: Callable[[float], None] = _ignore) -> list[Any]:
+        """Returns what a fine-tuned model says of texts, tuples or rows (`inference.labelled`)."""
         from bertjax.inference.labelled import predict
 
-        predicted = predict(self, _listed(texts), progress)
-        _warn(predicted.notes)
-        return predicted.predictions
+        predictions, notes = predict(self, texts, progress)
+        _warn(notes)
+        return predictions
 
     def evaluate(
         self,
-        files: Sequence[str],
+        data: Any,
         resamples: int = 300,
         progress: Callable[[float], None] = _ignore,
     ) -> dict[str, Any]:
-        """Returns the scores of a fine-tuned model on labelled files (`inference.labelled`)."""
+        """Returns the scores of a fine-tuned model on labelled files or rows."""
         from bertjax.inference.labelled import evaluate
 
-        found, notes = evaluate(self, _listed(files), resamples, progress)
+        found, notes = evaluate(self, data, resamples, progress)
+        _warn(notes)
+        return found
+
+    def compare(self, other: "Model", data: Any, level: float = 0.05) -> "ComparedModels":
+        """Returns whether `other` (B) is better than this model (A) on labelled files or rows."""
+        from bertjax.inference.labelled import compare
+
+        found, notes = compare(self, other, data, level)
         _warn(notes)
         return found
 
     def trace(
-        self, texts: Sequence[Any], progress: Callable[[int], None] = _ignore
+        self,
+        texts: Sequence[Any],
+        without_heads: str | None = None,
+        progress: Callable[[int], None] = _ignore,
     ) -> list["Captured"]:
-        """Returns tokens, probs, hidden states and context of all heads for each text or pair."""
+        """Returns tokens, probs, hidden states and context of all heads for each text or pair.
+
+        Args:
+            texts: any number.
+            without_heads: heads that have no effect: "1-3,2-5" (layer-head).
+            progress: is called with the number of texts done since the call before.
+        """
         from bertjax.analysis.capture.encoding import encode_texts
         from bertjax.analysis.capture.maps import capture
+        from bertjax.analysis.heads.pruning import gates_of
 
+        gates = None if without_heads is None else gates_of(without_heads, self.config)
         texts = _listed(texts)
         _warn(self.tokenizer.describe_readings(texts))
         encoded = encode_texts(self.tokenizer, texts, self.config.max_position_embeddings)
-        return list(capture(self, encoded, hidden=True, context=True, progress=progress))
+        found = capture(
+            self, encoded, hidden=True, context=True, head_gates=gates, progress=progress
+        )
+        return list(found)
 
     def explain(
         self,

@@ -14,6 +14,8 @@ from bertjax.program.errors import UserError
 from tests.analysis.saved import save
 from tests.interop.test_hub import ROOT, TINY
 
+LABELLED = [("the dog sees", "no"), ("the cat", "yes"), ("a bird", "no")]
+
 
 @pytest.fixture(scope="module")
 def model():
@@ -89,16 +91,90 @@ def test_words_are_explained_replaced_and_found(model):
 def test_fitted_model_predicts_and_is_scored(tmp_path):
     fitted = bertjax.load(save(tmp_path, "BertForSequenceClassification", id2label=("no", "yes")))
     first, second = fitted.predict(["the dog sees", ("the cat", "hears a bird")])
-    assert {first["label"], second["label"]} <= {"no", "yes"}
+    assert {first.label, second.label} <= {"no", "yes"}
+    assert first.probability == first._asdict()["probabilities"][first.label]
+    rows = [{"text": "the dog sees"}, {"text": "a bird"}]
+    assert fitted.predict(rows)[0].label == fitted.predict({"text": ["the dog sees"]})[0].label
+    np.testing.assert_allclose(fitted.predict(rows)[0].probability, first.probability, atol=1e-6)
     data = tmp_path / "data.csv"
-    data.write_text("text,label\nthe dog sees,no\nthe cat,yes\na bird,no\n")
+    data.write_text("\n".join(["text,label", *map(",".join, LABELLED)]))
     scores = fitted.evaluate([str(data)], resamples=0)
-    right = [row["label"] for row in fitted.predict(["the dog sees", "the cat", "a bird"])]
+    right = [row.label for row in fitted.predict(["the dog sees", "the cat", "a bird"])]
     expected = np.mean(
         [one == other for one, other in zip(right, ["no", "yes", "no"], strict=True)]
     )
     assert scores["scores"]["accuracy"] == pytest.approx(expected)
+    same = [{"text": text, "label": label} for text, label in LABELLED]
+    assert fitted.evaluate(same, resamples=0)["scores"] == scores["scores"]
+    with pytest.raises(UserError, match="data row 1: a row is a dict of fields"):
+        fitted.predict(["a", {"text": "b"}])
+    with pytest.raises(UserError, match="its column text is a text"):
+        fitted.predict({"text": "a film"})
     with pytest.raises(UserError, match="text 1: has a tab"):
         fitted.predict(["a\tb"])
     with pytest.raises(UserError, match="tiny_bert: a BertForPreTraining has no head of a superv"):
         bertjax.load(TINY).predict(["a"])
+
+
+@pytest.mark.parametrize(
+    ("architecture", "labels", "text", "fields"),
+    [
+        ("BertForTokenClassification", ("O", "B-X"), "the dog", "tags probabilities entities"),
+        ("BertForQuestionAnswering", None, ("who sees", "the dog sees"), "answer start nbest"),
+        ("BertForMultipleChoice", None, ("the dog", "sees", "hears"), "choice probabilities"),
+        ("BertForSequenceClassification", ("value",), "the dog", "value"),
+    ],
+)
+def test_every_task_predicts_what_has_names(tmp_path, architecture, labels, text, fields):
+    options = {"id2label": labels} if labels else {}
+    if labels == ("value",):
+        options["problem_type"] = "regression"
+    [found] = bertjax.load(save(tmp_path, architecture, **options)).predict([text])
+    assert set(fields.split()) <= set(found._fields)
+
+
+def test_vectors_are_those_of_the_command(model, bertjax_command, tmp_path):
+    texts, out = ["it was a cat", "", "was it"], tmp_path / "x.npy"
+    other = {"pooling": ("max", "cls"), "normalize": True}
+    for options, words in (
+        ({}, []),
+        (other, ["--pooling", "max", "cls", "--normalize"]),
+    ):
+        with pytest.warns(UserWarning, match="1 of 3 texts are empty"):
+            vectors = model.embed(texts, **options)
+        stdin = "\n".join(texts).encode()
+        command = ("embed", "--model", TINY, "--output", out, *words)
+        assert bertjax_command(*command, stdin=stdin)[0] == 0
+        np.testing.assert_array_equal(vectors, np.load(out))
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    assert model.embed([]).shape == (0, 24)
+    with pytest.raises(UserError, match=r"pooling='men' is not one of .*; did you mean 'mean'"):
+        model.embed(texts, pooling="men")
+
+
+def test_trace_without_heads_is_that_of_the_pruned_model(model):
+    [cut] = model.trace(["it was a cat"], without_heads="1-3,2-0")
+    [pruned] = model.prune("1-3,2-0").trace(["it was a cat"])
+    [whole] = model.trace(["it was a cat"])
+    np.testing.assert_allclose(cut.hidden, pruned.hidden, atol=1e-5)
+    assert np.abs(cut.hidden[-1] - whole.hidden[-1]).max() > 1e-3
+    assert not cut.context[1, :, 3].any()
+    with pytest.raises(UserError, match="without_heads='40%': name heads as layer-head"):
+        model.trace(["it"], without_heads="40%")
+
+
+def test_models_are_compared_on_the_same_examples(tmp_path):
+    labels = {"id2label": ("no", "yes")}
+    a = bertjax.load(save(tmp_path / "a", "BertForSequenceClassification", **labels))
+    rows = [{"text": f"the {word}", "label": "yes"} for word in ("dog", "cat", "bird") * 8]
+    dense = a.params["sequence_head"]["dense"]
+
+    def always(*bias):
+        head = {"dense": {**dense, "bias": np.array(bias, np.float32)}}
+        return a.replace(params={**a.params, "sequence_head": head})
+
+    sure, wrong = always(-50, 50), always(50, -50)
+    found = wrong.compare(sure, rows)
+    assert (found.A, found.B, found.verdict, found.examples) == (0, 1, "better", 24)
+    assert sure.compare(sure, rows).verdict == "cannot be told apart"

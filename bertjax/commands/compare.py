@@ -31,43 +31,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Compares and prints."""
-    from bertjax.tasks.significance import compare_paired
+    from bertjax.tasks.significance import compare_evaluations
 
-    first, second = _read(options.a), _read(options.b)
-    if first["fingerprint"] != second["fingerprint"]:
-        if first["task"] == second["task"] == "masked-lm" and first["data"] == second["data"]:
-            raise UserError(
-                f"{options.a} and {options.b} are of the same texts and not of the same masked"
-                " tokens: the models have other vocabularies, whose losses cannot be compared, or"
-                " were evaluated with another --max-length, or the files have changed"
-            )
-        raise UserError(
-            f"{options.a} and {options.b} are not of the same examples: {_describe(first)} and"
-            f" {_describe(second)}; evaluate both models on the same files"
-        )
-    if len(first["outcomes"]) != len(second["outcomes"]):
-        raise UserError(
-            f"{options.a} and {options.b} have {len(first['outcomes'])} and"
-            f" {len(second['outcomes'])} outcomes of the same examples; evaluate again"
-        )
-    comparison = compare_paired(first["outcomes"], second["outcomes"], options.level)
-    means = {
-        name: sum(result["outcomes"]) / len(result["outcomes"])
-        for name, result in (("A", first), ("B", second))
-    }
-    result: dict[str, Any] = {
-        "score": first["slice_score"],
-        "examples": len(first["outcomes"]),
-        **means,
-        **comparison._asdict(),
-        "interval": list(comparison.interval),
-    }
+    names = options.a, options.b
+    compared = compare_evaluations(_read(names[0]), _read(names[1]), names, options.level)
+    result = {**compared._asdict(), "interval": list(compared.interval)}
     if options.json:
         print_json(result)
     else:
         print_fields(result)
         word = {"better": "is better than", "worse": "is worse than"}.get(
-            comparison.verdict, "cannot be told apart from"
+            compared.verdict, "cannot be told apart from"
         )
         print(f"B {word} A")
 
@@ -99,7 +73,3 @@ def _read(path: str) -> dict[str, Any]:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
-
-
-def _describe(result: dict[str, Any]) -> str:
-    return f"{len(result['outcomes'])} of {result['task']} in {', '.join(result['data'])}"

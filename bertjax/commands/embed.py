@@ -16,7 +16,6 @@ from bertjax.program.wording import counted
 if TYPE_CHECKING:
     import numpy as np
 
-    from bertjax.config import BertConfig
     from bertjax.interop.sentence_transformers import SentenceModel
 
 # As `inference.embedding.Pooling`, which takes seconds to import.
@@ -76,29 +75,17 @@ def run(options: argparse.Namespace) -> None:
     if not any(texts):
         raise given.no_text()
     from bertjax.architectures import BODY
-    from bertjax.inference.embedding import Embedder
+    from bertjax.inference.embedding import choose_steps, embed
     from bertjax.interop.sentence_transformers import read_sentence_model
 
     said = read_sentence_model(options.model)
     model = open_model(options, BODY.name)
-    wanted, told = _choose(options, said, model.config)
-    tokenizer = model.tokenizer
-    embedder = Embedder(
-        model.module,
-        model.params,
-        tokenizer.lowercased() if said.lowercase else tokenizer,
-        wanted.pooling,
-        wanted.after,
-    )
+    steps = choose_steps(model, options.pooling, options.normalize)
+    most = model.config.max_position_embeddings
+    steps = steps._replace(max_length=choose_length(options, most, steps.max_length, least=3))
     with count_on("embedding", len(texts)) as progress:
-        prompted = [said.prompt + text for text in texts]
-        vectors, notes = embedder.embed(prompted, wanted.max_length, progress)
-    if empty := texts.count(""):
-        empties = (
-            f"{empty:,} of {len(texts):,} texts are empty; their vectors are those of [CLS] [SEP]"
-        )
-        notes = [*notes, empties]
-    tell([*said.notes, *told, *notes])
+        vectors, notes = embed(model, texts, steps, progress)
+    tell([*said.notes, *_describe(said, steps, most), *notes])
     _write(output, texts, vectors)
     print(
         f"{output}: {counted(vectors.shape[0], 'vector')} of {vectors.shape[1]} numbers",
@@ -106,47 +93,30 @@ def run(options: argparse.Namespace) -> None:
     )
 
 
-def _choose(
-    options: argparse.Namespace, said: "SentenceModel", config: "BertConfig"
-) -> tuple["SentenceModel", list[str]]:
-    """What the directory says, the options before it; and what there is to tell of it."""
-    from bertjax.interop.sentence_transformers import Dense, Normalize
-
-    most, told = config.max_position_embeddings, []
-    length = most if said.max_length is None else min(said.max_length, most)
-    chosen = choose_length(options, most, length, least=3)
-    if said.max_length is not None and chosen != length:
-        told.append(f"--max-length {chosen}, where the directory says {length}")
-    pooling, after = said.pooling, said.after
-    if options.pooling is not None:
-        pooling = tuple(options.pooling)
-        if said.is_told and pooling != said.pooling:
-            told.append(
-                f"--pooling {' '.join(pooling)}, where the directory says {' '.join(said.pooling)}"
-            )
-    scales = bool(after) and isinstance(after[-1], Normalize)
-    if options.normalize is True and not scales:
-        after = (*after, Normalize())
-    elif options.normalize is False and scales:
-        after = after[:-1]
-    if said.is_told and after != said.after:
+def _describe(said: "SentenceModel", steps: "SentenceModel", most: int) -> list[str]:
+    """How vectors are made, and which options say otherwise than the directory."""
+    told = []
+    if said.max_length is not None and steps.max_length != min(said.max_length, most):
         told.append(
-            f"--{'no-' * scales}normalize, where the directory"
-            f" {'scales vectors to length 1' if scales else 'leaves vectors as they are'}"
+            f"--max-length {steps.max_length}, where the directory says"
+            f" {min(said.max_length, most)}"
         )
-    width = len(pooling) * config.hidden_size
-    for step in after:
-        if isinstance(step, Dense):
-            if width != step.weight.shape[1]:
-                raise UserError(
-                    f"{options.model}: a Dense module takes {step.weight.shape[1]} numbers, and"
-                    f" {' and '.join(pooling)} of hidden states of {config.hidden_size} give"
-                    f" {width}"
-                )
-            width = len(step.weight)
-    steps = "".join(f", {step.name}" for step in after)
-    told.append(f"{' and '.join(pooling)} of the tokens{steps}; texts of up to {chosen} tokens")
-    return said._replace(pooling=pooling, after=after, max_length=chosen), told
+    if said.is_told and steps.pooling != said.pooling:
+        told.append(
+            f"--pooling {' '.join(steps.pooling)}, where the directory says"
+            f" {' '.join(said.pooling)}"
+        )
+    if said.is_told and steps.scales != said.scales:
+        told.append(
+            f"--{'no-' * said.scales}normalize, where the directory"
+            f" {'scales vectors to length 1' if said.scales else 'leaves vectors as they are'}"
+        )
+    names = "".join(f", {step.name}" for step in steps.after)
+    told.append(
+        f"{' and '.join(steps.pooling)} of the tokens{names}; texts of up to {steps.max_length}"
+        " tokens"
+    )
+    return told
 
 
 def _write(output: Path, texts: list[str], vectors: "np.ndarray[Any, Any]") -> None:

@@ -43,7 +43,7 @@ MakeObjective = Callable[..., "Objective"]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options."""
-    add_task_model(parser)
+    add_task_model(parser, dtype="float32")
     parser.add_argument(
         "--heads",
         metavar="HEADS",

@@ -37,10 +37,14 @@ class TaskModel(NamedTuple):
 
 
 def add_task_model(
-    parser: argparse.ArgumentParser, required: bool = True, labels: bool = True
+    parser: argparse.ArgumentParser,
+    required: bool = True,
+    labels: bool = True,
+    dtype: str = "auto",
 ) -> None:
     """Adds `model_options.add_model`, `--max-length` and `add_data_options`."""
     add_model(parser, "a fine-tuned model directory", required=required)
+    parser.set_defaults(dtype=dtype)
     parser.add_argument(
         "--max-length",
         metavar="T",

@@ -1,6 +1,7 @@
 """One vector for every text, pooled from the hidden states of its tokens."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -9,9 +10,20 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Integer
 
+from bertjax.architectures import BODY
 from bertjax.inference.batches import put_params
 from bertjax.inference.task_outputs import Inference
+from bertjax.interop.sentence_transformers import (
+    POOLINGS,
+    Dense,
+    Normalize,
+    SentenceModel,
+    read_sentence_model,
+)
+from bertjax.loaded import Model
 from bertjax.objectives.losses import Total
+from bertjax.program.errors import UserError
+from bertjax.program.wording import nearest
 from bertjax.tasks.task import frame_texts
 from bertjax.tasks.units import Layout, Unit
 from bertjax.text.framing import TokenSequence
@@ -82,11 +94,13 @@ class Embedder:
         progress: Callable[[int], None] = lambda done: None,
     ) -> Float[np.ndarray, "texts D"]:
         """`embed` without the tokenizer."""
-        nothing = np.zeros(1, np.float32)
+        blank = np.zeros(1, np.float32)
         units = [
-            Unit(number, (sequence,), nothing, nothing) for number, sequence in enumerate(sequences)
+            Unit(number, (sequence,), blank, blank) for number, sequence in enumerate(sequences)
         ]
-        vectors = np.concatenate(self._inference.run(self._variables, units, progress).logits)
+        found = self._inference.run(self._variables, units, progress).logits
+        nothing = np.zeros((0, len(self._pooling) * self.config.hidden_size), np.float32)
+        vectors = np.concatenate([nothing, *found])
         for step in self._after:
             vectors = step(vectors)
         return vectors.astype(np.float32)
@@ -101,6 +115,75 @@ class Embedder:
     def loss(self, logits: Array, batch: TaskBatch, layout: Layout) -> Total:
         """Nothing is learned."""
         return Total(jnp.zeros(()), jnp.zeros(()))
+
+
+def choose_steps(
+    model: Model, pooling: str | Sequence[str] | None = None, normalize: bool | None = None
+) -> SentenceModel:
+    """How a model makes vectors of texts: as its directory says, unless something else is asked.
+
+    Args:
+        model: of any class.
+        pooling: one or several kinds (`Embedder`).
+        normalize: whether the vectors are scaled to length 1.
+
+    Raises:
+        UserError: an unknown pooling, one that does not fit a Dense module, or a damaged directory.
+    """
+    folder = model.directory or Path()
+    said = read_sentence_model(folder) if model.directory else SentenceModel(folder, is_told=False)
+    most = model.config.max_position_embeddings
+    length = most if said.max_length is None else min(said.max_length, most)
+    kinds, after, known = said.pooling, said.after, list(POOLINGS.values())
+    if pooling is not None:
+        kinds = (pooling,) if isinstance(pooling, str) else tuple(pooling)
+        for kind in kinds or ("",):
+            if kind not in known:
+                raise UserError(
+                    f"pooling={kind!r} is not one of {', '.join(known)}{nearest(str(kind), known)}"
+                )
+    if normalize is True and not said.scales:
+        after = (*after, Normalize())
+    elif normalize is False and said.scales:
+        after = after[:-1]
+    width = len(kinds) * model.config.hidden_size
+    for step in after:
+        if isinstance(step, Dense):
+            if width != step.weight.shape[1]:
+                raise UserError(
+                    f"{model.directory}: a Dense module takes {step.weight.shape[1]} numbers, and"
+                    f" {' and '.join(kinds)} of hidden states of {model.config.hidden_size} give"
+                    f" {width}"
+                )
+            width = len(step.weight)
+    return said._replace(pooling=kinds, after=after, max_length=length)
+
+
+def embed(
+    model: Model,
+    texts: Sequence[str],
+    steps: SentenceModel,
+    progress: Callable[[int], None] = lambda done: None,
+) -> tuple[Float[np.ndarray, "texts D"], list[str]]:
+    """The vectors of texts, float32, and a sentence for what was not read as it was given.
+
+    Args:
+        model: of any class.
+        texts: any number; an empty one has the vector of `[CLS] [SEP]`.
+        steps: of `choose_steps`.
+        progress: is called with the number of texts done since the call before.
+    """
+    body = model.as_architecture(BODY.name)
+    tokenizer = body.tokenizer.lowercased() if steps.lowercase else body.tokenizer
+    embedder = Embedder(body.module, body.params, tokenizer, steps.pooling, steps.after, model.mesh)
+    prompted = [steps.prompt + text for text in texts]
+    length = steps.max_length or model.config.max_position_embeddings
+    vectors, notes = embedder.embed(prompted, length, progress)
+    if empty := sum(not text for text in texts):
+        notes.append(
+            f"{empty:,} of {len(texts):,} texts are empty; their vectors are those of [CLS] [SEP]"
+        )
+    return vectors, notes
 
 
 def pool(

@@ -97,6 +97,11 @@ class SentenceModel(NamedTuple):
     notes: tuple[str, ...] = ()
     is_told: bool = True
 
+    @property
+    def scales(self) -> bool:
+        """Whether the last step scales vectors to length 1."""
+        return bool(self.after) and isinstance(self.after[-1], Normalize)
+
 
 def read_sentence_model(path: Path | str) -> SentenceModel:
     """How a directory makes vectors: as its modules.json says, else the mean over tokens.

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Shaped
 
 from bertjax.program.errors import UserError
@@ -65,7 +66,7 @@ class Edit(NamedTuple):
 Edits = Mapping[str, Edit]
 
 
-def gate_heads(gates: Float[Array, "L N"]) -> dict[str, Edit]:
+def gate_heads(gates: Float[Array | np.ndarray, "L N"]) -> dict[str, Edit]:
     """The edit that multiplies each head's output by its gate; 0 is a head without effect.
 
     Source: Michel et al. 2019, section 2.2.

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -17,6 +17,14 @@ from bertjax.tasks.texts import encode_texts, text_examples, write_text_predicti
 from bertjax.tasks.units import Layout, Unit
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.types import TaskBatch
+
+
+class LabelPrediction(NamedTuple):
+    """The class of a text, its probability, and that of every class."""
+
+    label: str
+    probability: float
+    probabilities: dict[str, float]
 
 
 class Classification:
@@ -34,6 +42,7 @@ class Classification:
     per_token = False
     main_score = "accuracy"
     score_names = ("accuracy", "macro_f1", "micro_f1", "mcc", "roc_auc", "calibration_error")
+    prediction = LabelPrediction
     score_scale = 1.0
     outcome_name = "accuracy"
 
@@ -138,6 +147,13 @@ class Classification:
         return np.array([self._numbers[example.label] for example in examples], np.int64)
 
 
+class LabelsPrediction(NamedTuple):
+    """The labels of a text, those of a probability of at least 1/2, and all probabilities."""
+
+    labels: list[str]
+    probabilities: dict[str, float]
+
+
 class MultiLabelClassification:
     """Any number of labels for every text or pair of texts (`tasks.task.Task`).
 
@@ -150,6 +166,7 @@ class MultiLabelClassification:
     per_token = False
     main_score = "micro_f1"
     score_names = ("accuracy", "macro_f1", "micro_f1", "roc_auc")
+    prediction = LabelsPrediction
     score_scale = 1.0
     outcome_name = "exact match"
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -26,6 +26,13 @@ from bertjax.text.tokenizer import Tokenizer
 from bertjax.types import TaskBatch
 
 
+class ChoicePrediction(NamedTuple):
+    """The number of a choice, from 0, and the probability of every choice."""
+
+    choice: int
+    probabilities: list[float]
+
+
 class MultipleChoice:
     """The best of a question's choices (`tasks.task.Task`): all of them are in one row.
 
@@ -39,6 +46,7 @@ class MultipleChoice:
     per_token = False
     main_score = "accuracy"
     score_names = ("accuracy",)
+    prediction = ChoicePrediction
     score_scale = 1.0
     outcome_name = "accuracy"
 

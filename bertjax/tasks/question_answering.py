@@ -41,6 +41,17 @@ class Window(NamedTuple):
     owned: Bool[np.ndarray, " t"]
 
 
+class AnswerPrediction(NamedTuple):
+    """The answer to a question (see `QuestionAnswering.decode`)."""
+
+    id: str
+    answer: str
+    start: int | None
+    end: int | None
+    null_odds: float | None
+    nbest: list[dict[str, Any]]
+
+
 class QuestionAnswering:
     """The answer to a question as a span of its context (`tasks.task.Task`).
 
@@ -62,6 +73,7 @@ class QuestionAnswering:
     name = "question-answering"
     per_token = True
     main_score = "f1"
+    prediction = AnswerPrediction
     score_scale = 100.0
     outcome_name = "F1"
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Array, Float
@@ -19,6 +19,12 @@ from bertjax.text.tokenizer import Tokenizer
 from bertjax.types import TaskBatch
 
 
+class NumberPrediction(NamedTuple):
+    """The number of a text."""
+
+    value: float
+
+
 class Regression:
     """A number for every text or pair of texts (`tasks.task.Task`).
 
@@ -32,6 +38,7 @@ class Regression:
     per_token = False
     main_score = "pearson"
     score_names = ("pearson", "spearman", "mse")
+    prediction = NumberPrediction
     score_scale = 1.0
     outcome_name = "-squared error"
 

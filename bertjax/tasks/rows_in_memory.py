@@ -7,17 +7,18 @@ pandas) or files. Rows are written as JSON lines, questions with answers in the 
 read by the readers of files: there is one meaning of a row, one set of checks, one fingerprint.
 """
 
+import contextlib
 import dataclasses
 import os
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bertjax.program.errors import UserError
 from bertjax.program.strict_json import to_json
 from bertjax.tasks.data_config import IN_MEMORY, DataConfig, TaskName
-from bertjax.tasks.reading import TaskData, read_task_data
+from bertjax.tasks.reading import TaskData, read_task_data, read_task_examples
 
 
 def read_given(name: TaskName, config: DataConfig, splits: Mapping[str, Any]) -> TaskData:
@@ -35,6 +36,50 @@ def read_given(name: TaskName, config: DataConfig, splits: Mapping[str, Any]) ->
     Raises:
         UserError: what `read_task_data` raises, of rows with their numbers; what is neither rows
             nor files.
+    """
+    with _written(name, config, splits) as (files, before):
+        data = read_task_data(name, dataclasses.replace(config, **files))
+    placed = {
+        split: _unplace(getattr(data, split), before) for split in ("train", "validation", "test")
+    }
+    named = {
+        split: [IN_MEMORY + split if path.startswith(before) else path for path in paths]
+        for split, paths in files.items()
+    }
+    notes = [note.replace(before, "") for note in data.notes]
+    return data._replace(**placed, notes=notes, config=dataclasses.replace(data.config, **named))
+
+
+def read_given_examples(
+    name: TaskName, config: DataConfig, data: Any, *, with_labels: bool = True
+) -> tuple[list[Any], list[str], list[str]]:
+    """Reads examples that are rows or files for a task that there is.
+
+    Args:
+        name: of the task.
+        config: how they are read.
+        data: a path or a list of paths, or rows.
+        with_labels: whether they have labels.
+
+    Returns:
+        The examples, a sentence for everything in them that was mended, and the names of the files.
+
+    Raises:
+        UserError: what `read_task_examples` raises, of rows with their numbers.
+    """
+    with _written(name, config, {"data": data}) as (files, before):
+        paths = files["data"]
+        examples, notes = read_task_examples(name, paths, config, with_labels=with_labels)
+    names = [IN_MEMORY + "data" if path.startswith(before) else path for path in paths]
+    return _unplace(examples, before), [note.replace(before, "") for note in notes], names
+
+
+@contextlib.contextmanager
+def _written(
+    name: TaskName, config: DataConfig, splits: Mapping[str, Any]
+) -> Iterator[tuple[dict[str, list[str]], str]]:
+    """The files of all splits, those of rows in a folder for as long; and what their names begin
+    with, which errors do not have.
     """
     files = {split: _paths(data) for split, data in splits.items() if data is not None}
     with tempfile.TemporaryDirectory(prefix="bertjax-") as folder:
@@ -54,19 +99,13 @@ def read_given(name: TaskName, config: DataConfig, splits: Mapping[str, Any]) ->
             files[split] = [str(path)]
         before = f"{folder}{os.sep}"
         try:
-            data = read_task_data(name, dataclasses.replace(config, **files))
+            yield files, before
         except UserError as error:
             raise UserError(str(error).replace(before, "")) from None
-    placed = {
-        split: [one._replace(place=one.place.removeprefix(before)) for one in getattr(data, split)]
-        for split in ("train", "validation", "test")
-    }
-    named = {
-        split: [IN_MEMORY + split if path.startswith(before) else path for path in paths]
-        for split, paths in files.items()
-    }
-    notes = [note.replace(before, "") for note in data.notes]
-    return data._replace(**placed, notes=notes, config=dataclasses.replace(data.config, **named))
+
+
+def _unplace(examples: Sequence[Any], before: str) -> list[Any]:
+    return [one._replace(place=one.place.removeprefix(before)) for one in examples]
 
 
 def _paths(data: Any) -> list[str] | None:
@@ -88,6 +127,11 @@ def _to_records(split: str, data: Any) -> list[dict[str, Any]]:
     elif hasattr(data, "columns") and hasattr(data, "to_dict"):  # a frame, of which NaN is no value
         rows = data.astype(object).where(data.notna(), None).to_dict("records")
     elif isinstance(data, Mapping):
+        if flat := [field for field, column in data.items() if isinstance(column, str)]:
+            raise UserError(
+                f"{split}: its column {flat[0]} is a text; a dict has columns, each a list, and one"
+                " row stands in a list of its own"
+            )
         sizes = {field: len(column) for field, column in data.items()}
         if len(set(sizes.values())) > 1:
             raise UserError(f"{split}: columns have different lengths: {sizes}")

@@ -1,6 +1,7 @@
 """Whether two models differ, by the scores of each on every example."""
 
-from typing import Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -36,6 +37,72 @@ class Comparison(NamedTuple):
     p_value: float
     test: Literal["McNemar exact", "paired bootstrap"]
     verdict: Literal["better", "worse", "cannot be told apart"]
+
+
+class ComparedModels(NamedTuple):
+    """The comparison of model B with model A on the same examples.
+
+    Attributes:
+        score: what each example is scored by; higher is better.
+        examples: how many.
+        A: the mean score of A.
+        B: that of B.
+
+    The others are those of `Comparison`.
+    """
+
+    score: str
+    examples: int
+    A: float
+    B: float
+    difference: float
+    interval: Bounds
+    p_value: float
+    test: Literal["McNemar exact", "paired bootstrap"]
+    verdict: Literal["better", "worse", "cannot be told apart"]
+
+
+def compare_evaluations(
+    first: Mapping[str, Any],
+    second: Mapping[str, Any],
+    names: tuple[str, str] = ("A", "B"),
+    level: float = 0.05,
+) -> ComparedModels:
+    """Tests whether the second model is better than the first.
+
+    Args:
+        first: its evaluation, as `bertjax evaluate --output` writes it.
+        second: that of the other.
+        names: what messages call them.
+        level: see `compare_paired`.
+
+    Raises:
+        UserError: they are not of the same examples.
+    """
+    a, b = names
+    if first["fingerprint"] != second["fingerprint"]:
+        if first["task"] == second["task"] == "masked-lm" and first["data"] == second["data"]:
+            raise UserError(
+                f"{a} and {b} are of the same texts and not of the same masked"
+                " tokens: the models have other vocabularies, whose losses cannot be compared, or"
+                " were evaluated with another --max-length, or the files have changed"
+            )
+        raise UserError(
+            f"{a} and {b} are not of the same examples: {_describe(first)} and"
+            f" {_describe(second)}; evaluate both models on the same files"
+        )
+    if len(first["outcomes"]) != len(second["outcomes"]):
+        raise UserError(
+            f"{a} and {b} have {len(first['outcomes'])} and"
+            f" {len(second['outcomes'])} outcomes of the same examples; evaluate again"
+        )
+    comparison = compare_paired(first["outcomes"], second["outcomes"], level)
+    means = [sum(result["outcomes"]) / len(result["outcomes"]) for result in (first, second)]
+    return ComparedModels(first["slice_score"], len(first["outcomes"]), *means, *comparison)
+
+
+def _describe(result: Mapping[str, Any]) -> str:
+    return f"{len(result['outcomes'])} of {result['task']} in {', '.join(result['data'])}"
 
 
 def compare_paired(

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -30,6 +30,14 @@ from bertjax.text.tokenizer import Tokenizer
 from bertjax.types import TaskBatch
 
 
+class TagsPrediction(NamedTuple):
+    """The tag of each word, its probability, and the entities where tags mark them."""
+
+    tags: list[str]
+    probabilities: list[float]
+    entities: list[dict[str, Any]] | None = None
+
+
 class Tagging:
     """A tag for every word (`tasks.task.Task`): the first token of a word decides.
 
@@ -46,6 +54,7 @@ class Tagging:
 
     name = "tokens"
     per_token = True
+    prediction = TagsPrediction
     score_scale = 1.0
 
     def __init__(

@@ -36,6 +36,7 @@ class Task(Protocol):
         score_names: the scores that can choose it; each is a number, or None.
         score_scale: the best value of a score: 1, or 100 for percent.
         outcome_name: the name of `outcomes`.
+        prediction: what a Python program gets in place of a `Prediction`, of the same fields.
     """
 
     name: ClassVar[str]
@@ -44,6 +45,7 @@ class Task(Protocol):
     score_names: ClassVar[tuple[str, ...]]
     score_scale: ClassVar[float]
     outcome_name: ClassVar[str]
+    prediction: ClassVar[Callable[..., Any]]
 
     def model_fields(self) -> Mapping[str, Any]:
         """Returns the fields of `BertConfig` that the task decides (its labels)."""

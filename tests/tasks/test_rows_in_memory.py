@@ -104,7 +104,7 @@ def test_questions_are_those_of_the_hub_or_of_squad(tmp_path):
     ("rows", "message"),
     [
         ([{"text": "a", "label": "x"}, {"text": "b"}], r"^train.jsonl:2: no field 'label'"),
-        ([{"text": 3, "label": "x"}], r"^train.jsonl:1: the field 'text' holds 3, not text"),
+        ([{"text": 3, "label": "x"}], r"^train.jsonl:1: the field 'text' is 3, not text"),
         ([{"body": "a", "kind": "x"}], r"^train.jsonl: which column holds the text"),
         (["a", {"b": 1}], r"^train row 1: a row is a dict of fields, this is 'a'"),
         ([], r"^train has no rows$"),

@@ -63,7 +63,7 @@ def capture(
     *,
     hidden: bool = False,
     context: bool = False,
-    head_gates: Float[Array, "L N"] | None = None,
+    head_gates: Float[Array | np.ndarray, "L N"] | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Iterator[Captured]:
     """Captures of all texts in their order; memory does not grow with their number.

@@ -19,7 +19,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from bertjax.analysis.heads.importance import order_heads
+from bertjax.analysis.heads.importance import gates_without, order_heads
 from bertjax.architectures import BODY
 from bertjax.config import BertConfig
 from bertjax.loaded import Model
@@ -209,12 +209,7 @@ def prune_heads(model: Model, heads: str, *, shrink: bool = False) -> Model:
     Raises:
         UserError: no names, a head that is not there, or not as many in every layer.
     """
-    removed = name_heads(heads, model.config, "heads")
-    if removed is None:
-        raise UserError(
-            f"heads={heads!r}: name heads as layer-head with commas between them, for instance"
-            " 1-3,2-5"
-        )
+    removed = _must_name_heads(heads, model.config, "heads")
     is_body = model.architecture == BODY.name
     params = {"bert": model.params} if is_body else model.params
     if shrink:
@@ -224,6 +219,27 @@ def prune_heads(model: Model, heads: str, *, shrink: bool = False) -> Model:
         config, params = model.config, blank_heads(params, removed)
     params = jax.device_put(params["bert"] if is_body else params)
     return model.replace(config=config, params=params)
+
+
+def gates_of(without_heads: str, config: BertConfig) -> Float[np.ndarray, "L N"]:
+    """Gates that are 0 at the heads that are named and 1 elsewhere.
+
+    Raises:
+        UserError: no names, or a head that is not there.
+    """
+    removed = _must_name_heads(without_heads, config, "without_heads")
+    shape = (config.num_hidden_layers, config.num_attention_heads)
+    return gates_without(shape, removed)
+
+
+def _must_name_heads(heads: str, config: BertConfig, argument: str) -> Int[np.ndarray, "some 2"]:
+    removed = name_heads(heads, config, argument)
+    if removed is None:
+        raise UserError(
+            f"{argument}={heads!r}: name heads as layer-head with commas between them, for instance"
+            " 1-3,2-5"
+        )
+    return removed
 
 
 def heads_by_layer(removed: Int[np.ndarray, "some 2"]) -> dict[str, list[int]]:
