@@ -6,7 +6,10 @@
     model.fill_mask(["Paris is the [MASK] of France."])
     model.module.apply({"params": model.params}, token_ids)  # pure: jit, grad, vmap
 
-Everything else is something that one does with a `Model`; the `bertjax` command does the same.
+Programs: `bertjax tokenizer`, `prepare`, `pretrain`, `finetune` and `sweep` make models; `bertjax
+--help` lists those that use and study them. From Python: `bertjax.load`, `bertjax.finetune`,
+`bertjax.pretrain`, and the methods of `bertjax.Model`: `fill_mask`, `predict`, `embed`, `evaluate`,
+`compare`, `trace`, `explain`, `what_if`, `contexts`, `prune`, `verify`, `save`.
 """
 
 import importlib
