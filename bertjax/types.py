@@ -17,6 +17,7 @@ nothing.
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, Integer, Shaped
 
 
@@ -102,9 +103,12 @@ class Trace(NamedTuple):
     hidden: Float[Array, "L B T D"] | None = None
 
     @property
-    def hidden_states(self) -> Float[Array, "states B T D"]:
+    def hidden_states(self) -> Float[Array | np.ndarray, "states B T D"]:
         """The embeddings' output, then every layer's, L + 1; both have to be asked for."""
-        return jnp.concatenate([self.embedded[None], self.hidden])
+        states = [self.embedded[None], self.hidden]
+        # jax would make float32 of what is on the host in float64.
+        on_host = isinstance(self.hidden, np.ndarray)
+        return np.concatenate(states) if on_host else jnp.concatenate(states)
 
 
 class EncoderOutput(NamedTuple):
