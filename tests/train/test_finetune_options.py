@@ -216,6 +216,7 @@ def test_several_seeds_are_summarised(tmp_path, pretrained, monkeypatch, capsys)
     arguments = [
         "--data.train", write_classes(tmp_path / "classes.tsv"), "--model.init", pretrained,
         "--run", tmp_path / "run", "--seeds", 2, "--budget.steps", 3, "--max-length", 17, "--json",
+        "--data.validation-share", 0.2, "--data.test-share", 0.2,
     ]  # fmt: skip
     assert run(read_config(list(map(str, arguments)))) == 0
     summary = json.loads(capsys.readouterr().out)
