@@ -54,6 +54,10 @@ def test_trace_has_tokens_and_every_map(model):
     assert second.hidden.shape == (6, length, 24)
     assert second.context.shape == (5, length, 4, 6)
     np.testing.assert_allclose(second.probs.sum(axis=-1), 1, atol=1e-5)
+    shapes = f"probs [5, 4, {length}, {length}], hidden [6, {length}, 24]"
+    assert second._repr_html_().count("<rect") == (second.probs >= 0.05).sum()
+    assert second._repr_html_().count("<svg") == 20
+    assert repr(second).startswith(f"Captured({' '.join(second.tokens)!r}, {shapes}, context [")
 
 
 def test_what_is_not_read_as_given_is_a_warning(model):
@@ -83,7 +87,12 @@ def test_words_are_explained_replaced_and_found(model):
     [explained] = model.explain("it was a [MASK]")
     assert explained.named.answer == model.fill_mask("it was a [MASK]")[0].masks[0].candidates[0][0]
     assert len(explained.attributions["integrated-gradients"].word_scores) == 6
-    assert model.what_if("it was a cat", "was", by="is").after.words[2] == "is"
+    assert repr(explained).startswith(f"Explanation([MASK] = {explained.named.answer}, probability")
+    page = model.explain("it < a [MASK]")[0]._repr_html_()
+    assert (page.count("<td"), page.count("&lt;<br>")) == (6, 1)
+    changed = model.what_if("it was a cat", "was", by="is")
+    assert changed.after.words[2] == "is"
+    assert repr(changed).startswith("WhatIf(was -> is; log probability: it ")
     found = model.contexts("it was a cat", "was", ["was it", "it is", "they were was"])
     assert found.compared == 2
 

@@ -48,6 +48,9 @@ class EncodedText(NamedTuple):
     source: int
     window: int
 
+    def __repr__(self) -> str:
+        return f"EncodedText({' '.join(self.tokens)!r})"
+
     @property
     def special_words(self) -> Bool[np.ndarray, " W"]:
         """Whether the word is [CLS] or [SEP] of the frame."""

@@ -1,6 +1,7 @@
 """What a BERT computes inside for every text: attention probabilities, context, hidden states."""
 
 import functools
+import html
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -28,6 +29,8 @@ from bertjax.types import Trace
 BATCH_BYTES = 16 << 20
 # Texts that are sorted by length at a time; their captures are in memory together.
 _WINDOW_BYTES = 16 << 20
+# Attention weights that a notebook shows.
+_LEAST_DRAWN = 0.05
 
 
 class Captured(NamedTuple):
@@ -45,10 +48,48 @@ class Captured(NamedTuple):
     hidden: Float[np.ndarray, "L+1 T D"] | None
     context: Float[np.ndarray, "L T N H"] | None
 
+    def __repr__(self) -> str:
+        arrays = (f"{name} {list(value.shape)}" for name, value in self._arrays().items())
+        return f"Captured({' '.join(self.tokens)!r}, {', '.join(arrays)})"
+
+    def _repr_html_(self) -> str:
+        """Returns the maps of all heads for a notebook: a row of squares for each layer.
+
+        Weights below `_LEAST_DRAWN` are not drawn, so that the page stays small.
+        """
+        layers, heads, t, _ = self.probs.shape
+        rows = []
+        for layer in range(layers):
+            maps = [_draw_map(self.probs[layer, head]) for head in range(heads)]
+            cells = "".join(f"<td>{layer}-{head}<br>{one}</td>" for head, one in enumerate(maps))
+            rows.append(f"<tr>{cells}</tr>")
+        names = html.escape(" ".join(self.tokens))
+        return (
+            f"<p>{names}<br>attention of each head, layer-head: rows look at columns,"
+            f" {t} tokens; weights from {_LEAST_DRAWN} on</p><table>{''.join(rows)}</table>"
+        )
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        named = {"probs": self.probs, "hidden": self.hidden, "context": self.context}
+        return {name: value for name, value in named.items() if value is not None}
+
     @property
     def tokens(self) -> tuple[str, ...]:
         """The tokens of the text, as the vocabulary spells them."""
         return self.encoded.tokens
+
+
+def _draw_map(probs: Float[np.ndarray, "T T"]) -> str:
+    """A square of SVG, dark where much is attended to."""
+    t = len(probs)
+    squares = "".join(
+        f'<rect x="{column}" y="{row}" width="1" height="1" opacity="{probs[row, column]:.2f}"/>'
+        for row, column in np.argwhere(probs >= _LEAST_DRAWN).tolist()
+    )
+    return (
+        f'<svg viewBox="0 0 {t} {t}" width="72" height="72" shape-rendering="crispEdges"'
+        f' fill="#1c4a9c" style="background: #f2f2f2">{squares}</svg>'
+    )
 
 
 def randomize(model: Model, seed: int = 0) -> Model:

@@ -52,6 +52,11 @@ class Attribution(NamedTuple):
     baseline_value: float | None = None
     gap: float | None = None
 
+    def __repr__(self) -> str:
+        scores = zip(self.encoded.words, self.word_scores, strict=True)
+        told = ", ".join(f"{word} {score:+.3f}" for word, score in scores)
+        return f"Attribution({self.method}, value {self.value:.3f}: {told})"
+
     @property
     def word_scores(self) -> Float[np.ndarray, " W"]:
         """Of each word of the text: the sum over its tokens."""

@@ -1,7 +1,10 @@
 """An answer explained: what each word adds to it, by any of the methods."""
 
+import html
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from bertjax.analysis.capture.encoding import EncodedText
 from bertjax.analysis.explain.answers import answer
@@ -9,6 +12,9 @@ from bertjax.analysis.explain.attribution import METHODS, Attribution, Method, a
 from bertjax.analysis.explain.faithfulness import Faithfulness, measure_faithfulness
 from bertjax.analysis.explain.named_targets import NamedTarget
 from bertjax.loaded import Model
+
+# Colours of words that speak for the answer and against it, as red, green, blue.
+_FOR, _AGAINST = "86, 140, 220", "240, 150, 60"
 
 
 class Explanation(NamedTuple):
@@ -28,6 +34,32 @@ class Explanation(NamedTuple):
     probability: float | None
     attributions: Mapping[str, Attribution]
     faithful: Mapping[str, Faithfulness]
+
+    def __repr__(self) -> str:
+        methods = "; ".join(map(repr, self.attributions.values()))
+        return f"Explanation({self.summary}; {methods})"
+
+    @property
+    def summary(self) -> str:
+        """What is explained, in words: the place, the answer and its probability."""
+        said = " = ".join(filter(None, (self.named.place, self.named.answer))) or "the answer"
+        return said + (
+            f", probability {self.probability:.2%}" if self.probability is not None else ""
+        )
+
+    def _repr_html_(self) -> str:
+        """Returns a table for a notebook: the words, coloured by what each adds to the answer."""
+        rows = []
+        for name, found in self.attributions.items():
+            largest = np.abs(found.word_scores).max() or 1.0
+            cells = "".join(
+                f'<td style="background: rgba({_FOR if score > 0 else _AGAINST},'
+                f' {abs(score) / largest:.2f}); text-align: center">{html.escape(word)}<br>'
+                f"<small>{score:+.3f}</small></td>"
+                for word, score in zip(self.encoded.words, found.word_scores.tolist(), strict=True)
+            )
+            rows.append(f"<tr><th>{html.escape(name)}</th>{cells}</tr>")
+        return f"<table><caption>{html.escape(self.summary)}</caption>{''.join(rows)}</table>"
 
     def to_json(self) -> dict[str, Any]:
         """All numbers, of words and of tokens."""

@@ -43,6 +43,19 @@ class WhatIf(NamedTuple):
     moved: Float[np.ndarray, "L N"]
     control_moved: Float[np.ndarray, "L N"]
 
+    def __repr__(self) -> str:
+        change = f"{self.before.words[self.word]} -> {self.after.words[self.word]}"
+        likelier = self.log_probability_after - self.log_probability_before
+        words = ", ".join(
+            f"{self.before.words[number]} {value:+.3f}"
+            for number, value in zip(self.asked, likelier, strict=True)
+        )
+        layer, head = np.unravel_index(self.moved.argmax(), self.moved.shape)
+        return (
+            f"WhatIf({change}; log probability: {words}; attention moved most in head"
+            f" {layer}-{head}, {self.moved.max():.3f})"
+        )
+
 
 def replace_word(
     model: Model, encoded: EncodedText, word: int, replacement: str | None
