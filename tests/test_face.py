@@ -117,6 +117,8 @@ def test_fitted_model_predicts_and_is_scored(tmp_path):
     assert fitted.evaluate(same, resamples=0)["scores"] == scores["scores"]
     with pytest.raises(UserError, match="data row 1: a row is a dict of fields"):
         fitted.predict(["a", {"text": "b"}])
+    with pytest.raises(UserError, match="data=3 is neither rows"):
+        fitted.predict(3)
     with pytest.raises(UserError, match="its column text is a text"):
         fitted.predict({"text": "a film"})
     with pytest.raises(UserError, match="text 1: has a tab"):

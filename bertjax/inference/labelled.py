@@ -1,6 +1,6 @@
 """What a fine-tuned model says of texts and of labelled files, and how good it is at them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from bertjax.inference.task_outputs import Inference, predict_examples
@@ -47,9 +47,9 @@ def predict(
     """
     task = task_of(model)
     notes: list[str] = []
-    if not _has_columns(texts):
+    if isinstance(texts, Iterable) and not _has_columns(texts):
         texts = [texts] if isinstance(texts, str) else list(texts)
-    if isinstance(texts, list) and not any(isinstance(text, Mapping) for text in texts):
+    if isinstance(texts, list) and all(isinstance(text, str | tuple | list) for text in texts):
         parts = [(text,) if isinstance(text, str) else tuple(text) for text in texts]
         places = [f"text {number}" for number in range(1, len(parts) + 1)]
         for place, text in zip(places, parts, strict=True):

@@ -419,3 +419,9 @@ def test_same_line_has_the_same_outcome(outcome):
     """Else a difference would tell nothing."""
     words = ["fill-mask", *MLM, "the [MASK] sees"]
     assert outcome(words) == outcome(words)
+
+
+@pytest.mark.parametrize("command", ["analyze", "explain", "what-if", "contexts", "prune"])
+def test_command_that_studies_a_model_computes_in_float32(command):
+    [parsers] = [action for action in make_parser()._actions if action.choices]
+    assert parsers.choices[command].get_default("dtype") == "float32"
