@@ -364,7 +364,7 @@ def _start(options: argparse.Namespace, run: Path) -> subprocess.Popen[str]:
 def _finish(process: subprocess.Popen[str]) -> str:
     output, errors = process.communicate()
     if process.returncode:
-        raise SystemExit(f"train.pretrain ended with {process.returncode}: {errors[-2000:]}")
+        raise SystemExit(f"bertjax pretrain ended with {process.returncode}: {errors[-2000:]}")
     return output + errors
 
 

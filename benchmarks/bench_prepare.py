@@ -38,7 +38,7 @@ def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument(
-        "--input", nargs="+", required=True, help="text files, as for train.prepare"
+        "--input", nargs="+", required=True, help="text files, as for bertjax prepare"
     )
     parser.add_argument("--tokenizer", help="a tokenizer's directory; without it one is made")
     parser.add_argument("--vocab-size", type=int, default=8192, help="of the tokenizer to make")
@@ -136,7 +136,7 @@ def describe(result: dict) -> str:
         f" {result['workers']} workers, {len(result['runs'])} runs; medians",
         f"{'':<28}{'seconds':>9}{'characters/s':>15}",
     ]
-    for name, title in (("bare", "tokenizers.encode_batch"), ("prepare", "train.prepare")):
+    for name, title in (("bare", "tokenizers.encode_batch"), ("prepare", "bertjax prepare")):
         rate = result[f"{name}_characters_per_second"]
         lines.append(f"{title:<28}{seconds[name]:>9.2f}{rate:>15,.0f}")
     lines.append(f"{'ratio':<28}{result['median_ratio']:>9.2f}")
