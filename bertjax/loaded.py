@@ -17,6 +17,7 @@ from bertjax.interop.huggingface import (
 )
 from bertjax.interop.sentence_transformers import MODULES_NAME, read_sentence_model
 from bertjax.program.errors import UserError
+from bertjax.program.stages import StageProgress, ignore_stages
 from bertjax.program.wording import nearest
 from bertjax.text.tokenizer import Tokenizer
 
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
     from bertjax.analysis.capture.maps import Captured
     from bertjax.analysis.explain.explanation import Explanation
     from bertjax.analysis.explain.what_if import WhatIf
+    from bertjax.analysis.heads.pruning_study import PruningStudy
     from bertjax.analysis.layers.contexts import NearestContexts
+    from bertjax.analysis.report.analyze import Report
     from bertjax.tasks.significance import ComparedModels
     from bertjax.verification.checks import Check
 
@@ -177,20 +180,32 @@ class Model:
         resamples: int = 300,
         progress: Callable[[float], None] = _ignore,
     ) -> dict[str, Any]:
-        """Returns the scores of a fine-tuned model on labelled files or rows."""
-        from bertjax.inference.labelled import evaluate
+        """Returns the scores of `bertjax evaluate`, with intervals.
 
-        found, notes = evaluate(self, data, resamples, progress)
+        Args:
+            data: of a fine-tuned model labelled files or rows, as `bertjax.finetune` takes them; of
+                a masked LM texts or pairs, of which 15 % of the tokens are masked.
+            resamples: of the bootstrap over labelled examples; 0 = no intervals.
+            progress: called with the number of examples done since the last call.
+        """
+        if self.restores_words:
+            from bertjax.analysis.heads.masked_scores import evaluate_texts
+
+            scores, notes = evaluate_texts(self, _raw_texts(data), progress=progress)
+            scores = {"data": ["memory:data"], **scores}
+        else:
+            from bertjax.inference.labelled import evaluate
+
+            scores, notes = evaluate(self, data, resamples, progress)
         _warn(notes)
-        return found
+        return scores
 
     def compare(self, other: "Model", data: Any, level: float = 0.05) -> "ComparedModels":
-        """Returns whether `other` (B) is better than this model (A) on labelled files or rows."""
-        from bertjax.inference.labelled import compare
+        """Returns whether `other` (B) is better than this model (A) on the data of `evaluate`."""
+        from bertjax.tasks.significance import compare_evaluations
 
-        found, notes = compare(self, other, data, level)
-        _warn(notes)
-        return found
+        a, b = (model.evaluate(data, resamples=0) for model in (self, other))
+        return compare_evaluations(a, b, level=level)
 
     def trace(
         self,
@@ -265,6 +280,38 @@ class Model:
         [encoded] = encode_texts(self.tokenizer, [text], most, masks=True)
         return what_if(self, encoded, find_word_number(encoded, word), by, seed)
 
+    def analyze(
+        self,
+        texts: Sequence[Any],
+        output: Path | str,
+        *,
+        treebank: Sequence[Path | str] = (),
+        labelled: Any = None,
+        limit: int = 0,
+        shown: int = 12,
+        seed: int = 0,
+        progress: StageProgress = ignore_stages,
+    ) -> "Report":
+        """Writes the report of `bertjax analyze`: what heads and layers do, to explore.
+
+        Args:
+            texts: to measure on, pairs too; long ones are cut into windows.
+            output: the folder of report.html, numbers.json and the figures.
+            treebank: CoNLL-U files, for heads that follow dependencies, and for probes.
+            labelled: files or rows of a fine-tuned model's task: what its heads are important for.
+            limit: measure on so many of the texts, the first ones; 0 = all.
+            shown: how many texts have their attention on the page, at most.
+            seed: of the random control.
+            progress: called for every section as it proceeds (`program.stages`).
+        """
+        from bertjax.analysis.report.analyze import plan_analysis, write_analysis
+
+        plan = plan_analysis(
+            self, _raw_texts(texts), treebank=_listed(treebank), labelled=labelled,
+            limit=limit, shown=shown, seed=seed,
+        )  # fmt: skip
+        return write_analysis(plan, output, progress)
+
     def save(self, folder: Path | str) -> None:
         """Writes a model directory that transformers loads, and how its files are read."""
         import jax
@@ -300,6 +347,62 @@ class Model:
         from bertjax.analysis.heads.pruning import prune_heads
 
         return prune_heads(self, heads, shrink=shrink)
+
+    def study_pruning(
+        self,
+        heads: str,
+        *,
+        texts: Sequence[Any] | None = None,
+        data: Any = None,
+        test: Any = None,
+        by: str | None = None,
+        normalize_layers: bool = False,
+        shrink: bool = False,
+        seed: int = 0,
+        progress: StageProgress = ignore_stages,
+    ) -> "PruningStudy":
+        """Returns the model without its least important heads, and its scores before and after.
+
+        Args:
+            heads: how many: a share ("40%") or a number ("58"); or which: layer-head ("1-3,2-5").
+            texts: for a masked LM: what importance and scores are measured on.
+            data: for a fine-tuned model: labelled files or rows in place of texts.
+            test: texts or data of the same kind for the scores; those above when left out, which
+                flatters them.
+            by: "importance" (the gradients of gates, the default), "ablation" or "random".
+            normalize_layers: for importance: scale the heads of each layer to length 1.
+            shrink: take as many heads out of every layer's tensors, instead of filling them with
+                zeros.
+            seed: of masks and random heads.
+            progress: called for every stage as it proceeds (`program.stages`).
+        """
+        from bertjax.analysis.heads.pruning_study import (
+            labelled_examples,
+            raw_examples,
+            study_pruning,
+        )
+
+        if (texts is None) == (data is None):
+            raise UserError("give texts for a masked LM, or data (labelled) for a fine-tuned model")
+
+        def take(given: Any) -> Any:
+            if data is not None:
+                return labelled_examples(self, given)
+            return raw_examples(self, _raw_texts(given), seed=seed)
+
+        study = study_pruning(
+            self,
+            heads,
+            take(texts if data is None else data),
+            None if test is None else take(test),
+            by=by,
+            normalize_layers=normalize_layers,
+            shrink=shrink,
+            seed=seed,
+            progress=progress,
+        )
+        _warn(study.notes)
+        return study
 
     def __repr__(self) -> str:
         config = self.config
@@ -390,7 +493,32 @@ def _leaves(tree: Mapping[str, Any]) -> list[Any]:
 
 def _listed(texts: Any) -> list[Any]:
     """The texts as a list; one text is a list of one."""
-    return [texts] if isinstance(texts, str) else list(texts)
+    return [texts] if isinstance(texts, str | Path) else list(texts)
+
+
+def _raw_texts(texts: Any) -> list[tuple[str, Any]]:
+    """Returns texts, each with what messages call it.
+
+    Raises:
+        UserError: something else, such as files.
+    """
+    texts = texts if isinstance(texts, Mapping | Path) else _listed(texts)
+    if not isinstance(texts, list) or not all(_is_text(text) for text in texts):
+        raise UserError(
+            f"{texts!r:.60} is not a list of texts, or of pairs of them; read files first, for"
+            " instance with Path(name).read_text().splitlines()"
+        )
+    return [
+        (f"text {number}", text if isinstance(text, str) else tuple(text))
+        for number, text in enumerate(texts, start=1)
+    ]
+
+
+def _is_text(text: Any) -> bool:
+    """Returns whether this is a text that is no file's name, or a pair of texts."""
+    if isinstance(text, str):
+        return not (len(text) < 256 and Path(text).is_file())
+    return isinstance(text, tuple | list) and all(isinstance(part, str) for part in text)
 
 
 def _warn(notes: Sequence[str]) -> None:

@@ -1,21 +1,19 @@
 """`bertjax evaluate`: the scores of a model: on labelled files, or of a masked LM on raw texts."""
 
 import argparse
-import collections
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertjax.commands.arguments import Number, choose_length, whole_number
 from bertjax.commands.model_options import open_model
-from bertjax.commands.screen import Stages, add_json, console, count_on, print_json, tell
+from bertjax.commands.screen import add_json, console, count_on, print_json, stage_bars, tell
 from bertjax.commands.task_model import (
     add_task_model,
     load_task_model,
     read_data_config,
     refuse_label_options,
 )
-from bertjax.commands.texts import Texts, choose_reading, tell_readings
+from bertjax.commands.texts import Texts, choose_reading
 from bertjax.program.errors import UserError
 from bertjax.program.outputs import check_output, write_json
 from bertjax.program.wording import counted
@@ -26,7 +24,6 @@ if TYPE_CHECKING:
 SUMMARY = "the scores of a model on labelled files, of a masked LM on raw texts, with intervals"
 
 RESAMPLES = 300
-MASKED_LM = "masked-lm"
 # Classes of which the confusion matrix fits a screen.
 _MOST_SHOWN = 10
 
@@ -130,103 +127,60 @@ def _check_options(options: argparse.Namespace) -> None:
 
 
 def _score_labelled(options: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
-    """The result, and what there is to tell behind it."""
-    model = load_task_model(options)
-    from bertjax.inference.task_outputs import predict_examples
-    from bertjax.tasks.reading import describe_classes, read_task_examples
-    from bertjax.tasks.scoring import check_known_labels, evaluate_predictions
+    """Returns the result, and what to print behind it."""
+    model, task, length = load_task_model(options)
+    from bertjax.inference.labelled import evaluate_read, read_labelled
+    from bertjax.tasks.reading import describe_classes
 
-    if options.figures and model.task.name != "classification":
-        raise UserError(
-            f"--figures: a model for {model.task.name} has no confusion matrix; leave it out"
-        )
-    params, about = _remove_heads(options, model.model)
+    if options.figures and task.name != "classification":
+        raise UserError(f"--figures: a model for {task.name} has no confusion matrix; leave it out")
+    model, about = _remove_heads(options, model)
     config = read_data_config(options)
-    examples, notes = read_task_examples(model.task.name, options.data, config, with_labels=True)
-    check_known_labels(model.task, examples)
+    labelled = read_labelled(model, options.data, config)
+    tell([*labelled.notes, *describe_classes(task, {"examples": labelled.examples}, config)])
     resamples = RESAMPLES if options.resamples is None else options.resamples
-    stages = Stages(1 + bool(resamples))
-    with stages.count_on("predicting", len(examples)) as progress:
-        predicted = predict_examples(
-            model.inference,
-            {"params": params},
-            model.task,
-            examples,
-            model.model.tokenizer,
-            model.max_length,
-            progress,
-        )
-    classes = describe_classes(model.task, {"examples": examples}, config)
-    tell([*notes, *classes, *predicted.notes])
-    with stages.count_on("resampling", resamples) as progress:
-        evaluation = evaluate_predictions(model.task, examples, predicted, resamples, progress)
-    labels = model.task.model_fields().get("id2label")
-    return {
-        "model": str(options.model),
-        "data": list(options.data),
-        "task": model.task.name,
-        **({"labels": list(labels)} if labels else {}),
-        **about,
-        **evaluation,
-    }, []
+    with stage_bars() as progress:
+        result, notes = evaluate_read(model, labelled, resamples, length, progress)
+    tell(notes)
+    return {"model": str(options.model), **about, **result}, []
 
 
 def _score_texts(options: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
-    """The result of a masked LM on raw texts, and what there is to tell behind it."""
+    """Returns the result of a masked LM on raw texts, and what to print behind it."""
     refuse_label_options(options, "--labels", "a fine-tuned model")
     for name in ("figures", "resamples"):
         if getattr(options, name) is not None:
             raise UserError(f"--{name} is for labelled files and fine-tuned models; leave it out")
     reading = choose_reading(options, options.model, options.format)
-    given = Texts(reading, files=options.data, pairs=True).read()
-    from bertjax.analysis.capture.encoding import encode_stream
-    from bertjax.analysis.heads.masked_scores import score_masked_texts
+    texts = Texts(reading, files=options.data, pairs=True).read()
+    from bertjax.analysis.heads.masked_scores import MASKED_LM, evaluate_texts
 
-    whole = open_model(options)
-    params, about = _remove_heads(options, whole)
-    length = choose_length(options, whole.config.max_position_embeddings)
-    tell_readings(whole.tokenizer, given)
-    texts = list(encode_stream(whole.tokenizer, given, length, too_long="windows"))
-    windows = collections.Counter(text.source for text in texts)
-    if cut := [number for number in windows.values() if number > 1]:
-        print(
-            f"{len(cut):,} of {counted(len(given), 'text')} are longer than {length} tokens and"
-            f" were cut between words into {sum(cut):,} windows, each scored by itself",
-            file=sys.stderr,
-        )
+    model, about = _remove_heads(options, open_model(options))
+    length = choose_length(options, model.config.max_position_embeddings)
     with count_on("scoring", len(texts)) as progress:
-        found = score_masked_texts(whole.replace(params=params), texts, progress=progress)
-    return {
-        "model": str(options.model),
-        "data": list(options.data),
-        "task": MASKED_LM,
-        **about,
-        **found.evaluation(),
-    }, [
+        result, notes = evaluate_texts(model, texts, max_length=length, progress=progress)
+    tell(notes)
+    about |= {"data": list(options.data)}
+    return {"model": str(options.model), **about, **result}, [
         f"{MASKED_LM}: 15 % of the tokens are masked, the same ones every time; the perplexity is"
         " that of a masked token, the unigram baseline knows how frequent each token is in these"
         " texts"
     ]
 
 
-def _remove_heads(options: argparse.Namespace, model: "Model") -> tuple[Any, dict[str, Any]]:
-    """The parameters without the heads that are named, and what the result says of them."""
+def _remove_heads(options: argparse.Namespace, model: "Model") -> tuple["Model", dict[str, Any]]:
+    """Returns the model without the heads that are named, and what the result has of them."""
     if options.without_heads is None:
-        return model.params, {}
-    from bertjax.analysis.heads.pruning import blank_heads, heads_by_layer, name_heads
+        return model, {}
+    from bertjax.analysis.heads.pruning import heads_by_layer, must_name_heads, remove_heads
 
-    removed = name_heads(options.without_heads, model.config, "--without-heads")
-    if removed is None:
-        raise UserError(
-            f"--without-heads {options.without_heads}: name heads as layer-head with commas between"
-            " them, for instance 1-3,2-5"
-        )
     config = model.config
+    removed = must_name_heads(options.without_heads, config, "--without-heads")
     heads = config.num_hidden_layers * config.num_attention_heads
     names = ", ".join(f"{layer}-{head}" for layer, head in removed.tolist())
-    print(f"without {len(removed)} of {heads} attention heads: {names}", file=sys.stderr)
+    tell([f"without {len(removed)} of {heads} attention heads: {names}"])
     # A head without parameters is a head with its gate closed.
-    return blank_heads(model.params, removed), {"removed_heads": heads_by_layer(removed)}
+    return remove_heads(model, removed), {"removed_heads": heads_by_layer(removed)}
 
 
 def _draw_confusion_matrix(folder: Path, result: dict[str, Any]) -> list[str]:

@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> None:
         check_output(options.output, folder=not output.suffix, inputs=options.input)
     model = load_task_model(options)
     _check_scheme(options.scheme, model.task)
-    from bertjax.inference.task_outputs import predict_examples
+    from bertjax.inference.labelled import predict_read
     from bertjax.tasks.reading import read_task_examples
     from bertjax.tasks.results import write_predictions
 
@@ -78,15 +78,7 @@ def run(options: argparse.Namespace) -> None:
         )
         tell(notes)
     with count_on("predicting", len(examples)) as progress:
-        predicted = predict_examples(
-            model.inference,
-            {"params": model.model.params},
-            model.task,
-            examples,
-            model.model.tokenizer,
-            model.max_length,
-            progress,
-        )
+        predicted = predict_read(model.model, model.task, examples, model.max_length, progress)
     rows, notes = join_rows(examples, predicted.predictions)
     if options.output == "-":
         for row in rows:

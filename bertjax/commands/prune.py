@@ -2,43 +2,31 @@
 
 import argparse
 import math
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertjax.commands.arguments import choose_length, seed_number, whole_number
 from bertjax.commands.model_options import open_model
-from bertjax.commands.screen import Stages, add_json, console, print_json, tell
+from bertjax.commands.screen import add_json, console, print_json, stage_bars, tell
 from bertjax.commands.task_model import (
     add_task_model,
     load_task_model,
     read_data_config,
     refuse_label_options,
 )
-from bertjax.commands.texts import (
-    Texts,
-    add_arguments_and_files,
-    choose_reading,
-    tell_readings,
-)
+from bertjax.commands.texts import Texts, add_arguments_and_files, choose_reading
 from bertjax.program.errors import UserError
-from bertjax.program.outputs import check_output, write_json
+from bertjax.program.outputs import check_output
 from bertjax.program.wording import counted
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from bertjax.analysis.heads.objective import Measured, Objective
-    from bertjax.config import BertConfig
+    from bertjax.analysis.heads.pruning_study import Examples, PruningStudy
     from bertjax.loaded import Model
 
-SUMMARY = "the score of a model before and after its least important heads go, into a new directory"
-REPORT_NAME = "pruning.json"
-RANDOM_DRAWS = 5
+    # What heads are chosen on, and what scores are measured on where that is something else.
+    Measured = tuple[Model, Examples, Examples | None]
 
-# The model -> what it is measured by, on the examples of --test or on the others.
-MakeObjective = Callable[..., "Objective"]
+SUMMARY = "the score of a model before and after its least important heads go, into a new directory"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -115,6 +103,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Chooses, measures, writes and prints."""
+    from bertjax.analysis.heads.pruning_study import REPORT_NAME, study_pruning
+
     output = Path(options.output)
     if output.resolve() == Path(options.model).resolve():
         raise UserError(f"--output {output}: is the model itself; name another directory")
@@ -130,175 +120,59 @@ def run(options: argparse.Namespace) -> None:
             "give one of --data (labelled files), --input (files of texts) and TEXT: what heads are"
             " chosen on and the model is scored on"
         )
-    whole, make_objective = _open_task(options) if options.data else _open_texts(options)
-    from bertjax.analysis.heads.importance import gates_without
-    from bertjax.analysis.heads.pruning import blank_heads, choose_heads, drop_heads, heads_by_layer
-    from bertjax.interop.huggingface import save_model_directory
-    from bertjax.tasks import data_format
-
-    named, number = _read_wanted(options, whole.config)
-    own = options.data or options.input or ["the command line"]
-    objective = make_objective(whole, test=False)
-    stages = Stages(1 if named is not None or options.by == "random" else 2)
-    if named is None:
-        importance, about_importance = _rank(options, objective, whole.params, stages)
-        removed = choose_heads(importance, number, per_layer=options.shrink)
-    else:
-        removed, about_importance = named, None
-    tested = make_objective(whole, test=True) if options.test else objective
-    before = tested.measure(whole.params)
-    if options.shrink:
-        config, params = drop_heads(whole.config, whole.params, removed)
-        smaller = whole.replace(config=config, params=params)
-        after = make_objective(smaller, test=bool(options.test)).measure(params)
-    else:
-        config, params = whole.config, blank_heads(whole.params, removed)
-        after = tested.measure(params)
-    shape, draws = tested.open_gates.shape, []
-    with stages.count_on("removing random heads", RANDOM_DRAWS) as progress:
-        for seed in range(RANDOM_DRAWS):
-            order = _random_importance(shape, options.seed + 1 + seed)
-            others = choose_heads(order, number, per_layer=options.shrink)
-            draws.append(tested.measure(whole.params, gates_without(shape, others)))
-            progress(1)
-    result = {
-        "model": str(options.model),
-        "by": (options.by or "importance") if named is None else "name",
-        "heads": tested.open_gates.size,
-        "removed": number,
-        "removed_heads": heads_by_layer(removed),
-        "shrunk": options.shrink,
-        "chosen_on": own if named is None else None,
-        "measured_on": options.test or own,
-        "examples": tested.examples,
-        "score": tested.score_name,
-        "loss": tested.loss_name,
-        "before": describe_measured(before, tested.units),
-        "after": describe_measured(after, tested.units),
-        "random_heads": [describe_measured(draw, tested.units) for draw in draws],
-        "importance": about_importance,
-    }
-    save_model_directory(output, config, params, options.model, whole.architecture)
-    if remembered := data_format.recall(options.model):
-        data_format.write_fields(output, remembered)
-    write_json(output / REPORT_NAME, result)
+    model, chosen_on, tested_on = (_read_labelled if options.data else _read_texts)(options)
+    tell([*chosen_on.notes, *(tested_on.notes if tested_on else ())])
+    with stage_bars() as progress:
+        study = study_pruning(
+            model,
+            options.heads,
+            chosen_on,
+            tested_on,
+            by=options.by,
+            normalize_layers=options.normalize_layers,
+            shrink=options.shrink,
+            seed=options.seed,
+            name=str(options.model),
+            progress=progress,
+        )
+    study.save(output)
     if options.json:
-        print_json(result)
+        print_json(study.result)
     else:
-        _print_table(result)
-    print(_tell(options, output, chosen=named is None), file=sys.stderr)
+        _print_table(study.result)
+    tell(_describe(study, output, output / REPORT_NAME, tested=bool(options.test)))
 
 
-def _read_wanted(
-    options: argparse.Namespace, config: "BertConfig"
-) -> "tuple[np.ndarray[Any, Any] | None, int]":
-    """The heads that `--heads` names, or None, and how many go."""
-    from bertjax.analysis.heads.pruning import check_shrinkable, name_heads, read_heads
-
-    if options.normalize_layers and options.by not in (None, "importance"):
-        raise UserError("--normalize-layers is of --by importance; leave it out")
-    named = name_heads(options.heads, config, "--heads")
-    if named is None:
-        return None, read_heads(options.heads, config, per_layer=options.shrink)
-    for name in ("by", "normalize_layers", "test"):
-        if getattr(options, name):
-            raise UserError(
-                f"--{name.replace('_', '-')} is for heads that are chosen, and --heads"
-                f" {options.heads} names them; leave it out"
-                + " (the model is scored on --data or the texts)"
-                * (name == "test")
-            )
-    if options.shrink:
-        check_shrinkable(named, config, options.heads)
-    return named, len(named)
-
-
-def _open_texts(options: argparse.Namespace) -> tuple["Model", MakeObjective]:
+def _read_texts(options: argparse.Namespace) -> "Measured":
     refuse_label_options(options, "--labels", "--data")
     reading = choose_reading(options, options.model, options.format)
     own = Texts(reading, options.texts, options.input, pairs=True).read()
-    tested = own
-    if options.test:
-        tested = Texts(reading, files=options.test, pairs=True).read()
-    from bertjax.analysis.capture.encoding import encode_stream
-    from bertjax.analysis.heads.objective import masked_language_objective
+    others = Texts(reading, files=options.test, pairs=True).read() if options.test else []
+    from bertjax.analysis.heads.pruning_study import raw_examples
 
-    whole = open_model(options)
-    length = choose_length(options, whole.config.max_position_embeddings)
-    tell_readings(whole.tokenizer, own if tested is own else [*own, *tested])
+    model = open_model(options)
+    length = choose_length(options, model.config.max_position_embeddings)
 
-    def make(whole: "Model", test: bool) -> "Objective":
-        texts = (tested if test else own)[: options.max_examples]
-        encoded = encode_stream(whole.tokenizer, texts, length, too_long="windows")
-        return masked_language_objective(whole, list(encoded), options.seed)
+    def take(texts: list[Any], names: list[str]) -> "Examples":
+        some = texts[: options.max_examples]
+        return raw_examples(model, some, names, max_length=length, seed=options.seed)
 
-    return whole, make
+    chosen_on = take(own, options.input or ["the command line"])
+    return model, chosen_on, take(others, options.test) if others else None
 
 
-def _open_task(options: argparse.Namespace) -> tuple["Model", MakeObjective]:
-    model = load_task_model(options)
-    from bertjax.analysis.heads.objective import task_objective
-    from bertjax.tasks.reading import read_task_examples
-    from bertjax.tasks.scoring import check_known_labels
+def _read_labelled(options: argparse.Namespace) -> "Measured":
+    from bertjax.analysis.heads.pruning_study import labelled_examples
 
-    def make(whole: "Model", test: bool) -> "Objective":
-        examples, notes = read_task_examples(
-            model.task.name,
-            options.test if test else options.data,
-            read_data_config(options),
-            with_labels=True,
+    model, _, length = load_task_model(options)
+    reading = read_data_config(options)
+
+    def take(files: list[str]) -> "Examples":
+        return labelled_examples(
+            model, files, reading, max_examples=options.max_examples, max_length=length
         )
-        tell(notes)
-        check_known_labels(model.task, examples)
-        return task_objective(whole, model.task, examples[: options.max_examples], model.max_length)
 
-    return model.model, make
-
-
-def _rank(
-    options: argparse.Namespace, objective: "Objective", params: Any, stages: Stages
-) -> tuple["np.ndarray[Any, Any]", dict[str, Any]]:
-    """The importance of each head, and what the report says of it."""
-    from bertjax.analysis.heads.importance import ablation_importance, gradient_importance
-
-    shape = objective.open_gates.shape
-    by = options.by or "importance"
-    if by == "random":
-        return _random_importance(shape, options.seed), {}
-    if by == "importance":
-        with stages.count_on("differentiating", objective.examples) as progress:
-            found = gradient_importance(
-                objective, params, normalize_layers=options.normalize_layers, progress=progress
-            )
-        more = {}
-    else:
-        with stages.count_on("removing each head", shape[0] * shape[1]) as progress:
-            found, changes = ablation_importance(objective, params, progress=progress)
-        more = {"score_changes": changes.tolist()}
-    interval = found.interval(options.seed)
-    parts = {name: part.tolist() for name, part in interval._asdict().items()}
-    return found.heads, {**parts, **more}
-
-
-def _random_importance(shape: tuple[int, ...], seed: int) -> "np.ndarray[Any, Any]":
-    import numpy as np
-
-    return np.random.default_rng(seed).random(shape)
-
-
-def describe_measured(measured: "Measured", units: "np.ndarray[Any, Any]") -> dict[str, Any]:
-    """Score and loss, the loss with its interval over `units`, for the report."""
-    from bertjax.statistics.drawn_units import sum_by_unit
-    from bertjax.statistics.intervals import bootstrap_ratio
-
-    sums, counts = (sum_by_unit(part, units) for part in (measured.sums, measured.counts))
-    interval = bootstrap_ratio(sums, counts)
-    return {
-        "score": measured.score,
-        "loss": measured.loss,
-        # Of one unit there is none.
-        "loss_interval": None if len(sums) < 2 else [*map(float, interval[1:])],
-    }
+    return model, take(options.data), take(options.test) if options.test else None
 
 
 def _print_table(result: dict[str, Any]) -> None:
@@ -329,15 +203,16 @@ def _figure(value: float) -> str:
     return "not defined" if math.isnan(value) else f"{value:.4f}"
 
 
-def _tell(options: argparse.Namespace, output: Path, chosen: bool) -> str:
-    if options.shrink:
+def _describe(study: "PruningStudy", output: Path, report: Path, tested: bool) -> list[str]:
+    """Describes what was written, and what the scores are worth."""
+    if study.result["shrunk"]:
         kind = "with fewer heads in every layer, smaller and faster; only bertjax loads it"
     else:
         kind = (
             "with zeros in place of these heads; it loads everywhere, and is as large and as slow"
             " as before (--shrink makes it smaller)"
         )
-    told = f"{output}: a model {kind}; {output / REPORT_NAME} has the figures"
-    if chosen and not options.test:
-        told += "\nthe scores are on what the heads were chosen on; --test takes other files"
-    return told
+    notes = [f"{output}: a model {kind}; {report} has the figures"]
+    if study.result["by"] != "name" and not tested:
+        notes.append("the scores are on what the heads were chosen on; --test takes other files")
+    return notes

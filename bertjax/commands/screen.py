@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from bertjax.program.stages import Stage, StageProgress
 from bertjax.program.strict_json import to_json
 
 if TYPE_CHECKING:
@@ -29,23 +30,29 @@ def console() -> "Console":
 _FREE_COLUMNS = 4
 
 
-class Stages:
-    """How far a command is that has several stages: `3 of 7: probes`."""
+@contextlib.contextmanager
+def stage_bars() -> Iterator[StageProgress]:
+    """Shows a bar for each stage in turn, `3 of 7: probes`; gives the function that reports them.
 
-    def __init__(self, number: int) -> None:
-        """Takes how many stages there are."""
-        self._number, self._begun = number, 0
+    The bars are those of `count_on`.
+    """
+    shown: Stage | None = None
+    move_on: Callable[..., None]
+    with contextlib.ExitStack() as bar:
 
-    def count_on(
-        self, what: str, total: int
-    ) -> contextlib.AbstractContextManager[Callable[..., None]]:
-        """Begins the next stage, and counts on as `count_on` does."""
-        self._begun += 1
-        return count_on(f"{self._begun} of {self._number}: {what}", total)
+        def report(stage: Stage, done: float) -> None:
+            nonlocal shown, move_on
+            if stage != shown:
+                bar.close()
+                what = f"{stage.number} of {stage.stages}: {stage.name}"
+                shown, move_on = stage, bar.enter_context(count_on(what, stage.total))
+            move_on(done)
+
+        yield report
 
 
 @contextlib.contextmanager
-def count_on(what: str, total: int) -> Iterator[Callable[..., None]]:
+def count_on(what: str, total: float) -> Iterator[Callable[..., None]]:
     """A bar on stderr, where that is a terminal; gives the function that moves it on.
 
     Elsewhere that function's second argument, where it has one, is a line on stderr: what was done.

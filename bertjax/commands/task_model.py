@@ -14,7 +14,6 @@ from bertjax.tasks.tagging_schemes import Scheme
 from bertjax.text.records import FileFormat
 
 if TYPE_CHECKING:
-    from bertjax.inference.task_outputs import Inference
     from bertjax.loaded import Model
     from bertjax.tasks.data_config import DataConfig
     from bertjax.tasks.task import Task
@@ -32,7 +31,6 @@ class TaskModel(NamedTuple):
 
     model: "Model"
     task: "Task"
-    inference: "Inference"
     max_length: int
 
 
@@ -188,7 +186,6 @@ def load_task_model(options: argparse.Namespace) -> TaskModel:
     Raises:
         UserError: no model directory, or one without a head for a supervised task.
     """
-    from bertjax.inference.task_outputs import Inference
     from bertjax.interop.huggingface import inspect_model_directory
     from bertjax.tasks.data_format import recall
     from bertjax.tasks.reading import task_of_model
@@ -204,5 +201,4 @@ def load_task_model(options: argparse.Namespace) -> TaskModel:
     if isinstance(task, Tagging) and (reading := task.describe_reading()):
         tell([f"{options.model}: {reading}"])
     length = choose_length(options, model.config.max_position_embeddings)
-    inference = Inference(model.module, task, model.tokenizer.pad_id, model.mesh)
-    return TaskModel(model, task, inference, length)
+    return TaskModel(model, task, length)

@@ -312,16 +312,22 @@ class Texts:
             yield from self._without_empty(source.name, self._read(source))
 
     def read(self) -> list[tuple[str, Text]]:
-        """Reads all of them, at least one, and prints what was passed over.
+        """Reads all of them, as `stream` does."""
+        return list(self.stream())
+
+    def stream(self) -> Iterator[tuple[str, Text]]:
+        """Gives every text with its place; at the end prints what was passed over.
 
         Raises:
             UserError: there is none.
         """
-        texts = list(self)
-        if not texts:
+        empty = True
+        for text in self:
+            empty = False
+            yield text
+        if empty:
             raise self.no_text()
         self.tell_passed_over()
-        return texts
 
     def tell_passed_over(self) -> None:
         """Prints how many empty lines the latest iteration passed over, and what was no pair."""

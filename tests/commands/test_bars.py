@@ -11,10 +11,12 @@ import pytest
 
 CODE = """
 import time
-from bertjax.commands.screen import Stages
-stages = Stages(3)
-for what, total in (("attention", 4), ("probes of a very long name", 2), ("heads", 3)):
-    with stages.count_on(what, total) as progress:
+from bertjax.commands.screen import stage_bars
+from bertjax.program.stages import Stages
+with stage_bars() as report:
+    stages = Stages(3, report)
+    for what, total in (("attention", 4), ("probes of a very long name", 2), ("heads", 3)):
+        progress = stages.begin(what, total)
         for _ in range(total):
             progress(1)
             time.sleep(0.15)

@@ -1,5 +1,6 @@
 """How well a masked LM restores the words of raw texts, beside the unigram baseline."""
 
+import collections
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from bertjax.analysis.capture.encoding import EncodedText
+from bertjax.analysis.capture.encoding import EncodedText, Text, encode_stream
 from bertjax.analysis.heads.objective import (
     NumberedText,
     batch_for_masking,
@@ -25,9 +26,13 @@ from bertjax.objectives.pretraining import (
     unigram_log_probs,
 )
 from bertjax.program.errors import UserError
+from bertjax.program.wording import counted
 from bertjax.statistics.drawn_units import number_units, sum_by_unit
 from bertjax.statistics.intervals import bootstrap_ratio
 from bertjax.types import MaskedTokens, RowBatch
+
+# The task of a masked LM, in the result of an evaluation.
+MASKED_LM = "masked-lm"
 
 
 class MaskedTextScores(NamedTuple):
@@ -89,6 +94,42 @@ class MaskedTextScores(NamedTuple):
             "slices": {},
             "outcomes": outcomes.tolist(),
         }
+
+
+def evaluate_texts(
+    model: Model,
+    texts: Sequence[tuple[str, Text]],
+    *,
+    max_length: int | None = None,
+    progress: Callable[[float], None] = lambda done: None,
+) -> tuple[dict[str, Any], list[str]]:
+    """Scores a masked LM on raw texts; returns also notes about how they were read.
+
+    Args:
+        model: with a masked-LM head.
+        texts: each a place for messages, and a text or a pair; a long text is cut into windows.
+        max_length: of a window, in tokens; the model's positions when left out.
+        progress: called with the number of windows done since the last call.
+
+    Returns:
+        `task` and what `MaskedTextScores.evaluation` returns.
+
+    Raises:
+        UserError: no masked-LM head, no text, or no token that can be masked.
+    """
+    if not texts:
+        raise UserError("there is no text to measure the model on")
+    length = max_length or model.config.max_position_embeddings
+    notes = model.tokenizer.describe_readings(text for _, text in texts)
+    encoded = list(encode_stream(model.tokenizer, texts, length, too_long="windows"))
+    windows = collections.Counter(text.source for text in encoded)
+    if cut := [number for number in windows.values() if number > 1]:
+        notes.append(
+            f"{len(cut):,} of {counted(len(texts), 'text')} are longer than {length} tokens and"
+            f" were cut between words into {sum(cut):,} windows, each scored by itself"
+        )
+    scores = score_masked_texts(model, encoded, progress=progress)
+    return {"task": MASKED_LM, **scores.evaluation()}, notes
 
 
 def score_masked_texts(

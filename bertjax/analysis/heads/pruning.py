@@ -209,11 +209,25 @@ def prune_heads(model: Model, heads: str, *, shrink: bool = False) -> Model:
     Raises:
         UserError: no names, a head that is not there, or not as many in every layer.
     """
-    removed = _must_name_heads(heads, model.config, "heads")
+    removed = must_name_heads(heads, model.config, "heads")
+    if shrink:
+        check_shrinkable(removed, model.config, heads)
+    return remove_heads(model, removed, shrink=shrink)
+
+
+def remove_heads(
+    model: Model, removed: Int[np.ndarray, "some 2"], *, shrink: bool = False
+) -> Model:
+    """Returns the model without some heads.
+
+    Args:
+        model: of any class.
+        removed: (layer, head) of each; with `shrink` as many of every layer, and not all.
+        shrink: as in `prune_heads`.
+    """
     is_body = model.architecture == BODY.name
     params = {"bert": model.params} if is_body else model.params
     if shrink:
-        check_shrinkable(removed, model.config, heads)
         config, params = drop_heads(model.config, params, removed)
     else:
         config, params = model.config, blank_heads(params, removed)
@@ -227,17 +241,22 @@ def gates_of(without_heads: str, config: BertConfig) -> Float[np.ndarray, "L N"]
     Raises:
         UserError: no names, or a head that is not there.
     """
-    removed = _must_name_heads(without_heads, config, "without_heads")
+    removed = must_name_heads(without_heads, config, "without_heads")
     shape = (config.num_hidden_layers, config.num_attention_heads)
     return gates_without(shape, removed)
 
 
-def _must_name_heads(heads: str, config: BertConfig, argument: str) -> Int[np.ndarray, "some 2"]:
+def must_name_heads(heads: str, config: BertConfig, argument: str) -> Int[np.ndarray, "some 2"]:
+    """Returns the heads that are named, as `name_heads` does.
+
+    Raises:
+        UserError: no names, or a head that is not there.
+    """
     removed = name_heads(heads, config, argument)
     if removed is None:
+        given = f"{argument} {heads}" if argument.startswith("-") else f"{argument}={heads!r}"
         raise UserError(
-            f"{argument}={heads!r}: name heads as layer-head with commas between them, for instance"
-            " 1-3,2-5"
+            f"{given}: name heads as layer-head with commas between them, for instance 1-3,2-5"
         )
     return removed
 

@@ -1,6 +1,7 @@
-"""What `bertjax analyze` measures: the sections of a report, each with intervals and control.
+"""What a report measures on texts: its sections, each with intervals and control.
 
-A section is a `ReportData` without a title; `join` combines them.
+A section is a `ReportData` without a title. A new one is a function here, and its line in
+`SURVEYS` at the end, which says what its progress adds up to.
 
 survey_attention   what each head attends to, which heads do the same, how far layers look
 survey_layers      how similar the layers' hidden states are
@@ -10,20 +11,18 @@ survey_importance  which heads matter, and what removing them costs
 Analyses of a treebank are in `survey_treebank`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
-from bertjax.analysis.capture.encoding import EncodedText
-from bertjax.analysis.capture.maps import capture
+from bertjax.analysis.capture.maps import capture, randomize
 from bertjax.analysis.heads.classes import CLASSES
 from bertjax.analysis.heads.importance import (
+    ORDERS,
     draw_pruning_curve,
     importance_with_company,
     order_heads,
 )
-from bertjax.analysis.heads.objective import Objective
 from bertjax.analysis.heads.patterns import (
     FIGURES,
     classify_heads,
@@ -33,19 +32,13 @@ from bertjax.analysis.heads.patterns import (
 from bertjax.analysis.heads.redundancy import Divergences, measure_redundancy
 from bertjax.analysis.heads.targets import FAR
 from bertjax.analysis.layers.lens import compare_lenses, logit_lens
-from bertjax.analysis.layers.similarity import FOLDS, compare_layers
-from bertjax.analysis.report.data import (
-    Curve,
-    HeadFigure,
-    Matrix,
-    ReportData,
-    Series,
-)
-from bertjax.loaded import Model
+from bertjax.analysis.layers.similarity import FOLDS, LEAST_TOKENS, compare_layers
+from bertjax.analysis.report.data import Curve, HeadFigure, Matrix, ReportData, Series
+from bertjax.analysis.report.subject import Progress, Subject, Survey
+from bertjax.program.errors import UserError
+from bertjax.program.wording import counted
 from bertjax.statistics.drawn_units import number_units
 from bertjax.statistics.intervals import Figures, bootstrap_ratio
-
-Progress = Callable[[int], None]
 
 # Points of a pruning curve after the first.
 PRUNING_STEPS = 10
@@ -60,30 +53,10 @@ _TITLES = {
 _UNITS = {"entropy": "nats", "distance": "tokens"}
 
 
-def join(
-    title: str, facts: Mapping[str, str | int | float], parts: Sequence[ReportData]
-) -> ReportData:
-    """Joins sections into one report."""
-    lists = {
-        name: [one for part in parts for one in getattr(part, name)]
-        for name in ReportData._fields
-        if name not in ("title", "facts")
-    }
-    return ReportData(title, facts, **lists)
-
-
-def survey_attention(
-    body: Model,
-    control: Model,
-    texts: Sequence[EncodedText],
-    shown: Sequence[EncodedText],
-    progress: Progress,
-) -> ReportData:
-    """Surveys figures of every head, distance by layer, similar heads, and maps to explore.
-
-    Progress counts each of `texts` four times and each of `shown` once.
-    """
-    tallies = [measure_patterns(one, texts, progress=progress) for one in (body, control)]
+def survey_attention(subject: Subject, progress: Progress) -> ReportData:
+    """Surveys figures of every head, distance by layer, similar heads, and maps to explore."""
+    models, texts = (subject.body, subject.control), subject.texts
+    tallies = [measure_patterns(model, texts, progress=progress) for model in models]
     figures = compare_tallies(*tallies)
     heads = [
         HeadFigure(
@@ -104,9 +77,8 @@ def survey_attention(
             tuple(name.replace("_", " ") for name in CLASSES),
         )
     )
-    divergences = [measure_redundancy(one, texts, progress=progress) for one in (body, control)]
+    divergences = [measure_redundancy(model, texts, progress=progress) for model in models]
     heads.append(_nearest_head(divergences, figures["entropy"].model.value.shape))
-    layers = layer_labels(body)[1:]
     far = [
         Series(
             f"more than {k}",
@@ -125,16 +97,16 @@ def survey_attention(
         "share of the attention between words that goes more than this many words away",
         "layer",
         "share of attention",
-        layers,
+        subject.layers[1:],
         tuple(far),
     )
-    captures = list(capture(body, shown, progress=progress))
+    captures = list(capture(subject.body, subject.shown, progress=progress))
     return ReportData("", head_figures=heads, curves=[curve], sentences=captures)
 
 
-def survey_layers(body: Model, texts: Sequence[EncodedText], progress: Progress) -> ReportData:
-    """Computes linear CKA between all layers. Progress counts each text once."""
-    labels = layer_labels(body)
+def survey_layers(subject: Subject, progress: Progress) -> ReportData:
+    """Computes linear CKA between all layers."""
+    body, texts = subject.body, subject.texts
     units = number_units(text.source for text in texts)
     folds = min(FOLDS, int(units.max()) + 1)
     matrix = Matrix(
@@ -144,21 +116,16 @@ def survey_layers(body: Model, texts: Sequence[EncodedText], progress: Progress)
         " rotation and scale",
         "layer",
         "layer",
-        labels,
-        labels,
+        subject.layers,
+        subject.layers,
         compare_layers(body, body, texts, folds=folds, progress=progress),
     )
     return ReportData("", matrices=[matrix])
 
 
-def survey_words(
-    model: Model,
-    texts: Sequence[EncodedText],
-    shown: Sequence[EncodedText],
-    progress: Progress,
-) -> ReportData:
-    """Applies the logit lens. Progress counts each of `texts` twice and each of `shown` once."""
-    figures = compare_lenses(model, texts, progress=progress)
+def survey_words(subject: Subject, progress: Progress) -> ReportData:
+    """Applies the logit lens."""
+    figures = compare_lenses(subject.model, subject.texts, progress=progress)
     curve = Curve(
         "lens",
         "When the model knows the word",
@@ -166,36 +133,26 @@ def survey_words(
         " the hidden states of each layer",
         "layer",
         "mean reciprocal rank",
-        layer_labels(model),
+        subject.layers,
         (Series("masked token", figures),),
     )
     lenses = []
-    for text in shown:
-        lenses.append(logit_lens(model, text))
+    for text in subject.shown:
+        lenses.append(logit_lens(subject.model, text))
         progress(1)
     return ReportData("", curves=[curve], lenses=lenses)
 
 
-def survey_importance(
-    objective: Objective, params: Any, control_params: Any, what: str, progress: Progress
-) -> ReportData:
-    """Computes the gradient importance of every head, and a pruning curve in that order.
-
-    Progress counts each example twice, and each of the curve's measurements once.
-
-    Args:
-        objective: what importance is measured by.
-        params: the model's.
-        control_params: of the same shape, random.
-        what: the objective in words, for instance "masked-LM loss".
-        progress: see above.
-    """
-    figures = importance_with_company(objective, params, control_params, progress=progress)
+def survey_importance(subject: Subject, progress: Progress) -> ReportData:
+    """Computes the gradient importance of every head, and a pruning curve in that order."""
+    objective, params = subject.objective, subject.model.params
+    random = randomize(subject.model, subject.seed).params
+    figures = importance_with_company(objective, params, random, progress=progress)
     head = HeadFigure(
         "importance",
         "Importance",
         "",
-        f"expected change of the {what} with the head's gate (Michel et al. 2019)",
+        f"expected change of the {subject.loss} with the head's gate (Michel et al. 2019)",
         figures,
     )
     order = order_heads(figures.model.value)
@@ -205,10 +162,10 @@ def survey_importance(
     drawn = Curve(
         "pruning",
         "The effect of removing heads",
-        f"{what} as heads are removed, the least important first; the control removes them in"
-        " random order",
+        f"{subject.loss} as heads are removed, the least important first; the control removes them"
+        " in random order",
         "share of heads removed",
-        what,
+        subject.loss,
         tuple(f"{part:.0%}" for part in share),
         (Series("least important first", curve.losses),),
     )
@@ -235,6 +192,40 @@ def _nearest_head(divergences: Sequence[Divergences], shape: tuple[int, ...]) ->
     )
 
 
-def layer_labels(body: Model) -> tuple[str, ...]:
-    """Labels the hidden states: the embeddings' output, then every layer's, from 0."""
-    return ("embeddings", *(str(layer) for layer in range(body.config.num_hidden_layers)))
+def _count_attention(subject: Subject) -> int:
+    """Counts patterns and similar heads of the model and its control, then the maps."""
+    return 4 * len(subject.texts) + len(subject.shown)
+
+
+def _count_layers(subject: Subject) -> int:
+    """Counts each text; raises where they are too few to compare layers on."""
+    texts, tokens = len(subject.texts), sum(int((~text.special).sum()) for text in subject.texts)
+    if texts < 2 or tokens < LEAST_TOKENS:
+        raise UserError(
+            f"it needs two texts and {LEAST_TOKENS} tokens at least, and there are"
+            f" {counted(texts, 'text')} and {counted(tokens, 'token')}"
+        )
+    return texts
+
+
+def _count_words(subject: Subject) -> int:
+    """Counts the lens of the model and its control, then the texts that are shown."""
+    restores_words = subject.model.restores_words
+    return 2 * len(subject.texts) + len(subject.shown) if restores_words else 0
+
+
+def _count_importance(subject: Subject) -> int:
+    """Counts derivatives of the model and its control, then the measurements of the curve."""
+    if subject.objective is None:
+        return 0
+    # The curve is drawn in the order of importance and in random ones.
+    measurements = (1 + ORDERS) * (min(PRUNING_STEPS, subject.objective.open_gates.size) + 1)
+    return 2 * subject.objective.examples + measurements
+
+
+SURVEYS = (
+    Survey("attention", _count_attention, survey_attention),
+    Survey("similarity of the layers", _count_layers, survey_layers),
+    Survey("words", _count_words, survey_words),
+    Survey("importance of the heads", _count_importance, survey_importance),
+)

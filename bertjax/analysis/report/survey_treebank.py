@@ -1,30 +1,23 @@
-"""What `bertjax analyze` measures on a treebank: sections of the report, as in `survey`.
+"""What a report measures on a treebank: sections as in `survey`, at the end the table of them.
 
-plan_treebank    -> which studies the treebank allows, by its labels alone, and why not others
 survey_syntax    heads that follow dependencies
 survey_probes    trees and labels in the hidden states
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
-
-import numpy as np
-from jaxtyping import Int
+from typing import Literal
 
 from bertjax.analysis.probes.layer_mixing import study_mixing
-from bertjax.analysis.probes.linear_probe import check_labels, study_linear_probes
-from bertjax.analysis.probes.structural_probe import RANK, long_enough, study_structure
+from bertjax.analysis.probes.linear_probe import study_linear_probes
+from bertjax.analysis.probes.structural_probe import RANK, study_structure
 from bertjax.analysis.probes.syntax import (
     DIRECTIONS,
     SyntaxCounts,
-    check_relations,
-    check_trees,
     compare_syntax,
     relation_figures,
     tree_figures,
 )
-from bertjax.analysis.probes.treebank import EncodedTreebank, split_sentences
-from bertjax.analysis.probes.word_vectors import WordVectors, choose_sentences, word_vectors
+from bertjax.analysis.probes.treebank import EncodedTreebank
+from bertjax.analysis.probes.word_vectors import WordVectors, word_vectors
 from bertjax.analysis.report.data import (
     Cell,
     Curve,
@@ -35,98 +28,18 @@ from bertjax.analysis.report.data import (
     Series,
     Table,
 )
-from bertjax.analysis.report.survey import Progress, layer_labels
-from bertjax.config import BertConfig
-from bertjax.loaded import Model
-from bertjax.program.errors import UserError
-from bertjax.text.splits import Split
+from bertjax.analysis.report.subject import Progress, Subject, Survey
+from bertjax.analysis.report.treebank_plan import Study, TreebankPlan
 
-Study = Literal["relations", "trees", "structure", "upos", "relation", "mixing"]
-SYNTAX: tuple[Study, ...] = ("relations", "trees")
-PROBES: tuple[Study, ...] = ("structure", "upos", "relation", "mixing")
-_TITLES: dict[Study, str] = {
-    "relations": "heads that follow relations",
-    "trees": "trees of attention",
-    "structure": "structural probes",
-    "upos": "probes of parts of speech",
-    "relation": "probes of relations",
-    "mixing": "mixing weights",
-}
 _TASKS: dict[Literal["upos", "relation"], str] = {
     "upos": "parts of speech", "relation": "relations"
 }  # fmt: skip
 
 
-class TreebankPlan(NamedTuple):
-    """What is measured on a treebank.
-
-    Attributes:
-        treebank: the treebank for syntax.
-        probed: the sentences that probes are trained and tested on.
-        splits: their numbers in each split.
-        studies: the studies that the treebank allows.
-        notes: what is left out and why, and other remarks.
-    """
-
-    treebank: EncodedTreebank
-    probed: EncodedTreebank
-    splits: Mapping[Split, Int[np.ndarray, " some"]]
-    studies: tuple[Study, ...]
-    notes: tuple[str, ...]
-
-    @property
-    def syntax(self) -> bool:
-        """Whether any study is about the heads."""
-        return not {*SYNTAX}.isdisjoint(self.studies)
-
-    @property
-    def probes(self) -> tuple[Study, ...]:
-        """The studies of the hidden states."""
-        return tuple(study for study in PROBES if study in self.studies)
-
-
-def plan_treebank(treebank: EncodedTreebank, config: BertConfig) -> TreebankPlan:
-    """Decides what can be measured, before anything is computed.
-
-    Each study stands alone: with only one relation, its probe is left out and the others stay.
-    """
-    probed, notes = choose_sentences(treebank, config)
-    splits = split_sentences(probed.sentences)
-    sentences = probed.sentences
-
-    def check_structure() -> None:
-        for split in splits:
-            long_enough(split, sentences, splits)
-
-    checks: dict[Study, Callable[[], Any]] = {
-        "relations": lambda: check_relations(treebank.sentences),
-        "trees": lambda: check_trees(treebank.sentences),
-        "structure": check_structure,
-        "upos": lambda: check_labels("upos", sentences, splits),
-        "relation": lambda: check_labels("relation", sentences, splits),
-        "mixing": lambda: check_labels("upos", sentences, splits),
-    }
-    studies, reasons = [], dict[str, list[str]]()
-    for study, check in checks.items():
-        try:
-            check()
-            studies.append(study)
-        except UserError as error:
-            reasons.setdefault(str(error), []).append(_TITLES[study])
-    left_out = [f"{', '.join(names)}: left out, {reason}" for reason, names in reasons.items()]
-    return TreebankPlan(
-        treebank, probed, splits, tuple(studies), (*treebank.notes, *notes, *left_out)
-    )
-
-
-def survey_syntax(
-    body: Model, control: Model, plan: TreebankPlan, progress: Progress
-) -> ReportData:
-    """Finds the best head of every relation, and the trees of the heads' attention.
-
-    Progress counts each sentence twice.
-    """
-    counts = compare_syntax(body, control, plan.treebank, progress=progress)
+def survey_syntax(subject: Subject, progress: Progress) -> ReportData:
+    """Finds the best head of every relation, and the trees of the heads' attention."""
+    plan = subject.treebank
+    counts = compare_syntax(subject.body, subject.control, plan.treebank, progress=progress)
     tables, figures, notes = [], [], []
     if "relations" in plan.studies:
         table, left_out = _tabulate_relations(counts, plan.treebank)
@@ -205,19 +118,16 @@ def _tabulate_relations(
     ]
 
 
-def survey_probes(
-    body: Model, control: Model, plan: TreebankPlan, progress: Progress
-) -> ReportData:
-    """Trains the plan's structural probes, linear probes with control tasks, and mixing weights.
-
-    Progress counts each of the probed sentences twice, and then each study once.
-    """
-    model, random = (word_vectors(one, plan.probed, progress=progress) for one in (body, control))
-    labels = layer_labels(body)
+def survey_probes(subject: Subject, progress: Progress) -> ReportData:
+    """Trains the plan's structural probes, linear probes with control tasks, and mixing weights."""
+    plan = subject.treebank
+    model, random = (
+        word_vectors(one, plan.probed, progress=progress) for one in (subject.body, subject.control)
+    )
     curves: list[Curve] = []
     rows: list[tuple[Cell, ...]] = []
     for study in plan.probes:
-        curve, row = _probe(study, model, random, plan, labels)
+        curve, row = _probe(study, model, random, plan, subject.layers)
         curves.append(curve)
         rows += [row] * (row is not None)
         progress(1)
@@ -233,7 +143,11 @@ def survey_probes(
 
 
 def _probe(
-    study: Study, model: WordVectors, random: WordVectors, plan: TreebankPlan, labels: Any
+    study: Study,
+    model: WordVectors,
+    random: WordVectors,
+    plan: TreebankPlan,
+    labels: tuple[str, ...],
 ) -> tuple[Curve, tuple[Cell, ...] | None]:
     """Returns the curve of a study, and its row of the table."""
     data = plan.probed.sentences, plan.splits
@@ -296,3 +210,21 @@ def _probe(
         Measure.of(linear.by_type),
         Measure.of(linear.selectivity, linear.layer),
     )
+
+
+def _count_syntax(subject: Subject) -> int:
+    """Counts each sentence for the model and for its control."""
+    plan = subject.treebank
+    return 2 * len(plan.treebank.sentences) if plan and plan.syntax else 0
+
+
+def _count_probes(subject: Subject) -> int:
+    """Counts the vectors of each sentence for the model and its control, then each study."""
+    plan = subject.treebank
+    return 2 * len(plan.probed.sentences) + len(plan.probes) if plan and plan.probes else 0
+
+
+SURVEYS = (
+    Survey("dependencies", _count_syntax, survey_syntax),
+    Survey("probes", _count_probes, survey_probes),
+)

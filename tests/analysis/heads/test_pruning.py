@@ -18,7 +18,7 @@ from bertjax.analysis.heads.pruning import (
     heads_by_layer,
     read_heads,
 )
-from bertjax.commands.prune import describe_measured
+from bertjax.analysis.heads.pruning_study import describe_measured
 from bertjax.interop.huggingface import load_model_directory, save_model_directory
 from bertjax.loaded import load
 from bertjax.model.bert import BertForPreTraining

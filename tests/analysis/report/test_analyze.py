@@ -38,8 +38,9 @@ def test_report_has_every_section_that_the_model_allows(
         "--shown", 2, "--json",
     )  # fmt: skip
     assert code == 0, err
-    names = ["1 of 4: attention", "2 of 4: layers", "3 of 4: words", "4 of 4: heads"]
-    assert [name for name, *_ in stages] == names
+    names = ["attention", "similarity of the layers", "words", "importance of the heads"]
+    numbered = [f"{number} of 4: {name}" for number, name in enumerate(names, start=1)]
+    assert [name for name, *_ in stages] == numbered
     assert all(done == total for _, total, done in stages), stages
     numbers = json.loads(out)
     assert numbers == json.loads((tmp_path / "report" / "numbers.json").read_text())
@@ -214,7 +215,7 @@ def test_text_without_a_known_word_costs_the_sections_that_need_one(bertjax_comm
         tmp_path / "report",
     )  # fmt: skip
     assert code == 0, err
-    assert "likeness of the layers: left out, it needs two texts" in err
+    assert "similarity of the layers: left out, it needs two texts" in err
     assert "importance of the heads: left out, no token" in err
     numbers = json.loads((tmp_path / "report" / "numbers.json").read_text())
     assert {one["name"] for one in numbers["curves"]} == {"far-words", "lens"}

@@ -3,13 +3,10 @@
 import numpy as np
 import pytest
 
-from bertjax.analysis.capture.maps import randomize
 from bertjax.analysis.probes.treebank import Sentence, encode_treebank
-from bertjax.analysis.report.survey_treebank import (
-    plan_treebank,
-    survey_probes,
-    survey_syntax,
-)
+from bertjax.analysis.report.subject import Subject
+from bertjax.analysis.report.survey_treebank import SURVEYS
+from bertjax.analysis.report.treebank_plan import plan_treebank
 from tests.analysis.tiny_bodies import WORDS, make_body
 
 ALL = ("relations", "trees", "structure", "upos", "relation", "mixing")
@@ -80,20 +77,26 @@ def test_each_study_stands_for_itself(body, kind, left_out, message):
 def test_what_can_be_measured_is_and_progress_adds_up(body):
     found, _ = plan(body, make_sentences(60, relations=("dep",), tags=("X",)))
     assert found.studies == ("relations", "trees", "structure")
-    control, done = randomize(body, 1), []
-    syntax = survey_syntax(body, control, found, done.append)
+    subject = Subject(body, (), (), seed=1, treebank=found)
+    (syntax, syntax_done), (probes, probes_done) = (measure(survey, subject) for survey in SURVEYS)
     assert [table.name for table in syntax.tables] == ["relations", "trees"]
-    assert sum(done) == 120
-    probes = survey_probes(body, control, found, done.append)
     assert [curve.name for curve in probes.curves] == ["structure"]
     assert [row[0] for row in probes.tables[0].rows] == ["trees (structural probe), UUAS"]
-    assert sum(done) == 120 + 120 + 1
+    assert (syntax_done, probes_done) == (120, 120 + 1)
+
+
+def measure(survey, subject):
+    """A section and its progress, which adds up to what the survey says."""
+    done = []
+    part = survey.measure(subject, done.append)
+    assert sum(done) == survey.total(subject)
+    return part, sum(done)
 
 
 def test_heads_alone_are_asked_where_relations_are_rare(body):
     found, _ = plan(body, make_sentences(14))
     assert "relations" not in found.studies
     assert "trees" in found.studies
-    part = survey_syntax(body, randomize(body, 1), found, lambda done: None)
+    part, _ = measure(SURVEYS[0], Subject(body, (), (), seed=1, treebank=found))
     assert [table.name for table in part.tables] == ["trees"]
     assert [figure.name for figure in part.head_figures] == ["spanning-tree"]
