@@ -19,6 +19,7 @@ from bertjax.commands import (
     plan,
     predict,
     prune,
+    serve,
     verify,
     what_if,
 )
@@ -48,6 +49,7 @@ COMMANDS = {
     "what-if": what_if,
     "contexts": contexts,
     "prune": prune,
+    "serve": serve,
     "info": info,
     "verify": verify,
     "bench": bench,

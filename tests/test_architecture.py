@@ -52,10 +52,14 @@ MAY_IMPORT = {
         "training",
     },
     "benchmarking": {"types", "kernels", "numerics", "training", "planning", "verification"},
+    "serving": {
+        "architectures", "config", "inference", "kernels", "loaded", "numerics", "tasks", "text",
+        "analysis", "interop",
+    },
     "commands": {
         "config", "pictures", "types", "model", "interop", "text", "tasks", "directories",
         "objectives", "training", "sweeps", "verification", "planning", "benchmarking", "analysis",
-        "kernels", "statistics", "architectures", "inference", "loaded",
+        "kernels", "statistics", "architectures", "inference", "loaded", "serving",
     },
     "cli": {"commands", "config", "interop"},
     "__main__": {"cli"},

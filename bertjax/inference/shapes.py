@@ -41,6 +41,7 @@ class Shapes:
         between: whether there are lengths between powers of two, which are of use where what
             follows an item in its row is padding.
         mesh: of the devices that share the rows out; each gets as many.
+        ratio: of a number of rows to the next smaller one.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Shapes:
         slots: Callable[[int], Sequence[int]] = lambda length: (1,),
         between: bool = True,
         mesh: Mesh | None = None,
+        ratio: int = 4,
     ) -> None:
         sharers = 1 if mesh is None else count_sharers(mesh)
         platform = jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
@@ -59,7 +61,8 @@ class Shapes:
         self._lengths = tuple(_lengths(longest, between))
         self._slots = {length: tuple(slots(length)) for length in self._lengths}
         self._rows = {
-            length: tuple(_row_numbers(fits(length), group, sharers)) for length in self._lengths
+            length: tuple(_row_numbers(fits(length), group, sharers, ratio))
+            for length in self._lengths
         }
 
     @property
@@ -90,6 +93,21 @@ class Shapes:
         """The least number of slots of rows of this length that is enough."""
         return next(slots for slots in self._slots[length] if slots >= wanted)
 
+    def most_rows(self, length: int) -> int:
+        """The rows of the largest batch of rows of this length."""
+        return self._rows[length][0]
+
+    def fill(self, rows: int, length: int) -> int:
+        """The rows of the batch that should run first, of so many rows of this length that wait.
+
+        It holds them all where at least half of it is full, and is full otherwise.
+        """
+        options = self._rows[length]
+        holds_all = [most for most in options if most >= rows]
+        if holds_all and 2 * rows > holds_all[-1]:
+            return holds_all[-1]
+        return next((most for most in options if most <= rows), options[-1])
+
     def divide(self, rows: int, length: int) -> list[int]:
         """The rows of each batch that together hold so many rows of this length.
 
@@ -115,12 +133,12 @@ def _lengths(longest: int, between: bool) -> Iterator[int]:
     yield longest
 
 
-def _row_numbers(fits: int, group: int, sharers: int) -> Iterator[int]:
+def _row_numbers(fits: int, group: int, sharers: int, ratio: int) -> Iterator[int]:
     """The numbers of rows, falling; all but the least are multiples of the group."""
     rows = max(sharers, fits // group * group or fits // sharers * sharers)
     while rows > sharers:
         yield rows
-        rows = max(sharers, rows // 4 // group * group)
+        rows = max(sharers, rows // ratio // group * group)
     yield sharers
 
 

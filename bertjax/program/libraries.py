@@ -1,23 +1,27 @@
-"""The libraries that only the analyses need (the extra `analysis`)."""
+"""The libraries of extras: whether those that a command needs are installed."""
 
 import importlib.util
 
 from bertjax.program.errors import UserError
 
-LIBRARIES = ("matplotlib", "scipy", "conllu")
+LIBRARIES = {
+    "analysis": ("matplotlib", "scipy", "conllu"),
+    "serve": ("fastapi", "uvicorn", "prometheus_client", "orjson"),
+}
 
 
-def require_libraries(what: str) -> None:
+def require_libraries(what: str, extra: str = "analysis") -> None:
     """Checks that they are installed, without the time it takes to import them.
 
     Args:
         what: what needs them, as the user calls it.
+        extra: the extra that has them, a key of `LIBRARIES`.
 
     Raises:
         UserError: a library is not installed.
     """
-    for library in LIBRARIES:
+    for library in LIBRARIES[extra]:
         if importlib.util.find_spec(library) is None:
             raise UserError(
-                f"{what} needs {library}, which is not installed; pip install 'bertjax[analysis]'"
+                f"{what} needs {library}, which is not installed; pip install 'bertjax[{extra}]'"
             )

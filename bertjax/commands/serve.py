@@ -1,0 +1,102 @@
+"""`bertjax serve`: models over HTTP."""
+
+import argparse
+import os
+
+from bertjax.commands.arguments import Number, utf8_text, whole_number
+from bertjax.commands.model_options import ATTENTIONS, DTYPES
+from bertjax.program.errors import UserError
+from bertjax.program.libraries import require_libraries
+from bertjax.serving.settings import ServeConfig
+
+SUMMARY = "models over HTTP, to the clients that exist"
+
+# Docker sets HOSTNAME to the container's name, and nobody asks to listen there.
+WITHOUT_VARIABLE = ("hostname",)
+
+DEFAULTS = ServeConfig()
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options."""
+    parser.add_argument(
+        "--model",
+        dest="models",
+        metavar="[NAME=]DIR",
+        type=utf8_text,
+        action="append",
+        required=True,
+        help="a model directory, or its name on the Hugging Face hub, and the name by which calls"
+        " name it; several times for several models, the first of which answers calls that name"
+        " none (required)",
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        default=os.environ.get("DTYPE", "auto"),
+        help="of the matrix products; auto = bfloat16 on GPU and TPU, float32 on CPU"
+        " (DTYPE; default: %(default)s)",
+    )
+    parser.add_argument(
+        "--attention",
+        choices=ATTENTIONS,
+        default="auto",
+        help="what computes the attention (default: %(default)s)",
+    )
+
+    def add(field: str, metavar: str, kind: Number | type[str], meaning: str) -> None:
+        variable = "" if field in WITHOUT_VARIABLE else field.upper()
+        parser.add_argument(
+            f"--{field.replace('_', '-')}",
+            metavar=metavar,
+            type=utf8_text if kind is str else kind,
+            default=os.environ.get(variable, getattr(DEFAULTS, field)),
+            help=f"{meaning} ({variable}{'; ' * bool(variable)}default: %(default)s)",
+        )
+
+    add("hostname", "ADDRESS", str, "where to listen; 0.0.0.0 = on every network of the machine")
+    add("port", "PORT", Number(int, least=0, most=65535), "where to listen; 0 = any free port")
+    add("max_concurrent_requests", "TEXTS", whole_number(1), "that may wait; more get status 429")
+    add(
+        "max_batch_tokens", "TOKENS", whole_number(0),
+        "of a batch, padding included; 0 = what suits the device",
+    )  # fmt: skip
+    add(
+        "max_batch_wait_ms", "MILLISECONDS", Number(float, least=0, most=1000),
+        "that a batch that is not full waits for more",
+    )  # fmt: skip
+    add("max_client_batch_size", "TEXTS", whole_number(1), "of one call, at most")
+    add(
+        "max_input_length", "TOKENS", whole_number(0),
+        "of one text, at most; 0 = what the model's directory says",
+    )  # fmt: skip
+    parser.add_argument(
+        "--auto-truncate",
+        action=argparse.BooleanOptionalAction,
+        default=os.environ.get("AUTO_TRUNCATE", "true").lower() not in ("false", "0"),
+        help="cut longer texts, where a call does not say (AUTO_TRUNCATE; default: %(default)s)",
+    )
+    add("payload_limit", "BYTES", whole_number(1), "of a call's body, at most")
+    add("request_timeout", "SECONDS", Number(float, above=0), "that a call may take")
+    add("tokenization_workers", "THREADS", whole_number(0), "that tokenize; 0 = one a core")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Serves until a signal ends it."""
+    names = {}
+    for given in options.models:
+        name, _, directory = given.rpartition("=")
+        name = name or directory
+        if name in names:
+            raise UserError(f"--model {given}: another model has the name {name}; give it its own")
+        names[name] = directory
+    require_libraries("bertjax serve", "serve")
+    from bertjax.loaded import load
+    from bertjax.serving.listen import listen
+
+    models = {
+        name: load(directory, dtype=options.dtype, attention=options.attention)
+        for name, directory in names.items()
+    }
+    values = {field: getattr(options, field) for field in ServeConfig._fields}
+    listen(models, ServeConfig(**values))

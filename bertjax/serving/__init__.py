@@ -1,0 +1,1 @@
+"""Models over HTTP: the queue of a device, the routes that existing clients call, the page."""

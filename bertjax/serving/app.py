@@ -1,0 +1,58 @@
+"""The application that answers calls, in ASGI."""
+
+import contextlib
+import threading
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from bertjax import __version__
+from bertjax.serving.edge import Edge, as_problem
+from bertjax.serving.engine import ClosingError, OverloadedError
+from bertjax.serving.problems import VALIDATION, RefusedError
+from bertjax.serving.server import Server
+from bertjax.serving.wire import tei
+from bertjax.serving.wire.errors import error_response
+
+
+def make_app(server: Server) -> Any:
+    """Returns the application of a server, in ASGI."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        threading.Thread(target=server.warm_up, name="warm-up", daemon=True).start()
+        yield
+        server.close()
+
+    app = FastAPI(title="bertjax", version=__version__, lifespan=lifespan)
+    app.include_router(tei.routes(server))
+
+    @app.get("/health", tags=["server"])
+    async def health() -> Response:
+        server.model()
+        return Response()
+
+    @app.get("/metrics", tags=["server"])
+    async def metrics() -> Response:
+        server.metrics.queue_size.set(server.engine.waiting)
+        return Response(server.metrics.text(), media_type="text/plain; version=0.0.4")
+
+    async def refuse(request: Request, error: Exception) -> Response:
+        problem = error if isinstance(error, RefusedError) else as_problem(error)
+        return error_response(request.url.path, problem)
+
+    async def refuse_invalid(request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"][1:]) or "the body"
+        return error_response(
+            request.url.path, RefusedError(VALIDATION, f"{field}: {first['msg']}")
+        )
+
+    for kind in (RefusedError, OverloadedError, ClosingError):
+        app.add_exception_handler(kind, refuse)
+    app.add_exception_handler(RequestValidationError, refuse_invalid)
+    return Edge(app, server.config, server.metrics)

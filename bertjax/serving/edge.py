@@ -1,0 +1,213 @@
+"""What every call goes through: limits, deadline, headers, counting, the log."""
+
+import asyncio
+import contextlib
+import logging
+import time
+import uuid
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from bertjax.program.strict_json import to_json
+from bertjax.serving.engine import ClosingError, OverloadedError
+from bertjax.serving.metrics import Metrics
+from bertjax.serving.problems import LATE, OVERLOADED, TOO_LARGE, UNHEALTHY, RefusedError
+from bertjax.serving.served import SPENT, Spent
+from bertjax.serving.settings import ServeConfig
+from bertjax.serving.wire.errors import error_response
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+LOG = logging.getLogger("bertjax.serving.access")
+
+
+class Edge:
+    """The outermost layer of the application, in ASGI.
+
+    Args:
+        app: what it wraps.
+        config: of the server.
+        metrics: of the server.
+    """
+
+    def __init__(self, app: Any, config: ServeConfig, metrics: Metrics) -> None:
+        self._app, self._config, self._metrics = app, config, metrics
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answers a call; a client that went away cancels it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        spent = [Spent()]
+        SPENT.set(spent)
+        call = _Call(scope, send, began, spent)
+        try:
+            body = await self._read_body(receive)
+            failure = await self._answer(scope, receive, call, body)
+        except _GoneError:
+            failure = "dropped"
+        except RefusedError as problem:
+            failure = await call.refuse(problem)
+        self._metrics.count_call(call.method, spent[0], time.perf_counter() - began, failure)
+        call.log(failure)
+
+    async def _read_body(self, receive: Receive) -> bytes:
+        parts, size = [], 0
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise _GoneError
+            size += len(message.get("body", b""))
+            if size > self._config.payload_limit:
+                raise RefusedError(
+                    TOO_LARGE,
+                    f"the body has more than {self._config.payload_limit:,} bytes; send fewer texts"
+                    " at once",
+                    {"connection": "close"},
+                )
+            parts.append(message.get("body", b""))
+            if not message.get("more_body"):
+                return b"".join(parts)
+
+    async def _answer(
+        self, scope: Message, receive: Receive, call: "_Call", body: bytes
+    ) -> str | None:
+        """Runs the application until it has answered, its client is gone, or it is late."""
+        given = False
+
+        async def replay() -> Message:
+            nonlocal given
+            if given:
+                await asyncio.Event().wait()
+            given = True
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async def watch() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+
+        answering = asyncio.create_task(self._app(scope, replay, call.send))
+        watching = asyncio.create_task(watch())
+        try:
+            await asyncio.wait(
+                {answering, watching},
+                timeout=self._config.request_timeout,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if answering.done():
+                answering.result()
+                return call.failure
+            if watching.done():
+                raise _GoneError
+            raise RefusedError(
+                LATE,
+                f"no answer within {self._config.request_timeout:g} seconds (--request-timeout)",
+            )
+        finally:
+            for task in (answering, watching):
+                if not task.done():
+                    task.cancel()
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await task
+
+
+class _GoneError(Exception):
+    """The client went away."""
+
+
+class _Call:
+    """A call that is being answered."""
+
+    def __init__(self, scope: Message, send: Send, began: float, spent: list[Spent]) -> None:
+        self.method = scope["path"]
+        self._scope, self._send, self._began, self._spent = scope, send, began, spent
+        headers = dict(scope["headers"])
+        self.id = headers.get(b"x-request-id", b"").decode("latin-1")[:200] or uuid.uuid4().hex
+        self.status = 0
+        self.failure: str | None = None
+
+    async def send(self, message: Message) -> None:
+        """Sends a part of the answer; the first one with the headers of every answer."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            route = self._scope.get("route")
+            self.method = getattr(route, "path", "unknown")
+            spent, total = self._spent[0], time.perf_counter() - self._began
+            message["headers"] = [*message.get("headers", []), *_headers(self.id, spent, total)]
+            if self.status >= 400 and not self.failure:
+                self.failure = _REASONS.get(self.status, "validation")
+        await self._send(message)
+
+    async def refuse(self, problem: RefusedError) -> str:
+        """Answers with a problem, where nothing has been sent yet."""
+        if not self.status:
+            response = error_response(self._scope["path"], problem)
+            await response(self._scope, _nothing, self.send)
+        return self.failure or "inference"
+
+    def log(self, failure: str | None) -> None:
+        """Writes the line of the access log, without any text of the call."""
+        spent = self._spent[0]
+        LOG.info(
+            to_json(
+                {
+                    "time": time.time(),
+                    "id": self.id,
+                    "method": self._scope["method"],
+                    "path": self._scope["path"],
+                    "status": self.status or None,
+                    "failure": failure,
+                    "seconds": round(time.perf_counter() - self._began, 6),
+                    **spent._asdict(),
+                }
+            )
+        )
+
+
+async def _nothing() -> Message:
+    return {"type": "http.disconnect"}
+
+
+_REASONS = {
+    413: "batch_size",
+    422: "validation",
+    424: "model_type",
+    429: "overloaded",
+    500: "inference",
+    503: "unhealthy",
+    504: "late",
+}
+
+
+def _headers(id: str, spent: Spent, total: float) -> list[tuple[bytes, bytes]]:
+    """Returns the headers of an answer; times are in milliseconds.
+
+    Source: text-embeddings-inference, `router/src/http/server.rs`.
+    """
+    values = {
+        "x-request-id": id,
+        "x-compute-type": "cpu",
+        "x-compute-time": round(1e3 * total),
+        "x-compute-characters": spent.characters,
+        "x-compute-tokens": spent.tokens,
+        "x-total-time": round(1e3 * total),
+        "x-tokenization-time": round(1e3 * spent.tokenization),
+        "x-queue-time": round(1e3 * spent.queue),
+        "x-inference-time": round(1e3 * spent.inference),
+    }
+    return [(name.encode(), str(value).encode("latin-1")) for name, value in values.items()]
+
+
+def as_problem(error: Exception) -> RefusedError:
+    """Returns the problem that an error of the engine is."""
+    if isinstance(error, OverloadedError):
+        seconds = max(1, round(error.seconds))
+        return RefusedError(
+            OVERLOADED, "the queue is full; try again", {"retry-after": str(seconds)}
+        )
+    if isinstance(error, ClosingError):
+        return RefusedError(UNHEALTHY, "the server is ending", {"retry-after": "5"})
+    raise error

@@ -1,0 +1,279 @@
+"""What a server runs on a device: compiled forward passes over rows packed across requests.
+
+sequences of any requests -> rows of a closed set of shapes -> forward(params, rows) -> an output
+for each sequence
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Integer
+
+from bertjax.inference.embedding import Pooling, pool
+from bertjax.inference.shapes import Shape, Shapes
+from bertjax.loaded import Model
+from bertjax.numerics.placement import repeatable_options
+from bertjax.text.framing import TokenSequence
+from bertjax.text.packing import Places, pack
+
+# Rows packed from several sequences have at least so many tokens, and so many sequences at most.
+SHORTEST_PACKED_ROW, SEQUENCES_PER_ROW = 64, 16
+# Slots for masks in a row: a few, or every token.
+FEW_MASKS = 8
+
+
+class Asked(NamedTuple):
+    """A framed text or pair, and what is asked of it.
+
+    Attributes:
+        sequence: its tokens.
+        positions: tokens whose words are asked for; for a masked LM only.
+    """
+
+    sequence: TokenSequence
+    positions: Int[np.ndarray, " p"] | None = None
+
+    @property
+    def length(self) -> int:
+        """Returns its tokens."""
+        return len(self.sequence.token_ids)
+
+
+class Rows(NamedTuple):
+    """Packed rows as a model takes them (see `types.RowBatch`), and masked positions."""
+
+    token_ids: Integer[Array | np.ndarray, "B T"]
+    token_type_ids: Integer[Array | np.ndarray, "B T"]
+    sequence_ids: Integer[Array | np.ndarray, "B T"]
+    position_ids: Integer[Array | np.ndarray, "B T"]
+    example_starts: Integer[Array | np.ndarray, "B K"]
+    masked_positions: Integer[Array | np.ndarray, "B P"]
+
+
+class Batch(NamedTuple):
+    """Sequences that run together.
+
+    Attributes:
+        numbers: which of the sequences that were offered are in it.
+        places: where each of them is.
+        shape: of the rows.
+    """
+
+    numbers: list[int]
+    places: Places
+    shape: Shape
+
+
+def _of_sequences(output: np.ndarray, asked: Asked, row: int, slot: int, start: int) -> np.ndarray:
+    return output[row, slot].copy()
+
+
+def _of_tokens(output: np.ndarray, asked: Asked, row: int, slot: int, start: int) -> np.ndarray:
+    return output[row, start : start + asked.length].copy()
+
+
+class Program:
+    """A forward pass of a model, compiled for a closed set of shapes.
+
+    Args:
+        name: of what it computes, for the metrics and the log.
+        module: of the model.
+        params: its parameters, on the host or on any device.
+        forward: (module, params, rows) -> an array that leads with rows, and with slots, tokens or
+            masked positions.
+        take: which part of it is a sequence's.
+        pad_id: of [PAD].
+        longest: tokens of the longest sequence.
+        batch_tokens: places of a batch at most, padding included.
+        devices: that run it, each by itself.
+        asks_positions: whether sequences have masked positions.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        module: Any,
+        params: Mapping[str, Any],
+        forward: Callable[[Any, Any, Rows], Array],
+        take: Callable[[np.ndarray, Asked, int, int, int], np.ndarray],
+        *,
+        pad_id: int,
+        longest: int,
+        batch_tokens: int,
+        devices: Sequence[jax.Device],
+        asks_positions: bool = False,
+    ) -> None:
+        self.name, self._take, self._pad_id = name, take, pad_id
+        self._asks_positions, self.batch_tokens = asks_positions, batch_tokens
+        self.params = {device: jax.device_put(params, device) for device in devices}
+        self.shapes = Shapes(
+            longest,
+            # What fills less than a packed row runs alone in a shorter one.
+            lambda length: batch_tokens // length if length >= SHORTEST_PACKED_ROW else 1,
+            slots=(lambda length: (FEW_MASKS, length)) if asks_positions else lambda length: (1,),
+            between=False,
+            ratio=2,
+        )
+        self._forward = jax.jit(
+            lambda params, rows: forward(module, params, rows),
+            compiler_options=repeatable_options(devices[0].platform),
+        )
+
+    def warm_up(self, progress: Callable[[int], None] = lambda done: None) -> None:
+        """Compiles every shape on every device."""
+        for shape in self.shapes:
+            rows = self.make([], Places(*(np.zeros(0, np.int64),) * 3), shape)
+            for device in self.params:
+                jax.block_until_ready(self.run(rows, device))
+            progress(1)
+
+    def choose(self, offered: Sequence[Asked]) -> Batch:
+        """Chooses those that run next, the first among them, and packs them into rows.
+
+        Args:
+            offered: in the order in which they are due.
+        """
+        lengths = np.array([asked.length for asked in offered], np.int64)
+        least = min(SHORTEST_PACKED_ROW, self.shapes.longest, int(lengths.sum()))
+        length = self.shapes.length_for(max(least, int(lengths[0])))
+        most = self.shapes.most_rows(length)
+        candidates = np.flatnonzero(lengths <= length)
+        room = np.cumsum(lengths[candidates]) <= most * length
+        candidates = candidates[room]
+        places = pack(lengths[candidates], length, SEQUENCES_PER_ROW)
+        rows = int(places.row.max()) + 1
+        # The rows with what is due first; packing may have opened more than there may be.
+        first_due = np.full(rows, len(offered))
+        np.minimum.at(first_due, places.row, candidates)
+        order = np.argsort(first_due, kind="stable")
+        count = self.shapes.fill(min(rows, most), length)
+        new_number = np.full(rows, -1)
+        new_number[order[:count]] = np.arange(min(rows, count))
+        row = new_number[places.row]
+        is_in = row >= 0
+        numbers = candidates[is_in]
+        slots = 1
+        if self._asks_positions:
+            masks = np.zeros(count, np.int64)
+            np.add.at(masks, row[is_in], [len(offered[number].positions) for number in numbers])
+            slots = int(masks.max())
+        return Batch(
+            numbers.tolist(),
+            Places(row[is_in], places.slot[is_in], places.start[is_in]),
+            Shape(count, length, self.shapes.slots_for(length, slots)),
+        )
+
+    def make(self, sequences: Sequence[Asked], places: Places, shape: Shape) -> Rows:
+        """Makes the rows that hold these sequences, filled up with padding."""
+        size = (shape.rows, shape.length)
+        token_ids = np.full(size, self._pad_id, np.int32)
+        types, sequence_ids, positions = (np.zeros(size, np.int32) for _ in range(3))
+        starts = np.zeros((shape.rows, SEQUENCES_PER_ROW), np.int32)
+        masked = np.zeros((shape.rows, shape.slots), np.int32)
+        used = np.zeros(shape.rows, np.int64)
+        for (sequence, asked), row, slot, start in zip(sequences, *places, strict=True):
+            end = start + len(sequence.token_ids)
+            token_ids[row, start:end] = sequence.token_ids
+            types[row, start + sequence.second_start : end] = 1
+            sequence_ids[row, start:end] = slot + 1
+            positions[row, start:end] = np.arange(end - start)
+            starts[row, slot] = start
+            if asked is not None:
+                masked[row, used[row] : used[row] + len(asked)] = start + asked
+                used[row] += len(asked)
+        return Rows(token_ids, types, sequence_ids, positions, starts, masked)
+
+    def run(self, rows: Rows, device: jax.Device) -> Array:
+        """Starts the forward pass and returns its output, which may not be there yet."""
+        return self._forward(self.params[device], jax.device_put(rows, device))
+
+    def take(
+        self, output: np.ndarray, sequences: Sequence[Asked], places: Places
+    ) -> list[np.ndarray]:
+        """Returns the output for each sequence of a batch."""
+        if not self._asks_positions:
+            return [
+                self._take(output, asked, int(row), int(slot), int(start))
+                for asked, row, slot, start in zip(sequences, *places, strict=True)
+            ]
+        used = np.zeros(len(output), np.int64)
+        outputs = []
+        for asked, row in zip(sequences, places.row, strict=True):
+            first = used[row]
+            used[row] += len(asked.positions)
+            outputs.append(output[row, first : used[row]].copy())
+        return outputs
+
+
+def _head_logits(module: Any, params: Any, rows: Rows) -> Float[Array, "B places ..."]:
+    return module.apply({"params": params}, *rows[:5]).logits
+
+
+def _words(module: Any, params: Any, rows: Rows) -> Float[Array, "B P V"]:
+    output = module.apply({"params": params}, *rows[:5], masked_positions=rows.masked_positions)
+    return jax.nn.softmax(output.logits, axis=-1)
+
+
+def _hidden(module: Any, params: Any, rows: Rows) -> Float[Array, "B T D"]:
+    return module.apply({"params": params}, *rows[:5]).hidden.astype(jnp.float32)
+
+
+class Running(NamedTuple):
+    """How every program of a server is run.
+
+    Attributes:
+        devices: that run it, each by itself.
+        batch_tokens: places of a batch at most, padding included.
+        longest: tokens of the longest sequence.
+    """
+
+    devices: tuple[jax.Device, ...]
+    batch_tokens: int
+    longest: int
+
+
+def make_program(
+    name: str, model: Model, running: Running, kinds: Sequence[Pooling] = ()
+) -> Program:
+    """Makes the program that computes one output of a model.
+
+    Args:
+        name: "class", "choice" or "next-sentence", of sequences; "tag" or "span", of tokens;
+            "token", the probabilities of all words at masked positions; "vector", pooled hidden
+            states; "hidden", those of every token.
+        model: of a class that has the output.
+        running: how it is run.
+        kinds: of pooling, for "vector".
+    """
+
+    def vectors(module: Any, params: Any, rows: Rows) -> Float[Array, "B K D"]:
+        hidden = _hidden(module, params, rows)
+        pooled = [pool(hidden, *rows[2:5], kind) for kind in kinds]
+        return jnp.concatenate(pooled, axis=-1)
+
+    forward, take, architecture = {
+        "class": (_head_logits, _of_sequences, None),
+        "choice": (_head_logits, _of_sequences, None),
+        "next-sentence": (_head_logits, _of_sequences, "BertForNextSentencePrediction"),
+        "tag": (_head_logits, _of_tokens, None),
+        "span": (_head_logits, _of_tokens, None),
+        "token": (_words, _of_sequences, "BertForMaskedLM"),
+        "vector": (vectors, _of_sequences, "BertModel"),
+        "hidden": (_hidden, _of_tokens, "BertModel"),
+    }[name]
+    model = model.as_architecture(architecture or model.architecture)
+    return Program(
+        name,
+        model.module,
+        model.params,
+        forward,
+        take,
+        pad_id=model.tokenizer.pad_id,
+        longest=running.longest,
+        batch_tokens=running.batch_tokens,
+        devices=running.devices,
+        asks_positions=name == "token",
+    )

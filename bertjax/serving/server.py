@@ -1,0 +1,80 @@
+"""A server: its models, and what runs them."""
+
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+import jax
+
+from bertjax.loaded import Model
+from bertjax.serving.engine import Engine
+from bertjax.serving.metrics import Metrics
+from bertjax.serving.problems import NOT_FOUND, UNHEALTHY, VALIDATION, RefusedError
+from bertjax.serving.served import Served
+from bertjax.serving.settings import ServeConfig
+from bertjax.text.workers import count_cores
+
+
+class Server:
+    """The models that are served.
+
+    Args:
+        models: by the names by which calls name them; the first answers calls that name none.
+        config: its settings.
+    """
+
+    def __init__(self, models: Mapping[str, Model], config: ServeConfig) -> None:
+        self.config, self.metrics = config, Metrics()
+        self.devices = tuple(jax.local_devices())
+        if self.devices[0].platform == "cpu":
+            self.devices = self.devices[:1]
+        self._threads = ThreadPoolExecutor(config.tokenization_workers or count_cores())
+        self.engine = Engine(
+            self.devices,
+            most_waiting=config.max_concurrent_requests,
+            wait=config.max_batch_wait_ms / 1e3,
+            watch=self.metrics.count_batch,
+        )
+        self.metrics.watch_compilations()
+        self.models = {name: self._serve(name, model) for name, model in models.items()}
+        self.is_ready = threading.Event()
+
+    def _serve(self, name: str, model: Model) -> Served:
+        return Served(name, model, self.engine, self._threads, self.config, self.devices)
+
+    def warm_up(self) -> None:
+        """Compiles whatever a call can need."""
+        for served in self.models.values():
+            for program in served.programs.values():
+                program.warm_up()
+        self.is_ready.set()
+
+    def model(self, name: str | None = None) -> Served:
+        """Returns the model that a call names, or the first.
+
+        Raises:
+            RefusedError: there is none of this name, or it is not ready.
+        """
+        if not self.is_ready.is_set():
+            raise RefusedError(UNHEALTHY, "the model is not ready yet", {"retry-after": "5"})
+        if name is None:
+            return next(iter(self.models.values()))
+        if name not in self.models:
+            raise RefusedError(
+                NOT_FOUND, f"`model` {name!r} is not served here; {', '.join(self.models)}"
+            )
+        return self.models[name]
+
+    def check_count(self, texts: int) -> None:
+        """Raises a `RefusedError` where a call has more texts than one may have."""
+        if texts > self.config.max_client_batch_size:
+            raise RefusedError(
+                VALIDATION,
+                f"`inputs` has {texts} texts, and a call may have"
+                f" {self.config.max_client_batch_size} (--max-client-batch-size)",
+            )
+
+    def close(self) -> None:
+        """Finishes what was taken, and ends the threads."""
+        self.engine.close()
+        self._threads.shutdown()

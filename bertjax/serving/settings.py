@@ -1,0 +1,38 @@
+"""The settings of a server.
+
+Names, defaults and environment variables are those of text-embeddings-inference where it has them.
+
+Source: text-embeddings-inference 1.9, `text-embeddings-router --help`.
+"""
+
+from typing import NamedTuple
+
+
+class ServeConfig(NamedTuple):
+    """Settings of a server.
+
+    Attributes:
+        hostname: address to listen on.
+        port: port to listen on; 0 takes a free one.
+        max_concurrent_requests: texts that may wait at a time; more are refused with 429.
+        max_batch_tokens: tokens of a batch, padding included; 0 takes what suits the device.
+        max_batch_wait_ms: how long a batch that is not full waits for more, in milliseconds.
+        max_client_batch_size: texts of one call.
+        max_input_length: tokens of one text; 0 takes what the model's directory says.
+        auto_truncate: whether longer texts are cut, where a call does not say.
+        payload_limit: bytes of a call's body.
+        request_timeout: seconds that a call may take.
+        tokenization_workers: threads that tokenize; 0 takes one for each core.
+    """
+
+    hostname: str = "127.0.0.1"
+    port: int = 3000
+    max_concurrent_requests: int = 512
+    max_batch_tokens: int = 0
+    max_batch_wait_ms: float = 0.0
+    max_client_batch_size: int = 32
+    max_input_length: int = 0
+    auto_truncate: bool = True
+    payload_limit: int = 2_000_000
+    request_timeout: float = 60.0
+    tokenization_workers: int = 0

@@ -1,0 +1,22 @@
+"""A refusal in the form that the client of a route reads."""
+
+from starlette.responses import Response
+
+from bertjax.serving.problems import RefusedError
+from bertjax.serving.wire.answers import answer
+
+# Routes of OpenAI's form, and vLLM's, which takes it over.
+OPENAI_ROUTES = ("/v1/", "/v2/", "/classify", "/score")
+
+
+def error_response(path: str, problem: RefusedError) -> Response:
+    """Returns the answer that refuses a call.
+
+    Source: text-embeddings-inference, `ErrorResponse` and `OpenAICompatErrorResponse`.
+    """
+    kind = problem.kind
+    if path.startswith(OPENAI_ROUTES):
+        body = {"message": problem.message, "code": kind.status, "type": kind.name}
+    else:
+        body = {"error": problem.message, "error_type": kind.name}
+    return answer(body, kind.status, problem.headers)
