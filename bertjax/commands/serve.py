@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from pathlib import Path
 
 from bertjax.commands.arguments import Number, utf8_text, whole_number
 from bertjax.commands.model_options import ATTENTIONS, DTYPES
@@ -78,6 +79,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("payload_limit", "BYTES", whole_number(1), "of a call's body, at most")
     add("request_timeout", "SECONDS", Number(float, above=0), "that a call may take")
+    parser.add_argument(
+        "--api-key-file",
+        metavar="FILE",
+        type=Path,
+        help="answer only those who send one of its keys, one a line, as `Authorization: Bearer"
+        " KEY`; the variable API_KEY has more of them (default: answer everybody)",
+    )
+    parser.add_argument(
+        "--cors-allow-origin",
+        metavar="ORIGIN",
+        type=utf8_text,
+        nargs="+",
+        default=os.environ.get("CORS_ALLOW_ORIGIN", "").replace(",", " ").split(),
+        help="let pages of these origins call, for instance https://example.org; * = any"
+        " (CORS_ALLOW_ORIGIN; default: none)",
+    )
     add("tokenization_workers", "THREADS", whole_number(0), "that tokenize; 0 = one a core")
 
 
@@ -92,11 +109,14 @@ def run(options: argparse.Namespace) -> None:
         names[name] = directory
     require_libraries("bertjax serve", "serve")
     from bertjax.loaded import load
+    from bertjax.serving.keys import read_keys
     from bertjax.serving.listen import listen
 
+    keys = read_keys(options.api_key_file, os.environ.get("API_KEY"))
     models = {
         name: load(directory, dtype=options.dtype, attention=options.attention)
         for name, directory in names.items()
     }
     values = {field: getattr(options, field) for field in ServeConfig._fields}
-    listen(models, ServeConfig(**values))
+    values["cors_allow_origin"] = tuple(values["cors_allow_origin"])
+    listen(models, ServeConfig(**values), keys)

@@ -7,20 +7,27 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 
 from bertjax import __version__
 from bertjax.serving.edge import Edge, as_problem
 from bertjax.serving.engine import ClosingError, OverloadedError
+from bertjax.serving.keys import Keys
 from bertjax.serving.problems import VALIDATION, RefusedError
 from bertjax.serving.server import Server
 from bertjax.serving.wire import tei
 from bertjax.serving.wire.errors import error_response
 
 
-def make_app(server: Server) -> Any:
-    """Returns the application of a server, in ASGI."""
+def make_app(server: Server, keys: Keys | None = None) -> Any:
+    """Returns the application of a server, in ASGI.
+
+    Args:
+        server: what answers.
+        keys: of those who may call; everybody may when left out.
+    """
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -35,6 +42,9 @@ def make_app(server: Server) -> Any:
     async def health() -> Response:
         server.model()
         return Response()
+
+    for path in ("/health", "/ping", "/"):
+        app.add_api_route(path, health, methods=["GET", "HEAD"], include_in_schema=False)
 
     @app.get("/metrics", tags=["server"])
     async def metrics() -> Response:
@@ -55,4 +65,14 @@ def make_app(server: Server) -> Any:
     for kind in (RefusedError, OverloadedError, ClosingError):
         app.add_exception_handler(kind, refuse)
     app.add_exception_handler(RequestValidationError, refuse_invalid)
-    return Edge(app, server.config, server.metrics)
+    edge = Edge(app, server.config, server.metrics, keys or Keys())
+    if not server.config.cors_allow_origin:
+        return edge
+    # Outermost: a browser asks for leave without a key, and reads refusals, too.
+    return CORSMiddleware(
+        edge,
+        allow_origins=server.config.cors_allow_origin,
+        allow_methods=("GET", "POST"),
+        allow_headers=("authorization", "content-type", "x-request-id"),
+        expose_headers=("x-request-id", "retry-after"),
+    )

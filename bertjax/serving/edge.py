@@ -10,8 +10,16 @@ from typing import Any
 
 from bertjax.program.strict_json import to_json
 from bertjax.serving.engine import ClosingError, OverloadedError
+from bertjax.serving.keys import Keys
 from bertjax.serving.metrics import Metrics
-from bertjax.serving.problems import LATE, OVERLOADED, TOO_LARGE, UNHEALTHY, RefusedError
+from bertjax.serving.problems import (
+    LATE,
+    OVERLOADED,
+    TOO_LARGE,
+    UNAUTHORIZED,
+    UNHEALTHY,
+    RefusedError,
+)
 from bertjax.serving.served import SPENT, Spent
 from bertjax.serving.settings import ServeConfig
 from bertjax.serving.wire.errors import error_response
@@ -30,10 +38,11 @@ class Edge:
         app: what it wraps.
         config: of the server.
         metrics: of the server.
+        keys: of those who may call.
     """
 
-    def __init__(self, app: Any, config: ServeConfig, metrics: Metrics) -> None:
-        self._app, self._config, self._metrics = app, config, metrics
+    def __init__(self, app: Any, config: ServeConfig, metrics: Metrics, keys: Keys) -> None:
+        self._app, self._config, self._metrics, self._keys = app, config, metrics, keys
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answers a call; a client that went away cancels it."""
@@ -45,6 +54,7 @@ class Edge:
         SPENT.set(spent)
         call = _Call(scope, send, began, spent)
         try:
+            self._check_key(scope)
             body = await self._read_body(receive)
             failure = await self._answer(scope, receive, call, body)
         except _GoneError:
@@ -53,6 +63,15 @@ class Edge:
             failure = await call.refuse(problem)
         self._metrics.count_call(call.method, spent[0], time.perf_counter() - began, failure)
         call.log(failure)
+
+    def _check_key(self, scope: Message) -> None:
+        authorization = dict(scope["headers"]).get(b"authorization", b"")
+        if not self._keys.allow(scope["method"], scope["path"], authorization):
+            raise RefusedError(
+                UNAUTHORIZED,
+                "this server needs an API key that it knows, as header `Authorization: Bearer KEY`",
+                {"www-authenticate": "Bearer", "connection": "close"},
+            )
 
     async def _read_body(self, receive: Receive) -> bytes:
         parts, size = [], 0
@@ -172,6 +191,7 @@ async def _nothing() -> Message:
 
 
 _REASONS = {
+    401: "unauthorized",
     413: "batch_size",
     422: "validation",
     424: "model_type",

@@ -9,6 +9,7 @@ import uvicorn
 
 from bertjax.loaded import Model
 from bertjax.serving.app import make_app
+from bertjax.serving.keys import Keys
 from bertjax.serving.server import Server
 from bertjax.serving.settings import ServeConfig
 
@@ -30,17 +31,18 @@ class _Listener(uvicorn.Server):
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def listen(models: Mapping[str, Model], config: ServeConfig) -> None:
+def listen(models: Mapping[str, Model], config: ServeConfig, keys: Keys) -> None:
     """Serves until a signal ends it.
 
     Args:
         models: by the names by which calls name them.
         config: of the server.
+        keys: of those who may call.
     """
     server = Server(models, config)
     listener = _Listener(
         uvicorn.Config(
-            make_app(server),
+            make_app(server, keys),
             host=config.hostname,
             port=config.port,
             log_config=None,

@@ -1,0 +1,30 @@
+"""A server that runs in a thread of the test's process, on a port of its own."""
+
+import contextlib
+import threading
+import time
+
+import uvicorn
+
+from bertjax.serving.app import make_app
+from bertjax.serving.server import Server
+from bertjax.serving.settings import ServeConfig
+
+
+@contextlib.contextmanager
+def running(models, keys=None, **settings):
+    """The address and the `Server`, which is ready; few shapes, as batches are small."""
+    server = Server(models, ServeConfig(**{"max_batch_tokens": 64, **settings}))
+    listener = uvicorn.Server(
+        uvicorn.Config(make_app(server, keys), port=0, log_config=None, lifespan="on")
+    )
+    thread = threading.Thread(target=listener.run)
+    thread.start()
+    try:
+        while thread.is_alive() and not (listener.started and server.is_ready.is_set()):
+            time.sleep(0.01)
+        [port] = (one.getsockname()[1] for own in listener.servers for one in own.sockets)
+        yield f"http://127.0.0.1:{port}", server
+    finally:
+        listener.should_exit = True
+        thread.join()
