@@ -5,10 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-RESAMPLES = 1000
-CONFIDENCE = 0.95
-# The draws of several resamples are made at once, up to this many numbers.
-_DRAWS_AT_ONCE = 1 << 20
+from bertjax.statistics.bootstrap import count_draws, draw_samples, find_ends
 
 
 class Interval(NamedTuple):
@@ -76,15 +73,12 @@ def bootstrap_ratio(
         return Interval(*np.full((3, *shape), np.nan))
     counts = np.broadcast_to(counts, sums.shape).astype(np.float64).reshape(texts, -1)
     sums = np.where(counts == 0, 0, np.asarray(sums, np.float64).reshape(texts, -1))
-    random, shares = np.random.default_rng(seed), np.full(texts, 1 / texts)
-    resampled = np.empty((RESAMPLES, sums.shape[1]))
-    at_once = max(1, _DRAWS_AT_ONCE // texts)
-    for start in range(0, RESAMPLES, at_once):
-        draws = random.multinomial(texts, shares, min(at_once, RESAMPLES - start))
-        draws = draws.astype(np.float64)
-        resampled[start : start + at_once] = _divide(draws @ sums, draws @ counts)
+    resampled = [
+        _divide(times @ sums, times @ counts)
+        for times in map(count_draws, draw_samples(texts, seed=seed))
+    ]
     value = _divide(sums.sum(axis=0), counts.sum(axis=0))
-    ends = np.where((counts != 0).sum(axis=0) < 2, np.nan, find_ends(resampled))
+    ends = np.where((counts != 0).sum(axis=0) < 2, np.nan, find_ends(np.concatenate(resampled)))
     return Interval(*(part.reshape(shape) for part in (value, *ends)))
 
 
@@ -93,24 +87,6 @@ def _divide(
 ) -> Float[np.ndarray, "*shape"]:
     """Returns sums / counts, NaN where a count is 0."""
     return np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts != 0)
-
-
-def find_ends(
-    resampled: Float[np.ndarray, "resamples ..."],
-) -> Float[np.ndarray, "2 ..."]:
-    """Returns both ends of each figure's interval, over the resamples in which it is defined.
-
-    Source: Efron & Tibshirani 1993, chapter 13 (percentile interval).
-    """
-    tail = 100 * (1 - CONFIDENCE) / 2
-    ends = np.full((2, *resampled.shape[1:]), np.nan)
-    undefined = np.isnan(resampled).sum(axis=0)
-    whole, some = undefined == 0, (undefined > 0) & (undefined < len(resampled))
-    # np.nanpercentile goes through the figures one by one, and warns about those without a number.
-    for which, percentile in ((whole, np.percentile), (some, np.nanpercentile)):
-        if which.any():
-            ends[:, which] = percentile(resampled[:, which], [tail, 100 - tail], axis=0)
-    return ends
 
 
 def _to_lists(values: Float[np.ndarray, "..."]) -> Any:

@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from bertjax.program.errors import UserError
 from bertjax.program.wording import nearest
-from bertjax.statistics.intervals import find_ends
+from bertjax.statistics.bootstrap import draw_samples, find_ends
 from bertjax.tasks.tagging import Tagging
 from bertjax.tasks.task import Prediction, Task
 
@@ -127,16 +127,14 @@ def evaluate_predictions(
     """
     scores = {"loss": predicted.loss, **task.score(examples, predicted.predictions)}
     outcomes = task.outcomes(examples, predicted.predictions)
-    random = np.random.default_rng(0)
     drawn: dict[str, list[float]] = {}
-    resampled = task.resampler(examples, predicted.predictions)
-    for _ in range(resamples):
-        again = resampled(random.integers(len(examples), size=len(examples)))
-        for name, value in single_scores(again).items():
+    rescore = task.resampler(examples, predicted.predictions)
+    for sample in itertools.chain.from_iterable(draw_samples(len(examples), resamples)):
+        for name, value in single_scores(rescore(sample)).items():
             drawn.setdefault(name, []).append(value)
         progress(1)
     intervals = {
-        name: find_ends(np.array(values)[:, None])[:, 0].tolist()
+        name: [*map(float, find_ends(np.array(values)))]
         for name, values in drawn.items()
         if len(values) > resamples / 2
     }

@@ -5,15 +5,15 @@ within that of the best, the one with the lowest loss is kept: the loss measures
 is of every example, the score only which side of the boundary it falls on.
 """
 
+import itertools
 import math
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from bertjax.program.wording import counted
+from bertjax.statistics.bootstrap import draw_samples
 from bertjax.tasks.scoring import goodness
 from bertjax.tasks.task import Prediction, Task
 
@@ -96,11 +96,9 @@ def standard_error(
         The standard deviation over draws with repetition; the largest float where most
         draws leave the score undefined.
     """
-    resampled = task.resampler(examples, predictions)
-    random = np.random.default_rng(0)
-    drawn = [
-        resampled(random.integers(len(examples), size=len(examples)))[score] for _ in range(_DRAWS)
-    ]
+    rescore = task.resampler(examples, predictions)
+    samples = itertools.chain.from_iterable(draw_samples(len(examples), _DRAWS))
+    drawn = [rescore(sample)[score] for sample in samples]
     values = [value for value in drawn if value is not None and math.isfinite(value)]
     if len(values) <= _DRAWS / 2:
         return sys.float_info.max

@@ -8,17 +8,8 @@ from jaxtyping import Float
 
 from bertjax.program.errors import UserError
 from bertjax.program.wording import counted
+from bertjax.statistics.bootstrap import Ends, draw_samples, find_ends
 from bertjax.tasks.scores import scoring_library
-
-# How many differences of resamples are in memory at once.
-_CHUNK = 1 << 21
-
-
-class Bounds(NamedTuple):
-    """The bounds of an interval, both included."""
-
-    low: float
-    high: float
 
 
 class Comparison(NamedTuple):
@@ -33,7 +24,7 @@ class Comparison(NamedTuple):
     """
 
     difference: float
-    interval: Bounds
+    interval: Ends
     p_value: float
     test: Literal["McNemar exact", "paired bootstrap"]
     verdict: Literal["better", "worse", "cannot be told apart"]
@@ -56,7 +47,7 @@ class ComparedModels(NamedTuple):
     A: float
     B: float
     difference: float
-    interval: Bounds
+    interval: Ends
     p_value: float
     test: Literal["McNemar exact", "paired bootstrap"]
     verdict: Literal["better", "worse", "cannot be told apart"]
@@ -142,31 +133,24 @@ def compare_paired(
         raise UserError("a score that is not finite cannot be compared; leave its example out")
     if len(a) < 2:
         raise UserError(f"{counted(len(a), 'example')}: too few to compare two models; at least 2")
-    stats = scoring_library("scipy.stats")
     differences = b - a
     difference = float(differences.mean())
-    bootstrap = stats.bootstrap(
-        (differences,),
-        np.mean,
-        n_resamples=resamples,
-        batch=max(1, _CHUNK // len(a)),
-        confidence_level=1 - level,
-        method="percentile",
-        rng=seed,
-    )
+    samples = draw_samples(len(a), resamples, seed)
+    resampled = np.concatenate([differences[drawn].mean(axis=1) for drawn in samples])
     if np.isin(np.stack([a, b]), (0, 1)).all():
         test = "McNemar exact"
         gained, lost = int((differences > 0).sum()), int((differences < 0).sum())
+        stats = scoring_library("scipy.stats")
         p_value = float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
     else:
         test = "paired bootstrap"
-        shifts = np.abs(bootstrap.bootstrap_distribution - difference)
+        shifts = np.abs(resampled - difference)
         # Rounding must not break the tie of the difference with itself.
         as_far = int((shifts >= abs(difference) - 1e-12).sum())
         p_value = (1 + as_far) / (1 + resamples)
     return Comparison(
         difference,
-        Bounds(*map(float, bootstrap.confidence_interval)),
+        Ends(*map(float, find_ends(resampled, confidence=1 - level))),
         p_value,
         test,
         _verdict(difference, p_value, level),

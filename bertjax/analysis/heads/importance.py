@@ -8,8 +8,9 @@ from jaxtyping import Float, Int
 
 from bertjax.analysis.heads.objective import Objective
 from bertjax.program.errors import UserError
+from bertjax.statistics.bootstrap import CONFIDENCE
 from bertjax.statistics.drawn_units import sum_by_unit
-from bertjax.statistics.intervals import CONFIDENCE, Figures, Interval, bootstrap_ratio
+from bertjax.statistics.intervals import Figures, Interval, bootstrap_ratio
 
 # Random orders that a pruning curve is held against.
 ORDERS = 5

@@ -1,7 +1,7 @@
 """What each head attends to: entropy, distance, shares of targets, far words, the five classes.
 
 Everything is a ratio of sums over the tokens of texts, so that a bootstrap over the texts gives
-intervals (`company.bootstrap_ratio`). The sums come of whole maps, or of a blockwise forward pass
+intervals (`intervals.bootstrap_ratio`). The sums come of whole maps, or of a blockwise forward pass
 that never holds one.
 """
 

@@ -13,6 +13,7 @@ from bertjax.analysis.capture.maps import capture
 from bertjax.loaded import Model
 from bertjax.program.errors import UserError
 from bertjax.program.wording import counted
+from bertjax.statistics.bootstrap import CONFIDENCE
 from bertjax.statistics.drawn_units import number_units
 from bertjax.statistics.intervals import Interval
 
@@ -22,7 +23,6 @@ CHUNK_TOKENS = 1024
 FOLDS = 5
 # Of unbiased CKA.
 LEAST_TOKENS = 4
-_CONFIDENCE = 0.95
 
 
 class PairSums(NamedTuple):
@@ -293,7 +293,7 @@ def _jackknife(
 
     folds = len(without)
     spread = np.sqrt((folds - 1) * without.var(axis=0))
-    half = t.ppf(0.5 + _CONFIDENCE / 2, folds - 1) * spread
+    half = t.ppf(0.5 + CONFIDENCE / 2, folds - 1) * spread
     return Interval(value, value - half, value + half)
 
 

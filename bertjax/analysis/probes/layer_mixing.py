@@ -29,7 +29,8 @@ from bertjax.analysis.probes.linear_probe import (
 from bertjax.analysis.probes.training import Fitted, fit
 from bertjax.analysis.probes.treebank import Sentence
 from bertjax.analysis.probes.word_vectors import WordVectors, standardize
-from bertjax.statistics.intervals import Figures, Interval, bootstrap_ratio, find_ends
+from bertjax.statistics.bootstrap import find_ends
+from bertjax.statistics.intervals import Figures, Interval, bootstrap_ratio
 from bertjax.text.splits import Split
 
 RESAMPLES = 40

@@ -1,6 +1,6 @@
 """Trees over the words of a sentence: distances, depths, spanning trees, and how they agree.
 
-Scores are sums and counts per sentence, ready for `company.bootstrap_ratio`.
+Scores are sums and counts per sentence, ready for `intervals.bootstrap_ratio`.
 """
 
 from typing import NamedTuple
@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from bertjax.statistics.intervals import RESAMPLES, Interval, find_ends
+from bertjax.statistics.bootstrap import RESAMPLES, count_draws, draw_samples, find_ends
+from bertjax.statistics.intervals import Interval
 
 # Rank correlations are means over sentences of these lengths, every length with equal weight.
 # Source: Hewitt & Manning 2019, section 3.1.
@@ -136,9 +137,8 @@ def bootstrap_by_length(scores: LengthScores, seed: int = 0) -> Interval:
     Source: Hewitt & Manning 2019, section 3.1, footnote on the lengths; Efron & Tibshirani 1993,
     chapter 13.
     """
-    random = np.random.default_rng(seed)
     texts, figures = scores.sums.shape
-    draws = random.multinomial(texts, np.full(texts, 1 / texts), RESAMPLES).astype(np.float64)
+    draws = np.concatenate([*map(count_draws, draw_samples(texts, seed=seed))])
     value, resampled = np.zeros(figures), np.zeros((RESAMPLES, figures))
     lengths, drawn_lengths = 0, np.zeros((RESAMPLES, 1))
     for length in LENGTHS:

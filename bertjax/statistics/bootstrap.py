@@ -1,0 +1,64 @@
+"""The bootstrap: samples drawn from units with repetitions, and the interval of their figures.
+
+Source: Efron & Tibshirani 1993, chapter 13 (percentile interval).
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+RESAMPLES = 1000
+CONFIDENCE = 0.95
+# Several samples are drawn at once, up to this many numbers.
+_DRAWS_AT_ONCE = 1 << 20
+
+
+class Ends(NamedTuple):
+    """The ends of an interval, both included."""
+
+    low: Float[np.ndarray, "..."] | float
+    high: Float[np.ndarray, "..."] | float
+
+
+def draw_samples(
+    units: int, resamples: int = RESAMPLES, seed: int = 0
+) -> Iterator[Int[np.ndarray, "some units"]]:
+    """Draws samples of all units with repetitions, several at once.
+
+    Args:
+        units: how many there are to draw from, and how many a sample has; at least 1.
+        resamples: how many samples.
+        seed: the same seed gives the same samples, however many are drawn at once.
+
+    Yields:
+        The numbers of the drawn units, a row per sample.
+    """
+    random = np.random.default_rng(seed)
+    at_once = max(1, _DRAWS_AT_ONCE // units)
+    for start in range(0, resamples, at_once):
+        yield random.integers(units, size=(min(at_once, resamples - start), units))
+
+
+def count_draws(samples: Int[np.ndarray, "some units"]) -> Float[np.ndarray, "some units"]:
+    """Counts how often each sample holds each unit, as factors of sums over units."""
+    rows, units = samples.shape
+    numbered = samples + units * np.arange(rows)[:, None]
+    counts = np.bincount(numbered.ravel(), minlength=samples.size)
+    return counts.reshape(rows, units).astype(np.float64)
+
+
+def find_ends(
+    resampled: Float[np.ndarray, "resamples ..."], confidence: float = CONFIDENCE
+) -> Ends:
+    """Returns the ends of each figure's interval, over the samples in which it is defined."""
+    tail = 100 * (1 - confidence) / 2
+    ends = np.full((2, *resampled.shape[1:]), np.nan)
+    undefined = np.isnan(resampled).sum(axis=0)
+    whole, some = undefined == 0, (undefined > 0) & (undefined < len(resampled))
+    # np.nanpercentile goes through the figures one by one, and warns about those without a number.
+    for which, percentile in ((whole, np.percentile), (some, np.nanpercentile)):
+        if which.any():
+            ends[:, which] = percentile(resampled[:, which], [tail, 100 - tail], axis=0)
+    return Ends(*ends)
