@@ -11,7 +11,7 @@ from bertjax.commands.screen import tell
 from bertjax.commands.texts import add_encoding, add_tables, add_text_columns
 from bertjax.program.errors import UserError
 from bertjax.tasks.tagging_schemes import Scheme
-from bertjax.text.records import FileFormat
+from bertjax.text.record_config import FileFormat
 
 if TYPE_CHECKING:
     from bertjax.loaded import Model

@@ -400,7 +400,8 @@ class Texts:
 
     def _read(self, source: "Source") -> Iterator[Line]:
         from bertjax.text import streams
-        from bertjax.text.records import read_records, shown
+        from bertjax.text.record_config import shown
+        from bertjax.text.records import read_records
 
         if source.kind == "txt":
             for number, line in enumerate(streams.lines(source, self._config), start=1):

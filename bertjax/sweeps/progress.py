@@ -1,58 +1,37 @@
 """What a user sees of a sweep: one live line on a terminal, plain lines anywhere else."""
 
-import contextlib
 import sys
 from collections import Counter
-from types import TracebackType
 
 from optuna.trial import TrialState
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bertjax.program.ending import on_sudden_end
 from bertjax.sweeps.report import best_of, describe_values, make_rows, rank_rows
 from bertjax.sweeps.study import Claim, Study
 from bertjax.sweeps.trial import End, Score, TrialRun
-from bertjax.training.progress import describe_duration
+from bertjax.training.progress import LiveReporter, describe_duration
 
 
-class SweepProgress:
+class SweepProgress(LiveReporter):
     """Reports of a sweep on standard error: a bar of the trials, and a line per start and end."""
 
     def __init__(self, trials: int, score: Score) -> None:
-        self._score = score
-        self._console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+        console = Console(stderr=True, highlight=False)
         self._bar = Progress(
             TextColumn("trials"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TextColumn("{task.fields[figures]}", markup=False),
-            console=self._console,
+            console=console,
             transient=True,
             disable=not sys.stderr.isatty(),
         )
-        self._ending = contextlib.ExitStack()
+        super().__init__(console, self._bar)
+        self._score = score
         self._task = self._bar.add_task("trials", total=trials, figures="")
-        self._told = self._trials = trials
-
-    def __enter__(self) -> "SweepProgress":
-        self._bar.start()
-        self._ending.enter_context(on_sudden_end(self._bar.stop))
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._bar.stop()
-        self._ending.close()
-
-    def say(self, message: str) -> None:
-        """Prints a line that stays."""
-        self._console.print(message)
+        self._said = self._trials = trials
 
     def begun(self, claim: Claim) -> None:
         """Reports that a trial begins or continues."""
@@ -85,6 +64,6 @@ class SweepProgress:
         if best:
             figures += f"; best {name} {best[name]:.4f} (trial {best['trial']})"
         self._bar.update(self._task, completed=sum(ended), figures=figures)
-        if not sys.stderr.isatty() and sum(ended) > self._told:
+        if not sys.stderr.isatty() and sum(ended) > self._said:
             self.say(f"{sum(ended)} of {self._trials} trials ended, {figures}")
-        self._told = sum(ended)
+        self._said = sum(ended)

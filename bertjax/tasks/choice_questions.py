@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from bertjax.program.errors import UserError
 from bertjax.text import streams
-from bertjax.text.records import Record, RecordConfig, find_record_files, read_records, shown
+from bertjax.text.record_config import Record, RecordConfig, shown
+from bertjax.text.records import find_record_files, read_records
 
 # Names of the parts, in the order of preference.
 CONTEXTS = ("context", "premise", "passage", "article")

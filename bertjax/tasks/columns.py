@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from bertjax.program.errors import UserError
-from bertjax.text.records import RecordConfig
+from bertjax.text.record_config import RecordConfig
 from bertjax.text.sources import Source
 
 # The usual names of texts and labels: pairs in GLUE, SNLI, HELP and others; single texts;

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from bertjax.program.errors import UserError
 from bertjax.tasks.columns import ColumnsConfig
 from bertjax.tasks.label_counts import MISSING
-from bertjax.text.records import shown
+from bertjax.text.record_config import shown
 
 LabelKind = Literal["class", "number", "set"]
 Label = str | float | tuple[str, ...] | None

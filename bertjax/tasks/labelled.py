@@ -7,7 +7,8 @@ from bertjax.program.errors import UserError
 from bertjax.tasks.columns import ColumnsConfig, recognise_columns
 from bertjax.tasks.label_values import Label, LabelKind, check_label_is_there, read_label
 from bertjax.text import streams
-from bertjax.text.records import find_record_files, read_records, read_whole_records, shown
+from bertjax.text.record_config import shown
+from bertjax.text.records import find_record_files, read_records, read_whole_records
 from bertjax.text.sources import Source
 
 

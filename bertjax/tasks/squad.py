@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 
 from bertjax.program.errors import UserError
 from bertjax.text import streams
-from bertjax.text.records import shown
+from bertjax.text.record_config import shown
 from bertjax.text.sources import Source, find_sources
 from bertjax.text.surrogates import without_surrogates
 

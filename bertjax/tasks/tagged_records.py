@@ -6,7 +6,8 @@ from typing import Any
 
 from bertjax.program.errors import UserError
 from bertjax.tasks.tagged_sentences import PlacedSentence, TaggedConfig, place_tokens
-from bertjax.text.records import RecordConfig, read_records, read_whole_records, shown
+from bertjax.text.record_config import RecordConfig, shown
+from bertjax.text.records import read_records, read_whole_records
 from bertjax.text.sources import Source
 
 # The usual names of tokens and tags in records.

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from bertjax.tasks.tagging_schemes import Scheme
-from bertjax.text.records import FileFormat, SpelledOptions
+from bertjax.text.record_config import FileFormat, SpelledOptions
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,7 +21,9 @@ from bertjax.tasks.tagging import Tagging
 from bertjax.tasks.tagging_schemes import Scheme
 from bertjax.tasks.task import Task
 from bertjax.text.delimiters import describe_delimiters
-from bertjax.text.records import RecordConfig, find_record_files, is_quoted, quoting_way_out
+from bertjax.text.record_config import RecordConfig
+from bertjax.text.records import find_record_files
+from bertjax.text.tables import is_quoted, quoting_way_out
 
 _TSV_LINE = re.compile(r"\.tsv(\.gz)?:\d+$", re.IGNORECASE)
 

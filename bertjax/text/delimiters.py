@@ -9,7 +9,7 @@ from bertjax.text import streams
 from bertjax.text.sources import Source
 
 if TYPE_CHECKING:
-    from bertjax.text.records import RecordConfig
+    from bertjax.text.record_config import RecordConfig
 
 NAMES = {",": "commas", ";": "semicolons", "|": "bars", "\t": "tabs"}
 

@@ -30,6 +30,7 @@ from bertjax.text.document_shapes import ShapeWatch
 from bertjax.text.duplicates import DuplicateFilter, OverlapMeter
 from bertjax.text.preparation_checks import check_splits, describe_lost_shares, describe_unknown
 from bertjax.text.preparation_options import PreparationOptions
+from bertjax.text.preparation_rows import pack_splits
 from bertjax.text.preparation_steps import (
     SPOOL_NAME,
     CleanBlock,
@@ -37,10 +38,10 @@ from bertjax.text.preparation_steps import (
     StepConfig,
     Steps,
     TokenBlock,
-    Unit,
 )
 from bertjax.text.readers import list_sources, read_documents
-from bertjax.text.rows import PREPARED_FILES, SPLITS, TOKENIZER_NAME, RowWriter, write_card
+from bertjax.text.row_writer import write_card
+from bertjax.text.rows import PREPARED_FILES, SPLITS, TOKENIZER_NAME
 from bertjax.text.sources import Source
 from bertjax.text.spelled_specials import tell_specials
 from bertjax.text.splits import SPLIT_ORDER, Division, divide, split_place
@@ -292,59 +293,22 @@ class _Preparation:
 
     def make_rows(self) -> None:
         """Pass 3: from the spools to the rows of the three splits."""
-        rows = self.options.rows
-        copies = {"train": self.options.pairs.duplicate_factor}
-        units = [
-            Unit(split, number, copy, first, last)
-            for split in SPLITS
-            for copy in range(copies.get(split, 1))
-            for number, (first, last) in enumerate(self.units[split])
-        ]
-        self.row_writers = {
-            split: RowWriter(
-                self.directory / split,
-                rows.max_length,
-                rows.examples_per_row,
-                self.tokenizer.vocab_size,
-            )
-            for split in SPLITS
-        }
-        totals: dict[str, dict[str, int]] = {split: collections.Counter() for split in SPLITS}
-        results = self.workers.run(Steps.make_rows, units)
-        for done, (unit, block) in enumerate(zip(units, results, strict=True), 1):
-            self.row_writers[unit.split].append(block.columns)
-            totals[unit.split].update(
-                tokens=block.tokens,
-                examples=block.examples,
-                next_pairs=block.pairs[0],
-                random_pairs=block.pairs[1],
-            )
-            self._report("packing", done, len(units))
-        for split, writer in self.row_writers.items():
-            files = writer.close()
-            places = writer.rows * rows.max_length
-            total = {
-                name: totals[split][name]
-                for name in ("tokens", "examples", "next_pairs", "random_pairs")
-            }
-            self.splits[split] |= {
-                "rows": writer.rows,
-                **total,
-                "efficiency": round(total["tokens"] / places, 6) if places else None,
-                "files": files,
-            }
-        train = self.splits["train"]
-        if self.options.pairs.pairing != "none" and not train["next_pairs"] + train["random_pairs"]:
-            raise UserError(
-                f"no document of the train split has two sentences in {rows.max_length} tokens, so"
-                f" there are no pairs; pass --pairing none, or a larger --max-length"
-            )
+        packed = pack_splits(
+            self.directory,
+            self.options,
+            self.tokenizer.vocab_size,
+            self.units,
+            self.workers,
+            lambda done, total: self._report("packing", done, total),
+        )
+        for split in SPLITS:
+            self.splits[split] |= packed.splits[split]
+        self._token_counts = packed.token_counts
 
     def token_counts(self) -> np.ndarray:
         """Counts each token in the train rows, [V], special tokens left out."""
-        counts = self.row_writers["train"].token_counts
-        counts[list(self.tokenizer.special_ids)] = 0
-        return counts
+        self._token_counts[list(self.tokenizer.special_ids)] = 0
+        return self._token_counts
 
     def card(self, sources: list[Source]) -> dict[str, Any]:
         """Returns the data card, without what `write_card` adds."""

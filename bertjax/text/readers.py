@@ -15,7 +15,8 @@ from typing import ClassVar, Literal, NamedTuple
 from bertjax.program.errors import UserError
 from bertjax.program.wording import counted
 from bertjax.text import delimiters, streams
-from bertjax.text.records import RecordConfig, read_records, shown
+from bertjax.text.record_config import RecordConfig, shown
+from bertjax.text.records import read_records
 from bertjax.text.sources import Kind, Source, find_sources
 
 # Characters. A longer document is cut at a line's end: nothing learned from text needs more

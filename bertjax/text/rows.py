@@ -14,9 +14,7 @@ examples:
 | next_sentence_labels | [K] | int8 | 0 = B is next, 1 = random, -1 = unused slot or no pair |
 """
 
-import hashlib
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,9 +22,7 @@ from typing import Any
 import numpy as np
 
 from bertjax.program.errors import UserError
-from bertjax.program.output_directory import whole_directory
-from bertjax.program.strict_json import to_json
-from bertjax.text.checksums import STAMP_NAME, check_files, describe_file
+from bertjax.text.checksums import STAMP_NAME, check_files
 
 SPLITS = ("train", "validation", "test")
 CARD_NAME = "data_card.json"
@@ -46,11 +42,9 @@ FORMAT_VERSION = 1
 # Rows in one Arrow record batch. It bounds the writer's memory (3 MB at T = 512) and makes finding
 # a row a division.
 BLOCK_ROWS = 1024
-# Record batches in one file: at T = 128 a file is about 50 MB.
-FILE_BLOCKS = 64
 
 # column -> (is it [T] or [K], type on disk); the type of token_ids depends on the vocabulary.
-_COLUMNS = {
+COLUMN_TYPES = {
     "token_ids": ("T", None),
     "token_type_ids": ("T", np.uint8),
     "sequence_ids": ("T", np.uint8),
@@ -58,7 +52,7 @@ _COLUMNS = {
     "example_starts": ("K", np.uint16),
     "next_sentence_labels": ("K", np.int8),
 }
-COLUMNS = tuple(_COLUMNS)
+COLUMNS = tuple(COLUMN_TYPES)
 MOST_EXAMPLES = 255  # sequence_ids is uint8 and 0 is padding
 
 
@@ -118,7 +112,7 @@ class Rows:
         # Row by row, which costs less than a mask for each of the blocks that contain a few rows.
         places = [divmod(index, BLOCK_ROWS) for index in indices.tolist()]
         result = {}
-        for name, (axis, dtype) in _COLUMNS.items():
+        for name, (axis, dtype) in COLUMN_TYPES.items():
             width = self.max_length if axis == "T" else self.examples_per_row
             values = np.empty((len(indices), width), np.int32 if dtype is None else dtype)
             if places:
@@ -141,7 +135,7 @@ class Rows:
         except (pyarrow.ArrowInvalid, KeyError, ValueError) as error:
             raise UserError(f"{file}: not a file of rows ({error}); prepare it again") from None
         for block in blocks:
-            for name, (axis, _) in _COLUMNS.items():
+            for name, (axis, _) in COLUMN_TYPES.items():
                 width = self.max_length if axis == "T" else self.examples_per_row
                 if block[name].shape[1] != width:
                     raise UserError(
@@ -227,173 +221,6 @@ def open_prepared(path: Path | str, check_again: bool = False) -> PreparedDirect
     return prepared
 
 
-class RowWriter:
-    """Writes the rows of one split into Arrow files, a block at a time, in bounded memory.
-
-    Args:
-        directory: the split's directory, which is made.
-        max_length: T, at most 65535 (positions are uint16).
-        examples_per_row: K, 1 to 255 (sequence ids are uint8).
-        vocab_size: V, which decides the type of the ids.
-    """
-
-    def __init__(
-        self, directory: Path, max_length: int, examples_per_row: int, vocab_size: int
-    ) -> None:
-        directory.mkdir(parents=True)
-        self._directory = directory
-        self._types = {
-            name: token_id_type(vocab_size) if dtype is None else np.dtype(dtype)
-            for name, (_, dtype) in _COLUMNS.items()
-        }
-        self._widths = {
-            name: max_length if axis == "T" else examples_per_row
-            for name, (axis, _) in _COLUMNS.items()
-        }
-        self._pending: list[dict[str, np.ndarray]] = []
-        self._pending_rows = 0
-        self._files: list[dict[str, Any]] = []
-        self._stream = self._ipc = None
-        self._vocab_size = vocab_size
-        self.token_counts = np.zeros(vocab_size, np.int64)  # special tokens included
-        self.rows = 0
-
-    def append(self, columns: Mapping[str, np.ndarray]) -> None:
-        """Adds rows: every column of `COLUMNS`, [R, T] or [R, K]."""
-        self._pending.append(
-            {name: np.asarray(columns[name], dtype) for name, dtype in self._types.items()}
-        )
-        self._pending_rows += len(self._pending[-1]["token_ids"])
-        while self._pending_rows >= BLOCK_ROWS:
-            self._write_block(BLOCK_ROWS)
-
-    def close(self) -> list[dict[str, Any]]:
-        """Writes the rest; returns `{name, rows, bytes, sha256}` of each file."""
-        if self._pending_rows:
-            self._write_block(self._pending_rows)
-        self._close_file()
-        return self._files
-
-    def _write_block(self, size: int) -> None:
-        # Here and not before: meanwhile the workers make the first rows.
-        import pyarrow
-
-        joined = {
-            name: np.concatenate([columns[name] for columns in self._pending])
-            for name in self._types
-        }
-        block = {name: values[:size] for name, values in joined.items()}
-        self._pending = [{name: values[size:].copy() for name, values in joined.items()}]
-        self._pending_rows -= size
-        real = block["token_ids"][block["sequence_ids"] > 0]
-        self.token_counts += np.bincount(real, minlength=self._vocab_size)
-        schema = pyarrow.schema(
-            [
-                (name, pyarrow.list_(pyarrow.from_numpy_dtype(dtype), self._widths[name]))
-                for name, dtype in self._types.items()
-            ]
-        )
-        arrays = [
-            _column(np.ascontiguousarray(values), schema.field(name).type)
-            for name, values in block.items()
-        ]
-        if self._ipc is None:
-            name = f"rows-{len(self._files):05d}.arrow"
-            self._files.append({"name": name, "rows": 0})
-            self._stream = pyarrow.OSFile(str(self._directory / name), "wb")
-            self._ipc = pyarrow.ipc.new_file(self._stream, schema)
-        self._ipc.write_batch(pyarrow.record_batch(arrays, schema=schema))
-        self._files[-1]["rows"] += size
-        self.rows += size
-        if self._files[-1]["rows"] == BLOCK_ROWS * FILE_BLOCKS:
-            self._close_file()
-
-    def _close_file(self) -> None:
-        if self._ipc is None:
-            return
-        self._ipc.close()
-        self._stream.close()
-        self._ipc = self._stream = None
-        self._files[-1] |= describe_file(self._directory / self._files[-1]["name"])
-
-
-def write_card(
-    directory: Path, token_counts: np.ndarray, card: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Finishes a prepared directory: token counts, hashes and, last of all, the data card.
-
-    Args:
-        directory: where `train/ validation/ test/ tokenizer/` already are.
-        token_counts: [V], those of the train split.
-        card: at least `max_length`, `examples_per_row`, `vocab_size` and `splits` with `rows` and
-            `files` of each split.
-
-    Returns:
-        The card as written.
-    """
-    np.save(directory / TOKEN_COUNTS_NAME, token_counts)
-    files = [TOKEN_COUNTS_NAME]
-    files += sorted(
-        str(file.relative_to(directory)) for file in (directory / TOKENIZER_NAME).glob("*")
-    )
-    described = {name: describe_file(directory / name) for name in files}
-    rows = [card[name] for name in ("max_length", "examples_per_row", "vocab_size")]
-    rows += [[file["sha256"] for file in card["splits"][split]["files"]] for split in SPLITS]
-    rows += [[described[name]["sha256"] for name in files]]
-    card = {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "fingerprint": hashlib.sha256(to_json(rows).encode()).hexdigest(),
-        **card,
-        "files": described,
-    }
-    text = to_json(card, indent=2) + "\n"
-    (directory / CARD_NAME).write_text(text, encoding="utf-8")
-    return card
-
-
-def write_rows(
-    path: Path | str,
-    splits: Mapping[str, Mapping[str, np.ndarray]],
-    vocab_size: int,
-    tokenizer: Path | str | None = None,
-    special_ids: Sequence[int] = (0, 1, 2, 3, 4),
-    overwrite: bool = False,
-) -> None:
-    """Writes a prepared directory from arrays in memory: for tests, and for rows made elsewhere.
-
-    Args:
-        path: the directory to make.
-        splits: the columns of `COLUMNS` for each split; a missing split has no rows.
-        vocab_size: V.
-        tokenizer: a tokenizer's directory, copied to `path/tokenizer`.
-        special_ids: ids that `token_counts` leaves out.
-        overwrite: replace an existing `path`.
-    """
-    first = next(iter(splits.values()))
-    max_length = first["token_ids"].shape[1]
-    examples_per_row = first["example_starts"].shape[1]
-    card: dict[str, Any] = {
-        "max_length": max_length,
-        "examples_per_row": examples_per_row,
-        "vocab_size": vocab_size,
-        "splits": {},
-    }
-    with whole_directory(path, overwrite, PREPARED_FILES) as partial:
-        if tokenizer is not None:
-            shutil.copytree(tokenizer, partial / TOKENIZER_NAME)
-        counts = np.zeros(vocab_size, np.int64)
-        for split in SPLITS:
-            writer = RowWriter(partial / split, max_length, examples_per_row, vocab_size)
-            if split in splits:
-                writer.append(splits[split])
-            card["splits"][split] = {"files": writer.close(), "rows": writer.rows}
-            if split == "train":
-                counts = writer.token_counts
-        counts[[id for id in special_ids if id < vocab_size]] = 0
-        write_card(partial, counts, card)
-
-
 def _described(card: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """Returns what the card says of every file, by its name in the directory."""
     described = dict(card["files"])
@@ -402,16 +229,7 @@ def _described(card: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return described
 
 
-# Through buffers: `pyarrow.array` and `to_numpy` import pandas if it is installed, taking 1 s.
-def _column(values: np.ndarray, list_type: Any) -> Any:
-    """Makes [R, width] a column of lists, without a copy."""
-    import pyarrow
-
-    buffers = [None, pyarrow.py_buffer(values)]
-    flat = pyarrow.Array.from_buffers(list_type.value_type, values.size, buffers)
-    return pyarrow.FixedSizeListArray.from_arrays(flat, type=list_type)
-
-
+# Through buffers: `to_numpy` imports pandas if it is installed, taking 1 s.
 def _flat(column: Any) -> np.ndarray:
     """Returns the values of a column of lists, without a copy."""
     dtype = np.dtype(str(column.type.value_type))

@@ -6,7 +6,6 @@ loads.
 
 import functools
 import hashlib
-import itertools
 import json
 import os
 import unicodedata
@@ -25,29 +24,18 @@ from bertjax.text.tokenizer_parts import (
     SPECIAL_TOKENS,
     added_tokens,
     build_wordpiece,
-    drops_spaces,
     find_offsets,
     find_part,
     has_part,
     hide_tokens,
-    words_are_alone,
 )
+from bertjax.text.word_cache import WordCache
 
 if TYPE_CHECKING:
     import tokenizers
 
 # What `Tokenizer.save` writes.
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
-
-
-# Distinct words whose ids are cached, with punctuation attached. English needs about 80,000 for all
-# but rare ones; the bound keeps the memory of a process below about 30 MB.
-MOST_REMEMBERED_WORDS = 1 << 17
-# A longer run without a space is no word (a URL, Chinese text) and rarely occurs again.
-LONGEST_REMEMBERED_WORD = 40
-
-# New words that go to the library as one text.
-WORDS_AT_ONCE = 100
 
 
 class Tokenizer:
@@ -98,11 +86,6 @@ class Tokenizer:
         )
         self.vocab_size: int = max(library.get_vocab(with_added_tokens=True).values()) + 1
         self._json: dict[str, Any] = json.loads(library.to_str())
-        self._words_are_alone = words_are_alone(self._json)
-        self._drops_spaces = drops_spaces(self._json)
-        self._added_ids = {added["id"] for added in added_tokens(self._json)}
-        self._remembered: dict[str, bytes] = {}
-        self._not_alone: set[str] = set()  # the ones beside which a space counts
 
     @property
     def special_ids(self) -> tuple[int, ...]:
@@ -163,7 +146,7 @@ class Tokenizer:
         Where the tokenizer treats words separately, each distinct word goes through the library
         once and is cached: text repeats its words, so this is several times as fast.
         """
-        return [np.frombuffer(ids, np.int32) for ids in self._encode(texts)]
+        return [np.frombuffer(ids, np.int32) for ids in self._cache.encode(texts)]
 
     def encode_with_offsets(self, texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
         """Returns the ids of each text as `encode_batch` does, and the characters of each.
@@ -178,42 +161,13 @@ class Tokenizer:
 
     def encode_joined(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Returns the ids of all texts, concatenated, and how many each has; see `encode_batch`."""
-        encoded = self._encode(texts)
+        encoded = self._cache.encode(texts)
         lengths = np.array([len(ids) for ids in encoded], np.int64) // np.dtype(np.int32).itemsize
         return np.frombuffer(b"".join(encoded), np.int32), lengths
 
-    def _encode(self, texts: Sequence[str]) -> list[bytes]:
-        """Returns the int32 ids of each text as bytes, which are fast to join."""
-        if not self._words_are_alone:
-            return self._ask_library(texts)
-        remembered = self._remembered
-        # Several spaces in a row, or other white space, are a token in some tokenizers: such
-        # a text goes to the library as a whole.
-        split = [text.split() for text in texts]
-        parts = [
-            words if " ".join(words) == text else [text]
-            for words, text in zip(split, texts, strict=True)
-        ]
-        new = list(set().union(*parts).difference(remembered))
-        found = dict(zip(new, self._encode_words(new), strict=True))
-        if len(remembered) + len(found) > MOST_REMEMBERED_WORDS:
-            # Clearing the cache is simple, and frequent words are back after a few sentences.
-            old = {word for words in parts for word in words if word in remembered}
-            found |= {word: remembered[word] for word in old}
-            self.forget_words()
-        remembered.update(found)
-        result = [b"".join(map(remembered.__getitem__, words)) for words in parts]
-        # A word without ids (a lone accent) may leave its space behind, which counts in some; the
-        # space before an added token does where spaces are tokens.
-        self._not_alone |= {word for word, ids in found.items() if self._needs_its_spaces(ids)}
-        if self._not_alone:
-            for number, words in enumerate(parts):
-                if not self._not_alone.isdisjoint(words):
-                    [result[number]] = self._ask_library(texts[number : number + 1])
-        for word in found:
-            if len(word) > LONGEST_REMEMBERED_WORD or len(remembered) > MOST_REMEMBERED_WORDS:
-                del remembered[word]
-        return result
+    def forget_words(self) -> None:
+        """Frees the cache of `encode_batch`, which fills again."""
+        self._cache.forget()
 
     def lowercased(self) -> "Tokenizer":
         """Returns the same tokenizer, with texts lower-cased first."""
@@ -224,11 +178,6 @@ class Tokenizer:
         normalizer = {"type": "Sequence", "normalizers": [{"type": "Lowercase"}, *steps]}
         parts = to_json({**self._json, "normalizer": normalizer})
         return Tokenizer(tokenizers.Tokenizer.from_str(parts), self.name, self.notes)
-
-    def forget_words(self) -> None:
-        """Frees the cache of `encode_batch`, which fills again."""
-        self._remembered.clear()
-        self._not_alone.clear()
 
     def decode(self, ids: Sequence[int]) -> str:
         """Returns the text of the ids, special tokens left out."""
@@ -262,9 +211,9 @@ class Tokenizer:
         names, spelled, decomposed, total = set[str](), 0, 0, 0
         for text in texts:
             parts = [text] if isinstance(text, str) else list(filter(None, text))
-            found = set().union(*map(find_specials, parts)) - ({"[MASK]"} if masks else set())
-            names |= found
-            spelled += bool(found)
+            specials = set().union(*map(find_specials, parts)) - ({"[MASK]"} if masks else set())
+            names |= specials
+            spelled += bool(specials)
             decomposed += any(map(self._loses_accents, parts))
             total += 1
         notes = tell_specials(names, spelled, counted(total, noun))
@@ -341,46 +290,19 @@ class Tokenizer:
         as_given, composed = self.encode_batch([text, unicodedata.normalize("NFC", text)])
         return not np.array_equal(as_given, composed)
 
-    def _encode_words(self, words: list[str]) -> list[bytes]:
-        """Returns the ids of each word. The library takes half the time for words in one text, and
-        its offsets say where the tokens come from, except where spaces are tokens themselves.
-        """
-        if not self._drops_spaces:
-            return self._ask_library(words)
-        groups = [
-            words[start : start + WORDS_AT_ONCE] for start in range(0, len(words), WORDS_AT_ONCE)
-        ]
-        encodings = self.encode([" ".join(group) for group in groups])
-        found = []
-        for group, encoding in zip(groups, encodings, strict=True):
-            ends = np.cumsum([len(word) + 1 for word in group])
-            starts = np.array([start for start, _ in encoding.offsets], np.int64)
-            bounds = np.searchsorted(starts, ends) * np.dtype(np.int32).itemsize
-            ids = np.array(encoding.ids, np.int32).tobytes()
-            found += [ids[i:j] for i, j in itertools.pairwise([0, *bounds.tolist()])]
-        return found
-
-    def _ask_library(self, texts: Sequence[str]) -> list[bytes]:
-        encodings = self._reader.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [np.array(encoding.ids, np.int32).tobytes() for encoding in encodings]
-
     @functools.cached_property
     def _reader(self) -> "tokenizers.Tokenizer":
         return hide_tokens(self._json, SPECIAL_TOKENS)
+
+    @functools.cached_property
+    def _cache(self) -> WordCache:
+        return WordCache(self._reader, self._json)
 
     @functools.cached_property
     def _reader_of_masks(self) -> "tokenizers.Tokenizer":
         reader = hide_tokens(self._json, [token for token in SPECIAL_TOKENS if token != "[MASK]"])
         reader.add_special_tokens(["[MASK]"])  # where tokenizer.json lists it as a word only
         return reader
-
-    def _needs_its_spaces(self, ids: bytes) -> bool:
-        """Returns whether a space beside a word with these ids may be a token, or part of one."""
-        if not ids:
-            return True
-        if self._drops_spaces or not self._added_ids:
-            return False
-        return not self._added_ids.isdisjoint(np.frombuffer(ids, np.int32).tolist())
 
 
 def load_tokenizer(path: Path | str) -> Tokenizer:

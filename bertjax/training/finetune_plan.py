@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
@@ -23,9 +22,10 @@ from bertjax.training.budget import Clock
 from bertjax.training.execution import attention_backend, compute_dtype, remat_policy
 from bertjax.training.finetune_config import FinetuneConfig
 from bertjax.training.optimizer import make_optimizer, make_schedule
+from bertjax.training.run_step import identity_of_step, make_run_step
 from bertjax.training.starting_model import FinetunedStart, resolve_finetuned_model
 from bertjax.training.state import TrainState, new_state
-from bertjax.training.steps import Step, make_train_step
+from bertjax.training.steps import Step
 from bertjax.training.transfer import freeze, learning_rate_scales, scale_updates
 
 # -------------------------------------------------------------------- model and examples
@@ -114,16 +114,7 @@ def make_plan(config: FinetuneConfig, start: Start, mesh: Mesh) -> Plan:
         lambda logits, batch: start.trained_task.loss(logits, batch, batches.layout),
         lambda params: freeze(params, scales),
     )
-    train_step = make_train_step(
-        objective,
-        optimizer,
-        lambda now: config.optimizer.learning_rate * schedule(now),
-        config.seed,
-        microbatches=config.accumulation,
-        clip_norm=config.optimizer.clip_norm,
-        log_every=config.log_every,
-        most_skipped=config.most_skipped,
-    )
+    train_step = make_run_step(config, objective, optimizer, schedule)
     return Plan(model, batches, clock, optimizer, objective, train_step, steps_per_epoch)
 
 
@@ -132,8 +123,6 @@ def make_plan(config: FinetuneConfig, start: Start, mesh: Mesh) -> Plan:
 
 def identity_of(config: FinetuneConfig, start: Start, data: TaskData) -> dict[str, Any]:
     """What must be the same for a checkpoint to be continued."""
-    optimizer = dataclasses.asdict(config.optimizer)
-    del optimizer["learning_rate"]
     return {
         "task": config.task,
         "data": data.fingerprint(),
@@ -144,8 +133,6 @@ def identity_of(config: FinetuneConfig, start: Start, data: TaskData) -> dict[st
             "data": ", ".join(config.data.absolute_paths("train")),
             "init": str(Path(config.model.init).absolute()),
         },
-        "seed": config.seed,
-        "batch_size": config.batch_size,
         "max_length": config.max_length,
         "packing": config.packing,
         "label_smoothing": config.label_smoothing,
@@ -153,9 +140,7 @@ def identity_of(config: FinetuneConfig, start: Start, data: TaskData) -> dict[st
         "score": config.scoring.score,
         "choice": "the lowest loss within a standard error of the best score",
         "transfer": dataclasses.asdict(config.transfer),
-        "optimizer": optimizer,
-        "dtype": jnp.dtype(compute_dtype(config.dtype)).name,
-        "attention": config.attention,
+        **identity_of_step(config),
     }
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from bertjax.config import BertConfig
@@ -34,7 +33,6 @@ from bertjax.training.batches import FittingRows, TrainingBatches
 from bertjax.training.budget import Clock
 from bertjax.training.curves import CurvesDrawer
 from bertjax.training.evaluation import is_due, make_evaluation
-from bertjax.training.execution import compute_dtype
 from bertjax.training.metrics import count_matmul_flops, measure_matmul_rate, read_metrics
 from bertjax.training.pretrain_config import PretrainConfig, make_step
 from bertjax.training.pretrain_validation import LookInside, make_validation
@@ -42,6 +40,7 @@ from bertjax.training.processes import Agreement, is_first, wait_for_all
 from bertjax.training.progress import Reporter, describe_scores
 from bertjax.training.result import Result
 from bertjax.training.run_directory import PREPARED_NAME, check_kind
+from bertjax.training.run_step import identity_of_step
 from bertjax.training.session import Session
 from bertjax.training.sharding import check_batch, make_mesh, place_params, read_mesh, rows_here
 from bertjax.training.starting_model import resolve_model
@@ -272,8 +271,6 @@ def _identity(
     config: PretrainConfig, bert_config: BertConfig, prepared: PreparedDirectory
 ) -> dict[str, Any]:
     """What must be the same for a checkpoint to be continued."""
-    optimizer = dataclasses.asdict(config.optimizer)
-    del optimizer["learning_rate"]
     return {
         "data": prepared.fingerprint,
         "model": bert_config.to_dict(),
@@ -283,12 +280,8 @@ def _identity(
             "init": str(Path(config.model.init).absolute()) if config.model.init else None,
         },
         "start": config.model.start,
-        "seed": config.seed,
-        "batch_size": config.batch_size,
         "masking": dataclasses.asdict(config.masking),
-        "optimizer": optimizer,
-        "dtype": jnp.dtype(compute_dtype(config.dtype)).name,
-        "attention": config.attention,
+        **identity_of_step(config),
     }
 
 

@@ -26,8 +26,9 @@ from bertjax.training.optimizer import (
     make_optimizer,
     make_schedule,
 )
+from bertjax.training.run_step import make_run_step
 from bertjax.training.sharding import MeshConfig
-from bertjax.training.steps import Step, make_train_step
+from bertjax.training.steps import Step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,14 +200,5 @@ def make_step(
     optimizer = make_optimizer(config.optimizer)
     schedule = make_schedule(config.schedule, total)
     objective = PretrainingObjective(model, config.masking, vocabulary, config.seed)
-    take = make_train_step(
-        objective,
-        optimizer,
-        lambda now: config.optimizer.learning_rate * schedule(now),
-        config.seed,
-        microbatches=config.accumulation,
-        clip_norm=config.optimizer.clip_norm,
-        log_every=config.log_every,
-        most_skipped=config.most_skipped,
-    )
+    take = make_run_step(config, objective, optimizer, schedule)
     return PretrainingStep(model, optimizer, objective, take)

@@ -4,11 +4,12 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
-from types import TracebackType
+from typing import Self
 
 import jax
 from rich.console import Console, Group
 from rich.live import Live
+from rich.progress import Progress
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
@@ -28,15 +29,10 @@ class Reporter:
     def __init__(self, tell: Callable[[str], None] | None = None) -> None:
         self._tell = tell
 
-    def __enter__(self) -> "Reporter":
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         pass
 
     def expect(self, total: float) -> None:
@@ -57,35 +53,46 @@ class Reporter:
         yield
 
 
-class RunProgress(Reporter):
-    """Tells of a run on stderr: lines that stay, and on a terminal a bar under them.
+class LiveReporter(Reporter):
+    """Reports on stderr: lines that stay, and under them a display that is gone when all ends."""
 
-    The bar is gone when the run ends, however it does. Of several processes the first alone tells.
+    def __init__(self, console: Console, display: Live | Progress | None) -> None:
+        """Shows nothing yet.
+
+        Args:
+            console: of stderr.
+            display: what is shown while entered; None: lines only.
+        """
+        self._console, self._display = console, display
+        self._ending = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        if self._display:
+            self._ending.enter_context(self._display)
+            self._ending.enter_context(on_sudden_end(self._display.stop))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._ending.close()
+
+    def say(self, message: str) -> None:
+        """Prints a line that stays."""
+        self._console.print(message, soft_wrap=True, markup=False)
+
+
+class RunProgress(LiveReporter):
+    """Reports a run on stderr: lines that stay, and on a terminal a bar under them.
+
+    The bar is gone when the run ends, however it does. Of several processes the first
+    alone reports.
     """
 
     def __init__(self, total: float = 1.0) -> None:
-        self.console = Console(stderr=True, highlight=False, quiet=not is_first())
-        shows = sys.stderr.isatty() and is_first()
-        self._live = Live(console=self.console, transient=True) if shows else None
+        console = Console(stderr=True, highlight=False, quiet=not is_first())
         self._bar = ProgressBar(total=total)
-        self._ending = contextlib.ExitStack()
-
-    def __enter__(self) -> "RunProgress":
-        if self._live:
-            self._live.update(self._bar)
-            self._live.start()
-            self._ending.enter_context(on_sudden_end(self._live.stop))
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._live:
-            self._live.stop()
-        self._ending.close()
+        shows = sys.stderr.isatty() and is_first()
+        live = Live(self._bar, console=console, transient=True) if shows else None
+        super().__init__(console, live)
 
     def expect(self, total: float) -> None:
         """Sets the end of the bar."""
@@ -96,24 +103,20 @@ class RunProgress(Reporter):
         self._bar.update(min(clock, self._bar.total))
         self.say(figures)
 
-    def say(self, message: str) -> None:
-        """Prints a line that stays."""
-        self.console.print(message, soft_wrap=True)
-
     @contextlib.contextmanager
     def during(self, what: str) -> Iterator[None]:
         """While entered, a terminal shows over the bar that this goes on."""
-        if not self._live:
+        if not self._display:
             yield
-        elif not self._live.is_started:
-            with self.console.status(what) as status, on_sudden_end(status.stop):
+        elif not self._display.is_started:
+            with self._console.status(what) as status, on_sudden_end(status.stop):
                 yield
         else:
-            self._live.update(Group(Text(what), self._bar))
+            self._display.update(Group(Text(what), self._bar))
             try:
                 yield
             finally:
-                self._live.update(self._bar)
+                self._display.update(self._bar)
 
 
 def describe_duration(seconds: float) -> str:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from bertjax.planning.program import bytes_on_a_device, compile_step, describe_batch
-from bertjax.text.rows import COLUMNS, Rows, RowWriter
+from bertjax.text.row_writer import RowWriter
+from bertjax.text.rows import COLUMNS, Rows
 from bertjax.training.batches import TrainingBatches
 from bertjax.training.optimizer import OptimizerConfig, make_optimizer
 from bertjax.training.sharding import MeshConfig, make_mesh, place_rows

@@ -6,7 +6,7 @@ import pytest
 
 from bertjax.program.errors import UserError
 from bertjax.tasks.choice_questions import read_choice_questions
-from bertjax.text.records import RecordConfig
+from bertjax.text.record_config import RecordConfig
 
 
 @pytest.fixture

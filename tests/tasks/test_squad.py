@@ -15,7 +15,7 @@ from bertjax.tasks.squad import (
     read_questions,
     squad_scores,
 )
-from bertjax.text.records import RecordConfig
+from bertjax.text.record_config import RecordConfig
 
 CONTEXT = "The cat saw a cat; the old cat slept."
 

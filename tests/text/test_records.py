@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from bertjax.program.errors import UserError
-from bertjax.text.records import Record, RecordConfig, read_records
+from bertjax.text.record_config import Record, RecordConfig
+from bertjax.text.records import read_records
 from bertjax.text.sources import find_sources
 
 

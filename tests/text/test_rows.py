@@ -8,9 +8,9 @@ import pytest
 
 from bertjax.program.errors import UserError
 from bertjax.program.output_directory import whole_directory
-from bertjax.text import checksums
-from bertjax.text import rows as rows_module
-from bertjax.text.rows import BLOCK_ROWS, COLUMNS, RowWriter, open_prepared, write_rows
+from bertjax.text import checksums, row_writer
+from bertjax.text.row_writer import RowWriter, write_rows
+from bertjax.text.rows import BLOCK_ROWS, COLUMNS, open_prepared
 
 T, K, V = 13, 3, 99
 
@@ -31,7 +31,7 @@ def prepared(tmp_path):
 
 
 def test_rows_come_back_as_they_were_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(rows_module, "FILE_BLOCKS", 2)  # three files
+    monkeypatch.setattr(row_writer, "FILE_BLOCKS", 2)  # three files
     count = 4 * BLOCK_ROWS + 37
     written = some_rows(count)
     write_rows(tmp_path / "rows", {"train": written}, V)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tokenizers import normalizers
 
 from bertjax.program.errors import UserError
-from bertjax.text import tokenizer as tokenizer_module
+from bertjax.text import word_cache
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.text.tokenizer_parts import SPECIAL_TOKENS, build_wordpiece, find_offsets
 from bertjax.text.tokenizer_training import VocabularyConfig, train_tokenizer
@@ -172,20 +172,20 @@ def test_remembered_words_give_the_ids_of_the_library(made, kind, texts):
     tokenizer.library.encode_special_tokens = True
     expected = tokenizer.library.encode_batch(texts, add_special_tokens=False)
     tokenizer.library.encode_special_tokens = False
-    assert tokenizer._words_are_alone
+    assert tokenizer._cache.words_are_alone
     for _ in range(2):  # new words, and then remembered ones
         found = tokenizer.encode_batch(texts)
         assert [ids.tolist() for ids in found] == [encoding.ids for encoding in expected]
 
 
 def test_forgotten_words_change_nothing_and_memory_is_bounded(made, monkeypatch):
-    monkeypatch.setattr(tokenizer_module, "MOST_REMEMBERED_WORDS", 7)
+    monkeypatch.setattr(word_cache, "MOST_REMEMBERED_WORDS", 7)
     tokenizer = Tokenizer(made["wordpiece"].library)
     for _ in range(3):
         for text in TEXTS:
             expected = tokenizer.library.encode(text, add_special_tokens=False).ids
             assert tokenizer.encode_batch([text, text])[1].tolist() == expected
-            assert len(tokenizer._remembered) <= 8
+            assert len(tokenizer._cache._remembered) <= 8
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -274,7 +274,7 @@ def with_added(kind: Tokenizer) -> Tokenizer:
 )
 def test_added_tokens_are_one_and_the_rest_is_what_transformers_reads(made, kind, words):
     tokenizer, text = with_added(made[kind]), "".join(words)
-    assert tokenizer._words_are_alone
+    assert tokenizer._cache.words_are_alone
     expected = tokenizer.encode([text])[0].ids
     for _ in range(2):  # new words, and then remembered ones
         assert tokenizer.encode_batch([text])[0].tolist() == expected

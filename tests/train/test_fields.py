@@ -32,7 +32,7 @@ from bertjax.program.errors import UserError
 from bertjax.sweeps.space import PROGRAMS, Program
 from bertjax.sweeps.sweep import SweepConfig, sweep
 from bertjax.tasks.reading import read_task_data
-from bertjax.text.rows import write_rows
+from bertjax.text.row_writer import write_rows
 from bertjax.text.tokenizer import Tokenizer, build_wordpiece
 from bertjax.training.budget import Clock
 from bertjax.training.evaluation import is_due

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from bertjax.program.ending import STOPPED_EXIT_CODE
-from bertjax.text.rows import write_rows
+from bertjax.text.row_writer import write_rows
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.text.tokenizer_parts import build_wordpiece
 from bertjax.training.metrics import read_metrics

@@ -283,7 +283,7 @@ def test_progress_shows_the_trial_that_best_yaml_is_made_of(capsys):
         kept = {"step": 9, "loss": loss, "standard_error": 0.05}
         study.add_trial(optuna.trial.create_trial(value=value, user_attrs=kept))
     progress = SweepProgress(3, make_score("accuracy", "auto"))
-    progress._told = 0
+    progress._said = 0
     progress.show(SimpleNamespace(trials=lambda: study.trials))
     assert "2 of 3 trials ended, 0 running; best accuracy 0.8800 (trial 1)" in (
         capsys.readouterr().err

@@ -46,6 +46,12 @@ def test_without_a_terminal_every_report_is_a_plain_line(capsys):
     assert told.err == "step 20  loss 3.1\nsaved\n"
 
 
+def test_brackets_in_a_line_are_no_markup(capsys):
+    with RunProgress(100.0) as progress:
+        progress.say("runs/[a]/model, a score in [/b]")
+    assert capsys.readouterr().err == "runs/[a]/model, a score in [/b]\n"
+
+
 def open_terminal(monkeypatch, width):
     class Terminal(io.StringIO):
         def isatty(self):
