@@ -16,6 +16,9 @@ from bertjax.model.probe_points import Edits, Probes, check_edits, name_points
 from bertjax.numerics.placement import pick_vectors, target_platform
 from bertjax.types import EncoderOutput, HeadOutput, PreTrainingOutput, Trace
 
+# An input of a model, of tokens, examples or rows; None: the default.
+Ids = Integer[Array, "B ..."] | None
+
 
 class ModelInputs(NamedTuple):
     """The inputs of `BertModel`, none left out."""
@@ -171,6 +174,13 @@ class _WithHead(nn.Module):
     def _make_body(self, pooling: bool = True) -> BertModel:
         return BertModel(self.config, self.dtype, self.remat, pooling, self.attention)
 
+    def _call_body(
+        self, model_inputs: tuple[Ids, ...], row_ids: Ids, **options: object
+    ) -> tuple[ModelInputs, EncoderOutput]:
+        """Returns what the body computes, and its inputs, none left out."""
+        inputs = complete_inputs(self.config, *model_inputs, row_ids=row_ids)
+        return inputs, self.bert(*inputs[:5], row_ids=inputs.row_ids, **options)
+
 
 class BertForPreTraining(_WithHead):
     """The body with both heads of pretraining: masked language model and next sentence."""
@@ -183,7 +193,7 @@ class BertForPreTraining(_WithHead):
     def __call__(
         self,
         token_ids: Integer[Array, "B T"],
-        *model_inputs: Integer[Array, "B _"] | None,
+        *model_inputs: Ids,
         masked_positions: Int[Array, "B P"] | None = None,
         **options: object,
     ) -> PreTrainingOutput:
@@ -210,7 +220,7 @@ class BertForMaskedLM(_WithHead):
     def __call__(
         self,
         token_ids: Integer[Array, "B T"],
-        *model_inputs: Integer[Array, "B _"] | None,
+        *model_inputs: Ids,
         masked_positions: Int[Array, "B P"] | None = None,
         **options: object,
     ) -> HeadOutput:
@@ -226,9 +236,7 @@ class BertForNextSentencePrediction(_WithHead):
         self.bert = self._make_body()
         self.nsp_head = LinearHead(self.config, 2, self.dtype)
 
-    def __call__(
-        self, *model_inputs: Integer[Array, "B _"] | None, **options: object
-    ) -> HeadOutput:
+    def __call__(self, *model_inputs: Ids, **options: object) -> HeadOutput:
         """Logits `[B, K, 2]` (is next, is random); arguments as `BertModel`."""
         body = self.bert(*model_inputs, **options)
         return HeadOutput(self.nsp_head(body.pooled), body)
@@ -245,15 +253,10 @@ class BertForSequenceClassification(_WithHead):
         self.sequence_head = ClassifierHead(self.config, self.config.num_labels, self.dtype)
 
     def __call__(
-        self,
-        *model_inputs: Integer[Array, "B _"] | None,
-        row_ids: Integer[Array, " B"] | None = None,
-        dropout: bool = False,
-        **options: object,
+        self, *model_inputs: Ids, row_ids: Ids = None, dropout: bool = False, **options: object
     ) -> HeadOutput:
         """Logits `[B, K, C]`; arguments as `BertModel`."""
-        inputs = complete_inputs(self.config, *model_inputs, row_ids=row_ids)
-        body = self.bert(*inputs[:5], row_ids=inputs.row_ids, dropout=dropout, **options)
+        inputs, body = self._call_body(model_inputs, row_ids, dropout=dropout, **options)
         logits = self.sequence_head(body.pooled, inputs.slots_in_use(), inputs.row_ids, dropout)
         return HeadOutput(logits, body)
 
@@ -269,15 +272,10 @@ class BertForMultipleChoice(_WithHead):
         self.choice_head = ClassifierHead(self.config, 1, self.dtype)
 
     def __call__(
-        self,
-        *model_inputs: Integer[Array, "B _"] | None,
-        row_ids: Integer[Array, " B"] | None = None,
-        dropout: bool = False,
-        **options: object,
+        self, *model_inputs: Ids, row_ids: Ids = None, dropout: bool = False, **options: object
     ) -> HeadOutput:
         """Scores `[B, K]`, to be compared among the choices of a question; as `BertModel`."""
-        inputs = complete_inputs(self.config, *model_inputs, row_ids=row_ids)
-        body = self.bert(*inputs[:5], row_ids=inputs.row_ids, dropout=dropout, **options)
+        inputs, body = self._call_body(model_inputs, row_ids, dropout=dropout, **options)
         scores = self.choice_head(body.pooled, inputs.slots_in_use(), inputs.row_ids, dropout)
         return HeadOutput(scores[..., 0], body)
 
@@ -293,15 +291,10 @@ class BertForTokenClassification(_WithHead):
         self.token_head = ClassifierHead(self.config, self.config.num_labels, self.dtype)
 
     def __call__(
-        self,
-        *model_inputs: Integer[Array, "B _"] | None,
-        row_ids: Integer[Array, " B"] | None = None,
-        dropout: bool = False,
-        **options: object,
+        self, *model_inputs: Ids, row_ids: Ids = None, dropout: bool = False, **options: object
     ) -> HeadOutput:
         """Logits `[B, T, C]`; arguments as `BertModel`."""
-        inputs = complete_inputs(self.config, *model_inputs, row_ids=row_ids)
-        body = self.bert(*inputs[:5], row_ids=inputs.row_ids, dropout=dropout, **options)
+        inputs, body = self._call_body(model_inputs, row_ids, dropout=dropout, **options)
         real = inputs.sequence_ids != 0
         logits = self.token_head(body.hidden, real, inputs.row_ids, dropout)
         return HeadOutput(logits, body)
@@ -317,9 +310,7 @@ class BertForQuestionAnswering(_WithHead):
         self.bert = self._make_body(pooling=False)
         self.span_head = LinearHead(self.config, 2, self.dtype)
 
-    def __call__(
-        self, *model_inputs: Integer[Array, "B _"] | None, **options: object
-    ) -> HeadOutput:
+    def __call__(self, *model_inputs: Ids, **options: object) -> HeadOutput:
         """Logits `[B, T, 2]` (start, end); arguments as `BertModel`."""
         body = self.bert(*model_inputs, **options)
         return HeadOutput(self.span_head(body.hidden), body)

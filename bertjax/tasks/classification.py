@@ -1,7 +1,6 @@
 """Classification of a text or a pair of texts: one label each, or any number of labels each."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,10 +11,9 @@ from bertjax.objectives.losses import Total
 from bertjax.tasks import scores
 from bertjax.tasks.labelled import TextExample
 from bertjax.tasks.resampling import Resampler, classification_resampler, multilabel_resampler
-from bertjax.tasks.task import Encoded, Prediction, softmax
-from bertjax.tasks.texts import encode_texts, text_examples, write_text_predictions
+from bertjax.tasks.task import Prediction, softmax
+from bertjax.tasks.texts import Targets, TextTask
 from bertjax.tasks.units import Layout, Unit
-from bertjax.text.tokenizer import Tokenizer
 from bertjax.types import TaskBatch
 
 
@@ -27,7 +25,7 @@ class LabelPrediction(NamedTuple):
     probabilities: dict[str, float]
 
 
-class Classification:
+class Classification(TextTask):
     """One label for every text or pair of texts (`tasks.task.Task`).
 
     Args:
@@ -39,11 +37,9 @@ class Classification:
     """
 
     name = "classification"
-    per_token = False
     main_score = "accuracy"
     score_names = ("accuracy", "macro_f1", "micro_f1", "mcc", "roc_auc", "calibration_error")
     prediction = LabelPrediction
-    score_scale = 1.0
     outcome_name = "accuracy"
 
     def __init__(
@@ -61,26 +57,13 @@ class Classification:
         """Returns the labels."""
         return {"id2label": self.labels, "problem_type": "single_label_classification"}
 
-    def examples_of_lines(
-        self, lines: Sequence[str], places: Sequence[str] | None = None
-    ) -> list[TextExample]:
-        """Reads a text per line, or two tab-separated texts."""
-        return text_examples(lines, places)
-
-    def encode(
-        self,
-        examples: Sequence[TextExample],
-        tokenizer: Tokenizer,
-        max_length: int,
-        *,
-        training: bool,
-    ) -> Encoded:
-        """Makes a unit per example; its label is the class number, int32 [1]."""
+    def _targets(self, examples: Sequence[TextExample], *, training: bool) -> Targets:
+        """Returns the class number, int32 [1], per example."""
         numbers = [self._numbers.get(example.label, -1) for example in examples]
         weights = [
             0.0 if number < 0 else self._weights[number] if training else 1.0 for number in numbers
         ]
-        return encode_texts(examples, np.array(numbers, np.int32), weights, tokenizer, max_length)
+        return np.array(numbers, np.int32), weights
 
     def loss(self, logits: Float[Array, "B K C"], batch: TaskBatch, layout: Layout) -> Total:
         """Returns the cross-entropy in nats."""
@@ -134,15 +117,6 @@ class Classification:
             ]
         )
 
-    def write_predictions(
-        self,
-        directory: Path,
-        examples: Sequence[TextExample],
-        predictions: Sequence[Prediction],
-    ) -> None:
-        """Writes `predictions.jsonl`, and `predictions.tsv` for GLUE (index, prediction)."""
-        write_text_predictions(directory, examples, predictions)
-
     def _known(self, examples: Sequence[TextExample]) -> Int[np.ndarray, " examples"]:
         return np.array([self._numbers[example.label] for example in examples], np.int64)
 
@@ -154,7 +128,7 @@ class LabelsPrediction(NamedTuple):
     probabilities: dict[str, float]
 
 
-class MultiLabelClassification:
+class MultiLabelClassification(TextTask):
     """Any number of labels for every text or pair of texts (`tasks.task.Task`).
 
     Args:
@@ -163,11 +137,9 @@ class MultiLabelClassification:
     """
 
     name = "multi-label"
-    per_token = False
     main_score = "micro_f1"
     score_names = ("accuracy", "macro_f1", "micro_f1", "roc_auc")
     prediction = LabelsPrediction
-    score_scale = 1.0
     outcome_name = "exact match"
 
     def __init__(self, labels: Sequence[str], smoothing: float = 0.0) -> None:
@@ -178,24 +150,11 @@ class MultiLabelClassification:
         """Returns the labels."""
         return {"id2label": self.labels, "problem_type": "multi_label_classification"}
 
-    def examples_of_lines(
-        self, lines: Sequence[str], places: Sequence[str] | None = None
-    ) -> list[TextExample]:
-        """Reads a text per line, or two tab-separated texts."""
-        return text_examples(lines, places)
-
-    def encode(
-        self,
-        examples: Sequence[TextExample],
-        tokenizer: Tokenizer,
-        max_length: int,
-        *,
-        training: bool,
-    ) -> Encoded:
-        """Makes a unit per example; its label is 1 for every label that applies, float32 [1, C]."""
+    def _targets(self, examples: Sequence[TextExample], *, training: bool) -> Targets:
+        """Returns 1 for every label that applies, float32 [1, C], per example."""
         applies = [self._applies(example) for example in examples]
         known = [example.label is not None for example in examples]
-        return encode_texts(examples, applies, known, tokenizer, max_length)
+        return applies, known
 
     def loss(self, logits: Float[Array, "B K C"], batch: TaskBatch, layout: Layout) -> Total:
         """Returns the binary cross-entropy in nats, averaged over the labels."""
@@ -246,15 +205,6 @@ class MultiLabelClassification:
                 for example, prediction in zip(examples, predictions, strict=True)
             ]
         )
-
-    def write_predictions(
-        self,
-        directory: Path,
-        examples: Sequence[TextExample],
-        predictions: Sequence[Prediction],
-    ) -> None:
-        """Writes `predictions.jsonl` and `predictions.tsv`."""
-        write_text_predictions(directory, examples, predictions)
 
     def _applies(self, example: TextExample) -> Float[np.ndarray, " C"]:
         return np.array([label in (example.label or ()) for label in self.labels], np.float32)

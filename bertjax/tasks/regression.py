@@ -1,7 +1,6 @@
 """Regression: a number for every text or pair of texts."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,10 +11,9 @@ from bertjax.objectives.losses import Total
 from bertjax.tasks import scores
 from bertjax.tasks.labelled import TextExample
 from bertjax.tasks.resampling import Resampler
-from bertjax.tasks.task import Encoded, Prediction
-from bertjax.tasks.texts import encode_texts, text_examples, write_text_predictions
+from bertjax.tasks.task import Prediction
+from bertjax.tasks.texts import Targets, TextTask
 from bertjax.tasks.units import Layout, Unit
-from bertjax.text.tokenizer import Tokenizer
 from bertjax.types import TaskBatch
 
 
@@ -25,7 +23,7 @@ class NumberPrediction(NamedTuple):
     value: float
 
 
-class Regression:
+class Regression(TextTask):
     """A number for every text or pair of texts (`tasks.task.Task`).
 
     Args:
@@ -35,11 +33,9 @@ class Regression:
     """
 
     name = "regression"
-    per_token = False
     main_score = "pearson"
     score_names = ("pearson", "spearman", "mse")
     prediction = NumberPrediction
-    score_scale = 1.0
     outcome_name = "-squared error"
 
     def __init__(self, label: str = "score") -> None:
@@ -49,27 +45,14 @@ class Regression:
         """Returns one label, the name of the number."""
         return {"id2label": (self._label,), "problem_type": "regression"}
 
-    def examples_of_lines(
-        self, lines: Sequence[str], places: Sequence[str] | None = None
-    ) -> list[TextExample]:
-        """Reads a text per line, or two tab-separated texts."""
-        return text_examples(lines, places)
-
-    def encode(
-        self,
-        examples: Sequence[TextExample],
-        tokenizer: Tokenizer,
-        max_length: int,
-        *,
-        training: bool,
-    ) -> Encoded:
-        """Makes a unit per example; its label is the number, float32 [1]."""
+    def _targets(self, examples: Sequence[TextExample], *, training: bool) -> Targets:
+        """Returns the number, float32 [1], per example."""
         known = [example.label is not None for example in examples]
         numbers = [
             example.label if is_known else 0.0
             for example, is_known in zip(examples, known, strict=True)
         ]
-        return encode_texts(examples, np.array(numbers, np.float32), known, tokenizer, max_length)
+        return np.array(numbers, np.float32), known
 
     def loss(self, logits: Float[Array, "B K 1"], batch: TaskBatch, layout: Layout) -> Total:
         """Returns the squared error."""
@@ -104,15 +87,6 @@ class Regression:
         """Returns minus the squared error."""
         known, said = self._both(examples, predictions)
         return -np.square(known - said)
-
-    def write_predictions(
-        self,
-        directory: Path,
-        examples: Sequence[TextExample],
-        predictions: Sequence[Prediction],
-    ) -> None:
-        """Writes `predictions.jsonl` and `predictions.tsv`."""
-        write_text_predictions(directory, examples, predictions)
 
     @staticmethod
     def _both(

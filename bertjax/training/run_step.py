@@ -1,7 +1,7 @@
 """The step of a run, pretraining or fine-tuning, from the fields that both configs have."""
 
 import dataclasses
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import optax
@@ -11,6 +11,7 @@ from bertjax.training.optimizer import OptimizerConfig
 from bertjax.training.steps import Objective, Step, make_train_step
 
 
+@runtime_checkable
 class StepConfig(Protocol):
     """The fields of a run's config that decide what a step computes."""
 

@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from types import FrameType, TracebackType
+from types import FrameType
 
 from bertjax.program.ending import SIGNALS
 
@@ -45,12 +45,7 @@ class StopRequest:
             raise KeyboardInterrupt
         self.heard = signal.Signals(number).name
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         if self._previous:

@@ -1,10 +1,28 @@
 """Parameters that leave no bias at 0 and no scale at 1, so that a mistake in any of them shows."""
 
+from typing import Any
+
 import numpy as np
 
 from bertjax.architectures import ARCHITECTURES
 from bertjax.config import BertConfig
 from bertjax.interop.tensor_names import Parameters, our_shape, put, rows_of
+
+
+def make_random_model(
+    architecture: str = "BertForPreTraining", **fields: Any
+) -> tuple[BertConfig, Parameters]:
+    """Returns the config and the parameters of a model of three layers with four heads of 6."""
+    sizes = {
+        "vocab_size": 99,
+        "hidden_size": 24,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "intermediate_size": 37,
+        "max_position_embeddings": 17,
+    }
+    config = BertConfig(**(sizes | fields))
+    return config, draw_parameters(config, architecture)
 
 
 def draw_parameters(

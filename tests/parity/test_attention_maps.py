@@ -16,11 +16,10 @@ transformers = pytest.importorskip("transformers", reason="transformers is not i
 
 from bertjax.analysis.capture.encoding import encode_texts  # noqa: E402
 from bertjax.analysis.capture.maps import capture  # noqa: E402
-from bertjax.config import BertConfig  # noqa: E402
 from bertjax.interop.huggingface import save_model_directory  # noqa: E402
 from bertjax.loaded import load  # noqa: E402
 from tests.interop.test_real_checkpoints import minilm  # noqa: E402, F401 - a fixture
-from tests.parity.random_models import draw_parameters  # noqa: E402
+from tests.parity.random_models import make_random_model  # noqa: E402
 
 TINY = Path(__file__).parent / "golden" / "tiny_bert"
 
@@ -37,15 +36,7 @@ TEXTS = [
 @pytest.fixture(params=["random", "bert_tiny_mlm", "minilm"])
 def checkpoint(request, tmp_path):
     if request.param == "random":
-        config = BertConfig(
-            vocab_size=99,
-            hidden_size=24,
-            num_hidden_layers=3,
-            num_attention_heads=4,
-            intermediate_size=37,
-            max_position_embeddings=80,
-        )
-        params = draw_parameters(config, "BertForPreTraining")
+        config, params = make_random_model(max_position_embeddings=80)
         save_model_directory(tmp_path / "model", config, params, TINY)
         return tmp_path / "model"
     if request.param == "minilm":

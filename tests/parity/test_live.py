@@ -17,12 +17,12 @@ torch = pytest.importorskip("torch", reason="torch is not installed (make test-p
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 
 from bertjax.architectures import ARCHITECTURES  # noqa: E402
-from bertjax.config import HIDDEN_ACTIVATIONS, BertConfig  # noqa: E402
+from bertjax.config import HIDDEN_ACTIVATIONS  # noqa: E402
 from bertjax.inference.fill_mask import fill_mask  # noqa: E402
 from bertjax.interop.huggingface import load_model_directory, save_model_directory  # noqa: E402
 from bertjax.model.bert import BertForMaskedLM, BertForPreTraining  # noqa: E402
 from bertjax.text.tokenizer import load_tokenizer  # noqa: E402
-from tests.parity.random_models import draw_parameters  # noqa: E402
+from tests.parity.random_models import make_random_model  # noqa: E402
 
 GOLDEN = Path(__file__).parent / "golden"
 SENTENCES = ["The capital of France is [MASK].", "I [MASK] a cup of [MASK] every morning, don't I?"]
@@ -44,23 +44,9 @@ def load_without_complaint(model_class, path, caplog):
     return model.eval()
 
 
-def random_model(act, architecture="BertForPreTraining", **fields):
-    config = BertConfig(
-        vocab_size=99,
-        hidden_size=24,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        intermediate_size=37,
-        max_position_embeddings=17,
-        hidden_act=act,
-        **fields,
-    )
-    return config, draw_parameters(config, architecture)
-
-
 @pytest.mark.parametrize("activation", HIDDEN_ACTIVATIONS)
 def test_saved_model_gives_the_same_logits_in_transformers(tmp_path, caplog, activation):
-    config, params = random_model(activation)
+    config, params = make_random_model(hidden_act=activation)
     save_model_directory(tmp_path / "model", config, params, GOLDEN / "tiny_bert")
     theirs = load_without_complaint(transformers.BertForPreTraining, tmp_path / "model", caplog)
 
@@ -89,7 +75,7 @@ def test_saved_model_gives_the_same_logits_in_transformers(tmp_path, caplog, act
 
 
 def test_saved_tokenizer_gives_the_same_ids_in_transformers(tmp_path, caplog):
-    config, params = random_model("gelu")
+    config, params = make_random_model(hidden_act="gelu")
     save_model_directory(tmp_path / "model", config, params, GOLDEN / "tiny_bert")
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "model")
     ours = load_tokenizer(tmp_path / "model")
@@ -103,7 +89,7 @@ def test_saved_tokenizer_gives_the_same_ids_in_transformers(tmp_path, caplog):
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_class_loads_without_complaint_and_comes_back(tmp_path, caplog, architecture):
     labels = {} if "Question" in architecture else {"id2label": ("O", "B-PER", "I-PER")}
-    config, params = random_model("gelu", architecture, **labels)
+    config, params = make_random_model(architecture, hidden_act="gelu", **labels)
     save_model_directory(tmp_path / "ours", config, params, GOLDEN / "tiny_bert", architecture)
     theirs = load_without_complaint(getattr(transformers, architecture), tmp_path / "ours", caplog)
     assert theirs.config.architectures == [architecture]
@@ -117,7 +103,7 @@ def test_every_class_loads_without_complaint_and_comes_back(tmp_path, caplog, ar
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_class_is_found_by_the_auto_classes(tmp_path, architecture):
-    config, params = random_model("gelu", architecture)
+    config, params = make_random_model(architecture, hidden_act="gelu")
     save_model_directory(tmp_path / "ours", config, params, GOLDEN / "tiny_bert", architecture)
     kind = architecture.removeprefix("BertFor")
     auto = transformers.AutoModel if kind == "BertModel" else getattr(
@@ -128,7 +114,7 @@ def test_class_is_found_by_the_auto_classes(tmp_path, architecture):
 
 
 def test_weights_saved_by_transformers_come_back_as_they_were(tmp_path):
-    config, params = random_model("gelu")
+    config, params = make_random_model(hidden_act="gelu")
     save_model_directory(tmp_path / "ours", config, params, GOLDEN / "tiny_bert")
     model = transformers.BertForPreTraining.from_pretrained(tmp_path / "ours")
     model.save_pretrained(tmp_path / "theirs", max_shard_size="20KB")

@@ -8,7 +8,6 @@ import pytest
 from bertjax.tasks.classification import Classification, MultiLabelClassification
 from bertjax.tasks.labelled import TextExample
 from bertjax.tasks.regression import Regression
-from bertjax.tasks.texts import text_examples, write_text_predictions
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.text.tokenizer_parts import build_wordpiece
 
@@ -42,14 +41,15 @@ def test_unit_has_the_label_of_its_example_and_no_weight_without_one(tokenizer, 
 
 
 def test_line_is_a_text_or_a_pair():
-    single, pair = text_examples(["one text", "two\ttexts"])
+    single, pair = Regression().examples_of_lines(["one text", "two\ttexts"])
     assert (single.first, single.second, single.label) == ("one text", None, None)
     assert (pair.first, pair.second) == ("two", "texts")
 
 
 def test_predictions_stand_beside_texts_and_labels(tmp_path):
     examples = [TextExample("f:1", "x", None, ("a",)), TextExample("f:2", "x", "é", None)]
-    write_text_predictions(tmp_path, examples, [{"labels": ["a", "b"]}, {"labels": []}])
+    task = MultiLabelClassification(("a", "b"))
+    task.write_predictions(tmp_path, examples, [{"labels": ["a", "b"]}, {"labels": []}])
     lines = [json.loads(line) for line in (tmp_path / "predictions.jsonl").open(encoding="utf-8")]
     assert lines == [
         {"text": "x", "gold": ["a"], "labels": ["a", "b"]},

@@ -1,5 +1,7 @@
 """Tiny pretraining runs, for tests: rows, options, and how a process is watched and killed."""
 
+import os
+import subprocess
 import time
 from pathlib import Path
 
@@ -54,6 +56,23 @@ def make_arguments(data, run, *options):
 
 def read_config(data, run, *options):
     return parse(PretrainConfig, "", make_arguments(data, run, *options))
+
+
+def start_program(command, cache, **environment):
+    """Starts a program on CPUs; those of one `cache` share what is compiled."""
+    shared = {
+        "JAX_PLATFORMS": "cpu",
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    return subprocess.Popen(
+        [str(word) for word in command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | shared | environment,
+        cwd=WAY,
+    )
 
 
 def finish(process):

@@ -6,7 +6,6 @@ import random
 import re
 import shutil
 import signal
-import subprocess
 import sys
 
 import jax
@@ -29,7 +28,6 @@ from tests.train.pretrain_runs import (
     ROWS,
     SPECIAL,
     STEPS,
-    WAY,
     WORDS,
     V,
     assert_same_run,
@@ -39,6 +37,7 @@ from tests.train.pretrain_runs import (
     make_arguments,
     make_columns,
     read_config,
+    start_program,
     wait_for,
 )
 
@@ -65,20 +64,12 @@ def launch(prepared, cache):
     """Starts the program on the prepared rows; the processes share the compiled step."""
 
     def start(run, *options, data=prepared, devices=1):
-        environment = os.environ | {
-            "JAX_PLATFORMS": "cpu",
-            "JAX_COMPILATION_CACHE_DIR": str(cache),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')}"
-            f" --xla_force_host_platform_device_count={devices}",
-        }
-        return subprocess.Popen(
-            [sys.executable, "-m", "train.pretrain", *make_arguments(data, run, *options)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment,
-            cwd=WAY,
+        flags = (
+            f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
+        )
+        program = [sys.executable, "-m", "train.pretrain"]
+        return start_program(
+            [*program, *make_arguments(data, run, *options)], cache, XLA_FLAGS=flags
         )
 
     return start

@@ -8,7 +8,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -23,11 +22,11 @@ from bertjax.text.tokenizer_parts import build_wordpiece
 from bertjax.training.metrics import read_metrics
 from tests.train.pretrain_runs import (
     SPECIAL,
-    WAY,
     WORDS,
     find_checkpoints,
     finish,
     make_columns,
+    start_program,
     wait_for,
 )
 
@@ -76,21 +75,8 @@ def launch(rows, tmp_path_factory):
         ]
         alone = [sys.executable, "-m", "train.pretrain"]
         command = alone if count == 1 else ["train/launch/local.sh", count]
-        environment = os.environ | {
-            "PYTHON": sys.executable,
-            "DEVICES": str(devices),
-            "JAX_PLATFORMS": "cpu",
-            "JAX_COMPILATION_CACHE_DIR": str(cache),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        }
-        return subprocess.Popen(
-            [str(word) for word in [*command, *arguments]],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment,
-            cwd=WAY,
-        )
+        environment = {"PYTHON": sys.executable, "DEVICES": str(devices)}
+        return start_program([*command, *arguments], cache, **environment)
 
     return start
 

@@ -8,19 +8,9 @@ import numpy as np
 import pytest
 
 from bertjax.analysis.capture.shards import Shards
-from tests.analysis.exported import TEXTS, TINY, capture_texts, load_tiny_body, read
+from tests.analysis.exported import TEXTS, TINY, read
 
 LINES = "".join(("\t".join(text) if isinstance(text, tuple) else text) + "\n" for text in TEXTS[:3])
-
-
-@pytest.fixture(scope="module")
-def body():
-    return load_tiny_body()
-
-
-@pytest.fixture(scope="module")
-def captures():
-    return capture_texts()
 
 
 @pytest.mark.parametrize("source", ["standard input", "txt", "csv", "jsonl.gz"])

@@ -19,21 +19,9 @@ from tests.analysis.exported import (
     FORMATS,
     TEXTS,
     TINY,
-    capture_texts,
     check_same,
-    load_tiny_body,
     read,
 )
-
-
-@pytest.fixture(scope="module")
-def body():
-    return load_tiny_body()
-
-
-@pytest.fixture(scope="module")
-def captures():
-    return capture_texts()
 
 
 @pytest.mark.parametrize("groups", ["in one", "each alone"])
