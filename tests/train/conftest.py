@@ -1,5 +1,7 @@
 """A model to fine-tune, and a corpus to prepare."""
 
+import os
+import sys
 from pathlib import Path
 
 import jax
@@ -9,7 +11,10 @@ import pytest
 from bertjax.config import BertConfig
 from bertjax.interop.huggingface import save_model_directory
 from bertjax.model.bert import BertForMaskedLM
+from bertjax.sweeps.space import PROGRAMS, Program
+from bertjax.sweeps.sweep import SweepConfig, sweep
 from bertjax.text.tokenizer_training import VocabularyConfig, train_tokenizer
+from tests.train.fake_sweep import FAKE, SPACE, WAY
 from tests.train.finetune_runs import TINY
 
 
@@ -61,3 +66,25 @@ def tokenizer(corpus) -> Path:
     made = train_tokenizer(corpus.read_text().split("\n"), VocabularyConfig(vocab_size=700))
     made.save(directory)
     return directory
+
+
+@pytest.fixture
+def search(tmp_path, monkeypatch):
+    """The same sweep in this process; its exit code."""
+    (tmp_path / "fake_program.py").write_text(FAKE)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(WAY)]))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(
+        PROGRAMS, "finetune", Program(["-m", "fake_program"], "fake_program", "FakeConfig")
+    )
+    monkeypatch.setattr("bertjax.sweeps.sweep._write_provenance", lambda *_: None)
+    monkeypatch.delitem(sys.modules, "fake_program", raising=False)
+
+    def run(output="sweep", space=SPACE, figures=False, **fields):
+        if not figures:
+            monkeypatch.setattr("bertjax.sweeps.report.draw_figures", lambda *_: [])
+        defaults = {"score": "accuracy", "sampler": "random", "fixed": {"pause": 0.0}}
+        content = {**defaults, "space": space, "output": str(tmp_path / output), **fields}
+        return sweep(SweepConfig(**content))
+
+    return run

@@ -1,5 +1,15 @@
 """A program that takes no time, and a sweep of it."""
 
+import json
+from pathlib import Path
+
+WAY = Path(__file__).resolve().parents[2]
+
+SPACE = {
+    "optimizer.learning_rate": {"low": 1e-3, "high": 0.9, "log": True},
+    "width": {"choices": [4, 5, 7]},
+}
+
 # A program with the manners of train.finetune: run directory, metrics.jsonl, SIGTERM, exit codes.
 # work.log has a line for each step it takes, so that one taken twice shows.
 FAKE = '''
@@ -91,3 +101,19 @@ sweep._write_provenance = lambda *_: None
 report.draw_figures = lambda *_: []
 cli.main(["sweep", *sys.argv[1:]])
 """
+
+
+def read_results(output):
+    return [json.loads(line) for line in (output / "results.jsonl").read_text().splitlines()]
+
+
+def steps_taken(output):
+    """The steps that the program took in each trial, in order."""
+    return {
+        log.parent.name: [int(line) for line in log.read_text().split() if line != "start"]
+        for log in sorted(output.glob("trials/*/work.log"))
+    }
+
+
+def comparable(rows):
+    return [{name: row[name] for name in row if name != "seconds"} for row in rows]
