@@ -44,7 +44,7 @@ class Architecture(NamedTuple):
         return all(output in OF_A_TOKEN for output in self.outputs)
 
     def task_of(self, label_meaning: str) -> str | None:
-        """The supervised task that a model of this class is for; None for none."""
+        """Returns the supervised task that a model of this class is for; None for none."""
         return self.tasks.get(label_meaning, self.tasks.get(""))
 
 
@@ -90,5 +90,5 @@ ARCHITECTURES = {
 
 
 def architecture_of(task: str) -> str:
-    """The name of the class that is fitted to a supervised task."""
+    """Returns the name of the class that is fitted to a supervised task."""
     return next(name for name, one in ARCHITECTURES.items() if task in one.tasks.values())

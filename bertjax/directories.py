@@ -8,7 +8,7 @@ from bertjax.program.errors import UserError
 
 
 def describe_directory(path: Path | str) -> dict[str, Any]:
-    """What lies at `path`, as an object of JSON; its `kind` is "model", "run", "prepared" or
+    """Describes what is at `path`, in JSON; its `kind` is "model", "run", "prepared" or
     "tokenizer".
 
     Raises:
@@ -37,7 +37,7 @@ def describe_directory(path: Path | str) -> dict[str, Any]:
 
 
 def describe_model(path: Path) -> dict[str, Any]:
-    """A model directory: its size, its parts, its tokenizer, how its labelled files are read."""
+    """Describes a model directory: size, parts, tokenizer, how its labelled files are read."""
     from bertjax.interop.huggingface import inspect_model_directory
     from bertjax.tasks.data_format import recall
 
@@ -66,7 +66,7 @@ def describe_model(path: Path) -> dict[str, Any]:
 
 
 def describe_run(path: Path) -> dict[str, Any]:
-    """A run directory: how far it came, its last and its best evaluation, what it left.
+    """Describes a run directory: how far it came, its last and its best evaluation, what it left.
 
     The best evaluation is, as in the run itself, that with the lowest validation loss; of
     fine-tuning that whose model was kept.
@@ -111,7 +111,7 @@ def describe_run(path: Path) -> dict[str, Any]:
 
 
 def describe_prepared(path: Path) -> dict[str, Any]:
-    """A prepared directory, every byte checked: its splits, their tokens, and its tokenizer."""
+    """Describes a prepared directory, every byte checked: splits, tokens, tokenizer."""
     from bertjax.text.rows import SPLITS, open_prepared
 
     prepared = open_prepared(path, check_again=True)
@@ -150,7 +150,7 @@ def _describe_tokenizer(path: Path, model_size: int = 0) -> dict[str, Any] | Non
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    """What a file of JSON holds; nothing where there is none."""
+    """Returns what a file of JSON holds; nothing where there is none."""
     try:
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     except ValueError as error:

@@ -51,8 +51,10 @@ def bench_attention(
         judged.append(judge(name, dtype))
         said = "WRONG" if judged[-1].passed is False else judged[-1].how
         progress(1, f"conformance of {name}: {said}")
-    fit = [one.name for one in judged if one.passed and one.timed]
-    absent = [one.name for one in judged if one.passed is not False and not one.timed]
+    fit = [backend.name for backend in judged if backend.passed and backend.timed]
+    absent = [
+        backend.name for backend in judged if backend.passed is not False and not backend.timed
+    ]
     timings: list[Timing] = []
     for shape in shapes if fit else ():
         timings += time_backends(fit, shape, dtype, window, rounds, lambda: progress(1, ""))
@@ -72,29 +74,29 @@ def bench_attention(
         "window": window,
         "rounds": rounds,
         "matmul_rate": rate,
-        "conformance": [_describe_judged(one, dtype) for one in judged],
-        "timings": [_describe_timing(one, window, rate) for one in timings],
+        "conformance": [_describe_judged(backend, dtype) for backend in judged],
+        "timings": [_describe_timing(timing, window, rate) for timing in timings],
     }
     return results, judged
 
 
 def default_dtype() -> str:
-    """The name of the type that attention is computed in where nothing is said."""
+    """Returns the name of the type that attention is computed in where nothing is said."""
     return "float32" if jax.default_backend() == "cpu" else "bfloat16"
 
 
-def _describe_judged(one: Judged, dtype: str) -> dict[str, Any]:
-    cases = [found._asdict() | {"passed": found.passes(dtype)} for found in one.findings]
+def _describe_judged(result: Judged, dtype: str) -> dict[str, Any]:
+    cases = [finding._asdict() | {"passed": finding.passes(dtype)} for finding in result.findings]
     for case in cases:
         # What is no number is null: a NaN is no JSON.
         case |= {name: _number(case[name]) for name in ("forward", "backward")}
-    return {"backend": one.name, "how": one.how, "passed": one.passed, "cases": cases}
+    return {"backend": result.name, "how": result.how, "passed": result.passed, "cases": cases}
 
 
-def _describe_timing(one: Timing, window: int | None, rate: float) -> dict[str, Any]:
-    values = one._asdict() | {"shape": str(one.shape)}
+def _describe_timing(timing: Timing, window: int | None, rate: float) -> dict[str, Any]:
+    values = timing._asdict() | {"shape": str(timing.shape)}
     for name, backward in (("forward", False), ("both", True)):
-        flops, seconds = one.shape.flops(window, backward), getattr(one, name)
+        flops, seconds = timing.shape.flops(window, backward), getattr(timing, name)
         values[f"{name}_flops"] = flops
         values[f"{name}_share_of_peak"] = flops / seconds / rate if seconds else None
     return values

@@ -6,27 +6,27 @@ from typing import Any
 
 
 def plot_timings(results: Mapping[str, Any], path: Path) -> None:
-    """Forward and backward a token, and the memory of the program a token, of every backend."""
+    """Plots forward and backward a token, and the program's memory a token, of every backend."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, LogLocator
 
     figure = Figure(figsize=(9, 4), layout="constrained")
     axes = figure.subplots(1, 2)
-    backends = list(dict.fromkeys(one["backend"] for one in results["timings"]))
+    backends = list(dict.fromkeys(timing["backend"] for timing in results["timings"]))
     for axis, name, scale, title in (
         (axes[0], "both", 1e6, "forward and backward, µs a token"),
         (axes[1], "both_bytes", 2**-10, "memory beside inputs and outputs, KiB a token"),
     ):
         for number, backend in enumerate(backends):
             points = sorted(
-                (int(one["shape"].split("x")[1]), scale * one[name] / _tokens(one))
-                for one in results["timings"]
-                if one["backend"] == backend and one[name]
+                (int(timing["shape"].split("x")[1]), scale * timing[name] / _tokens(timing))
+                for timing in results["timings"]
+                if timing["backend"] == backend and timing[name]
             )
             if points:
                 axis.plot(*zip(*points, strict=True), "o-", color=f"C{number}", label=backend)
         axis.set(xscale="log", yscale="log", xlabel="tokens a row (T)", title=title)
-        lengths = sorted({int(one["shape"].split("x")[1]) for one in results["timings"]})
+        lengths = sorted({int(timing["shape"].split("x")[1]) for timing in results["timings"]})
         axis.set_xticks(lengths, [str(length) for length in lengths], minor=False)
         axis.xaxis.minorticks_off()
         # Within a decade there are no powers of ten to read the values off.

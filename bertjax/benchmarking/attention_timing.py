@@ -37,7 +37,7 @@ class Shape(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "Shape":
-        """Of `8x512x12x64`.
+        """Reads `8x512x12x64`.
 
         Raises:
             UserError: it is something else.
@@ -54,7 +54,7 @@ class Shape(NamedTuple):
         return "x".join(map(str, self))
 
     def flops(self, window: int | None, backward: bool) -> int:
-        """Floating-point operations of the matrix products: two forwards, four more backwards.
+        """Counts operations of the matrix products: two forwards, four more backwards.
 
         What a backend computes again in the backward pass is not counted, and neither are pairs
         that do not see each other.
@@ -86,7 +86,11 @@ class Judged(NamedTuple):
     @property
     def worst(self) -> float:
         """The largest difference of all cases that it did; NaN of none."""
-        did = [max(one.forward, one.backward) for one in self.findings if not one.reason]
+        did = [
+            max(finding.forward, finding.backward)
+            for finding in self.findings
+            if not finding.reason
+        ]
         return max(did, default=float("nan"))
 
 
@@ -116,14 +120,14 @@ def judge(name: str, dtype: str) -> Judged:
     backend = BACKENDS[name]
     attention = backend.attention
     if jax.default_backend() in backend.platforms:
-        found = check_conformance(attention, dtype, dropout=backend.dropout)
-        findings, how, timed = list(found), "ran", True
+        conformance = check_conformance(attention, dtype, dropout=backend.dropout)
+        findings, how, timed = list(conformance), "ran", True
     elif backend.interpreted:
         interpreted = functools.partial(attention, interpret=True)
         findings, how, timed = list(check_conformance(interpreted, dtype)), "interpreted", False
     else:
         return Judged(name, "not run: its device is not here", [], None, False)
-    passed = all(one.passes(dtype) for one in findings)
+    passed = all(finding.passes(dtype) for finding in findings)
     return Judged(name, how, findings, passed, timed)
 
 
@@ -174,14 +178,16 @@ def time_backends(
     # The first round warms up.
     for number in range(rounds + 1):
         for name in names:
-            for program, found in zip(compiled.get(name, ()), seconds.get(name, ()), strict=True):
+            for program, measured in zip(
+                compiled.get(name, ()), seconds.get(name, ()), strict=True
+            ):
                 started = time.perf_counter()
                 jax.block_until_ready(program(*inputs, ids))
                 if number:
-                    found.append(time.perf_counter() - started)
+                    measured.append(time.perf_counter() - started)
             progress()
-    for name, found in seconds.items():
-        forward, both = map(statistics.median, found)
+    for name, measured in seconds.items():
+        forward, both = map(statistics.median, measured)
         timings[name] = timings[name]._replace(forward=forward, both=both)
     return [timings[name] for name in names]
 
@@ -207,12 +213,12 @@ def prepare_for_absent(name: str, shape: Shape, dtype: str, window: int | None =
 
 
 def forward_of(name: str, window: int | None) -> Callable[..., Array]:
-    """The forward pass of a backend."""
+    """Returns the forward pass of a backend."""
     return functools.partial(BACKENDS[name].attention, window=window)
 
 
 def both_of(name: str, window: int | None) -> Callable[..., tuple[Array, ...]]:
-    """Forward and backward: the context, and the gradients by query, key and value.
+    """Returns forward and backward: the context, and the gradients by query, key and value.
 
     The context is an output, as a layer goes on with it: of gradients alone, XLA leaves out its
     product where the backward pass does not need it. Its gradient is the query, as good as another.
@@ -243,7 +249,7 @@ class Baseline(NamedTuple):
 
     @classmethod
     def read(cls, run: Any) -> "Baseline":
-        """Of what `bertjax bench attention --json` prints.
+        """Reads what `bertjax bench attention --json` prints.
 
         Raises:
             UserError: it is something else.
@@ -251,12 +257,12 @@ class Baseline(NamedTuple):
         try:
             about, rate = (run["dtype"], run["window"]), float(run["matmul_rate"])
             entries = {
-                (one["backend"], one["shape"], *about): {
-                    name: float(one[name]) for name in _COMPARED if one[name]
+                (timing["backend"], timing["shape"], *about): {
+                    name: float(timing[name]) for name in _COMPARED if timing[name]
                 }
-                for one in run["timings"]
+                for timing in run["timings"]
             }
-            figures = [rate, *(value for one in entries.values() for value in one.values())]
+            figures = [rate, *(value for entry in entries.values() for value in entry.values())]
             right = all(np.isfinite(value) and value > 0 for value in figures)
         except (KeyError, TypeError, ValueError):
             right = False
@@ -279,7 +285,7 @@ class Baseline(NamedTuple):
 
 
 def find_regressions(now: Baseline, before: Baseline, allowed: float) -> Iterator[str]:
-    """What has become slower, or needs more memory, than in a run before.
+    """Returns what has become slower, or needs more memory, than in a run before.
 
     Seconds are counted in matrix products of each run's own rate, so that a slower machine is no
     regression.
@@ -288,12 +294,12 @@ def find_regressions(now: Baseline, before: Baseline, allowed: float) -> Iterato
         now, before: of the two runs.
         allowed: the largest ratio that is none.
     """
-    for key, one in now.entries.items():
+    for key, figures in now.entries.items():
         other = before.entries.get(key, {})
         for name in _COMPARED:
-            if name not in one or name not in other:
+            if name not in figures or name not in other:
                 continue
-            ratio = one[name] / other[name]
+            ratio = figures[name] / other[name]
             if not name.endswith("bytes"):
                 ratio *= now.matmul_rate / before.matmul_rate
             if ratio > allowed:
@@ -301,10 +307,10 @@ def find_regressions(now: Baseline, before: Baseline, allowed: float) -> Iterato
 
 
 def _free_memory() -> int | None:
-    """Bytes of the device, or of the machine, that are free; None where nothing tells."""
-    found = jax.local_devices()[0].memory_stats()
-    if found:
-        return found["bytes_limit"] - found["bytes_in_use"]
+    """Returns bytes of the device, or of the machine, that are free; None where nothing tells."""
+    statistics = jax.local_devices()[0].memory_stats()
+    if statistics:
+        return statistics["bytes_limit"] - statistics["bytes_in_use"]
     try:
         with open("/proc/meminfo", encoding="ascii") as lines:
             fields = dict(line.split(":") for line in lines)

@@ -32,7 +32,7 @@ class Tensor(NamedTuple):
 
 
 def find_tensors(path: Path) -> dict[str, Tensor]:
-    """Every tensor by the name it is stored under."""
+    """Returns every tensor by the name it is stored under."""
     if (path / WEIGHTS_NAME).is_file():
         return _read_header(path / WEIGHTS_NAME)
     if (path / INDEX_NAME).is_file():
@@ -52,7 +52,7 @@ def find_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def fingerprint_weights(path: Path | str) -> str:
-    """sha256 over the files with the tensors of a model directory, wherever that is.
+    """Computes the sha256 of the files with the tensors of a model directory, wherever that is.
 
     Raises:
         UserError: as `find_tensors`.
@@ -65,7 +65,7 @@ def fingerprint_weights(path: Path | str) -> str:
 
 
 def read_arrays(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
-    """The tensors themselves, float32.
+    """Returns the tensors themselves, float32.
 
     Raises:
         UserError: one holds NaN or infinity.
@@ -147,7 +147,7 @@ def _read_flax_shards(path: Path) -> dict[str, Tensor]:
 
 
 def _read_index(index: Path) -> dict[str, str]:
-    """Tensor -> the file in the same directory that holds it."""
+    """Reads the file in the same directory that holds each tensor, by the tensor's name."""
     try:
         places = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
         if any(Path(name).name != name for name in places.values()):

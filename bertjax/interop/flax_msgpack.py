@@ -13,7 +13,7 @@ _TORCH_NAMES = {"kernel": "weight", "scale": "weight", "embedding": "weight"}
 
 
 def read_flax_weights(file: Path) -> dict[str, np.ndarray]:
-    """The tensors of a `flax_model.msgpack` by torch's names and in torch's layout.
+    """Returns the tensors of a `flax_model.msgpack` by torch's names and in torch's layout.
 
     msgpack holds bytes, numbers and strings; nothing of it is run.
 

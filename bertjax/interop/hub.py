@@ -30,15 +30,15 @@ class HubName(NamedTuple):
 
 
 def hub_name(name: Path | str) -> HubName | None:
-    """The model on the hub that a name means, where it does not mean a place on this disk.
+    """Returns the model on the hub that a name means, where it does not mean a place on this disk.
 
     `org/name` means a place where there is one, and where `org` is a folder here: a mistake in a
     path asks no server anything. `org/name@revision` means the hub wherever it is no place itself.
     """
-    found = _NAME.fullmatch(os.fspath(name))
-    if found is None or os.path.lexists(name):
+    match = _NAME.fullmatch(os.fspath(name))
+    if match is None or os.path.lexists(name):
         return None
-    repo, revision = found["repo"], found["revision"]
+    repo, revision = match["repo"], match["revision"]
     organisation = repo.split("/")[0]
     if organisation in (".", "..") or (revision is None and os.path.isdir(organisation)):
         return None
@@ -46,7 +46,7 @@ def hub_name(name: Path | str) -> HubName | None:
 
 
 def find_model(name: Path | str) -> Path:
-    """The directory of a model: the folder of that name, or else that of a model on the hub.
+    """Finds the directory of a model: the folder of that name, or else of a model on the hub.
 
     A model on the hub is kept in its cache (`HF_HOME`, `HF_HUB_CACHE`) and downloaded to it where
     it is not there; `HF_HUB_OFFLINE=1` takes it from there alone. Of the files safetensors, JSON

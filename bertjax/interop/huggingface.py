@@ -169,7 +169,7 @@ def read_model_directory(path: Path | str, asked: str | None = None) -> ModelDir
 
 
 def inspect_model_directory(path: Path | str) -> Contents:
-    """What a model directory holds, without reading its weights.
+    """Returns what a model directory holds, without reading its weights.
 
     Raises:
         UserError: as `load_model_directory`.
@@ -186,7 +186,7 @@ def inspect_model_directory(path: Path | str) -> Contents:
 
 
 def load_model_tokenizer(path: Path | str, config: BertConfig) -> tuple["Tokenizer", list[str]]:
-    """The tokenizer of a model directory, and what there is to tell of its files and its size.
+    """Loads the tokenizer of a model directory, with notes on its files and its size.
 
     Args:
         path: the directory.
@@ -333,14 +333,14 @@ def _open(path: Path, asked: str | None = None) -> _Opened:
 
 
 def _classifier_of(config: BertConfig) -> tuple[Any, ...]:
-    """What makes a trained classifier the one that is wanted."""
+    """Returns what makes a trained classifier the one that is wanted."""
     return config.id2label, config.label_meaning, config.classifier_norm
 
 
 def _read_params(
     path: Path, opened: _Opened, parts: Collection[str]
 ) -> tuple[Parameters, list[str]]:
-    """The parameters of the body and these parts, and what there is to tell of them."""
+    """Returns the parameters of the body and these parts, and what there is to tell of them."""
     arrays = read_arrays(opened.tensors)
     _check_tied(path, arrays)
     return to_ours(arrays, opened.config, parts), [
@@ -350,7 +350,7 @@ def _read_params(
 
 
 def lacks(path: Path | str, own: str, architecture: str, lacking: Collection[str]) -> UserError:
-    """What to tell of a model that lacks parts of a class.
+    """Says what parts of a class a model lacks.
 
     Args:
         path: of the model.
@@ -386,7 +386,7 @@ def _check_tied(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 def _initialize(part: str, architecture: str, config: BertConfig, key: Key[Any, ""]) -> Parameters:
-    """The parameters of a part as a new model has them."""
+    """Returns the parameters of a part as a new model has them."""
     import jax
     import jax.numpy as jnp
 

@@ -59,7 +59,7 @@ class Dense(NamedTuple):
         return f"a linear layer to {len(self.weight)} numbers ({self.activation})"
 
     def __call__(self, vectors: Float[np.ndarray, "texts in"]) -> Float[np.ndarray, "texts out"]:
-        """The layer's output."""
+        """Returns the layer's output."""
         return _ACTIVATIONS[self.activation](vectors @ self.weight.T + self.bias)
 
 
@@ -69,7 +69,7 @@ class Normalize:
     name = "scaled to length 1"
 
     def __call__(self, vectors: Float[np.ndarray, "texts D"]) -> Float[np.ndarray, "texts D"]:
-        """The vectors; one of zeros stays as it is."""
+        """Returns the vectors; one of zeros stays as it is."""
         length = np.linalg.norm(vectors, axis=-1, keepdims=True)
         return vectors / np.where(length == 0, 1, length)
 
@@ -104,7 +104,7 @@ class SentenceModel(NamedTuple):
 
 
 def read_sentence_model(path: Path | str) -> SentenceModel:
-    """How a directory makes vectors: as its modules.json says, else the mean over tokens.
+    """Returns how a directory makes vectors: as its modules.json says, else the mean over tokens.
 
     A directory with `1_Pooling` and without modules.json is pooled as that says.
 
@@ -146,7 +146,7 @@ def read_sentence_model(path: Path | str) -> SentenceModel:
 
 
 def _read_modules(path: Path) -> list[tuple[str, Path]]:
-    """The kind and the folder of each module."""
+    """Returns the kind and the folder of each module."""
     listed = _read(path / MODULES_NAME, list)
     modules = []
     for module in listed:
@@ -218,7 +218,7 @@ def _read_dense(folder: Path) -> Dense:
 
 
 def _check_fields(folder: Path, only: Mapping[str, Any]) -> dict[str, Any]:
-    """The config of a module, whose fields may have these values or be left out."""
+    """Returns the config of a module, whose fields may have these values or be left out."""
     file = folder / "config.json"
     config = _read(file, dict) if file.is_file() else {}
     for field, value in only.items():
@@ -230,7 +230,7 @@ def _check_fields(folder: Path, only: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read_settings(body: Path) -> tuple[int | None, bool]:
-    """The longest text in tokens, and whether texts are made small."""
+    """Returns the longest text in tokens, and whether texts are made small."""
     file = next((body / name for name in _SETTINGS_NAMES if (body / name).is_file()), None)
     settings = {} if file is None else _read(file, dict)
     for field, value in settings.items():
@@ -257,8 +257,8 @@ def _read_prompt(path: Path) -> tuple[str, list[str]]:
     others = {name: text for name, text in prompts.items() if text}
     if not others:
         return "", []
-    told = ", ".join(f"{name} ({text!r})" for name, text in others.items())
-    return "", [f"{file}: its prompts {told} are put before no text: none of them is the default"]
+    listed = ", ".join(f"{name} ({text!r})" for name, text in others.items())
+    return "", [f"{file}: its prompts {listed} are put before no text: none of them is the default"]
 
 
 def _read(file: Path, kind: type) -> Any:

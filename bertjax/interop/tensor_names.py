@@ -56,7 +56,7 @@ class Row(NamedTuple):
 
 
 def _classifier(part: str, outputs: str) -> list[Row]:
-    """A `ClassifierHead`; its normalisation is ours, transformers has none."""
+    """Returns the rows of a `ClassifierHead`; its normalisation is ours, transformers has none."""
     return [
         *_layer_norm("classifier_norm", f"{part}/norm"),
         *_dense("classifier", f"{part}/dense", "D", outputs),
@@ -71,7 +71,7 @@ def _layer_norm(theirs: str, ours: str) -> list[Row]:
 
 
 def _dense(theirs: str, ours: str, inputs: str, outputs: str) -> list[Row]:
-    """A linear layer: torch keeps [outputs, inputs], ours [*inputs, *outputs]."""
+    """Returns the rows of a linear layer: torch's [outputs, inputs], our [*inputs, *outputs]."""
     return [
         Row(f"{theirs}.weight", f"{ours}/kernel", f"{outputs} {inputs}", inputs + outputs),
         Row(f"{theirs}.bias", f"{ours}/bias", outputs, outputs),
@@ -126,7 +126,7 @@ _STRAY = "bert.embeddings.position_ids"
 
 
 def sizes_of_axes(config: BertConfig) -> dict[str, int]:
-    """The size of every letter used in the table."""
+    """Returns the size of every letter used in the table."""
     return {
         "V": config.vocab_size,
         "M": config.max_position_embeddings,
@@ -143,7 +143,7 @@ def sizes_of_axes(config: BertConfig) -> dict[str, int]:
 
 
 def rows_of(config: BertConfig, parts: Collection[str]) -> list[Row]:
-    """The rows of embeddings, encoder and these parts."""
+    """Returns the rows of embeddings, encoder and these parts."""
     normed = config.classifier_norm == "layer"
     return [
         row
@@ -153,26 +153,26 @@ def rows_of(config: BertConfig, parts: Collection[str]) -> list[Row]:
 
 
 def their_names(row: Row, config: BertConfig) -> list[str]:
-    """The names of the row's tensors, in the order of the layers."""
+    """Returns the names of the row's tensors, in the order of the layers."""
     layers = range(config.num_hidden_layers) if row.is_stacked else [0]
     return [row.theirs.format(layer=layer) for layer in layers]
 
 
 def their_shape(row: Row, config: BertConfig) -> tuple[int, ...]:
-    """The shape of each of the row's tensors."""
+    """Returns the shape of each of the row's tensors."""
     sizes = sizes_of_axes(config)
     return tuple(math.prod(sizes[letter] for letter in group) for group in row.theirs_axes.split())
 
 
 def our_shape(row: Row, config: BertConfig) -> tuple[int, ...]:
-    """The shape of the row's parameter, the axis L included."""
+    """Returns the shape of the row's parameter, the axis L included."""
     sizes = sizes_of_axes(config)
     layers = (config.num_hidden_layers,) if row.is_stacked else ()
     return (*layers, *(sizes[letter] for letter in row.ours_axes))
 
 
 def current_name(name: str) -> str | None:
-    """The table's name of a tensor: with the prefix `bert.`, LayerNorm's weight and bias called so.
+    """Names a tensor as the table does: prefix `bert.`, LayerNorm's weight and bias called so.
 
     Returns:
         None for a buffer that holds nothing learned.
@@ -189,7 +189,7 @@ def current_name(name: str) -> str | None:
 
 
 def find_parts(names: Collection[str], architecture: str | None) -> set[str]:
-    """The keys of `PARTS` that a checkpoint has anything of, by the `current_name` of its tensors.
+    """Finds the keys of `PARTS` of which a checkpoint, by `current_name`, has anything.
 
     Args:
         names: of its tensors.
@@ -242,7 +242,7 @@ def to_ours(
     parts: Collection[str],
     dtype: DTypeLike = np.float32,
 ) -> Parameters:
-    """Our parameters of Hugging Face's tensors (checked, by their `current_name`)."""
+    """Makes our parameters of Hugging Face's tensors (checked, by their `current_name`)."""
     sizes, parameters = sizes_of_axes(config), {}
     for row in rows_of(config, parts):
         letters = row.theirs_axes.replace(" ", "")
@@ -262,7 +262,7 @@ def to_theirs(
     parts: Collection[str],
     dtype: DTypeLike = np.float32,
 ) -> dict[str, np.ndarray]:
-    """Hugging Face's tensors of our parameters: the inverse of `to_ours`.
+    """Makes Hugging Face's tensors of our parameters: the inverse of `to_ours`.
 
     Args:
         parameters: numpy or jax arrays.
@@ -292,7 +292,7 @@ def to_theirs(
 
 
 def flatten(parameters: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(path with /, array) of every parameter."""
+    """Yields (path with /, array) of every parameter."""
     for name, value in parameters.items():
         if isinstance(value, Mapping):
             yield from flatten(value, f"{prefix}{name}/")

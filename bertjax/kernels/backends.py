@@ -80,7 +80,7 @@ class Backend(NamedTuple):
         return getattr(importlib.import_module(module), name)
 
     def objection(self, need: Need) -> str:
-        """Why it cannot do what is asked, to follow its name in a message; "" where it can."""
+        """Says why it cannot do what is asked, to follow its name; "" where it can."""
         multiple, most = self.head_sizes
         if need.platform not in self.platforms:
             return f"runs on {' and '.join(self.platforms)}, not on {need.platform}"
@@ -136,7 +136,7 @@ CHOICES = (AUTO, *NAMES)
 
 
 def choose_backend(name: str, need: Need) -> str:
-    """The backend of a name, checked; `auto` takes the one that fits the need best.
+    """Returns the backend of a name, checked; `auto` takes the one that fits the need best.
 
     `auto` is explicit where probabilities are read or edited, in rows of more than `LONGEST_DENSE`
     tokens a backend that makes no map of every pair (the device's own before the one that runs

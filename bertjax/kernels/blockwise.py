@@ -32,7 +32,7 @@ def attention(
     window: int | None = None,
     block: int = BLOCK,
 ) -> Float[Array, "B T N H"]:
-    """Scaled dot-product attention, exact, in memory linear in T; so is its gradient.
+    """Computes scaled dot-product attention exactly, in memory linear in T; so is its gradient.
 
     Args:
         sequence_ids: a token sees the tokens of its own number; 0 is padding.
@@ -62,7 +62,7 @@ def attend(
     window: int | None = None,
     block: int = BLOCK,
 ) -> tuple[Float[Array, "B T N H"], Float[Array, "B N T"]]:
-    """`attention`, and every query's log of the sum of the exponentials of its scores.
+    """Computes `attention`, and the log of the sum of the exponentials of each query's scores.
 
     With that sum a second sweep over the blocks has the probabilities, `exp(score - log sum)`,
     without keeping them. It is 0 of a query that sees no key.
@@ -79,7 +79,7 @@ def attend(
 
 
 def split(array: Shaped[Array, "..."], block: int, axis: int) -> Shaped[Array, "blocks ..."]:
-    """An axis in blocks, filled up with zeros: `[blocks, ..., block, ...]`."""
+    """Returns an axis in blocks, filled up with zeros: `[blocks, ..., block, ...]`."""
     widths = [(0, 0)] * array.ndim
     widths[axis] = (0, -array.shape[axis] % block)
     shape = (*array.shape[:axis], -1, block, *array.shape[axis + 1 :])
@@ -89,14 +89,14 @@ def split(array: Shaped[Array, "..."], block: int, axis: int) -> Shaped[Array, "
 def split_heads(
     array: Float[Array, "B T N H"], block: int
 ) -> Float[Array, "blocks B N block_size H"]:
-    """Queries, keys or values in blocks of tokens, a matrix for every head."""
+    """Returns queries, keys or values in blocks of tokens, a matrix for every head."""
     return split(jnp.swapaxes(array, 1, 2), block, 2)
 
 
 def score_block(
     query: Float[Array, "B N t H"], key: Float[Array, "B N s H"], visible: Bool[Array, "B 1 t s"]
 ) -> Float[Array, "B N t s"]:
-    """Scores in float32 or wider; those that do not count are `finfo.min`."""
+    """Computes scores in float32 or wider; those that do not count are `finfo.min`."""
     scores = _multiply("bnth,bnsh->bnts", query, key) * query.shape[-1] ** -0.5
     return jnp.where(visible, scores, jnp.finfo(scores.dtype).min)
 
@@ -106,12 +106,12 @@ def weigh_block(
     visible: Bool[Array, "B 1 t s"],
     log_sums: Float[Array, "B N t"],
 ) -> Float[Array, "B N t s"]:
-    """The probabilities of a block, of the log of each query's sum over all blocks."""
+    """Computes the probabilities of a block, of the log of each query's sum over all blocks."""
     return jnp.where(visible, jnp.exp(scores - log_sums[..., None]), 0)
 
 
 def _join(blocks: Shaped[Array, "blocks ..."], axis: int, length: int) -> Shaped[Array, "..."]:
-    """What `split` made blocks of."""
+    """Returns what `split` made blocks of."""
     apart = jnp.moveaxis(blocks, 0, axis)
     shape = (*apart.shape[:axis], -1, *apart.shape[axis + 2 :])
     return jax.lax.slice_in_dim(apart.reshape(shape), 0, length, axis=axis)
@@ -122,7 +122,7 @@ def _wide(dtype: DTypeLike) -> DTypeLike:
 
 
 def _multiply(subscripts: str, left: Array, right: Array) -> Array:
-    """A product with operands in the narrower of their dtypes, summed in float32 or wider."""
+    """Multiplies operands in the narrower of their dtypes; sums in float32 or wider."""
     narrow = min(left.dtype, right.dtype, key=lambda dtype: jnp.finfo(dtype).bits)
     return jnp.einsum(
         subscripts,
@@ -138,7 +138,7 @@ _State = TypeVar("_State")
 
 
 def number_places(sequence_ids: Integer[Array, "blocks B t"]) -> Integer[Array, "blocks t"]:
-    """The tokens' numbers in the row."""
+    """Returns the tokens' numbers in the row."""
     blocks, _, block = sequence_ids.shape
     return jnp.arange(blocks * block).reshape(blocks, block)
 
@@ -150,7 +150,7 @@ def _unless_far(
     work: Callable[[_State], _State],
     state: _State,
 ) -> _State:
-    """The state after the work, which is left undone where no query sees as far as any key."""
+    """Does the work on a state, but where no query sees as far as any key."""
     if window is None:
         return work(state)
     gap = jnp.maximum(key_places[0] - query_places[-1], query_places[0] - key_places[-1])
@@ -212,7 +212,7 @@ def _attend_forward(
 def _attend_backward(
     window: int | None, kept: tuple[Array, ...], gradients: tuple[Array, Array]
 ) -> tuple[Array, Array, Array, None]:
-    """The probabilities are made again, block by block.
+    """Computes the probabilities again, block by block.
 
     With o the context, l the log sum and p the probabilities, the gradient by a score is
     `p * (do . v - do . o + dl)`.

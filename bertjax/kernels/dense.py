@@ -27,7 +27,7 @@ def attention(
     dropout: Dropout | None = None,
     dtype: DTypeLike | None = None,
 ) -> Float[Array, "B T N H"]:
-    """Scaled dot-product attention; memory [B, N, T, T].
+    """Computes scaled dot-product attention; memory [B, N, T, T].
 
     Arguments and result as `blockwise.attention`.
 
@@ -49,7 +49,7 @@ def attention(
 def weigh_keys(
     scores: Float[Array, "B N T S"], visible: Bool[Array, "B 1 T S"]
 ) -> tuple[Float[Array, "B N T S"], Float[Array, "B N T 1"]]:
-    """The softmax over the keys that are visible, before its division.
+    """Computes the softmax over the visible keys, before its division.
 
     Returns:
         (weights, total), in float32 or wider: the attention probabilities are `weights / total`.
@@ -71,7 +71,7 @@ def weigh_keys(
 def score_keys(
     query: Float[Array, "B T N H"], key: Float[Array, "B S N H"], dtype: DTypeLike
 ) -> Float[Array, "B N T S"]:
-    """The product of every query with every key of its head, operands in `dtype`.
+    """Computes the product of every query with every key of its head, operands in `dtype`.
 
     Where that is narrower than float32 so are the operands of the gradient's two products; the
     sums, and the result, are float32 or wider.
@@ -88,7 +88,7 @@ def mix_values(
     value: Float[Array, "B S N H"],
     dtype: DTypeLike,
 ) -> Float[Array, "B T N H"]:
-    """Every head's values, each times its weight, summed and divided by the total.
+    """Sums every head's values, each times its weight, and divides by the total.
 
     The product, and the gradient's two, are as those of `score_keys`.
     """
@@ -130,8 +130,9 @@ _score_narrow.defvjp(_score_narrow_forward, _score_narrow_backward)
 def _mix_narrow(
     dtype: DTypeLike, weights: Array, total: Array, value: Array
 ) -> Float[Array, "B T N H"]:
-    """The quotient as a whole, since what comes back by way of the weights and by way of the total
-    nearly cancels out: one rounded gradient has to go both ways."""
+    """Divides the sum, in one function: what comes back by way of the weights and by way of the
+    total nearly cancels out, so that one rounded gradient has to go both ways.
+    """
     return _mix_narrow_forward(dtype, weights, total, value)[0]
 
 
@@ -158,21 +159,21 @@ _mix_narrow.defvjp(_mix_narrow_forward, _mix_narrow_backward)
 
 
 def _by_head(values: Float[Array, "B T N H"]) -> Float[Array, "B N T H"]:
-    """Tokens and heads change places; twice, it is the same again."""
+    """Exchanges tokens and heads; twice, it is the same again."""
     return values.transpose(0, 2, 1, 3)
 
 
 def _sum_over_queries(
     by_query: Float[Array, "B T N H"], pairs: Float[Array, "B N T S"]
 ) -> Float[Array, "B S N H"]:
-    """By way of [B, N, H, S], so that `pairs`, the largest of the three, is not transposed."""
+    """Sums by way of [B, N, H, S], so that `pairs`, the largest of the three, is not transposed."""
     return _sum_by_head(by_query.transpose(0, 2, 3, 1), pairs, over=(3, 2)).transpose(0, 3, 1, 2)
 
 
 def _sum_by_head(
     left: Float[Array, "B N ..."], right: Float[Array, "B N ..."], over: tuple[int, int]
 ) -> Float[Array, "B N ..."]:
-    """A product for every row and head, summed over an axis of each, in float32.
+    """Returns a product for every row and head, summed over an axis of each, in float32.
 
     On a CPU row and head become one axis: XLA multiplies narrow matrices in float32, at a quarter
     of the rate, where a product has two axes that it is repeated over. Over divided rows and heads

@@ -19,7 +19,7 @@ def xla(
     *,
     window: int | None = None,
 ) -> Float[Array, "B T N H"]:
-    """`jax.nn.dot_product_attention` as XLA compiles it, on any device; memory [B, N, T, T].
+    """Computes `jax.nn.dot_product_attention` as XLA compiles it, anywhere; memory [B, N, T, T].
 
     Arguments and result as `blockwise.attention`.
     """
@@ -34,7 +34,7 @@ def cudnn(
     *,
     window: int | None = None,
 ) -> Float[Array, "B T N H"]:
-    """cuDNN's fused attention, on NVIDIA GPUs; the mask, [B, T, T], is the only square it needs.
+    """Computes cuDNN's fused attention, on NVIDIA GPUs; the mask, [B, T, T], is its only square.
 
     Arguments and result as `blockwise.attention`.
 

@@ -31,7 +31,7 @@ def attention(
     window: int | None = None,
     interpret: bool = False,
 ) -> Float[Array, "B T N H"]:
-    """Splash attention, on TPUs; on a mesh each device takes its own rows and heads.
+    """Computes splash attention, on TPUs; on a mesh each device takes its own rows and heads.
 
     Arguments and result as `blockwise.attention`.
 
@@ -78,7 +78,7 @@ def _attend(
 
 
 def _keep_precision(kernel: Callable[..., Array]) -> Callable[..., Array]:
-    """The kernel, whose float32 products are float32, those of its gradient too."""
+    """Returns the kernel, whose float32 products are float32, those of its gradient too."""
 
     def run(*inputs: Any) -> Array:
         with full_precision(inputs[0].dtype):

@@ -12,7 +12,7 @@ def see(
     distance: Integer[Array, "T S"] | None = None,
     window: int | None = None,
 ) -> Bool[Array, "B 1 T S"]:
-    """Who sees whom of some queries and some keys, a block of them for instance.
+    """Returns who sees whom of some queries and some keys, a block of them for instance.
 
     Args:
         query_ids, key_ids: the examples that they belong to, 0 = padding.
@@ -29,7 +29,7 @@ def see(
 def see_own_sequence(
     sequence_ids: Integer[Array, "B T"], window: int | None = None
 ) -> Bool[Array, "B 1 T S"]:
-    """Who sees whom: a token sees its own example; padding sees nobody and is seen by nobody.
+    """Returns who sees whom: a token its own example, padding nobody, and nobody padding.
 
     For a row with two examples and one place of padding, `sequence_ids = [1 1 2 2 0]`:
 

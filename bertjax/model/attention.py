@@ -20,7 +20,7 @@ from bertjax.numerics.dropout import Dropout, drop_out
 def masked_softmax(
     scores: Float[Array, "B N T S"], visible: Bool[Array, "B 1 T S"]
 ) -> Float[Array, "B N T S"]:
-    """Attention probabilities over the keys.
+    """Computes the attention probabilities over the keys.
 
     Returns:
         Rows that sum to 1 over the visible keys; every other key is exactly 0. A query that sees no
@@ -41,7 +41,7 @@ def attend(
     dropout: Dropout | None = None,
     edit_probs: Callable[[Array], Array] = lambda probs: probs,
 ) -> tuple[Float[Array, "B T N H"], Float[Array, "B N T S"]]:
-    """Scaled dot-product attention, `softmax(Q K^T / sqrt(H)) V`, in float32 or wider.
+    """Computes scaled dot-product attention, `softmax(Q K^T / sqrt(H)) V`, in float32 or wider.
 
     Args:
         dropout: of the probabilities.
@@ -70,7 +70,7 @@ def attention(
     window: int | None = None,
     dropout: Dropout | None = None,
 ) -> Float[Array, "B T N H"]:
-    """`attend` as one of the backends; arguments and result as `kernels.blockwise.attention`."""
+    """Computes `attend` as a backend; arguments and result as `kernels.blockwise.attention`."""
     check_window(window)
     return attend(query, key, value, see_own_sequence(sequence_ids, window), dropout)[0]
 
@@ -106,7 +106,7 @@ class SelfAttention(nn.Module):
         dropout: bool,
         probes: Probes,
     ) -> Float[Array, "B*T D"]:
-        """The projected context; of the probe points, `probs` are the explicit backend's alone."""
+        """Computes the projected context; only the explicit backend has the probe point `probs`."""
         rows, length = sequence_ids.shape
         by_head = (rows, length, self.config.num_attention_heads, self.config.head_size)
         query, key, value = (

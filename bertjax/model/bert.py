@@ -31,7 +31,7 @@ class ModelInputs(NamedTuple):
     row_ids: Integer[Array, " B"]
 
     def slots_in_use(self) -> Bool[Array, "B K"]:
-        """Whether there is a k-th example in the row."""
+        """Returns whether there is a k-th example in the row."""
         slots = jnp.arange(1, self.example_starts.shape[1] + 1)
         return (self.sequence_ids[:, :, None] == slots).any(axis=1)
 
@@ -45,7 +45,7 @@ def complete_inputs(
     example_starts: Integer[Array, "B K"] | None = None,
     row_ids: Integer[Array, " B"] | None = None,
 ) -> ModelInputs:
-    """What stands for an input that is left out: see `BertModel`."""
+    """Returns what stands for an input that is left out: see `BertModel`."""
     rows, length = token_ids.shape
     if sequence_ids is None:
         sequence_ids = (token_ids != config.pad_token_id).astype(jnp.int32)
@@ -101,7 +101,7 @@ class BertModel(nn.Module):
         dropout: bool = False,
         trace: bool | tuple[str, ...] = False,
     ) -> EncoderOutput:
-        """Hidden states of every token and the pooled [CLS] of every example.
+        """Computes the hidden states of every token and the pooled [CLS] of every example.
 
         Args:
             token_ids: vocabulary ids.
@@ -197,7 +197,7 @@ class BertForPreTraining(_WithHead):
         masked_positions: Int[Array, "B P"] | None = None,
         **options: object,
     ) -> PreTrainingOutput:
-        """Logits of both heads.
+        """Computes logits of both heads.
 
         Args:
             token_ids: vocabulary ids, masked.
@@ -224,7 +224,7 @@ class BertForMaskedLM(_WithHead):
         masked_positions: Int[Array, "B P"] | None = None,
         **options: object,
     ) -> HeadOutput:
-        """Logits `[B, P, V]`; arguments as `BertForPreTraining`."""
+        """Computes logits `[B, P, V]`; arguments as `BertForPreTraining`."""
         body = self.bert(token_ids, *model_inputs, **options)
         return HeadOutput(_restore_words(self.mlm_head, self.bert, body, masked_positions), body)
 
@@ -237,7 +237,7 @@ class BertForNextSentencePrediction(_WithHead):
         self.nsp_head = LinearHead(self.config, 2, self.dtype)
 
     def __call__(self, *model_inputs: Ids, **options: object) -> HeadOutput:
-        """Logits `[B, K, 2]` (is next, is random); arguments as `BertModel`."""
+        """Computes logits `[B, K, 2]` (is next, is random); arguments as `BertModel`."""
         body = self.bert(*model_inputs, **options)
         return HeadOutput(self.nsp_head(body.pooled), body)
 
@@ -255,7 +255,7 @@ class BertForSequenceClassification(_WithHead):
     def __call__(
         self, *model_inputs: Ids, row_ids: Ids = None, dropout: bool = False, **options: object
     ) -> HeadOutput:
-        """Logits `[B, K, C]`; arguments as `BertModel`."""
+        """Computes logits `[B, K, C]`; arguments as `BertModel`."""
         inputs, body = self._call_body(model_inputs, row_ids, dropout=dropout, **options)
         logits = self.sequence_head(body.pooled, inputs.slots_in_use(), inputs.row_ids, dropout)
         return HeadOutput(logits, body)
@@ -274,7 +274,7 @@ class BertForMultipleChoice(_WithHead):
     def __call__(
         self, *model_inputs: Ids, row_ids: Ids = None, dropout: bool = False, **options: object
     ) -> HeadOutput:
-        """Scores `[B, K]`, to be compared among the choices of a question; as `BertModel`."""
+        """Computes scores `[B, K]`, to compare a question's choices; arguments as `BertModel`."""
         inputs, body = self._call_body(model_inputs, row_ids, dropout=dropout, **options)
         scores = self.choice_head(body.pooled, inputs.slots_in_use(), inputs.row_ids, dropout)
         return HeadOutput(scores[..., 0], body)
@@ -293,7 +293,7 @@ class BertForTokenClassification(_WithHead):
     def __call__(
         self, *model_inputs: Ids, row_ids: Ids = None, dropout: bool = False, **options: object
     ) -> HeadOutput:
-        """Logits `[B, T, C]`; arguments as `BertModel`."""
+        """Computes logits `[B, T, C]`; arguments as `BertModel`."""
         inputs, body = self._call_body(model_inputs, row_ids, dropout=dropout, **options)
         real = inputs.sequence_ids != 0
         logits = self.token_head(body.hidden, real, inputs.row_ids, dropout)
@@ -311,7 +311,7 @@ class BertForQuestionAnswering(_WithHead):
         self.span_head = LinearHead(self.config, 2, self.dtype)
 
     def __call__(self, *model_inputs: Ids, **options: object) -> HeadOutput:
-        """Logits `[B, T, 2]` (start, end); arguments as `BertModel`."""
+        """Computes logits `[B, T, 2]` (start, end); arguments as `BertModel`."""
         body = self.bert(*model_inputs, **options)
         return HeadOutput(self.span_head(body.hidden), body)
 
@@ -322,7 +322,7 @@ def _restore_words(
     body: EncoderOutput,
     masked_positions: Int[Array, "B P"] | None,
 ) -> Float[Array, "B P V"]:
-    """Masked-LM logits at the positions asked for, at all of them without."""
+    """Computes masked-LM logits at the positions asked for, at all of them without."""
     hidden = body.hidden
     if masked_positions is not None:
         hidden = pick_vectors(hidden, masked_positions)

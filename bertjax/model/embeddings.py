@@ -42,7 +42,7 @@ class Embeddings(nn.Module):
         row_ids: Integer[Array, " B"],
         dropout: bool,
     ) -> Float[Array, "B*T D"]:
-        """The hidden states that enter the first layer, flat over tokens."""
+        """Computes the hidden states that enter the first layer, flat over tokens."""
         summed = look_up_vectors(self.word_embeddings, token_ids.reshape(-1))
         summed += look_up_vectors(self.position_embeddings, position_ids.reshape(-1))
         # A table of two rows: picking by comparison has a cheap gradient, a gather's is a scatter.

@@ -93,7 +93,7 @@ class Encoder(nn.Module):
         trace: tuple[str, ...],
         backend: str,
     ) -> tuple[Float[Array, "B*T D"], dict[str, Array]]:
-        """The last hidden states, and by probe point what `trace` asks for of every layer."""
+        """Computes the last hidden states, and every layer's values at the traced points."""
         layer = EncoderLayer
         if self.remat != "none":
             layer = nn.remat(layer, policy=REMAT_POLICIES[self.remat], prevent_cse=False)

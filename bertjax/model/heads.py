@@ -49,7 +49,7 @@ class MaskedLanguageModelHead(nn.Module):
     def __call__(
         self, hidden: Float[Array, "slots D"], word_embeddings: Float[Array, "V D"]
     ) -> Float[Array, "slots V"]:
-        """Logits in float32 for the hidden states given, which training gathers beforehand."""
+        """Computes float32 logits of the hidden states given, which training gathers beforehand."""
         config, width = self.config, (self.config.hidden_size,)
         dense = Linear(width, width, config.initializer_range, self.dtype, name="dense")
         transformed = activate(config.hidden_act, dense(hidden))
@@ -124,7 +124,7 @@ class ClassifierHead(nn.Module):
 def fold_batch_norm(
     config: BertConfig, params: Mapping[str, Any], statistics: Mapping[str, Any]
 ) -> tuple[BertConfig, Mapping[str, Any]]:
-    """The same classifier without its batch normalisation, which goes into the linear layer.
+    """Folds a classifier's batch normalisation into its linear layer.
 
     By the running statistics the normalisation is (x - mean) / sqrt(var + epsilon) * scale + bias,
     itself linear. A model that has none is returned as it is.
@@ -154,7 +154,7 @@ def fold_batch_norm(
 def _add_token_bias(
     logits: Float[Array, "slots V"], bias: Float[Array, " V"]
 ) -> Float[Array, "slots V"]:
-    """Their sum, with the bias' gradient as a matrix product.
+    """Adds both, with the bias' gradient as a matrix product.
 
     XLA:CPU adds up the columns of so wide a matrix 25 times as slowly as it multiplies it by ones.
     """

@@ -13,7 +13,7 @@ from bertjax.numerics.products import multiply
 
 
 def initialize_weights(standard_deviation: float) -> nn.initializers.Initializer:
-    """The initializer of every kernel and embedding table: normal, cut at two standard deviations.
+    """Returns the initializer of kernels and tables: normal, cut at two standard deviations.
 
     Source: google-research/bert `create_initializer`, tf.truncated_normal_initializer. Differs from
     `jax.nn.initializers.truncated_normal`, which rescales so that the *cut* distribution has the
@@ -27,7 +27,7 @@ def initialize_weights(standard_deviation: float) -> nn.initializers.Initializer
 
 
 def activate(name: str, pre_activation: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """The activation that `config.hidden_act` names, computed in float32 or wider.
+    """Computes the activation that `config.hidden_act` names, in float32 or wider.
 
     gelu is the exact one; jax's default is the tanh approximation, which is `gelu_new` here. It is
     written with erf, as torch's is: `jax.nn.gelu` takes erfc, which costs a CPU nearly
@@ -50,7 +50,7 @@ def normalize_layer(
     bias: Float[Array, " D"],
     epsilon: float,
 ) -> Float[Array, "*rows D"]:
-    """Layer normalisation over the last axis; statistics in float32, result in the input's dtype.
+    """Normalises over the last axis; statistics in float32, result in the input's dtype.
 
     Source: Ba et al. 2016, eq. 3-4; `torch.nn.LayerNorm`. BERT's epsilon is 1e-12 (flax: 1e-6).
     """
@@ -70,7 +70,7 @@ def _in_float32(
     values: Float[Array, "*shape"],
     *others: Float[Array, "..."],
 ) -> Float[Array, "*shape"]:
-    """The function of the values, computed in float32 or wider; the result in their own dtype.
+    """Computes the function of the values in float32 or wider; the result in their own dtype.
 
     Of narrow values its gradient makes the wide ones again: kept for it, they would take most of
     the memory of a step that is not told to make anything again.

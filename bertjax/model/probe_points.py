@@ -8,7 +8,7 @@
     inner       activations of the feed-forward block                            [L, B, T, F]
     hidden      the layer's output                                               [L, B, T, D]
 
-A trace shows what goes on from the point, edits included.
+A trace shows what leaves the point, edits included.
 """
 
 from collections.abc import Mapping
@@ -52,7 +52,7 @@ class Edit(NamedTuple):
     where: Bool[Array, "..."] | None = None
 
     def apply(self, values: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """The values after the change, in their own dtype."""
+        """Returns the values after the change, in their own dtype."""
         changed = values
         if self.replace is not None:
             changed = jnp.broadcast_to(self.replace.astype(values.dtype), values.shape)
@@ -67,7 +67,7 @@ Edits = Mapping[str, Edit]
 
 
 def gate_heads(gates: Float[Array | np.ndarray, "L N"]) -> dict[str, Edit]:
-    """The edit that multiplies each head's output by its gate; 0 is a head without effect.
+    """Returns the edit that multiplies each head's output by its gate; 0 is a head without effect.
 
     Source: Michel et al. 2019, section 2.2.
     """
@@ -75,7 +75,7 @@ def gate_heads(gates: Float[Array | np.ndarray, "L N"]) -> dict[str, Edit]:
 
 
 def name_points(trace: bool | tuple[str, ...]) -> tuple[str, ...]:
-    """The points that a `trace` asks for: all of them for True, those that are named.
+    """Returns the points that a `trace` asks for: all of them for True, those that are named.
 
     Raises:
         UserError: one is no probe point.
@@ -86,7 +86,7 @@ def name_points(trace: bool | tuple[str, ...]) -> tuple[str, ...]:
 
 
 def check_edits(edits: Edits, layers: int) -> Edits:
-    """The edits, whose arrays are those of jax from here on.
+    """Returns the edits, whose arrays are those of jax from here on.
 
     Raises:
         UserError: there is no such point, or an array has no axis of that many layers.
@@ -126,7 +126,7 @@ class Probes:
         self.kept: dict[str, Array] = {}
 
     def __call__(self, point: str, values: Shaped[Array, "..."]) -> Shaped[Array, "..."]:
-        """What goes on from the point; of `[B*T, ...]` the rows become an axis for it."""
+        """Returns what leaves the point; of `[B*T, ...]` the rows become an axis for it."""
         if point not in self._edits and point not in self._wanted:
             return values
         by_row = values.reshape(self._rows, -1, values.shape[-1]) if values.ndim == 2 else values

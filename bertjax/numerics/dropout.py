@@ -24,7 +24,7 @@ class Dropout(NamedTuple):
 def draw_kept(
     key: Key[Array, ""], row_ids: Integer[Array, " B"], shape: tuple[int, ...], rate: float
 ) -> Bool[Array, "B ..."]:
-    """Which elements dropout keeps: each with probability 1 - rate, by (key, row id, place).
+    """Draws what dropout keeps: each element with probability 1 - rate, by (key, row id, place).
 
     A row's mask depends on nothing but its own id, so it is the same on one device or eight, alone
     or in a microbatch. The bits come from a counter-based hash: two rounds of a 32-bit integer
@@ -59,7 +59,7 @@ def _mix_bits(bits: Integer[Array, "*shape"]) -> Integer[Array, "*shape"]:
 def drop_out(
     values: Float[Array, "*shape"], rate: float, key: Key[Array, ""], row_ids: Integer[Array, " B"]
 ) -> Float[Array, "*shape"]:
-    """Dropout: each element is 0 with probability `rate`, else 1 / (1 - rate) times itself.
+    """Drops out: each element becomes 0 with probability `rate`, else 1 / (1 - rate) times itself.
 
     Args:
         values: `[B, ...]`, or flat over tokens `[B*T, D]`.

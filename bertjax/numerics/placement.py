@@ -18,13 +18,13 @@ from jaxtyping import Array, Float, Integer
 ROW_AXES = ("data", "fsdp")
 HEAD_AXIS = "tensor"
 # On a GPU, XLA adds up colliding updates in the order in which they come, and chooses every kernel
-# by a race, anew in each process. With these a run that goes on in another process goes on with the
+# by a race, anew in each process. With these a run that continues in another process has the
 # same bits: updates are sorted first, and each product is cuBLAS's own choice, by its shape.
 _REPEATABLE_ON_GPU = {"xla_gpu_deterministic_ops": True, "xla_gpu_enable_triton_gemm": False}
 
 
 def target_platform() -> str:
-    """jax's name of the platform that the program is for: cpu, gpu or tpu.
+    """Returns jax's name of the platform that the program is for: cpu, gpu or tpu.
 
     The mesh's devices may belong to a machine that is not there; without a mesh, it is the platform
     of jax's default devices.
@@ -34,7 +34,7 @@ def target_platform() -> str:
 
 
 def repeatable_options(platform: str) -> dict[str, Any] | None:
-    """The options of `jax.jit` with which a program gives the same bits in every process.
+    """Returns the options of `jax.jit` with which a program gives the same bits in every process.
 
     None where it does so by itself, on CPU and TPU.
     """
@@ -42,7 +42,7 @@ def repeatable_options(platform: str) -> dict[str, Any] | None:
 
 
 def full_precision(dtype: DTypeLike) -> contextlib.AbstractContextManager[None]:
-    """A context in which a library's products of float32 operands are float32.
+    """Returns a context in which a library's products of float32 operands are float32.
 
     A GPU would round the operands to TF32, a TPU to bfloat16. For what takes no `precision`; of
     narrower dtypes nothing is changed, as kernels for TPUs do not take the word for those.
@@ -53,18 +53,18 @@ def full_precision(dtype: DTypeLike) -> contextlib.AbstractContextManager[None]:
 
 
 def is_divided() -> bool:
-    """Whether the program is for a mesh of several devices."""
+    """Returns whether the program is for a mesh of several devices."""
     mesh = jax.sharding.get_abstract_mesh()
     return mesh.size > 1 and set(ROW_AXES) <= set(mesh.axis_names)
 
 
 def count_sharers(mesh: Mesh) -> int:
-    """How many devices of a mesh share the rows out; the others hold copies of them."""
+    """Returns how many devices of a mesh share the rows out; the others hold copies of them."""
     return math.prod(mesh.shape[axis] for axis in ROW_AXES)
 
 
 def divide_rows(values: Float[Array, "rows ..."]) -> Float[Array, "rows ..."]:
-    """The same values, each device holding those of its own rows.
+    """Returns the same values, each device holding those of its own rows.
 
     Where parameters are divided (`fsdp`), XLA would otherwise now and then leave them where they
     are and send the activations around, which are larger.
@@ -76,14 +76,14 @@ def divide_rows(values: Float[Array, "rows ..."]) -> Float[Array, "rows ..."]:
 
 
 def hold_vectors(hidden: Float[Array, "rows ... D"]) -> Float[Array, "rows ... D"]:
-    """The same hidden states, each device holding those of its own rows, whole vectors."""
+    """Returns the same hidden states, each device holding those of its own rows, whole vectors."""
     if not is_divided():
         return hidden
     return jax.lax.with_sharding_constraint(hidden, PartitionSpec(ROW_AXES))
 
 
 def whole_vectors(table: Float[Array, "entries D"]) -> Float[Array, "entries D"]:
-    """The same table of vectors, each device holding whole ones.
+    """Returns the same table of vectors, each device holding whole ones.
 
     Without it, XLA (jaxlib 0.10.2) mixes up the rows in the gradient of a product with a table that
     is divided over `fsdp` and `tensor`, on a mesh that has `data`, too.
@@ -97,12 +97,12 @@ def whole_vectors(table: Float[Array, "entries D"]) -> Float[Array, "entries D"]
 def look_up_vectors(
     table: Float[Array, "entries D"], ids: Integer[Array, " tokens"]
 ) -> Float[Array, "tokens D"]:
-    """The vectors of a table by their numbers."""
+    """Returns the vectors of a table by their numbers."""
     return hold_vectors(whole_vectors(table)[ids])
 
 
 def pick_vectors(
     hidden: Float[Array, "B T D"], places: Integer[Array, "B P"]
 ) -> Float[Array, "B P D"]:
-    """The hidden states at some places of each row."""
+    """Returns the hidden states at some places of each row."""
     return hold_vectors(jnp.take_along_axis(hidden, places[:, :, None], axis=1))

@@ -16,7 +16,7 @@ from bertjax.numerics.placement import divide_rows, target_platform, whole_vecto
 
 
 def hidden_dtype(dtype: DTypeLike) -> DTypeLike:
-    """What flows from one matrix product to the next when their operands are `dtype`.
+    """Returns what flows from one matrix product to the next when their operands are `dtype`.
 
     The same; on a CPU, which adds and multiplies nothing narrower, at least float32.
     """
@@ -32,7 +32,7 @@ def multiply(
     outputs_first: bool = False,
     widen: bool = False,
 ) -> Float[Array, "rows ..."]:
-    """`jnp.tensordot(inputs, kernel, axes)` with operands in `dtype`.
+    """Computes `jnp.tensordot(inputs, kernel, axes)` with operands in `dtype`.
 
     Where `dtype` is narrower than float32 the sums are in float32, those of the gradient's two
     products too, and are rounded once, to the dtype of what they are or are the gradient of.
@@ -71,7 +71,7 @@ def _multiply_narrow(
     inputs: Float[Array, "rows A"],
     kernel: Float[Array, "..."],
 ) -> Float[Array, "rows C"]:
-    """A product whose gradient, too, has narrow operands; jax would widen one of them.
+    """Computes a product whose gradient, too, has narrow operands; jax would widen one of them.
 
     All three products are of matrices: what XLA:CPU makes of others it cannot run.
     """
@@ -106,7 +106,7 @@ _multiply_narrow.defvjp(_multiply_narrow_forward, _multiply_narrow_backward)
 
 
 def _transpose(matrix: Float[Array, "A C"]) -> Float[Array, "C A"]:
-    """The transpose; on a CPU made in a branch, where the product that it goes into cannot see it.
+    """Transposes; on a CPU in a branch, where the product that it goes into cannot see it.
 
     XLA:CPU takes a transposition before a product into it, and multiplies transposed matrices in
     float32 alone, at half the rate. The other branch is for a matrix that begins with NaN.
@@ -124,7 +124,7 @@ def sum_products(
     batch: int = 0,
     result: DTypeLike = jnp.float32,
 ) -> Float[Array, "..."]:
-    """The product over one axis of each, repeated over the first `batch` axes of both.
+    """Computes the product over one axis of each, repeated over the first `batch` axes of both.
 
     A narrow `result` is rounded by the product itself, whose sums are float32 all the same: to
     write them out in float32 first doubles what a GPU has to move.

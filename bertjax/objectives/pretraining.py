@@ -144,16 +144,16 @@ def make_eval_step(
         masked = mask_for_evaluation(batch, vocabulary)
         output = _apply(model, params, batch, masked)
         next_sentence = output.nsp_logits, *_next_sentence_labels(batch)
-        found = score_masked_tokens(
+        judged = score_masked_tokens(
             output.mlm_logits, masked.labels, masked.weights, unigram_log_probs
         )
         return Scores(
-            found.mlm,
-            found.mlm_correct,
+            judged.mlm,
+            judged.mlm_correct,
             losses.cross_entropy(*next_sentence),
             losses.accuracy(*next_sentence),
-            found.unigram,
-            found.unigram_correct,
+            judged.unigram,
+            judged.unigram_correct,
         )
 
     return step

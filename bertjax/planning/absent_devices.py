@@ -115,7 +115,10 @@ def compile_for_tpu(
 ) -> jax.stages.Compiled:
     """Compiles for one chip of a TPU slice."""
     sharding = jax.sharding.SingleDeviceSharding(tpu_devices(topology)[0])
-    placed = [jax.ShapeDtypeStruct(one.shape, one.dtype, sharding=sharding) for one in arguments]
+    placed = [
+        jax.ShapeDtypeStruct(argument.shape, argument.dtype, sharding=sharding)
+        for argument in arguments
+    ]
     with quiet():
         return jax.jit(function).lower(*placed).compile()
 

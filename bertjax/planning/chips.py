@@ -47,13 +47,13 @@ class Chip(NamedTuple):
         """
         if self.platform == "tpu":
             return self.memory
-        told = os.environ.get(SHARE, "0.75")
+        given = os.environ.get(SHARE, "0.75")
         try:
-            share = float(told)
+            share = float(given)
         except ValueError:
             share = math.nan
         if not 0 < share <= 1:
-            raise UserError(f"{SHARE}={told} must be above 0 and at most 1; unset it for 0.75")
+            raise UserError(f"{SHARE}={given} must be above 0 and at most 1; unset it for 0.75")
         return int(share * self.memory)
 
 

@@ -68,15 +68,15 @@ def read_collectives(program: str, devices: int) -> list[Collective]:
     chains: set[str] = set()
     for instruction, kind, times in _walk(computations, entry, 1, devices):
         operands = computations[instruction[0]]
-        found = operands[instruction[1]]
+        operation = operands[instruction[1]]
         # A TPU's compiler works on one operation in several fusions, also in loops, each of which
         # contains the whole operation; the first is the one that starts it.
-        if chain := _CHAIN.search(found.attributes):
+        if chain := _CHAIN.search(operation.attributes):
             if chain[1] in chains:
                 continue
             chains.add(chain[1])
-        size = sum(_count_bytes(operands[name].shape) for name in found.operands)
-        group = _group_size(found.attributes, devices)
+        size = sum(_count_bytes(operands[name].shape) for name in operation.operands)
+        group = _group_size(operation.attributes, devices)
         if group == 1:
             continue
         total = totals[kind]
@@ -133,7 +133,7 @@ def _communicates(computations: _Computations, name: str) -> bool:
         if instruction.opcode.removesuffix("-start") in _SENT:
             return True
         inner = _called_by(instruction) + re.findall(r"\bbody=%?([\w.\-]+)", instruction.attributes)
-        if any(_communicates(computations, one) for one in inner):
+        if any(_communicates(computations, name) for name in inner):
             return True
     return False
 
@@ -164,28 +164,35 @@ def _count_trips(
 
 
 def _root(computation: dict[str, Instruction]) -> Instruction:
-    return next(one for one in computation.values() if one.root)
+    return next(instruction for instruction in computation.values() if instruction.root)
 
 
 def _behind_copies(computation: dict[str, Instruction], name: str) -> Instruction:
-    found = computation[name]
-    while found.opcode in ("copy", "bitcast", "convert", "copy-done", "copy-start", "reshape"):
-        found = computation[found.operands[0]]
-    return found
+    instruction = computation[name]
+    while instruction.opcode in (
+        "copy",
+        "bitcast",
+        "convert",
+        "copy-done",
+        "copy-start",
+        "reshape",
+    ):
+        instruction = computation[instruction.operands[0]]
+    return instruction
 
 
 def _constant(computation: dict[str, Instruction], name: str) -> int | None:
-    found = _behind_copies(computation, name)
-    if found.opcode == "constant" and re.fullmatch(r"-?\d+", found.operands[0]):
-        return int(found.operands[0])
+    instruction = _behind_copies(computation, name)
+    if instruction.opcode == "constant" and re.fullmatch(r"-?\d+", instruction.operands[0]):
+        return int(instruction.operands[0])
     return None
 
 
 def _tuple_index(computation: dict[str, Instruction], name: str) -> int | None:
-    found = _behind_copies(computation, name)
-    if found.opcode != "get-tuple-element":
+    instruction = _behind_copies(computation, name)
+    if instruction.opcode != "get-tuple-element":
         return None
-    return int(re.search(r"\bindex=(\d+)", found.attributes)[1])
+    return int(re.search(r"\bindex=(\d+)", instruction.attributes)[1])
 
 
 def _element(computation: dict[str, Instruction], name: str, index: int) -> str:
@@ -213,8 +220,8 @@ def _read_computations(program: str) -> tuple[_Computations, str]:
         if header:
             current = computations.setdefault(header[2], {})
             entry = header[2] if header[1] else entry
-        elif (found := _NAME.match(line)) is not None:
-            instruction = _read_instruction(found[2], line[found.end() :], bool(found[1]))
+        elif (match := _NAME.match(line)) is not None:
+            instruction = _read_instruction(match[2], line[match.end() :], bool(match[1]))
             current[instruction.name] = instruction
     return computations, entry
 

@@ -37,7 +37,7 @@ class Bounds(NamedTuple):
 
     @property
     def _known(self) -> list[float]:
-        return [one for one in self if one is not None]
+        return [seconds for seconds in self if seconds is not None]
 
 
 class LargestBatch(NamedTuple):

@@ -141,7 +141,7 @@ def bytes_on_a_device(tree: Any) -> int:
     )
 
 
-def _measure_memory(told: Any, state: TrainState, batch: RowBatch) -> Memory:
+def _measure_memory(analysis: Any, state: TrainState, batch: RowBatch) -> Memory:
     parameters, optimizer = (
         bytes_on_a_device(state.params),
         bytes_on_a_device(state.optimizer_state),
@@ -151,8 +151,8 @@ def _measure_memory(told: Any, state: TrainState, batch: RowBatch) -> Memory:
         parameters,
         optimizer,
         rows,
-        told.argument_size_in_bytes - parameters - optimizer - rows,
-        told.output_size_in_bytes - told.alias_size_in_bytes,
-        told.temp_size_in_bytes,
-        told.generated_code_size_in_bytes,
+        analysis.argument_size_in_bytes - parameters - optimizer - rows,
+        analysis.output_size_in_bytes - analysis.alias_size_in_bytes,
+        analysis.temp_size_in_bytes,
+        analysis.generated_code_size_in_bytes,
     )

@@ -128,7 +128,7 @@ class PlannedRun(NamedTuple):
             unread = f"what the devices send, and how long it takes, is unknown: {compiled.unread}"
             notes = [*notes, unread]
         else:
-            sent = sum(one.sent for one in collectives)
+            sent = sum(collective.sent for collective in collectives)
         if memory is not None and chip is not None:
             bounds = bound_step(chip, flops / mesh.devices.size, memory, sent)
         return {
@@ -154,7 +154,7 @@ class PlannedRun(NamedTuple):
             "largest_batch": largest and largest._asdict(),
             "matmul_flops_per_device": flops / mesh.devices.size,
             "xla_flops_loops_once": compiled.once_flops,
-            "collectives": collectives and [one._asdict() for one in collectives],
+            "collectives": collectives and [collective._asdict() for collective in collectives],
             "sent_bytes": sent,
             "seconds_at_least": bounds
             and {
@@ -293,16 +293,16 @@ def _read_layout(layout: str, devices: int) -> dict[str, str]:
 
 def _read_rows(options: argparse.Namespace, config: PretrainConfig, notes: list[str]) -> Rows:
     """Reads the rows' shape from the prepared directory, or else from options and defaults."""
-    told = {
+    given = {
         name: value
         for name in ("length", "vocab_size", "examples")
         if (value := getattr(options, name)) is not None
     }
     if options.data or (config.data and Path(config.data).is_dir()):
         prepared = open_prepared(config.data)
-        if told:
+        if given:
             raise UserError(
-                f"{', '.join(told)}: {config.data} has its own; leave it out, or leave the data out"
+                f"{', '.join(given)}: {config.data} has its own; leave it out, or the data"
             )
         tokenizer = load_tokenizer(prepared.tokenizer_path)
         train = prepared.train
@@ -310,8 +310,8 @@ def _read_rows(options: argparse.Namespace, config: PretrainConfig, notes: list[
             train.max_length, train.examples_per_row, Vocabulary.of(tokenizer), tokenizer.pad_id,
             len(train),
         )  # fmt: skip
-    length, size = told.get("length", DEFAULT_LENGTH), told.get("vocab_size", DEFAULT_VOCABULARY)
-    wanted = RowConfig(max_length=length, examples_per_row=told.get("examples"))
+    length, size = given.get("length", DEFAULT_LENGTH), given.get("vocab_size", DEFAULT_VOCABULARY)
+    wanted = RowConfig(max_length=length, examples_per_row=given.get("examples"))
     if size <= len(_SPECIAL_IDS):
         raise UserError(
             f"--vocab-size {size} must be more than the {len(_SPECIAL_IDS)} special tokens"
@@ -327,8 +327,8 @@ def _read_rows(options: argparse.Namespace, config: PretrainConfig, notes: list[
 
 def _read_model(config: PretrainConfig, rows: Rows) -> BertConfig:
     if config.model.init is not None:
-        found = inspect_model_directory(config.model.init).config
-        bert_config = dataclasses.replace(found, **config.model.differing_fields())
+        shape = inspect_model_directory(config.model.init).config
+        bert_config = dataclasses.replace(shape, **config.model.differing_fields())
     else:
         bert_config = shape_new_model(config.model, rows.vocabulary.size, rows.pad_id, rows.length)
     if rows.length > bert_config.max_position_embeddings:
@@ -342,8 +342,8 @@ def _read_model(config: PretrainConfig, rows: Rows) -> BertConfig:
 
 def _versions() -> dict[str, str]:
     names = ("bertjax", "jax", "libtpu", "jax-cuda13-pjrt", "jax-cuda12-pjrt")
-    found = {}
+    versions = {}
     for name in names:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
+            versions[name] = importlib.metadata.version(name)
+    return versions

@@ -78,12 +78,12 @@ def _base() -> Path:
 
 def _processor() -> str:
     """Returns a name for this kind of processor, made from its features."""
-    told = platform.machine()
+    machine = platform.machine()
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
         kinds = ("model name", "flags", "CPU part", "Features")  # x86, x86, Arm, Arm
-        told += "".join(line for line in lines if line.startswith(kinds))
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
+        machine += "".join(line for line in lines if line.startswith(kinds))
+    return hashlib.sha256(machine.encode()).hexdigest()[:16]
 
 
 def _is_ours(folder: Path) -> bool:

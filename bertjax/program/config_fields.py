@@ -8,7 +8,7 @@ from typing import Any
 
 
 def flat_fields(config_class: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The dotted name and the type of every field, those of nested dataclasses included."""
+    """Returns the dotted name and the type of every field, those of nested dataclasses included."""
     hints = typing.get_type_hints(config_class)
     for field in dataclasses.fields(config_class):
         hint = hints[field.name]
@@ -19,6 +19,6 @@ def flat_fields(config_class: type, prefix: str = "") -> Iterator[tuple[str, Any
 
 
 def kinds_of(hint: Any) -> list[Any]:
-    """The members of a union; of another type itself."""
+    """Returns the members of a union; of another type itself."""
     united = typing.get_origin(hint) in (typing.Union, types.UnionType)
     return list(typing.get_args(hint)) if united else [hint]

@@ -37,7 +37,9 @@ def show_help(config_class: type, description: str, program: str | None) -> NoRe
 
 def _add_fields(parser: argparse.ArgumentParser, config_class: type, prefix: str = "") -> None:
     """Adds the fields of a dataclass as a group, then those of the dataclasses in it."""
-    documents = [one.__doc__ or "" for one in config_class.__mro__ if dataclasses.is_dataclass(one)]
+    documents = [
+        base.__doc__ or "" for base in config_class.__mro__ if dataclasses.is_dataclass(base)
+    ]
     group = parser.add_argument_group(documents[0].partition("\n")[0].rstrip("."))
     own = typing.get_type_hints(config_class)
     for field in dataclasses.fields(config_class):
@@ -63,9 +65,9 @@ def _add_fields(parser: argparse.ArgumentParser, config_class: type, prefix: str
 
 def _attribute(document: str, name: str) -> str:
     """Returns what a docstring's `Attributes:` section says of each field."""
-    for one in docstring_parser.parse(document).params:
-        if one.arg_name == name:
-            return " ".join((one.description or "").split())
+    for parameter in docstring_parser.parse(document).params:
+        if parameter.arg_name == name:
+            return " ".join((parameter.description or "").split())
     return ""
 
 

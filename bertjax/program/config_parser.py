@@ -222,10 +222,10 @@ def nearest_field(name: str, fields: Collection[str]) -> str:
     section, _, leaf = name.rpartition(".")
     known = {*fields, *(field.rpartition(".")[0] for field in fields)}
     likely = []
-    for one in sorted(known):
-        other, _, end = one.rpartition(".")
+    for option in sorted(known):
+        other, _, end = option.rpartition(".")
         if nearest(leaf, [end]) and (not section or leaf == end or nearest(section, [other])):
-            likely.append(one)
+            likely.append(option)
     near = difflib.get_close_matches(name, likely, n=1, cutoff=0)
     return f"; did you mean {near[0]!r}?" if near else ""
 
@@ -254,18 +254,18 @@ def _read_value(name: str, value: Any, hint: Any) -> Any:
         UserError: it is not of this type; it is NaN, infinite, or beyond what numpy and jax hold.
     """
     try:
-        found = _convert(value, hint)
+        converted = _convert(value, hint)
     except ValueError:
         shown = value if isinstance(value, str) else json.dumps(value, default=str)
         choices = [choice for kind in kinds_of(hint) for choice in typing.get_args(kind)]
-        near = nearest(shown, choices) if all(isinstance(one, str) for one in choices) else ""
+        near = nearest(shown, choices) if all(isinstance(choice, str) for choice in choices) else ""
         raise UserError(f"{name}={shown} must be {_rule(hint)}{near}") from None
-    if isinstance(found, float) and not math.isfinite(found):
-        raise UserError(f"{name}={found} must be a finite number")
-    if isinstance(found, int) and abs(found) > _MOST:
-        rule = f"at most {_MOST:,}" if found > 0 else f"at least {-_MOST:,}"
-        raise UserError(f"{name}={found} must be {rule}")
-    return found
+    if isinstance(converted, float) and not math.isfinite(converted):
+        raise UserError(f"{name}={converted} must be a finite number")
+    if isinstance(converted, int) and abs(converted) > _MOST:
+        rule = f"at most {_MOST:,}" if converted > 0 else f"at least {-_MOST:,}"
+        raise UserError(f"{name}={converted} must be {rule}")
+    return converted
 
 
 def _convert(value: Any, hint: Any) -> Any:
@@ -279,7 +279,7 @@ def _convert(value: Any, hint: Any) -> Any:
             items = read if isinstance(read, list | tuple) else [value]
             return [_convert(item, inner[0]) for item in items]
         if origin is dict and isinstance(read, Mapping):
-            return {str(key): _convert(one, inner[1]) for key, one in read.items()}
+            return {str(key): _convert(item, inner[1]) for key, item in read.items()}
         if kind is float and isinstance(read, str) and not read.strip("+-").isalpha():
             read = float(read)  # YAML 1.1 knows no 1e-4
         if kind is float and type(read) is int:

@@ -49,10 +49,10 @@ def ending_at_once(resumes: bool = False) -> Iterator[None]:
         for number in SIGNALS
         if signal.getsignal(number) is not signal.SIG_IGN
     }
-    told, tell = socket.socketpair()
+    wakeups, tell = socket.socketpair()
     tell.setblocking(False)
     wakeup_before = signal.set_wakeup_fd(tell.fileno(), warn_on_full_buffer=False)
-    threading.Thread(target=_watch, args=(told,), daemon=True).start()
+    threading.Thread(target=_watch, args=(wakeups,), daemon=True).start()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # see `hold_back`
     try:
         yield
@@ -69,9 +69,9 @@ def hold_back() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
 
 
-def _watch(told: socket.socket) -> None:
-    with told:
-        while number := told.recv(1):
+def _watch(wakeups: socket.socket) -> None:
+    with wakeups:
+        while number := wakeups.recv(1):
             if signal.getsignal(number[0]) is _end:
                 _end(number[0], None)
 
@@ -95,7 +95,7 @@ def _end(number: int, frame: FrameType | None) -> None:
 def _last_words(number: int) -> str:
     if _resumes:
         return (
-            f"{signal.Signals(number).name}: stopped; nothing is lost, the same command goes on"
+            f"{signal.Signals(number).name}: stopped; nothing is lost, the same command continues"
             " from what is saved"
         )
     return "interrupted" if number == signal.SIGINT else "terminated"

@@ -22,8 +22,8 @@ def number_units(sources: Iterable[int], most: int = MOST_UNITS) -> Int[np.ndarr
         most: the most units.
     """
     sources, numbers = list(sources), {}
-    found = [numbers.setdefault(source, len(numbers)) for source in sources]
-    return np.array(found if len(numbers) > 1 else range(len(found)), np.int64) % most
+    units = [numbers.setdefault(source, len(numbers)) for source in sources]
+    return np.array(units if len(numbers) > 1 else range(len(units)), np.int64) % most
 
 
 def sum_by_unit(

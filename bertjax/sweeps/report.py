@@ -251,13 +251,13 @@ def _draw_parallel_coordinates(study: optuna.Study, score: str) -> "Figure":
     maximize = study.direction.name == "MAXIMIZE"
     axes.collections[0].set_cmap("viridis_r" if maximize else "viridis")
     axes.set_title(f"{score} of {len(study.trials)} trials and their values")
-    for one in figure.axes:
-        if one.get_yscale() == "log":
-            low, high = one.get_ylim()
+    for plot in figure.axes:
+        if plot.get_yscale() == "log":
+            low, high = plot.get_ylim()
             ticks = [low * (high / low) ** (index / 4) for index in range(5)]
-            one.yaxis.set_minor_locator(NullLocator())
-            one.set_yticks(ticks, [f"{tick:.2g}" for tick in ticks])
-        for label in one.get_yticklabels():  # lines run below them
+            plot.yaxis.set_minor_locator(NullLocator())
+            plot.set_yticks(ticks, [f"{tick:.2g}" for tick in ticks])
+        for label in plot.get_yticklabels():  # lines run below them
             label.set_bbox({"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.5})
     return figure
 

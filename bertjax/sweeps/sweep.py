@@ -163,13 +163,13 @@ def sweep(config: SweepConfig) -> int:
             _stop_all(running, study, failures, progress)
     message = _same_failures(failures)
     with study.writing():
-        found = _report(study, score, recipe, config, is_over=not (stop.name or message))
+        has_scores = _report(study, score, recipe, config, is_over=not (stop.name or message))
     if stop.name:
-        progress.say(f"{stop.name}: stopped; the same command goes on from there")
+        progress.say(f"{stop.name}: stopped; the same command continues from there")
         return STOPPED_EXIT_CODE
     if message:
         raise UserError(f"{_MOST_SAME_FAILURES} trials in a row failed with: {message}")
-    if not found:
+    if not has_scores:
         raise UserError(f"{output}: none of the {limit} trials ended with a score")
     return 0
 

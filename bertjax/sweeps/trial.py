@@ -57,7 +57,7 @@ class Score(NamedTuple):
             (value, line) for value, line in zip(signed, lines, strict=True) if value == value
         ]
         kept = [line for _, line in defined if line.get("kept")]
-        best = max(defined, key=lambda one: one[0], default=(None, None))[1]
+        best = max(defined, key=lambda scored: scored[0], default=(None, None))[1]
         return kept[-1] if kept else best
 
 

@@ -95,7 +95,7 @@ class TaskBatches:
 def deal_out(
     lengths: Int[np.ndarray, " units"], batch_size: int, random: np.random.Generator
 ) -> list[Int[np.ndarray, " units"]]:
-    """All units in random batches of nearly the same number of tokens.
+    """Returns all units in random batches of nearly the same number of tokens.
 
     The units are sorted by length and cut into strata of one unit a batch; the longest stratum is
     dealt out at random, and each one after it so that batches with few tokens so far get the longer

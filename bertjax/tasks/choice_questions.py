@@ -98,14 +98,16 @@ def _question(record: Record, labelled: bool) -> ChoiceQuestion:
 
 def _present(place: str, values: Mapping[str, Any], known: tuple[str, ...]) -> str:
     """Returns the one of the known names that the record has."""
-    found = [name for name in known if name in values]
-    if len(found) != 1:
-        what = f"both {' and '.join(map(repr, found))}" if found else f"none of {', '.join(known)}"
+    columns = [name for name in known if name in values]
+    if len(columns) != 1:
+        what = (
+            f"both {' and '.join(map(repr, columns))}" if columns else f"none of {', '.join(known)}"
+        )
         raise UserError(
             f"{place}: a question has one of {', '.join(known)}; this record has {what}, its "
             f"fields are {', '.join(map(repr, values))}"
         )
-    return found[0]
+    return columns[0]
 
 
 def _text(place: str, values: Mapping[str, Any], name: str) -> str:

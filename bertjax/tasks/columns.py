@@ -99,14 +99,14 @@ def recognise_columns(
     if kind is None or config.label_columns:
         label = None
     elif label is None:
-        found = [(field,) for field in _called(LABELS, present)]
-        if len(found) == 1:
-            label = found[0][0]
+        labels = [(field,) for field in _called(LABELS, present)]
+        if len(labels) == 1:
+            label = labels[0][0]
         else:
             choice = config.option("label_column")
             if kind == "set":
                 choice += f" (or, where each label has a column, {config.option('label_columns')})"
-            unclear.append(_Unclear("label", found, choice))
+            unclear.append(_Unclear("label", labels, choice))
     if unclear:
         raise UserError(_describe_unclear(source, present, unclear, config))
     return ColumnNames(first, second, label)
@@ -126,10 +126,10 @@ def recognise_texts(
     Raises:
         UserError: no field, or more than one, may be it.
     """
-    found = _find_texts(present, config, pairs=pairs)
-    if isinstance(found, _Unclear):
-        raise UserError(_describe_unclear(source, present, [found], config))
-    return found
+    texts = _find_texts(present, config, pairs=pairs)
+    if isinstance(texts, _Unclear):
+        raise UserError(_describe_unclear(source, present, [texts], config))
+    return texts
 
 
 def _find_texts(
@@ -143,11 +143,11 @@ def _find_texts(
         for second in _called(pair[1:], present)
     ]
     paired = {field for pair in both for field in pair}
-    found = [*both, *((text, None) for text in _called(TEXTS, present) if text not in paired)]
-    if len(found) == 1 and (pairs or not both):
-        return found[0]
+    candidates = [*both, *((text, None) for text in _called(TEXTS, present) if text not in paired)]
+    if len(candidates) == 1 and (pairs or not both):
+        return candidates[0]
     choice = config.option("text_column") + f" (and {config.option('pair_column')})" * pairs
-    return _Unclear("text", found, choice)
+    return _Unclear("text", candidates, choice)
 
 
 def _called(names: Sequence[str], present: Sequence[str]) -> list[str]:
@@ -159,7 +159,7 @@ class _Unclear(NamedTuple):
     """A role that could not be recognised, the fields that may have it, how to choose."""
 
     what: str
-    found: Sequence[tuple[str | None, ...]]
+    candidates: Sequence[tuple[str | None, ...]]
     choice: str
 
 
@@ -167,19 +167,19 @@ def _describe_unclear(
     source: Source, present: Sequence[str], unclear: list[_Unclear], config: RecordConfig
 ) -> str:
     """Makes one message about everything that could not be recognised."""
-    asked = " and which the ".join(one.what for one in unclear)
+    asked = " and which the ".join(doubt.what for doubt in unclear)
     known = []
-    for one in unclear:
-        several = " or ".join(" and ".join(filter(None, fields)) for fields in one.found)
+    for doubt in unclear:
+        several = " or ".join(" and ".join(filter(None, fields)) for fields in doubt.candidates)
         known.append(
-            f"{several} may be the {one.what}"
-            if one.found
-            else f"none of them has a usual name for a {one.what}"
+            f"{several} may be the {doubt.what}"
+            if doubt.candidates
+            else f"none of them has a usual name for a {doubt.what}"
         )
-    choices = " and ".join(one.choice for one in unclear)
+    choices = " and ".join(doubt.choice for doubt in unclear)
     columns = ", ".join(repr(f"{field:.40}") for field in present[:20])
     header = ""
-    if source.kind in ("csv", "tsv") and not any(one.found for one in unclear):
+    if source.kind in ("csv", "tsv") and not any(doubt.candidates for doubt in unclear):
         header = f"; a file without a header line takes its names from {config.option('columns')}"
     return (
         f"{source.name}: which column holds the {asked}? There are: {columns}; {', '.join(known)};"

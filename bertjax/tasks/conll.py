@@ -83,11 +83,11 @@ def read_sentences(
     ):
         in_columns = source.kind in ("txt", "csv", "tsv")
         read = _read_columns if in_columns else read_tagged_records
-        found = list(read(source, config, labelled))
+        placed = list(read(source, config, labelled))
         if not labelled:
-            sentences += [sentence for sentence, _ in found]
-        elif found:
-            reading, converted, lone = _convert(found, config.scheme)
+            sentences += [sentence for sentence, _ in placed]
+        elif placed:
+            reading, converted, lone = _convert(placed, config.scheme)
             sentences += converted
             if lone:
                 notes.append(
@@ -125,19 +125,19 @@ def describe_readings(readings: dict[str, TagReading]) -> list[str]:
 
 
 def _convert(
-    found: list[PlacedSentence], scheme: Scheme | None
+    placed: list[PlacedSentence], scheme: Scheme | None
 ) -> tuple[TagReading, list[TaggedSentence], int]:
     """Returns the tags' reading, the sentences in IOB2, and the number of tags not begun."""
     try:
-        reading = recognise_scheme([sentence.tags for sentence, _ in found], scheme)
+        reading = recognise_scheme([sentence.tags for sentence, _ in placed], scheme)
         converted = [
-            sentence._replace(tags=reading.to_iob2(sentence.tags)) for sentence, _ in found
+            sentence._replace(tags=reading.to_iob2(sentence.tags)) for sentence, _ in placed
         ]
-        return reading, converted, sum(reading.count_lone(sentence.tags) for sentence, _ in found)
+        return reading, converted, sum(reading.count_lone(sentence.tags) for sentence, _ in placed)
     except TagError as error:
         place = next(
             place
-            for sentence, places in found
+            for sentence, places in placed
             for tag, place in zip(sentence.tags, places, strict=True)
             if tag == error.tag
         )

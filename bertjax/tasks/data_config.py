@@ -54,7 +54,7 @@ class DataConfig(ColumnsConfig, TaggedConfig):
                 raise UserError(f"data.{name}={getattr(self, name)} must lie in [0, 1)")
         for name in ("labels", "label_columns"):
             names = getattr(self, name)
-            if twice := [one for one in names if names.count(one) > 1]:
+            if twice := [name for name in names if names.count(name) > 1]:
                 raise UserError(f"{name}={names} has {twice[0]!r} twice; name each label once")
 
 

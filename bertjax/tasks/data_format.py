@@ -61,7 +61,7 @@ def recall(directory: Path | str) -> dict[str, Any]:
     except ValueError as error:
         raise UserError(f"{file}: damaged, not JSON ({error}); {way_out}") from None
     if not isinstance(fields, dict) or (
-        unknown := [one for one in fields if one not in REMEMBERED]
+        unknown := [field for field in fields if field not in REMEMBERED]
     ):
         what = unknown[0] if isinstance(fields, dict) else fields
         raise UserError(f"{file}: has {what!r}, which is not an option for reading data; {way_out}")

@@ -111,10 +111,10 @@ def check_tags(
     entities = are_entity_tags(every)
 
     def kinds(sentence: TaggedSentence) -> TextExample:
-        found = sentence.tags
+        tags = sentence.tags
         if entities:
-            found = tuple(tag[2:] for tag in found if tag != OUTSIDE)
-        return TextExample(sentence.place, sentence.text, None, tuple(dict.fromkeys(found)))
+            tags = tuple(tag[2:] for tag in tags if tag != OUTSIDE)
+        return TextExample(sentence.place, sentence.text, None, tuple(dict.fromkeys(tags)))
 
     names = check_labels(*([kinds(sentence) for sentence in split] for split in splits))
     if entities and names == (NO_TYPE,):

@@ -134,8 +134,10 @@ class QuestionAnswering:
             bounds = cut_windows(len(ids), room, self._stride)
             windowed += len(bounds) > 1
             owners = own_tokens(len(ids), bounds)
-            found = (_find_span(example.context, answer, offsets) for answer in example.answers)
-            span = next(filter(None, found), None)
+            spans_of_answers = (
+                _find_span(example.context, answer, offsets) for answer in example.answers
+            )
+            span = next(filter(None, spans_of_answers), None)
             known = example.is_impossible or span is not None
             if span is None and example.answers:
                 unmapped.append(example.question_id)
@@ -160,7 +162,9 @@ class QuestionAnswering:
                         Window(first, offsets[start:end], owners[start:end] == window),
                     )
                 )
-        notes = tokenizer.describe_readings((one.question, one.context) for one in examples)
+        notes = tokenizer.describe_readings(
+            (question.question, question.context) for question in examples
+        )
         if windowed:
             notes.append(f"{windowed:,} of {len(examples):,} contexts are read in several windows")
         impossible = sum(example.is_impossible for example in examples)
@@ -211,14 +215,14 @@ class QuestionAnswering:
             spans[unit.example] += _best_spans(unit.origin, output.astype(np.float64))
             nothing[unit.example] = min(nothing[unit.example], float(output[0].sum()))
         return [
-            self._choose(example, sorted(found, key=lambda span: -span.score), null)
-            for example, found, null in zip(examples, spans, nothing.tolist(), strict=True)
+            self._choose(example, sorted(of_example, key=lambda span: -span.score), null)
+            for example, of_example, null in zip(examples, spans, nothing.tolist(), strict=True)
         ]
 
     def _choose(self, example: Question, spans: Sequence["_Span"], nothing: float) -> Prediction:
         unlike: dict[str, _Span] = {}
-        for one in spans:
-            span = _without_white_space(example.context, one)
+        for candidate in spans:
+            span = _without_white_space(example.context, candidate)
             if span.start < span.end:
                 unlike.setdefault(example.context[span.start : span.end], span)
             if len(unlike) == BEST:
@@ -267,7 +271,9 @@ class QuestionAnswering:
             return squad.judge(examples, answers)
         # The search for the best threshold needs the best text even where no answer was given.
         texts = {
-            prediction["id"]: next((one["text"] for one in prediction["nbest"] if one["text"]), "")
+            prediction["id"]: next(
+                (candidate["text"] for candidate in prediction["nbest"] if candidate["text"]), ""
+            )
             for prediction in predictions
         }
         odds = {prediction["id"]: prediction["null_odds"] for prediction in predictions}
@@ -289,11 +295,17 @@ class QuestionAnswering:
     ) -> None:
         """Writes `predictions.json`, `nbest_predictions.json`, `null_odds.json`, by question id."""
         files = {
-            "predictions.json": {one["id"]: one["answer"] for one in predictions},
-            "nbest_predictions.json": {one["id"]: one["nbest"] for one in predictions},
+            "predictions.json": {
+                prediction["id"]: prediction["answer"] for prediction in predictions
+            },
+            "nbest_predictions.json": {
+                prediction["id"]: prediction["nbest"] for prediction in predictions
+            },
         }
         if not self._answerable:
-            files["null_odds.json"] = {one["id"]: one["null_odds"] for one in predictions}
+            files["null_odds.json"] = {
+                prediction["id"]: prediction["null_odds"] for prediction in predictions
+            }
         for name, content in files.items():
             text = to_json(content, indent=2) + "\n"
             (directory / name).write_text(text, encoding="utf-8")

@@ -44,9 +44,7 @@ class TaskData(NamedTuple):
     config: DataConfig
 
     def fingerprint(self) -> str:
-        """sha256 over all that is learned from, wherever the files are and whatever else is in
-        them.
-        """
+        """Computes the sha256 of what is learned from, wherever and beside whatever it is."""
         splits = [[_content_of(example) for example in split] for split in self[1:4]]
         content = repr((self.task.name, self.task.model_fields(), *splits))
         return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
@@ -54,7 +52,7 @@ class TaskData(NamedTuple):
     def task_to_train(
         self, smoothing: float = 0.0, class_weights: Literal["none", "balanced"] = "none"
     ) -> Task:
-        """The task as it is trained; `task` itself, which is scored, has the plain loss.
+        """Returns the task as it is trained; `task` itself, which is scored, has the plain loss.
 
         Args:
             smoothing: label smoothing.
@@ -83,7 +81,7 @@ class TaskData(NamedTuple):
         return smooth(task, smoothing) if smoothing else task
 
     def describe(self, config: DataConfig) -> list[str]:
-        """A line for each split: where it comes from, how many examples."""
+        """Describes each split in a line: where it comes from, how many examples."""
         lines = []
         for split in ("train", "validation", "test"):
             files = getattr(config, split)
@@ -96,7 +94,7 @@ class TaskData(NamedTuple):
 
 
 def _content_of(example: Any) -> Any:
-    """The example without its place and what else its file has of it."""
+    """Returns the example without its place and what else its file has of it."""
     rest = {name: None for name in ("record",) if hasattr(example, name)}
     return example._replace(place="", **rest)
 
@@ -142,7 +140,7 @@ def read_task_data(name: TaskName, config: DataConfig) -> TaskData:
 def describe_classes(
     task: Task, splits: Mapping[str, Sequence[Any]], config: DataConfig
 ) -> list[str]:
-    """The classes of the examples with their counts, and a warning of those that may be one."""
+    """Describes the classes of the examples, their counts, and which may be the same."""
     entities = isinstance(task, Tagging) and task.main_score == "f1"
     lines = label_counts.describe_labels(splits, entities=entities)
     counts = label_counts.count_labels(example for part in splits.values() for example in part)
@@ -155,7 +153,7 @@ def describe_classes(
 
 
 def _choose_shares(config: DataConfig, examples: int) -> tuple[list[float], list[str]]:
-    """The shares of train for validation and test, and a note where they are not the usual ones."""
+    """Chooses the shares of train for validation and test; notes where they are unusual."""
     splits = [split for split in LEAST_HELD_OUT if not getattr(config, split)]
     asked = {split: getattr(config, f"{split}_share") for split in splits}
     few = [
@@ -179,7 +177,7 @@ def _choose_shares(config: DataConfig, examples: int) -> tuple[list[float], list
 def read_task_examples(
     name: TaskName, files: Sequence[str], config: DataConfig, *, with_labels: bool = True
 ) -> tuple[list[Any], list[str]]:
-    """The examples of some files, and a sentence for everything in them that was mended.
+    """Returns the examples of some files, and a sentence for everything in them that was mended.
 
     Raises:
         UserError: what the readers raise; a field of the config that this task does not read.
@@ -196,7 +194,7 @@ def _read(
 
 
 def task_of_model(config: BertConfig, architecture: str, scheme: Scheme | None = None) -> Task:
-    """The task that a fine-tuned model is for.
+    """Returns the task that a fine-tuned model is for.
 
     Args:
         config: of the model.

@@ -38,7 +38,7 @@ def classification_resampler(
         matrix = np.bincount(cells[drawn], minlength=classes**2).reshape(classes, classes)
         right, given, wanted = np.diag(matrix), matrix.sum(axis=0), matrix.sum(axis=1)
         accuracy = float(right.sum() / len(drawn))
-        area = [one.of(drawn) for one in (areas[1:] if classes == 2 else areas)]
+        area = [curve.of(drawn) for curve in (areas[1:] if classes == 2 else areas)]
         return {
             "accuracy": accuracy,
             "macro_f1": _macro(right, given, wanted),
@@ -76,14 +76,14 @@ def entity_resampler(
     gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]
 ) -> Resampler:
     """Resamples `scores.entity_scores`: right, predicted and gold entities by sentence and type."""
-    entities = scores.entities_of
-    found = [
-        (entities(wanted), entities(given)) for wanted, given in zip(gold, predicted, strict=True)
+    entities = [
+        (scores.entities_of(wanted), scores.entities_of(given))
+        for wanted, given in zip(gold, predicted, strict=True)
     ]
-    types = sorted({entity[0] for both in found for one in both for entity in one})
+    types = sorted({entity[0] for both in entities for side in both for entity in side})
     numbers = {name: number for number, name in enumerate(types)}
-    counts = np.zeros((len(found), 3, len(types)), np.int32)
-    for row, (wanted, given) in zip(counts, found, strict=True):
+    counts = np.zeros((len(entities), 3, len(types)), np.int32)
+    for row, (wanted, given) in zip(counts, entities, strict=True):
         for kind, some in enumerate((wanted & given, given, wanted)):
             for entity in some:
                 row[kind, numbers[entity[0]]] += 1
@@ -103,7 +103,7 @@ def entity_resampler(
 
 def tag_resampler(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> Resampler:
     """Resamples `scores.tag_scores`: right, predicted and gold words by sentence and tag."""
-    tags = sorted({tag for side in (gold, predicted) for one in side for tag in one})
+    tags = sorted({tag for side in (gold, predicted) for sentence in side for tag in sentence})
     numbers = {tag: number for number, tag in enumerate(tags)}
     counts = np.zeros((len(gold), 3, len(tags)), np.int32)
     for row, wanted, given in zip(counts, gold, predicted, strict=True):

@@ -78,7 +78,7 @@ def read_given_examples(
 def _written(
     name: TaskName, config: DataConfig, splits: Mapping[str, Any]
 ) -> Iterator[tuple[dict[str, list[str]], str]]:
-    """The files of all splits, those of rows in a folder for as long; and what their names begin
+    """Yields the files of all splits, those of rows in a folder for as long; what their names begin
     with, which errors do not have.
     """
     files = {split: _paths(data) for split, data in splits.items() if data is not None}
@@ -105,21 +105,21 @@ def _written(
 
 
 def _unplace(examples: Sequence[Any], before: str) -> list[Any]:
-    return [one._replace(place=one.place.removeprefix(before)) for one in examples]
+    return [example._replace(place=example.place.removeprefix(before)) for example in examples]
 
 
 def _paths(data: Any) -> list[str] | None:
-    """The files that a split is; None where it is rows."""
+    """Returns the files that a split is; None where it is rows."""
     if isinstance(data, str | os.PathLike):
         return [os.fspath(data)]
     is_list = isinstance(data, list | tuple) and data
-    if is_list and all(isinstance(one, str | os.PathLike) for one in data):
-        return [os.fspath(one) for one in data]
+    if is_list and all(isinstance(path, str | os.PathLike) for path in data):
+        return [os.fspath(path) for path in data]
     return None
 
 
 def _to_records(split: str, data: Any) -> list[dict[str, Any]]:
-    """The rows as dicts of what JSON has."""
+    """Returns the rows as dicts of what JSON has."""
     names = {}
     if hasattr(data, "features"):  # a `datasets.Dataset`, which may number its classes
         names = {field: _class_names(kind) for field, kind in data.features.items()}
@@ -156,13 +156,13 @@ def _to_records(split: str, data: Any) -> list[dict[str, Any]]:
 
 
 def _class_names(kind: Any) -> Sequence[str] | None:
-    """The names of the numbered classes of a column, or of the items of its lists."""
+    """Returns the names of the numbered classes of a column, or of the items of its lists."""
     inner = getattr(kind, "feature", kind)
     return getattr(inner, "names", None)
 
 
 def _plain(value: Any, names: Sequence[str] | None) -> Any:
-    """A value as JSON has it; the number of a class by its name."""
+    """Returns a value as JSON has it; the number of a class by its name."""
     if hasattr(value, "tolist"):  # numpy's
         value = value.tolist()
     if isinstance(value, Mapping):
@@ -175,7 +175,7 @@ def _plain(value: Any, names: Sequence[str] | None) -> Any:
 
 
 def _as_squad(records: list[dict[str, Any]]) -> dict[str, Any]:
-    """Rows of question, context and answers in the format of SQuAD; its articles stay as they are.
+    """Puts rows of question, context and answers into SQuAD's format; articles stay as they are.
 
     Answers are a list of `text` and `answer_start`, or both as lists, as on the hub.
     """

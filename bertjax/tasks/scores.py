@@ -171,8 +171,8 @@ def entity_f1_of_sentences(
 ) -> Float[np.ndarray, " N"]:
     """Computes the F1 of each sentence's entities; 1 where there is rightly none."""
     scores = np.ones(len(gold))
-    for number, (right, found) in enumerate(zip(gold, predicted, strict=True)):
-        wanted, entities = entities_of(right), entities_of(found)
+    for number, (right, tags_given) in enumerate(zip(gold, predicted, strict=True)):
+        wanted, entities = entities_of(right), entities_of(tags_given)
         if wanted or entities:
             scores[number] = 2 * len(wanted & entities) / (len(wanted) + len(entities))
     return scores
@@ -189,8 +189,8 @@ def tag_scores(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]
     tokens, `macro_f1` over the tags that occur, `per_label`.
     """
     metrics = scoring_library("sklearn.metrics")
-    for right, found in zip(gold, predicted, strict=True):
-        assert len(right) == len(found), (len(right), len(found))
+    for right, tags_given in zip(gold, predicted, strict=True):
+        assert len(right) == len(tags_given), (len(right), len(tags_given))
     wanted = [tag for tags in gold for tag in tags]
     given = [tag for tags in predicted for tag in tags]
     labels = sorted({*wanted, *given})

@@ -94,12 +94,12 @@ def check_known_labels(task: Task, examples: Sequence[Any]) -> None:
             labels = task.labels_of(example)
         if not known or not isinstance(labels, tuple):
             continue
-        for one in labels:
-            if one not in known:
+        for name in labels:
+            if name not in known:
                 raise UserError(
-                    f"{example.place}: the label {one!r} is none of the model's, which are"
-                    f" {', '.join(sorted(known))}{nearest(one, sorted(known))}; these labels are of"
-                    " another task, or in another column"
+                    f"{example.place}: the label {name!r} is none of the model's, which are"
+                    f" {', '.join(sorted(known))}{nearest(name, sorted(known))}; these labels are"
+                    " of another task, or in another column"
                 )
 
 
@@ -160,7 +160,7 @@ def _slices(examples: Sequence[Any], outcomes: Float[np.ndarray, " n"]) -> dict[
         slices[f"{low} to {high if last else high - 1} characters"] = here
     labels = [getattr(example, "label", None) for example in examples]
     for label in sorted({label for label in labels if isinstance(label, str)}):
-        slices[f"label {label}"] = np.array([one == label for one in labels])
+        slices[f"label {label}"] = np.array([other == label for other in labels])
     return {
         name: {"examples": int(here.sum()), "mean": float(outcomes[here].mean())}
         for name, here in slices.items()

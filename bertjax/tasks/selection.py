@@ -164,7 +164,7 @@ def describe_selection(
     kept, rivals = selection.kept, selection.rivals
     by = "loss" if score == "loss" or rivals > 1 else "score"
     margin = _INTERVAL * kept.error
-    told = {
+    as_json = {
         "step": kept.step,
         "by": by,
         "evaluations": evaluations,
@@ -174,13 +174,13 @@ def describe_selection(
     }
     said = f"kept step {kept.step} of {counted(evaluations, 'evaluation')}"
     if score == "loss":
-        return f"{said}, the one with the lowest loss on {counted(examples, 'example')}", told
+        return f"{said}, the one with the lowest loss on {counted(examples, 'example')}", as_json
     known = f"{counted(examples, 'validation example')} know {score} to ± {margin:.2g}"
     if margin > 1e300:
         known = f"{counted(examples, 'validation example')} leave {score} undefined"
     if by == "score":
-        return f"{said}, the best by {score} ({known})", told
+        return f"{said}, the best by {score} ({known})", as_json
     return (
         f"{said} by its loss, the lowest among the {rivals} whose {score} is within chance of the"
         f" best ({known})"
-    ), told
+    ), as_json

@@ -140,16 +140,16 @@ def read_questions(
                 )
             if labelled:
                 answers, impossible = _answers(place, entry)
-                found = [_locate(text, start, context) for text, start in answers]
+                places = [_locate(text, start, context) for text, start in answers]
                 if any(
                     new and new.start != start + _margin(text)
-                    for new, (text, start) in zip(found, answers, strict=True)
+                    for new, (text, start) in zip(places, answers, strict=True)
                 ):
                     repaired[question.question_id] = None
-                if None in found or not (found or impossible):
+                if None in places or not (places or impossible):
                     unusable[question.question_id] = None
                 question = question._replace(
-                    answers=tuple(answer for answer in found if answer is not None),
+                    answers=tuple(answer for answer in places if answer is not None),
                     is_impossible=impossible,
                     gold_texts=tuple(text for text, _ in answers),
                 )
@@ -183,10 +183,10 @@ def _entries(
 
 def _member(place: str, value: Any, name: str, kind: type[Kind]) -> Kind:
     """Returns `value[name]`, which must be of this kind."""
-    found = value.get(name) if isinstance(value, dict) else None
-    if isinstance(found, kind):
-        return found
-    what = f"{name!r} is {shown(found)}" if isinstance(value, dict) else f"this is {shown(value)}"
+    items = value.get(name) if isinstance(value, dict) else None
+    if isinstance(items, kind):
+        return items
+    what = f"{name!r} is {shown(items)}" if isinstance(value, dict) else f"this is {shown(value)}"
     raise UserError(
         f"{place}: {what}, not as SQuAD has it: an object with 'data', a list of objects with "
         "'paragraphs', each with 'context' and 'qas', each with 'id', 'question' and 'answers', "

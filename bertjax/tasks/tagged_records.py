@@ -58,15 +58,15 @@ def _field(
 ) -> str:
     if chosen is not None:
         return str(chosen)
-    found = [field for field in known if field in present]
-    if len(found) != 1:
+    columns = [field for field in known if field in present]
+    if len(columns) != 1:
         kind = "token" if known is TOKENS else "tag"
-        several = f"{' or '.join(found)} may be it" if found else f"none is called {known[0]}"
+        several = f"{' or '.join(columns)} may be it" if columns else f"none is called {known[0]}"
         raise UserError(
             f"{file}: which field holds the {kind}s? There are: "
             f"{', '.join(map(repr, present[:20]))}; {several}; choose with {option}"
         )
-    return found[0]
+    return columns[0]
 
 
 def _tokens(place: str, field: str, value: Any) -> list[str]:

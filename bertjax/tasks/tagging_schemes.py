@@ -242,24 +242,24 @@ def _scheme_of(
 ) -> Scheme:
     """Returns the scheme with these letters."""
     kinds = {"BIOES": {"E", "S"}, "BILOU": {"L", "U"}, "BMES": {"M"}}
-    found = [name for name, own in kinds.items() if letters & own]
-    if "BMES" in found and "I" not in letters and "BILOU" not in found:
+    fitting = [name for name, own in kinds.items() if letters & own]
+    if "BMES" in fitting and "I" not in letters and "BILOU" not in fitting:
         return "BMES"
-    if "BMES" in found:
+    if "BMES" in fitting:
         kinds = {"BMES": {"M"}, "BIOES": {"I", "L", "U"}}
-        found = ["BMES", "BIOES"]
-    if len(found) > 1:
+        fitting = ["BMES", "BIOES"]
+    if len(fitting) > 1:
         some, others = (
             [tag for tag, mark in marks.items() if mark["letter"].upper() in kinds[name]]
-            for name in found
+            for name in fitting
         )
         raise TagError(
-            f"the prefixes {sorted(letters)} of the tags are of {found[0]} and of"
-            f" {'others' if found[0] == 'BMES' else found[1]}",
+            f"the prefixes {sorted(letters)} of the tags are of {fitting[0]} and of"
+            f" {'others' if fitting[0] == 'BMES' else fitting[1]}",
             _first_of_rarer(counts, some, others),
         )
-    if found:
-        return found[0]
+    if fitting:
+        return fitting[0]
     if letters == {"I"}:
         return "IO"
     # Before each tag, the type of the entity that it may continue.

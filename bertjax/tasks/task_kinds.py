@@ -37,12 +37,12 @@ class ReadExamples(NamedTuple):
 
 
 def _read_tags(files: Sequence[str], config: DataConfig, with_labels: bool) -> ReadExamples:
-    found = conll.read_sentences(files, config, with_labels)
-    weak = {reading.scheme for reading in found.readings.values() if reading.is_weak}
+    sentences = conll.read_sentences(files, config, with_labels)
+    weak = {reading.scheme for reading in sentences.readings.values() if reading.is_weak}
     if config.scheme is None and len(weak) == 1:
         config = dataclasses.replace(config, scheme=weak.pop())
-    notes = [*conll.describe_readings(found.readings), *found.notes]
-    return ReadExamples(found.sentences, notes, config)
+    notes = [*conll.describe_readings(sentences.readings), *sentences.notes]
+    return ReadExamples(sentences.sentences, notes, config)
 
 
 def _read_questions(files: Sequence[str], config: DataConfig, with_labels: bool) -> ReadExamples:
@@ -72,7 +72,7 @@ def _read_texts(
 def _merge(
     examples: list[TextExample], config: DataConfig
 ) -> tuple[list[TextExample], DataConfig, list[str]]:
-    """The examples with one spelling for each class, which the config then names."""
+    """Returns the examples with one spelling for each class, which the config then names."""
     counts = label_counts.count_labels(examples)
     names = label_counts.merge_spellings(counts, config.labels)
     merged = [
@@ -93,13 +93,17 @@ def _merge(
 def _tell_empty(examples: Sequence[TextExample], kind: LabelKind, with_labels: bool) -> list[str]:
     """Notes about examples without a text, or without any of several labels."""
     notes = []
-    texts = [one for one in examples if not one.first.strip() or one.second == ""]
+    texts = [example for example in examples if not example.first.strip() or example.second == ""]
     if texts:
         notes.append(
             f"{texts[0].place}: here, and in {len(texts):,} of {len(examples):,} examples together,"
             " a text is empty"
         )
-    bare = [one for one in examples if with_labels and not one.label] if kind == "set" else []
+    bare = (
+        [example for example in examples if with_labels and not example.label]
+        if kind == "set"
+        else []
+    )
     if bare:
         notes.append(
             f"{bare[0].place}: here, and in {len(bare):,} of {len(examples):,} examples together,"
@@ -109,7 +113,7 @@ def _tell_empty(examples: Sequence[TextExample], kind: LabelKind, with_labels: b
 
 
 def _tell_quoted(examples: Sequence[TextExample], config: DataConfig) -> list[str]:
-    """A note about quotation marks around texts and labels, of .tsv files of which nobody said
+    """Notes quotation marks around texts and labels, of .tsv files of which nobody said
     whether they belong to them.
     """
     if config.quoting is not None:

@@ -77,7 +77,7 @@ SAMPLED_BATCHES, LIKELY_LENGTHS = 32, 8
 def choose_layout(
     batches: Sequence[Sequence[Unit]], hidden_size: int, *, packing: bool = True, multiple: int = 1
 ) -> Layout:
-    """The layout in which a step costs least, among those that hold each of these batches.
+    """Returns the layout in which a step costs least, among those that hold each of these batches.
 
     Longer rows waste less room at their end, and cost more attention: a token's matrix products
     with parameters are 24 D^2 operations a layer, its attention 4 T D, and the softmax is counted
@@ -115,12 +115,12 @@ def choose_layout(
 
 
 def count_rows(lengths: Int[np.ndarray, " units"], length: int, units_per_row: int) -> int:
-    """How many rows of `length` tokens hold units of these lengths."""
+    """Returns how many rows of `length` tokens hold units of these lengths."""
     return int(pack(lengths, length, units_per_row).row.max(initial=-1)) + 1
 
 
 def places_of(units: Sequence[Unit], layout: Layout, *, packing: bool = True) -> Places:
-    """Where each unit goes: packed, or with `packing=False` each into a row of its own."""
+    """Returns where each unit goes: packed, or with `packing=False` each into a row of its own."""
     if not packing:
         zeros = np.zeros(len(units), np.int64)
         return Places(np.arange(len(units)), zeros, zeros)
@@ -131,7 +131,7 @@ def places_of(units: Sequence[Unit], layout: Layout, *, packing: bool = True) ->
 def make_task_batch(
     units: Sequence[Unit], places: Places, layout: Layout, pad_id: int
 ) -> TaskBatch:
-    """The rows that hold these units, numpy arrays, filled up with padding to the layout.
+    """Returns the rows that hold these units, numpy arrays, filled up with padding to the layout.
 
     Labels are per slot `[B, K, ...]` where a unit has as many as sequences, and per token
     `[B, T, ...]` where it has as many as tokens (a sequence has two at least).

@@ -61,8 +61,8 @@ def check_files(
     if size > _LONG:
         print(f"{directory}: checking {size / 1e9:,.0f} GB of files, once", file=sys.stderr)
     with concurrent.futures.ThreadPoolExecutor() as pool:  # hashlib lets other threads run
-        found = pool.map(lambda name: _sha256(directory / name), unread)
-        for name, sha256 in zip(unread, found, strict=True):
+        sums = pool.map(lambda name: _sha256(directory / name), unread)
+        for name, sha256 in zip(unread, sums, strict=True):
             if sha256 != files[name]["sha256"]:
                 pool.shutdown(cancel_futures=True)
                 raise UserError(

@@ -290,8 +290,8 @@ class LineCounts:
         which are rare and small.
         """
         slots = self._slots(hashes)
-        found = self._table[np.arange(self._ROWS)[:, None], slots].min(axis=0).astype(np.int64)
-        return np.maximum(found - (self._total >> self._WIDTH_BITS), 0)
+        counts = self._table[np.arange(self._ROWS)[:, None], slots].min(axis=0).astype(np.int64)
+        return np.maximum(counts - (self._total >> self._WIDTH_BITS), 0)
 
     def _slots(self, hashes: np.ndarray) -> np.ndarray:
         return ((hashes * self._FACTORS) >> np.uint64(64 - self._WIDTH_BITS)).astype(np.int64)

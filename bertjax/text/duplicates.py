@@ -211,9 +211,9 @@ class _BandIndex:
 
     def find(self, keys: np.ndarray) -> list[int]:
         """Returns the documents that have any of the keys, ascending."""
-        found: set[int] = set()
+        similar: set[int] = set()
         for key in self._newest.keys() & keys.tolist():
-            found.update(self._newest[key])
+            similar.update(self._newest[key])
         for level in self._levels:
             starts = np.searchsorted(level, keys << np.uint64(32))
             hits = np.flatnonzero(
@@ -221,8 +221,8 @@ class _BandIndex:
             )
             for hit in hits.tolist():
                 end = np.searchsorted(level, (keys[hit] + np.uint64(1)) << np.uint64(32))
-                found.update((level[starts[hit] : end] & np.uint64(0xFFFFFFFF)).tolist())
-        return sorted(found)
+                similar.update((level[starts[hit] : end] & np.uint64(0xFFFFFFFF)).tolist())
+        return sorted(similar)
 
 
 class OverlapMeter:

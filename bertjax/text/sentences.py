@@ -54,8 +54,8 @@ def split_sentences(text: str, language: str = "en") -> list[str]:
     check_language(language)
     # sentencex treats what is between two line ends as a paragraph, separately, so that one call is
     # enough for all lines.
-    found = sentencex.segment(language, text.replace("\n", "\n\n"))
-    sentences = [sentence for part in found if (sentence := part.strip())]
+    segments = sentencex.segment(language, text.replace("\n", "\n\n"))
+    sentences = [sentence for part in segments if (sentence := part.strip())]
     if max(map(len, sentences), default=0) <= LONGEST_SENTENCE:
         return sentences
     return [part for sentence in sentences for part in _cut_long_sentence(sentence, language)]

@@ -93,19 +93,19 @@ def find_sources(
     Raises:
         UserError: see `readers.list_sources`.
     """
-    found: dict[object, Source] = {}
+    sources: dict[object, Source] = {}
     for name in names:
         if name.startswith("dataset:"):
             source = _dataset(name)
-            found.setdefault(source.location, source)
+            sources.setdefault(source.location, source)
         elif name.startswith("corpus:"):
             source = _corpus(name)
-            found.setdefault(source.packages, source)
+            sources.setdefault(source.packages, source)
         else:
             for path in _files(name, kind is not None):
-                if (real := path.resolve()) not in found:
-                    found[real] = _file(path, encoding, otherwise, kind, option, prefix)
-    return list(found.values())
+                if (real := path.resolve()) not in sources:
+                    sources[real] = _file(path, encoding, otherwise, kind, option, prefix)
+    return list(sources.values())
 
 
 def _dataset(name: str) -> Source:

@@ -23,8 +23,8 @@ def tell_specials(names: Collection[str], number: int, total: str) -> list[str]:
     """
     if not names:
         return []
-    told = ", ".join(sorted(names, key=SPECIAL_TOKENS.index))
+    listed = ", ".join(sorted(names, key=SPECIAL_TOKENS.index))
     return [
-        f"{told} spelled out in {number:,} of {total}: read as letters, where transformers would"
+        f"{listed} spelled out in {number:,} of {total}: read as letters, where transformers would"
         " read special tokens"
     ]

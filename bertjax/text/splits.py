@@ -77,14 +77,14 @@ class Division(NamedTuple):
 
     def split_of(self, documents: np.ndarray, pieces: np.ndarray) -> np.ndarray:
         """Returns the splits of pieces of documents."""
-        found = self.splits[documents]
+        splits = self.splits[documents]
         for document, parts in self.parts.items():
             own = np.flatnonzero(documents == document)
             ends = [part.last for part in parts]
-            found[own] = np.array([part.split for part in parts], np.uint8)[
+            splits[own] = np.array([part.split for part in parts], np.uint8)[
                 np.searchsorted(ends, pieces[own], "right")
             ]
-        return found
+        return splits
 
 
 def divide(
@@ -240,34 +240,34 @@ class _Dividing:
 
     def _longest(self, splits: Sequence[int]) -> tuple[int, Part] | None:
         """Returns the longest document, or part of one, that can be cut."""
-        candidates = [one for split in splits for one in self._parts_of(split)] + [
+        candidates = [part for split in splits for part in self._parts_of(split)] + [
             (document, Part(split, 0, len(self.piece_tokens(document))))
             for split in splits
             for document in self._whole(split).tolist()
         ]
-        candidates = [one for one in candidates if one[1].last - one[1].first > 1]
+        candidates = [part for part in candidates if part[1].last - part[1].first > 1]
         return max(
             candidates,
-            key=lambda one: (self._part_tokens(*one), self.places[one[0]]),
+            key=lambda part: (self._part_tokens(*part), self.places[part[0]]),
             default=None,
         )
 
     def _halve_longest(self, split: int) -> bool:
-        found = self._longest([split])
-        if found:
-            document, part = found
+        longest = self._longest([split])
+        if longest:
+            document, part = longest
             bounds = np.concatenate([[0], np.cumsum(self.piece_tokens(document))])
             middle = _nearest(bounds, (bounds[part.first] + bounds[part.last]) / 2)
             middle = min(max(middle, part.first + 1), part.last - 1)
             self._cut_part(document, part, middle, split)
-        return found is not None
+        return longest is not None
 
     def _take_piece(self, split: int) -> bool:
-        found = self._longest([other for other in range(3) if other != split])
-        if found:
-            document, part = found
+        longest = self._longest([other for other in range(3) if other != split])
+        if longest:
+            document, part = longest
             self._cut_part(document, part, part.last - 1, split)
-        return found is not None
+        return longest is not None
 
     def _cut_part(self, document: int, part: Part, middle: int, split: int) -> None:
         """Cuts a part in two; the second goes to `split`."""

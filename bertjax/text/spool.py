@@ -152,7 +152,7 @@ class SpoolReader:
         ranges = self._ranges(first, last)
         # Neighbours are read together.
         breaks = np.flatnonzero(ranges[1:, 0] != ranges[:-1, 1]) + 1
-        found = []
+        read = []
         for together in np.split(ranges, breaks):
             begin, end = int(together[0, 0]), int(together[-1, 1])
             starts = self._read(1, begin, end + 1)
@@ -160,8 +160,8 @@ class SpoolReader:
             starts = starts - starts[0]
             for left, right in (together - begin).tolist():
                 ids = token_ids[starts[left] : starts[right]]
-                found.append(DocumentTokens(ids, starts[left + 1 : right + 1] - starts[left]))
-        return found
+                read.append(DocumentTokens(ids, starts[left + 1 : right + 1] - starts[left]))
+        return read
 
     def sentence_starts(self, document: int) -> np.ndarray:
         """Returns where a document's sentences start among all tokens; the end, [sentences + 1]."""

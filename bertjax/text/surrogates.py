@@ -42,7 +42,7 @@ def without_surrogates(name: str, line: int, value: Any, text: str, config: Deco
 
 def _find_surrogate(value: Any) -> str | None:
     text = json.dumps(value, ensure_ascii=False)
-    return found[0] if (found := _HALF.search(text)) else None
+    return match[0] if (match := _HALF.search(text)) else None
 
 
 def _mend(value: Any, replacement: str) -> Any:

@@ -80,8 +80,8 @@ def read_beside(folder: Path) -> Beside:
             numbered[int(number)] = _read_token(token), folder / CONFIG_NAME
         for values in (config, _read_object(folder / "special_tokens_map.json")):
             for field in ("additional_special_tokens", "extra_special_tokens"):
-                found = values.get(field) or []
-                special += map(_read_token, found.values() if isinstance(found, dict) else found)
+                tokens = values.get(field) or []
+                special += map(_read_token, tokens.values() if isinstance(tokens, dict) else tokens)
     except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise UserError(
             f"{folder}: its added tokens cannot be read from {CONFIG_NAME}, added_tokens.json or"
@@ -350,7 +350,9 @@ def _has_accent(word: str) -> bool:
     if word.isascii():  # most are, and this is quick
         return False
     whole = unicodedata.normalize("NFD", word)
-    return word != "".join(one for one in whole if unicodedata.category(one) != "Mn")
+    return word != "".join(
+        character for character in whole if unicodedata.category(character) != "Mn"
+    )
 
 
 def _counts(words: Sequence[str], total: int) -> bool:

@@ -63,7 +63,7 @@ def drops_spaces(tokenizer: dict[str, Any]) -> bool:
 
 def added_tokens(tokenizer: dict[str, Any]) -> list[dict[str, Any]]:
     """Returns the tokens that are never split in a text, `SPECIAL_TOKENS` left out."""
-    return [one for one in tokenizer["added_tokens"] if one["content"] not in SPECIAL_TOKENS]
+    return [added for added in tokenizer["added_tokens"] if added["content"] not in SPECIAL_TOKENS]
 
 
 def words_are_alone(tokenizer: dict[str, Any]) -> bool:

@@ -48,9 +48,11 @@ class FittingRows:
         return len(self._rows)
 
     def __getitem__(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        found = self._rows[indices]
-        self._config.check_ids(found["token_ids"], found["token_type_ids"], found["position_ids"])
-        return found
+        columns = self._rows[indices]
+        self._config.check_ids(
+            columns["token_ids"], columns["token_type_ids"], columns["position_ids"]
+        )
+        return columns
 
 
 @runtime_checkable
@@ -106,7 +108,7 @@ class TrainingBatches:
         return _batch_of(self._rows[numbers], numbers, epochs)
 
     def _compute_numbers(self, epoch: int, stretch: int) -> np.ndarray:
-        """The rows at `STRETCH` places of an epoch, or at fewer where it ends."""
+        """Returns the rows at `STRETCH` places of an epoch, or at fewer where it ends."""
         length = len(self._rows)
         places = np.arange(stretch * STRETCH, min((stretch + 1) * STRETCH, length))
         seed = int(np.random.SeedSequence((self._seed, epoch)).generate_state(1)[0])
@@ -114,7 +116,7 @@ class TrainingBatches:
 
 
 def read_ahead(batches: Batches, first_step: int) -> Iterator[Any]:
-    """The batches from `first_step` on, a few of them made in the background."""
+    """Returns the batches from `first_step` on, a few of them made in the background."""
     end = len(batches)
     starts = iter(range(first_step, end, TOGETHER))
 
@@ -123,10 +125,12 @@ def read_ahead(batches: Batches, first_step: int) -> Iterator[Any]:
 
     reader = concurrent.futures.ThreadPoolExecutor(1, "read-ahead")
     try:
-        coming = collections.deque(reader.submit(read, one) for one in itertools.islice(starts, 2))
+        coming = collections.deque(
+            reader.submit(read, start) for start in itertools.islice(starts, 2)
+        )
         while coming:
             ready = coming.popleft().result()
-            coming.extend(reader.submit(read, one) for one in itertools.islice(starts, 1))
+            coming.extend(reader.submit(read, start) for start in itertools.islice(starts, 1))
             yield from ready
     finally:
         reader.shutdown(cancel_futures=True)
@@ -138,7 +142,7 @@ def evaluation_batches(
     limit: int = 0,
     here: Integer[np.ndarray, " B"] | None = None,
 ) -> Iterator[RowBatch]:
-    """The first `limit` rows (0 = all) in order; the last batch is filled up with empty rows.
+    """Yields the first `limit` rows (0 = all) in order; empty rows fill up the last batch.
 
     An empty row is all padding: it holds no masked token and no example, so it counts nowhere.
 

@@ -86,22 +86,22 @@ class Clock:
         self._told = seconds
 
     def now(self, step: int) -> float:
-        """The clock's value before `step`, at most `total`."""
+        """Returns the clock's value before `step`, at most `total`."""
         return min(self.seconds if self.in_seconds else float(step), self.total)
 
     def is_over(self, step: int, seconds: float | None = None) -> bool:
-        """Whether the run ends before `step`, after so many seconds (so far, when left out)."""
+        """Returns whether the run ends before `step`, after so many seconds (default: so far)."""
         if self.in_seconds:
             return (self.seconds if seconds is None else seconds) >= self.total
         return step >= self.total
 
     def seconds_left(self, step: int, seconds_a_step: float) -> float:
-        """How long the rest of the run takes at `seconds_a_step`."""
+        """Returns how long the rest of the run takes at `seconds_a_step`."""
         rest = self.total - self.now(step)
         return rest if self.in_seconds else rest * seconds_a_step
 
     def describe(self) -> str:
-        """The budget in words."""
+        """Returns the budget in words."""
         return (
             f"{self.total / 60:g} minutes" if self.in_seconds else counted(self.most_steps, "step")
         )

@@ -104,7 +104,7 @@ class Checkpoints:
         )
 
     def steps(self) -> list[int]:
-        """The steps of the checkpoints there are, oldest first."""
+        """Returns the steps of the checkpoints there are, oldest first."""
         return sorted(self._manager.all_steps())
 
     def save(self, state: TrainState, notes: Mapping[str, Any], cost: float | None = None) -> None:
@@ -135,12 +135,12 @@ class Checkpoints:
         self._write(self._manager.close)
 
     def _write(self, act: Callable[[], Any]) -> None:
-        """Acts; a full disk, which Orbax reports in many ways, is told as the user's to mend."""
+        """Acts; reports a full disk, for which Orbax has many errors, as the user's to mend."""
         full = False
         try:
             act()
         except Exception as error:
-            full = any("No space left on device" in str(one) for one in _causes(error))
+            full = any("No space left on device" in str(cause) for cause in _causes(error))
             if not full:
                 raise
         if full:  # told after the frames of the failed writers are gone: they write at their end
@@ -151,7 +151,7 @@ class Checkpoints:
             )
 
     def newest_notes(self) -> Mapping[str, Any] | None:
-        """The notes of the newest checkpoint whose notes can be read; None when there is none."""
+        """Returns the notes of the newest checkpoint that has readable ones; None without any."""
         for step in reversed(self.steps()):
             try:
                 content = self._manager.restore(
@@ -165,7 +165,7 @@ class Checkpoints:
     def restore(
         self, like: TrainState, tell: Callable[[str], None] = lambda message: None
     ) -> Restored | None:
-        """The newest whole checkpoint, placed on the devices as `like` is; None when there is none.
+        """Restores the newest whole checkpoint, placed on the devices as `like`; None without one.
 
         Args:
             like: shapes, dtypes and shardings (arrays or `jax.ShapeDtypeStruct`s).
@@ -209,9 +209,9 @@ class Checkpoints:
             ),
         )
         state, notes = content["state"], content["notes"]
-        found = fingerprint(state)
+        checksums = fingerprint(state)
         for name, checksum in notes["checksums"].items():
-            if found[name] != checksum:
+            if checksums[name] != checksum:
                 raise ValueError(f"the checksum of {name} does not agree")
         return Restored(state, notes["notes"])
 
@@ -230,7 +230,7 @@ class Checkpoints:
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error, what it came from, and so on."""
+    """Returns the error, what it came from, and so on."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
@@ -252,7 +252,7 @@ def _ignore_late_readers() -> None:
 
 
 def abstract(state: TrainState) -> TrainState:
-    """The shapes, dtypes and shardings of a state, without its arrays."""
+    """Returns the shapes, dtypes and shardings of a state, without its arrays."""
     return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), state
     )

@@ -25,7 +25,7 @@ class Compilations:
         self._marks.append(self.total)
 
     def between_marks(self) -> int | None:
-        """How many there were from the first mark to the last; None without two of them."""
+        """Returns how many there were from the first mark to the last; None without two of them."""
         return self._marks[-1] - self._marks[0] if len(self._marks) > 1 else None
 
 

@@ -10,7 +10,7 @@ from bertjax.training.progress import describe_duration
 
 
 def describe_demand(take_step: jax.stages.Compiled, ideal_seconds: float, clock: Clock) -> str:
-    """Memory of one step and the least time of the run, in words.
+    """Describes the memory of one step and the least time of the run.
 
     Args:
         take_step: the compiled step, of which the compiler tells what it holds on each device.
@@ -23,7 +23,7 @@ def describe_demand(take_step: jax.stages.Compiled, ideal_seconds: float, clock:
 
 
 def _describe_memory(memory: Any) -> str:
-    """What stays between steps (weights, optimizer, a batch), and what a step needs beside it."""
+    """Describes what stays between steps (weights, optimizer, a batch), and what a step adds."""
     stays = memory.argument_size_in_bytes
     beside = memory.output_size_in_bytes - memory.alias_size_in_bytes + memory.temp_size_in_bytes
     needed, there = stays + beside, _memory_of_a_device()
@@ -50,7 +50,7 @@ def _describe_time(ideal_seconds: float, clock: Clock) -> str:
 
 
 def _memory_of_a_device() -> int | None:
-    """Bytes that a device has for this process; of CPU devices, which share it, all there is."""
+    """Returns the bytes that a device has for this process; of a CPU, all there is."""
     device = jax.local_devices()[0]
     if device.platform != "cpu":
         return (device.memory_stats() or {}).get("bytes_limit")
@@ -59,7 +59,7 @@ def _memory_of_a_device() -> int | None:
 
 
 def memory_of_machine() -> int | None:
-    """Bytes of memory that this machine has; None where the system does not tell."""
+    """Returns bytes of memory that this machine has; None where the system does not tell."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError):

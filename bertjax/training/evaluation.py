@@ -49,7 +49,7 @@ class EvaluationConfig:
 def is_due(
     config: EvaluationConfig, clock: Clock, step: int, seconds_before: float, seconds: float
 ) -> bool:
-    """Whether an evaluation comes after a step.
+    """Returns whether an evaluation comes after a step.
 
     Args:
         config: how often.
@@ -75,7 +75,7 @@ def make_evaluation(
     token_counts: Integer[np.ndarray, " V"],
     mesh: Mesh,
 ) -> Callable[[Any, RowSource, int], tuple[dict[str, float], float]]:
-    """A function of (params, rows, limit) that returns the scores and the seconds they took.
+    """Makes a function of (params, rows, limit) that returns the scores and their seconds.
 
     It looks at the first `limit` rows, at all of them where that is 0.
 

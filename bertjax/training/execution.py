@@ -14,7 +14,7 @@ AttentionName = Literal[*CHOICES]
 
 
 def compute_dtype(name: str, platform: str | None = None) -> Any:
-    """The dtype of matrix products: auto = bfloat16 on GPU and TPU, float32 on CPU.
+    """Returns the dtype of matrix products: auto = bfloat16 on GPU and TPU, float32 on CPU.
 
     Args:
         name: as in a config.
@@ -26,7 +26,7 @@ def compute_dtype(name: str, platform: str | None = None) -> Any:
 
 
 def remat_policy(name: str, platform: str | None = None) -> str:
-    """The key of `encoder.REMAT_POLICIES`: auto = dots on CPU and GPU, none on TPU.
+    """Returns the key of `encoder.REMAT_POLICIES`: auto = dots on CPU and GPU, none on TPU.
 
     Writing a layer's other intermediate values down for the backward pass costs a CPU more than to
     compute them again (docs/performance.md). On a GPU 256 rows of the base size need it to fit 141
@@ -40,7 +40,7 @@ def remat_policy(name: str, platform: str | None = None) -> str:
 def attention_backend(
     name: str, config: BertConfig, dtype: DTypeLike, length: int, platform: str | None = None
 ) -> str:
-    """The backend that a run trains with: the one of that name, checked, or what auto chooses.
+    """Returns the backend of a run: the one of that name, checked, or what auto chooses.
 
     Args:
         name: as in a config.

@@ -64,7 +64,7 @@ def finetune(
         result = finetune("bert_tiny_mlm", "classification", [{"text": "ok", "label": "good"}, ...])
 
     A KeyboardInterrupt between two steps (Ctrl-C in a notebook) saves the run and returns what
-    there is; the same call with the same `run` goes on from there, to the same bits.
+    there is; the same call with the same `run` continues from there, to the same bits.
 
     Args:
         model: the pretrained model: a `Model`, a folder, or a name on the hub.
@@ -100,7 +100,7 @@ def finetune(
 
 
 def _find_start(model: Any, stack: ExitStack) -> str:
-    """The folder of a model, of one of the hub, or of one in memory, which is saved for a while."""
+    """Returns the folder of a model, of the hub's, or of one in memory, saved for a while."""
     if isinstance(model, str | os.PathLike):
         return os.fspath(find_model(model))
     if model.directory is not None and _is_as_read(model):
@@ -111,7 +111,7 @@ def _find_start(model: Any, stack: ExitStack) -> str:
 
 
 def _is_as_read(model: Model) -> bool:
-    """Whether the parameters, which a program may replace, are still those of the directory."""
+    """Returns whether a model's parameters are still those of its directory."""
     read = load(model.directory, model.architecture)
     same = jax.tree.map(np.array_equal, (read.params, read.spare), (model.params, model.spare))
     return model.config == read.config and all(jax.tree.leaves(same))
@@ -144,8 +144,8 @@ def run_finetuning(
     history: list[dict[str, Any]] = []
     for seed in seeds:
         folder = run / f"seed-{seed}"
-        one = dataclasses.replace(config, seed=seed, seeds=1, run=str(folder), json=False)
-        result = _run_once(one, data, mesh, reporter)
+        single = dataclasses.replace(config, seed=seed, seeds=1, run=str(folder), json=False)
+        result = _run_once(single, data, mesh, reporter)
         history += [{"seed": seed, **line} for line in result.history]
         if result.stopped:
             break

@@ -141,7 +141,7 @@ class FinetuneConfig:
             raise UserError(f"label_smoothing={self.label_smoothing} must lie in [0, 1)")
 
     def settle(self, units: int) -> "FinetuneConfig":
-        """The config with everything that depends on how much there is to learn from.
+        """Returns the config with everything that depends on how much there is to learn from.
 
         What was given stays as it is.
 
@@ -179,7 +179,7 @@ class FinetuneConfig:
         )
 
     def describe_shortage(self, steps: int) -> str | None:
-        """What is said of a run too short to learn anything; None of another."""
+        """Warns of a run too short to learn anything; None of another."""
         if steps >= FEW_STEPS:
             return None
         return (

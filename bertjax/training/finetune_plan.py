@@ -80,7 +80,7 @@ class Plan(NamedTuple):
     steps_per_epoch: int
 
     def first_state(self, seed: int, params: Any, mesh: Mesh) -> TrainState:
-        """The state at step 0."""
+        """Returns the state at step 0."""
         key = jax.random.key(seed)
         return new_state(self.model, self.optimizer, mesh, key, self.objective.terms, params)
 
@@ -122,7 +122,7 @@ def make_plan(config: FinetuneConfig, start: Start, mesh: Mesh) -> Plan:
 
 
 def identity_of(config: FinetuneConfig, start: Start, data: TaskData) -> dict[str, Any]:
-    """What must be the same for a checkpoint to be continued."""
+    """Returns what must be the same for a checkpoint to be continued."""
     return {
         "task": config.task,
         "data": data.fingerprint(),
@@ -145,7 +145,7 @@ def identity_of(config: FinetuneConfig, start: Start, data: TaskData) -> dict[st
 
 
 def origin_of(config: FinetuneConfig, data: TaskData) -> dict[str, Any]:
-    """What stands in run.json beside the versions."""
+    """Returns what stands in run.json beside the versions."""
     return {
         "program": "bertjax finetune",
         "task": config.task,

@@ -110,7 +110,7 @@ def draw_curves(path: Path, lines: Sequence[Mapping[str, Any]], score: str) -> l
 def describe_one_answer(
     split: str, examples: Sequence[Any], predictions: Sequence[Prediction]
 ) -> list[str]:
-    """What is said of a model that gives every example the same label: it has learned nothing.
+    """Warns of a model that gives every example the same label: it has learned nothing.
 
     Args:
         split: of the examples.
@@ -130,7 +130,7 @@ def describe_one_answer(
 
 
 def examples_per_second(run: Path, examples_a_step: float, steps: int, seconds: float) -> float:
-    """Training examples a second, over all lines of the log; where it has none, over all the time.
+    """Returns training examples a second, over the lines of the log; over all the time without any.
 
     Args:
         run: its directory.
@@ -147,7 +147,7 @@ def examples_per_second(run: Path, examples_a_step: float, steps: int, seconds: 
 
 
 def describe_epochs(clock: Clock, steps_per_epoch: int) -> str:
-    """How many epochs the steps of a budget are; nothing where it is in minutes."""
+    """Returns how many epochs the steps of a budget are; nothing where it is in minutes."""
     if clock.in_seconds:
         return ""
     epochs = clock.most_steps / steps_per_epoch
@@ -155,7 +155,7 @@ def describe_epochs(clock: Clock, steps_per_epoch: int) -> str:
 
 
 def describe_finished(run: Path, config: FinetuneConfig, steps: int) -> str:
-    """What is said of a run that has its results: with another budget, why it is not continued."""
+    """Describes a run that has its results: with another budget, why it is not continued."""
     text = f"{run} is finished: {counted(steps, 'step')}; its model is in {run / 'model'}"
     then = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["budget"]
     if then == dataclasses.asdict(config.budget):
@@ -168,17 +168,17 @@ def describe_finished(run: Path, config: FinetuneConfig, steps: int) -> str:
 
 
 def summarize_seeds(run: Path, seeds: Sequence[int], tell: Callable[[str], None]) -> dict[str, Any]:
-    """Mean and standard deviation of every score over the seeds, told and written.
+    """Writes and reports the mean and the standard deviation of every score over the seeds.
 
     They are over the seeds for which the score is defined; in `values` the others have null.
     """
-    found = [
+    results_of_seeds = [
         json.loads((run / f"seed-{seed}" / "eval_results.json").read_text(encoding="utf-8"))
         for seed in seeds
     ]
-    summary: dict[str, Any] = {"task": found[0]["task"], "seeds": list(seeds)}
+    summary: dict[str, Any] = {"task": results_of_seeds[0]["task"], "seeds": list(seeds)}
     for split in ("validation", "test"):
-        of_seeds = [single_scores(results.get(split, {})) for results in found]
+        of_seeds = [single_scores(results.get(split, {})) for results in results_of_seeds]
         names = dict.fromkeys(name for scores in of_seeds for name in scores)
         summary[split] = {}
         for name in names:

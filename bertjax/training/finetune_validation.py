@@ -68,11 +68,11 @@ class Validation:
         selection = select(self.evaluations)
         is_kept = selection.kept.step == step
         single = single_scores({"loss": loss, **scores})
-        told = {"kept": float(is_kept)}
+        verdict = {"kept": float(is_kept)}
         if self.score_name != "loss" and self.evaluations[-1].error < sys.float_info.max:
-            told["standard_error"] = self.evaluations[-1].error
+            verdict["standard_error"] = self.evaluations[-1].error
         timing = {"seconds": time.perf_counter() - started}
-        session.metrics.write(step, "validation", {**single, **told}, timing)
+        session.metrics.write(step, "validation", {**single, **verdict}, timing)
         said = describe_task_scores(single)
         session.say(f"step {step}: validation {said}{'; kept as the best' * is_kept}")
         if is_kept:

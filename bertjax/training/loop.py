@@ -93,7 +93,7 @@ class Loop(NamedTuple):
                 stopwatch.pause()
                 with self.progress.during(f"step {step}: validation"):
                     over |= self.validate(state)
-                stopwatch.go_on()
+                stopwatch.resume()
             if over or step % every.checkpoint == 0:
                 self.keep(state)
             self.agree()

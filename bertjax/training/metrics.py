@@ -65,7 +65,7 @@ class MetricsWriter:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a `metrics.jsonl`, none without one; a last line cut short is left out."""
+    """Reads the lines of a `metrics.jsonl`, none without one; leaves out a last one cut short."""
     lines: list[dict[str, Any]] = []
     if not path.exists():
         return lines
@@ -80,7 +80,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 def count_matmul_flops(
     config: BertConfig, rows: int, length: int, masked_slots: int, examples: int
 ) -> int:
-    """Floating-point operations of the matrix products of one training step on `rows` rows.
+    """Counts the operations of the matrix products of a training step on `rows` rows.
 
     A product of [a, b] and [b, c] is 2abc. The backward pass has two products for each of the
     forward pass. Embedding look-ups, softmax, normalisation and the optimizer are not counted, and
@@ -106,7 +106,7 @@ def count_matmul_flops(
 
 
 def measure_matmul_rate(mesh: Mesh, dtype: Any, size: int = 2048, repeats: int = 5) -> float:
-    """The rate of square matrix products on all devices of the mesh together, in FLOP/s.
+    """Returns the rate of square matrix products on all devices of the mesh together, in FLOP/s.
 
     It takes about a second. Virtual CPU devices share the cores, which the sum over devices takes
     into account by itself.
@@ -142,7 +142,7 @@ def measure_matmul_rate(mesh: Mesh, dtype: Any, size: int = 2048, repeats: int =
 
 
 def draw_matrices(mesh: Mesh, dtype: Any, size: int) -> Float[Array, "devices size size"]:
-    """A matrix on every device, of numbers as a run has them.
+    """Returns a matrix on every device, of numbers as a run has them.
 
     Of ones a chip has less to switch, and is faster than it ever is in a run.
     """

@@ -109,7 +109,7 @@ class ScheduleConfig:
 def make_schedule(
     config: ScheduleConfig, total: float, *, in_steps: bool = False
 ) -> optax.Schedule:
-    """The share of the peak learning rate as a function of the clock, which runs from 0 to `total`.
+    """Returns the share of the peak learning rate as a function of the clock, 0 to `total`.
 
     The clock counts optimizer steps when the budget is in steps or epochs, and seconds of training
     when the budget is wall-clock time: either way the schedule comes to its end with the budget.
@@ -146,7 +146,7 @@ def make_schedule(
 
 
 def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
-    """The optimizer at learning rate 1: the step multiplies the update by the schedule's rate.
+    """Makes the optimizer at learning rate 1: the step multiplies updates by the schedule's.
 
     The learning rate is an argument of the step, not a part of the optimizer's state, so that the
     state of a run is the same whatever clock drives the schedule. Clipping is done by the step,
@@ -184,17 +184,17 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
 
 
 def decayed(params: Any) -> Any:
-    """The weight-decay groups: True for what decays, which is all but biases and LayerNorm."""
+    """Returns the weight-decay groups: True for what decays, all but biases and LayerNorm."""
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key not in NOT_DECAYED, params)
 
 
 def is_stacked(path: tuple[jax.tree_util.DictKey, ...]) -> bool:
-    """Whether a parameter is of the scanned stack, so that its first axis counts the layers."""
+    """Returns whether a parameter is of the scanned stack: its first axis counts the layers."""
     return any(key.key == "layers" for key in path)
 
 
 def scale_by_layer_trust_ratio() -> optax.GradientTransformation:
-    """LAMB's trust ratio |parameter| / |update|, one for each layer of a stacked parameter.
+    """Scales by LAMB's trust ratio |parameter| / |update|, one a layer of a stacked parameter.
 
     `optax.scale_by_trust_ratio` takes a leaf for a layer; here a leaf of the stack holds all L of
     them.
@@ -219,14 +219,14 @@ def scale_by_layer_trust_ratio() -> optax.GradientTransformation:
 
 
 def _muon_or_adamw(params: optax.Params) -> Any:
-    """Which of the two updates each parameter."""
+    """Returns which of the two updates each parameter."""
     return jax.tree_util.tree_map_with_path(
         lambda path, _: "muon" if is_stacked(path) and path[-1].key == "kernel" else "adamw", params
     )
 
 
 def _muon_axes(params: optax.Params) -> Any:
-    """Which axes of the encoder's kernels are a matrix's rows and columns."""
+    """Returns which axes of the encoder's kernels are a matrix's rows and columns."""
     axes = optax.contrib.MuonDimensionNumbers
 
     def choose(path: tuple[Any, ...], _: Array) -> optax.contrib.MuonDimensionNumbers:

@@ -53,7 +53,7 @@ def start_with_patterns(
     separator_id: int,
     key: Key[Array, ""],
 ) -> Any:
-    """New parameters of a `BertForPreTraining`, drawn as ever, with attention patterns laid in.
+    """Draws new parameters of a `BertForPreTraining`, with attention patterns laid in.
 
     In the first layer, head 0 looks at the token before, head 1 at the token after, and the others
     at the same word in the other passage, or at [SEP] where there is none. Head 0 of the last layer
@@ -123,7 +123,7 @@ def _check_shape(config: BertConfig) -> None:
 
 
 def _say_heads_that_fit(config: BertConfig) -> str:
-    """What to pass so that there are three heads or more of an even size."""
+    """Returns what to pass so that there are three heads or more of an even size."""
     width = config.hidden_size
     fitting = [
         heads
@@ -158,7 +158,7 @@ def _lay_out_embeddings(
 def _look_at_neighbor(
     attention: dict[str, Any], head: int, offset: int, waves: np.ndarray, word: float
 ) -> None:
-    """The key reads the position; the query reads it as if it were `offset` further on.
+    """Makes the key read the position, and the query read it as if it were `offset` further on.
 
     Each pair (sine, cosine) is turned by `offset` times its wave number, so the two agree best
     where the key is `offset` places away.
@@ -175,7 +175,7 @@ def _look_at_neighbor(
 def _look_for_same_word(
     attention: dict[str, Any], head: int, projection: np.ndarray, word: float, separator: float
 ) -> None:
-    """Query and key compare a projection of the word; the last two axes are for passage and [SEP].
+    """Makes query and key compare a projection of the word; two axes are for passage and [SEP].
 
     The value is the word that was found; its last axis says that none was.
     """
@@ -199,7 +199,7 @@ def _look_for_same_word(
 
 
 def _gather_what_was_not_found(attention: dict[str, Any], size: int) -> None:
-    """Head 0 of the last layer, whose attention is still flat, adds the mean of what it sees."""
+    """Makes head 0 of the last layer, still flat, add the mean of what it sees."""
     value, output = attention["value"]["kernel"][-1, :, 0], attention["output"]["kernel"][-1, 0]
     value[:] = 0
     value[size : 2 * size - 1, :-1] = np.eye(size - 1)

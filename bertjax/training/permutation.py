@@ -13,7 +13,7 @@ FEW = 4096
 
 
 def permute(places: Int[np.ndarray, " R"], length: int, seed: int) -> Int[np.ndarray, " R"]:
-    """Where the permutation of `range(length)` that the seed names puts these places.
+    """Returns where the permutation of `range(length)` that the seed names puts these places.
 
     A block cipher permutes the numbers of an even count of bits; a number that is too large is
     enciphered again until it is one of ours (cycle walking).
@@ -44,7 +44,7 @@ def permute(places: Int[np.ndarray, " R"], length: int, seed: int) -> Int[np.nda
 def _encipher(
     numbers: UInt64[np.ndarray, " R"], keys: tuple[np.uint64, ...], half: int
 ) -> UInt64[np.ndarray, " R"]:
-    """Simon over words of `half` bits, two rounds at a time."""
+    """Enciphers with Simon over words of `half` bits, two rounds at a time."""
     ones = np.uint64((1 << half) - 1)
     left, right = numbers >> np.uint64(half), numbers & ones
 
@@ -62,7 +62,7 @@ def _encipher(
 
 @functools.lru_cache(maxsize=16)
 def _round_keys(seed: int, half: int) -> tuple[np.uint64, ...]:
-    """The keys of the rounds, of `half` bits each: what C++'s `std::seed_seq{seed}` generates.
+    """Returns the rounds' keys of `half` bits: what C++'s `std::seed_seq{seed}` generates.
 
     Source: ISO C++, [rand.util.seedseq], for one seed and four numbers.
     """

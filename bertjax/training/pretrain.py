@@ -64,7 +64,7 @@ def pretrain(
         result = pretrain(texts, vocab_size=8192, run="runs/mine", size="mini", minutes=10)
 
     A KeyboardInterrupt between two steps (Ctrl-C in a notebook) saves the run and returns what
-    there is; the same call goes on from there, to the same bits.
+    there is; the same call continues from there, to the same bits.
 
     Args:
         data: a prepared directory (`bertjax prepare`), or documents as texts, which are prepared
@@ -246,7 +246,7 @@ def run_pretraining(
 
 
 def _read_scores(run: Path) -> dict[str, Any]:
-    """The last step that was tested, the model, and its scores."""
+    """Returns the last step that was tested, the model, and its scores."""
     line = [line for line in read_metrics(run / "metrics.jsonl") if line["split"] == "test"][-1]
     scores = {name: line[name] for name in line if name not in ("step", "split", "timing")}
     return {"step": line["step"], "model": str(run / "model"), "test": scores}
@@ -270,7 +270,7 @@ def _check_rows(prepared: PreparedDirectory, config: PretrainConfig) -> None:
 def _identity(
     config: PretrainConfig, bert_config: BertConfig, prepared: PreparedDirectory
 ) -> dict[str, Any]:
-    """What must be the same for a checkpoint to be continued."""
+    """Returns what must be the same for a checkpoint to be continued."""
     return {
         "data": prepared.fingerprint,
         "model": bert_config.to_dict(),
@@ -286,7 +286,7 @@ def _identity(
 
 
 def _origin(config: PretrainConfig, prepared: PreparedDirectory) -> dict[str, Any]:
-    """What stands in run.json beside the versions."""
+    """Returns what stands in run.json beside the versions."""
     return {
         "program": "bertjax pretrain",
         "seed": config.seed,

@@ -68,7 +68,7 @@ class ModelConfig:
     attention_window: int | None = None
 
     def differing_fields(self) -> dict[str, Any]:
-        """The fields of `BertConfig` that are given here."""
+        """Returns the fields of `BertConfig` that are given here."""
         named = {name: value for name, value in vars(self).items() if value is not None}
         return {name: named[name] for name in named if name not in ("size", "init", "start")}
 
@@ -142,7 +142,7 @@ class PretrainConfig:
 def shape_new_model(
     config: ModelConfig, vocab_size: int, pad_token_id: int, length: int
 ) -> BertConfig:
-    """The config of a new model for rows of `length` tokens, of a tokenizer of `vocab_size`.
+    """Makes the config of a new model for rows of `length` tokens.
 
     Raises:
         UserError: a field is out of its range, or the attention window hides nothing, in texts as
@@ -153,15 +153,15 @@ def shape_new_model(
         "pad_token_id": pad_token_id,
         "max_position_embeddings": length,
     }
-    found = BertConfig.of_size(config.size or "mini", **(fields | config.differing_fields()))
-    widest = found.max_position_embeddings - 2
-    if found.attention_window is not None and found.attention_window > widest:
+    shape = BertConfig.of_size(config.size or "mini", **(fields | config.differing_fields()))
+    widest = shape.max_position_embeddings - 2
+    if shape.attention_window is not None and shape.attention_window > widest:
         less = f", or give at most {widest}" if widest > 0 else ""
         raise UserError(
-            f"model.attention_window={found.attention_window} hides nothing in examples of at most"
-            f" max_position_embeddings={found.max_position_embeddings} tokens; leave it out{less}"
+            f"model.attention_window={shape.attention_window} hides nothing in examples of at most"
+            f" max_position_embeddings={shape.max_position_embeddings} tokens; leave it out{less}"
         )
-    return found
+    return shape
 
 
 class PretrainingStep(NamedTuple):
@@ -180,7 +180,7 @@ def make_step(
     total: float,
     mesh: Mesh,
 ) -> PretrainingStep:
-    """The step of a run for the devices of a mesh, which `bertjax plan` compiles, too.
+    """Returns the step of a run for the devices of a mesh, which `bertjax plan` compiles, too.
 
     Args:
         config: of the run.

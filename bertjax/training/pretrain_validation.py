@@ -28,7 +28,7 @@ def make_validation(
     curves: CurvesDrawer,
     look_inside: Callable[[TrainState], None],
 ) -> Callable[[TrainState], bool]:
-    """What scores the validation split, and keeps the model with the lowest loss so far."""
+    """Returns what scores the validation split, and keeps the model with the lowest loss so far."""
     run, metrics = session.run, session.metrics
     session.remembered.setdefault("best", float("inf"))
 

@@ -47,7 +47,7 @@ _SIGNS_OF_LOSS = ("gloo", "connection", "unavailable", "heartbeat", "coordinatio
 
 @contextlib.contextmanager
 def joined(distributed: bool) -> Iterator[None]:
-    """While entered, this process is one of several, if `distributed`.
+    """Makes this process one of several while entered, if `distributed`.
 
     They find each other by the variables that `train/launch/local.sh` sets, or else as jax detects
     it: SLURM, Kubernetes, TPU pods, Open MPI. A process that fails ends at once: the others, which
@@ -76,7 +76,7 @@ def joined(distributed: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _standard_output_for_python_alone() -> Iterator[None]:
-    """While entered, what libraries write on standard output goes to standard error.
+    """Sends what libraries write on standard output to standard error while entered.
 
     Gloo greets there, whenever processes form a group; beside it nobody could read `--json`.
     """
@@ -124,7 +124,7 @@ def _join() -> None:
 
 
 def _tell(error: BaseException) -> int:
-    """Tells what ends this process; returns the exit code."""
+    """Reports what ends this process; returns the exit code."""
     who = f"process {jax.process_index()} of {jax.process_count()}"
     if isinstance(error, UserError):
         complain(f"{who}: {error}")
@@ -141,7 +141,7 @@ def _tell(error: BaseException) -> int:
     ):
         complain(
             f"{who}: another process went ({said[:200]}). Look into its output for the reason; the"
-            " same command, on as many processes or fewer, goes on from the newest checkpoint"
+            " same command, on as many processes or fewer, continues from the newest checkpoint"
         )
         return LOST_EXIT_CODE
     print(f"{who} failed:", file=sys.stderr)
@@ -161,12 +161,12 @@ def require_one_process(program: str) -> None:
 
 
 def environment_alone() -> dict[str, str]:
-    """The environment of a program that a process of several starts for itself."""
+    """Returns the environment of a program that a process of several starts for itself."""
     return {name: value for name, value in os.environ.items() if name not in _COUNTS}
 
 
 def _read_number(variable: str) -> int:
-    """The number in a variable of the environment; 1 where it is not set."""
+    """Returns the number in a variable of the environment; 1 where it is not set."""
     text = os.environ.get(variable) or "1"
     if not text.isdecimal():
         raise UserError(f"{variable}={text} must be a whole number")
@@ -174,12 +174,12 @@ def _read_number(variable: str) -> int:
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes and tells."""
+    """Returns whether this process is the one that writes and tells."""
     return jax.process_index() == 0
 
 
 def on_first(act: Callable[[], None]) -> None:
-    """The first process acts, the others wait for it; a mistake that it finds is raised in all."""
+    """Acts in the first process, and all others wait; raises in all what it finds wrong."""
     if jax.process_count() == 1:
         act()
         return
@@ -194,9 +194,9 @@ def on_first(act: Callable[[], None]) -> None:
     words = np.zeros(_MOST_TOLD, np.uint8)
     said = np.frombuffer(message.encode()[:_MOST_TOLD], np.uint8)
     words[: len(said)] = said
-    told = bytes(multihost_utils.broadcast_one_to_all(words)).rstrip(b"\0")
-    if told:
-        raise UserError(told.decode(errors="replace"))
+    mistake = bytes(multihost_utils.broadcast_one_to_all(words)).rstrip(b"\0")
+    if mistake:
+        raise UserError(mistake.decode(errors="replace"))
 
 
 def wait_for_all(reason: str) -> None:
@@ -206,14 +206,14 @@ def wait_for_all(reason: str) -> None:
 
 
 def anywhere(here: bool) -> bool:
-    """Whether it is so in any process."""
+    """Returns whether it is so in any process."""
     if jax.process_count() == 1:
         return here
     return bool(multihost_utils.process_allgather(np.array(here)).any())
 
 
 def gather(tree: Any) -> Any:
-    """The arrays, such that this process can read all of each: as they are, where it is alone."""
+    """Makes the arrays readable whole in this process; unchanged where it is alone."""
     if jax.process_count() == 1:
         return tree
     return multihost_utils.process_allgather(tree, tiled=True)

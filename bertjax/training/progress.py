@@ -4,7 +4,6 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Self
 
 import jax
 from rich.console import Console, Group
@@ -20,16 +19,16 @@ from bertjax.training.steps import StepReport
 
 
 class Reporter:
-    """Hears of a run: lines, and how far it is. This one passes the lines on, if to anyone.
+    """A listener to a run: its lines, and how far it is. This one passes the lines on, if to any.
 
     Args:
-        tell: is called with every line.
+        pass_on: called with every line.
     """
 
-    def __init__(self, tell: Callable[[str], None] | None = None) -> None:
-        self._tell = tell
+    def __init__(self, pass_on: Callable[[str], None] | None = None) -> None:
+        self._pass_on = pass_on
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Reporter":
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -39,17 +38,17 @@ class Reporter:
         """Says what the clock shows at the end."""
 
     def report(self, clock: float, figures: str) -> None:
-        """Tells the figures of a step, at `clock`."""
+        """Reports the figures of a step, at `clock`."""
         self.say(figures)
 
     def say(self, message: str) -> None:
-        """Tells a line."""
-        if self._tell is not None and is_first():
-            self._tell(message)
+        """Reports a line."""
+        if self._pass_on is not None and is_first():
+            self._pass_on(message)
 
     @contextlib.contextmanager
     def during(self, what: str) -> Iterator[None]:
-        """While entered, this goes on."""
+        """Says what is done while entered."""
         yield
 
 
@@ -66,7 +65,7 @@ class LiveReporter(Reporter):
         self._console, self._display = console, display
         self._ending = contextlib.ExitStack()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "LiveReporter":
         if self._display:
             self._ending.enter_context(self._display)
             self._ending.enter_context(on_sudden_end(self._display.stop))
@@ -105,7 +104,7 @@ class RunProgress(LiveReporter):
 
     @contextlib.contextmanager
     def during(self, what: str) -> Iterator[None]:
-        """While entered, a terminal shows over the bar that this goes on."""
+        """Shows on a terminal, over the bar, what is done while entered."""
         if not self._display:
             yield
         elif not self._display.is_started:
@@ -120,7 +119,7 @@ class RunProgress(LiveReporter):
 
 
 def describe_duration(seconds: float) -> str:
-    """`42 s`, `3 min 20 s`, `5 h 12 min`, `8 d 13 h`."""
+    """Describes a duration: `42 s`, `3 min 20 s`, `5 h 12 min`, `8 d 13 h`."""
     seconds = round(max(0.0, seconds))
     if seconds < 60:
         return f"{seconds} s"
@@ -138,17 +137,17 @@ class Stopwatch:
         self._since = self._paused_at = time.perf_counter()
 
     def lap(self) -> float:
-        """Seconds since the last lap."""
+        """Returns the seconds since the last lap."""
         now = time.perf_counter()
         seconds, self._since = now - self._since, now
         return seconds
 
     def pause(self) -> None:
-        """What follows does not count."""
+        """Stops counting: what follows is left out."""
         self._paused_at = time.perf_counter()
 
-    def go_on(self) -> None:
-        """What follows counts again."""
+    def resume(self) -> None:
+        """Counts again."""
         self._since += time.perf_counter() - self._paused_at
 
 
@@ -159,7 +158,7 @@ def read_window(
     steps: int,
     ideal_seconds_a_step: float,
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """The values and the timing of one line of the log.
+    """Returns the values and the timing of one line of the log.
 
     Args:
         state: whose window the values are of; it may have begun before the process did.
@@ -189,7 +188,7 @@ def read_window(
 def describe_training(
     step: int, values: dict[str, float], timing: dict[str, float], seconds_left: float
 ) -> str:
-    """The figures of a step in one line."""
+    """Returns the figures of a step in one line."""
     terms = ", ".join(
         f"{name.removesuffix('_loss')} {value:.3f}"
         for name, value in values.items()
@@ -208,7 +207,7 @@ def describe_training(
 
 
 def describe_scores(scores: dict[str, float]) -> str:
-    """The figures of an evaluation in one line, each beside its baseline; no NSP without pairs."""
+    """Describes an evaluation in one line, figures beside baselines; no NSP without pairs."""
     said = (
         f"loss {scores['mlm_loss']:.3f} (unigram baseline {scores['unigram_loss']:.3f}), "
         f"masked accuracy {scores['mlm_accuracy']:.1%} "

@@ -14,7 +14,7 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "toke
 
 
 def describe_environment() -> dict[str, Any]:
-    """Versions of Python and the packages that decide a result, the code's commit, the devices."""
+    """Returns versions of Python and the packages that count, the code's commit, the devices."""
     devices = jax.devices()
     return {
         "bertjax": bertjax.__version__,
@@ -29,7 +29,7 @@ def describe_environment() -> dict[str, Any]:
 
 
 def _git_commit() -> str | None:
-    """The commit of the code, `+changes` behind it when files differ; None outside a checkout."""
+    """Returns the code's commit, with `+changes` when files differ; None outside a checkout."""
     folder = Path(bertjax.__file__).parent
     try:
         commit = _git(folder, "rev-parse", "HEAD")

@@ -23,7 +23,7 @@ class Result:
         history: the lines of metrics.jsonl.
         run: its directory. One that was not named is temporary, and is gone with this object.
         notes: a sentence for everything that is not as it was given.
-        stopped: the signal that stopped the run; None = it is over. The same call goes on.
+        stopped: the signal that stopped the run; None = it is over. The same call continues.
     """
 
     scores: dict[str, Any]

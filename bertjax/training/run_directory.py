@@ -33,7 +33,7 @@ def open_run(
     resume: bool,
     tell: Callable[[str], None] = lambda message: None,
 ) -> Checkpoints:
-    """Opens, or begins, a run directory and returns its checkpoints.
+    """Opens or begins a run directory and returns its checkpoints.
 
     The directory belongs to this process (of several, to the first) until `leave_run` or its end,
     however that comes: the operating system frees the lock of a process that is killed.
@@ -130,7 +130,7 @@ def _check_identity(
     now = dict(_flatten({name: identity[name] for name in compared}))
     changed = [name for name in {**now, **then} if now.get(name) != then.get(name)]
     if changed:
-        paths = [one.get("paths", {}) for one in (notes["identity"], identity)]
+        paths = [known.get("paths", {}) for known in (notes["identity"], identity)]
         details = "; ".join(
             f"{name}: {paths[0].get(name)} then, {paths[1][name]} now, and what is there differs"
             if paths[1].get(name)
@@ -146,7 +146,7 @@ def _check_identity(
 
 
 def _flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The settings by their dotted names."""
+    """Returns the settings by their dotted names."""
     for name, value in settings.items():
         if isinstance(value, Mapping):
             yield from _flatten(value, f"{prefix}{name}.")

@@ -41,7 +41,7 @@ class RunConfig(Protocol):
 
 
 class Session:
-    """The directory of a run, who hears of it, and its clock; while entered, it is this process's.
+    """The directory of a run, reports, and its clock; while entered, it is this process's.
 
     Attributes:
         run: the directory.
@@ -49,7 +49,7 @@ class Session:
         mesh: the devices.
         remembered: what is saved beside every checkpoint, and was beside the restored one.
         continues: whether there was one.
-        stop: the request to stop; a KeyboardInterrupt of whoever hears of the run is one.
+        stop: the request to stop; a KeyboardInterrupt of whoever reports the run is one.
         metrics: writes metrics.jsonl, from `training` on.
     """
 
@@ -68,7 +68,7 @@ class Session:
             identity: what must be the same for a checkpoint to be continued.
             clock: of the run.
             mesh: the devices.
-            reporter: hears of the run.
+            reporter: reports the run.
 
         Raises:
             UserError: what `open_run` raises.
@@ -109,31 +109,31 @@ class Session:
             with contextlib.suppress(UserError) if error else contextlib.nullcontext():
                 self._checkpoints.close()
 
-    # ---------------------------------------------------------------- who hears of it
+    # ---------------------------------------------------------------- reports
 
     def say(self, message: str) -> None:
-        """Tells a line."""
+        """Reports a line."""
         with self._heeding():
             self._reporter.say(message)
 
     def note(self, *sentences: str) -> None:
-        """Tells what is not as it was given; it is in the result, too."""
+        """Reports what is not as it was given; it is in the result, too."""
         self.notes += sentences
         for sentence in sentences:
             self.say(sentence)
 
     def report(self, clock: float, figures: str) -> None:
-        """Tells the figures of a step, at `clock`."""
+        """Reports the figures of a step, at `clock`."""
         with self._heeding():
             self._reporter.report(clock, figures)
 
     def during(self, what: str) -> contextlib.AbstractContextManager[None]:
-        """While entered, this goes on."""
+        """Says what is done while entered."""
         return self._reporter.during(what)
 
     @contextlib.contextmanager
     def _heeding(self) -> Iterator[None]:
-        """A KeyboardInterrupt within asks the run to stop, between two steps as a signal does."""
+        """Takes a KeyboardInterrupt within as a request to stop between two steps."""
         try:
             yield
         except KeyboardInterrupt:
@@ -153,7 +153,7 @@ class Session:
         return state
 
     def has_written(self, split: str) -> bool:
-        """Whether metrics.jsonl has a line of this split at the step of the restored state."""
+        """Returns whether metrics.jsonl has this split's line at the restored step."""
         lines = read_metrics(self.run / "metrics.jsonl")
         return any((line["split"], line["step"]) == (split, self._first_step) for line in lines)
 
@@ -196,7 +196,7 @@ class Session:
 
     @contextlib.contextmanager
     def training(self, origin: Mapping[str, Any]) -> Iterator[None]:
-        """While entered, the run is trained: signals ask it to stop, and metrics are written.
+        """Trains while entered: signals ask the run to stop, and metrics are written.
 
         Args:
             origin: what stands in run.json beside the versions.
@@ -256,7 +256,7 @@ class Session:
         if not over:
             self.say(
                 f"{self.stop.name}: saved step {int(state.step)} in {self.run}; the same command"
-                " goes on from there"
+                " continues from there"
             )
         return state, over
 

@@ -63,7 +63,7 @@ class MeshConfig:
 
 
 def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """The mesh of the devices (all that jax sees, when left out), one being the simplest.
+    """Returns the mesh of the devices (all that jax sees, when left out), one being the simplest.
 
     Raises:
         UserError: the axes ask for another number of devices than there are.
@@ -84,7 +84,7 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
 
 
 def read_mesh(given: Any) -> tuple[Mesh | None, dict[str, Any]]:
-    """What a Python program says of its devices: the mesh, and the field of a config that says so.
+    """Reads what a Python program says of its devices: the mesh, and its config's field.
 
     Args:
         given: a `Mesh` of the axes `AXES`; None or the fields of `MeshConfig`, of which the run
@@ -114,7 +114,7 @@ def check_batch(name: str, size: int, mesh: Mesh) -> None:
 
 
 def spec_of(path: str) -> PartitionSpec:
-    """How the parameter at `path` (keys joined by /) is divided.
+    """Returns how the parameter at `path` (keys joined by /) is divided.
 
     Raises:
         LookupError: no row of `PARAMETERS` covers it: a new parameter needs a row.
@@ -126,7 +126,7 @@ def spec_of(path: str) -> PartitionSpec:
 
 
 def shardings_of(tree: Any, mesh: Mesh) -> Any:
-    """The sharding of every leaf of a tree of parameters, or of an optimizer's state.
+    """Returns the sharding of every leaf of a tree of parameters, or of an optimizer's state.
 
     An optimizer's moments mirror the parameters, so their paths end in a parameter's; what has no
     such path (a step count, a constant) is on every device.
@@ -167,13 +167,13 @@ def place_rows(batch: Any, mesh: Mesh) -> Any:
 
 @functools.lru_cache
 def _placing_on_one(mesh: Mesh) -> Callable[[Any], Any]:
-    """A program that returns its arguments: jax places them in a sixth of `device_put`'s time."""
+    """Makes a program that returns its arguments: a sixth of `device_put`'s time."""
     rows = NamedSharding(mesh, ROWS)
     return jax.jit(lambda batch: batch, in_shardings=rows, out_shardings=rows)
 
 
 def rows_here(mesh: Mesh, rows: int) -> Integer[np.ndarray, " B"]:
-    """Which rows of a batch of `rows` live on devices of this process, in order."""
+    """Returns which rows of a batch of `rows` live on devices of this process, in order."""
     places = NamedSharding(mesh, ROWS).addressable_devices_indices_map((rows,))
     return np.unique([np.arange(rows)[index] for index in places.values()])
 

@@ -26,7 +26,7 @@ def resolve_model(
     tokenizer: Tokenizer,
     vocabulary: Vocabulary,
 ) -> tuple[BertConfig, Any, list[str]]:
-    """The model's config, its parameters where they are not simply drawn (else None), and notes.
+    """Returns the model's config, its parameters where not simply drawn (else None), and notes.
 
     Args:
         config: what was asked for.
@@ -40,7 +40,7 @@ def resolve_model(
     """
     chosen = config.differing_fields()
     length = prepared.train.max_length
-    told: list[str] = []
+    notes_of_init: list[str] = []
     if config.init is None:
         bert_config = shape_new_model(config, tokenizer.vocab_size, tokenizer.pad_id, length)
         params = None
@@ -67,7 +67,7 @@ def resolve_model(
                 )
         bert_config = dataclasses.replace(loaded, **chosen)
         theirs = load_tokenizer(config.init)
-        told = [f"model.init: {note}" for note in [*notes, *theirs.notes]]
+        notes_of_init = [f"model.init: {note}" for note in [*notes, *theirs.notes]]
         if theirs.fingerprint != tokenizer.fingerprint:
             raise UserError(
                 f"the rows in {prepared.path} were made with another tokenizer than the one in "
@@ -88,7 +88,7 @@ def resolve_model(
             f"--max-length {bert_config.max_position_embeddings}"
             + ("" if config.init else ", or raise model.max_position_embeddings")
         )
-    return bert_config, params, told
+    return bert_config, params, notes_of_init
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +123,7 @@ class FinetunedStart(NamedTuple):
 
 
 def resolve_finetuned_model(config: FinetunedModelConfig, task: Task, seed: int) -> FinetunedStart:
-    """The pretrained model with the head that the task needs.
+    """Reads the pretrained model, with the head that the task needs.
 
     Raises:
         UserError: no model directory, or one that is not a BERT; more layers than it has.

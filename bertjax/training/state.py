@@ -53,7 +53,7 @@ class TrainState(NamedTuple):
 
 
 def empty_window(terms: Collection[str]) -> Window:
-    """A window with nothing in it, for an objective of these terms."""
+    """Returns a window with nothing in it, for an objective of these terms."""
     zero = jnp.zeros(())
     return Window({name: Total(zero, zero) for name in terms}, zero, zero)
 
@@ -66,7 +66,7 @@ def new_state(
     terms: Collection[str],
     params: Any = None,
 ) -> TrainState:
-    """A state at step 0, created where it will live: no device ever holds more than its share.
+    """Makes a state at step 0 where it will be: no device ever holds more than its share.
 
     Args:
         model: whose parameters are initialised with `key`.
@@ -93,7 +93,7 @@ def describe_state(
     key: Key[Array, ""],
     terms: Collection[str],
 ) -> TrainState:
-    """What `new_state` creates, in shapes, types and shardings only; the devices may be absent."""
+    """Describes what `new_state` makes, shapes, types and shardings; devices may be absent."""
     with jax.set_mesh(mesh):
         shapes = jax.eval_shape(
             functools.partial(_create_state, model, optimizer, mesh, key, terms, params=None)
@@ -122,12 +122,12 @@ def _create_state(
 
 
 def count_parameters(params: Any) -> int:
-    """How many numbers the parameters are."""
+    """Returns how many numbers the parameters are."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
 def fingerprint(tree: Any) -> dict[str, int]:
-    """A 32-bit checksum of every leaf, computed where the leaf lives.
+    """Returns a 32-bit checksum of every leaf, computed where the leaf lives.
 
     Equal trees have equal fingerprints on any devices and any sharding; a changed bit changes the
     sum, as each word is weighted by an odd number that depends on its place.

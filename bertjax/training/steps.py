@@ -25,7 +25,7 @@ class Objective(Protocol):
     terms: tuple[str, ...]
 
     def prepare(self, batch: Any) -> tuple[Any, Mapping[str, Array]]:
-        """What the loss looks at, leading with the rows, and the count of every term."""
+        """Returns what the loss looks at, leading with the rows, and the count of every term."""
         ...
 
     def totals(
@@ -36,7 +36,7 @@ class Objective(Protocol):
         row_ids: Integer[Array, " B"],
         dropout_key: Key[Array, ""] | None,
     ) -> tuple[Mapping[str, Total], Any]:
-        """The totals of some of the rows, and the model's running statistics after them."""
+        """Returns the totals of some of the rows, and the model's running statistics after them."""
         ...
 
 
@@ -75,7 +75,7 @@ def make_train_step(
     most_skipped: int = 2**31 - 1,
     dropout: bool = True,
 ) -> Step:
-    """The function that `jax.jit` compiles for training.
+    """Returns the function that `jax.jit` compiles for training.
 
     The loss is a true mean over the global batch: the counts are known before the model runs, each
     microbatch adds its share of sum / count, and the gradients add up. A loss or gradient that is
@@ -183,7 +183,7 @@ def make_train_step(
 
 
 def lower_step(step: Step, state: TrainState, batch: Any, mesh: Mesh) -> jax.stages.Lowered:
-    """The step as it is to be compiled: a state turns into the next one where it lives.
+    """Returns the step as it is to be compiled: a state turns into the next one where it lives.
 
     Args:
         step: of `make_train_step`.
@@ -203,5 +203,5 @@ def lower_step(step: Step, state: TrainState, batch: Any, mesh: Mesh) -> jax.sta
 
 
 def dropout_key_of(seed: int) -> Key[Array, ""]:
-    """The key of all dropout of a run; the masking's is the other half of the same split."""
+    """Returns the key of a run's dropout; the masking's is the other half of the same split."""
     return jax.random.split(jax.random.key(seed))[1]

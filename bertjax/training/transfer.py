@@ -36,7 +36,7 @@ class TransferConfig:
 
 
 def learning_rate_scales(params: Any, config: TransferConfig) -> Any:
-    """What the learning rate of each parameter is multiplied by; 0 where it is frozen.
+    """Returns what the learning rate of each parameter is multiplied by; 0 where it is frozen.
 
     Returns:
         A tree like the parameters: a float, and for the stacked ones an array `[L, 1, ...]`.
@@ -66,7 +66,7 @@ def learning_rate_scales(params: Any, config: TransferConfig) -> Any:
 
 
 def freeze(params: Any, scales: Any) -> Any:
-    """The same parameters, without gradient where their learning rate is 0."""
+    """Returns the same parameters, without gradient where their learning rate is 0."""
 
     def stop(param: Array, scale: Any) -> Array:
         if np.all(scale == 0):

@@ -29,7 +29,7 @@ class SavedModel(NamedTuple):
 
 
 def finished_steps(run: Path) -> list[int]:
-    """The steps of the run's finished checkpoints, oldest first.
+    """Returns the steps of the run's finished checkpoints, oldest first.
 
     Raises:
         UserError: it is not a run directory.
@@ -41,7 +41,7 @@ def finished_steps(run: Path) -> list[int]:
 
 
 def read_saved_model(run: Path, step: int) -> SavedModel | None:
-    """The model of a checkpoint; None where it went while it was read, as old ones do."""
+    """Returns the model of a checkpoint; None where it went while it was read, as old ones do."""
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     folder = (run / "checkpoints" / str(step)).absolute()
     try:
@@ -56,7 +56,7 @@ def read_saved_model(run: Path, step: int) -> SavedModel | None:
 
 
 def is_finished(run: Path) -> bool:
-    """Whether the run has come to its end, at which it scores its test split, if it has one."""
+    """Returns whether the run is over, its test split scored if it has one."""
     if (run / "eval_results.json").exists():  # of fine-tuning, where there may be no test split
         return True
     return any(line["split"] == "test" for line in read_metrics(run / "metrics.jsonl"))

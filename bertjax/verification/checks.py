@@ -79,7 +79,7 @@ class Check(NamedTuple):
 
 
 def checks_of(against: str | None) -> list[str]:
-    """The names of the checks, in the order in which `verify` makes them."""
+    """Returns the names of the checks, in the order in which `verify` makes them."""
     names = [
         "ids",
         "reference",
@@ -148,7 +148,7 @@ class _Subject:
         return functools.reduce(operator.or_, map(self.answer, self.alone))
 
     def answer(self, arrangement: Arrangement, mesh: Mesh | None = None) -> Answers:
-        """The answers to the examples of an arrangement, on one device or on a mesh."""
+        """Returns the answers to the examples of an arrangement, on one device or on a mesh."""
         params, batch = self.params, arrangement.batch
         self.config.check_ids(batch.token_ids, batch.token_type_ids, batch.position_ids)
         if mesh is not None:
@@ -164,7 +164,7 @@ class _Subject:
     def gradients(
         self, microbatches: int, mesh: Mesh | None = None
     ) -> dict[str, Float[np.ndarray, "..."]]:
-        """The gradient on the padded batch as a training step takes it, dropout included."""
+        """Computes the gradient on the padded batch as a training step does, dropout included."""
         batch = self.padded.batch
         step = make_train_step(
             _Projection(self.model, self.architecture),
@@ -200,7 +200,7 @@ def _checks(
         ours = subject.answer(subject.padded)
         return compare_answers(other, ours), "rows of a batch in another order"
 
-    found = {
+    functions = {
         "ids": lambda: _check_ids(subject.config, path),
         "reference": lambda: _check_reference(subject, path),
         "padding": lambda: (compare(subject.padded), "rows with padding, and each alone without"),
@@ -214,22 +214,22 @@ def _checks(
         "kernels": lambda: _check_kernels(subject),
     }
     if against is not None:
-        found["against"] = lambda: _check_against(subject, against)
-    return [(name, found[name]) for name in checks_of(against)]
+        functions["against"] = lambda: _check_against(subject, against)
+    return [(name, functions[name]) for name in checks_of(against)]
 
 
 def _check_ids(config: BertConfig, path: Path | str) -> Finding:
-    """Whether the model has an embedding for all that its tokenizer and its texts can ask for."""
+    """Checks that the model has embeddings for what its tokenizer and texts can ask for."""
     if not any((Path(path) / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
         return None, "no tokenizer in the directory"
     try:
         tokenizer, _ = load_model_tokenizer(path, config)
     except UserError as error:
         return float("inf"), _first_line(error)
-    told = f"{tokenizer.vocab_size:,} tokens of its tokenizer, all with an embedding"
+    summary = f"{tokenizer.vocab_size:,} tokens of its tokenizer, all with an embedding"
     if config.type_vocab_size == 1:
-        told += "; no pairs of texts, which are refused (type_vocab_size=1)"
-    return 0.0, told
+        summary += "; no pairs of texts, which are refused (type_vocab_size=1)"
+    return 0.0, summary
 
 
 def _check_reference(subject: _Subject, path: Path | str) -> Finding:
@@ -255,10 +255,10 @@ def _check_against(subject: _Subject, against: str) -> Finding:
     if Path(against).is_dir():
         other = load_model_directory(against, subject.architecture)
         for name in reference.SAME_SHAPE:
-            one, two = getattr(subject.config, name), getattr(other.config, name)
-            if one != two:
+            ours, two = getattr(subject.config, name), getattr(other.config, name)
+            if ours != two:
                 raise UserError(
-                    f"{against}: its {name} is {two}, that of the model {one}; models of different"
+                    f"{against}: its {name} is {two}, that of the model {ours}; models of different"
                     " shapes give different answers"
                 )
         expected = _Subject(other.config, other.architecture, other.params, subject.examples)
@@ -340,7 +340,7 @@ class _Projection:
         self._model, self._architecture = model, architecture
 
     def prepare(self, batch: Batch) -> tuple[Batch, dict[str, Float[Array, ""]]]:
-        """The batch, and how many real tokens and examples it has."""
+        """Returns the batch, and how many real tokens and examples it has."""
         weights = _weights(batch)
         return batch, {name: weights[name].sum() for name in self.terms}
 
@@ -352,7 +352,7 @@ class _Projection:
         row_ids: Integer[Array, " B"],
         dropout_key: Key[Array, ""] | None,
     ) -> tuple[dict[str, Total], Any]:
-        """Sums of the projections of some rows."""
+        """Sums the projections of some rows."""
         output = self._model.apply(
             {"params": params}, *part, row_ids=row_ids, dropout=True, rngs={"dropout": dropout_key}
         )

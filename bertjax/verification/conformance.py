@@ -56,12 +56,12 @@ class Finding(NamedTuple):
     reason: str = ""
 
     def passes(self, dtype: str) -> bool:
-        """Whether both are small enough, or the backend says that it cannot do it."""
+        """Returns whether both are small enough, or the backend says that it cannot do it."""
         return bool(self.reason) or max(self.forward, self.backward) <= TOLERANCES[dtype]
 
 
 def cases() -> list[Case]:
-    """Padding, packing, what is odd, single or empty, head sizes, windows, dropout."""
+    """Makes the cases: padding, packing, odd, single or empty, head sizes, windows, dropout."""
     packed = np.array([[1] * 50 + [2] * 40 + [3] * 38, [1] * 100 + [2] * 20 + [0] * 8])
     return [
         Case("full rows", np.ones((2, 128), int)),
@@ -137,7 +137,7 @@ def _run(
     window: int | None,
     rate: float,
 ) -> tuple[Array, tuple[Array, ...]]:
-    """The context, and the gradients by query, key and value."""
+    """Returns the context, and the gradients by query, key and value."""
     options = {}
     if rate > 0:
         options["dropout"] = Dropout(rate, jax.random.key(_SEED), jnp.arange(len(sequence_ids)))
@@ -150,7 +150,7 @@ def _run(
 
 
 def _differ(actual: Array, expected: Float[np.ndarray, "..."]) -> float:
-    """The largest difference as a share of the largest value; NaN where anything is not finite."""
+    """Computes the largest difference as a share of the largest value; NaN where not finite."""
     difference = np.abs(np.asarray(actual.astype(jnp.float32), np.float64) - expected)
     return float(difference.max() / max(1.0, np.abs(expected).max()))
 
@@ -164,7 +164,7 @@ def attend_exactly(
     window: int | None = None,
     factors: Float[np.ndarray, "B N T S"] | None = None,
 ) -> tuple[Float[np.ndarray, "B T N H"], tuple[Float[np.ndarray, "B T N H"], ...]]:
-    """Context and gradients by query, key and value, in numpy and float64, one row at a time.
+    """Computes context and gradients by query, key and value in numpy and float64, row by row.
 
     Written apart from everything that it judges.
 

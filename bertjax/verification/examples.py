@@ -56,7 +56,7 @@ class Arrangement(NamedTuple):
 
 
 def draw_examples(config: BertConfig) -> list[Example]:
-    """Eight examples of three lengths, any token but padding, two segments where there are two."""
+    """Draws eight examples of three lengths, any token but padding, two segments where known."""
     random = np.random.default_rng(SEED)
     longest = min(LONGEST, config.max_position_embeddings)
     lengths = [longest, longest // 3, longest // 8, longest // 3] * 2
@@ -72,7 +72,7 @@ def draw_examples(config: BertConfig) -> list[Example]:
 def arrange(
     examples: Sequence[Example], rows: Sequence[Sequence[int]], length: int, padding_seed: int
 ) -> Arrangement:
-    """The batch whose rows hold the examples of these numbers, one after the other.
+    """Returns the batch whose rows hold the examples of these numbers, one after the other.
 
     What stands at places of padding is drawn: it must not matter.
 
@@ -109,7 +109,7 @@ def arrange(
 
 
 def arrange_alone(examples: Sequence[Example]) -> list[Arrangement]:
-    """Each in a row of its own without any padding: a batch for each length."""
+    """Arranges each in a row of its own without any padding: a batch for each length."""
     by_length: dict[int, list[int]] = {}
     for number, example in enumerate(examples):
         by_length.setdefault(len(example.token_ids), []).append(number)
@@ -122,13 +122,13 @@ def arrange_alone(examples: Sequence[Example]) -> list[Arrangement]:
 def arrange_padded(
     examples: Sequence[Example], order: Sequence[int], padding_seed: int = 1
 ) -> Arrangement:
-    """Each in a row of its own, in this order, padded beyond the longest."""
+    """Arranges each in a row of its own, in this order, padded beyond the longest."""
     longest = max(len(example.token_ids) for example in examples)
     return arrange(examples, [[number] for number in order], longest + PADDING, padding_seed)
 
 
 def arrange_packed(examples: Sequence[Example]) -> Arrangement:
-    """Several in each row, each starting somewhere else."""
+    """Arranges several in each row, each starting somewhere else."""
     rows = [[2, 0], [1, 3, 5], [4, 6], [7]]
     length = max(sum(len(examples[number].token_ids) for number in row) for row in rows)
     return arrange(examples, rows, length + 1, padding_seed=2)

@@ -27,34 +27,36 @@ class Quantity(NamedTuple):
 
 
 def quantities(architecture: str, output: Any) -> dict[str, Quantity]:
-    """The outputs of a class by name: its hidden states and what its heads make of them."""
+    """Returns the outputs of a class by name: its hidden states and what its heads make of them."""
     if isinstance(output, EncoderOutput):
         return {"hidden": Quantity(output.hidden, True), "pooled": Quantity(output.pooled, False)}
-    found = {"hidden": Quantity(output.encoder.hidden, True)}
+    quantities_by_name = {"hidden": Quantity(output.encoder.hidden, True)}
     if isinstance(output, PreTrainingOutput):
-        found["mlm_logits"] = Quantity(output.mlm_logits, True)
-        found["nsp_logits"] = Quantity(output.nsp_logits, False)
+        quantities_by_name["mlm_logits"] = Quantity(output.mlm_logits, True)
+        quantities_by_name["nsp_logits"] = Quantity(output.nsp_logits, False)
     elif "choice" in ARCHITECTURES[architecture].outputs:
-        found["logits"] = Quantity(output.logits[..., None], False)
+        quantities_by_name["logits"] = Quantity(output.logits[..., None], False)
     else:
-        found["logits"] = Quantity(output.logits, ARCHITECTURES[architecture].is_of_tokens)
-    return found
+        quantities_by_name["logits"] = Quantity(
+            output.logits, ARCHITECTURES[architecture].is_of_tokens
+        )
+    return quantities_by_name
 
 
-def read_answers(found: Mapping[str, Quantity], arrangement: Arrangement) -> Answers:
-    """What the outputs say of each example of the arrangement."""
+def read_answers(outputs: Mapping[str, Quantity], arrangement: Arrangement) -> Answers:
+    """Returns what the outputs say of each example of the arrangement."""
     answers: Answers = {}
     for number, place in arrangement.places.items():
         tokens = slice(place.start, place.start + place.length)
         answers[number] = {
             name: np.asarray(values[place.row, tokens if of_tokens else place.slot])
-            for name, (values, of_tokens) in found.items()
+            for name, (values, of_tokens) in outputs.items()
         }
     return answers
 
 
 def compare_answers(actual: Answers, expected: Answers) -> float:
-    """The largest difference of any quantity, as a share of the quantity's largest value."""
+    """Computes the largest difference of any quantity, as a share of its largest value."""
     names = next(iter(expected.values())).keys()
     shares = [
         compare_arrays((actual[number][name], expected[number][name]) for number in expected)
@@ -66,7 +68,7 @@ def compare_answers(actual: Answers, expected: Answers) -> float:
 def compare_arrays(
     pairs: Iterable[tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."]]],
 ) -> float:
-    """The largest difference of pairs (actual, expected), as a share of the largest value of all.
+    """Computes the largest difference of pairs (actual, expected), as a share of the largest.
 
     Returns:
         NaN where there is one in either.

@@ -26,14 +26,14 @@ SAME_SHAPE = (
 
 
 def missing_packages() -> list[str]:
-    """Those of torch and transformers that are not installed."""
+    """Returns which of torch and transformers are not installed."""
     return [name for name in PACKAGES if importlib.util.find_spec(name) is None]
 
 
 def ask_transformers(
     source: str, architecture: str, config: BertConfig, arrangements: Sequence[Arrangement]
 ) -> Answers:
-    """The answers of the class in transformers, in float32 on the CPU.
+    """Returns the answers of the class in transformers, in float32 on the CPU.
 
     Args:
         source: a model directory, or the name of a model on the Hugging Face hub.
@@ -66,8 +66,8 @@ def ask_transformers(
     model.eval()
     answers: Answers = {}
     for arrangement in arrangements:
-        found = _run(model, architecture, arrangement)
-        answers |= read_answers(found, arrangement)
+        outputs = _run(model, architecture, arrangement)
+        answers |= read_answers(outputs, arrangement)
     return answers
 
 
@@ -91,26 +91,26 @@ def _run(model: Any, architecture: str, arrangement: Arrangement) -> dict[str, Q
     def of_examples(values: Any) -> Quantity:
         return Quantity(values.numpy()[:, None], False)
 
-    found = {"hidden": of_tokens(output.hidden_states[-1])}
+    quantities = {"hidden": of_tokens(output.hidden_states[-1])}
     match outputs:
         case "hidden", "pooled":
-            found["pooled"] = of_examples(output.pooler_output)
+            quantities["pooled"] = of_examples(output.pooler_output)
         case "token", "next-sentence":
-            found["mlm_logits"] = of_tokens(output.prediction_logits)
-            found["nsp_logits"] = of_examples(output.seq_relationship_logits)
+            quantities["mlm_logits"] = of_tokens(output.prediction_logits)
+            quantities["nsp_logits"] = of_examples(output.seq_relationship_logits)
         case "start", "end":
             both = np.stack([output.start_logits, output.end_logits], axis=-1)
-            found["logits"] = Quantity(both, True)
+            quantities["logits"] = Quantity(both, True)
         case ("token",) | ("tag",):
-            found["logits"] = of_tokens(output.logits)
+            quantities["logits"] = of_tokens(output.logits)
         case _:
-            found["logits"] = of_examples(output.logits)
-    return found
+            quantities["logits"] = of_examples(output.logits)
+    return quantities
 
 
 @contextlib.contextmanager
 def _quiet(transformers: Any) -> Iterator[None]:
-    """No warnings, no bars: what matters is told by `ask_transformers`."""
+    """Silences warnings and bars: `ask_transformers` reports what matters."""
     before = transformers.logging.get_verbosity()
     bars = transformers.logging.is_progress_bar_enabled()
     transformers.logging.set_verbosity(logging.CRITICAL)

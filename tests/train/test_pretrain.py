@@ -108,7 +108,7 @@ def test_run_stopped_and_killed_equals_uninterrupted(launch, whole_run, tmp_path
     process.send_signal(signal.SIGTERM)
     code, _, errors = finish(process)
     assert code == STOPPED_EXIT_CODE, errors
-    stopped = re.search(r"SIGTERM: saved step (\d+) in .*; the same command goes on", errors)
+    stopped = re.search(r"SIGTERM: saved step (\d+) in .*; the same command continues", errors)
     assert max(find_checkpoints(run)) == int(stopped[1])
     _, errors = kill_at_random(launch, run, random.Random(3), kills=1)
     assert f"continuing {run} from step" in errors

@@ -154,7 +154,7 @@ def test_signal_stops_the_trials_and_the_same_command_goes_on(launch, search, tm
     process.send_signal(number)
     code, _, errors = finish(process)
     assert code == STOPPED_EXIT_CODE, errors
-    assert f"{number.name}: stopped; the same command goes on from there" in errors
+    assert f"{number.name}: stopped; the same command continues from there" in errors
     assert {row["state"] for row in read_results(output)} == {"unfinished"}
     for n in range(2):  # nothing runs any more
         lock = Lock(output / "locks" / f"{n:04}.program")

@@ -223,7 +223,7 @@ def test_pauses_do_not_count(monkeypatch):
     now[0] += 3
     watch.pause()
     now[0] += 50
-    watch.go_on()
+    watch.resume()
     now[0] += 4
     assert watch.lap() == 7
     now[0] += 2

@@ -76,7 +76,7 @@ def test_signal_ends_at_once_what_has_nothing_to_save(number):
         process.kill()
     assert process.returncode == STOPPED_EXIT_CODE
     assert errors == (
-        f"{number.name}: stopped; nothing is lost, the same command goes on from what is saved\n"
+        f"{number.name}: stopped; nothing is lost, the same command continues from what is saved\n"
     )
 
 
