@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from benchmarks import bench_gpu
-from bertjax.text.row_writer import write_rows
+from tests.prepared_rows import write_rows
 
 WAY = Path(__file__).parents[1]
 

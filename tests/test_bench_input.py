@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bertjax.program.entry import program
-from bertjax.text.row_writer import write_rows
+from tests.prepared_rows import write_rows
 
 WAY = Path(__file__).parents[1]
 TINY = Path(__file__).parent / "parity" / "golden" / "tiny_bert"

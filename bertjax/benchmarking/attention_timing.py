@@ -308,9 +308,9 @@ def find_regressions(now: Baseline, before: Baseline, allowed: float) -> Iterato
 
 def _free_memory() -> int | None:
     """Returns bytes of the device, or of the machine, that are free; None where nothing tells."""
-    statistics = jax.local_devices()[0].memory_stats()
-    if statistics:
-        return statistics["bytes_limit"] - statistics["bytes_in_use"]
+    memory = jax.local_devices()[0].memory_stats()
+    if memory:
+        return memory["bytes_limit"] - memory["bytes_in_use"]
     try:
         with open("/proc/meminfo", encoding="ascii") as lines:
             fields = dict(line.split(":") for line in lines)

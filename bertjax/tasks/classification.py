@@ -173,7 +173,7 @@ class MultiLabelClassification(TextTask):
             chosen = [
                 label
                 for label, probability in zip(self.labels, probabilities, strict=True)
-                if probability >= 0.5
+                if probability >= scores.THRESHOLD
             ]
             predictions.append(
                 {"labels": chosen, "probabilities": _by_label(self.labels, probabilities)}

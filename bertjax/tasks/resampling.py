@@ -52,10 +52,10 @@ def classification_resampler(
 
 
 def multilabel_resampler(
-    gold: Bool[np.ndarray, "N C"], probabilities: Float[np.ndarray, "N C"], threshold: float = 0.5
+    gold: Bool[np.ndarray, "N C"], probabilities: Float[np.ndarray, "N C"]
 ) -> Resampler:
     """Resamples `scores.multilabel_scores`."""
-    predicted = probabilities >= threshold
+    predicted = probabilities >= scores.THRESHOLD
     counts = np.stack([gold & predicted, predicted, gold], axis=1).astype(np.int64)
     exact = (gold == predicted).all(axis=1)
     areas = [_Area(gold[:, at], probabilities[:, at]) for at in range(gold.shape[1])]

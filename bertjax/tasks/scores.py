@@ -20,6 +20,9 @@ from jaxtyping import Bool, Float, Int
 
 from bertjax.program.errors import UserError
 
+# A label of a set is predicted from this probability on.
+THRESHOLD = 0.5
+
 
 def scoring_library(name: str) -> ModuleType:
     """Imports a module of scikit-learn, scipy or seqeval when a score needs it.
@@ -74,7 +77,6 @@ def multilabel_scores(
     gold: Bool[np.ndarray, "N C"],
     probabilities: Float[np.ndarray, "N C"],
     labels: Sequence[str],
-    threshold: float = 0.5,
 ) -> dict[str, Any]:
     """Scores any number of labels per example; those of at least the threshold are predicted.
 
@@ -86,7 +88,7 @@ def multilabel_scores(
     """
     metrics = scoring_library("sklearn.metrics")
     gold = np.asarray(gold).astype(int)
-    predicted = (probabilities >= threshold).astype(int)
+    predicted = (probabilities >= THRESHOLD).astype(int)
     columns = range(len(labels))
     areas = [_roc_auc(gold[:, column], probabilities[:, column]) for column in columns]
     per_label = {

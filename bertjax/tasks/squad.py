@@ -1,7 +1,7 @@
 """Questions about texts in the format of SQuAD 1.1 and 2.0, and their official scores.
 
 read_questions(names, config)  -> the questions of some files, and what was wrong with answers
-squad_scores(questions, answers)  -> exact match and F1, as the official scripts define them
+sum_up(judge(questions, answers))  -> exact match and F1, as the official scripts define them
 """
 
 import json
@@ -286,13 +286,13 @@ def _overlap(words: Counter, gold: Counter) -> float:
     return 2 * (words & gold).total() / (words.total() + gold.total())
 
 
-def squad_scores(
+def judge(
     questions: Sequence[Question],
     answers: Mapping[str, str],
     null_odds: Mapping[str, float | None] | None = None,
     threshold: float | None = None,
-) -> dict[str, float | int]:
-    """Computes exact match and F1 in percent.
+) -> Judged:
+    """Judges each answer, for `sum_up`.
 
     Args:
         questions: the questions, with gold texts.
@@ -301,28 +301,9 @@ def squad_scores(
         null_odds: by question id, how much no answer is preferred to the answer; None: entirely.
         threshold: an answer whose null odds are above it counts as none; None: all count as given.
 
-    Returns:
-        `exact`, `f1` and `total`; the same for questions with an answer (`HasAns_...`) and without
-        (`NoAns_...`), where there are any; with null odds also `best_exact` and `best_f1`, from the
-        best of all thresholds, `best_exact_thresh` and `best_f1_thresh`.
-
     Raises:
         UserError: a question has no prediction.
-
-    Source: Rajpurkar et al. 2016, 2018; the names are those of `evaluate-v2.0.py`. Differs: a
-    threshold is judged with all questions on one side of it, also where several have the same
-    odds, and is below all odds, not at 0, if it is best to answer nothing.
     """
-    return sum_up(judge(questions, answers, null_odds, threshold))
-
-
-def judge(
-    questions: Sequence[Question],
-    answers: Mapping[str, str],
-    null_odds: Mapping[str, float | None] | None = None,
-    threshold: float | None = None,
-) -> Judged:
-    """Judges each answer, for `sum_up`; the arguments are those of `squad_scores`."""
     ids = [question.question_id for question in questions]
     for name, given in (("answer", answers), ("null odds", null_odds)):
         missing = [] if given is None else [number for number in ids if number not in given]
@@ -345,7 +326,17 @@ def judge(
 
 
 def sum_up(judged: Judged) -> dict[str, float | int]:
-    """Computes the scores of `squad_scores`."""
+    """Computes exact match and F1 in percent.
+
+    Returns:
+        `exact`, `f1` and `total`; the same for questions with an answer (`HasAns_...`) and without
+        (`NoAns_...`), where there are any; with null odds also `best_exact` and `best_f1`, from the
+        best of all thresholds, `best_exact_thresh` and `best_f1_thresh`.
+
+    Source: Rajpurkar et al. 2016, 2018; the names are those of `evaluate-v2.0.py`. Differs: a
+    threshold is judged with all questions on one side of it, also where several have the same
+    odds, and is below all odds, not at 0, if it is best to answer nothing.
+    """
     has_answer, given_up = judged.has_answer, judged.given_up
     answered = {"exact": judged.exact, "f1": judged.f1}
     scores: dict[str, float | int] = {}

@@ -1,14 +1,12 @@
 """Writes rows and the data card: what makes a prepared directory that `rows` opens."""
 
 import hashlib
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bertjax.program.output_directory import whole_directory
 from bertjax.program.strict_json import to_json
 from bertjax.text.checksums import describe_file
 from bertjax.text.rows import (
@@ -17,7 +15,6 @@ from bertjax.text.rows import (
     COLUMN_TYPES,
     FORMAT,
     FORMAT_VERSION,
-    PREPARED_FILES,
     SPLITS,
     TOKEN_COUNTS_NAME,
     TOKENIZER_NAME,
@@ -151,48 +148,6 @@ def write_card(
     text = to_json(card, indent=2) + "\n"
     (directory / CARD_NAME).write_text(text, encoding="utf-8")
     return card
-
-
-def write_rows(
-    path: Path | str,
-    splits: Mapping[str, Mapping[str, np.ndarray]],
-    vocab_size: int,
-    tokenizer: Path | str | None = None,
-    special_ids: Sequence[int] = (0, 1, 2, 3, 4),
-    overwrite: bool = False,
-) -> None:
-    """Writes a prepared directory from arrays in memory: for tests, and for rows made elsewhere.
-
-    Args:
-        path: the directory to make.
-        splits: the columns of `rows.COLUMNS` for each split; a missing split has no rows.
-        vocab_size: V.
-        tokenizer: a tokenizer's directory, copied to `path/tokenizer`.
-        special_ids: ids that `token_counts` leaves out.
-        overwrite: replace an existing `path`.
-    """
-    first = next(iter(splits.values()))
-    max_length = first["token_ids"].shape[1]
-    examples_per_row = first["example_starts"].shape[1]
-    card: dict[str, Any] = {
-        "max_length": max_length,
-        "examples_per_row": examples_per_row,
-        "vocab_size": vocab_size,
-        "splits": {},
-    }
-    with whole_directory(path, overwrite, PREPARED_FILES) as partial:
-        if tokenizer is not None:
-            shutil.copytree(tokenizer, partial / TOKENIZER_NAME)
-        counts = np.zeros(vocab_size, np.int64)
-        for split in SPLITS:
-            writer = RowWriter(partial / split, max_length, examples_per_row, vocab_size)
-            if split in splits:
-                writer.append(splits[split])
-            card["splits"][split] = {"files": writer.close(), "rows": writer.rows}
-            if split == "train":
-                counts = writer.token_counts
-        counts[[id for id in special_ids if id < vocab_size]] = 0
-        write_card(partial, counts, card)
 
 
 # Through buffers: `pyarrow.array` imports pandas if it is installed, taking 1 s.

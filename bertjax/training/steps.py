@@ -73,7 +73,6 @@ def make_train_step(
     clip_norm: float = 0.0,
     log_every: int = 1,
     most_skipped: int = 2**31 - 1,
-    dropout: bool = True,
 ) -> Step:
     """Returns the function that `jax.jit` compiles for training.
 
@@ -92,7 +91,6 @@ def make_train_step(
         log_every: the state's window starts anew after so many steps.
         most_skipped: `skipped_in_a_row` stays where it is once it has come so far, so that it need
             not be looked at after every step.
-        dropout: False turns it off, whatever the rates in the config.
     """
     dropout_key = dropout_key_of(seed)
 
@@ -109,7 +107,7 @@ def make_train_step(
     ) -> tuple[TrainState, StepReport]:
         inputs, counts = objective.prepare(batch)
         rows = batch.token_ids.shape[0]
-        key = jax.random.fold_in(dropout_key, state.step) if dropout else None
+        key = jax.random.fold_in(dropout_key, state.step)
         differentiate = jax.value_and_grad(loss_of_part, has_aux=True)
 
         whole = (inputs, jnp.arange(rows))

@@ -19,6 +19,7 @@ Attention = Callable[..., Float[Array, "B T N H"]]
 TOLERANCES = {"float32": 1e-5, "bfloat16": 2e-2, "float16": 4e-3}
 
 # Of the cases with dropout.
+_HEADS = 2
 _SEED = 7
 
 
@@ -84,7 +85,6 @@ def check_conformance(
     attention: Attention,
     dtype: str,
     some: Sequence[Case] | None = None,
-    heads: int = 2,
     *,
     dropout: bool = False,
 ) -> Iterator[Finding]:
@@ -94,7 +94,6 @@ def check_conformance(
         attention: with the signature of the backends.
         dtype: of query, key and value, a key of `TOLERANCES`.
         some: the cases; all of `cases()` when left out.
-        heads: N.
         dropout: whether the backend drops probabilities; the cases with dropout are left out where
             it does not.
     """
@@ -103,7 +102,7 @@ def check_conformance(
         if case.dropout and not dropout:
             continue
         random = np.random.default_rng(number)
-        shape = (*case.sequence_ids.shape, heads, case.head_size)
+        shape = (*case.sequence_ids.shape, _HEADS, case.head_size)
         drawn = [random.normal(size=shape) for _ in range(4)]
         drawn[0] *= 2  # scores that are not all alike
         # What the backend is given, rounding and all, is what the reference is given.
@@ -112,7 +111,7 @@ def check_conformance(
         ids = jnp.asarray(case.sequence_ids, jnp.int32)
         rows, length = case.sequence_ids.shape
         kept = draw_kept(
-            jax.random.key(_SEED), jnp.arange(rows), (heads, length, length), case.dropout
+            jax.random.key(_SEED), jnp.arange(rows), (_HEADS, length, length), case.dropout
         )
         factors = np.asarray(kept, np.float64) / (1 - case.dropout)
         expected, expected_gradients = attend_exactly(

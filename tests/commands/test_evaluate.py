@@ -17,10 +17,10 @@ from bertjax.loaded import Model, load
 from bertjax.model.bert import BertForMaskedLM, BertForSequenceClassification
 from bertjax.model.probe_points import gate_heads
 from bertjax.objectives.masking import Vocabulary
-from bertjax.text.row_writer import write_rows
 from bertjax.text.rows import open_prepared
 from bertjax.training.evaluation import EvaluationConfig, make_evaluation
 from bertjax.training.sharding import MeshConfig, make_mesh
+from tests.prepared_rows import write_rows
 
 TINY = Path(__file__).parents[1] / "parity" / "golden" / "tiny_bert"  # L=5, N=4, 17 positions
 TEXTS = [

@@ -12,7 +12,7 @@ import pytest
 from bertjax.config import BertConfig
 from bertjax.tasks.data_config import DataConfig
 from bertjax.tasks.data_format import remember
-from bertjax.text.row_writer import write_rows
+from tests.prepared_rows import write_rows
 
 TINY = Path(__file__).parents[1] / "parity" / "golden" / "tiny_bert"
 

@@ -11,9 +11,10 @@ from bertjax.tasks.squad import (
     Question,
     answer_f1,
     exact_match,
+    judge,
     normalize_answer,
     read_questions,
-    squad_scores,
+    sum_up,
 )
 from bertjax.text.record_config import RecordConfig
 
@@ -228,13 +229,17 @@ def questions(*golds):
     ]
 
 
+def score(*arguments, **options):
+    return sum_up(judge(*arguments, **options))
+
+
 # Right, half right, wrong; then no answer found and one made up.
 QUESTIONS = questions(["cat"], ["old cat slept"], ["dog"], [], [])
 ANSWERS = {"0": "the cat", "1": "cat", "2": "cat", "3": "", "4": "mouse"}
 
 
 def test_scores_are_means_in_per_cent_of_all_and_of_each_kind():
-    assert squad_scores(QUESTIONS, ANSWERS) == pytest.approx(
+    assert score(QUESTIONS, ANSWERS) == pytest.approx(
         {
             "exact": 40,
             "f1": 100 * (1 + 1 / 2 + 1) / 5,
@@ -247,7 +252,7 @@ def test_scores_are_means_in_per_cent_of_all_and_of_each_kind():
             "NoAns_total": 2,
         }
     )
-    assert squad_scores(QUESTIONS[:1], ANSWERS) == {
+    assert score(QUESTIONS[:1], ANSWERS) == {
         "exact": 100,
         "f1": 100,
         "total": 1,
@@ -259,7 +264,7 @@ def test_scores_are_means_in_per_cent_of_all_and_of_each_kind():
 
 def test_threshold_makes_no_answer_of_what_lies_above_it():
     odds = {"0": 1.0, "1": 2.0, "2": -1.0, "3": 2.0, "4": 3.0}
-    scores = squad_scores(QUESTIONS, ANSWERS, odds, threshold=1.0)
+    scores = score(QUESTIONS, ANSWERS, odds, threshold=1.0)
     assert scores["HasAns_f1"] == pytest.approx(100 / 3)  # the half right one is given up
     assert scores["NoAns_f1"] == 100
     assert scores["f1"] == pytest.approx(60)
@@ -278,30 +283,30 @@ def test_best_threshold_is_the_best_of_all_there_are():
         given = {q.question_id: ("cat", "dog", "")[rng.integers(3)] for q in asked}
         # Few values, so that several questions have the same odds.
         odds = {q.question_id: float(rng.integers(-2, 3)) for q in asked}
-        scores = squad_scores(asked, given, odds)
-        tried = {t: squad_scores(asked, given, odds, t)["exact"] for t in np.arange(-3, 3) + 0.0}
+        scores = score(asked, given, odds)
+        tried = {t: score(asked, given, odds, t)["exact"] for t in np.arange(-3, 3) + 0.0}
         assert scores["best_exact"] == pytest.approx(max(tried.values()))
-        at = squad_scores(asked, given, odds, scores["best_exact_thresh"])["exact"]
+        at = score(asked, given, odds, scores["best_exact_thresh"])["exact"]
         assert at == pytest.approx(scores["best_exact"])
 
 
 def test_threshold_lies_below_all_odds_when_nothing_is_best_answered():
     asked = questions([], [], ["cat"])
-    scores = squad_scores(asked, dict.fromkeys("012", "dog"), {"0": 1.5, "1": -4.0, "2": 9.0})
+    scores = score(asked, dict.fromkeys("012", "dog"), {"0": 1.5, "1": -4.0, "2": 9.0})
     assert scores["best_f1"] == pytest.approx(200 / 3)
     assert -4.1 < scores["best_f1_thresh"] < -4.0
 
 
 def test_odds_of_none_are_above_every_threshold():
     asked = questions(["cat"], [])
-    scores = squad_scores(asked, {"0": "cat", "1": "dog"}, {"0": 0.0, "1": None}, threshold=1e9)
+    scores = score(asked, {"0": "cat", "1": "dog"}, {"0": 0.0, "1": None}, threshold=1e9)
     assert (scores["f1"], scores["best_f1"], scores["best_f1_thresh"]) == (100, 100, 0.0)
-    scores = squad_scores(asked, {"0": "cat", "1": ""}, {"0": None, "1": None})
+    scores = score(asked, {"0": "cat", "1": ""}, {"0": None, "1": None})
     assert (scores["best_f1"], scores["best_f1_thresh"]) == (50, pytest.approx(0))
 
 
 def test_missing_prediction_is_told():
     with pytest.raises(UserError, match="no answer for 1 of 5 questions, the first '3'"):
-        squad_scores(QUESTIONS, dict.fromkeys("0124", ""))
+        score(QUESTIONS, dict.fromkeys("0124", ""))
     with pytest.raises(UserError, match="no null odds for 5 of 5"):
-        squad_scores(QUESTIONS, ANSWERS, {})
+        score(QUESTIONS, ANSWERS, {})

@@ -9,8 +9,9 @@ import pytest
 from bertjax.program.errors import UserError
 from bertjax.program.output_directory import whole_directory
 from bertjax.text import checksums, row_writer
-from bertjax.text.row_writer import RowWriter, write_rows
+from bertjax.text.row_writer import RowWriter
 from bertjax.text.rows import BLOCK_ROWS, COLUMNS, open_prepared
+from tests.prepared_rows import write_rows
 
 T, K, V = 13, 3, 99
 

@@ -32,7 +32,6 @@ from bertjax.program.errors import UserError
 from bertjax.sweeps.space import PROGRAMS, Program
 from bertjax.sweeps.sweep import SweepConfig, sweep
 from bertjax.tasks.reading import read_task_data
-from bertjax.text.row_writer import write_rows
 from bertjax.text.tokenizer import Tokenizer, build_wordpiece
 from bertjax.training.budget import Clock
 from bertjax.training.evaluation import is_due
@@ -44,6 +43,7 @@ from bertjax.training.starting_model import resolve_finetuned_model
 from bertjax.training.transfer import learning_rate_scales
 from bertjax.types import RowBatch
 from tests.commands.option_files import write_files
+from tests.prepared_rows import write_rows
 from tests.train.fake_sweep import FAKE
 from tests.train.field_cases import CASES, LINES, SWEEP, TREEBANK
 from tests.train.pretrain_runs import SPECIAL, WORDS, make_columns

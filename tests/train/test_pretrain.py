@@ -16,7 +16,6 @@ from bertjax.analysis.report.development import Development
 from bertjax.program.config_parser import parse
 from bertjax.program.ending import STOPPED_EXIT_CODE
 from bertjax.program.errors import UserError
-from bertjax.text.row_writer import write_rows
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.text.tokenizer_parts import build_wordpiece
 from bertjax.training.metrics import read_metrics
@@ -24,6 +23,7 @@ from bertjax.training.pretrain import run_pretraining
 from bertjax.training.pretrain_config import PretrainConfig
 from bertjax.training.progress import RunProgress
 from bertjax.training.sharding import MeshConfig, make_mesh
+from tests.prepared_rows import write_rows
 from tests.train.pretrain_runs import (
     ROWS,
     SPECIAL,

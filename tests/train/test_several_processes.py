@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 from bertjax.program.ending import STOPPED_EXIT_CODE
-from bertjax.text.row_writer import write_rows
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.text.tokenizer_parts import build_wordpiece
 from bertjax.training.metrics import read_metrics
+from tests.prepared_rows import write_rows
 from tests.train.pretrain_runs import (
     SPECIAL,
     WORDS,
