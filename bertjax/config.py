@@ -143,7 +143,7 @@ class BertConfig:
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
-                raise UserError(f"{name}={value!r} must lie in [0, 1)")
+                raise UserError(f"{name}={value!r} must be in [0, 1)")
         for name in ("initializer_range", "layer_norm_eps"):
             if not getattr(self, name) > 0:
                 raise UserError(f"{name}={getattr(self, name)!r} must be above 0")

@@ -1,4 +1,4 @@
-"""What a directory is: a model, run, prepared directory or tokenizer, told from its files."""
+"""What a directory is: a model, run, prepared directory or tokenizer, recognised by its files."""
 
 import json
 from pathlib import Path

@@ -191,7 +191,7 @@ OWN_JSON = {
     "bertjax/sweeps/space.py",
     "bertjax/tasks/hash_splits.py",
     "bertjax/tasks/label_values.py",
-    "bertjax/text/records.py",
+    "bertjax/text/record_config.py",
     "bertjax/text/surrogates.py",
 }
 

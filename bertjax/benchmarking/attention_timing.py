@@ -86,11 +86,7 @@ class Judged(NamedTuple):
     @property
     def worst(self) -> float:
         """The largest difference of all cases that it did; NaN of none."""
-        did = [
-            max(finding.forward, finding.backward)
-            for finding in self.findings
-            if not finding.reason
-        ]
+        did = [max(case.forward, case.backward) for case in self.findings if not case.reason]
         return max(did, default=float("nan"))
 
 
@@ -178,13 +174,11 @@ def time_backends(
     # The first round warms up.
     for number in range(rounds + 1):
         for name in names:
-            for program, measured in zip(
-                compiled.get(name, ()), seconds.get(name, ()), strict=True
-            ):
+            for program, taken in zip(compiled.get(name, ()), seconds.get(name, ()), strict=True):
                 started = time.perf_counter()
                 jax.block_until_ready(program(*inputs, ids))
                 if number:
-                    measured.append(time.perf_counter() - started)
+                    taken.append(time.perf_counter() - started)
             progress()
     for name, measured in seconds.items():
         forward, both = map(statistics.median, measured)
@@ -285,7 +279,7 @@ class Baseline(NamedTuple):
 
 
 def find_regressions(now: Baseline, before: Baseline, allowed: float) -> Iterator[str]:
-    """Returns what has become slower, or needs more memory, than in a run before.
+    """Yields what has become slower, or needs more memory, than in a run before.
 
     Seconds are counted in matrix products of each run's own rate, so that a slower machine is no
     regression.
@@ -307,7 +301,7 @@ def find_regressions(now: Baseline, before: Baseline, allowed: float) -> Iterato
 
 
 def _free_memory() -> int | None:
-    """Returns bytes of the device, or of the machine, that are free; None where nothing tells."""
+    """Returns free bytes of the device, or of the machine; None where neither is known."""
     memory = jax.local_devices()[0].memory_stats()
     if memory:
         return memory["bytes_limit"] - memory["bytes_in_use"]

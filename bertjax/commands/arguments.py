@@ -110,6 +110,6 @@ def choose_length(
         return most if otherwise is None else otherwise
     if not least <= length <= most:
         raise UserError(
-            f"--max-length {length} must lie between {least} and the model's {most} positions"
+            f"--max-length {length} must be between {least} and the model's {most} positions"
         )
     return int(length)

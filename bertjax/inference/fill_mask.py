@@ -97,7 +97,7 @@ def fill_mask(
     config = model.config
     if not 1 <= top_k <= config.vocab_size:
         raise UserError(
-            f"top_k={top_k} must lie between 1 and the model's vocab_size={config.vocab_size}"
+            f"top_k={top_k} must be between 1 and the model's vocab_size={config.vocab_size}"
         )
     if tokenizer.vocab_size > config.vocab_size:
         raise UserError(

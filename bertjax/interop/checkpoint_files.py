@@ -22,7 +22,7 @@ _FLAX_TYPES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16":
 
 
 class Tensor(NamedTuple):
-    """Where a tensor lies and what it is, from the header; `array` where that is read already."""
+    """Where a tensor is and what it is, from the header; `array` where that is read already."""
 
     file: Path
     stored_name: str

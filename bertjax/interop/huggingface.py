@@ -52,7 +52,7 @@ class ModelDirectory(NamedTuple):
         params: the flax collection "params" of the class asked for, numpy float32; that of
             `BertModel` stands under "bert", as in the other classes.
         architecture: the name of that class.
-        notes: a sentence for everything that is not as the files have it, for the caller to tell.
+        notes: a sentence for everything that is not as the files have it, for the caller to report.
     """
 
     config: BertConfig
@@ -62,7 +62,7 @@ class ModelDirectory(NamedTuple):
 
 
 class Contents(NamedTuple):
-    """What a model directory holds, told by its headers alone.
+    """What a model directory holds, by its headers alone.
 
     Attributes:
         config: the shape of the model.
@@ -156,7 +156,7 @@ def read_model_directory(path: Path | str, asked: str | None = None) -> ModelDir
 
     Args:
         path: the directory.
-        asked: the class that is wanted, which tells what a classifier is where config.json names no
+        asked: the class that is wanted, which says what a classifier is where config.json names no
             class.
 
     Returns:
@@ -215,7 +215,7 @@ def save_model_directory(
 ) -> None:
     """Writes a model directory that transformers loads, whole or not at all.
 
-    Where there is a `path`, its files are replaced one by one, the weights last. What else lies
+    Where there is a `path`, its files are replaced one by one, the weights last. What else is
     there stays.
 
     Args:
@@ -340,7 +340,7 @@ def _classifier_of(config: BertConfig) -> tuple[Any, ...]:
 def _read_params(
     path: Path, opened: _Opened, parts: Collection[str]
 ) -> tuple[Parameters, list[str]]:
-    """Returns the parameters of the body and these parts, and what there is to tell of them."""
+    """Returns the parameters of the body and these parts, and notes on them."""
     arrays = read_arrays(opened.tensors)
     _check_tied(path, arrays)
     return to_ours(arrays, opened.config, parts), [

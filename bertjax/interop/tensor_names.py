@@ -26,7 +26,7 @@ PARTS = {
     "choice_head": "choice_head/",
 }
 
-# The tensors `classifier.*` are any of these, which only the class can tell.
+# The tensors `classifier.*` are any of these, which only the class decides.
 CLASSIFIERS = ("sequence_head", "token_head", "choice_head")
 
 
@@ -193,7 +193,7 @@ def find_parts(names: Collection[str], architecture: str | None) -> set[str]:
 
     Args:
         names: of its tensors.
-        architecture: the class that its config.json names, or that is asked of it; it tells what
+        architecture: the class that its config.json names, or that is asked of it; it says what
             `classifier.*` is.
     """
     of_class = ARCHITECTURES[architecture].parts if architecture in ARCHITECTURES else ()

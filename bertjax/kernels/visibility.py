@@ -16,7 +16,7 @@ def see(
 
     Args:
         query_ids, key_ids: the examples that they belong to, 0 = padding.
-        distance: how many tokens lie between query and key, for `window`.
+        distance: how many tokens are between query and key, for `window`.
         window: a query sees keys at most so many tokens away; every key when left out.
     """
     visible = query_ids[:, :, None] == key_ids[:, None, :]

@@ -73,7 +73,7 @@ def _in_float32(
     """Computes the function of the values in float32 or wider; the result in their own dtype.
 
     Of narrow values its gradient makes the wide ones again: kept for it, they would take most of
-    the memory of a step that is not told to make anything again.
+    the memory of a step that is not to make anything again.
     """
     wide = jnp.promote_types(values.dtype, jnp.float32)
 

@@ -115,10 +115,7 @@ def compile_for_tpu(
 ) -> jax.stages.Compiled:
     """Compiles for one chip of a TPU slice."""
     sharding = jax.sharding.SingleDeviceSharding(tpu_devices(topology)[0])
-    placed = [
-        jax.ShapeDtypeStruct(argument.shape, argument.dtype, sharding=sharding)
-        for argument in arguments
-    ]
+    placed = [jax.ShapeDtypeStruct(each.shape, each.dtype, sharding=sharding) for each in arguments]
     with quiet():
         return jax.jit(function).lower(*placed).compile()
 

@@ -168,17 +168,10 @@ def _root(computation: dict[str, Instruction]) -> Instruction:
 
 
 def _behind_copies(computation: dict[str, Instruction], name: str) -> Instruction:
-    instruction = computation[name]
-    while instruction.opcode in (
-        "copy",
-        "bitcast",
-        "convert",
-        "copy-done",
-        "copy-start",
-        "reshape",
-    ):
-        instruction = computation[instruction.operands[0]]
-    return instruction
+    origin = computation[name]
+    while origin.opcode in ("copy", "bitcast", "convert", "copy-done", "copy-start", "reshape"):
+        origin = computation[origin.operands[0]]
+    return origin
 
 
 def _constant(computation: dict[str, Instruction], name: str) -> int | None:

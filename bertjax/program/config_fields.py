@@ -8,7 +8,7 @@ from typing import Any
 
 
 def flat_fields(config_class: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Returns the dotted name and the type of every field, those of nested dataclasses included."""
+    """Yields the dotted name and the type of every field, those of nested dataclasses included."""
     hints = typing.get_type_hints(config_class)
     for field in dataclasses.fields(config_class):
         hint = hints[field.name]

@@ -222,7 +222,7 @@ def _distribution(name: str, entry: Any, hint: Any) -> BaseDistribution:
     if log and (low <= 0 or step is not None):
         raise UserError(f"space: {name}: log: true needs low={low} above 0, and no step")
     if step is not None and not 0 < step <= high - low:
-        raise UserError(f"space: {name}: step={step} must lie in (0, high - low]")
+        raise UserError(f"space: {name}: step={step} must be in (0, high - low]")
     if step is not None and abs((high - low) / step - round((high - low) / step)) > 1e-6:
         raise UserError(f"space: {name}: steps of {step} from low={low} do not end at high={high}")
     if float in kinds:

@@ -98,16 +98,14 @@ def _question(record: Record, labelled: bool) -> ChoiceQuestion:
 
 def _present(place: str, values: Mapping[str, Any], known: tuple[str, ...]) -> str:
     """Returns the one of the known names that the record has."""
-    columns = [name for name in known if name in values]
-    if len(columns) != 1:
-        what = (
-            f"both {' and '.join(map(repr, columns))}" if columns else f"none of {', '.join(known)}"
-        )
+    given = [name for name in known if name in values]
+    if len(given) != 1:
+        what = f"both {' and '.join(map(repr, given))}" if given else f"none of {', '.join(known)}"
         raise UserError(
             f"{place}: a question has one of {', '.join(known)}; this record has {what}, its "
             f"fields are {', '.join(map(repr, values))}"
         )
-    return columns[0]
+    return given[0]
 
 
 def _text(place: str, values: Mapping[str, Any], name: str) -> str:

@@ -13,7 +13,7 @@ from bertjax.tasks.labelled import TextExample
 from bertjax.tasks.resampling import Resampler, classification_resampler, multilabel_resampler
 from bertjax.tasks.task import Prediction, softmax
 from bertjax.tasks.texts import Targets, TextTask
-from bertjax.tasks.units import Layout, Unit
+from bertjax.tasks.units import Layout
 from bertjax.types import TaskBatch
 
 
@@ -69,25 +69,15 @@ class Classification(TextTask):
         """Returns the cross-entropy in nats."""
         return losses.cross_entropy(logits, batch.labels, batch.weights, self._smoothing)
 
-    def decode(
-        self,
-        examples: Sequence[TextExample],
-        units: Sequence[Unit],
-        outputs: Sequence[Float[np.ndarray, "1 C"]],
-    ) -> list[Prediction]:
-        """Returns `{"label", "probability", "probabilities": {label: probability}}` per example."""
-        predictions = []
-        for output in outputs:
-            probabilities = softmax(output[0])
-            best = int(probabilities.argmax())
-            predictions.append(
-                {
-                    "label": self.labels[best],
-                    "probability": float(probabilities[best]),
-                    "probabilities": _by_label(self.labels, probabilities),
-                }
-            )
-        return predictions
+    def _predict(self, logits: Float[np.ndarray, " C"]) -> Prediction:
+        """Returns `{"label", "probability", "probabilities": {label: probability}}`."""
+        probabilities = softmax(logits)
+        best = int(probabilities.argmax())
+        return {
+            "label": self.labels[best],
+            "probability": float(probabilities[best]),
+            "probabilities": _by_label(self.labels, probabilities),
+        }
 
     def score(
         self, examples: Sequence[TextExample], predictions: Sequence[Prediction]
@@ -160,25 +150,12 @@ class MultiLabelClassification(TextTask):
         """Returns the binary cross-entropy in nats, averaged over the labels."""
         return losses.binary_cross_entropy(logits, batch.labels, batch.weights, self._smoothing)
 
-    def decode(
-        self,
-        examples: Sequence[TextExample],
-        units: Sequence[Unit],
-        outputs: Sequence[Float[np.ndarray, "1 C"]],
-    ) -> list[Prediction]:
-        """Returns `{"labels": those of at least 1/2, "probabilities": {...}}` per example."""
-        predictions = []
-        for output in outputs:
-            probabilities = 1 / (1 + np.exp(-output[0].astype(np.float64)))
-            chosen = [
-                label
-                for label, probability in zip(self.labels, probabilities, strict=True)
-                if probability >= scores.THRESHOLD
-            ]
-            predictions.append(
-                {"labels": chosen, "probabilities": _by_label(self.labels, probabilities)}
-            )
-        return predictions
+    def _predict(self, logits: Float[np.ndarray, " C"]) -> Prediction:
+        """Returns `{"labels": those of at least 1/2, "probabilities": {...}}`."""
+        probabilities = 1 / (1 + np.exp(-logits.astype(np.float64)))
+        by_label = _by_label(self.labels, probabilities)
+        chosen = [label for label, value in by_label.items() if value >= scores.THRESHOLD]
+        return {"labels": chosen, "probabilities": by_label}
 
     def score(
         self, examples: Sequence[TextExample], predictions: Sequence[Prediction]

@@ -51,7 +51,7 @@ class DataConfig(ColumnsConfig, TaggedConfig):
     def __post_init__(self) -> None:
         for name in ("validation_share", "test_share"):
             if not 0 <= (getattr(self, name) or 0.0) < 1:
-                raise UserError(f"data.{name}={getattr(self, name)} must lie in [0, 1)")
+                raise UserError(f"data.{name}={getattr(self, name)} must be in [0, 1)")
         for name in ("labels", "label_columns"):
             names = getattr(self, name)
             if twice := [name for name in names if names.count(name) > 1]:

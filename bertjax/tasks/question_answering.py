@@ -134,10 +134,8 @@ class QuestionAnswering:
             bounds = cut_windows(len(ids), room, self._stride)
             windowed += len(bounds) > 1
             owners = own_tokens(len(ids), bounds)
-            spans_of_answers = (
-                _find_span(example.context, answer, offsets) for answer in example.answers
-            )
-            span = next(filter(None, spans_of_answers), None)
+            known = (_find_span(example.context, answer, offsets) for answer in example.answers)
+            span = next(filter(None, known), None)
             known = example.is_impossible or span is not None
             if span is None and example.answers:
                 unmapped.append(example.question_id)
@@ -162,9 +160,7 @@ class QuestionAnswering:
                         Window(first, offsets[start:end], owners[start:end] == window),
                     )
                 )
-        notes = tokenizer.describe_readings(
-            (question.question, question.context) for question in examples
-        )
+        notes = tokenizer.describe_readings((each.question, each.context) for each in examples)
         if windowed:
             notes.append(f"{windowed:,} of {len(examples):,} contexts are read in several windows")
         impossible = sum(example.is_impossible for example in examples)
@@ -272,7 +268,7 @@ class QuestionAnswering:
         # The search for the best threshold needs the best text even where no answer was given.
         texts = {
             prediction["id"]: next(
-                (candidate["text"] for candidate in prediction["nbest"] if candidate["text"]), ""
+                (best["text"] for best in prediction["nbest"] if best["text"]), ""
             )
             for prediction in predictions
         }
@@ -295,17 +291,11 @@ class QuestionAnswering:
     ) -> None:
         """Writes `predictions.json`, `nbest_predictions.json`, `null_odds.json`, by question id."""
         files = {
-            "predictions.json": {
-                prediction["id"]: prediction["answer"] for prediction in predictions
-            },
-            "nbest_predictions.json": {
-                prediction["id"]: prediction["nbest"] for prediction in predictions
-            },
+            "predictions.json": {row["id"]: row["answer"] for row in predictions},
+            "nbest_predictions.json": {row["id"]: row["nbest"] for row in predictions},
         }
         if not self._answerable:
-            files["null_odds.json"] = {
-                prediction["id"]: prediction["null_odds"] for prediction in predictions
-            }
+            files["null_odds.json"] = {row["id"]: row["null_odds"] for row in predictions}
         for name, content in files.items():
             text = to_json(content, indent=2) + "\n"
             (directory / name).write_text(text, encoding="utf-8")

@@ -20,7 +20,7 @@ from bertjax.tasks.tagging_schemes import Scheme
 from bertjax.tasks.task import Task
 from bertjax.tasks.task_kinds import TASK_KINDS, ReadExamples
 
-# The share of train that is held out, and how many examples it has to be. Fewer tell next to
+# The share of train that is held out, and how many examples it has to be. Fewer say next to
 # nothing, and what they would have taught is lost. From fewer validation examples the loss, too,
 # chooses badly: it prefers a model that has hardly begun to one that is sometimes too sure.
 DEFAULT_SHARE, LEAST_HELD_OUT = 0.1, {"validation": 25, "test": 10}
@@ -166,7 +166,7 @@ def _choose_shares(config: DataConfig, examples: int) -> tuple[list[float], list
     notes = []
     if few:
         notes.append(
-            f"{counted(examples, 'example')}: a tenth of them is too few to tell anything, so none"
+            f"{counted(examples, 'example')}: a tenth of them is too few to measure by, so none"
             f" are held out for {' and '.join(few)}, and they are learned from; "
             + " and ".join(f"data.{split}_share" for split in few)
             + ", or files of their own, say otherwise"

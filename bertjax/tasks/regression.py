@@ -13,7 +13,7 @@ from bertjax.tasks.labelled import TextExample
 from bertjax.tasks.resampling import Resampler
 from bertjax.tasks.task import Prediction
 from bertjax.tasks.texts import Targets, TextTask
-from bertjax.tasks.units import Layout, Unit
+from bertjax.tasks.units import Layout
 from bertjax.types import TaskBatch
 
 
@@ -58,14 +58,9 @@ class Regression(TextTask):
         """Returns the squared error."""
         return losses.squared_error(logits[..., 0], batch.labels, batch.weights)
 
-    def decode(
-        self,
-        examples: Sequence[TextExample],
-        units: Sequence[Unit],
-        outputs: Sequence[Float[np.ndarray, "1 1"]],
-    ) -> list[Prediction]:
-        """Returns `{"value": number}` per example."""
-        return [{"value": float(output[0, 0])} for output in outputs]
+    def _predict(self, logits: Float[np.ndarray, " 1"]) -> Prediction:
+        """Returns `{"value": number}`."""
+        return {"value": float(logits[0])}
 
     def score(
         self, examples: Sequence[TextExample], predictions: Sequence[Prediction]

@@ -29,7 +29,7 @@ _TSV_LINE = re.compile(r"\.tsv(\.gz)?:\d+$", re.IGNORECASE)
 
 
 class ReadExamples(NamedTuple):
-    """Examples, what there is to tell, and how other files of the same kind are to be read."""
+    """Examples, notes on them, and how other files of the same kind are to be read."""
 
     examples: list[Any]
     notes: list[str]
@@ -37,12 +37,12 @@ class ReadExamples(NamedTuple):
 
 
 def _read_tags(files: Sequence[str], config: DataConfig, with_labels: bool) -> ReadExamples:
-    sentences = conll.read_sentences(files, config, with_labels)
-    weak = {reading.scheme for reading in sentences.readings.values() if reading.is_weak}
+    read = conll.read_sentences(files, config, with_labels)
+    weak = {reading.scheme for reading in read.readings.values() if reading.is_weak}
     if config.scheme is None and len(weak) == 1:
         config = dataclasses.replace(config, scheme=weak.pop())
-    notes = [*conll.describe_readings(sentences.readings), *sentences.notes]
-    return ReadExamples(sentences.sentences, notes, config)
+    notes = [*conll.describe_readings(read.readings), *read.notes]
+    return ReadExamples(read.sentences, notes, config)
 
 
 def _read_questions(files: Sequence[str], config: DataConfig, with_labels: bool) -> ReadExamples:
@@ -99,11 +99,7 @@ def _tell_empty(examples: Sequence[TextExample], kind: LabelKind, with_labels: b
             f"{texts[0].place}: here, and in {len(texts):,} of {len(examples):,} examples together,"
             " a text is empty"
         )
-    bare = (
-        [example for example in examples if with_labels and not example.label]
-        if kind == "set"
-        else []
-    )
+    bare = [each for each in examples if with_labels and not each.label] if kind == "set" else []
     if bare:
         notes.append(
             f"{bare[0].place}: here, and in {len(bare):,} of {len(examples):,} examples together,"
@@ -140,7 +136,7 @@ class TaskKind(NamedTuple):
     Attributes:
         options: the fields of a `DataConfig` that say how its files are read.
         read: of files, a config, and whether labels are read.
-        texts_of: what tells examples apart when they are split: texts, sentences, contexts.
+        texts_of: what distinguishes examples when they are split: texts, sentences, contexts.
         make: the task that the examples of train, validation and test ask for.
         of_model: the task that a model with this config is for, and the scheme of its tags.
         smooth: the task with a share of each target spread over the labels; None where there are no

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 
 from bertjax.tasks.labelled import TextExample
 from bertjax.tasks.prediction_tables import join_rows
@@ -62,6 +62,15 @@ class TextTask(abc.ABC):
         ]
         return Encoded(units, notes)
 
+    def decode(
+        self,
+        examples: Sequence[TextExample],
+        units: Sequence[Unit],
+        outputs: Sequence[Float[np.ndarray, "1 C"]],
+    ) -> list[Prediction]:
+        """Returns a prediction per example."""
+        return [self._predict(output[0]) for output in outputs]
+
     def write_predictions(
         self, directory: Path, examples: Sequence[TextExample], predictions: Sequence[Prediction]
     ) -> None:
@@ -84,3 +93,7 @@ class TextTask(abc.ABC):
     @abc.abstractmethod
     def _targets(self, examples: Sequence[TextExample], *, training: bool) -> Targets:
         """Returns the examples' targets; where there is no label, any of weight 0."""
+
+    @abc.abstractmethod
+    def _predict(self, logits: Float[np.ndarray, " C"]) -> Prediction:
+        """Returns what the logits of an example predict."""

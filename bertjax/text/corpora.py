@@ -89,7 +89,7 @@ def _topics() -> dict[str, str]:
 
 
 def _source_files(packages: Sequence[str]) -> Iterator[Path]:
-    """Returns the sources of the standard library and of the packages, sorted."""
+    """Yields the sources of the standard library and of the packages, sorted."""
     library = Path(sysconfig.get_paths()["stdlib"])
     if not (library / "os.py").is_file():
         raise UserError(
@@ -114,7 +114,7 @@ def _python_files(folder: Path) -> Iterator[Path]:
 
 
 def _sections(topic: str) -> Iterator[list[str]]:
-    """Returns the paragraphs of each section of a page whose headings are underlined."""
+    """Yields the paragraphs of each section of a page whose headings are underlined."""
     lines = topic.splitlines()
     start = 0
     for index in range(1, len(lines)):
@@ -147,7 +147,7 @@ def _docstrings(path: Path) -> Iterator[list[str]]:
 
 
 def _definitions(statements: Iterable[ast.stmt]) -> Iterator[ast.ClassDef | ast.FunctionDef]:
-    """Returns the classes and functions of a body, and those under an `if` or a `try`."""
+    """Yields the classes and functions of a body, and those under an `if` or a `try`."""
     for node in statements:
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             yield node

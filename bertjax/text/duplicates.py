@@ -51,7 +51,7 @@ class DuplicateConfig:
 
     def __post_init__(self) -> None:
         if not 0 <= self.near_threshold <= 1:
-            raise UserError(f"near_threshold={self.near_threshold!r} must lie in [0, 1]")
+            raise UserError(f"near_threshold={self.near_threshold!r} must be in [0, 1]")
 
 
 class DocumentSignature(NamedTuple):

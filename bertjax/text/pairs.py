@@ -39,7 +39,7 @@ class PairConfig:
             raise UserError(f"duplicate_factor={self.duplicate_factor} must be at least 1")
         if not 0 <= self.short_sequence_probability <= 1:
             raise UserError(
-                f"short_sequence_probability={self.short_sequence_probability!r} must lie in [0, 1]"
+                f"short_sequence_probability={self.short_sequence_probability!r} must be in [0, 1]"
             )
 
 

@@ -50,7 +50,7 @@ class RowConfig:
             )
         for name in ("validation_fraction", "test_fraction"):
             if not 0 <= getattr(self, name) < 1:
-                raise UserError(f"{name}={getattr(self, name)!r} must lie in [0, 1)")
+                raise UserError(f"{name}={getattr(self, name)!r} must be in [0, 1)")
         if self.validation_fraction + self.test_fraction >= 1:
             raise UserError(
                 f"validation_fraction={self.validation_fraction!r} and test_fraction="

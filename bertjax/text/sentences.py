@@ -82,7 +82,7 @@ def check_language(language: str) -> str:
     """Checks a language's code, and says which rules split its text.
 
     Returns:
-        An empty string where sentencex has rules for this language, else a sentence that tells the
+        An empty string where sentencex has rules for this language, else a sentence that gives the
         user what it does.
 
     Raises:

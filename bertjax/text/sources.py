@@ -133,7 +133,7 @@ def _corpus(name: str) -> Source:
 
 
 def _files(name: str, of_any_kind: bool) -> Iterator[Path]:
-    """Returns the files that a name stands for, sorted: itself, or those of a folder or glob."""
+    """Yields the files that a name stands for, sorted: itself, or those of a folder or glob."""
     path = Path(name).expanduser()
     if path.is_dir():
         files = [file for file in _walk(path) if of_any_kind or _kind(file)]

@@ -32,7 +32,7 @@ def prepare_texts(
         vocab_size: of the tokenizer that is made.
         output: the directory to make.
         fields: of `PreparationOptions` (`make_config`).
-        note: is told what is worth knowing of the text.
+        note: called with what is worth knowing of the text.
 
     Raises:
         UserError: what `prepare` and `train_tokenizer` raise; both or none of a tokenizer and its

@@ -26,7 +26,7 @@ TOGETHER = 4
 def check_seed(seed: int) -> None:
     """Raises a `UserError` unless rows, masks and dropout can be drawn with the seed."""
     if not 0 <= seed < MOST_SEEDS:
-        raise UserError(f"seed={seed} must lie in [0, {MOST_SEEDS})")
+        raise UserError(f"seed={seed} must be in [0, {MOST_SEEDS})")
 
 
 @runtime_checkable
@@ -48,11 +48,9 @@ class FittingRows:
         return len(self._rows)
 
     def __getitem__(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        columns = self._rows[indices]
-        self._config.check_ids(
-            columns["token_ids"], columns["token_type_ids"], columns["position_ids"]
-        )
-        return columns
+        rows = self._rows[indices]
+        self._config.check_ids(rows["token_ids"], rows["token_type_ids"], rows["position_ids"])
+        return rows
 
 
 @runtime_checkable
@@ -116,7 +114,7 @@ class TrainingBatches:
 
 
 def read_ahead(batches: Batches, first_step: int) -> Iterator[Any]:
-    """Returns the batches from `first_step` on, a few of them made in the background."""
+    """Yields the batches from `first_step` on, a few of them made in the background."""
     end = len(batches)
     starts = iter(range(first_step, end, TOGETHER))
 
@@ -125,9 +123,7 @@ def read_ahead(batches: Batches, first_step: int) -> Iterator[Any]:
 
     reader = concurrent.futures.ThreadPoolExecutor(1, "read-ahead")
     try:
-        coming = collections.deque(
-            reader.submit(read, start) for start in itertools.islice(starts, 2)
-        )
+        coming = collections.deque(reader.submit(read, at) for at in itertools.islice(starts, 2))
         while coming:
             ready = coming.popleft().result()
             coming.extend(reader.submit(read, start) for start in itertools.islice(starts, 1))

@@ -50,7 +50,7 @@ class Clock:
     Attributes:
         total: the clock's value at the end.
         in_seconds: whether it counts seconds.
-        shared: whether it shows what it was told last, which is the same in all processes
+        shared: whether it shows what the processes agreed on last
             (`processes.Agreement`), and not what it measures.
     """
 
@@ -63,27 +63,27 @@ class Clock:
         else:
             self.total = float(budget.steps)
         self.shared = False
-        self._before = self._told = 0.0
+        self._before = self._agreed = 0.0
         self._started = time.monotonic()
 
     def start(self, seconds_before: float = 0.0) -> None:
         """Starts the seconds, after those of earlier sittings."""
-        self._before = self._told = seconds_before
+        self._before = self._agreed = seconds_before
         self._started = time.monotonic()
 
     @property
     def seconds(self) -> float:
         """Seconds of training so far."""
-        return self._told if self.shared else self.measured
+        return self._agreed if self.shared else self.measured
 
     @property
     def measured(self) -> float:
         """Seconds of training so far, as this process measures them."""
         return self._before + time.monotonic() - self._started
 
-    def tell(self, seconds: float) -> None:
+    def agree(self, seconds: float) -> None:
         """Sets what the clock shows where it is shared."""
-        self._told = seconds
+        self._agreed = seconds
 
     def now(self, step: int) -> float:
         """Returns the clock's value before `step`, at most `total`."""

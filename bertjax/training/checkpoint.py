@@ -88,7 +88,7 @@ class Checkpoints:
                 )
             )
         self._directory = directory.absolute()
-        # Orbax tells of every file it touches, and of every directory that it finds half-written.
+        # Orbax logs every file it touches, and every directory that it finds half-written.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
         _ignore_late_readers()
         self._manager = ocp.CheckpointManager(
@@ -143,7 +143,9 @@ class Checkpoints:
             full = any("No space left on device" in str(cause) for cause in _causes(error))
             if not full:
                 raise
-        if full:  # told after the frames of the failed writers are gone: they write at their end
+        if (
+            full
+        ):  # reported after the frames of the failed writers are gone: they write at their end
             gc.collect()
             raise UserError(
                 f"{self._directory}: the disk is full; what was saved before stays whole. Free some"
@@ -159,21 +161,21 @@ class Checkpoints:
                 )
                 return content["notes"]["notes"]
             except (OSError, ValueError, KeyError, TypeError, json.JSONDecodeError):
-                continue  # `restore` judges this checkpoint and tells of it
+                continue  # `restore` judges this checkpoint and reports it
         return None
 
     def restore(
-        self, like: TrainState, tell: Callable[[str], None] = lambda message: None
+        self, like: TrainState, report: Callable[[str], None] = lambda message: None
     ) -> Restored | None:
         """Restores the newest whole checkpoint, placed on the devices as `like`; None without one.
 
         Args:
             like: shapes, dtypes and shardings (arrays or `jax.ShapeDtypeStruct`s).
-            tell: is called with one sentence for every damaged checkpoint passed over.
+            report: called with one sentence for every damaged checkpoint passed over.
 
         Raises:
             UserError: there are checkpoints, and none can be read. Nothing is moved then: what
-                keeps all of them from being read (no memory, no permission, another model) may lie
+                keeps all of them from being read (no memory, no permission, another model) may be
                 elsewhere.
         """
         unread: dict[int, str] = {}
@@ -188,7 +190,7 @@ class Checkpoints:
                 continue
             for damaged, reason in unread.items():
                 aside = self._set_aside(damaged)
-                tell(
+                report(
                     f"checkpoint {damaged} is damaged ({reason}); moved it to {aside} and took"
                     f" checkpoint {step}"
                 )
@@ -230,7 +232,7 @@ class Checkpoints:
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Returns the error, what it came from, and so on."""
+    """Yields the error, what it came from, and so on."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
@@ -238,17 +240,17 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 @functools.cache  # once a process
 def _ignore_late_readers() -> None:
-    """Passes over what Orbax's readers of other arrays still tell when one has found damage.
+    """Passes over what Orbax's readers of other arrays still report when one has met damage.
 
-    The event loop they tell it to is closed by then, for each of which Python prints a traceback.
+    The event loop they report it to is closed by then, for each of which Python prints a traceback.
     """
     before = sys.unraisablehook
 
-    def tell(unraisable: Any) -> None:
+    def pass_on(unraisable: Any) -> None:
         if str(unraisable.exc_value) != "Event loop is closed":
             before(unraisable)
 
-    sys.unraisablehook = tell
+    sys.unraisablehook = pass_on
 
 
 def abstract(state: TrainState) -> TrainState:

@@ -1,4 +1,4 @@
-"""What a run asks of the machine, told before it begins: memory of a step, time at the least."""
+"""What a run asks of the machine, before it begins: memory of a step, time at the least."""
 
 import os
 from typing import Any
@@ -13,7 +13,7 @@ def describe_demand(take_step: jax.stages.Compiled, ideal_seconds: float, clock:
     """Describes the memory of one step and the least time of the run.
 
     Args:
-        take_step: the compiled step, of which the compiler tells what it holds on each device.
+        take_step: the compiled step, of which the compiler says what it holds on each device.
         ideal_seconds: what a step's matrix products alone take.
         clock: of the run.
     """
@@ -59,7 +59,7 @@ def _memory_of_a_device() -> int | None:
 
 
 def memory_of_machine() -> int | None:
-    """Returns bytes of memory that this machine has; None where the system does not tell."""
+    """Returns bytes of memory that this machine has; None where the system does not say."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError):

@@ -19,7 +19,7 @@ from bertjax.training.batches import FittingRows, RowSource, evaluation_batches
 from bertjax.training.budget import Clock
 from bertjax.training.sharding import REPLICATED, place_rows, rows_here
 
-# How often, unless told: in steps, or with a budget in minutes by the clock.
+# How often, unless given: in steps, or with a budget in minutes by the clock.
 STEPS_BETWEEN = 500
 FIRST_SECONDS, SECONDS_BETWEEN, MOST_EVALUATIONS = 15.0, 30.0, 20
 

@@ -74,7 +74,7 @@ def finetune(
         test: those for the scores at the end; a share of `train`, when left out.
         run: the run directory; a temporary one, which lives as long as the result, when left out.
         mesh: the devices: a `jax.sharding.Mesh`, or the fields of `MeshConfig`.
-        progress: is called with every line that the run tells.
+        progress: is called with every line that the run reports.
         fields: any field of `FinetuneConfig`: in its section (`budget={"epochs": 3}`), or by its
             last part alone (`epochs=3`).
 
@@ -130,7 +130,7 @@ def run_finetuning(
         config: of the run.
         data: the examples; what `config.data` names is read when they are left out.
         mesh: the devices; as `config.mesh` says, when left out.
-        reporter: hears of the run.
+        reporter: reports the run.
 
     Raises:
         UserError: the examples, the model and the options do not go together, or the directory

@@ -15,7 +15,7 @@ from bertjax.training.sharding import MeshConfig
 from bertjax.training.starting_model import FinetunedModelConfig
 from bertjax.training.transfer import TransferConfig
 
-# How long a run lasts that is not told: so many epochs (Devlin et al. 2019, A.3: 2, 3 or 4),
+# How long a run lasts without a budget: so many epochs (Devlin et al. 2019, A.3: 2, 3 or 4),
 # and where that is less, so many steps. Few examples need many epochs: Mosbach et al. 2021, section
 # 6; Zhang et al. 2021, section 5; measured here: docs/finetuning.md.
 DEFAULT_EPOCHS, LEAST_STEPS = 3.0, 150
@@ -27,7 +27,7 @@ FEW_STEPS = 20
 # Examples a step, for as many training examples (units) or more.
 _BATCH_SIZES = {1000: 32, 64: 16, 0: 8}
 
-# Evaluations, and lines of the log, of a run that is not told how often: no more than about so
+# Evaluations, and lines of the log, of a run with no such option: no more than about so
 # many evaluations, which each cost a checkpoint, and no fewer than about so many lines.
 _EVALUATIONS, _LOG_LINES = 10, 20
 # Steps between two of them at least, and at most.
@@ -138,7 +138,7 @@ class FinetuneConfig:
             if value is not None and value < least:
                 raise UserError(f"{name}={value} must be at least {least}")
         if not 0 <= self.label_smoothing < 1:
-            raise UserError(f"label_smoothing={self.label_smoothing} must lie in [0, 1)")
+            raise UserError(f"label_smoothing={self.label_smoothing} must be in [0, 1)")
 
     def settle(self, units: int) -> "FinetuneConfig":
         """Returns the config with everything that depends on how much there is to learn from.

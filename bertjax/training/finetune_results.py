@@ -167,7 +167,9 @@ def describe_finished(run: Path, config: FinetuneConfig, steps: int) -> str:
     )
 
 
-def summarize_seeds(run: Path, seeds: Sequence[int], tell: Callable[[str], None]) -> dict[str, Any]:
+def summarize_seeds(
+    run: Path, seeds: Sequence[int], report: Callable[[str], None]
+) -> dict[str, Any]:
     """Writes and reports the mean and the standard deviation of every score over the seeds.
 
     They are over the seeds for which the score is defined; in `values` the others have null.
@@ -191,6 +193,6 @@ def summarize_seeds(run: Path, seeds: Sequence[int], tell: Callable[[str], None]
             }  # fmt: skip
             spread = "" if deviation is None else f" +- {deviation:.4f}"
             few = f" ({len(defined)} of {len(values)} seeds)" if None in values else ""
-            tell(f"{split} {name} {mean:.4f}{spread}{few}")
+            report(f"{split} {name} {mean:.4f}{spread}{few}")
     write_json(run / "eval_results.json", summary)
     return summary

@@ -39,7 +39,7 @@ class Loop(NamedTuple):
         validate: is called with the state after every so many steps and at the end; returns whether
             to stop early.
         keep: is called with the state to save it.
-        progress: hears of each line of the log.
+        progress: reports each line of the log.
         metrics: writes it.
         agree: is called before the first and after every step, so that several processes go by one
             clock and stop at one step (`processes.Agreement`).

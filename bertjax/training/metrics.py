@@ -1,4 +1,4 @@
-"""What a run tells of itself: metrics.jsonl, TensorBoard, a step's work, the machine's rate."""
+"""What a run reports: metrics.jsonl, TensorBoard, a step's work, the machine's rate."""
 
 import json
 import time

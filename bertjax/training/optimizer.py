@@ -48,7 +48,7 @@ class OptimizerConfig:
             raise UserError(f"optimizer.learning_rate={self.learning_rate} must be above 0")
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
-                raise UserError(f"optimizer.{name}={getattr(self, name)} must lie in [0, 1)")
+                raise UserError(f"optimizer.{name}={getattr(self, name)} must be in [0, 1)")
         for name in ("weight_decay", "clip_norm"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"optimizer.{name}={getattr(self, name)} must not be negative")
@@ -85,9 +85,9 @@ class ScheduleConfig:
 
     def __post_init__(self) -> None:
         if not 0 <= self.warmup < 1:
-            raise UserError(f"schedule.warmup={self.warmup} must lie in [0, 1)")
+            raise UserError(f"schedule.warmup={self.warmup} must be in [0, 1)")
         if not 0 <= self.end <= 1:
-            raise UserError(f"schedule.end={self.end} must lie in [0, 1]")
+            raise UserError(f"schedule.end={self.end} must be in [0, 1]")
         if self.power <= 0:
             raise UserError(f"schedule.power={self.power} must be above 0")
         for field in dataclasses.fields(self):

@@ -32,14 +32,14 @@ from bertjax.program.errors import UserError
 # passage (8.0 + 2.4) wins over [SEP] (7.0), which wins over other words (2.4, give or take 2).
 NEIGHBOR_SCORE, SAME_WORD_SCORE, OTHER_PASSAGE_SCORE, NOT_FOUND_SCORE = 13.0, 8.0, 2.4, 7.0
 
-# The longest of the waves that tell positions apart is so many times the shortest.
+# The longest of the waves that distinguish positions is so many times the shortest.
 LONGEST_WAVE = 10.0
 
 # What a position and a passage weigh in the embeddings, per axis, when a word weighs 1.
 POSITION_WEIGHT, PASSAGE_WEIGHT = 2.0, 1.4
 
 # What goes from a found word into the hidden state, and from the mean of "not found" into [CLS],
-# less the mean's usual value, so that [CLS] is about 0 there and its sign tells.
+# less the mean's usual value, so that [CLS] is about 0 there and its sign decides.
 FOUND_GAIN, NOT_FOUND_GAIN, NOT_FOUND_USUALLY = 0.25, 8.0, 0.85
 
 # Standard deviation of the weights of pooler and next-sentence head, times the root of the width.

@@ -74,7 +74,7 @@ def pretrain(
         vocab_size: of the tokenizer that is made of the texts, where none is given.
         preparation: of texts: any field of `PreparationOptions`, as `fields` are named.
         mesh: the devices: a `jax.sharding.Mesh`, or the fields of `MeshConfig`.
-        progress: is called with every line that the run tells.
+        progress: is called with every line that the run reports.
         make_development: see `run_pretraining`.
         fields: any field of `PretrainConfig`: in its section (`budget={"minutes": 10}`), or by its
             last part alone (`minutes=10`).
@@ -135,7 +135,7 @@ def run_pretraining(
     Args:
         config: of the run.
         mesh: the devices; as `config.mesh` says, when left out.
-        reporter: hears of the run.
+        reporter: reports the run.
         make_development: what measures the model while it trains, where `config.development` asks
             for it: `bertjax.analysis.report.development.Development`.
 

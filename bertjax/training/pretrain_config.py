@@ -97,8 +97,8 @@ class PretrainConfig:
         most_skipped: so many steps in a row without a finite loss and gradient stop the run, at
             the next line of the log
         resume: false = refuse to continue a run directory that has a checkpoint
-        dry_run: do everything but train: read, build, compile, evaluate a batch, tell memory and
-            time, write nothing
+        dry_run: do everything but train: read, build, compile, evaluate a batch, report memory
+            and time, write nothing
         json: print the final scores as JSON on standard output
     """
 

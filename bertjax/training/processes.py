@@ -1,7 +1,7 @@
 """Several processes train one model together: how they find each other, and what they agree on.
 
 Every process runs the same program on the same config and sees its own devices; arrays that live on
-the devices of all are reached through XLA's collectives. What lies on disk is written by the first
+the devices of all are reached through XLA's collectives. What is on disk is written by the first
 process alone (Orbax's checkpoints excepted, of which each writes its part), so that the directory
 of the run must be one that all of them see.
 """
@@ -37,10 +37,10 @@ LAG = 2
 # processes where no cluster does.
 ADDRESS_VARIABLE = "JAX_COORDINATOR_ADDRESS"
 COUNT_VARIABLE, INDEX_VARIABLE = "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
-# By which a process knows how many were started together. SLURM_NTASKS would tell of a whole job,
+# By which a process knows how many were started together. SLURM_NTASKS counts a whole job,
 # one process of which may run alone.
 _COUNTS = (COUNT_VARIABLE, "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
-_MOST_TOLD = 4096  # bytes of a message from the first process
+_MOST_SENT = 4096  # bytes of a message from the first process
 # What is in the message of a collective, or of the coordination service, when a process has gone.
 _SIGNS_OF_LOSS = ("gloo", "connection", "unavailable", "heartbeat", "coordination", "nccl")
 
@@ -51,7 +51,7 @@ def joined(distributed: bool) -> Iterator[None]:
 
     They find each other by the variables that `train/launch/local.sh` sets, or else as jax detects
     it: SLURM, Kubernetes, TPU pods, Open MPI. A process that fails ends at once: the others, which
-    wait for it in a collective, hear of the closed connection, or after `HEARTBEAT_SECONDS` of its
+    wait for it in a collective, learn of the closed connection, or after `HEARTBEAT_SECONDS` of its
     silence.
 
     Raises:
@@ -135,12 +135,12 @@ def _tell(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt):
         print(f"{who}: interrupted", file=sys.stderr)
         return 130
-    said = " ".join(str(error).split())
+    why = " ".join(str(error).split())
     if isinstance(error, jax.errors.JaxRuntimeError) and any(
-        sign in said.lower() for sign in _SIGNS_OF_LOSS
+        sign in why.lower() for sign in _SIGNS_OF_LOSS
     ):
         complain(
-            f"{who}: another process went ({said[:200]}). Look into its output for the reason; the"
+            f"{who}: another process went ({why[:200]}). Look into its output for the reason; the"
             " same command, on as many processes or fewer, continues from the newest checkpoint"
         )
         return LOST_EXIT_CODE
@@ -174,7 +174,7 @@ def _read_number(variable: str) -> int:
 
 
 def is_first() -> bool:
-    """Returns whether this process is the one that writes and tells."""
+    """Returns whether this process is the one that writes and reports."""
     return jax.process_index() == 0
 
 
@@ -191,9 +191,9 @@ def on_first(act: Callable[[], None]) -> None:
             message = str(error)
         except OSError as error:
             message = describe_os_error(error)
-    words = np.zeros(_MOST_TOLD, np.uint8)
-    said = np.frombuffer(message.encode()[:_MOST_TOLD], np.uint8)
-    words[: len(said)] = said
+    words = np.zeros(_MOST_SENT, np.uint8)
+    sent = np.frombuffer(message.encode()[:_MOST_SENT], np.uint8)
+    words[: len(sent)] = sent
     mistake = bytes(multihost_utils.broadcast_one_to_all(words)).rstrip(b"\0")
     if mistake:
         raise UserError(mistake.decode(errors="replace"))
@@ -222,9 +222,9 @@ def gather(tree: Any) -> Any:
 class Agreement:
     """What must be the same in all processes at the same step: the time, and whether to stop.
 
-    Each call contributes this process's clock and the signal it heard, and tells clock and stop
+    Each call contributes this process's clock and the signal it received, and gives clock and stop
     request what came of an earlier call: the time of the process that has the mesh's first device,
-    and a signal that any process heard. The answers are those of `LAG` calls ago, for which no
+    and a signal that any process received. The answers are those of `LAG` calls ago, for which no
     device has to be waited for. Of one process nothing is asked.
 
     Args:
@@ -241,23 +241,23 @@ class Agreement:
         self._asked = False
         self._each = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
         self._combine = jax.jit(
-            lambda said: jnp.stack([said[0, 0], said[:, 1].max()]),
+            lambda sent: jnp.stack([sent[0, 0], sent[:, 1].max()]),
             out_shardings=NamedSharding(mesh, PartitionSpec()),
         )
 
     def __call__(self) -> None:
         if self._alone:
             return
-        heard = signal.Signals[self._stop.heard].value if self._stop.heard else 0
-        said = np.array([[self._clock.measured, heard]], np.float32)
-        said = said.repeat(jax.local_device_count(), 0)
+        number = signal.Signals[self._stop.received].value if self._stop.received else 0
+        sent = np.array([[self._clock.measured, number]], np.float32)
+        sent = sent.repeat(jax.local_device_count(), 0)
         self._pending.append(
-            self._combine(jax.make_array_from_process_local_data(self._each, said))
+            self._combine(jax.make_array_from_process_local_data(self._each, sent))
         )
         if self._asked and len(self._pending) <= LAG:
             return
         self._asked = True
         seconds, number = np.asarray(self._pending.popleft())
-        self._clock.tell(float(seconds))
+        self._clock.agree(float(seconds))
         if number:
-            self._stop.tell(signal.Signals(int(number)).name)
+            self._stop.agree(signal.Signals(int(number)).name)

@@ -31,7 +31,7 @@ def open_run(
     config: CheckpointConfig,
     identity: Mapping[str, Any],
     resume: bool,
-    tell: Callable[[str], None] = lambda message: None,
+    report: Callable[[str], None] = lambda message: None,
 ) -> Checkpoints:
     """Opens or begins a run directory and returns its checkpoints.
 
@@ -45,7 +45,7 @@ def open_run(
             name stands for was read from) need not be: they are shown where contents differ. Its
             `attention` need not be either, as all backends compute the same but for rounding.
         resume: whether a run that has checkpoints may be continued.
-        tell: is called with a sentence where the file system has no locks.
+        report: called with a sentence where the file system has no locks.
 
     Raises:
         UserError: the directory holds something else, a run that these settings do not continue,
@@ -57,7 +57,7 @@ def open_run(
         nonlocal locked_now
         check_kind(run)
         make_folder(run)
-        locked_now = _lock(run, tell)
+        locked_now = _lock(run, report)
 
     on_first(claim)
     try:
@@ -139,14 +139,14 @@ def _check_identity(
         )
         more = len(changed) - _MOST_NAMED
         raise UserError(
-            f"--run {run}: was begun with other settings and can not be continued with these "
+            f"--run {run}: was begun with other settings and cannot be continued with these "
             f"({details}{f'; and {more} more' if more > 0 else ''}). Put them back, or name a new"
             " --run directory"
         )
 
 
 def _flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Returns the settings by their dotted names."""
+    """Yields the settings by their dotted names."""
     for name, value in settings.items():
         if isinstance(value, Mapping):
             yield from _flatten(value, f"{prefix}{name}.")
@@ -154,7 +154,7 @@ def _flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[st
             yield prefix + name, value
 
 
-def _lock(run: Path, tell: Callable[[str], None]) -> bool:
+def _lock(run: Path, report: Callable[[str], None]) -> bool:
     """Claims the directory for this process; False = it had it already."""
     if run.resolve() in _held:
         return False
@@ -162,7 +162,7 @@ def _lock(run: Path, tell: Callable[[str], None]) -> bool:
         try:
             _claim(run, file)
         except OSError as error:
-            tell(
+            report(
                 f"{run}: this file system has no locks ({error.strerror}); see to it that no other"
                 " process trains in this directory"
             )

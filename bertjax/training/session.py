@@ -137,7 +137,7 @@ class Session:
         try:
             yield
         except KeyboardInterrupt:
-            self.stop.heard = "SIGINT"
+            self.stop.received = "SIGINT"
 
     # ---------------------------------------------------------------- before the loop
 
@@ -169,7 +169,7 @@ class Session:
     def compile(
         self, step: Step, state: TrainState, batch: Any, ideal_seconds: float, *others: Callable
     ) -> jax.stages.Compiled:
-        """Compiles the step; a dry run tells what it takes.
+        """Compiles the step; a dry run reports what it takes.
 
         Args:
             step: of the run.

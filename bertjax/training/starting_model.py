@@ -149,7 +149,7 @@ def resolve_finetuned_model(config: FinetunedModelConfig, task: Task, seed: int)
     if layers is not None:
         if not 1 <= layers <= bert_config.num_hidden_layers:
             raise UserError(
-                f"model.num_hidden_layers={layers} must lie between 1 and the"
+                f"model.num_hidden_layers={layers} must be between 1 and the"
                 f" {bert_config.num_hidden_layers} layers of {config.init}"
             )
         encoder = params["bert"]["encoder"]

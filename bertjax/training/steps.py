@@ -41,7 +41,7 @@ class Objective(Protocol):
 
 
 class StepReport(NamedTuple):
-    """What a step tells beside its new state.
+    """What a step reports beside its new state.
 
     Attributes:
         loss: of this batch, the sum of the objective's means, in nats (or squared units).
@@ -56,10 +56,10 @@ class StepReport(NamedTuple):
     skipped_in_a_row: Array
 
 
-# XLA works with half an AVX-512 register, unless it is told to use all of it (docs/performance.md).
+# XLA works with half an AVX-512 register, unless asked to use all of it (docs/performance.md).
 CPU_OPTIONS = {"xla_cpu_prefer_vector_width": 512}
 
-# (state, batch, clock) -> the next state, and what there is to tell.
+# (state, batch, clock) -> the next state, and what there is to report.
 Step = Callable[[TrainState, Any, Array], tuple[TrainState, StepReport]]
 
 

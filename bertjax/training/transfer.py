@@ -30,7 +30,7 @@ class TransferConfig:
 
     def __post_init__(self) -> None:
         if not 0 < self.layer_decay <= 1:
-            raise UserError(f"transfer.layer_decay={self.layer_decay} must lie in (0, 1]")
+            raise UserError(f"transfer.layer_decay={self.layer_decay} must be in (0, 1]")
         if self.freeze_layers < 0:
             raise UserError(f"transfer.freeze_layers={self.freeze_layers} must not be negative")
 

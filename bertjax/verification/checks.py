@@ -119,7 +119,7 @@ def verify(
         yield Check(name, difference, tolerance, detail)
 
 
-# What a check finds: the difference, None where it cannot be told, and what was compared.
+# What a check finds: the difference, None where it cannot be computed, and what was compared.
 Finding = tuple[float | None, str]
 
 
@@ -255,11 +255,11 @@ def _check_against(subject: _Subject, against: str) -> Finding:
     if Path(against).is_dir():
         other = load_model_directory(against, subject.architecture)
         for name in reference.SAME_SHAPE:
-            ours, two = getattr(subject.config, name), getattr(other.config, name)
-            if ours != two:
+            ours, theirs = getattr(subject.config, name), getattr(other.config, name)
+            if ours != theirs:
                 raise UserError(
-                    f"{against}: its {name} is {two}, that of the model {ours}; models of different"
-                    " shapes give different answers"
+                    f"{against}: its {name} is {theirs}, that of the model {ours}; models of"
+                    " different shapes give different answers"
                 )
         expected = _Subject(other.config, other.architecture, other.params, subject.examples)
         return compare_answers(subject.answers, expected.answers), f"the same class of {against}"

@@ -181,7 +181,7 @@ def test_confusion_matrix_is_drawn_and_printed(bertjax_command, classifier, tmp_
         (["--resamples", "9"], "--resamples is for labelled files"),
         (["--figures", "f"], "--figures is for labelled files"),
         (["--interval", "3"], "--interval is for --watch"),
-        (["--max-length", "99"], "--max-length 99 must lie between 8 and the model's 17"),
+        (["--max-length", "99"], "--max-length 99 must be between 8 and the model's 17"),
     ],
 )
 def test_mistakes_about_a_masked_lm_are_told(

@@ -57,7 +57,7 @@ def test_fill_mask_reads_standard_input(bertjax_command, dash):
     [
         (["here is none"], b"", "text 1, 'here is none': there is no [MASK] in it"),
         (["x " * 20 + "[MASK]"], b"", "23 tokens, the model has positions for 17"),
-        (["--top-k", "100", "a [MASK]"], b"", "top_k=100 must lie between 1 and"),
+        (["--top-k", "100", "a [MASK]"], b"", "top_k=100 must be between 1 and"),
         (
             [],
             b"a [MASK]\ncaf\xe9 [MASK]\n",

@@ -57,5 +57,5 @@ def test_length_is_the_option_or_what_holds_without_it(words, length):
 
 @pytest.mark.parametrize("length", [0, 7, 513])
 def test_length_without_positions_is_refused(length):
-    with pytest.raises(UserError, match=f"--max-length {length} must lie between 8 and .* 512"):
+    with pytest.raises(UserError, match=f"--max-length {length} must be between 8 and .* 512"):
         choose_length(parse("--max-length", str(length)), 512, 40)

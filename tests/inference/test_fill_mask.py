@@ -154,7 +154,7 @@ def test_text_that_cannot_be_filled_is_named(parts, text, message):
 
 @pytest.mark.parametrize("top_k", [0, -1, 100])
 def test_top_k_out_of_range_is_refused(parts, top_k):
-    with pytest.raises(UserError, match=f"top_k={top_k} must lie between 1 and .*vocab_size=99"):
+    with pytest.raises(UserError, match=f"top_k={top_k} must be between 1 and .*vocab_size=99"):
         fill_mask(*parts, ["a [MASK]"], top_k)
 
 

@@ -1,5 +1,6 @@
 """Parameters that leave no bias at 0 and no scale at 1, so that a mistake in any of them shows."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -13,15 +14,15 @@ def make_random_model(
     architecture: str = "BertForPreTraining", **fields: Any
 ) -> tuple[BertConfig, Parameters]:
     """Returns the config and the parameters of a model of three layers with four heads of 6."""
-    sizes = {
-        "vocab_size": 99,
-        "hidden_size": 24,
-        "num_hidden_layers": 3,
-        "num_attention_heads": 4,
-        "intermediate_size": 37,
-        "max_position_embeddings": 17,
-    }
-    config = BertConfig(**(sizes | fields))
+    config = BertConfig(
+        vocab_size=99,
+        hidden_size=24,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        intermediate_size=37,
+        max_position_embeddings=17,
+    )
+    config = dataclasses.replace(config, **fields)
     return config, draw_parameters(config, architecture)
 
 

@@ -25,7 +25,7 @@ class ScheduleConfig:
 
     def __post_init__(self) -> None:
         if not 0 <= self.warm_up < 1:
-            raise UserError(f"schedule.warm_up={self.warm_up} must lie in [0, 1)")
+            raise UserError(f"schedule.warm_up={self.warm_up} must be in [0, 1)")
 
 
 @dataclasses.dataclass
@@ -272,7 +272,7 @@ def test_one_word_in_a_file_is_a_list_as_it_is_behind_a_flag(write):
 
 
 def test_rule_of_a_nested_config_comes_through_as_it_is(write):
-    message = r"^schedule.warm_up=1.5 must lie in \[0, 1\)$"
+    message = r"^schedule.warm_up=1.5 must be in \[0, 1\)$"
     with pytest.raises(UserError, match=message):
         read("--output", "out", "--schedule.warm_up", "1.5")
     with pytest.raises(UserError, match=message):

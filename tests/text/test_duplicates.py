@@ -210,5 +210,5 @@ def test_runs_know_the_piece_that_they_begin_in():
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.5, float("nan")])
 def test_threshold_out_of_range_is_a_user_error(threshold):
-    with pytest.raises(UserError, match=r"near_threshold=.* must lie in \[0, 1\]"):
+    with pytest.raises(UserError, match=r"near_threshold=.* must be in \[0, 1\]"):
         DuplicateConfig(near_threshold=threshold)

@@ -44,10 +44,9 @@ from bertjax.training.transfer import learning_rate_scales
 from bertjax.types import RowBatch
 from tests.commands.option_files import write_files
 from tests.prepared_rows import write_rows
-from tests.train.fake_sweep import FAKE
+from tests.train.fake_sweep import FAKE, comparable, read_results
 from tests.train.field_cases import CASES, LINES, SWEEP, TREEBANK
 from tests.train.pretrain_runs import SPECIAL, WORDS, make_columns
-from tests.train.test_sweep import comparable, read_results
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -295,8 +295,8 @@ def test_resume_with_other_settings_is_refused(prepared, whole_run, options, mes
         (("--mesh.fsdp", 3), "does not make the number of devices"),
         (("--batch-size", 12), "must be a multiple of the 8 devices"),
         (("--data", "nowhere"), "nowhere: no such directory"),
-        (("--seed", -1), r"seed=-1 must lie in \[0, 4294967296\)"),
-        (("--seed", -1), r"seed=-1 must lie in"),
+        (("--seed", -1), r"seed=-1 must be in \[0, 4294967296\)"),
+        (("--seed", -1), r"seed=-1 must be in"),
     ],
 )
 def test_mistake_names_field_and_way_out(prepared, tmp_path, options, message):

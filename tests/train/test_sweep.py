@@ -174,7 +174,7 @@ def test_best_of_real_trials_is_what_the_program_makes_of_best_yaml(shared_data,
     told = json.loads(done.stdout)
     trials = {trial["values"]["model.num_hidden_layers"]: trial for trial in told["trials"]}
     assert [trials[layers]["state"] for layers in (1, 2, 3)] == ["complete", "complete", "failed"]
-    assert "model.num_hidden_layers=3 must lie between 1 and the 2" in trials[3]["error"]
+    assert "model.num_hidden_layers=3 must be between 1 and the 2" in trials[3]["error"]
     about = json.loads((output / "run.json").read_text())
     assert about["packages"]["optuna"] == optuna.__version__
     assert about["packages"]["jax"]

@@ -57,7 +57,7 @@ def test_space_takes_ranges_and_choices_of_either_program():
         ({"batch_size": {"low": 8, "high": 8}}, "low=8 must be below high=8"),
         ({"batch_size": {"low": 0, "high": 8, "log": True}}, "needs low=0 above 0"),
         ({"batch_size": {"low": 1, "high": 8, "log": "yes"}}, "log='yes' must be true or false"),
-        ({"batch_size": {"low": 1, "high": 8, "step": 9}}, r"step=9 must lie in \(0, high - low"),
+        ({"batch_size": {"low": 1, "high": 8, "step": 9}}, r"step=9 must be in \(0, high - low"),
         ({"batch_size": {"low": 1, "high": 8, "step": 3}}, "do not end at high=8"),
         ({"batch_size": {"low": "few", "high": 8}}, "low='few' is not a number"),
         ({"dtype": {"low": 1, "high": 2}}, "dtype is not a number; give it choices"),

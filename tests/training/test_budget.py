@@ -106,6 +106,6 @@ def test_shared_clock_shows_what_it_is_told(time):
     clock.start(10.0)
     time.now += 30
     assert (clock.seconds, clock.measured) == (10.0, 40.0)
-    clock.tell(60.0)
+    clock.agree(60.0)
     assert clock.now(step=0) == 60.0
     assert clock.is_over(step=0)

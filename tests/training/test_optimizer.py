@@ -157,8 +157,8 @@ def test_muon_decays_the_encoders_matrices(muon, params):
         ({"learning_rate": 0.0}, r"optimizer.learning_rate=0.0 must be above 0"),
         ({"learning_rate": float("nan")}, r"optimizer.learning_rate=nan must be above 0"),
         ({"clip_norm": float("nan")}, r"optimizer.clip_norm=nan must not be negative"),
-        ({"beta1": 1.0}, r"optimizer.beta1=1.0 must lie in \[0, 1\)"),
-        ({"beta2": -0.1}, r"optimizer.beta2=-0.1 must lie"),
+        ({"beta1": 1.0}, r"optimizer.beta1=1.0 must be in \[0, 1\)"),
+        ({"beta2": -0.1}, r"optimizer.beta2=-0.1 must be"),
         ({"weight_decay": -0.1}, r"optimizer.weight_decay=-0.1 must not be negative"),
         ({"clip_norm": -1.0}, r"optimizer.clip_norm=-1.0 must not be negative"),
     ],
@@ -202,8 +202,8 @@ def test_schedule_stays_at_its_end(name):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"warmup": 1.0}, r"schedule.warmup=1.0 must lie in \[0, 1\)"),
-        ({"end": 1.5}, r"schedule.end=1.5 must lie in \[0, 1\]"),
+        ({"warmup": 1.0}, r"schedule.warmup=1.0 must be in \[0, 1\)"),
+        ({"end": 1.5}, r"schedule.end=1.5 must be in \[0, 1\]"),
         ({"power": 0.0}, r"schedule.power=0.0 must be above 0"),
         (
             {"name": "warmup-stable-decay", "warmup": 0.5, "decay": 0.6},

@@ -94,6 +94,6 @@ def test_shared_request_stops_for_what_it_is_told():
     with StopRequest() as stop:
         stop.shared = True
         os.kill(os.getpid(), signal.SIGTERM)
-        assert (stop.heard, stop.name) == ("SIGTERM", None)
-        stop.tell("SIGINT")
+        assert (stop.received, stop.name) == ("SIGTERM", None)
+        stop.agree("SIGINT")
         assert stop.name == "SIGINT"

@@ -70,7 +70,7 @@ def check_target(whole: Model, encoded: EncodedText, target: Target) -> None:
     ):  # fmt: skip
         if not 0 <= value < number:
             raise UserError(
-                f"{name}={value} must lie between 0 and {number - 1}: a {target.output} of this"
+                f"{name}={value} must be between 0 and {number - 1}: a {target.output} of this"
                 f" {'text' if name == 'position' else 'model'} has {number}"
             )
     is_regression = target.output == "class" and config.label_meaning == "regression"

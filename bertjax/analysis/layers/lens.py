@@ -183,7 +183,7 @@ def _ask(model: Model, questions: Sequence[_Question], top_k: int) -> Answers:
     model, config = with_masked_lm(model), model.config
     if not 1 <= top_k <= config.vocab_size:
         raise UserError(
-            f"top_k={top_k} must lie between 1 and the model's vocab_size={config.vocab_size}"
+            f"top_k={top_k} must be between 1 and the model's vocab_size={config.vocab_size}"
         )
     longest = max(len(question.text.token_ids) for question in questions)
     if longest > config.max_position_embeddings:

@@ -207,7 +207,7 @@ def train_structural_probe(
     """
     layers, _, size = vectors.vectors.shape
     if not 1 <= rank <= size:
-        raise UserError(f"rank={rank} of the structural probe must lie between 1 and D={size}")
+        raise UserError(f"rank={rank} of the structural probe must be between 1 and D={size}")
     batches = [
         make_tree_batches(vectors, sentences, long_enough(split, sentences, splits))
         for split in ("train", "validation")

@@ -124,7 +124,7 @@ def test_command_gives_bertviz_form(bertjax_command, captures, tmp_path):
         ([], "\n \n\t\n", "in.txt: no text, nothing but empty lines"),
         ([], "the\n" + "it " * 17 + "\n", "in.txt:2: 19 tokens, more than the 17"),
         (["--max-length", 5], "the\nit was a cat\n", "in.txt:2: 8 tokens, more than the 5"),
-        (["--max-length", 18], "the\n", "--max-length 18 must lie between 3 and the model's 17"),
+        (["--max-length", 18], "the\n", "--max-length 18 must be between 3 and the model's 17"),
         (["--max-length", 9, "--too-long", "windows"], "it " * 9, "at least 10 tokens"),
         (["--output", "x.zip"], "the\n", "--output x.zip: what kind of file is .zip?"),
         (["--output", "x.npz", "--layers", 5], "the\n", "layers=5: the model has layers 0 to 4"),

@@ -255,9 +255,9 @@ def test_scores_of_words_are_sums_over_their_tokens(wired, encode):
         ("BertForSequenceClassification", Target("token", 7, 1), "answers with class, not with a"),
         ("BertForMaskedLM", Target("class"), "a BertForMaskedLM answers with token, not"),
         ("BertForQuestionAnswering", Target("tag"), "answers with start or end, not with a tag"),
-        ("BertForMaskedLM", Target("token", 18, 1), r"index=18 must lie between 0 and 17"),
-        ("BertForTokenClassification", Target("tag", 0, 8), "position=8 must lie between 0 and 7"),
-        ("BertForTokenClassification", Target("tag", -1), "index=-1 must lie between 0 and 1"),
+        ("BertForMaskedLM", Target("token", 18, 1), r"index=18 must be between 0 and 17"),
+        ("BertForTokenClassification", Target("tag", 0, 8), "position=8 must be between 0 and 7"),
+        ("BertForTokenClassification", Target("tag", -1), "index=-1 must be between 0 and 1"),
         ("BertForMultipleChoice", Target("choice", probability=True), "a choice is no probability"),
     ],
 )

@@ -153,7 +153,7 @@ def test_model_without_head_is_refused_with_a_way_out(model, tmp_path):
 
 
 def test_top_k_out_of_range_is_refused(model, text):
-    with pytest.raises(UserError, match="top_k=21 must lie between"):
+    with pytest.raises(UserError, match="top_k=21 must be between"):
         logit_lens(model, text, top_k=21)
 
 

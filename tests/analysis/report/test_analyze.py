@@ -97,7 +97,7 @@ def test_labels_say_which_heads_matter_for_the_task(bertjax_command, texts, tmp_
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--max-length", 99), "must lie between 3 and the model's 12 positions"),
+        (("--max-length", 99), "must be between 3 and the model's 12 positions"),
         (("--shown", 0), "--shown 0 must be at least 1"),
         (("--limit", -1), "--limit -1 must be at least 0"),
         (("--seed", -1), "--seed -1 must be at least 0"),
