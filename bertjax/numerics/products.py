@@ -98,22 +98,24 @@ def _multiply_narrow_backward(
     over = (1, int(not outputs_first))
     of_inputs = sum_products(gradient, kernel, over, result=like_inputs.dtype)
     first, second = (gradient, inputs) if outputs_first else (inputs, gradient)
-    of_kernel = sum_products(_transpose(first), second, over=(1, 0), result=like_kernel.dtype)
+    transposed = _transpose(first, inputs)
+    of_kernel = sum_products(transposed, second, over=(1, 0), result=like_kernel.dtype)
     return of_inputs, of_kernel
 
 
 _multiply_narrow.defvjp(_multiply_narrow_forward, _multiply_narrow_backward)
 
 
-def _transpose(matrix: Float[Array, "A C"]) -> Float[Array, "C A"]:
+def _transpose(matrix: Float[Array, "A C"], inputs: Float[Array, "rows D"]) -> Float[Array, "C A"]:
     """Transposes; on a CPU in a branch, where the product that it goes into cannot see it.
 
     XLA:CPU takes a transposition before a product into it, and multiplies transposed matrices in
-    float32 alone, at half the rate. The other branch is for a matrix that begins with NaN.
+    float32 alone, at half the rate. The other branch is for inputs that begin with NaN: the branch
+    must not depend on the gradient, in which the backward pass is linear.
     """
     if target_platform() != "cpu":
         return matrix.T
-    is_number = matrix[0, 0] == matrix[0, 0]
+    is_number = inputs[0, 0] == inputs[0, 0]
     return jax.lax.cond(is_number, jnp.transpose, lambda m: jnp.full_like(m.T, jnp.nan), matrix)
 
 

@@ -58,6 +58,26 @@ def test_narrow_gradient_of_what_begins_with_nan_is_nan():
     assert jnp.isnan(gradient).all()
 
 
+@pytest.mark.parametrize("outputs_first", [False, True])
+def test_transpose_of_a_narrow_gradient_is_the_forward_derivative(outputs_first):
+    random = np.random.default_rng(2)
+    inputs, way_of_inputs = jnp.asarray(random.normal(size=(2, 4, 6)), jnp.float32)
+    kernel, way_of_kernel = jnp.asarray(random.normal(size=(2, 6, 5)), jnp.float32)
+
+    def product(x, w):
+        w = w.T if outputs_first else w
+        return multiply(x, w, 1, jnp.bfloat16, outputs_first=outputs_first)
+
+    output, pull_back = jax.vjp(product, inputs, kernel)
+    push_forward = jax.linear_transpose(pull_back, output)
+    [derivative] = push_forward((way_of_inputs, way_of_kernel))
+    x, w = map(narrowed, (inputs, kernel))
+    expected = way_of_inputs @ w + x @ way_of_kernel
+    np.testing.assert_allclose(derivative, expected, atol=0.1)  # the gradient is rounded on its way
+    with pytest.raises(TypeError, match="forward-mode autodiff"):
+        jax.jvp(product, (inputs, kernel), (way_of_inputs, way_of_kernel))
+
+
 def test_logits_of_narrow_inputs_are_not_rounded():
     random = np.random.default_rng(3)
     inputs, kernel = (
