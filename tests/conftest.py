@@ -1,5 +1,6 @@
 """For every test: eight CPU devices, shape annotations as checks, a tiny model, the real data."""
 
+import gc
 import importlib.util
 import io
 import os
@@ -24,6 +25,9 @@ import jaxlib.version
 import numpy as np
 import pytest
 from jaxtyping import install_import_hook
+
+# Python looks for garbage after every 700 new objects: a twelfth of the time where jax traces.
+gc.set_threshold(100_000, 20, 20)
 
 # XLA takes seconds to optimize what a test runs once, for milliseconds. The settings are this
 # process's own: the programs that tests start choose their devices, and see `pytest_configure`.
