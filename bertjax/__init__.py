@@ -9,15 +9,19 @@
 Programs: `bertjax tokenizer`, `prepare`, `pretrain`, `finetune` and `sweep` make models; `bertjax
 --help` lists those that use and study them. From Python: `bertjax.load`, `bertjax.finetune`,
 `bertjax.pretrain`, and the methods of `bertjax.Model`: `fill_mask`, `predict`, `embed`, `evaluate`,
-`compare`, `trace`, `explain`, `what_if`, `contexts`, `prune`, `verify`, `save`.
+`compare`, `trace`, `heads`, `compare_layers`, `explain`, `what_if`, `contexts`, `prune`, `verify`,
+`save`. `bertjax.Edit` is a change at a probe point, for `module.apply(..., edit=...)`.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from bertjax.program.cuda_plugin import leave_cuda_out
+
 if TYPE_CHECKING:
     from bertjax.config import BertConfig
     from bertjax.loaded import Model, load
+    from bertjax.model.probe_points import Edit
     from bertjax.program.errors import UserError
     from bertjax.training.finetune import finetune
     from bertjax.training.pretrain import pretrain
@@ -28,6 +32,7 @@ __version__ = "0.2.0"
 # seconds.
 _PLACES = {
     "BertConfig": "bertjax.config",
+    "Edit": "bertjax.model.probe_points",
     "Model": "bertjax.loaded",
     "UserError": "bertjax.program.errors",
     "finetune": "bertjax.training.finetune",
@@ -35,12 +40,22 @@ _PLACES = {
     "pretrain": "bertjax.training.pretrain",
 }
 
-__all__ = ["BertConfig", "Model", "UserError", "__version__", "finetune", "load", "pretrain"]
+__all__ = [
+    "BertConfig",
+    "Edit",
+    "Model",
+    "UserError",
+    "__version__",
+    "finetune",
+    "load",
+    "pretrain",
+]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _PLACES:
         raise AttributeError(f"module 'bertjax' has no attribute {name!r}")
+    leave_cuda_out()
     value = getattr(importlib.import_module(_PLACES[name]), name)
     globals()[name] = value
     return value

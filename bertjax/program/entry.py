@@ -7,13 +7,11 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from bertjax.program.cuda_plugin import leave_cuda_out
 from bertjax.program.ending import ending_at_once, hold_back
 from bertjax.program.errors import UserError, complain, describe_os_error
 
 _begun: list[Any] = []
-
-# What jax takes as the sign of an NVIDIA GPU (jax._src.hardware_utils).
-NVIDIA_DEVICES = ("/dev/nvidia0", "/dev/nvidiactl", "/dev/dxg")
 
 
 def begin(resumes: bool = False, huge_pages: bool = False) -> None:
@@ -29,22 +27,11 @@ def begin(resumes: bool = False, huge_pages: bool = False) -> None:
     ending = ending_at_once(resumes)
     ending.__enter__()
     _begun.append(ending)  # held until the process ends
-    _leave_cuda_out()
+    leave_cuda_out()
     if huge_pages:
         from bertjax.program.huge_pages import restart_with_huge_pages
 
         restart_with_huge_pages(hold_back)
-
-
-def _leave_cuda_out() -> None:
-    """Skips jax's CUDA plugin (extra plan-gpu) without an NVIDIA GPU, where it only compiles.
-
-    jax asks each installed plugin to look for its libraries, and prints the traceback of a failed
-    search before it passes over CUDA for want of a device. The variable is jax's own and skips that
-    search. Platforms that were asked for are still searched.
-    """
-    if not os.environ.get("JAX_PLATFORMS") and not any(map(os.path.exists, NVIDIA_DEVICES)):
-        os.environ.setdefault("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")
 
 
 def _mend_streams() -> None:

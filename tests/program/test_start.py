@@ -187,28 +187,34 @@ def initialize():
     if not os.getenv("JAX_SKIP_CUDA_CONSTRAINTS_CHECK"):
         raise RuntimeError("Unable to load cuDNN. Is it installed?")
 """
+FIRSTS = ["from bertjax.program.entry import begin; begin()", "import bertjax; bertjax.finetune"]
 DEVICES = (
-    "from bertjax.program.entry import NVIDIA_DEVICES, begin; begin(); import jax; jax.devices();"
-    " from jax._src import hardware_utils; print(hardware_utils._NVIDIA_GPU_DEVICES =="
-    " [*NVIDIA_DEVICES], hardware_utils.has_visible_nvidia_gpu())"
+    "import jax; jax.devices(); from jax._src import hardware_utils;"
+    " from bertjax.program.cuda_plugin import NVIDIA_DEVICES;"
+    " print(hardware_utils._NVIDIA_GPU_DEVICES == [*NVIDIA_DEVICES],"
+    " hardware_utils.has_visible_nvidia_gpu())"
 )
 
 
-def start_jax(tmp_path):
-    """What a program prints that begins and asks jax for its devices."""
+def start_jax(tmp_path, first=FIRSTS[1]):
+    """What is printed where bertjax begins, as a program or for Python, and jax has to look."""
     path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
     environment = {**os.environ, "PYTHONPATH": path}
     environment.pop("JAX_PLATFORMS", None)
     done = subprocess.run(
-        [sys.executable, "-c", DEVICES], env=environment, capture_output=True, text=True
+        [sys.executable, "-c", f"{first}; {DEVICES}"],
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     return done.stdout.split(), done.stderr
 
 
-def test_plugin_for_devices_that_are_not_there_prints_no_traceback(tmp_path):
+@pytest.mark.parametrize("first", FIRSTS)
+def test_plugin_for_devices_that_are_not_there_prints_no_traceback(tmp_path, first):
     (tmp_path / "jax_plugins").mkdir()
     (tmp_path / "jax_plugins" / "stand_in.py").write_text(PLUGIN)
-    (same, has_gpu), errors = start_jax(tmp_path)
+    (same, has_gpu), errors = start_jax(tmp_path, first)
     assert same == "True"
     assert ("Traceback" in errors) == (has_gpu == "True"), errors
 
