@@ -16,7 +16,7 @@ CONSTRAINTS := $(if $(filter newest,$(JAX)),$(VENV)/constraints.txt,constraints.
 # jax takes seconds to import where Python may not keep what it compiled.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo test test-all test-browser test-plan test-parity bench-peers lint format clean
+.PHONY: install demo test test-all test-browser test-notebooks test-wheel test-plan test-parity bench-peers lint format clean
 .DELETE_ON_ERROR:
 
 install: $(VENV)/.installed
@@ -62,6 +62,15 @@ test-all: install
 test-browser: install
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint $(CONSTRAINTS) --editable '.[browser]'
 	REQUIRE_BROWSER=1 $(BIN)/python -m pytest tests/analysis/report/test_report_page.py
+
+# The notebooks of docs/, from end to end, with a small model in the place of theirs.
+test-notebooks: install
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint $(CONSTRAINTS) --editable '.[notebooks]'
+	REQUIRE_NOTEBOOKS=1 $(BIN)/python -m pytest tests/test_notebooks.py
+
+# The wheel in a bare environment.
+test-wheel: install
+	$(BIN)/python -m pytest tests/test_wheel.py
 
 # Programs for TPUs and NVIDIA GPUs that are not there, with libtpu and XLA's CUDA compiler (150 MB
 # of downloads each).

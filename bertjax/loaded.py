@@ -29,9 +29,12 @@ if TYPE_CHECKING:
     from bertjax.analysis.capture.maps import Captured
     from bertjax.analysis.explain.explanation import Explanation
     from bertjax.analysis.explain.what_if import WhatIf
+    from bertjax.analysis.heads.patterns import HeadPatterns
     from bertjax.analysis.heads.pruning_study import PruningStudy
     from bertjax.analysis.layers.contexts import NearestContexts
     from bertjax.analysis.report.analyze import Report
+    from bertjax.statistics.intervals import Interval
+    from bertjax.tasks.evaluation import Evaluation
     from bertjax.tasks.significance import ComparedModels
     from bertjax.verification.checks import Check
 
@@ -179,7 +182,7 @@ class Model:
         data: Any,
         resamples: int = 300,
         progress: Callable[[float], None] = _ignore,
-    ) -> dict[str, Any]:
+    ) -> "Evaluation":
         """Returns the scores of `bertjax evaluate`, with intervals.
 
         Args:
@@ -188,6 +191,8 @@ class Model:
             resamples: of the bootstrap over labelled examples; 0 = no intervals.
             progress: called with the number of examples done since the last call.
         """
+        from bertjax.tasks.evaluation import Evaluation
+
         if self.restores_words:
             from bertjax.analysis.heads.masked_scores import evaluate_texts
 
@@ -198,7 +203,7 @@ class Model:
 
             scores, notes = evaluate(self, data, resamples, progress)
         _warn(notes)
-        return scores
+        return Evaluation(scores)
 
     def compare(self, other: "Model", data: Any, level: float = 0.05) -> "ComparedModels":
         """Returns whether `other` (B) is better than this model (A) on the data of `evaluate`."""
@@ -232,6 +237,48 @@ class Model:
             self, encoded, hidden=True, context=True, head_gates=gates, progress=progress
         )
         return list(found)
+
+    def heads(
+        self, texts: Sequence[Any], seed: int = 0, progress: Callable[[int], None] = _ignore
+    ) -> "HeadPatterns":
+        """Returns what each head attends to in texts or pairs, beside the heads of random weights.
+
+        Args:
+            texts: any number; long ones are read in parts.
+            seed: of the random weights and of the intervals.
+            progress: is called with the number of texts done since the call before; each counts
+                twice, once for the random weights.
+        """
+        from bertjax.analysis.heads.patterns import HeadPatterns, patterns_with_company
+
+        encoded = self._encode_parts(texts)
+        return HeadPatterns(patterns_with_company(self, encoded, seed, progress=progress))
+
+    def compare_layers(
+        self,
+        texts: Sequence[Any],
+        other: "Model | None" = None,
+        progress: Callable[[int], None] = _ignore,
+    ) -> "Interval":
+        """Returns how alike all layers are, of this model or of it and another: linear CKA.
+
+        Args:
+            texts: at least 5; long ones are read in parts.
+            other: a model with the same tokenizer, whose layers are the columns; this one itself
+                when left out.
+            progress: is called with the number of texts done since the call before.
+        """
+        from bertjax.analysis.layers.similarity import compare_layers
+
+        return compare_layers(self, other or self, self._encode_parts(texts), progress=progress)
+
+    def _encode_parts(self, texts: Sequence[Any]) -> list[Any]:
+        """The texts encoded; one that is longer than the model in several parts."""
+        from bertjax.analysis.capture.encoding import encode_texts
+
+        texts, most = _listed(texts), self.config.max_position_embeddings
+        _warn(self.tokenizer.describe_readings(texts), stacklevel=4)
+        return encode_texts(self.tokenizer, texts, most, too_long="windows")
 
     def explain(
         self,
@@ -521,7 +568,7 @@ def _is_text(text: Any) -> bool:
     return isinstance(text, tuple | list) and all(isinstance(part, str) for part in text)
 
 
-def _warn(notes: Sequence[str]) -> None:
+def _warn(notes: Sequence[str], stacklevel: int = 3) -> None:
     """Warns of what was not read as it was given: a call has no other place to tell it."""
     for note in notes:
-        warnings.warn(note, stacklevel=3)
+        warnings.warn(note, stacklevel=stacklevel)

@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 
 import bertjax
+from bertjax.analysis.capture.encoding import encode_texts
+from bertjax.analysis.heads.patterns import measure_patterns
+from bertjax.analysis.layers.similarity import compare_layers
 from bertjax.interop.huggingface import load_model_directory
 from bertjax.program.errors import UserError
 from tests.analysis.saved import save
@@ -33,6 +36,7 @@ def test_import_gives_its_names_and_loads_nothing_heavy():
     assert (done.stdout, done.stderr) == ("[] True\n['Model', 'load', 'UserError']\n", "")
     with pytest.raises(AttributeError, match="no attribute 'fit'"):
         bertjax.fit  # noqa: B018 - the attribute is asked for
+    assert None not in [getattr(bertjax, name) for name in bertjax.__all__]
 
 
 def test_masks_are_filled_as_by_the_command(model, bertjax_command):
@@ -57,7 +61,21 @@ def test_trace_has_tokens_and_every_map(model):
     shapes = f"probs [5, 4, {length}, {length}], hidden [6, {length}, 24]"
     assert second._repr_html_().count("<rect") == (second.probs >= 0.05).sum()
     assert second._repr_html_().count("<svg") == 20
+    np.testing.assert_array_equal(second.token_ids, second.encoded.token_ids)
     assert repr(second).startswith(f"Captured({' '.join(second.tokens)!r}, {shapes}, context [")
+
+
+def test_heads_and_layers_are_those_of_the_studies(model):
+    texts = ["it was a cat", "they were here", "was it", "it is", "this is a text"]
+    encoded = encode_texts(model.tokenizer, texts, model.config.max_position_embeddings)
+    heads = model.heads(texts)
+    tally = measure_patterns(model, encoded)["previous"]
+    expected = tally.sums.sum(axis=0) / tally.counts.sum(axis=0)
+    np.testing.assert_allclose(heads.figures["previous"].model.value, expected, rtol=1e-9)
+    assert len(heads.classes) == 5
+    layers = model.compare_layers(texts)
+    np.testing.assert_array_equal(layers.value, compare_layers(model, model, encoded).value)
+    np.testing.assert_allclose(np.diag(layers.value), 1, atol=1e-5)
 
 
 def test_what_is_not_read_as_given_is_a_warning(model):
@@ -115,6 +133,7 @@ def test_fitted_model_predicts_and_is_scored(tmp_path):
     assert scores["scores"]["accuracy"] == pytest.approx(expected)
     same = [{"text": text, "label": label} for text, label in LABELLED]
     assert fitted.evaluate(same, resamples=0)["scores"] == scores["scores"]
+    assert repr(scores).startswith("Evaluation(classification, 3 examples: loss ")
     with pytest.raises(UserError, match="data row 1: a row is a dict of fields"):
         fitted.predict(["a", {"text": "b"}])
     with pytest.raises(UserError, match="data=3 is neither rows"):
@@ -188,4 +207,7 @@ def test_models_are_compared_on_the_same_examples(tmp_path):
     sure, wrong = always(-50, 50), always(50, -50)
     found = wrong.compare(sure, rows)
     assert (found.A, found.B, found.verdict, found.examples) == (0, 1, "better", 24)
+    assert repr(found).startswith(
+        "ComparedModels(accuracy of 24 examples: A 0.0000, B 1.0000, diff"
+    )
     assert sure.compare(sure, rows).verdict == "cannot be told apart"

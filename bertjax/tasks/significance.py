@@ -52,6 +52,14 @@ class ComparedModels(NamedTuple):
     test: Literal["McNemar exact", "paired bootstrap"]
     verdict: Literal["better", "worse", "cannot be told apart"]
 
+    def __repr__(self) -> str:
+        low, high = self.interval
+        return (
+            f"ComparedModels({self.score} of {counted(self.examples, 'example')}: A {self.A:.4f},"
+            f" B {self.B:.4f}, difference {self.difference:+.4f} ({low:+.4f} to {high:+.4f}),"
+            f" p = {self.p_value:.3g}, {self.test}: {self.verdict})"
+        )
+
 
 def compare_evaluations(
     first: Mapping[str, Any],

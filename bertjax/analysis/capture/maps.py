@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Integer, Key
+from jaxtyping import Array, Float, Int, Integer, Key
 
 from bertjax.analysis.capture.encoding import EncodedText
 from bertjax.analysis.capture.rows import (
@@ -72,6 +72,11 @@ class Captured(NamedTuple):
     def _arrays(self) -> dict[str, np.ndarray]:
         named = {"probs": self.probs, "hidden": self.hidden, "context": self.context}
         return {name: value for name, value in named.items() if value is not None}
+
+    @property
+    def token_ids(self) -> Int[np.ndarray, " T"]:
+        """Their numbers in the vocabulary, for `model.module.apply`."""
+        return self.encoded.token_ids
 
     @property
     def tokens(self) -> tuple[str, ...]:

@@ -5,6 +5,8 @@ intervals (`intervals.bootstrap_ratio`). The sums come of whole maps, or of a bl
 that never holds one.
 """
 
+import html
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -28,6 +30,7 @@ from bertjax.analysis.heads.targets import (
 )
 from bertjax.loaded import Model
 from bertjax.program.errors import UserError
+from bertjax.program.wording import nearest
 from bertjax.statistics.drawn_units import number_units
 from bertjax.statistics.intervals import Figures, bootstrap_ratio
 
@@ -56,6 +59,78 @@ FIGURES: Mapping[str, str] = {
         f"class_{name}": f"share of texts whose map is {name.replace('_', ' ')}" for name in CLASSES
     },
 }
+
+
+# Of the cells of a table of heads, in the order of CLASSES.
+_CLASS_COLOURS = ("#cfe0f7", "#fbd9b5", "#d9ead3", "#e6d5f0", "#f2f2f2")
+
+
+class HeadFigure(NamedTuple):
+    """A figure of a head with its 95 % interval, and that of the same head with random weights."""
+
+    head: str
+    value: float
+    low: float
+    high: float
+    control: float
+
+
+class HeadPatterns(NamedTuple):
+    """What each head attends to.
+
+    Attributes:
+        figures: by the names of `FIGURES`, each `[L, N]` with intervals, beside random weights.
+    """
+
+    figures: Mapping[str, Figures]
+
+    @property
+    def classes(self) -> list[list[str]]:
+        """The name of each head's class, by layer and head."""
+        return [[CLASSES[number] for number in row] for row in classify_heads(self.figures)]
+
+    def top(self, figure: str, count: int = 5) -> list[HeadFigure]:
+        """Returns the heads whose figure is largest, the largest first.
+
+        Raises:
+            UserError: there is no such figure.
+        """
+        if figure not in self.figures:
+            known = list(self.figures)
+            raise UserError(f"{figure!r} is not one of {', '.join(known)}{nearest(figure, known)}")
+        model, control = self.figures[figure]
+        value = np.where(np.isnan(model.value), -np.inf, model.value)
+        best = np.argsort(-value, axis=None, kind="stable")[:count]
+        places = zip(*np.unravel_index(best, value.shape), strict=True)
+        return [
+            HeadFigure(
+                f"{layer}-{head}", *(float(part[layer, head]) for part in (*model, control.value))
+            )
+            for layer, head in places
+        ]
+
+    def __repr__(self) -> str:
+        counts = Counter(name for row in self.classes for name in row)
+        return f"HeadPatterns({', '.join(f'{name} {n}' for name, n in counts.most_common())})"
+
+    def _repr_html_(self) -> str:
+        """Returns a table for a notebook: a row for each layer, the class of each head."""
+        shares = {name: self.figures[name].model.value for name in ("vertical", "diagonal")}
+        rows = []
+        for layer, names in enumerate(self.classes):
+            cells = "".join(
+                f'<td style="background: {_CLASS_COLOURS[CLASSES.index(name)]}; color: black;'
+                f' text-align: center">{layer}-{head} {html.escape(name.replace("_", " "))}<br>'
+                f"<small>{shares['vertical'][layer, head]:.2f}"
+                f" {shares['diagonal'][layer, head]:.2f}</small></td>"
+                for head, name in enumerate(names)
+            )
+            rows.append(f"<tr>{cells}</tr>")
+        return (
+            "<p>class of each head, layer-head; below it the shares of attention, beyond chance, to"
+            " the three tokens that get most (vertical) and to the token and its neighbours"
+            f" (diagonal)</p><table>{''.join(rows)}</table>"
+        )
 
 
 class Tally(NamedTuple):

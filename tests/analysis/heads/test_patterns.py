@@ -9,6 +9,7 @@ from bertjax.analysis.capture.maps import capture, randomize
 from bertjax.analysis.heads.classes import CLASSES
 from bertjax.analysis.heads.patterns import (
     FIGURES,
+    HeadPatterns,
     classify_heads,
     measure_patterns,
     patterns_with_company,
@@ -18,6 +19,7 @@ from bertjax.analysis.heads.patterns import (
 from bertjax.analysis.heads.targets import mark_tokens
 from bertjax.model.bert import BertModel
 from bertjax.program.errors import UserError
+from bertjax.statistics.intervals import Figures, Interval
 from tests.analysis.tiny_bodies import make_body, make_texts
 
 
@@ -141,9 +143,25 @@ def test_company_is_the_same_shape_with_random_weights(body):
     assert set(figures) == set(FIGURES)
 
 
-def test_a_head_is_of_the_class_of_its_shares():
-    from bertjax.statistics.intervals import Figures, Interval
+def test_heads_are_shown_with_their_class_and_the_largest_first():
+    def figures(*values):
+        value = np.array([values])
+        return Figures(Interval(value, value - 0.1, value + 0.1), Interval(*[value / 2] * 3))
 
+    named = {"vertical": (0.9, 0.1, 0.1), "diagonal": (0.1, 0.8, np.nan), "block": (0.0, 0.0, 0.0)}
+    heads = HeadPatterns({name: figures(*values) for name, values in named.items()})
+    assert heads.classes == [["vertical", "diagonal", "heterogeneous"]]
+    first, *_, last = heads.top("diagonal")
+    assert (first.head, last.head) == ("0-1", "0-2")
+    assert first[1:] == pytest.approx((0.8, 0.7, 0.9, 0.4))
+    assert repr(heads) == "HeadPatterns(vertical 1, diagonal 1, heterogeneous 1)"
+    assert heads._repr_html_().count("<td") == 3
+    assert "0-1 diagonal<br><small>0.10 0.80<" in heads._repr_html_()
+    with pytest.raises(UserError, match=r"'diagnal' is not one of .*; did you mean 'diagonal'"):
+        heads.top("diagnal")
+
+
+def test_a_head_is_of_the_class_of_its_shares():
     def figures(*values):
         interval = Interval(*[np.array([values])] * 3)
         return Figures(interval, interval)
