@@ -120,7 +120,7 @@ class HeadPatterns(NamedTuple):
         for layer, names in enumerate(self.classes):
             cells = "".join(
                 f'<td style="background: {_CLASS_COLOURS[CLASSES.index(name)]}; color: black;'
-                f' text-align: center">{layer}-{head} {html.escape(name.replace("_", " "))}<br>'
+                f' text-align: center">{layer}-{head}<br>{html.escape(name.replace("_", " "))}<br>'
                 f"<small>{shares['vertical'][layer, head]:.2f}"
                 f" {shares['diagonal'][layer, head]:.2f}</small></td>"
                 for head, name in enumerate(names)
@@ -129,7 +129,7 @@ class HeadPatterns(NamedTuple):
         return (
             "<p>class of each head, layer-head; below it the shares of attention, beyond chance, to"
             " the three tokens that get most (vertical) and to the token and its neighbours"
-            f" (diagonal)</p><table>{''.join(rows)}</table>"
+            f' (diagonal)</p><table style="font-size: 70%">{"".join(rows)}</table>'
         )
 
 

@@ -156,7 +156,7 @@ def test_heads_are_shown_with_their_class_and_the_largest_first():
     assert first[1:] == pytest.approx((0.8, 0.7, 0.9, 0.4))
     assert repr(heads) == "HeadPatterns(vertical 1, diagonal 1, heterogeneous 1)"
     assert heads._repr_html_().count("<td") == 3
-    assert "0-1 diagonal<br><small>0.10 0.80<" in heads._repr_html_()
+    assert "0-1<br>diagonal<br><small>0.10 0.80<" in heads._repr_html_()
     with pytest.raises(UserError, match=r"'diagnal' is not one of .*; did you mean 'diagonal'"):
         heads.top("diagnal")
 
