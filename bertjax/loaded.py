@@ -160,7 +160,7 @@ class Model:
             pooling: what is made of the hidden states of a text's tokens, for instance "mean" or
                 "cls"; what the directory says when left out, else the mean.
             normalize: whether vectors are scaled to length 1; as the directory says when left out.
-            progress: is called with the number of texts done since the call before.
+            progress: called with the number of texts done since the last call.
         """
         from bertjax.inference.embedding import choose_steps, embed
 
@@ -223,7 +223,7 @@ class Model:
         Args:
             texts: any number.
             without_heads: heads that have no effect: "1-3,2-5" (layer-head).
-            progress: is called with the number of texts done since the call before.
+            progress: called with the number of texts done since the last call.
         """
         from bertjax.analysis.capture.encoding import encode_texts
         from bertjax.analysis.capture.maps import capture
@@ -233,10 +233,10 @@ class Model:
         texts = _listed(texts)
         _warn(self.tokenizer.describe_readings(texts))
         encoded = encode_texts(self.tokenizer, texts, self.config.max_position_embeddings)
-        found = capture(
+        captures = capture(
             self, encoded, hidden=True, context=True, head_gates=gates, progress=progress
         )
-        return list(found)
+        return list(captures)
 
     def heads(
         self, texts: Sequence[Any], seed: int = 0, progress: Callable[[int], None] = _ignore
@@ -504,9 +504,9 @@ def load(
     tokenizer, more = load_model_tokenizer(folder, config)
     products = compute_dtype(dtype, platform)
     _check_attention(attention, platform, jax.numpy.dtype(products).name, config)
-    told = [*notes, *more]
+    all_notes = [*notes, *more]
     if dtype == "auto" and products != jax.numpy.float32:
-        told.append(
+        all_notes.append(
             f"matrix products are computed in {jax.numpy.dtype(products).name} on this {platform};"
             " dtype float32 is slower and exact"
         )
@@ -516,7 +516,7 @@ def load(
         BODY.module(config, dtype=products, attention=attention, pooling=False),
         params.pop("bert"),
         tokenizer,
-        tuple(told),
+        tuple(all_notes),
         directory,
         mesh,
         {**params, **pooler},

@@ -12,7 +12,7 @@ _MOST = 2**31 - 1
 
 
 def utf8_text(word: str) -> str:
-    """A text of the command line, for `type=`: file names may be any bytes, texts are UTF-8."""
+    """Checks a text of the command line, for `type=`: texts are UTF-8, file names are any bytes."""
     try:
         word.encode("utf-8")
         return word
@@ -69,12 +69,12 @@ class Number:
 
 
 def whole_number(least: int) -> Number:
-    """A whole number, and the least that it may be."""
+    """Returns the type of whole numbers that are at least so large."""
     return Number(int, least=least)
 
 
 def seed_number() -> Number:
-    """What starts drawing; jax takes no other."""
+    """Returns the type of random seeds that jax takes."""
     return Number(int, least=0, most=2**32 - 1)
 
 
@@ -87,14 +87,14 @@ def check_numbers(parser: argparse.ArgumentParser, options: argparse.Namespace) 
     for action in parser._actions:
         value = getattr(options, action.dest, None)
         if isinstance(action.type, Number) and value is not None:
-            for one in value if isinstance(value, list) else [value]:
-                action.type.check(action.option_strings[0], one)
+            for number in value if isinstance(value, list) else [value]:
+                action.type.check(action.option_strings[0], number)
 
 
 def choose_length(
     options: argparse.Namespace, most: int, otherwise: int | None = None, *, least: int = 8
 ) -> int:
-    """The longest sequence: `--max-length`, or what holds without it.
+    """Returns the longest sequence: `--max-length`, or its default.
 
     Args:
         options: with `--max-length`.

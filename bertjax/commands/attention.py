@@ -148,7 +148,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _tell(options: argparse.Namespace, count: int, format: str, about: dict[str, Any]) -> None:
-    """What was written, on standard error, or as JSON on standard output."""
+    """Prints what was written, on standard error, or as JSON on standard output."""
     path = Path(options.output)
     size = sum(file.stat().st_size for file in ([path] if path.is_file() else path.iterdir()))
     if options.json:

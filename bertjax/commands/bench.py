@@ -78,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Judges, times, prints; 1 where a backend is wrong or something has become slower."""
+    """Checks, times, prints; returns 1 if a backend is wrong or something has become slower."""
     from bertjax.benchmarking.attention_bench import bench_attention, default_dtype
     from bertjax.benchmarking.attention_timing import Baseline, Shape, find_regressions
 
@@ -108,11 +108,11 @@ def run(options: argparse.Namespace) -> int:
         print_json(results)
     else:
         _print(results, judged, options.output)
-    return 1 if regressions or any(one.passed is False for one in judged) else 0
+    return 1 if regressions or any(judgement.passed is False for judgement in judged) else 0
 
 
 def _read_json(name: str) -> Any:
-    """What the file holds; None where it is no JSON."""
+    """Reads a file; returns None where it is not JSON."""
     try:
         return json.loads(Path(name).read_text(encoding="utf-8"))
     except OSError as error:
@@ -129,23 +129,23 @@ def _print(results: dict[str, Any], judged: Sequence["Judged"], output: str | No
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("backend", "conformance", "worst", "cases", "how"):
         table.add_column(name)
-    for one in judged:
-        did = [found for found in one.findings if not found.reason]
-        passed = sum(found.passes(results["dtype"]) for found in did)
+    for row in judged:
+        did = [finding for finding in row.findings if not finding.reason]
+        passed = sum(finding.passes(results["dtype"]) for finding in did)
         said = Text("not run", "yellow") if not did else Text("ok", "green")
-        if one.passed is False:
+        if row.passed is False:
             said = Text("WRONG", "bold red")
-        worst = f"{one.worst:.1e}" if did else ""
-        table.add_row(one.name, said, worst, f"{passed} of {len(did)}" if did else "", one.how)
+        worst = f"{row.worst:.1e}" if did else ""
+        table.add_row(row.name, said, worst, f"{passed} of {len(did)}" if did else "", row.how)
     out.print(table)
-    for one in judged:
-        for found in one.findings:
-            if found.reason:
-                out.print(f"{one.name}, {found.case}: {found.reason}", style="dim")
-            elif not found.passes(results["dtype"]):
+    for row in judged:
+        for finding in row.findings:
+            if finding.reason:
+                out.print(f"{row.name}, {finding.case}: {finding.reason}", style="dim")
+            elif not finding.passes(results["dtype"]):
                 out.print(
-                    f"{one.name} is wrong on {found.case}: forward {found.forward:.1e}, backward"
-                    f" {found.backward:.1e} from float64; it is not timed",
+                    f"{row.name} is wrong on {finding.case}: forward {finding.forward:.1e}, "
+                    f"backward {finding.backward:.1e} from float64; it is not timed",
                     style="red",
                 )
     out.print()
@@ -155,17 +155,17 @@ def _print(results: dict[str, Any], judged: Sequence["Judged"], output: str | No
     for name in ("fwd ms", "of peak", "+bwd ms", "of peak", "fwd MiB", "+bwd MiB"):
         table.add_column(name, justify="right", no_wrap=True)
     last = None
-    for one in sorted(results["timings"], key=lambda one: int(one["shape"].split("x")[1])):
-        seconds = [_number(one[name], 1e3) for name in ("forward", "both")]
-        shares = [_number(one[f"{name}_share_of_peak"], 100, "%") for name in ("forward", "both")]
-        sizes = [_number(one[name], 2**-20) for name in ("forward_bytes", "both_bytes")]
-        shape = one["shape"] if one["shape"] != last else ""
+    for row in sorted(results["timings"], key=lambda row: int(row["shape"].split("x")[1])):
+        seconds = [_number(row[name], 1e3) for name in ("forward", "both")]
+        shares = [_number(row[f"{name}_share_of_peak"], 100, "%") for name in ("forward", "both")]
+        sizes = [_number(row[name], 2**-20) for name in ("forward_bytes", "both_bytes")]
+        shape = row["shape"] if row["shape"] != last else ""
         pairs = zip(seconds, shares, strict=True)
-        table.add_row(shape, one["backend"], *itertools.chain(*pairs), *sizes)
-        last = one["shape"]
+        table.add_row(shape, row["backend"], *itertools.chain(*pairs), *sizes)
+        last = row["shape"]
     out.print(table)
     for backend, reason in dict.fromkeys(
-        (one["backend"], one["reason"]) for one in results["timings"] if one["reason"]
+        (row["backend"], row["reason"]) for row in results["timings"] if row["reason"]
     ):
         out.print(f"{backend}: {reason}", style="dim")
     window = "" if results["window"] is None else f", a window of {results['window']} tokens"
@@ -182,7 +182,7 @@ def _print(results: dict[str, Any], judged: Sequence["Judged"], output: str | No
 
 
 def _number(value: float | None, scale: float, unit: str = "") -> str:
-    """To about three digits: at most two of them behind the point, none from 100 on."""
+    """Formats to about three digits: at most two decimals, none from 100 on."""
     if value is None:
         return ""
     scaled = scale * value

@@ -59,7 +59,7 @@ def _read(path: str) -> dict[str, Any]:
     values = content["outcomes"]
     kinds = {"task": str, "data": list, "fingerprint": str, "slice_score": str, "outcomes": list}
     wrong = [name for name, kind in kinds.items() if not isinstance(content[name], kind)]
-    if not wrong and not all(isinstance(one, str) for one in content["data"]):
+    if not wrong and not all(isinstance(name, str) for name in content["data"]):
         wrong = ["data"]
     if not wrong and not (values and all(_is_number(value) for value in values)):
         wrong = ["outcomes"]

@@ -99,9 +99,9 @@ def run(options: argparse.Namespace) -> None:
     corpus = list(encode_stream(body.tokenizer, texts, most, too_long="windows"))
     layer = config.num_hidden_layers if options.layer is None else options.layer
     with count_on("comparing", 2 * len(corpus)) as progress:
-        found, control = (
+        nearest, control = (
             nearest_contexts(
-                one,
+                compared,
                 query,
                 word,
                 corpus,
@@ -110,27 +110,29 @@ def run(options: argparse.Namespace) -> None:
                 same_word=not options.any_word,
                 progress=progress,
             )
-            for one in (body, randomize(body, options.seed))
+            for compared in (body, randomize(body, options.seed))
         )
-    shared = {one.place for one in found.contexts} & {one.place for one in control.contexts}
+    shared = {context.place for context in nearest.contexts} & {
+        context.place for context in control.contexts
+    }
     if options.json:
         print_json(
             {
                 "word": query.words[word],
                 "layer": layer,
-                "compared": found.compared,
-                "mean": found.mean,
-                "deviation": found.deviation,
+                "compared": nearest.compared,
+                "mean": nearest.mean,
+                "deviation": nearest.deviation,
                 "contexts": [
                     {
-                        "text": corpus[one.place.text].source + 1,
-                        "place": texts[corpus[one.place.text].source][0],
-                        "left": one.left,
-                        "word": one.center,
-                        "right": one.right,
-                        "similarity": one.similarity,
+                        "text": corpus[context.place.text].source + 1,
+                        "place": texts[corpus[context.place.text].source][0],
+                        "left": context.left,
+                        "word": context.center,
+                        "right": context.right,
+                        "similarity": context.similarity,
                     }
-                    for one in found.contexts
+                    for context in nearest.contexts
                 ],
                 "random_model": {
                     "mean": control.mean,
@@ -140,24 +142,26 @@ def run(options: argparse.Namespace) -> None:
             }
         )
     else:
-        _print(found, control, len(shared))
+        _print(nearest, control, len(shared))
 
 
-def _print(found: "NearestContexts", control: "NearestContexts", shared: int) -> None:
+def _print(nearest: "NearestContexts", control: "NearestContexts", shared: int) -> None:
     from rich.text import Text
 
     out = console()
     # What a line has beside the words to the left and right: the cosine, four spaces, the word.
-    taken = len("0.000") + 4 + max(len(one.center) for one in found.contexts)
+    taken = len("0.000") + 4 + max(len(context.center) for context in nearest.contexts)
     side = max(10, (out.width - taken) // 2)
-    for one in found.contexts:
-        left, right = one.left[-side:].rjust(side), one.right[:side]
+    for context in nearest.contexts:
+        left, right = context.left[-side:].rjust(side), context.right[:side]
         out.print(
-            Text.assemble(f"{one.similarity:.3f}  {left} ", (one.center, "bold"), f" {right}")
+            Text.assemble(
+                f"{context.similarity:.3f}  {left} ", (context.center, "bold"), f" {right}"
+            )
         )
     out.print(
-        f"cosine of {found.compared:,} places: {found.mean:.3f} ± {found.deviation:.3f}; in a"
+        f"cosine of {nearest.compared:,} places: {nearest.mean:.3f} ± {nearest.deviation:.3f}; in a"
         f" random model of the same shape {control.mean:.3f} ± {control.deviation:.3f}, and"
-        f" {shared} of the {len(found.contexts)} contexts are its nearest, too",
+        f" {shared} of the {len(nearest.contexts)} contexts are its nearest, too",
         style="dim",
     )

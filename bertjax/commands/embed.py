@@ -94,29 +94,29 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _describe(said: "SentenceModel", steps: "SentenceModel", most: int) -> list[str]:
-    """How vectors are made, and which options say otherwise than the directory."""
-    told = []
+    """Describes how vectors are made, and which options differ from what the directory says."""
+    notes = []
     if said.max_length is not None and steps.max_length != min(said.max_length, most):
-        told.append(
+        notes.append(
             f"--max-length {steps.max_length}, where the directory says"
             f" {min(said.max_length, most)}"
         )
     if said.is_told and steps.pooling != said.pooling:
-        told.append(
+        notes.append(
             f"--pooling {' '.join(steps.pooling)}, where the directory says"
             f" {' '.join(said.pooling)}"
         )
     if said.is_told and steps.scales != said.scales:
-        told.append(
+        notes.append(
             f"--{'no-' * said.scales}normalize, where the directory"
             f" {'scales vectors to length 1' if said.scales else 'leaves vectors as they are'}"
         )
     names = "".join(f", {step.name}" for step in steps.after)
-    told.append(
+    notes.append(
         f"{' and '.join(steps.pooling)} of the tokens{names}; texts of up to {steps.max_length}"
         " tokens"
     )
-    return told
+    return notes
 
 
 def _write(output: Path, texts: list[str], vectors: "np.ndarray[Any, Any]") -> None:

@@ -192,8 +192,8 @@ def _draw_confusion_matrix(folder: Path, result: dict[str, Any]) -> list[str]:
     for kind in ("png", "svg"):
         path = folder / f"confusion_matrix.{kind}"
         path.unlink(missing_ok=True)  # lest an old picture be taken for this one
-        told = draw_confusion_matrix(path, matrix, result["labels"])
-        notes += [*told, *[f"confusion matrix  {path}"] * path.exists()]
+        missing = draw_confusion_matrix(path, matrix, result["labels"])
+        notes += [*missing, *[f"confusion matrix  {path}"] * path.exists()]
     return notes
 
 

@@ -81,12 +81,12 @@ def run(options: argparse.Namespace) -> None:
         results = [
             explain(
                 whole,
-                *one,
+                *pair,
                 options.method,
                 faithfulness=options.faithfulness,
                 progress=progress,
             )
-            for one in asked
+            for pair in asked
         ]
     if options.json:
         print_json([result.to_json() for result in results])
@@ -98,7 +98,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _print(explained: "Explanation") -> None:
-    """A line a word with a bar for each method, then what there is to tell of each."""
+    """Prints a line for each word with a bar for each method, then notes on each method."""
     from rich.table import Table
     from rich.text import Text
 
@@ -116,29 +116,31 @@ def _print(explained: "Explanation") -> None:
     table.add_column("  word")
     for method in explained.attributions:
         table.add_column(method, min_width=_BAR + 9)
-    columns = [_bars(found.word_scores.tolist()) for found in explained.attributions.values()]
+    columns = [
+        _bars(attribution.word_scores.tolist()) for attribution in explained.attributions.values()
+    ]
     for number, word in enumerate(explained.encoded.words):
         table.add_row(Text(f"  {word}"), *(column[number] for column in columns))
     out.print(table)
-    for name, found in explained.attributions.items():
-        if found.baseline_value is not None and found.relative_gap is not None:
+    for name, attribution in explained.attributions.items():
+        if attribution.baseline_value is not None and attribution.relative_gap is not None:
             out.print(
-                f"  {name}: the scores lead from {found.baseline_value:.3f}, where every word"
-                f" is [MASK], to {found.value:.3f}; gap {found.relative_gap:.1%}",
+                f"  {name}: the scores lead from {attribution.baseline_value:.3f}, where every word"
+                f" is [MASK], to {attribution.value:.3f}; gap {attribution.relative_gap:.1%}",
                 style="dim",
             )
         if name in explained.faithful:
             ranges = explained.faithful[name].random_range()
-            told = ", ".join(
+            areas = ", ".join(
                 f"{curve} {area:.3f} (random orders {random:.3f}, from {ranges[curve][0]:.3f}"
                 f" to {ranges[curve][1]:.3f})"
                 for curve, (area, random) in explained.faithful[name].areas().items()
             )
-            out.print(f"  {name}: mean answer with words gone: {told}", style="dim")
+            out.print(f"  {name}: mean answer with words gone: {areas}", style="dim")
 
 
 def _bars(scores: Sequence[float]) -> list[Any]:
-    """Each score with a bar, as long as the largest allows: blue for, orange against."""
+    """Draws each score with a bar, scaled to the largest: blue for, orange against."""
     from rich.text import Text
 
     largest = max(map(abs, scores)) or 1.0

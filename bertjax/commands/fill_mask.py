@@ -34,10 +34,10 @@ def run(options: argparse.Namespace) -> None:
     from bertjax.architectures import MASKED_LM
     from bertjax.inference.fill_mask import fill_mask
 
-    found = Texts(
+    given = Texts(
         choose_reading(options, options.model), options.texts, options.input, pairs=False
     ).read()
-    texts = [text for _, text in found]
+    texts = [text for _, text in given]
     model = open_model(options, MASKED_LM.name)
     tell(model.tokenizer.describe_readings(texts, masks=True))
 

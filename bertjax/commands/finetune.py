@@ -14,7 +14,7 @@ from bertjax.training.result import Result
 
 
 def read_config(words: Sequence[str]) -> FinetuneConfig:
-    """The config that the words of the command line give."""
+    """Returns the config that the words of the command line give."""
     return parse(FinetuneConfig, DESCRIPTION, words, program="bertjax finetune")
 
 

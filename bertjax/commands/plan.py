@@ -78,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Compiles, and prints what came of it; 1 where one of the plans does not fit."""
+    """Compiles, and prints the plans; returns 1 where one of them does not fit."""
     from bertjax.planning.run import open_devices, read_run
 
     if options.search is not None and options.search < 0:
@@ -95,8 +95,8 @@ def run(options: argparse.Namespace) -> int:
         search = _SEARCH if len(runs) == 1 else 0
     plans = []
     with count_on("compiling", len(runs) * (1 + search)) as move_on:
-        for one in runs:
-            plans.append(one.plan(search, functools.partial(move_on, 1)))
+        for planned in runs:
+            plans.append(planned.plan(search, functools.partial(move_on, 1)))
     if options.json:
         print_json(plans if len(plans) > 1 else plans[0])
     elif len(plans) > 1:
@@ -184,9 +184,9 @@ def _print_talk(plan: dict[str, Any]) -> None:
     table.add_column("in a step, each device")
     for name in ("times", "MB put in", "MB sent"):
         table.add_column(name, justify="right")
-    for one in plan["collectives"]:
-        sizes = (f"{one[name] / 1e6:,.1f}" for name in ("bytes", "sent"))
-        table.add_row(one["kind"], f"{one['count']:,}", *sizes)
+    for collective in plan["collectives"]:
+        sizes = (f"{collective[name] / 1e6:,.1f}" for name in ("bytes", "sent"))
+        table.add_row(collective["kind"], f"{collective['count']:,}", *sizes)
     console().print()
     console().print(table)
 
@@ -216,12 +216,12 @@ def _print_largest(plan: dict[str, Any]) -> None:
     largest = plan["largest_batch"]
     if largest is None:
         return
-    found = f"found in {counted(largest['compilations'], 'more compilation')}"
+    how = f"found in {counted(largest['compilations'], 'more compilation')}"
     if largest["fails"]:
-        said = f"{largest['fits']:,} rows fit, {largest['fails']:,} do not ({found})"
+        said = f"{largest['fits']:,} rows fit, {largest['fails']:,} do not ({how})"
     else:
         said = (
-            f"at least {largest['fits']:,} rows fit ({found}; none of more than {MOST_TOKENS:,}"
+            f"at least {largest['fits']:,} rows fit ({how}; none of more than {MOST_TOKENS:,}"
             " tokens a device is tried)"
         )
     console().print(f"largest batch: {said}")

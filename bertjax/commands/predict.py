@@ -105,7 +105,7 @@ def _check_scheme(scheme: str | None, task: "Task") -> None:
 
 
 def _are_lines(options: argparse.Namespace, task: str) -> bool:
-    """Whether the input is a text a line, and no file that says what is a text in it."""
+    """Returns whether the input has one text a line, rather than records."""
     files = options.input
     if files in ([], ["-"]):
         return True

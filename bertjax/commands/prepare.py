@@ -61,12 +61,12 @@ class PrepareConfig(PairConfig, RowConfig, ReaderConfig):
 
 
 def read_config(words: Sequence[str]) -> PrepareConfig:
-    """The config that the words of the command line give."""
+    """Returns the config that the words of the command line give."""
     return parse(PrepareConfig, DESCRIPTION, words, program="bertjax prepare")
 
 
 def run(config: PrepareConfig) -> None:
-    """The program."""
+    """Runs the program."""
     options = PreparationOptions(
         reader=_part(config, ReaderConfig),
         cleaning=config.cleaning,
@@ -91,7 +91,7 @@ def run(config: PrepareConfig) -> None:
 
 
 def _part(config: PrepareConfig, kind: type) -> Any:
-    """The fields of the config that belong to one of its base classes, as that class."""
+    """Returns the fields of the config that belong to one of its base classes, as that class."""
     return kind(**{field.name: getattr(config, field.name) for field in dataclasses.fields(kind)})
 
 
@@ -112,7 +112,7 @@ def _summary(card: dict[str, Any]) -> dict[str, Any]:
 
 
 def _describe(summary: dict[str, Any]) -> str:
-    """The summary for people."""
+    """Formats the summary for people."""
     counts = summary["counts"]
 
     def noun(number: int) -> str:

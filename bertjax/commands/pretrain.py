@@ -13,7 +13,7 @@ from bertjax.training.progress import RunProgress
 
 
 def read_config(words: Sequence[str]) -> PretrainConfig:
-    """The config that the words of the command line give."""
+    """Returns the config that the words of the command line give."""
     return parse(PretrainConfig, DESCRIPTION, words, program="bertjax pretrain")
 
 

@@ -21,7 +21,7 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 
 def console() -> "Console":
-    """rich's console for standard output; brackets are text to it."""
+    """Returns rich's console for standard output; it takes brackets as text."""
     from rich.console import Console
 
     return Console(highlight=False, markup=False, soft_wrap=True)
@@ -53,7 +53,7 @@ def stage_bars() -> Iterator[StageProgress]:
 
 @contextlib.contextmanager
 def count_on(what: str, total: float) -> Iterator[Callable[..., None]]:
-    """A bar on stderr, where that is a terminal; gives the function that moves it on.
+    """Shows a bar on stderr if that is a terminal; gives the function that advances it.
 
     Elsewhere that function's second argument, where it has one, is a line on stderr: what was done.
     The bar is gone when the work is over, or has failed, or was interrupted.
@@ -91,7 +91,7 @@ def count_on(what: str, total: float) -> Iterator[Callable[..., None]]:
 
 
 def _bar_console() -> "Console":
-    """rich's console for a bar."""
+    """Returns rich's console for a bar."""
     from rich.console import Console, ConsoleDimensions
 
     class NarrowerConsole(Console):

@@ -13,14 +13,14 @@ __all__ = ["DESCRIPTION", "read_config", "run"]
 
 
 def read_config(words: Sequence[str]) -> SweepConfig:
-    """The config that the words of the command line give, `--fixed.NAME VALUE ...` among them."""
+    """Returns the config that the command line gives, `--fixed.NAME VALUE ...` included."""
     others, fixed = _split_fixed(words)
     config = parse(SweepConfig, DESCRIPTION, others, program="bertjax sweep")
     return dataclasses.replace(config, fixed={**config.fixed, **fixed})
 
 
 def _split_fixed(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
-    """The words without the options `--fixed.NAME VALUE ...`, and what those give by name."""
+    """Splits off the options `--fixed.NAME VALUE ...`; returns the others and these by name."""
     others: list[str] = []
     fixed: dict[str, list[str]] = {}
     values = others

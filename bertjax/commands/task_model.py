@@ -130,7 +130,7 @@ def _add_label_options(group: "argparse._ArgumentGroup", names: str) -> None:
 def read_data_config(
     options: argparse.Namespace, remembered: Mapping[str, Any] | None = None
 ) -> "DataConfig":
-    """How the files are read: by the options of `add_data_options`, and as the model was fitted.
+    """Returns how files are read: by the options, and as the model was fitted.
 
     What holds of the latter is told on stderr.
 

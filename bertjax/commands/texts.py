@@ -186,7 +186,7 @@ def add_encoding(parser: argparse.ArgumentParser) -> None:
 def choose_reading(
     options: argparse.Namespace, model: str | None, file_format: str | None = None
 ) -> "CommandDataConfig":
-    """How files of texts are read: as was said, else as the tables of a fine-tuned model.
+    """Returns how files of texts are read: by the options, else as the model was fitted.
 
     Args:
         options: with those of `add_columns` and `add_encoding`.
@@ -384,7 +384,7 @@ class Texts:
         self._passed_over[name] = empty, total
 
     def _read_standard_input(self) -> "Source":
-        """Standard input as a file, which can be read twice and like any."""
+        """Saves standard input as a file, which can be read twice like any other."""
         from bertjax.text.sources import Source
 
         if sys.stdin is None:
@@ -426,7 +426,7 @@ class Texts:
             yield Line(place, cells, separable=False)
 
     def _columns_of(self, source: "Source") -> dict[str, str]:
-        """The columns of a table that are read, each with the option that names it."""
+        """Returns the columns of a table that are read, each with the option that names it."""
         from bertjax.tasks.columns import recognise_texts
         from bertjax.text.records import read_records
 

@@ -44,12 +44,12 @@ class TokenizerConfig(VocabularyConfig, DocumentConfig):
 
 
 def read_config(words: Sequence[str]) -> TokenizerConfig:
-    """The config that the words of the command line give."""
+    """Returns the config that the words of the command line give."""
     return parse(TokenizerConfig, DESCRIPTION, words, program="bertjax tokenizer")
 
 
 def run(config: TokenizerConfig) -> None:
-    """The program."""
+    """Runs the program."""
     counts = {"documents": 0, "characters": 0, "documents_too_short": 0}
     # The output is claimed before the work: a name that is taken is said at once.
     claimed = whole_directory(config.output, config.overwrite, TOKENIZER_FILES, config.input)

@@ -44,7 +44,7 @@ def watch(options: argparse.Namespace) -> None:
             " move the table away"
         )
     score: Scorer | None = None
-    told: set[str] = set()
+    shown_notes: set[str] = set()
     print(f"watching {run}; Ctrl-C ends it", file=sys.stderr)
     while True:
         over = is_finished(run)  # looked at before the checkpoints, so that none is missed
@@ -62,8 +62,8 @@ def watch(options: argparse.Namespace) -> None:
             shown = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
             print(to_json(line) if options.json else f"step {step}: {shown}", flush=True)
             notes = draw_table_of_lines(run / PLOT_NAME, lines, list(scores))
-            if set(notes) != told:
-                told = set(notes)
+            if set(notes) != shown_notes:
+                shown_notes = set(notes)
                 tell(notes)
         if over:
             return
@@ -71,7 +71,7 @@ def watch(options: argparse.Namespace) -> None:
 
 
 def make_scorer(identity: Mapping[str, Any], run: Path, options: argparse.Namespace) -> Scorer:
-    """What scores the models of a run: of fine-tuning on labelled files, of pretraining on rows."""
+    """Makes the scorer of a run: of fine-tuning on labelled files, of pretraining on rows."""
     if "task" in identity:
         return _score_task(identity, run, options)
     return _score_pretraining(identity, options)
@@ -88,13 +88,15 @@ def _score_task(identity: Mapping[str, Any], run: Path, options: argparse.Namesp
 
     config = BertConfig.from_dict(identity["model"])
     architecture = architecture_of(identity["task"])
-    tokenizer, told = load_model_tokenizer(identity.get("paths", identity)["init"], config)
+    tokenizer, notes_of_tokenizer = load_model_tokenizer(
+        identity.get("paths", identity)["init"], config
+    )
     remembered = json.loads((run / "run.json").read_text(encoding="utf-8")).get("data_format", {})
     data_config = read_data_config(options, remembered)
     task = task_of_model(config, architecture, data_config.scheme)
     examples, notes = read_task_examples(identity["task"], options.data, data_config)
     check_known_labels(task, examples)
-    tell([*told, *notes])
+    tell([*notes_of_tokenizer, *notes])
     inference = Inference(ARCHITECTURES[architecture].module(config), task, tokenizer.pad_id)
     length = choose_length(options, config.max_position_embeddings, identity["max_length"])
 

@@ -66,65 +66,67 @@ def run(options: argparse.Namespace) -> None:
             results.append(what_if(model, encoded, word, options.by, options.seed))
             progress(1)
     if options.json:
-        print_json([_to_json(one) for one in results])
+        print_json([_to_json(result) for result in results])
         return
-    for number, one in enumerate(results):
+    for number, result in enumerate(results):
         if number:
             console().print()
-        _print(one)
+        _print(result)
 
 
-def _to_json(found: "WhatIf") -> dict[str, Any]:
+def _to_json(changed: "WhatIf") -> dict[str, Any]:
     return {
-        "before": list(found.before.words),
-        "after": list(found.after.words),
-        "word": found.word,
-        "asked": found.asked.tolist(),
-        "log_probability_before": found.log_probability_before.tolist(),
-        "log_probability_after": found.log_probability_after.tolist(),
+        "before": list(changed.before.words),
+        "after": list(changed.after.words),
+        "word": changed.word,
+        "asked": changed.asked.tolist(),
+        "log_probability_before": changed.log_probability_before.tolist(),
+        "log_probability_after": changed.log_probability_after.tolist(),
         "candidates": [
             [{"token": token, "probability": probability} for token, probability in pairs]
             for pairs in (
                 zip(tokens, values, strict=True)
                 for tokens, values in zip(
-                    found.candidates, found.candidate_probability.tolist(), strict=True
+                    changed.candidates, changed.candidate_probability.tolist(), strict=True
                 )
             )
         ],
-        "moved": found.moved.tolist(),
-        "random_model": {"moved": found.control_moved.tolist()},
+        "moved": changed.moved.tolist(),
+        "random_model": {"moved": changed.control_moved.tolist()},
     }
 
 
-def _print(found: "WhatIf") -> None:
+def _print(changed: "WhatIf") -> None:
     import numpy as np
     from rich.table import Table
     from rich.text import Text
 
     out = console()
-    old, new = found.before.words[found.word], found.after.words[found.word]
+    old, new = changed.before.words[changed.word], changed.after.words[changed.word]
     out.print(Text.assemble((old, "bold"), " -> ", (new, "bold")))
-    for tokens, values in zip(found.candidates, found.candidate_probability, strict=True):
+    for tokens, values in zip(changed.candidates, changed.candidate_probability, strict=True):
         pairs = zip(tokens, values, strict=True)
         said = ", ".join(f"{token} {probability:.1%}" for token, probability in pairs)
         out.print(Text(f"the model would expect there: {said}", "dim"))
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("  each other word, masked", f"with {old}", f"with {new}", "change"):
         table.add_column(name, justify="left" if name.startswith("  ") else "right")
-    rows = zip(found.asked, found.log_probability_before, found.log_probability_after, strict=True)
+    rows = zip(
+        changed.asked, changed.log_probability_before, changed.log_probability_after, strict=True
+    )
     for number, before, after in rows:
         change = after - before
         table.add_row(
-            Text(f"  {found.before.words[number]}"),
+            Text(f"  {changed.before.words[number]}"),
             f"{100 * np.exp(before):.3g} %",
             f"{100 * np.exp(after):.3g} %",
             Text(f"x {np.exp(change):.3g}", "blue" if change > 0 else "dark_orange"),
         )
     out.print(table)
-    heads = found.moved.shape[1]
-    order = np.argsort(-found.moved, axis=None)[:_HEADS]
-    said = ", ".join(f"{at // heads}-{at % heads} {found.moved.flat[at]:.2f}" for at in order)
-    random = found.control_moved
+    heads = changed.moved.shape[1]
+    order = np.argsort(-changed.moved, axis=None)[:_HEADS]
+    said = ", ".join(f"{at // heads}-{at % heads} {changed.moved.flat[at]:.2f}" for at in order)
+    random = changed.control_moved
     out.print(
         Text(
             f"heads whose attention moves most (layer-head, 0 to 1): {said}; in a random model of"

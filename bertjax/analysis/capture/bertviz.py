@@ -11,7 +11,7 @@ from bertjax.program.strict_json import to_json
 
 
 def to_bertviz(captured: Captured, words: bool = False) -> dict[str, Any]:
-    """What bertviz's `head_view` and `model_view` take, as a plain dict.
+    """Returns what bertviz's `head_view` and `model_view` take, as a plain dict.
 
     Both take the attention as a list with a tensor a layer, `[1, N, T, T]`, the tokens as a list,
     and the number of the first token of B, None where there is no B. The tensors must be torch's:
@@ -50,8 +50,8 @@ def write_bertviz(
     before, between, after = ("", "\n", "\n") if lines else ("[\n", ",\n", "\n]\n")
     stream.write(before)
     count = 0
-    for one in captures:
-        form = to_bertviz(one, selection.words)
+    for captured in captures:
+        form = to_bertviz(captured, selection.words)
         form["attention"] = [
             layer.astype(np.float64).round(7).tolist() for layer in form["attention"]
         ]

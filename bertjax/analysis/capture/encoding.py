@@ -145,8 +145,8 @@ def encode_stream(
             places=places,
             masks=masks,
         )
-        for one in encoded:
-            yield one._replace(source=first + one.source)
+        for text in encoded:
+            yield text._replace(source=first + text.source)
         first += len(batch)
 
 
@@ -167,8 +167,8 @@ def encode_words(
         ids, offsets, word_ids = [], [], []
         for number, encoding in enumerate(encodings):
             ids += encoding.ids or [tokenizer.unk_id]
-            found = find_offsets(encoding, sentence[number]).tolist()
-            offsets += found or [(0, len(sentence[number]))]
+            characters = find_offsets(encoding, sentence[number]).tolist()
+            offsets += characters or [(0, len(sentence[number]))]
             word_ids += [number] * max(1, len(encoding.ids))
         piece = _Piece(
             np.array(ids, np.int64),
@@ -184,7 +184,7 @@ def encode_words(
 def merge_subwords(
     probs: Float[np.ndarray, "... T T"], encoded: EncodedText
 ) -> Float[np.ndarray, "... W W"]:
-    """Attention between words: to a word the sum over its tokens, from a word the mean over them.
+    """Merges maps of tokens to maps of words: to a word the sum over its tokens, from it the mean.
 
     Returns:
         Maps whose rows sum to what the rows of `probs` do.
@@ -215,7 +215,7 @@ def mean_over_words(
 
 
 def find_word_number(encoded: EncodedText, name: str) -> int:
-    """Which of the text's words is meant.
+    """Returns the number of a word that is named by itself or by its number.
 
     Args:
         encoded: the text.
@@ -227,13 +227,13 @@ def find_word_number(encoded: EncodedText, name: str) -> int:
     words = {
         number: encoded.words[number] for number in np.flatnonzero(~encoded.special_words).tolist()
     }
-    found = [number for number, word in words.items() if word.casefold() == name.casefold()]
-    if not found and name.isdecimal() and int(name) in words:
+    numbers = [number for number, word in words.items() if word.casefold() == name.casefold()]
+    if not numbers and name.isdecimal() and int(name) in words:
         return int(name)
-    if len(found) == 1:
-        return found[0]
+    if len(numbers) == 1:
+        return numbers[0]
     numbered = ", ".join(f"{number} {word}" for number, word in words.items())
-    how = f"stands {len(found)} times in the text" if found else "is none of the text's"
+    how = f"stands {len(numbers)} times in the text" if numbers else "is none of the text's"
     raise UserError(f"the word {name!r} {how}; name one by its number: {numbered}")
 
 
@@ -247,7 +247,7 @@ class _Piece(NamedTuple):
 
     @classmethod
     def of(cls, encoding: Any, text: str) -> "_Piece":
-        """Of the library's encoding; the words are its pre-tokenizer's."""
+        """Takes the library's encoding; the words are its pre-tokenizer's."""
         offsets = find_offsets(encoding, text)
         raw = [-1 - k if word is None else word for k, word in enumerate(encoding.word_ids)]
         # Numbers without a gap, also where nothing is left of a word as tokens.
@@ -284,7 +284,7 @@ def _cut(piece: _Piece, room: int) -> list[_Piece]:
 
 
 def _frame(tokenizer: Tokenizer, pieces: Sequence[_Piece], source: int, window: int) -> EncodedText:
-    """`[CLS] A [SEP]`, or `[CLS] A [SEP] B [SEP]`."""
+    """Frames the pieces: `[CLS] A [SEP]`, or `[CLS] A [SEP] B [SEP]`."""
 
     def framed(cls: Any, sep: Any, parts: Iterable[Any]) -> np.ndarray:
         return np.concatenate(frame_parts([cls], [sep], *parts))

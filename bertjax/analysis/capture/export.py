@@ -58,7 +58,7 @@ _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 
 
 def format_of(path: Path | str) -> Format:
-    """The format that a path's suffix tells: no suffix, a folder of shards.
+    """Returns the format that a path's suffix names; without a suffix, a folder of shards.
 
     Raises:
         UserError: any other suffix.
@@ -131,7 +131,7 @@ def _at_least_one(captures: Iterator[Captured]) -> Iterator[Captured]:
 
 
 def _write_npz(path: Path, captures: Iterable[Captured], selection: Selection) -> int:
-    """`NAME_k` of the k-th text; of all of them `sources`, `windows`, `layers` and `heads`."""
+    """Writes `NAME_k` of text k, and `sources`, `windows`, `layers` and `heads` of all."""
     sources, windows = array.array("q"), array.array("q")
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
 
@@ -140,11 +140,11 @@ def _write_npz(path: Path, captures: Iterable[Captured], selection: Selection) -
             with archive.open(member, "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, np.asarray(values), allow_pickle=False)
 
-        for number, one in enumerate(captures):
-            for name, values in (arrays_of(one) | text_fields(one.encoded)).items():
+        for number, captured in enumerate(captures):
+            for name, values in (arrays_of(captured) | text_fields(captured.encoded)).items():
                 add(f"{name}_{number}", values)
-            sources.append(one.encoded.source)
-            windows.append(one.encoded.window)
+            sources.append(captured.encoded.source)
+            windows.append(captured.encoded.window)
         for name, values in (("sources", sources), ("windows", windows)):
             add(name, np.array(values, np.int64))
         for name in ("layers", "heads"):
@@ -178,7 +178,7 @@ def _write_table(
     selection: Selection,
     open_writer: "Callable[[pyarrow.Schema], Any]",
 ) -> int:
-    """A row a text, a record batch a group; the selection is in the schema's metadata."""
+    """Writes a row for each text; the selection is in the schema's metadata."""
     about = {"bertjax": to_json(selection.describe())}
     writer, count = None, 0
     with contextlib.ExitStack() as stack:
@@ -195,10 +195,10 @@ def _record_batch(group: Sequence[Captured]) -> "pyarrow.RecordBatch":
     import pyarrow as pa
 
     columns: dict[str, Any] = {
-        "source": pa.array([one.encoded.source for one in group], pa.int64()),
-        "window": pa.array([one.encoded.window for one in group], pa.int32()),
+        "source": pa.array([captured.encoded.source for captured in group], pa.int64()),
+        "window": pa.array([captured.encoded.window for captured in group], pa.int32()),
     }
-    texts = [text_fields(one.encoded) for one in group]
+    texts = [text_fields(captured.encoded) for captured in group]
     for name, dtype in TEXT_FIELDS.items():
         values = [text[name] for text in texts]
         if dtype is None:
@@ -208,12 +208,12 @@ def _record_batch(group: Sequence[Captured]) -> "pyarrow.RecordBatch":
             if values[0].ndim == 2:
                 flat = pa.FixedSizeListArray.from_arrays(flat, values[0].shape[1])
             columns[name] = pa.ListArray.from_arrays(_bounds(values, np.int32), flat)
-    arrays = [arrays_of(one) for one in group]
+    arrays = [arrays_of(captured) for captured in group]
     for name, first in arrays[0].items():
-        values = [found[name].reshape(-1) for found in arrays]
+        values = [named[name].reshape(-1) for named in arrays]
         flat = pa.array(np.concatenate(values))
         columns[name] = pa.LargeListArray.from_arrays(_bounds(values, np.int64), flat)
-        shapes = pa.array(np.array([found[name].shape for found in arrays], np.int32).reshape(-1))
+        shapes = pa.array(np.array([named[name].shape for named in arrays], np.int32).reshape(-1))
         columns[f"{name}_shape"] = pa.FixedSizeListArray.from_arrays(shapes, first.ndim)
     return pa.RecordBatch.from_pydict(columns)
 

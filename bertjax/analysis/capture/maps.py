@@ -61,7 +61,9 @@ class Captured(NamedTuple):
         rows = []
         for layer in range(layers):
             maps = [_draw_map(self.probs[layer, head]) for head in range(heads)]
-            cells = "".join(f"<td>{layer}-{head}<br>{one}</td>" for head, one in enumerate(maps))
+            cells = "".join(
+                f"<td>{layer}-{head}<br>{drawn}</td>" for head, drawn in enumerate(maps)
+            )
             rows.append(f"<tr>{cells}</tr>")
         names = html.escape(" ".join(self.tokens))
         return (
@@ -85,7 +87,7 @@ class Captured(NamedTuple):
 
 
 def _draw_map(probs: Float[np.ndarray, "T T"]) -> str:
-    """A square of SVG, dark where much is attended to."""
+    """Draws a square of SVG, dark where attention is high."""
     t = len(probs)
     squares = "".join(
         f'<rect x="{column}" y="{row}" width="1" height="1" opacity="{probs[row, column]:.2f}"/>'
@@ -98,7 +100,7 @@ def _draw_map(probs: Float[np.ndarray, "T T"]) -> str:
 
 
 def randomize(model: Model, seed: int = 0) -> Model:
-    """The control that figures are held against: the same class with new random weights."""
+    """Returns the control of all figures: the same class with new random weights."""
     params = _initialize(model.module, jax.random.key(seed))
     return model.replace(params=params, spare={}, notes=())
 
@@ -122,7 +124,7 @@ def capture(
         hidden: whether hidden states are wanted.
         context: whether each head's output is wanted.
         head_gates: each head's output is multiplied by its gate; ones when left out.
-        progress: is called with the number of texts done since the call before.
+        progress: called with the number of texts done since the last call.
 
     Raises:
         UserError: a text that is longer than the model has positions for.

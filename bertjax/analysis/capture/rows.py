@@ -24,7 +24,7 @@ def batch_texts(
     take: Callable[[Any, EncodedText, Place], Any],
     **options: Any,
 ) -> Batching[EncodedText]:
-    """How texts become batches of token_ids, token_type_ids and sequence_ids, a text a row.
+    """Returns how texts become token_ids, token_type_ids and sequence_ids, one text a row.
 
     Args:
         shapes: of the batches.
@@ -49,14 +49,14 @@ def shapes_of_maps(config: BertConfig, most_bytes: int, most_rows: int = _MOST_R
 
 
 def trace_bytes(config: BertConfig, length: int, hidden: bool = True, context: bool = True) -> int:
-    """What the maps and the vectors of a text of so many tokens take."""
+    """Computes the bytes of the maps and vectors of a text of so many tokens."""
     layers, heads = config.num_hidden_layers, config.num_attention_heads
     vectors = hidden * (layers + 1) + context * layers
     return 4 * length * (layers * heads * length + vectors * config.hidden_size)
 
 
 def count_tokens(text: EncodedText, config: BertConfig) -> int:
-    """The length of a text.
+    """Returns the length of a text in tokens.
 
     Raises:
         UserError: it is longer than the model has positions for.
@@ -73,7 +73,7 @@ def count_tokens(text: EncodedText, config: BertConfig) -> int:
 def make_inputs(
     config: BertConfig, texts: Sequence[EncodedText], rows: int, length: int, pad_id: int
 ) -> tuple[Integer[np.ndarray, "B T"], Integer[np.ndarray, "B T"], Integer[np.ndarray, "B T"]]:
-    """token_ids, token_type_ids and sequence_ids of texts, a row each, filled up with padding.
+    """Makes token_ids, token_type_ids and sequence_ids of texts, one row each, padded.
 
     Raises:
         UserError: the model has no embedding for one of them.

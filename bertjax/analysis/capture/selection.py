@@ -39,7 +39,7 @@ class Selection(NamedTuple):
     dtype: Literal["float32", "float16"]
 
     def apply(self, captured: Captured) -> Captured:
-        """The part of one capture.
+        """Takes the selected part of a capture.
 
         Returns:
             probs `[layers, heads, T, T]` (or `[..., W, W]` with `words`), hidden
@@ -68,7 +68,7 @@ class Selection(NamedTuple):
         )
 
     def describe(self) -> dict[str, Any]:
-        """What a reader must know of the arrays."""
+        """Describes the arrays for readers of the file."""
         return {
             "units": "words" if self.words else "tokens",
             "layers": list(self.layers),
@@ -85,7 +85,7 @@ def select(
     words: bool = False,
     dtype: Literal["float32", "float16"] = "float32",
 ) -> Selection:
-    """What to write of the captures of a model.
+    """Checks and returns what to write of the captures of a model.
 
     Args:
         config: of the model.
@@ -109,13 +109,13 @@ def select(
 
 
 def arrays_of(captured: Captured) -> dict[str, np.ndarray]:
-    """Those that there are, by name."""
+    """Returns the arrays that were captured, by name."""
     named = {"probs": captured.probs, "hidden": captured.hidden, "context": captured.context}
     return {name: values for name, values in named.items() if values is not None}
 
 
 def text_fields(encoded: EncodedText) -> dict[str, Any]:
-    """What is written of a text: tuples of strings, arrays of numbers."""
+    """Returns what is written of a text: tuples of strings, arrays of numbers."""
     return {
         name: getattr(encoded, name) if dtype is None else getattr(encoded, name).astype(dtype)
         for name, dtype in TEXT_FIELDS.items()
@@ -123,15 +123,15 @@ def text_fields(encoded: EncodedText) -> dict[str, Any]:
 
 
 def group_captures(captures: Iterable[Captured]) -> Iterator[list[Captured]]:
-    """Consecutive ones of about GROUP_BYTES together."""
+    """Groups consecutive captures of about GROUP_BYTES together."""
     group: list[Captured] = []
     used = 0
-    for one in captures:
-        size = sum(values.nbytes for values in arrays_of(one).values())
+    for captured in captures:
+        size = sum(values.nbytes for values in arrays_of(captured).values())
         if group and used + size > GROUP_BYTES:
             yield group
             group, used = [], 0
-        group.append(one)
+        group.append(captured)
         used += size
     if group:
         yield group

@@ -100,17 +100,17 @@ def write_shards(directory: Path, captures: Iterable[Captured], selection: Selec
         name = f"shard-{len(shards):05}"
         tensors = {
             f"{kind}_{count + place}": values
-            for place, one in enumerate(group)
-            for kind, values in arrays_of(one).items()
+            for place, captured in enumerate(group)
+            for kind, values in arrays_of(captured).items()
         }
         save_file(tensors, directory / f"{name}.safetensors")
         with (directory / f"{name}.jsonl").open("w", encoding="utf-8") as file:
-            for place, one in enumerate(group):
+            for place, captured in enumerate(group):
                 fields = {
                     field: values if isinstance(values, tuple) else values.tolist()
-                    for field, values in text_fields(one.encoded).items()
+                    for field, values in text_fields(captured.encoded).items()
                 }
-                numbers = {"source": one.encoded.source, "window": one.encoded.window}
+                numbers = {"source": captured.encoded.source, "window": captured.encoded.window}
                 line = {"text": count + place, **numbers, **fields}
                 file.write(to_json(line) + "\n")
         shards.append({"name": name, "first": count, "texts": len(group)})

@@ -87,7 +87,7 @@ def answer(
     target: Target,
     token_ids: Int[np.ndarray, "texts T"] | None = None,
 ) -> Float[np.ndarray, " texts"]:
-    """The target's value for the text, or for variants of it.
+    """Computes the target's value for the text, or for variants of it.
 
     Args:
         whole: the model.
@@ -115,7 +115,7 @@ def answer(
 def embed_tokens(
     whole: Model, encoded: EncodedText, token_ids: Int[np.ndarray, " T"] | None = None
 ) -> Float[np.ndarray, "T D"]:
-    """The embeddings' output for the text: what enters the first layer.
+    """Computes the embeddings' output for the text: the input of the first layer.
 
     Args:
         whole: the model.
@@ -132,7 +132,7 @@ def embed_tokens(
 def differentiate_by_embeddings(
     whole: Model, encoded: EncodedText, target: Target, embedded: Float[np.ndarray, "rows T D"]
 ) -> tuple[Float[np.ndarray, " rows"], Float[np.ndarray, "rows T D"]]:
-    """The target's value and its gradient with respect to the embeddings' output.
+    """Computes the target's value and its gradient with respect to the embeddings' output.
 
     Args:
         whole: the model.
@@ -155,8 +155,8 @@ def differentiate_by_embeddings(
         kind, (inputs, points) = (target.output, target.probability), batch
         return _by_embeddings(whole.module, *kind, params, inputs, *_places(target), points)
 
-    def take(found: Sequence[np.ndarray], point: np.ndarray, at: Place) -> tuple[Any, np.ndarray]:
-        return found[0][at.row], found[1][at.row, :length]
+    def take(outputs: Sequence[np.ndarray], point: np.ndarray, at: Place) -> tuple[Any, np.ndarray]:
+        return outputs[0][at.row], outputs[1][at.row, :length]
 
     batching = Batching(_shapes(whole.config), len, make, take)
     values, gradients = zip(*run(forward, whole.params, embedded, batching), strict=True)
@@ -166,7 +166,7 @@ def differentiate_by_embeddings(
 def differentiate_by_attention(
     whole: Model, encoded: EncodedText, target: Target
 ) -> tuple[float, Float[np.ndarray, "L N T T"], Float[np.ndarray, "L N T T"]]:
-    """The target's value, the attention probabilities, and the gradient with respect to them.
+    """Computes the target's value, the attention probabilities, and the gradient by them.
 
     Each probability is a variable of its own here: what it would change if it alone were larger,
     the others as they are.
@@ -186,7 +186,7 @@ Inputs = tuple[Integer[Array, "B T"], Integer[Array, "B T"], Integer[Array, "B T
 
 
 def pad_inputs(whole: Model, encoded: EncodedText) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Token ids, token types and sequence ids `[1, T]` of the text, padded to a length in use."""
+    """Makes token ids, types and sequence ids `[1, T]` of the text, padded to a length in use."""
     length = _shapes(whole.config).length_for(len(encoded.token_ids))
     return make_inputs(whole.config, [encoded], 1, length, whole.tokenizer.pad_id)
 
@@ -209,7 +209,7 @@ def _read(
     index: Integer[Array, ""],
     **options: Any,
 ) -> tuple[Float[Array, " B"], Any]:
-    """The target of every row, and the body's output."""
+    """Computes the target of every row, and the body's output."""
     rows = inputs[0].shape[0]
     if output == "token":
         options["masked_positions"] = jnp.full((rows, 1), position)
@@ -271,8 +271,8 @@ def _by_attention(
         return values[0], (values[0], body.trace.probs)
 
     dtype = jnp.promote_types(model.dtype, jnp.float32)
-    gradient, (found, probs) = jax.grad(value, has_aux=True)(jnp.zeros(shape, dtype))
-    return found, probs, gradient
+    gradient, (output, probs) = jax.grad(value, has_aux=True)(jnp.zeros(shape, dtype))
+    return output, probs, gradient
 
 
 @functools.partial(jax.jit, static_argnums=0)

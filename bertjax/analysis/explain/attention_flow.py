@@ -12,7 +12,7 @@ _UNITS = 1 << 30
 
 
 def add_residual(probs: Float[np.ndarray, "L N T T"]) -> Float[np.ndarray, "L T T"]:
-    """The layers' maps, averaged over heads, half of each token its own by the residual.
+    """Averages the layers' maps over heads and adds the residual as half of each token's weight.
 
     Returns:
         Maps whose rows sum to 1.
@@ -25,7 +25,7 @@ def add_residual(probs: Float[np.ndarray, "L N T T"]) -> Float[np.ndarray, "L T 
 
 
 def roll_out(probs: Float[np.ndarray, "L N T T"]) -> Float[np.ndarray, "L T T"]:
-    """Attention rollout: the product of the layers' maps up to every layer.
+    """Computes attention rollout: the product of the layers' maps up to every layer.
 
     Args:
         probs: attention probabilities of a text.
@@ -44,7 +44,7 @@ def roll_out(probs: Float[np.ndarray, "L N T T"]) -> Float[np.ndarray, "L T T"]:
 def flow_attention(
     probs: Float[np.ndarray, "L N T T"], positions: Sequence[int]
 ) -> Float[np.ndarray, "targets T"]:
-    """Attention flow: the maximum flow from a token at the top to every token at the bottom.
+    """Computes attention flow: the maximum flow from a token at the top to each at the bottom.
 
     The network's nodes are the tokens at every layer, its capacities the maps with the residual.
 
@@ -82,7 +82,7 @@ def flow_attention(
 def propagate_relevance(
     probs: Float[np.ndarray, "L N T T"], gradients: Float[np.ndarray, "L N T T"]
 ) -> Float[np.ndarray, "T T"]:
-    """Class-specific relevance: attention weighed by what it does for the output, rolled out.
+    """Computes class-specific relevance: attention weighted by its gradient, rolled out.
 
     Args:
         probs: attention probabilities of a text.

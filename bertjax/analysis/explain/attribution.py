@@ -54,8 +54,8 @@ class Attribution(NamedTuple):
 
     def __repr__(self) -> str:
         scores = zip(self.encoded.words, self.word_scores, strict=True)
-        told = ", ".join(f"{word} {score:+.3f}" for word, score in scores)
-        return f"Attribution({self.method}, value {self.value:.3f}: {told})"
+        shown = ", ".join(f"{word} {score:+.3f}" for word, score in scores)
+        return f"Attribution({self.method}, value {self.value:.3f}: {shown})"
 
     @property
     def word_scores(self) -> Float[np.ndarray, " W"]:
@@ -73,7 +73,7 @@ class Attribution(NamedTuple):
 def attribute(
     whole: Model, encoded: EncodedText, target: Target, method: Method = METHODS[0]
 ) -> Attribution:
-    """What each token adds to the target, by any of `METHODS` at its defaults.
+    """Computes what each token adds to the target, by any of `METHODS` at its defaults.
 
     Raises:
         UserError: a number that the model has not, or an unknown method.
@@ -96,7 +96,7 @@ def integrate_gradients(
     steps: int = 32,
     rule: Rule = "gauss-legendre",
 ) -> Attribution:
-    """Integrated gradients over the embeddings' output, summed over D.
+    """Computes integrated gradients over the embeddings' output, summed over D.
 
     [CLS] and [SEP] are the same in the baseline, so that they get exactly 0: the question is what
     the text's own tokens add.
@@ -134,7 +134,7 @@ def integrate_gradients(
 
 
 def multiply_gradient_by_input(whole: Model, encoded: EncodedText, target: Target) -> Attribution:
-    """Gradient x input over the embeddings' output, summed over D.
+    """Computes gradient x input over the embeddings' output, summed over D.
 
     It can miss what matters: the first layer normalises a token's vector after attention has been
     added, so that where attention adds little, the answer does not change with the vector's length,
@@ -154,7 +154,7 @@ def follow_attention(
     target: Target,
     method: Literal["rollout", "flow", "relevance"] = "relevance",
 ) -> Attribution:
-    """Rollout, flow or class-specific relevance, to the token that the target is read at.
+    """Computes rollout, flow or relevance to the token that the target is read at.
 
     Rollout and flow know nothing of the target but its position: they are the same for every class.
 
@@ -173,7 +173,7 @@ def follow_attention(
 def embed_baseline(
     whole: Model, encoded: EncodedText, baseline: Baseline
 ) -> Float[np.ndarray, "T D"]:
-    """The embeddings' output for a text that says nothing; [CLS] and [SEP] stay as they are."""
+    """Computes the embeddings' output with every token masked but [CLS] and [SEP]."""
     if baseline == "zero":
         return np.where(encoded.special[:, None], embed_tokens(whole, encoded), 0)
     blank = whole.tokenizer.mask_id if baseline == "mask" else whole.tokenizer.pad_id

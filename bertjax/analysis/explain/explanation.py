@@ -50,28 +50,33 @@ class Explanation(NamedTuple):
     def _repr_html_(self) -> str:
         """Returns a table for a notebook: the words, coloured by what each adds to the answer."""
         rows = []
-        for name, found in self.attributions.items():
-            largest = np.abs(found.word_scores).max() or 1.0
+        for name, attribution in self.attributions.items():
+            largest = np.abs(attribution.word_scores).max() or 1.0
             cells = "".join(
                 f'<td style="background: rgba({_FOR if score > 0 else _AGAINST},'
                 f' {abs(score) / largest:.2f}); text-align: center">{html.escape(word)}<br>'
                 f"<small>{score:+.3f}</small></td>"
-                for word, score in zip(self.encoded.words, found.word_scores.tolist(), strict=True)
+                for word, score in zip(
+                    self.encoded.words, attribution.word_scores.tolist(), strict=True
+                )
             )
             rows.append(f"<tr><th>{html.escape(name)}</th>{cells}</tr>")
         return f"<table><caption>{html.escape(self.summary)}</caption>{''.join(rows)}</table>"
 
     def to_json(self) -> dict[str, Any]:
-        """All numbers, of words and of tokens."""
+        """Returns all numbers, of words and of tokens."""
         first = next(iter(self.attributions.values()))
         methods = {}
-        for name, found in self.attributions.items():
+        for name, attribution in self.attributions.items():
             methods[name] = {
-                "word_scores": found.word_scores.tolist(),
-                "token_scores": found.scores.tolist(),
+                "word_scores": attribution.word_scores.tolist(),
+                "token_scores": attribution.scores.tolist(),
             }
-            if found.gap is not None:
-                methods[name] |= {"baseline_value": found.baseline_value, "gap": found.gap}
+            if attribution.gap is not None:
+                methods[name] |= {
+                    "baseline_value": attribution.baseline_value,
+                    "gap": attribution.gap,
+                }
             if name in self.faithful:
                 ranges = self.faithful[name].random_range()
                 methods[name]["faithfulness"] = {

@@ -28,7 +28,7 @@ class Faithfulness(NamedTuple):
     random_insertion: Float[np.ndarray, "orders points"]
 
     def areas(self) -> dict[str, tuple[float, float]]:
-        """The mean answer along each curve: (in the order of the scores, in random orders).
+        """Returns the mean answer along each curve: (in the order of the scores, in random orders).
 
         A faithful attribution has a small area of deletion and a large one of insertion.
         """
@@ -38,7 +38,7 @@ class Faithfulness(NamedTuple):
         }
 
     def random_range(self) -> dict[str, tuple[float, float]]:
-        """The smallest and the largest area of a random order, along each curve.
+        """Returns the smallest and the largest area of a random order, for each curve.
 
         A mean of random orders says little without it: one of them may be as good as the scores.
         """
@@ -63,7 +63,7 @@ def measure_faithfulness(
     random_orders: int = 10,
     seed: int = 0,
 ) -> Faithfulness:
-    """Deletion and insertion curves of an attribution, beside those of random orders.
+    """Measures deletion and insertion curves of an attribution, beside those of random orders.
 
     A token that is gone is replaced by a blank; [CLS] and [SEP] always stay, and so does the token
     at `target.position` where that is the [MASK] to be filled.
@@ -117,7 +117,7 @@ def take_away(
     *,
     keep: bool,
 ) -> Int[np.ndarray, "orders points T"]:
-    """The text with the first of each order blank, or with `keep` with all the others blank."""
+    """Blanks the first words of each order, or with `keep` all the others."""
     variants = np.empty((len(orders), len(counts), len(encoded.token_ids)), np.int64)
     variants[:] = encoded.token_ids
     for number, order in enumerate(orders):

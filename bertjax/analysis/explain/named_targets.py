@@ -41,7 +41,7 @@ class NamedTarget(NamedTuple):
 def choose_targets(
     whole: Model, encoded: EncodedText, answer: str | None = None, word: str | None = None
 ) -> list[NamedTarget]:
-    """What the model answers to the text, or the answer that is asked for.
+    """Returns what the model answers to the text, or the answer that is asked for.
 
     Args:
         whole: the model.
@@ -92,7 +92,7 @@ def _refuse(answer: str | None, why: str) -> None:
 
 
 def _words(whole: Model, encoded: EncodedText, answer: str | None) -> list[NamedTarget]:
-    """Of every [MASK] the likeliest word, or the one that is asked for."""
+    """Returns for every [MASK] the likeliest word, or the word that is asked for."""
     positions = np.flatnonzero(encoded.token_ids == whole.tokenizer.mask_id)
     if not len(positions):
         raise UserError(
@@ -100,8 +100,8 @@ def _words(whole: Model, encoded: EncodedText, answer: str | None) -> list[Named
             " place of the word to explain"
         )
     if answer is None:
-        found = _logits(whole, encoded, masked_positions=positions[None].astype(np.int32))
-        ids = [int(token) for token in found.argmax(axis=-1)]
+        logits = _logits(whole, encoded, masked_positions=positions[None].astype(np.int32))
+        ids = [int(token) for token in logits.argmax(axis=-1)]
     else:
         tokens = whole.tokenizer.encode([answer])[0].ids
         if len(tokens) != 1:
@@ -123,7 +123,7 @@ def _words(whole: Model, encoded: EncodedText, answer: str | None) -> list[Named
 def _class(
     whole: Model, encoded: EncodedText, output: Any, names: Sequence[str], answer: str | None
 ) -> NamedTarget:
-    """The likeliest class, or the one that is asked for."""
+    """Returns the likeliest class, or the class that is asked for."""
     index = int(_logits(whole, encoded)[0].argmax()) if answer is None else _index(answer, names)
     return NamedTarget("", names[index], Target(output, index))
 
@@ -131,7 +131,7 @@ def _class(
 def _tags(
     whole: Model, encoded: EncodedText, answer: str | None, word: str | None
 ) -> list[NamedTarget]:
-    """Of every word with a tag, or of the one that is asked for, the likeliest tag or the asked."""
+    """Returns the likeliest tag of every tagged word, or what is asked for of either."""
     names, firsts = whole.config.id2label, encoded.first_tokens
     tags = _logits(whole, encoded)[firsts].argmax(axis=-1)
     if word is not None:
@@ -157,7 +157,7 @@ def _tags(
 
 
 def _span(whole: Model, encoded: EncodedText, answer: str | None) -> list[NamedTarget]:
-    """The start and the end of the likeliest answer in the second text, or of the asked one."""
+    """Returns start and end of the likeliest answer in the second text, or of the one asked for."""
     inside = np.flatnonzero((encoded.token_type_ids == 1) & ~encoded.special)
     if answer is None:
         starts, ends = _logits(whole, encoded)[inside].T
@@ -174,7 +174,7 @@ def _span(whole: Model, encoded: EncodedText, answer: str | None) -> list[NamedT
 
 
 def _find_span(encoded: EncodedText, inside: np.ndarray, answer: str) -> tuple[int, int]:
-    """The tokens of the second text that overlap the answer, white space and letter case aside.
+    """Finds the tokens of the second text that overlap the answer, ignoring white space and case.
 
     Where it stands several times it is the first place at which it is whole words, if there is one.
     """
@@ -210,9 +210,9 @@ def _index(answer: str, names: Sequence[str]) -> int:
 def _logits(
     whole: Model, encoded: EncodedText, **options: np.ndarray
 ) -> Float[np.ndarray, "places answers"]:
-    """The head's output for the text, padding left out."""
-    found = _apply(whole.module, whole.params, pad_inputs(whole, encoded), options)
-    return np.asarray(found[0])[: len(encoded.token_ids)]
+    """Computes the head's output for the text, without padding."""
+    logits = _apply(whole.module, whole.params, pad_inputs(whole, encoded), options)
+    return np.asarray(logits[0])[: len(encoded.token_ids)]
 
 
 @functools.partial(jax.jit, static_argnums=0)

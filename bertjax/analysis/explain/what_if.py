@@ -60,7 +60,7 @@ class WhatIf(NamedTuple):
 def replace_word(
     model: Model, encoded: EncodedText, word: int, replacement: str | None
 ) -> EncodedText:
-    """The text with other tokens in the place of a word, which stays one word by count.
+    """Replaces the tokens of a word by others, which count as one word.
 
     Args:
         model: whose tokenizer it is.
@@ -84,8 +84,8 @@ def replace_word(
     if replacement is None:
         ids, name = [model.tokenizer.mask_id] * len(place), "[MASK]"
     else:
-        [found] = model.tokenizer.encode([replacement], masks=True)
-        ids, name = found.ids, replacement
+        [encoding] = model.tokenizer.encode([replacement], masks=True)
+        ids, name = encoding.ids, replacement
         if not ids:
             raise UserError(f"nothing is left of {replacement!r} as tokens; give another word")
     most = model.config.max_position_embeddings
@@ -119,7 +119,7 @@ def what_if(
     replacement: str | None = None,
     seed: int = 0,
 ) -> WhatIf:
-    """What the model makes of the text when another word, or a mask, stands in one place.
+    """Compares the model's output before and after a word is replaced by another or by a mask.
 
     Arguments and errors as `replace_word`; a text needs two words. `seed` is of the random control.
     """
@@ -134,9 +134,9 @@ def what_if(
     maps, random_maps = (
         [
             merge_subwords(captured.probs, captured.encoded)
-            for captured in capture(one, [encoded, after])
+            for captured in capture(compared, [encoded, after])
         ]
-        for one in (body, randomize(body, seed))
+        for compared in (body, randomize(body, seed))
     )
     return WhatIf(
         encoded, after, word, asked, before_logs, after_logs,

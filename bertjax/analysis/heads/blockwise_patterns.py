@@ -54,13 +54,13 @@ def sum_maps_blockwise(
     block: int = blockwise.BLOCK,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Iterator[MapSums]:
-    """What `patterns.sum_maps` gives of the maps of each text, without them.
+    """Computes what `patterns.sum_maps` does for each text, without storing whole maps.
 
     Args:
         body: whose heads they are.
         texts: encoded by its tokenizer; they are taken as they are needed.
         block: tokens a block.
-        progress: is called with the number of texts done since the call before.
+        progress: called with the number of texts done since the last call.
     """
     body, config = body.as_architecture(BODY.name), body.config
     shapes = Shapes(config.max_position_embeddings, lambda length: BATCH_TOKENS // length)
@@ -82,7 +82,7 @@ def sum_maps_blockwise(
 
 
 def make_batch(body: Model, texts: Sequence[EncodedText], rows: int, length: int) -> MarkedBatch:
-    """Texts, a row each, and the marks of their tokens; those of padding mean nothing."""
+    """Makes a row of each text, and the marks of its tokens; those of padding mean nothing."""
     inputs = make_inputs(body.config, texts, rows, length, body.tokenizer.pad_id)
     return inputs, _pad_marks(texts, rows, length)
 
@@ -94,7 +94,7 @@ def sum_batch(
     params: Mapping[str, Any],
     batch: MarkedBatch,
 ) -> tuple[Float[Array, "L B N"], Float[Array, "L targets B N"], Float[Array, "L 2 B N T"]]:
-    """Entropies, targets and columns as in `MapSums`, of every layer and row."""
+    """Sums entropies, targets and columns as in `MapSums`, of every layer and row."""
     inputs, marks = batch
     sequence_ids = inputs[2]
 
@@ -111,7 +111,7 @@ def run_layers(
     look: Callable[[LayerAttention], Result],
     block: int,
 ) -> Result:
-    """The forward pass with blockwise attention; `look` sees the attention of every layer.
+    """Runs the forward pass with blockwise attention; `look` sees the attention of every layer.
 
     It is `encoder.EncoderLayer`'s own parts and order, with another attention between them.
 

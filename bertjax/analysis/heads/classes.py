@@ -61,7 +61,7 @@ def measure_structure(
     own_segment_off_diagonal: Float[np.ndarray, "L N"],
     marks: TokenMarks,
 ) -> Structure:
-    """Vertical, diagonal and block share of the maps of a text.
+    """Measures the vertical, diagonal and block share of the maps of a text.
 
     Args:
         columns: the sum of every column off the diagonal, over the even and over the odd rows.
@@ -99,7 +99,7 @@ def classify(
     diagonal: Float[np.ndarray, "*shape"],
     block: Float[np.ndarray, "*shape"],
 ) -> Int[np.ndarray, "*shape"]:
-    """The number of each map's class in `CLASSES`.
+    """Classifies each map: the number of its class in `CLASSES`.
 
     Args:
         vertical, diagonal, block: the shares; NaN where one is not defined, which fits no class.

@@ -35,7 +35,7 @@ class HeadImportance(NamedTuple):
         return self.sums.sum(axis=0) / self.counts.sum() / self.scale
 
     def interval(self, seed: int = 0) -> Interval:
-        """The importance of each head with its bootstrap interval over units."""
+        """Computes the importance of each head with its bootstrap interval over units."""
         return bootstrap_ratio(self.sums / self.scale, self.counts[:, None, None], seed)
 
 
@@ -46,7 +46,7 @@ def gradient_importance(
     normalize_layers: bool = False,
     progress: Callable[[int], None] = lambda done: None,
 ) -> HeadImportance:
-    """The expected absolute derivative of an example's loss with respect to each head's gate.
+    """Computes the mean absolute derivative of an example's loss with respect to each head's gate.
 
     One forward and one backward pass for all heads together.
 
@@ -55,7 +55,7 @@ def gradient_importance(
         params: of the model, its own or a control's.
         normalize_layers: divide by the Euclidean norm over the heads of each layer, so that layers
             with small gradients lose no more heads than others.
-        progress: is called with the number of examples done since the call before.
+        progress: called with the number of examples done since the last call.
 
     Source: Michel et al. 2019, section 4.1; the normalisation from Molchanov et al. 2017. Differs:
         the absolute value is of each example's derivative, as the formula has it; their program
@@ -73,14 +73,14 @@ def gradient_importance(
 def ablation_importance(
     objective: Objective, params: Any, *, progress: Callable[[int], None] = lambda done: None
 ) -> tuple[HeadImportance, Float[np.ndarray, "L N"]]:
-    """By how much the loss rises when one head is taken away and the others stay.
+    """Measures by how much the loss rises when one head is removed and the others stay.
 
     L * N forward passes.
 
     Args:
         objective: whose loss and score.
         params: of the model, its own or a control's.
-        progress: is called with the number of heads done since the call before.
+        progress: called with the number of heads done since the last call.
 
     Returns:
         The rise of the loss, and the change of the score (negative where the head was of use).
@@ -105,13 +105,13 @@ def importance_with_company(
     *,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Figures:
-    """The gradient importance of each head beside that in a model with random weights.
+    """Computes the gradient importance of each head beside that in a model with random weights.
 
     Args:
         objective: whose loss.
         params: of the model.
         control_params: of `capture.randomize`.
-        progress: is called with the number of examples done since the call before; each counts
+        progress: called with the number of examples done since the last call; each counts
             twice.
     """
     model, control = (
@@ -121,7 +121,7 @@ def importance_with_company(
 
 
 def order_heads(importance: Float[np.ndarray, "L N"]) -> Int[np.ndarray, "heads 2"]:
-    """(layer, head) of all heads, the least important first."""
+    """Sorts all heads (layer, head), the least important first."""
     flat = np.argsort(importance.ravel(), kind="stable")
     return np.stack(np.unravel_index(flat, importance.shape), axis=-1)
 
@@ -162,7 +162,7 @@ class PruningCurve(NamedTuple):
     score_name: str
 
     def to_json(self) -> dict[str, Any]:
-        """Lists, a number a point."""
+        """Returns lists with a number for each point."""
         return {
             "removed": self.removed.tolist(),
             "score": self.score_name,
@@ -187,7 +187,7 @@ def draw_pruning_curve(
         params: of the model.
         order: the heads, the first to go first.
         steps: of equal size, from no head to all of them.
-        progress: is called with the number of measurements done since the call before.
+        progress: called with the number of measurements done since the last call.
 
     Source: Michel et al. 2019, section 4.2, figure 3.
     """
@@ -198,9 +198,9 @@ def draw_pruning_curve(
     removed = np.rint(np.linspace(0, len(order), steps + 1)).astype(int)
     scores = np.zeros((1 + len(compared), len(removed)))
     sums = np.zeros((1 + len(compared), objective.units.max() + 1, len(removed)))
-    for row, one in enumerate([order, *compared]):
+    for row, heads in enumerate([order, *compared]):
         for point, count in enumerate(removed):
-            measured = objective.measure(params, gates_without(shape, one[:count]))
+            measured = objective.measure(params, gates_without(shape, heads[:count]))
             scores[row, point] = measured.score
             sums[row, :, point], counts = _by_unit(objective, measured.sums, measured.counts)
             progress(1)
@@ -212,7 +212,7 @@ def draw_pruning_curve(
 def interval_of_orders(
     sums: Float[np.ndarray, "orders examples points"], counts: Float[np.ndarray, "examples 1"]
 ) -> Interval:
-    """The mean loss in random orders, and where the loss in another random order is likely to lie.
+    """Computes the mean loss in random orders, and a prediction interval for another random order.
 
     An order is not better than random because it is better than the mean of some random ones: their
     losses differ among themselves far more than examples make them. The interval is the wider of

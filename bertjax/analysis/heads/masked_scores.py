@@ -57,7 +57,7 @@ class MaskedTextScores(NamedTuple):
     fingerprint: str
 
     def evaluation(self) -> dict[str, Any]:
-        """Scores, their intervals and an outcome for each text, as `evaluate --output` has them.
+        """Returns scores, intervals and an outcome for each text, as `evaluate --output` has them.
 
         A perplexity is that of a masked token: the exponential of the mean loss.
         """
@@ -72,16 +72,16 @@ class MaskedTextScores(NamedTuple):
         scores: dict[str, Any] = {}
         intervals: dict[str, list[float]] = {}
         for name, values in sums.items():
-            found = bootstrap_ratio(sum_by_unit(values, units), counts)
-            both = {name: (float(found.value), [float(found.low), float(found.high)])}
+            interval = bootstrap_ratio(sum_by_unit(values, units), counts)
+            both = {name: (float(interval.value), [float(interval.low), float(interval.high)])}
             if name.endswith("loss"):
                 value, ends = both[name]
                 perplexity = name.replace("loss", "perplexity")
                 both[perplexity] = (float(np.exp(value)), [float(np.exp(end)) for end in ends])
-            for one, (value, ends) in both.items():
-                scores[one] = value
+            for score, (value, ends) in both.items():
+                scores[score] = value
                 if np.isfinite(ends).all():
-                    intervals[one] = ends
+                    intervals[score] = ends
         texts = np.bincount(self.sources, self.counts)
         asked = texts > 0
         outcomes = -np.bincount(self.sources, self.losses)[asked] / texts[asked]
@@ -147,7 +147,7 @@ def score_masked_texts(
     Args:
         whole: a BertForMaskedLM or BertForPreTraining; the next-sentence head is not used.
         texts: encoded by its tokenizer.
-        progress: is called with the number of texts done since the call before.
+        progress: called with the number of texts done since the last call.
 
     Raises:
         UserError: no masked-LM head, or no token that can be masked.
@@ -170,15 +170,15 @@ def score_masked_texts(
     ) -> tuple[list[float], bytes]:
         scores, masked_ids = take_row(output, numbered, place)
         ids = numbered[1].token_ids
-        asked = b"".join(one.astype(np.int32).tobytes() for one in (ids, masked_ids[: len(ids)]))
+        asked = b"".join(part.astype(np.int32).tobytes() for part in (ids, masked_ids[: len(ids)]))
         sums = (scores.mlm.sum, scores.mlm_correct.sum, scores.mlm.count, scores.unigram.sum,
                 scores.unigram_correct.sum)  # fmt: skip
         return sums, asked
 
     batching = batch_for_masking(whole, take)
     inputs = whole.params, log_probs
-    found = run(score, inputs, enumerate(texts), batching, progress=progress)
-    sums, asked = zip(*found, strict=True)
+    scored = run(score, inputs, enumerate(texts), batching, progress=progress)
+    sums, asked = zip(*scored, strict=True)
     figures = np.array(sums, np.float64).T
     if not figures[2].any():
         raise nothing_to_mask()
@@ -193,7 +193,7 @@ def _score(
     batch: RowBatch,
     masked: MaskedTokens,
 ) -> MaskedScores:
-    """The scores of each row."""
+    """Computes the scores of each row."""
     output = model.apply(
         {"params": params},
         masked.token_ids,

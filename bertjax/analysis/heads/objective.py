@@ -132,11 +132,11 @@ class Objective:
             head_gates: each head's output is multiplied by its gate; ones when left out.
         """
         gates = self.open_gates if head_gates is None else head_gates
-        found = run(
+        losses = run(
             lambda params, rows: self._losses(params, rows, gates),
             params, self._items, self._batching,
         )  # fmt: skip
-        totals, outputs = zip(*found, strict=True)
+        totals, outputs = zip(*losses, strict=True)
         sums, counts = np.array(totals, np.float64).T
         return Measured(sums, counts, self._score(outputs))
 
@@ -146,25 +146,25 @@ class Objective:
         head_gates: Float[np.ndarray, "L N"] | None = None,
         progress: Callable[[int], None] = lambda done: None,
     ) -> Float[np.ndarray, "examples L N"]:
-        """The derivative of each example's mean loss with respect to every gate.
+        """Computes the derivative of each example's mean loss with respect to every gate.
 
         Args:
             params: of the model, its own or a control's.
             head_gates: where; ones when left out.
-            progress: is called with the number of examples done since the call before.
+            progress: called with the number of examples done since the last call.
         """
         gates = self.open_gates if head_gates is None else head_gates
-        found = run(
+        gradients = run(
             lambda params, rows: self._gradients(gates, params, rows),
             params, self._items, self._batching, progress=progress,
         )  # fmt: skip
-        return np.array([*found], np.float64)
+        return np.array([*gradients], np.float64)
 
 
 def masked_language_objective(
     whole: Model, texts: Sequence[EncodedText], seed: int = 0
 ) -> Objective:
-    """The loss at masked tokens: 15 % of each text's, the same ones at every call.
+    """Makes the loss at masked tokens: 15 % of each text's, the same at every call.
 
     Args:
         whole: a BertForMaskedLM or BertForPreTraining.
@@ -196,7 +196,7 @@ def masked_language_objective(
     def make(some: Sequence[MaskedText], places: Places, shape: Shape) -> tuple[Any, ...]:
         rows, length, _ = shape
         ids, types, sequence_ids = make_inputs(
-            whole.config, [one.text for one in some], rows, length, whole.tokenizer.pad_id
+            whole.config, [masked.text for masked in some], rows, length, whole.tokenizer.pad_id
         )
         positions, labels = np.zeros((2, rows, MaskingConfig().slots(length)), np.int32)
         weights = np.zeros(positions.shape, np.float32)
@@ -278,8 +278,8 @@ def task_objective(whole: Model, task: Task, examples: Sequence[Any], max_length
             for unit, output in zip(units, outputs, strict=True)
         ]
         predictions = task.decode(examples, units, logits)
-        found = task.score(examples, predictions)[task.main_score]
-        return math.nan if found is None else float(found)
+        main = task.score(examples, predictions)[task.main_score]
+        return math.nan if main is None else float(main)
 
     drawn = number_units(unit.example for unit in units)
     return Objective(
@@ -290,7 +290,7 @@ def task_objective(whole: Model, task: Task, examples: Sequence[Any], max_length
 def batch_for_masking(
     whole: Model, take: Callable[[Any, NumberedText, Place], Any]
 ) -> Batching[NumberedText]:
-    """How texts become the rows that `mask_tokens` takes; the number of each keys its masks."""
+    """Returns how texts become rows for `mask_tokens`; masks depend on a text's number."""
 
     def make(numbered: Sequence[NumberedText], places: Places, shape: Shape) -> RowBatch:
         rows, length, _ = shape

@@ -151,14 +151,14 @@ def measure_patterns(
     blockwise: bool = False,
     progress: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Tally]:
-    """All `FIGURES` of every head in every unit of texts; memory is that of the units.
+    """Measures all `FIGURES` of every head in every unit of texts; memory is that of the units.
 
     Args:
         body: whose heads they are.
         texts: encoded by its tokenizer; pairs, where blocks are of interest.
         blockwise: whether to go without whole maps: memory linear in the length, the same figures
             (to 1e-5). It is for long texts; for short ones it is slower.
-        progress: is called with the number of texts done since the call before.
+        progress: called with the number of texts done since the last call.
 
     Raises:
         UserError: no texts.
@@ -183,22 +183,22 @@ def patterns_with_company(
     blockwise: bool = False,
     progress: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Figures]:
-    """All `FIGURES` of every head `[L, N]`, with intervals, beside those of random weights.
+    """Measures all `FIGURES` of every head `[L, N]` with intervals, beside those of random weights.
 
     Args:
         body: whose heads they are.
         texts: encoded by its tokenizer.
         seed: of the control's weights and of the bootstrap.
         blockwise: see `measure_patterns`.
-        progress: is called with the number of texts done since the call before; each text counts
+        progress: called with the number of texts done since the last call; each text counts
             twice, once for the control.
 
     Raises:
         UserError: no texts.
     """
     model, control = (
-        measure_patterns(one, texts, blockwise=blockwise, progress=progress)
-        for one in (body, randomize(body, seed))
+        measure_patterns(compared, texts, blockwise=blockwise, progress=progress)
+        for compared in (body, randomize(body, seed))
     )
     return compare_tallies(model, control, seed)
 
@@ -206,7 +206,7 @@ def patterns_with_company(
 def compare_tallies(
     model: Mapping[str, Tally], control: Mapping[str, Tally], seed: int = 0
 ) -> dict[str, Figures]:
-    """Each figure of a model with its interval, beside that of its control."""
+    """Computes each figure of a model with its interval, beside that of its control."""
     return {
         name: Figures(
             bootstrap_ratio(*model[name], seed=seed), bootstrap_ratio(*control[name], seed=seed)
@@ -216,12 +216,12 @@ def compare_tallies(
 
 
 def classify_heads(figures: Mapping[str, Figures]) -> Int[np.ndarray, "L N"]:
-    """Each head's class, a number in `CLASSES`, by its shares over all texts together."""
+    """Classifies each head by its shares over all texts together: a number in `CLASSES`."""
     return classify(*(figures[name].model.value for name in ("vertical", "diagonal", "block")))
 
 
 def sum_maps(probs: Float[np.ndarray, "L N T T"], marks: TokenMarks) -> MapSums:
-    """The sums of all maps of one text."""
+    """Computes the sums of all maps of a text."""
     layers, heads = probs.shape[:2]
     weights = weigh_targets(marks, marks).reshape(len(TARGETS), -1)
     targets = probs.reshape(layers * heads, -1) @ weights.T
@@ -234,18 +234,18 @@ def sum_maps(probs: Float[np.ndarray, "L N T T"], marks: TokenMarks) -> MapSums:
 
 
 def tally_text(sums: MapSums, marks: TokenMarks) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Sum and count `[L, N]` of all `FIGURES` of one text."""
+    """Computes sum and count `[L, N]` of all `FIGURES` of a text."""
     tokens = len(marks.position)
     targets = dict(zip(TARGETS, sums.targets.astype(np.float64), strict=True))
     ones = np.ones_like(targets["self"])
-    found = {
+    tallies = {
         "entropy": (sums.entropy.astype(np.float64), tokens * ones),
         "distance": (targets["distance"], tokens * ones),
     }
     counts = count_queries(marks)
-    found |= {name: (targets[name], counts[name] * ones) for name in SHARES}
+    tallies |= {name: (targets[name], counts[name] * ones) for name in SHARES}
     for name in (f"beyond_{k}_words" for k in FAR):
-        found[name] = targets[name], targets["words"]
+        tallies[name] = targets[name], targets["words"]
 
     structure = measure_structure(
         sums.columns,
@@ -254,18 +254,18 @@ def tally_text(sums: MapSums, marks: TokenMarks) -> dict[str, tuple[np.ndarray, 
         marks,
     )
     for number, name in enumerate(("vertical", "diagonal", "block")):
-        found[name] = structure.sums[number], structure.counts[number]
+        tallies[name] = structure.sums[number], structure.counts[number]
     with np.errstate(invalid="ignore", divide="ignore"):
         classes = classify(*(structure.sums / structure.counts))
     for number, name in enumerate(CLASSES):
-        found[f"class_{name}"] = (classes == number).astype(np.float64), ones
-    return found
+        tallies[f"class_{name}"] = (classes == number).astype(np.float64), ones
+    return tallies
 
 
 def _sum_all(
     body: Model, texts: Sequence[EncodedText], blockwise: bool, progress: Callable[[int], None]
 ) -> Iterator[MapSums]:
-    """The sums of each text."""
+    """Computes the sums of each text."""
     if blockwise:
         yield from sum_maps_blockwise(body, texts, progress=progress)
         return

@@ -56,16 +56,16 @@ def name_heads(wanted: str, config: BertConfig, option: str) -> Int[np.ndarray, 
     if not all(_HEAD_NAME.fullmatch(name) for name in names):
         return None
     layers, heads = config.num_hidden_layers, config.num_attention_heads
-    found = [tuple(map(int, name.split("-"))) for name in names]
-    for name, (layer, head) in zip(names, found, strict=True):
+    pairs = [tuple(map(int, name.split("-"))) for name in names]
+    for name, (layer, head) in zip(names, pairs, strict=True):
         if layer >= layers or head >= heads:
             raise UserError(
                 f"{option} {wanted}: there is no head {name}; heads are named layer-head, from 0-0"
                 f" to {layers - 1}-{heads - 1}"
             )
-    if twice := [name for name, head in zip(names, found, strict=True) if found.count(head) > 1]:
+    if twice := [name for name, head in zip(names, pairs, strict=True) if pairs.count(head) > 1]:
         raise UserError(f"{option} {wanted}: names {twice[0]} twice; name each head once")
-    return np.array(sorted(found))
+    return np.array(sorted(pairs))
 
 
 def check_shrinkable(removed: Int[np.ndarray, "some 2"], config: BertConfig, wanted: str) -> None:
@@ -89,7 +89,7 @@ def check_shrinkable(removed: Int[np.ndarray, "some 2"], config: BertConfig, wan
 
 
 def read_heads(wanted: str, config: BertConfig, *, per_layer: bool = False) -> int:
-    """How many heads go.
+    """Reads how many heads to remove.
 
     Args:
         wanted: a share of all heads (`40%`), or their number (`58`).
@@ -132,7 +132,7 @@ def read_heads(wanted: str, config: BertConfig, *, per_layer: bool = False) -> i
 def choose_heads(
     importance: Float[np.ndarray, "L N"], number: int, *, per_layer: bool = False
 ) -> Int[np.ndarray, "number 2"]:
-    """The least important heads, as (layer, head).
+    """Chooses the least important heads, as (layer, head).
 
     Args:
         importance: of each head.
@@ -147,7 +147,7 @@ def choose_heads(
 
 
 def blank_heads(params: Mapping[str, Any], removed: Int[np.ndarray, "some 2"]) -> dict[str, Any]:
-    """The parameters with those of some heads 0.
+    """Sets the parameters of some heads to 0.
 
     Args:
         params: of a model class with its body under "bert".
@@ -169,7 +169,7 @@ def blank_heads(params: Mapping[str, Any], removed: Int[np.ndarray, "some 2"]) -
 def drop_heads(
     config: BertConfig, params: Mapping[str, Any], removed: Int[np.ndarray, "some 2"]
 ) -> tuple[BertConfig, dict[str, Any]]:
-    """Config and parameters of the model whose tensors lack these heads.
+    """Takes heads out of the tensors; returns the config and the parameters of the smaller model.
 
     Args:
         config: of the model.
@@ -199,7 +199,7 @@ def drop_heads(
 
 
 def prune_heads(model: Model, heads: str, *, shrink: bool = False) -> Model:
-    """The model without the heads that are named.
+    """Removes the heads that are named.
 
     Args:
         model: of any class.
@@ -218,7 +218,7 @@ def prune_heads(model: Model, heads: str, *, shrink: bool = False) -> Model:
 def remove_heads(
     model: Model, removed: Int[np.ndarray, "some 2"], *, shrink: bool = False
 ) -> Model:
-    """Returns the model without some heads.
+    """Removes heads from a model.
 
     Args:
         model: of any class.
@@ -262,13 +262,13 @@ def must_name_heads(heads: str, config: BertConfig, argument: str) -> Int[np.nda
 
 
 def heads_by_layer(removed: Int[np.ndarray, "some 2"]) -> dict[str, list[int]]:
-    """`{layer: heads}`, in ascending order, for JSON."""
+    """Groups heads for JSON: `{layer: heads}`, in ascending order."""
     layers = sorted(set(removed[:, 0].tolist()))
     return {str(layer): sorted(removed[removed[:, 0] == layer, 1].tolist()) for layer in layers}
 
 
 def _change_heads(params: Mapping[str, Any], change: Any) -> dict[str, Any]:
-    """The parameters with `change(value, axis of heads)` in place of every one that has heads."""
+    """Applies `change(value, axis of heads)` to every parameter that has an axis of heads."""
     body = params["bert"]
     layers = body["encoder"]["layers"]
     attention = {name: dict(part) for name, part in layers["attention"].items()}

@@ -59,7 +59,7 @@ def measure_redundancy(
     blockwise: bool = False,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Divergences:
-    """How differently every two heads attend: `sums.sum(0) / counts.sum()` is the mean over tokens.
+    """Measures how differently every two heads attend; `sums.sum(0) / counts.sum()` is the mean.
 
     The divergence of two rows p and q is H((p + q) / 2) - (H(p) + H(q)) / 2, between 0 and log 2.
     The work grows with the square of the number of heads.
@@ -68,7 +68,7 @@ def measure_redundancy(
         body: whose heads they are.
         texts: encoded by its tokenizer.
         blockwise: whether to go without whole maps: memory linear in the length, the same figures.
-        progress: is called with the number of texts done since the call before.
+        progress: called with the number of texts done since the last call.
 
     Raises:
         UserError: no texts.
@@ -157,7 +157,7 @@ def sum_divergences_blockwise(
     block: int = BLOCK,
     attention_block: int = ATTENTION_BLOCK,
 ) -> Float[Array, "shifts heads B"]:
-    """`sum_divergences` of whole texts, a block of all heads' maps at a time.
+    """Computes `sum_divergences` of whole texts, a block of all heads' maps at a time.
 
     Queries and keys of all layers are kept, linear in the length.
 

@@ -53,7 +53,7 @@ class TokenMarks(NamedTuple):
 
 
 def mark_tokens(encoded: EncodedText) -> TokenMarks:
-    """The marks of a text's tokens."""
+    """Marks the tokens of a text."""
     position = np.arange(len(encoded.token_ids), dtype=np.int32)
     special_words = encoded.special_words
     numbers: dict[object, int] = {}
@@ -77,7 +77,7 @@ def mark_tokens(encoded: EncodedText) -> TokenMarks:
 def weigh_targets(
     query: TokenMarks, key: TokenMarks, arrays: ModuleType = np
 ) -> Float[Any, "targets ... T S"]:
-    """What each of `TARGETS` makes of a probability from a query to a key.
+    """Computes the weight in each of `TARGETS` of a probability from a query to a key.
 
     - distance: how many tokens away
     - self, previous, next, cls, sep, punctuation: 1 where the key is that
@@ -123,7 +123,7 @@ def weigh_targets(
 
 
 def count_queries(marks: TokenMarks) -> dict[str, int]:
-    """How many tokens of a text have each of `SHARES` to look at."""
+    """Counts the tokens of a text that have each of `SHARES` to look at."""
     tokens = len(marks.position)
     word_sizes, form_sizes = np.bincount(marks.word), np.bincount(marks.form)
     return {
@@ -155,7 +155,7 @@ class Cells(NamedTuple):
 
 
 def count_cells(marks: TokenMarks) -> Cells:
-    """Of the map of a text with these marks."""
+    """Counts the cells of a map of a text with these marks."""
     segment, tokens = marks.segment, len(marks.segment)
     diagonal, own_diagonal = np.ones((2, tokens), np.int64)
     # Rows of the column's own parity: its own. Of the other: its neighbours'.

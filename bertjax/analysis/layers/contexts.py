@@ -60,7 +60,7 @@ class NearestContexts(NamedTuple):
 
 
 def find_word(texts: Sequence[EncodedText], word: str) -> list[Place]:
-    """Every place where the word stands, upper and lower case alike.
+    """Finds every place where the word stands, ignoring case.
 
     Raises:
         UserError: it stands nowhere.
@@ -92,7 +92,7 @@ def nearest_contexts(
     window: int = 8,
     progress: Callable[[int], None] = lambda done: None,
 ) -> NearestContexts:
-    """The places of a corpus whose hidden state is most like that of a word in its text.
+    """Finds the places of a corpus whose hidden state is most similar to that of a word.
 
     Memory does not grow with the corpus. Held against the random control
     (`capture.randomize(body)`), it shows what of the nearness is mere sameness of the words.
@@ -106,7 +106,7 @@ def nearest_contexts(
         top: how many contexts are wanted.
         same_word: compare with the same word only; False compares with every word.
         window: words that are shown on either side.
-        progress: is called with the number of texts done since the call before.
+        progress: called with the number of texts done since the last call.
 
     Raises:
         UserError: no such layer or word, or a word that the corpus does not have.
@@ -144,7 +144,9 @@ def nearest_contexts(
             heapq.heappushpop(nearest, (similarity, place))
     contexts = tuple(
         _context(corpus[place.text], place, similarity, window)
-        for similarity, place in sorted(nearest, key=lambda found: (-found[0], found[1]))
+        for similarity, place in sorted(
+            nearest, key=lambda neighbour: (-neighbour[0], neighbour[1])
+        )
     )
     if not compared:
         raise UserError("the corpus has no other text than the one with the word; give more texts")
@@ -161,7 +163,7 @@ def _compare(
     wanted: set[tuple[int, int]] | None,
     progress: Callable[[int], None],
 ) -> Iterator[tuple[Place, float]]:
-    """Every place to be compared, with its cosine."""
+    """Compares every place; gives it with its cosine."""
     texts = [corpus[number] for number in numbers]
     captures = capture(body, texts, hidden=True, progress=progress)
     for number, captured in zip(numbers, captures, strict=True):

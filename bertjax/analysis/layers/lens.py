@@ -70,7 +70,7 @@ class Answers(NamedTuple):
 
 
 def with_masked_lm(model: Model) -> Model:
-    """The model as a BertForMaskedLM, which the lens and the what-if look through.
+    """Returns the model as a BertForMaskedLM, which the lens and the what-if need.
 
     Raises:
         UserError: it has no masked-LM head.
@@ -87,7 +87,7 @@ def with_masked_lm(model: Model) -> Model:
 
 
 def logit_lens(model: Model, encoded: EncodedText, *, masked: bool = True, top_k: int = 5) -> Lens:
-    """The true token's probability and rank at every layer, and what the layer would say instead.
+    """Computes the true token's probability and rank at every layer, and each layer's best tokens.
 
     Args:
         model: with a masked-LM head.
@@ -108,15 +108,15 @@ def logit_lens(model: Model, encoded: EncodedText, *, masked: bool = True, top_k
         questions = [_mask(model.tokenizer, encoded, position[None]) for position in positions]
     else:
         questions = [_Question(encoded, positions, encoded.token_ids[positions])]
-    found = _ask(model, questions, top_k)
+    readings = _ask(model, questions, top_k)
     return Lens(
-        encoded, positions, masked, found.probability, found.rank, found.top_ids,
-        found.top_probability, spell(model.tokenizer, found.top_ids),
+        encoded, positions, masked, readings.probability, readings.rank, readings.top_ids,
+        readings.top_probability, spell(model.tokenizer, readings.top_ids),
     )  # fmt: skip
 
 
 def lens_curve(lenses: Sequence[Lens]) -> Interval:
-    """Mean reciprocal rank of the true token, by layer: 1 where it is always the likeliest."""
+    """Computes the mean reciprocal rank of the true token by layer; 1 = always the likeliest."""
     sums = np.stack([(1 / lens.rank).sum(axis=1) for lens in lenses])
     counts = np.array([[len(lens.positions)] for lens in lenses], np.float64)
     units = number_units(lens.encoded.source for lens in lenses)
@@ -130,12 +130,12 @@ def compare_lenses(
     masked: bool = True,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Figures:
-    """`lens_curve` of the model beside that of its random control, over all texts."""
+    """Computes `lens_curve` of the model beside that of its random control, over all texts."""
     curves = []
-    for one in (model, randomize(model)):
+    for compared in (model, randomize(model)):
         lenses = []
         for text in texts:
-            lenses.append(logit_lens(one, text, masked=masked, top_k=1))
+            lenses.append(logit_lens(compared, text, masked=masked, top_k=1))
             progress(1)
         curves.append(lens_curve(lenses))
     return Figures(*curves)
@@ -144,7 +144,7 @@ def compare_lenses(
 def ask_words(
     model: Model, encoded: EncodedText, words: Sequence[int]
 ) -> tuple[Float[np.ndarray, " words"], Answers]:
-    """How well the rest of the text tells each word: its tokens are masked together.
+    """Measures how well the rest of the text predicts each word; its tokens are masked together.
 
     Returns:
         The mean natural logarithm of the probabilities of each word's tokens, at the last layer;
@@ -155,10 +155,10 @@ def ask_words(
     """
     places = [np.flatnonzero(encoded.word_ids == word) for word in words]
     row = np.repeat(np.arange(len(words)), [len(own) for own in places])
-    found = _ask(model, [_mask(model.tokenizer, encoded, own) for own in places], 5)
-    logs = np.log(np.maximum(found.probability[-1], np.finfo(np.float32).tiny))
+    readings = _ask(model, [_mask(model.tokenizer, encoded, own) for own in places], 5)
+    logs = np.log(np.maximum(readings.probability[-1], np.finfo(np.float32).tiny))
     sums = np.bincount(row, logs, minlength=len(words))
-    return sums / np.bincount(row, minlength=len(words)), found
+    return sums / np.bincount(row, minlength=len(words)), readings
 
 
 def spell(
@@ -242,8 +242,8 @@ def _read_layers(
     trace = model.apply({"params": params}, *tokens, method=_trace_body)
     hidden = jnp.take_along_axis(trace.hidden_states, positions[None, :, :, None], axis=2)
     # A layer at a time: the logits of all layers together would be L times as large.
-    found = jax.lax.map(read, hidden)
-    return tuple(part.reshape(len(hidden), *positions.shape, *part.shape[2:]) for part in found)
+    readings = jax.lax.map(read, hidden)
+    return tuple(part.reshape(len(hidden), *positions.shape, *part.shape[2:]) for part in readings)
 
 
 def _trace_body(model: BertForMaskedLM, *inputs: Integer[Array, "B T"]) -> Trace:

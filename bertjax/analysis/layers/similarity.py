@@ -53,7 +53,7 @@ class PairSums(NamedTuple):
     def of(
         cls, first: Float[np.ndarray, "n D"], second: Float[np.ndarray, "n SECOND"]
     ) -> "PairSums":
-        """The sums over the rows; the same row of both is the same token."""
+        """Computes the sums over the rows; the same row of both is the same token."""
         first_lengths = np.einsum("nd,nd->n", first, first)
         second_lengths = np.einsum("nd,nd->n", second, second)
         parts = (
@@ -69,15 +69,15 @@ class PairSums(NamedTuple):
         return cls(len(first), *(np.asarray(part, np.float64) for part in parts))
 
     def plus(self, other: "PairSums") -> "PairSums":
-        """The sums over the tokens of both."""
+        """Returns the sums over the tokens of both."""
         return PairSums(*map(operator.add, self, other))
 
     def minus(self, other: "PairSums") -> "PairSums":
-        """The sums over the tokens of this that are not the other's."""
+        """Returns the sums over this one's tokens without the other's."""
         return PairSums(*map(operator.sub, self, other))
 
     def dependence(self, unbiased: bool) -> float:
-        """The Hilbert-Schmidt independence criterion with linear kernels, up to one factor.
+        """Computes the Hilbert-Schmidt independence criterion with linear kernels, up to a factor.
 
         Args:
             unbiased: whether the products of a token with itself are left out. Without that,
@@ -106,7 +106,7 @@ class PairSums(NamedTuple):
 def linear_cka(
     first: Float[np.ndarray, "n D"], second: Float[np.ndarray, "n SECOND"], unbiased: bool = True
 ) -> float:
-    """Linear CKA of two representations of the same n things.
+    """Computes linear CKA of two representations of the same n things.
 
     Args:
         first, second: a row a thing; the widths may differ.
@@ -143,7 +143,7 @@ def compare_layers(
     folds: int = FOLDS,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Interval:
-    """Linear CKA between all layers of two models, or of one model with itself.
+    """Computes linear CKA between all layers of two models, or of a model with itself.
 
     The models may be of other widths and depths, two checkpoints of one run, or a model and its
     random control (`capture.randomize`). Memory does not grow with the number of texts: it is
@@ -158,7 +158,7 @@ def compare_layers(
             layer's; all when left out.
         special: whether [CLS] and [SEP] count, whose large vectors can rule the figure.
         folds: groups of texts of the jackknife, at least 2; windows of a text are of one group.
-        progress: is called with the number of texts done since the call before.
+        progress: called with the number of texts done since the last call.
 
     Returns:
         CKA `[first layers, second layers]` with 95 % intervals of the delete-a-group jackknife: a
@@ -233,15 +233,15 @@ def _chunks(
     same: bool,
     progress: Callable[[int], None],
 ) -> Iterator[tuple[int, list[Float[np.ndarray, "layers n D"]]]]:
-    """(fold, hidden states of both models), about CHUNK_TOKENS tokens at a time."""
+    """Gives (fold, hidden states of both models), about CHUNK_TOKENS tokens at a time."""
     waiting: list[list[list[np.ndarray]]] = [[] for _ in range(folds.max() + 1)]
     captures = capture(first, texts, hidden=True, progress=progress)
     others = [] if same else [capture(second, texts, hidden=True)]
     for fold, captured, *other in zip(folds.tolist(), captures, *others, strict=True):
         kept = slice(None) if special else ~captured.encoded.special
         parts = [
-            found.hidden[chosen][:, kept]
-            for found, chosen in zip([captured, *other], layers, strict=False)
+            captured_text.hidden[chosen][:, kept]
+            for captured_text, chosen in zip([captured, *other], layers, strict=False)
         ]
         waiting[fold].append(parts)
         if sum(part[0].shape[1] for part in waiting[fold]) >= CHUNK_TOKENS:
@@ -258,7 +258,7 @@ def _join(parts: list[list[np.ndarray]]) -> list[Float[np.ndarray, "layers n D"]
 def _pairs(
     left: Float[np.ndarray, "layers n D"], right: Float[np.ndarray, "others n SECOND"], same: bool
 ) -> Iterator[tuple[Any, tuple[np.ndarray, np.ndarray]]]:
-    """What products there are to make: of layers, and of each layer with itself."""
+    """Lists the products to compute: of pairs of layers, and of each layer with itself."""
     for i, first in enumerate(left):
         for j, second in enumerate(right):
             if not same or i <= j:
@@ -271,13 +271,17 @@ def _pairs(
 def _alignment(
     sums: dict[Any, PairSums], shape: tuple[int, int], unbiased: bool, same: bool
 ) -> Float[np.ndarray, "layers others"]:
-    found = {key: pair.dependence(unbiased) for key, pair in sums.items()}
+    dependences = {key: pair.dependence(unbiased) for key, pair in sums.items()}
     result = np.empty(shape)
     for i, j in np.ndindex(shape):
         if same:
-            result[i, j] = _ratio(found[min(i, j), max(i, j)], found[i, i], found[j, j])
+            result[i, j] = _ratio(
+                dependences[min(i, j), max(i, j)], dependences[i, i], dependences[j, j]
+            )
         else:
-            result[i, j] = _ratio(found[i, j], found["first", i], found["second", j])
+            result[i, j] = _ratio(
+                dependences[i, j], dependences["first", i], dependences["second", j]
+            )
     return result
 
 

@@ -165,7 +165,7 @@ def study_mixing(
     task = make_task(what, model, sentences, splits)
     test = task.of_split(splits["test"])
     counts = sum_by_sentence(task, test, np.ones((1, len(test))))[:, 0]
-    found: list[tuple[Interval, ...]] = []
+    intervals: list[tuple[Interval, ...]] = []
     for vectors in (model, control):
         standardized = standardize(vectors.vectors, vectors_of(vectors, splits["train"]))
         fitted = train_mixing(task, standardized, splits, resamples=resamples, seed=seed)
@@ -174,6 +174,6 @@ def study_mixing(
         right = find_labels(mix_layers, first, standardized, task.words[test]) == task.labels[test]
         accuracy = bootstrap_ratio(sum_by_sentence(task, test, right)[:, 0], counts)
         centres = weights @ np.arange(weights.shape[1])
-        both = (Interval(one[0], *find_ends(one[1:])) for one in (weights, centres))
-        found.append((*both, accuracy))
-    return MixingFigures(what, *(Figures(*pair) for pair in zip(*found, strict=True)))
+        both = (Interval(values[0], *find_ends(values[1:])) for values in (weights, centres))
+        intervals.append((*both, accuracy))
+    return MixingFigures(what, *(Figures(*pair) for pair in zip(*intervals, strict=True)))

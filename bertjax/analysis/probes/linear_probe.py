@@ -153,23 +153,23 @@ def check_labels(
         UserError: there are fewer than two classes, a split has no items, or no label of the
             validation part occurs in the training part.
     """
-    found = {
+    present = {
         split: {label for number in own for _, label in _asked_of(what, sentences[number])}
         for split, own in splits.items()
     }
-    for split, labels in found.items():
+    for split, labels in present.items():
         if not labels:
             raise UserError(
                 f"the {split} part of the treebank has no word with {NAMES[what]}; give a larger"
                 " treebank"
             )
-    classes = found["train"]
+    classes = present["train"]
     if len(classes) < 2:
         raise UserError(
             f"all words of the treebank's training part have the same {NAMES[what]},"
             f" {min(classes)!r}; a probe needs at least two"
         )
-    if not classes & found["validation"]:
+    if not classes & present["validation"]:
         raise UserError(
             f"no {NAMES[what]} of the validation part of the treebank occurs in its training part;"
             " give a larger treebank"
@@ -315,8 +315,8 @@ def study_linear_probes(
             fitted = train_linear_probes(own, standardized, splits, seed=seed)
             if layer is None:  # the model's own task comes first
                 layer = int(fitted.losses.argmin())
-            found = find_labels(classify, fitted.params, standardized, own.words[test])
-            right = found == own.labels[test]
+            predicted = find_labels(classify, fitted.params, standardized, own.words[test])
+            right = predicted == own.labels[test]
             hits.append(sum_by_sentence(task, test, right))
         accuracies.append(bootstrap_ratio(hits[0], counts))
         controls.append(bootstrap_ratio(hits[1], counts))

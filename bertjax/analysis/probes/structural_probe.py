@@ -230,9 +230,9 @@ def score_distances(
     Source: Hewitt & Manning 2019, section 3.1.
     """
     ordered = by_length(sentences, numbers)
-    found = _predict(predict_distances, projection, vectors, sentences, ordered)
+    predicted = _predict(predict_distances, projection, vectors, sentences, ordered)
     hits, counts, correlations = [], [], []
-    for number, distances in zip(ordered, found, strict=True):
+    for number, distances in zip(ordered, predicted, strict=True):
         sentence = sentences[number]
         attached, edges = attached_edges(distances, sentence.heads, ~sentence.punctuation)
         hits.append(attached)
@@ -258,9 +258,9 @@ def score_depths(
     Sentences whose root is punctuation are not tested for it.
     """
     ordered = by_length(sentences, numbers)
-    found = _predict(predict_depths, projection, vectors, sentences, ordered)
+    predicted = _predict(predict_depths, projection, vectors, sentences, ordered)
     hits, counts, correlations = [], [], []
-    for number, depths in zip(ordered, found, strict=True):
+    for number, depths in zip(ordered, predicted, strict=True):
         sentence = sentences[number]
         root, counted = sentence.heads == -1, ~sentence.punctuation
         is_root = np.where(counted, depths, np.inf).argmin(axis=-1) == root.argmax()
@@ -285,12 +285,12 @@ def long_enough(
     Raises:
         UserError: there are none.
     """
-    found = [number for number in splits[split] if len(sentences[number].words) > 1]
-    if not found:
+    numbers = [number for number in splits[split] if len(sentences[number].words) > 1]
+    if not numbers:
         raise UserError(
             f"the {split} part of the treebank has no sentence of two words; give a larger treebank"
         )
-    return np.array(found, np.int64)
+    return np.array(numbers, np.int64)
 
 
 def study_structure(
@@ -321,19 +321,19 @@ def study_structure(
     score = {"distance": score_distances, "depth": score_depths}
     training = 0.0
     for vectors in (model, control):
-        for kind, found in scores.items():
+        for kind, values in scores.items():
             begin = time.perf_counter()
             fitted = train_structural_probe(kind, vectors, sentences, splits, rank=rank, seed=seed)
             training += time.perf_counter() - begin
             layers.setdefault(kind, int(fitted.losses.argmin()))  # the model's comes first
-            found.append(score[kind](fitted.params, vectors, sentences, test))
+            values.append(score[kind](fitted.params, vectors, sentences, test))
     shares = {
-        kind: Figures(*(bootstrap_ratio(own.hits, own.counts[:, None]) for own in found))
-        for kind, found in scores.items()
+        kind: Figures(*(bootstrap_ratio(own.hits, own.counts[:, None]) for own in values))
+        for kind, values in scores.items()
     }
     correlations = {
-        kind: Figures(*(bootstrap_by_length(own.correlations) for own in found))
-        for kind, found in scores.items()
+        kind: Figures(*(bootstrap_by_length(own.correlations) for own in values))
+        for kind, values in scores.items()
     }
     chained = [
         chain_edges(sentences[number].heads, ~sentences[number].punctuation) for number in test
@@ -397,9 +397,9 @@ def _predict(
 ) -> list[Float[np.ndarray, "probes W ..."]]:
     """Returns what the probes predict for each sentence, cut to its words."""
     compiled, data = jax.jit(predict), jnp.asarray(vectors.vectors)
-    found = []
+    predicted = []
     for batch in make_tree_batches(vectors, sentences, ordered):
         values = np.asarray(compiled(projection, data, batch.words), np.float64)
         for row, length in enumerate(batch.lengths[batch.lengths > 0]):
-            found.append(values[:, row][(slice(None), *[slice(length)] * (values.ndim - 2))])
-    return found
+            predicted.append(values[:, row][(slice(None), *[slice(length)] * (values.ndim - 2))])
+    return predicted

@@ -152,13 +152,13 @@ def count_syntax(
     """
     labels = [[_relation(name, subtypes) for name in own.relations] for own in sentences]
     heads_of = [sentence.heads for sentence in sentences]
-    found = {
+    counts = {
         name
         for own, heads in zip(labels, heads_of, strict=True)
         for name, head in zip(own, heads, strict=True)
         if head >= 0
     }
-    relations = (EVERY_RELATION, *sorted(found))
+    relations = (EVERY_RELATION, *sorted(counts))
     numbers = {name: number for number, name in enumerate(relations)}
     rows: list[tuple[Any, ...]] = []
     for captured, sentence, own in zip(captures, sentences, labels, strict=True):

@@ -63,14 +63,14 @@ class Treebank(NamedTuple):
     @property
     def notes(self) -> tuple[str, ...]:
         """Returns notes on how they were read."""
-        told = (
+        notes = (
             (
                 self.multiword_tokens,
                 "multi-word tokens count as the syntactic words they consist of",
             ),
             (self.empty_nodes, "empty nodes are left out"),
         )
-        return tuple(f"{number:,} {what}" for number, what in told if number)
+        return tuple(f"{number:,} {what}" for number, what in notes if number)
 
 
 class EncodedTreebank(NamedTuple):
@@ -156,7 +156,7 @@ def encode_treebank(
         UserError: none is left.
     """
     encoded = encode_words(tokenizer, [sentence.words for sentence in sentences], max_length)
-    kept = [number for number, found in enumerate(encoded) if found is not None]
+    kept = [number for number, text in enumerate(encoded) if text is not None]
     if not kept:
         raise UserError(
             f"no sentence of the treebank, which has {len(sentences):,}, fits the {max_length}"

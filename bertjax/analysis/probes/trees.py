@@ -87,8 +87,8 @@ def attached_edges(
     Dependencies punctuation has no dependents, so both are the same.
     """
     gold = tree_edges(heads)[np.ix_(counted, counted)]
-    found = spanning_trees(costs[:, counted][:, :, counted])
-    return (found & gold).sum(axis=(1, 2)) // 2, int(gold.sum()) // 2
+    trees = spanning_trees(costs[:, counted][:, :, counted])
+    return (trees & gold).sum(axis=(1, 2)) // 2, int(gold.sum()) // 2
 
 
 def chain_edges(heads: Int[np.ndarray, " W"], counted: Bool[np.ndarray, " W"]) -> int:
@@ -98,13 +98,13 @@ def chain_edges(heads: Int[np.ndarray, " W"], counted: Bool[np.ndarray, " W"]) -
 
 
 def rank_correlation(
-    found: Float[np.ndarray, "... W"], wanted: Float[np.ndarray, "... W"]
+    predicted: Float[np.ndarray, "... W"], wanted: Float[np.ndarray, "... W"]
 ) -> Float[np.ndarray, "..."]:
     """Computes Spearman's correlation along the last axis; 0 where either does not vary."""
     from scipy.stats import rankdata
 
     centred = []
-    for values in np.broadcast_arrays(found, wanted):
+    for values in np.broadcast_arrays(predicted, wanted):
         ranks = rankdata(values, axis=-1)
         centred.append(ranks - ranks.mean(axis=-1, keepdims=True))
     product = (centred[0] * centred[1]).sum(axis=-1)

@@ -163,30 +163,30 @@ def check(data: ReportData) -> None:
         ValueError: a part is not; names it.
     """
     named = [*data.head_figures, *data.curves, *data.matrices, *data.tables]
-    for one in named:
-        if not is_name(one.name):
-            raise ValueError(f"name={one.name!r} must be lower-case letters, digits, - and _")
-    names = [one.name for one in named]
+    for part in named:
+        if not is_name(part.name):
+            raise ValueError(f"name={part.name!r} must be lower-case letters, digits, - and _")
+    names = [part.name for part in named]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
         raise ValueError(f"name={min(twice)!r} is used by two parts; their files would be the same")
-    shapes = {one.name: values_of(one.figures).shape for one in data.head_figures}
-    shapes |= {f"sentences[{k}]": one.probs.shape[:2] for k, one in enumerate(data.sentences)}
+    shapes = {part.name: values_of(part.figures).shape for part in data.head_figures}
+    shapes |= {f"sentences[{k}]": part.probs.shape[:2] for k, part in enumerate(data.sentences)}
     if len(set(shapes.values())) > 1:
         raise ValueError(f"figures of heads must all have the same [L, N], not {shapes}")
-    for one in data.matrices:
-        expected = (len(one.rows), len(one.columns))
-        if values_of(one.figures).shape != expected:
-            raise ValueError(f"matrix {one.name}: figures must be {expected}, as the labels are")
-    for one in data.curves:
-        for line in one.series:
-            if values_of(line.figures).shape != (len(one.points),):
+    for part in data.matrices:
+        expected = (len(part.rows), len(part.columns))
+        if values_of(part.figures).shape != expected:
+            raise ValueError(f"matrix {part.name}: figures must be {expected}, as the labels are")
+    for part in data.curves:
+        for line in part.series:
+            if values_of(line.figures).shape != (len(part.points),):
                 raise ValueError(
-                    f"curve {one.name}, {line.name}: a figure for each point is needed"
+                    f"curve {part.name}, {line.name}: a figure for each point is needed"
                 )
-    for one in data.tables:
-        if any(len(row) != len(one.columns) for row in one.rows):
-            raise ValueError(f"table {one.name}: every row needs {len(one.columns)} cells")
+    for part in data.tables:
+        if any(len(row) != len(part.columns) for row in part.rows):
+            raise ValueError(f"table {part.name}: every row needs {len(part.columns)} cells")
 
 
 def is_name(name: str) -> bool:

@@ -43,11 +43,11 @@ def palette(name: str) -> list[str]:
 
 def draw_figures(data: ReportData) -> Iterator[tuple[str, bytes]]:
     """Yields (file name, content) of every figure, as PNG and as SVG."""
-    drawings = [(one.name, _draw_heads, one) for one in data.head_figures]
-    drawings += [(one.name, _draw_curve, one) for one in data.curves]
-    drawings += [(one.name, _draw_matrix, one) for one in data.matrices]
-    for name, draw, one in drawings:
-        figure = draw(one)
+    drawings = [(part.name, _draw_heads, part) for part in data.head_figures]
+    drawings += [(part.name, _draw_curve, part) for part in data.curves]
+    drawings += [(part.name, _draw_matrix, part) for part in data.matrices]
+    for name, draw, part in drawings:
+        figure = draw(part)
         for kind in ("png", "svg"):
             yield f"{name}.{kind}", _render(figure, kind)
 
@@ -71,14 +71,19 @@ def _new_figure(width: float, height: float) -> tuple["Figure", "Axes"]:
     return figure, figure.add_subplot()
 
 
-def _draw_heads(one: HeadFigure) -> "Figure":
-    values = values_of(one.figures)
+def _draw_heads(part: HeadFigure) -> "Figure":
+    values = values_of(part.figures)
     layers, heads = values.shape
     figure, axes = _new_figure(max(4.5, 1.9 + 0.42 * heads), max(2.6, 1.2 + 0.34 * layers))
     _draw_grid(
-        figure, axes, values, distinguishable(one.figures), one.unit or "share", one.categories
+        figure,
+        axes,
+        values,
+        distinguishable(part.figures),
+        part.unit or "share",
+        part.categories,
     )
-    axes.set_title(one.title)
+    axes.set_title(part.title)
     axes.set_xlabel("head")
     axes.set_ylabel("layer")
     axes.set_xticks(range(heads), [str(head) for head in range(heads)])
@@ -86,17 +91,17 @@ def _draw_heads(one: HeadFigure) -> "Figure":
     return figure
 
 
-def _draw_matrix(one: Matrix) -> "Figure":
-    values = values_of(one.figures)
+def _draw_matrix(matrix: Matrix) -> "Figure":
+    values = values_of(matrix.figures)
     rows, columns = values.shape
     figure, axes = _new_figure(max(4.0, 2.2 + 0.5 * columns), max(3.0, 1.4 + 0.42 * rows))
-    _draw_grid(figure, axes, values, distinguishable(one.figures), "", ())
-    axes.set_title(one.title)
-    axes.set_xlabel(one.column_title)
-    axes.set_ylabel(one.row_title)
-    longest = max(map(len, one.columns))
-    axes.set_xticks(range(columns), one.columns, rotation=0 if longest < 5 else 90)
-    axes.set_yticks(range(rows), one.rows)
+    _draw_grid(figure, axes, values, distinguishable(matrix.figures), "", ())
+    axes.set_title(matrix.title)
+    axes.set_xlabel(matrix.column_title)
+    axes.set_ylabel(matrix.row_title)
+    longest = max(map(len, matrix.columns))
+    axes.set_xticks(range(columns), matrix.columns, rotation=0 if longest < 5 else 90)
+    axes.set_yticks(range(rows), matrix.rows)
     return figure
 
 
@@ -104,7 +109,7 @@ def _draw_grid(
     figure: "Figure",
     axes: "Axes",
     values: Float[np.ndarray, "rows columns"],
-    told: Bool[np.ndarray, "rows columns"],
+    certain: Bool[np.ndarray, "rows columns"],
     label: str,
     categories: tuple[str, ...],
 ) -> None:
@@ -112,7 +117,7 @@ def _draw_grid(
     from matplotlib.colors import BoundaryNorm, ListedColormap
     from matplotlib.patches import Patch
 
-    shown = np.ma.masked_where(~told | np.isnan(values), values)
+    shown = np.ma.masked_where(~certain | np.isnan(values), values)
     axes.set_facecolor(_GREY)
     if categories:
         colors = ListedColormap(CATEGORY_COLORS[: len(categories)])
@@ -152,16 +157,16 @@ def _write_numbers(
         axes.text(column, row, text, ha="center", va="center", fontsize=7, color=color)
 
 
-def _draw_curve(one: Curve) -> "Figure":
+def _draw_curve(curve: Curve) -> "Figure":
     from matplotlib.lines import Line2D
 
     figure, axes = _new_figure(6.4, 3.8)
-    places = np.arange(len(one.points))
-    for line, color in zip(one.series, CATEGORY_COLORS, strict=False):
-        values, told = values_of(line.figures), distinguishable(line.figures)
+    places = np.arange(len(curve.points))
+    for line, color in zip(curve.series, CATEGORY_COLORS, strict=False):
+        values, certain = values_of(line.figures), distinguishable(line.figures)
         axes.plot(places, values, color=color, label=line.name)
-        axes.plot(places[told], values[told], "o", color=color)
-        axes.plot(places[~told], values[~told], "o", color=color, markerfacecolor="white")
+        axes.plot(places[certain], values[certain], "o", color=color)
+        axes.plot(places[~certain], values[~certain], "o", color=color, markerfacecolor="white")
         interval = line.figures.model if isinstance(line.figures, Figures) else line.figures
         if isinstance(interval, Interval):
             axes.fill_between(places, interval.low, interval.high, color=color, alpha=0.2, lw=0)
@@ -169,13 +174,13 @@ def _draw_curve(one: Curve) -> "Figure":
             control = line.figures.control
             axes.plot(places, control.value, "--", color=color, lw=1, label=f"{line.name}, random")
             axes.fill_between(places, control.low, control.high, color=color, alpha=0.08, lw=0)
-    axes.set_title(one.title)
-    axes.set_xlabel(one.x_title)
-    axes.set_ylabel(one.y_title)
-    axes.set_xticks(places, one.points)
+    axes.set_title(curve.title)
+    axes.set_xlabel(curve.x_title)
+    axes.set_ylabel(curve.y_title)
+    axes.set_xticks(places, curve.points)
     axes.spines[["top", "right"]].set_visible(False)
     handles, _ = axes.get_legend_handles_labels()
-    if not all(distinguishable(line.figures).all() for line in one.series):
+    if not all(distinguishable(line.figures).all() for line in curve.series):
         hollow = {"marker": "o", "color": "gray", "markerfacecolor": "white", "ls": ""}
         handles.append(Line2D([], [], label="not distinguishable from random", **hollow))
     figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=8)

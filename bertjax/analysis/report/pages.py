@@ -73,7 +73,7 @@ def _figures_of_report(output_dir: Path) -> set[str]:
     try:
         numbers = json.loads((output_dir / "numbers.json").read_text(encoding="utf-8"))
         names = {
-            one["name"] for kind in ("headFigures", "curves", "matrices") for one in numbers[kind]
+            part["name"] for kind in ("headFigures", "curves", "matrices") for part in numbers[kind]
         }
     except (OSError, ValueError, KeyError, TypeError):
         return set()
@@ -108,53 +108,53 @@ def numbers_of(data: ReportData) -> dict[str, Any]:
         "notes": list(data.notes),
         "headFigures": [
             {
-                "name": one.name,
-                "title": one.title,
-                "unit": one.unit,
-                "meaning": one.meaning,
-                "categories": list(one.categories),
-                "figures": _figures_json(one.figures),
+                "name": part.name,
+                "title": part.title,
+                "unit": part.unit,
+                "meaning": part.meaning,
+                "categories": list(part.categories),
+                "figures": _figures_json(part.figures),
             }
-            for one in data.head_figures
+            for part in data.head_figures
         ],
         "lenses": [_lens_json(lens) for lens in data.lenses],
         "curves": [
             {
-                "name": one.name,
-                "title": one.title,
-                "meaning": one.meaning,
-                "xTitle": one.x_title,
-                "yTitle": one.y_title,
-                "points": list(one.points),
+                "name": part.name,
+                "title": part.title,
+                "meaning": part.meaning,
+                "xTitle": part.x_title,
+                "yTitle": part.y_title,
+                "points": list(part.points),
                 "series": [
                     {"name": line.name, "figures": _figures_json(line.figures)}
-                    for line in one.series
+                    for line in part.series
                 ],
             }
-            for one in data.curves
+            for part in data.curves
         ],
         "matrices": [
             {
-                "name": one.name,
-                "title": one.title,
-                "meaning": one.meaning,
-                "rowTitle": one.row_title,
-                "columnTitle": one.column_title,
-                "rows": list(one.rows),
-                "columns": list(one.columns),
-                "figures": _figures_json(one.figures),
+                "name": part.name,
+                "title": part.title,
+                "meaning": part.meaning,
+                "rowTitle": part.row_title,
+                "columnTitle": part.column_title,
+                "rows": list(part.rows),
+                "columns": list(part.columns),
+                "figures": _figures_json(part.figures),
             }
-            for one in data.matrices
+            for part in data.matrices
         ],
         "tables": [
             {
-                "name": one.name,
-                "title": one.title,
-                "meaning": one.meaning,
-                "columns": list(one.columns),
-                "rows": [[_cell(cell) for cell in row] for row in one.rows],
+                "name": part.name,
+                "title": part.title,
+                "meaning": part.meaning,
+                "columns": list(part.columns),
+                "rows": [[_cell(cell) for cell in row] for row in part.rows],
             }
-            for one in data.tables
+            for part in data.tables
         ],
     }
 
@@ -207,11 +207,13 @@ def _cell(cell: Cell) -> Any:
     if isinstance(cell, Head):
         return {"layer": int(cell.layer), "head": int(cell.head)}
     if isinstance(cell, Measure):
-        found = {name: _plain(value) for name, value in cell._asdict().items() if value is not None}
+        fields = {
+            name: _plain(value) for name, value in cell._asdict().items() if value is not None
+        }
         if cell.control_low is not None and cell.control_high is not None:
             outside = cell.value < cell.control_low or cell.value > cell.control_high
-            found["distinguishable"] = bool(outside)
-        return found
+            fields["distinguishable"] = bool(outside)
+        return fields
     return _plain(cell)
 
 

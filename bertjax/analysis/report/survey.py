@@ -66,7 +66,7 @@ def survey_attention(subject: Subject, progress: Progress) -> ReportData:
         for name in _TITLES
     ]  # fmt: skip
     if all(len(set(text.token_type_ids)) < 2 for text in texts):
-        heads = [one for one in heads if one.name != "block"]
+        heads = [head for head in heads if head.name != "block"]
     heads.append(
         HeadFigure(
             "class",
@@ -175,13 +175,13 @@ def survey_importance(subject: Subject, progress: Progress) -> ReportData:
 def _nearest_head(divergences: Sequence[Divergences], shape: tuple[int, ...]) -> HeadFigure:
     """Computes each head's distance from the most similar head."""
     nearest = []
-    for one in divergences:
-        mean = one.sums.sum(axis=0) / one.counts.sum()
+    for divergence in divergences:
+        mean = divergence.sums.sum(axis=0) / divergence.counts.sum()
         np.fill_diagonal(mean, np.inf)
         # The nearest is chosen once, on all texts; the interval is that of its divergence.
         chosen = mean.argmin(axis=1)
-        sums = one.sums[:, np.arange(len(chosen)), chosen]
-        nearest.append(bootstrap_ratio(sums.reshape(-1, *shape), one.counts[:, None, None]))
+        sums = divergence.sums[:, np.arange(len(chosen)), chosen]
+        nearest.append(bootstrap_ratio(sums.reshape(-1, *shape), divergence.counts[:, None, None]))
     return HeadFigure(
         "nearest",
         "Nearest other head",

@@ -122,7 +122,8 @@ def survey_probes(subject: Subject, progress: Progress) -> ReportData:
     """Trains the plan's structural probes, linear probes with control tasks, and mixing weights."""
     plan = subject.treebank
     model, random = (
-        word_vectors(one, plan.probed, progress=progress) for one in (subject.body, subject.control)
+        word_vectors(compared, plan.probed, progress=progress)
+        for compared in (subject.body, subject.control)
     )
     curves: list[Curve] = []
     rows: list[tuple[Cell, ...]] = []
