@@ -47,7 +47,7 @@ def _ignore(done: float) -> None:
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Model:
-    """A BERT ready for use: what it computes with, and what there is to tell of it.
+    """A BERT ready for use: what it computes with, and notes about it.
 
     `model.module.apply({"params": model.params}, token_ids)` is a pure function of parameters and
     inputs, for `jax.jit`, `jax.grad` and `jax.vmap`.
@@ -319,7 +319,7 @@ class Model:
         return nearest_contexts(self, query, number, texts, layer=layer, top=top, progress=progress)
 
     def what_if(self, text: Any, word: str, by: str | None = None, seed: int = 0) -> "WhatIf":
-        """Returns what changes when `by`, or without it a mask, stands in the place of `word`."""
+        """Returns what changes when `by`, or without it a mask, replaces `word`."""
         from bertjax.analysis.capture.encoding import encode_texts, find_word_number
         from bertjax.analysis.explain.what_if import what_if
 
@@ -472,7 +472,7 @@ def load(
 ) -> Model:
     """A model directory, ours or Hugging Face's, or a model of the hub, ready for use.
 
-    Nothing is printed: what there is to tell stands in `Model.notes`.
+    Nothing is printed: notes are in `Model.notes`.
 
     Args:
         name: a folder, or a name on the Hugging Face hub, `org/name[@revision]`.
@@ -569,6 +569,6 @@ def _is_text(text: Any) -> bool:
 
 
 def _warn(notes: Sequence[str], stacklevel: int = 3) -> None:
-    """Warns of what was not read as it was given: a call has no other place to tell it."""
+    """Warns of what was not read as it was given: a call has no other place for notes."""
     for note in notes:
         warnings.warn(note, stacklevel=stacklevel)

@@ -11,7 +11,8 @@ from bertjax.commands.task_model import (
     read_data_config,
     refuse_label_options,
 )
-from bertjax.commands.texts import Texts, add_arguments_and_files, choose_reading
+from bertjax.commands.text_options import add_arguments_and_files, choose_reading
+from bertjax.commands.texts import Texts
 from bertjax.program.outputs import check_output
 
 if TYPE_CHECKING:
@@ -38,25 +39,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         help="labelled files of a fine-tuned model's task: which heads matter for it (default:"
-        " none; a model with a masked-LM head is measured on the texts). How their columns are"
-        " called is said by the options of evaluate, the names of their tags by --label-names",
+        " none; a model with a masked-LM head is measured on the texts). The options of"
+        " evaluate name their columns, --label-names the names of their tags",
     )
     parser.add_argument(
-        "--output", metavar="DIR", required=True, help="of report.html and its figures (required)"
+        "--output",
+        metavar="DIR",
+        required=True,
+        help="folder of report.html and its figures (required)",
     )
     parser.add_argument(
         "--limit",
         metavar="TEXTS",
         type=whole_number(0),
         default=200,
-        help="measure on so many of the texts, the first ones; 0 = all (default: %(default)s)",
+        help="measure on the first texts only; 0 = all (default: %(default)s)",
     )
     parser.add_argument(
         "--shown",
         metavar="TEXTS",
         type=whole_number(1),
         default=12,
-        help="put the attention of so many into the report, or of as many as the page has room for"
+        help="texts whose attention the report shows, or as many as the page has room for"
         " (default: %(default)s)",
     )
     parser.add_argument(

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from bertjax.commands.arguments import choose_length, whole_number
 from bertjax.commands.model_options import add_model
 from bertjax.commands.screen import add_json, count_on, print_json, tell
-from bertjax.commands.texts import Texts, add_texts, choose_reading, tell_readings
+from bertjax.commands.text_options import add_texts, choose_reading
+from bertjax.commands.texts import Texts, tell_readings
 from bertjax.program.errors import UserError
 from bertjax.program.wording import counted
 
@@ -41,7 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--overwrite",
         choices=["true", "false"],
         default="false",
-        help="replace a folder of shards that is there; a file always is (default: %(default)s)",
+        help="replace an existing folder of shards; a file is always replaced (default:"
+        " %(default)s)",
     )
     parser.add_argument(
         "--layers",
@@ -74,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dtype",
         choices=["float32", "float16"],
         default="float32",
-        help="of the arrays; float16 takes half the room (default: %(default)s)",
+        help="of the arrays; float16 takes half the space (default: %(default)s)",
     )
     parser.add_argument(
         "--max-length",
@@ -86,7 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--too-long",
         choices=["refuse", "windows"],
         default="refuse",
-        help="what becomes of a longer text: it stops the command, or is cut into windows between"
+        help="what to do with a longer text: stop with an error, or cut it into windows between"
         " words; pairs are never cut (default: %(default)s)",
     )
     add_json(parser)

@@ -50,14 +50,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--window",
         metavar="TOKENS",
         type=whole_number(1),
-        help="a token sees so many to either side (default: all)",
+        help="tokens that a token sees to either side (default: all)",
     )
     parser.add_argument(
         "--rounds",
         metavar="R",
         type=whole_number(1),
         default=5,
-        help="the backends run in turn, so many times; medians count (default: %(default)s)",
+        help="rounds in which the backends run in turn; medians are reported (default:"
+        " %(default)s)",
     )
     parser.add_argument(
         "--output", metavar="DIR", help="write attention.json and attention.png there, too"
@@ -65,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compare",
         metavar="BASELINE.json",
-        help="tell what has become slower or larger since; exit code 1 where something has",
+        help="report what has become slower or larger since; exit code 1 if something has",
     )
     parser.add_argument(
         "--allowed",

@@ -10,7 +10,7 @@ from bertjax.commands.arguments import Number
 from bertjax.commands.screen import add_json, print_fields, print_json
 from bertjax.program.errors import UserError
 
-SUMMARY = "whether model B is better than model A on the same examples, or cannot be told apart"
+SUMMARY = "whether model B is better than model A on the same examples, by a test"
 
 # What is taken of each file.
 NEEDED = ("task", "data", "fingerprint", "slice_score", "outcomes")
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--level",
         type=Number(float, above=0, below=1),
         default=0.05,
-        help="chance to call two equally good models different (default: %(default)s)",
+        help="chance of calling two equally good models different (default: %(default)s)",
     )
     add_json(parser)
 

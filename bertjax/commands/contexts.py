@@ -6,14 +6,8 @@ from typing import TYPE_CHECKING
 from bertjax.commands.arguments import seed_number, utf8_text, whole_number
 from bertjax.commands.model_options import add_model, open_model
 from bertjax.commands.screen import add_json, console, count_on, print_json
-from bertjax.commands.texts import (
-    KINDS,
-    Texts,
-    add_columns,
-    add_encoding,
-    choose_reading,
-    tell_readings,
-)
+from bertjax.commands.text_options import KINDS, add_columns, add_encoding, choose_reading
+from bertjax.commands.texts import Texts, tell_readings
 from bertjax.program.errors import UserError
 
 if TYPE_CHECKING:
@@ -36,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=utf8_text,
         metavar="WORD",
         required=True,
-        help="of the text, or its number from 1 (required)",
+        help="a word of the text, or its number from 1 (required)",
     )
     parser.add_argument(
         "--input",

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from bertjax.commands.arguments import choose_length, whole_number
 from bertjax.commands.model_options import add_model, open_model
 from bertjax.commands.screen import count_on, tell
-from bertjax.commands.texts import Texts, add_texts, choose_reading
+from bertjax.commands.text_options import add_texts, choose_reading
+from bertjax.commands.texts import Texts
 from bertjax.program.errors import UserError
 from bertjax.program.outputs import check_output, whole_file
 from bertjax.program.wording import counted
@@ -39,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--pooling",
         nargs="+",
         choices=POOLINGS,
-        help="what is made of the hidden states of a text's tokens; several are put side by side"
+        help="how the hidden states of a text's tokens become a vector; several are concatenated"
         " (default: what modules.json or 1_Pooling of a sentence-transformers directory says, else"
         " mean)",
     )

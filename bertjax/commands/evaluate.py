@@ -13,7 +13,8 @@ from bertjax.commands.task_model import (
     read_data_config,
     refuse_label_options,
 )
-from bertjax.commands.texts import Texts, choose_reading
+from bertjax.commands.text_options import choose_reading
+from bertjax.commands.texts import Texts
 from bertjax.program.errors import UserError
 from bertjax.program.outputs import check_output, write_json
 from bertjax.program.wording import counted
@@ -50,13 +51,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--interval",
         metavar="SECONDS",
         type=Number(float, above=0),
-        help="between two looks at the run that --watch names (default: 10)",
+        help="between two checks of the run that --watch names (default: 10)",
     )
     parser.add_argument(
         "--output",
         metavar="FILE",
-        help="a .json file for the scores and how good each prediction is, which `bertjax compare`"
-        " takes (default: none)",
+        help="a .json file for the scores and the quality of each prediction, which `bertjax"
+        " compare` reads (default: none)",
     )
     parser.add_argument(
         "--resamples",
@@ -68,8 +69,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--figures",
         metavar="DIR",
-        help="of a model with classes: where to draw the confusion matrix, counts and shares of"
-        " each true class, as confusion_matrix.png and .svg (default: nowhere)",
+        help="of a model with classes: the folder for the confusion matrix, counts and shares of"
+        " each true class, as confusion_matrix.png and .svg (default: none)",
     )
     parser.add_argument(
         "--without-heads",
@@ -106,7 +107,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _check_options(options: argparse.Namespace) -> None:
-    """Refuses what cannot be, and what would be said in vain."""
+    """Refuses options that are impossible or have no effect."""
     if options.watch:
         for name in ("output", "resamples", "figures", "without_heads"):
             if getattr(options, name) is not None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from bertjax.commands.arguments import utf8_text
 from bertjax.commands.model_options import add_model, open_model
 from bertjax.commands.screen import add_json, console, count_on, print_json
-from bertjax.commands.texts import Texts, add_texts, choose_reading, tell_readings
+from bertjax.commands.text_options import add_texts, choose_reading
+from bertjax.commands.texts import Texts, tell_readings
 from bertjax.program.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options."""
     add_texts(
         parser,
-        "a text: with a [MASK] for a masked LM; for a reader of answers question and context",
+        "a text: with a [MASK] for a masked LM; question and context for question answering",
         pairs=True,
     )
     add_model(parser, studies=True)
@@ -51,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--faithfulness",
         action="store_true",
-        help="take words away in the order of the scores, and in random orders, and tell how the"
+        help="remove words in the order of the scores, and in random orders, and report how the"
         " answer's probability falls (default: no)",
     )
     add_json(parser)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from bertjax.commands.arguments import whole_number
 from bertjax.commands.model_options import add_model, open_model
 from bertjax.commands.screen import add_json, console, count_on, print_json, tell
-from bertjax.commands.texts import Texts, add_texts, choose_reading
+from bertjax.commands.text_options import add_texts, choose_reading
+from bertjax.commands.texts import Texts
 
 if TYPE_CHECKING:
     from bertjax.inference.fill_mask import FilledText

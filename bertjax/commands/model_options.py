@@ -28,7 +28,7 @@ def add_model(
         what: the model has to be.
         required: whether there is no other option in its place.
         studies: whether the command looks at attention probabilities or at exact differences: it
-            computes in float32 unless told otherwise, and with the explicit attention.
+            computes in float32 by default, and with the explicit attention.
         dtype: whether to add `--dtype`.
     """
     parser.add_argument(
@@ -57,7 +57,7 @@ def add_model(
 
 
 def open_model(options: argparse.Namespace, architecture: str | None = None) -> "Model":
-    """Loads the model of `--model`; what there is to tell of it goes to stderr.
+    """Loads the model of `--model`; its notes go to stderr.
 
     Args:
         options: of `add_model`.

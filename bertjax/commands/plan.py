@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     rows.add_argument(
         "--rows-per-device", metavar="ROWS", type=whole_number(1),
-        help="so many times the devices, for a batch that grows with them (default: no)",
+        help="rows for each device, for a batch that grows with them (default: no)",
     )  # fmt: skip
     parser.add_argument(
         "--set", metavar="FIELD=VALUE", nargs="+", default=[], dest="fields",

@@ -1,4 +1,4 @@
-"""`bertjax predict`: what a fine-tuned model says of texts."""
+"""`bertjax predict`: what a fine-tuned model predicts for texts."""
 
 import argparse
 from pathlib import Path
@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from bertjax.commands.screen import count_on, tell
 from bertjax.commands.task_model import add_task_model, load_task_model, read_data_config
-from bertjax.commands.texts import Texts, add_arguments_and_files, choose_reading
+from bertjax.commands.text_options import add_arguments_and_files, choose_reading
+from bertjax.commands.texts import Texts
 from bertjax.program.errors import UserError
 from bertjax.program.outputs import check_output
 from bertjax.program.strict_json import to_json
@@ -14,7 +15,7 @@ from bertjax.program.strict_json import to_json
 if TYPE_CHECKING:
     from bertjax.tasks.task import Task
 
-SUMMARY = "what a fine-tuned model says of texts: labels, numbers, tags, answers, choices"
+SUMMARY = "what a fine-tuned model predicts for texts: labels, numbers, tags, answers, choices"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,8 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_task_model(parser, labels=False)
     add_arguments_and_files(
         parser,
-        "a text (of a reader of answers: question and context; of a model that chooses: a context"
-        " and its choices, each behind a tab)",
+        "a text (for question answering: question and context; for multiple choice: a context and"
+        " its choices, separated by tabs)",
         pairs=True,
         kinds="files in any format that `bertjax finetune` reads, labels not needed, or .txt files"
         " (one text a line{pairs}; of a tagger they are columns, as there)",
@@ -59,8 +60,8 @@ def run(options: argparse.Namespace) -> None:
     if _are_lines(options, model.task.name):
         if options.token_column is not None:
             raise UserError(
-                "--token-column is of files of tagged sentences, and texts are read here; leave it"
-                " out"
+                "--token-column applies to files of tagged sentences, and texts are read here;"
+                " leave it out"
             )
         reading = choose_reading(options, options.model, options.format)
         given = Texts(reading, options.texts, options.input, pairs=True)
@@ -91,15 +92,15 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _check_scheme(scheme: str | None, task: "Task") -> None:
-    """Refuses a scheme without effect. No tags are read here; it is of the model's own alone."""
+    """Refuses a scheme without effect: no tags are read here, only the model has them."""
     from bertjax.tasks.tagging import Tagging
 
     if scheme is None:
         return
     if not isinstance(task, Tagging):
         raise UserError(
-            f"--scheme {scheme}: is of models that tag tokens, and this one is of"
-            f" task={task.name}; leave it out"
+            f"--scheme {scheme}: applies to models that tag tokens, and this model's task is"
+            f" {task.name}; leave it out"
         )
     task.check_scheme("--scheme")
 

@@ -14,7 +14,8 @@ from bertjax.commands.task_model import (
     read_data_config,
     refuse_label_options,
 )
-from bertjax.commands.texts import Texts, add_arguments_and_files, choose_reading
+from bertjax.commands.text_options import add_arguments_and_files, choose_reading
+from bertjax.commands.texts import Texts
 from bertjax.program.errors import UserError
 from bertjax.program.outputs import check_output
 from bertjax.program.wording import counted
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     # What heads are chosen on, and what scores are measured on where that is something else.
     Measured = tuple[Model, Examples, Examples | None]
 
-SUMMARY = "the score of a model before and after its least important heads go, into a new directory"
+SUMMARY = "a model without its least important heads, and its scores before and after"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,15 +37,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--heads",
         metavar="HEADS",
         required=True,
-        help="how many heads go: a share of all (40%%), or their number (58); or which, by the"
-        " names that reports print, layer-head with commas between them: 1-3,2-5 (required)",
+        help="how many heads to remove: a share of all (40%%), or their number (58); or which, by"
+        " the names in reports, layer-head with commas between them: 1-3,2-5 (required)",
     )
     parser.add_argument(
         "--by",
         choices=["importance", "ablation", "random"],
-        help="which go first, where --heads names none: those whose gates have the smallest"
-        " derivatives of the loss (one pass), those whose removal costs least (a pass for each"
-        " head), or any (default: importance)",
+        help="what is removed first, where --heads names none: heads whose gates have the smallest"
+        " derivatives of the loss (one pass), heads whose removal costs least (a pass for each"
+        " head), or random ones (default: importance)",
     )
     add_arguments_and_files(
         parser,
@@ -76,9 +77,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--shrink",
         action="store_true",
-        help="the same number of heads leaves every layer, and the tensors shrink: faster and"
-        " smaller, and only bertjax loads it (default: no: the heads are filled with zeros, which"
-        " loads everywhere and saves no time)",
+        help="remove the same number of heads from every layer, so that the tensors shrink: faster"
+        " and smaller, but only bertjax loads it (default: no: the heads are filled with zeros,"
+        " which loads everywhere and saves no time)",
     )
     parser.add_argument(
         "--normalize-layers",
@@ -90,7 +91,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-examples",
         metavar="E",
         type=whole_number(1),
-        help="at most so many texts or examples of each kind of file (default: all)",
+        help="the most texts or examples of each kind of file (default: all)",
     )
     parser.add_argument(
         "--seed",

@@ -1,4 +1,4 @@
-"""What the commands share of printing: JSON, tables of fields, how far the work is."""
+"""Printing that commands share: JSON, tables of fields, notes, progress."""
 
 import argparse
 import contextlib
@@ -106,7 +106,7 @@ def _bar_console() -> "Console":
 
 
 def tell(notes: Iterable[str]) -> None:
-    """Prints what there is to tell beside the results on stderr, a line for each note."""
+    """Prints notes on stderr, a line for each."""
     for note in notes:
         print(note, file=sys.stderr)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 from bertjax.commands.arguments import choose_length, whole_number
 from bertjax.commands.model_options import add_model, open_model
 from bertjax.commands.screen import tell
-from bertjax.commands.texts import add_encoding, add_tables, add_text_columns
+from bertjax.commands.text_options import add_encoding, add_tables, add_text_columns
 from bertjax.program.errors import UserError
 from bertjax.tasks.tagging_schemes import Scheme
 from bertjax.text.record_config import FileFormat
@@ -65,7 +65,7 @@ def add_data_options(
     group = parser.add_argument_group(
         "how files are read",
         "What is left out is as in the fine-tuning of the model (bertjax_data.json in its"
-        " directory), where '' for a name undoes what that says; else it is as told here.",
+        " directory), where '' for a name undoes what that says; else it is as stated here.",
     )
     add_text_columns(group, pairs=True)
     add_tables(group)
@@ -109,8 +109,8 @@ def _add_label_options(group: "argparse._ArgumentGroup", names: str) -> None:
     group.add_argument(
         "--spelling",
         choices=["keep", "merge"],
-        help="what becomes of classes that differ in spelling only, such as TRUE and True: merge"
-        " makes them one, by the name that the model has (keep)",
+        help="what to do with classes that differ in spelling only, such as TRUE and True: merge"
+        " makes them one, with the name that the model has (keep)",
     )
     group.add_argument(
         "--tag-column",
@@ -132,7 +132,7 @@ def read_data_config(
 ) -> "DataConfig":
     """Returns how files are read: by the options, and as the model was fitted.
 
-    What holds of the latter is told on stderr.
+    What is taken from the latter is printed on stderr.
 
     Args:
         options: of the command, with `--model` where there is one.
@@ -161,7 +161,7 @@ def _labels_of(model: str) -> list[str]:
 
 
 def refuse_label_options(options: argparse.Namespace, names: str, way_out: str) -> None:
-    """Checks that nothing is said of labels where none are read.
+    """Checks that no option describes labels where none are read.
 
     Args:
         options: of `add_data_options`.
@@ -175,13 +175,13 @@ def refuse_label_options(options: argparse.Namespace, names: str, way_out: str) 
         if getattr(options, field) not in (None, []):
             option = names if field == "labels" else f"--{field.replace('_', '-')}"
             raise UserError(
-                f"{option} is of labelled files, and none are read; name them with {way_out}, or"
-                " leave it out"
+                f"{option} applies to labelled files, and none are read; name them with {way_out},"
+                " or leave it out"
             )
 
 
 def load_task_model(options: argparse.Namespace) -> TaskModel:
-    """Loads the model of `--model`; what it has to tell goes to stderr.
+    """Loads the model of `--model`; its notes go to stderr.
 
     Raises:
         UserError: no model directory, or one without a head for a supervised task.

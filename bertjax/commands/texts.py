@@ -1,12 +1,5 @@
-"""Texts, as every command that reads them takes them: as arguments, from files, from stdin.
+"""Texts that a command is given: as arguments, from files, from standard input."""
 
-One rule holds everywhere. A line of a .txt file or of standard input is a text, white space around
-it left out. Where a command takes pairs, one tab separates the two of a pair; elsewhere a tab is
-white space. Empty lines, cells and arguments are passed over and counted, except where a command
-gives something back for every line.
-"""
-
-import argparse
 import shutil
 import sys
 import tempfile
@@ -14,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from bertjax.commands.arguments import utf8_text
 from bertjax.commands.screen import tell
+from bertjax.commands.text_options import OF_TABLES, OF_TEXT_FILES, PAIRS
 from bertjax.program.errors import UserError
 from bertjax.program.wording import counted
 
@@ -25,18 +18,6 @@ if TYPE_CHECKING:
     from bertjax.text.tokenizer import Tokenizer
 
 STDIN = "standard input"
-KINDS = (
-    ".txt files (one text a line{pairs}), .csv, .tsv, .json, .jsonl or .parquet files (one text a"
-    " record, see --text-column), each also .gz; folders or globs of these"
-)
-_PAIRS = ", a tab between the two of a pair"
-
-# The options of `add_columns` and of `add_encoding`.
-OF_TABLES = (
-    "text_column", "pair_column", "columns", "delimiter", "quoting", "extra_columns"
-)  # fmt: skip
-OF_TEXT_FILES = ("encoding", "errors")
-
 Text = str | tuple[str, str]
 
 
@@ -57,149 +38,6 @@ class Line(NamedTuple):
     def empty(self) -> bool:
         """Whether there is nothing but white space."""
         return not any(cell.strip() for cell in self.cells)
-
-
-def add_texts(
-    parser: argparse.ArgumentParser, what: str = "a text", *, pairs: bool, keep_empty: bool = False
-) -> None:
-    """Adds texts as arguments, `--input` and how it is read.
-
-    Args:
-        parser: of the command.
-        what: a text is, for the help.
-        pairs: whether the command takes pairs.
-        keep_empty: whether an empty line is a text, too.
-    """
-    add_arguments_and_files(parser, what, pairs=pairs, keep_empty=keep_empty)
-    add_columns(parser, pairs=pairs)
-    add_encoding(parser)
-
-
-def add_arguments_and_files(
-    parser: argparse.ArgumentParser,
-    what: str,
-    *names: str,
-    pairs: bool,
-    keep_empty: bool = False,
-    otherwise: str = "or standard input",
-    kinds: str = KINDS,
-) -> None:
-    """Adds texts as arguments, and `--input`, also under other names.
-
-    Args:
-        parser: of the command.
-        what: a text is, for the help.
-        names: of `--input`, too.
-        pairs, keep_empty: as in `add_texts`.
-        otherwise: what else is read where no texts are given.
-        kinds: of the files, with a place for what is said of pairs.
-    """
-    parser.add_argument(
-        "texts",
-        metavar="TEXT",
-        type=utf8_text,
-        nargs="*",
-        default=[],
-        help=f"{what}{', or the two of a pair with a tab between them' * pairs}; - reads standard"
-        f" input (default: the files of --input, {otherwise})",
-    )
-    empty = "is a text, too" if keep_empty else "is passed over and counted on stderr"
-    parser.add_argument(
-        "--input",
-        *names,
-        metavar="FILE",
-        nargs="+",
-        default=[],
-        help=f"in place of TEXT: {kinds.format(pairs=_PAIRS * pairs)}; - reads standard input like"
-        f" a .txt file. An empty line or cell {empty}",
-    )
-
-
-def add_columns(parser: argparse.ArgumentParser, *, pairs: bool) -> None:
-    """Adds how tables are read; what is left out is as the model was fitted."""
-    add_text_columns(parser, pairs=pairs)
-    add_tables(parser)
-
-
-def add_text_columns(parser: "argparse._ActionsContainer", *, pairs: bool) -> None:
-    """Adds which columns of a table are the texts."""
-    from bertjax.tasks.columns import KNOWN_COLUMNS
-
-    known = KNOWN_COLUMNS["texts"] + f"; of pairs {KNOWN_COLUMNS['pairs']}" * pairs
-    parser.add_argument(
-        "--text-column",
-        metavar="NAME",
-        help=f"of tables: the text{', or the first of a pair' * pairs} (recognised: {known})",
-    )
-    if pairs:
-        parser.add_argument(
-            "--pair-column",
-            metavar="NAME",
-            help="of tables: the second text of a pair (recognised with it)",
-        )
-    else:
-        parser.set_defaults(pair_column=None)
-
-
-def add_tables(parser: "argparse._ActionsContainer") -> None:
-    """Adds what the cells of a table are."""
-    parser.add_argument(
-        "--columns",
-        metavar="NAME",
-        nargs="*",
-        help="the names of a table's columns where its first line is no header (none)",
-    )
-    parser.add_argument(
-        "--delimiter",
-        metavar="CHARACTER",
-        type=utf8_text,
-        help="what separates a table's cells, such as ';' or '|', or tab (recognised by the header"
-        " line in .csv, else a comma; a tab in .tsv)",
-    )
-    parser.add_argument(
-        "--quoting",
-        choices=["none", "double"],
-        help="what a quotation mark is in a table (none in .tsv, double in .csv)",
-    )
-    parser.add_argument(
-        "--extra-columns",
-        choices=["refuse", "ignore"],
-        help="what to do with cells behind the last column that has a name (refuse)",
-    )
-
-
-def add_encoding(parser: argparse.ArgumentParser) -> None:
-    """Adds what messages about bytes that are not of the encoding name as the way out."""
-    parser.add_argument(
-        "--encoding",
-        default="utf-8",
-        help="of the text files and of standard input (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--errors",
-        choices=["strict", "replace", "ignore"],
-        default="strict",
-        help="what to do with bytes that are not of that encoding (default: %(default)s)",
-    )
-
-
-def choose_reading(
-    options: argparse.Namespace, model: str | None, file_format: str | None = None
-) -> "CommandDataConfig":
-    """Returns how files of texts are read: by the options, else as the model was fitted.
-
-    Args:
-        options: with those of `add_columns` and `add_encoding`.
-        model: the directory of the model; None where there is none.
-        file_format: what the files are, whatever their names end in.
-    """
-    from bertjax.tasks.data_format import join, recall
-
-    remembered = recall(model) if model else {}
-    said = {name: getattr(options, name) for name in (*OF_TABLES, *OF_TEXT_FILES)}
-    if options.text_column is not None:
-        remembered.pop("pair_column", None)  # a text of its own choice stands alone
-    return join(remembered, {**said, "format": file_format})
 
 
 class Texts:
@@ -247,12 +85,12 @@ class Texts:
         said = None if "format" in reading.remembered else reading.format
         if said is not None and [*files] in ([], ["-"]):
             raise UserError(
-                f"--format {said} is of files, and texts of the command line or of standard"
+                f"--format {said} applies to files, and texts of the command line or of standard"
                 " input have none; leave it out"
             )
         if said == "conll":
             raise UserError(
-                "--format conll is of sentences with tags, and texts are read here; name a format"
+                "--format conll is for sentences with tags, and texts are read here; name a format"
                 " of tables or records"
             )
         self._config = reading
@@ -353,7 +191,7 @@ class Texts:
         )
 
     def _check_use(self) -> None:
-        """Refuses what would be said in vain."""
+        """Refuses options that have no effect."""
         kinds = {source.kind for source in self._sources}
         usual = vars(type(self._config)())
         given = [
@@ -363,13 +201,12 @@ class Texts:
         ]
         if given and kinds <= {"txt", "corpus"}:
             raise UserError(
-                f"--{given[0].replace('_', '-')} is of tables, and there is none among what is"
-                " read; leave it out"
+                f"--{given[0].replace('_', '-')} applies to tables, and none is read; leave it out"
             )
         given = [name for name in OF_TEXT_FILES if getattr(self._config, name) != usual[name]]
         if given and kinds <= {"corpus", "parquet", "dataset"}:
             raise UserError(
-                f"--{given[0]} is of text files and standard input, and there is none among what is"
+                f"--{given[0]} applies to text files and standard input, and none is"
                 " read; leave it out"
             )
 
@@ -392,7 +229,7 @@ class Texts:
                 "standard input is closed; give texts as arguments or files with --input"
             )
         if sys.stdin.isatty():
-            print(f"one text a line{_PAIRS * self._pairs}; end with Ctrl-D", file=sys.stderr)
+            print(f"one text a line{PAIRS * self._pairs}; end with Ctrl-D", file=sys.stderr)
         self._spool = tempfile.NamedTemporaryFile()  # noqa: SIM115 - it goes with this object
         shutil.copyfileobj(sys.stdin.buffer, self._spool)
         self._spool.flush()

@@ -1,4 +1,4 @@
-"""`bertjax verify`: whether a model computes the same however its examples are put to it."""
+"""`bertjax verify`: whether a model computes the same however its examples are batched."""
 
 import argparse
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--against",
         metavar="DIR_OR_NAME",
-        help="a model of the same class that is to give the same answers: another directory, or a"
+        help="a model of the same class that must give the same outputs: another directory, or a"
         " name on the Hugging Face hub, which needs torch and transformers (default: none)",
     )
     parser.add_argument(

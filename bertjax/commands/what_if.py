@@ -1,4 +1,4 @@
-"""`bertjax what-if`: what a masked LM makes of a text with another word in one place."""
+"""`bertjax what-if`: how a masked LM reads a text with a word replaced."""
 
 import argparse
 from typing import TYPE_CHECKING, Any
@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 from bertjax.commands.arguments import seed_number, utf8_text
 from bertjax.commands.model_options import add_model, open_model
 from bertjax.commands.screen import add_json, console, count_on, print_json
-from bertjax.commands.texts import Texts, add_texts, choose_reading, tell_readings
+from bertjax.commands.text_options import add_texts, choose_reading
+from bertjax.commands.texts import Texts, tell_readings
 from bertjax.program.errors import UserError
 
 if TYPE_CHECKING:
     from bertjax.analysis.explain.what_if import WhatIf
 
-SUMMARY = "how a model's expectations and attention move when one word of a text is another"
+SUMMARY = "how a model's predictions and attention change when a word of a text is replaced"
 
 # Heads that are printed.
 _HEADS = 5
@@ -27,13 +28,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=utf8_text,
         metavar="WORD",
         required=True,
-        help="that is replaced, or its number from 1 (required)",
+        help="the word to replace, or its number from 1 (required)",
     )
     parser.add_argument(
         "--by",
         type=utf8_text,
         metavar="NEW",
-        help="what stands there instead (default: a [MASK] for each token)",
+        help="the word in its place (default: a [MASK] for each token)",
     )
     parser.add_argument(
         "--seed", type=seed_number(), default=0, help="of the random control (default: %(default)s)"

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bertjax.commands.texts import Texts, add_texts, choose_reading
+from bertjax.commands.text_options import add_texts, choose_reading
+from bertjax.commands.texts import Texts
 from bertjax.program.errors import UserError
 from bertjax.text.lines import separate_pair
 
@@ -147,9 +148,11 @@ def test_format_of_the_files_is_that_of_the_command_and_not_of_its_output(tmp_pa
     options = parser.parse_args(["--input", str(file)])
     texts = Texts(choose_reading(options, None, "csv"), files=options.input, pairs=True)
     assert [text for _, text in texts] == ["a"]
-    with pytest.raises(UserError, match="--format conll is of sentences with tags"):
+    with pytest.raises(UserError, match="--format conll is for sentences with tags"):
         Texts(choose_reading(options, None, "conll"), files=options.input, pairs=True)
-    with pytest.raises(UserError, match="--format csv is of files, and texts of the command line"):
+    with pytest.raises(
+        UserError, match="--format csv applies to files, and texts of the command line"
+    ):
         Texts(choose_reading(options, None, "csv"), ["a"], pairs=True)
     options.format = "npz"  # of what `attention` writes
     with pytest.raises(UserError, match="what kind of file"):
@@ -170,7 +173,7 @@ def test_encoding_is_of_standard_input_too(monkeypatch):
     [
         (["a", "-"], "- reads standard input and stands alone"),
         (["--input", "-", "-"], "- reads standard input and stands alone"),
-        (["a", "--text-column", "x"], "--text-column is of tables, and there is none"),
+        (["a", "--text-column", "x"], "--text-column applies to tables, and none is read"),
         (["a", "--delimiter", ";"], "--delimiter is of tables, and there is none"),
         (["a", "--pair-column", "x"], "--pair-column is of tables, and there is none"),
         (["a", "--encoding", "latin-1"], "--encoding is of text files and standard input"),

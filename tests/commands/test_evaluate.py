@@ -177,7 +177,7 @@ def test_confusion_matrix_is_drawn_and_printed(bertjax_command, classifier, tmp_
         (["--without-heads", "0-4"], "there is no head 0-4"),
         (["--without-heads", "0-1,0-1"], "names 0-1 twice; name each head once"),
         (["--without-heads", "3"], "name heads as layer-head with commas between them"),
-        (["--label-column", "x"], "--label-column is of labelled files, and none are read"),
+        (["--label-column", "x"], "--label-column applies to labelled files, and none are read"),
         (["--resamples", "9"], "--resamples is for labelled files"),
         (["--figures", "f"], "--figures is for labelled files"),
         (["--interval", "3"], "--interval is for --watch"),

@@ -4,7 +4,8 @@ import argparse
 
 import pytest
 
-from bertjax.commands.texts import Texts, add_texts, choose_reading
+from bertjax.commands.text_options import add_texts, choose_reading
+from bertjax.commands.texts import Texts
 from bertjax.program.errors import UserError
 from bertjax.tasks.data_config import DataConfig
 from bertjax.tasks.data_format import FILE_NAME, describe, join, recall, remember

@@ -233,7 +233,7 @@ def find_word_number(encoded: EncodedText, name: str) -> int:
     if len(numbers) == 1:
         return numbers[0]
     numbered = ", ".join(f"{number} {word}" for number, word in words.items())
-    how = f"stands {len(numbers)} times in the text" if numbers else "is none of the text's"
+    how = f"occurs {len(numbers)} times in the text" if numbers else "does not occur in the text"
     raise UserError(f"the word {name!r} {how}; name one by its number: {numbered}")
 
 
@@ -262,7 +262,7 @@ class _Piece(NamedTuple):
         return cls(np.array(encoding.ids, np.int64), offsets, word_ids, tuple(words))
 
     def part(self, start: int, end: int) -> "_Piece":
-        """Its tokens from start to before end, which lie between words."""
+        """Its tokens from start to before end, which are between words."""
         first, last = self.word_ids[start], self.word_ids[end - 1]
         return _Piece(
             self.ids[start:end], self.offsets[start:end], self.word_ids[start:end] - first,

@@ -114,7 +114,7 @@ def write_captures(
 
 
 def _check_file(path: Path, inputs: Sequence[Path | str]) -> None:
-    """Refuses a folder, and an input; makes the folder that the file is to lie in."""
+    """Refuses a folder, and an input; makes the folder of the file."""
     if path.is_dir():
         raise UserError(f"--output {path}: is a folder; name a file, or choose --format shards")
     for name in inputs:

@@ -91,7 +91,7 @@ def select(
         config: of the model.
         layers, heads: numbers from 0; all when left out.
         words: merge the subwords of each word (see `merge_subwords`).
-        dtype: float16 takes half the room, with about three digits.
+        dtype: float16 takes half the space, with about three digits.
 
     Raises:
         UserError: a layer or a head that the model does not have, or one twice.

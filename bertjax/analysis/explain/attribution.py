@@ -105,8 +105,8 @@ def integrate_gradients(
         whole: the model.
         encoded: the text.
         target: the number to explain.
-        baseline: what the text is held against: the same text of nothing but [MASK], of nothing but
-            [PAD] (visible to the model), or of zero vectors.
+        baseline: what the text is compared with: the same text with every token [MASK], or [PAD]
+            (visible to the model), or with zero vectors.
         steps: points of the integral, each a forward and a backward pass.
         rule: which points: Gauss-Legendre's, or the middles of equal parts.
 

@@ -176,7 +176,7 @@ def _span(whole: Model, encoded: EncodedText, answer: str | None) -> list[NamedT
 def _find_span(encoded: EncodedText, inside: np.ndarray, answer: str) -> tuple[int, int]:
     """Finds the tokens of the second text that overlap the answer, ignoring white space and case.
 
-    Where it stands several times it is the first place at which it is whole words, if there is one.
+    Where it occurs several times it is the first place at which it is whole words, if there is one.
     """
     wanted = "".join(answer.split()).casefold()
     spelt, owners, starts = "", [], [0]

@@ -12,7 +12,7 @@ from bertjax.statistics.bootstrap import CONFIDENCE
 from bertjax.statistics.drawn_units import sum_by_unit
 from bertjax.statistics.intervals import Figures, Interval, bootstrap_ratio
 
-# Random orders that a pruning curve is held against.
+# Random orders that a pruning curve is compared with.
 ORDERS = 5
 
 

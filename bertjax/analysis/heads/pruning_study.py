@@ -212,7 +212,7 @@ def _read_wanted(
     if by is not None and by not in CRITERIA:
         raise UserError(f"by={by!r} is not one of {', '.join(CRITERIA)}")
     if normalize_layers and by not in (None, "importance"):
-        raise UserError("--normalize-layers is of --by importance; leave it out")
+        raise UserError("--normalize-layers applies to --by importance; leave it out")
     named = name_heads(heads, config, "--heads")
     if named is None:
         return None, read_heads(heads, config, per_layer=shrink)

@@ -60,10 +60,10 @@ class NearestContexts(NamedTuple):
 
 
 def find_word(texts: Sequence[EncodedText], word: str) -> list[Place]:
-    """Finds every place where the word stands, ignoring case.
+    """Finds every place where the word occurs, ignoring case.
 
     Raises:
-        UserError: it stands nowhere.
+        UserError: it does not occur.
     """
     wanted = word.casefold()
     places = [
@@ -76,7 +76,7 @@ def find_word(texts: Sequence[EncodedText], word: str) -> list[Place]:
         known = {other.casefold() for text in texts for other in text.words}
         near = difflib.get_close_matches(wanted, sorted(known), 3)
         hint = f"; near to it are {', '.join(near)}" if near else ""
-        raise UserError(f"the word {word!r} stands nowhere in {counted(len(texts), 'text')}{hint}")
+        raise UserError(f"the word {word!r} does not occur in {counted(len(texts), 'text')}{hint}")
     return places
 
 

@@ -378,13 +378,16 @@ def test_command_refuses(bertjax_command, directories, tmp_path):
         ),
         (
             ("--model", model, "--data", data, "--by", "random", "--normalize-layers", *rest),
-            "--normalize-layers is of --by importance",
+            "--normalize-layers applies to --by importance",
         ),
         (
             ("--model", TINY, "--text", data, "--label-column", "x", *rest),
-            "--label-column is of labelled files, and none are read; name them with --data",
+            "--label-column applies to labelled files, and none are read; name them with --data",
         ),
-        (("--model", TINY, "--text", data, "--scheme", "IOB2", *rest), "--scheme is of labelled"),
+        (
+            ("--model", TINY, "--text", data, "--scheme", "IOB2", *rest),
+            "--scheme applies to labelled",
+        ),
         (("--model", TINY, "--data", data, *rest), "has no head of a supervised task"),
         (("--model", model, *rest), "give one of --data (labelled files), --input"),
     ):

@@ -103,10 +103,10 @@ def test_labels_say_which_heads_matter_for_the_task(bertjax_command, texts, tmp_
         (("--seed", -1), "--seed -1 must be at least 0"),
         (
             ("--label-column", "x"),
-            "--label-column is of labelled files, and none are read",
+            "--label-column applies to labelled files, and none are read",
         ),
-        (("--label-names", "x"), "--label-names is of labelled files"),
-        (("--text-column", "x"), "--text-column is of tables"),
+        (("--label-names", "x"), "--label-names applies to labelled files"),
+        (("--text-column", "x"), "--text-column applies to tables"),
         (("--labels", "none.csv"), "has no head of a supervised task"),
         (("--treebank", "none.conllu"), "none.conllu"),
     ],
