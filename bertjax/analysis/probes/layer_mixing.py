@@ -14,21 +14,21 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array, Float, Int
 
-from bertjax.analysis.probes.linear_probe import (
+from bertjax.analysis.probes.label_tasks import (
     LabelName,
     LabelTask,
     find_labels,
-    make_label_batches,
+    fit_labels,
     make_task,
+    standardize_layers,
     sum_by_sentence,
-    vectors_of,
+    sum_label_losses,
 )
-from bertjax.analysis.probes.training import Fitted, fit
+from bertjax.analysis.probes.training import Fitted
 from bertjax.analysis.probes.treebank import Sentence
-from bertjax.analysis.probes.word_vectors import WordVectors, standardize
+from bertjax.analysis.probes.word_vectors import WordVectors
 from bertjax.statistics.bootstrap import find_ends
 from bertjax.statistics.intervals import Figures, Interval, bootstrap_ratio
 from bertjax.text.splits import Split
@@ -88,10 +88,7 @@ def mixing_loss(
     batch: Any,
 ) -> tuple[Float[Array, " probes"], Float[Array, " probes"]]:
     """Computes the cross-entropy of the labels, in nats, each item with the probe's weight."""
-    logits = mix_layers(params, vectors, batch.words)
-    labels = jnp.broadcast_to(batch.labels, logits.shape[:-1])
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    return (losses * batch.weights.T).sum(axis=-1), batch.weights.sum(axis=0)
+    return sum_label_losses(mix_layers(params, vectors, batch.words), batch)
 
 
 def train_mixing(
@@ -128,11 +125,8 @@ def train_mixing(
         "bias": np.zeros((1 + resamples, classes)),
     }
     start = {name: jnp.asarray(value, jnp.float32) for name, value in start.items()}
-    batches = [
-        make_label_batches(task, task.of_split(splits[split]), weights[task.sentences], seed)
-        for split in ("train", "validation")
-    ]
-    return fit(mixing_loss, start, standardized, *batches, seed=seed)
+    own = weights[task.sentences]
+    return fit_labels(mixing_loss, start, task, standardized, splits, own, seed)
 
 
 def study_mixing(
@@ -167,7 +161,7 @@ def study_mixing(
     counts = sum_by_sentence(task, test, np.ones((1, len(test))))[:, 0]
     intervals: list[tuple[Interval, ...]] = []
     for vectors in (model, control):
-        standardized = standardize(vectors.vectors, vectors_of(vectors, splits["train"]))
+        standardized = standardize_layers(vectors, splits)
         fitted = train_mixing(task, standardized, splits, resamples=resamples, seed=seed)
         weights = np.asarray(layer_weights(fitted.params), np.float64)
         first = {name: value[:1] for name, value in fitted.params.items()}

@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from bertjax.analysis.probes.linear_probe import check_labels
+from bertjax.analysis.probes.label_tasks import check_labels
 from bertjax.analysis.probes.structural_probe import long_enough
 from bertjax.analysis.probes.syntax import check_relations, check_trees
 from bertjax.analysis.probes.treebank import EncodedTreebank, split_sentences

@@ -4,13 +4,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from bertjax.analysis.probes.label_tasks import LabelBatch
 from bertjax.analysis.probes.layer_mixing import (
     layer_weights,
     mix_layers,
     mixing_loss,
     study_mixing,
 )
-from bertjax.analysis.probes.linear_probe import LabelBatch
 from bertjax.analysis.probes.treebank import Sentence
 from bertjax.analysis.probes.word_vectors import WordVectors
 

@@ -3,13 +3,13 @@ import json
 import numpy as np
 import pytest
 
-from bertjax.analysis.probes.linear_probe import (
+from bertjax.analysis.probes.label_tasks import (
     make_control_task,
     make_label_batches,
     make_task,
-    study_linear_probes,
     sum_by_sentence,
 )
+from bertjax.analysis.probes.linear_probe import study_linear_probes
 from bertjax.analysis.probes.treebank import Sentence
 from bertjax.analysis.probes.word_vectors import WordVectors
 from bertjax.program.errors import UserError
