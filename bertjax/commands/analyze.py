@@ -71,7 +71,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " max_position_embeddings)",
     )
     parser.add_argument(
-        "--seed", type=seed_number(), default=0, help="of the random control (default: %(default)s)"
+        "--seed",
+        type=seed_number(),
+        default=0,
+        help="seed of the random control (default: %(default)s)",
     )
     add_data_options(parser, "--label-names")
     add_json(parser)

@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--format",
         dest="output_format",  # `format` is what the files that are read are
         choices=["npz", "parquet", "arrow", "shards", "bertviz"],
-        help="of the output (default: by its suffix)",
+        help="format of the output (default: by its suffix)",
     )
     parser.add_argument(
         "--overwrite",
@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=whole_number(0),
         nargs="+",
-        help="numbers from 0, the same of every layer (default: all)",
+        help="numbers from 0, the same in every layer (default: all)",
     )
     parser.add_argument(
         "--words",
@@ -76,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dtype",
         choices=["float32", "float16"],
         default="float32",
-        help="of the arrays; float16 takes half the space (default: %(default)s)",
+        help="dtype of the arrays; float16 takes half the space (default: %(default)s)",
     )
     parser.add_argument(
         "--max-length",

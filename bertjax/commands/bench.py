@@ -39,12 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         choices=NAMES,
         default=list(NAMES),
-        help="some of these (default: all)",
+        help="the backends to measure (default: all)",
     )
     parser.add_argument(
         "--dtype",
         choices=["float32", "bfloat16", "float16"],
-        help="of query, key and value (default: float32 on CPU, bfloat16 elsewhere)",
+        help="dtype of query, key and value (default: float32 on CPU, bfloat16 elsewhere)",
     )
     parser.add_argument(
         "--window",
@@ -73,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RATIO",
         type=Number(float, above=0),
         default=1.2,
-        help="of --compare: the largest ratio that is no regression (default: %(default)s)",
+        help="with --compare: the largest ratio that is not a regression (default: %(default)s)",
     )
     add_json(parser)
 

@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "text",
         type=utf8_text,
         metavar="TEXT",
-        help="a text, or the two of a pair with a tab between them; - reads it from standard input",
+        help="a text, or a pair of texts with a tab between them; - reads it from standard input",
     )
     add_model(parser, studies=True)
     parser.add_argument(
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         nargs="+",
         required=True,
-        help=f"the corpus: {KINDS.format(pairs=', a tab between the two of a pair')}; - reads"
+        help=f"the corpus: {KINDS.format(pairs=', a tab between the texts of a pair')}; - reads"
         " standard input like a .txt file. An empty line or cell is passed over and counted on"
         " stderr (required)",
     )
@@ -45,8 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--layer",
         metavar="L",
         type=whole_number(0),
-        help="of the hidden states: 0 = the embeddings' output, L = the last layer's (default: the"
-        " last)",
+        help="layer of the hidden states: 0 = the embeddings' output, L = the last layer's"
+        " (default: the last)",
     )
     parser.add_argument(
         "--top-k",
@@ -61,7 +61,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="compare with every word, not with the same one only (default: no)",
     )
     parser.add_argument(
-        "--seed", type=seed_number(), default=0, help="of the random control (default: %(default)s)"
+        "--seed",
+        type=seed_number(),
+        default=0,
+        help="seed of the random control (default: %(default)s)",
     )
     add_columns(parser, pairs=True)
     add_encoding(parser)

@@ -37,8 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         nargs="+",
         required=True,
-        help="labelled files; of a masked LM raw texts, as of `bertjax analyze --input`, of which"
-        " 15 %% of the tokens are masked, the same ones every time; for --watch of a pretraining"
+        help="labelled files; for a masked LM raw texts, as for `bertjax analyze --input`, of which"
+        " 15 %% of the tokens are masked, the same ones every time; for --watch with a pretraining"
         " run its prepared directory (required)",
     )
     parser.add_argument(
@@ -63,13 +63,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resamples",
         metavar="R",
         type=whole_number(0),
-        help="of labelled files: bootstrap resamples for the intervals; 0 = no intervals (default:"
-        f" {RESAMPLES})",
+        help="with labelled files: bootstrap resamples for the intervals; 0 = no intervals"
+        f" (default: {RESAMPLES})",
     )
     parser.add_argument(
         "--figures",
         metavar="DIR",
-        help="of a model with classes: the folder for the confusion matrix, counts and shares of"
+        help="for a model with classes: the folder for the confusion matrix, counts and shares of"
         " each true class, as confusion_matrix.png and .svg (default: none)",
     )
     parser.add_argument(

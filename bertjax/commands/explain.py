@@ -39,8 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--word",
         type=utf8_text,
         metavar="WORD",
-        help="of a tagger: the word whose tag to explain, or its number from 1 (default: every word"
-        " that has a tag)",
+        help="for a tagger: the word whose tag to explain, or its number from 1 (default: every"
+        " word that has a tag)",
     )
     parser.add_argument(
         "--method",

@@ -43,16 +43,16 @@ def add_model(
             "--dtype",
             choices=DTYPES,
             default="float32" if studies else "auto",
-            help="of the matrix products; auto = bfloat16 on GPU and TPU, float32 on CPU. bfloat16"
-            " is faster where the processor has it, and its numbers have two to three digits"
-            " (default: %(default)s)",
+            help="dtype of the matrix products; auto = bfloat16 on GPU and TPU, float32 on CPU."
+            " bfloat16 is faster where the processor has it, and its numbers have two to three"
+            " digits (default: %(default)s)",
         )
     if not studies:
         parser.add_argument(
             "--attention",
             choices=ATTENTIONS,
             default="auto",
-            help="what computes the attention (default: %(default)s)",
+            help="backend that computes the attention (default: %(default)s)",
         )
 
 

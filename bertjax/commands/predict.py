@@ -27,15 +27,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " its choices, separated by tabs)",
         pairs=True,
         kinds="files in any format that `bertjax finetune` reads, labels not needed, or .txt files"
-        " (one text a line{pairs}; of a tagger they are columns, as there)",
+        " (one text per line{pairs}; of a tagger they are columns, as there)",
     )
     parser.add_argument(
         "--output",
         metavar="PATH",
         default="-",
-        help="a .jsonl file with an object a line, or a table: .csv, .tsv or .parquet; a folder for"
-        " the formats of the field (predictions.*); - for an object a line on standard output."
-        " Every row has all columns of its input, too (default: -)",
+        help="a .jsonl file with an object per line, or a table: .csv, .tsv or .parquet; a folder"
+        " for the formats of the field (predictions.*); - for an object per line on standard"
+        " output. Every row has all columns of its input, too (default: -)",
     )
 
 

@@ -84,8 +84,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--normalize-layers",
         action="store_true",
-        help="of --by importance: compare heads after each layer's are scaled to length 1 (default:"
-        " no)",
+        help="with --by importance: scale the heads of each layer to length 1 before they are"
+        " compared (default: no)",
     )
     parser.add_argument(
         "--max-examples",
@@ -97,7 +97,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seed",
         type=seed_number(),
         default=0,
-        help="of masks and random heads (default: %(default)s)",
+        help="seed of masks and random heads (default: %(default)s)",
     )
     add_json(parser)
 

@@ -64,20 +64,20 @@ def add_data_options(
     """
     group = parser.add_argument_group(
         "how files are read",
-        "What is left out is as in the fine-tuning of the model (bertjax_data.json in its"
-        " directory), where '' for a name undoes what that says; else it is as stated here.",
+        "An option that is left out is as in the fine-tuning of the model (bertjax_data.json in"
+        " its directory), where '' for a name cancels it; otherwise it is as stated here.",
     )
     add_text_columns(group, pairs=True)
     add_tables(group)
     group.add_argument(
         "--format",
         choices=get_args(FileFormat),
-        help="what the files are, whatever their names end in (as their names say)",
+        help="the format of the files, whatever their names end in (by their names)",
     )
     group.add_argument(
         "--token-column",
         metavar="COLUMN",
-        help="of tagged sentences: a number from 1, or the name of a field (recognised)",
+        help="in tagged sentences: the column of the words, a number from 1 or a name (recognised)",
     )
     group.add_argument(
         "--scheme", choices=get_args(Scheme), help="how tags mark entities (recognised)"
@@ -115,7 +115,7 @@ def _add_label_options(group: "argparse._ArgumentGroup", names: str) -> None:
     group.add_argument(
         "--tag-column",
         metavar="COLUMN",
-        help="the tags of sentences: a number from 1, or the name of a field (recognised)",
+        help="in tagged sentences: the column of the tags, a number from 1 or a name (recognised)",
     )
     group.add_argument(
         names,

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from bertjax.tasks.data_config import CommandDataConfig
 
 KINDS = (
-    ".txt files (one text a line{pairs}), .csv, .tsv, .json, .jsonl or .parquet files (one text a"
-    " record, see --text-column), each also .gz; folders or globs of these"
+    ".txt files (one text per line{pairs}), .csv, .tsv, .json, .jsonl or .parquet files (one text"
+    " per record, see --text-column), each also .gz; folders or globs of these"
 )
-PAIRS = ", a tab between the two of a pair"
+PAIRS = ", a tab between the texts of a pair"
 
 # The options of `add_columns` and of `add_encoding`.
 OF_TABLES = (
@@ -68,7 +68,7 @@ def add_arguments_and_files(
         type=utf8_text,
         nargs="*",
         default=[],
-        help=f"{what}{', or the two of a pair with a tab between them' * pairs}; - reads standard"
+        help=f"{what}{', or a pair of texts with a tab between them' * pairs}; - reads standard"
         f" input (default: the files of --input, {otherwise})",
     )
     empty = "is a text, too" if keep_empty else "is passed over and counted on stderr"
@@ -97,13 +97,14 @@ def add_text_columns(parser: "argparse._ActionsContainer", *, pairs: bool) -> No
     parser.add_argument(
         "--text-column",
         metavar="NAME",
-        help=f"of tables: the text{', or the first of a pair' * pairs} (recognised: {known})",
+        help=f"in tables: the column of the text{', or of the first of a pair' * pairs}"
+        f" (recognised: {known})",
     )
     if pairs:
         parser.add_argument(
             "--pair-column",
             metavar="NAME",
-            help="of tables: the second text of a pair (recognised with it)",
+            help="in tables: the column of the second text of a pair (recognised with it)",
         )
     else:
         parser.set_defaults(pair_column=None)
@@ -115,7 +116,7 @@ def add_tables(parser: "argparse._ActionsContainer") -> None:
         "--columns",
         metavar="NAME",
         nargs="*",
-        help="the names of a table's columns where its first line is no header (none)",
+        help="the names of a table's columns if its first line is not a header (none)",
     )
     parser.add_argument(
         "--delimiter",
@@ -127,7 +128,7 @@ def add_tables(parser: "argparse._ActionsContainer") -> None:
     parser.add_argument(
         "--quoting",
         choices=["none", "double"],
-        help="what a quotation mark is in a table (none in .tsv, double in .csv)",
+        help="how quotation marks are read in a table (none in .tsv, double in .csv)",
     )
     parser.add_argument(
         "--extra-columns",
@@ -141,7 +142,7 @@ def add_encoding(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--encoding",
         default="utf-8",
-        help="of the text files and of standard input (default: %(default)s)",
+        help="encoding of the text files and of standard input (default: %(default)s)",
     )
     parser.add_argument(
         "--errors",

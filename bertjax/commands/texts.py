@@ -229,7 +229,7 @@ class Texts:
                 "standard input is closed; give texts as arguments or files with --input"
             )
         if sys.stdin.isatty():
-            print(f"one text a line{PAIRS * self._pairs}; end with Ctrl-D", file=sys.stderr)
+            print(f"one text per line{PAIRS * self._pairs}; end with Ctrl-D", file=sys.stderr)
         self._spool = tempfile.NamedTemporaryFile()  # noqa: SIM115 - it goes with this object
         shutil.copyfileobj(sys.stdin.buffer, self._spool)
         self._spool.flush()

@@ -37,7 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the word in its place (default: a [MASK] for each token)",
     )
     parser.add_argument(
-        "--seed", type=seed_number(), default=0, help="of the random control (default: %(default)s)"
+        "--seed",
+        type=seed_number(),
+        default=0,
+        help="seed of the random control (default: %(default)s)",
     )
     add_json(parser)
 
