@@ -194,9 +194,10 @@ class Model:
         from bertjax.tasks.evaluation import Evaluation
 
         if self.restores_words:
+            from bertjax.analysis.capture.encoding import place_texts
             from bertjax.analysis.heads.masked_scores import evaluate_texts
 
-            scores, notes = evaluate_texts(self, _raw_texts(data), progress=progress)
+            scores, notes = evaluate_texts(self, place_texts(data), progress=progress)
             scores = {"data": ["memory:data"], **scores}
         else:
             from bertjax.inference.labelled import evaluate
@@ -351,10 +352,11 @@ class Model:
             seed: of the random control.
             progress: called for every section as it proceeds (`program.stages`).
         """
+        from bertjax.analysis.capture.encoding import place_texts
         from bertjax.analysis.report.analyze import plan_analysis, write_analysis
 
         plan = plan_analysis(
-            self, _raw_texts(texts), treebank=_listed(treebank), labelled=labelled,
+            self, place_texts(texts), treebank=_listed(treebank), labelled=labelled,
             limit=limit, shown=shown, seed=seed,
         )  # fmt: skip
         return write_analysis(plan, output, progress)
@@ -423,25 +425,12 @@ class Model:
             seed: of masks and random heads.
             progress: called for every stage as it proceeds (`program.stages`).
         """
-        from bertjax.analysis.heads.pruning_study import (
-            labelled_examples,
-            raw_examples,
-            study_pruning,
-        )
-
-        if (texts is None) == (data is None):
-            raise UserError("give texts for a masked LM, or data (labelled) for a fine-tuned model")
-
-        def take(given: Any) -> Any:
-            if data is not None:
-                return labelled_examples(self, given)
-            return raw_examples(self, _raw_texts(given), seed=seed)
+        from bertjax.analysis.heads.pruning_study import examples_in_memory, study_pruning
 
         study = study_pruning(
             self,
             heads,
-            take(texts if data is None else data),
-            None if test is None else take(test),
+            *examples_in_memory(self, texts, data, test, seed),
             by=by,
             normalize_layers=normalize_layers,
             shrink=shrink,
@@ -541,31 +530,6 @@ def _leaves(tree: Mapping[str, Any]) -> list[Any]:
 def _listed(texts: Any) -> list[Any]:
     """The texts as a list; one text is a list of one."""
     return [texts] if isinstance(texts, str | Path) else list(texts)
-
-
-def _raw_texts(texts: Any) -> list[tuple[str, Any]]:
-    """Returns texts, each with what messages call it.
-
-    Raises:
-        UserError: something else, such as files.
-    """
-    texts = texts if isinstance(texts, Mapping | Path) else _listed(texts)
-    if not isinstance(texts, list) or not all(_is_text(text) for text in texts):
-        raise UserError(
-            f"{texts!r:.60} is not a list of texts, or of pairs of them; read files first, for"
-            " instance with Path(name).read_text().splitlines()"
-        )
-    return [
-        (f"text {number}", text if isinstance(text, str) else tuple(text))
-        for number, text in enumerate(texts, start=1)
-    ]
-
-
-def _is_text(text: Any) -> bool:
-    """Returns whether this is a text that is no file's name, or a pair of texts."""
-    if isinstance(text, str):
-        return not (len(text) < 256 and Path(text).is_file())
-    return isinstance(text, tuple | list) and all(isinstance(part, str) for part in text)
 
 
 def _warn(notes: Sequence[str], stacklevel: int = 3) -> None:

@@ -1,7 +1,8 @@
 """Texts as the model sees them, and where in the text every token comes from."""
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -148,6 +149,36 @@ def encode_stream(
         for text in encoded:
             yield text._replace(source=first + text.source)
         first += len(batch)
+
+
+def place_texts(texts: Any) -> list[tuple[str, Text]]:
+    """Returns texts or pairs of them, each with what messages call it.
+
+    Args:
+        texts: a list, or a text.
+
+    Raises:
+        UserError: something else, such as files.
+    """
+    given = texts
+    if isinstance(texts, Iterable) and not isinstance(texts, Mapping):
+        given = [texts] if isinstance(texts, str) else list(texts)
+    if not isinstance(given, list) or not all(map(_is_text, given)):
+        raise UserError(
+            f"{texts!r:.60} is not a list of texts, or of pairs of them; read files first, for"
+            " instance with Path(name).read_text().splitlines()"
+        )
+    return [
+        (f"text {number}", text if isinstance(text, str) else tuple(text))
+        for number, text in enumerate(given, start=1)
+    ]
+
+
+def _is_text(text: Any) -> bool:
+    """Returns whether this is a text that is no file's name, or a pair of texts."""
+    if isinstance(text, str):
+        return not (len(text) < 256 and Path(text).is_file())
+    return isinstance(text, tuple | list) and all(isinstance(part, str) for part in text)
 
 
 def encode_words(

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from bertjax.analysis.capture.encoding import Text, encode_stream
+from bertjax.analysis.capture.encoding import Text, encode_stream, place_texts
 from bertjax.analysis.heads.importance import (
     ablation_importance,
     gates_without,
@@ -129,6 +129,32 @@ def labelled_examples(
     return Examples(
         read.names, lambda model: task_objective(model, read.task, some, length), read.notes
     )
+
+
+def examples_in_memory(
+    model: Model, texts: Any, data: Any, test: Any, seed: int = 0
+) -> tuple[Examples, Examples | None]:
+    """Takes texts of a masked LM, or labelled data, as examples to choose heads on and to test on.
+
+    Args:
+        model: the model.
+        texts: raw texts; None with data.
+        data: labelled files or rows; None with texts.
+        test: the same of other examples, or None.
+        seed: of the masks.
+
+    Raises:
+        UserError: both are given, or neither.
+    """
+    if (texts is None) == (data is None):
+        raise UserError("give texts for a masked LM, or data (labelled) for a fine-tuned model")
+
+    def take(given: Any) -> Examples:
+        if data is not None:
+            return labelled_examples(model, given)
+        return raw_examples(model, place_texts(given), seed=seed)
+
+    return take(texts if data is None else data), None if test is None else take(test)
 
 
 def study_pruning(
