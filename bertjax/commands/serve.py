@@ -82,7 +82,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--api-key-file",
         metavar="FILE",
-        type=Path,
         help="answer only those who send one of its keys, one a line, as `Authorization: Bearer"
         " KEY`; the variable API_KEY has more of them (default: answer everybody)",
     )
@@ -112,7 +111,8 @@ def run(options: argparse.Namespace) -> None:
     from bertjax.serving.keys import read_keys
     from bertjax.serving.listen import listen
 
-    keys = read_keys(options.api_key_file, os.environ.get("API_KEY"))
+    file = Path(options.api_key_file) if options.api_key_file else None
+    keys = read_keys(file, os.environ.get("API_KEY"))
     models = {
         name: load(directory, dtype=options.dtype, attention=options.attention)
         for name, directory in names.items()
