@@ -45,6 +45,8 @@ def test_report_is_written_and_its_numbers_returned(tmp_path, monkeypatch):
     assert repr(report) == f"Report({report.page}, {len(report.notes)} note)"
     with pytest.raises(UserError, match="there is no text to measure the model on"):
         model.analyze([], tmp_path / "other")
+    with pytest.raises(UserError, match=r"report\.html is a file; name a folder"):
+        model.analyze(TEXTS, report.page)
     assert not (tmp_path / "other").exists()
 
 

@@ -25,6 +25,7 @@ from bertjax.analysis.report.treebank_plan import TreebankPlan, plan_treebank
 from bertjax.inference.labelled import read_labelled
 from bertjax.loaded import Model
 from bertjax.program.errors import UserError
+from bertjax.program.outputs import check_output
 from bertjax.program.stages import StageProgress, Stages, ignore_stages
 from bertjax.program.wording import counted
 from bertjax.tasks.data_config import DataConfig
@@ -163,7 +164,11 @@ def write_analysis(
         analysis: what `plan_analysis` decided.
         output: the folder.
         progress: called for every section as it proceeds.
+
+    Raises:
+        UserError: the folder cannot be written; nothing has been measured then.
     """
+    check_output(output, folder=True)
     stages = Stages(len(analysis.surveys), progress)
     parts = [ReportData("", notes=analysis.notes)]
     for section, total in analysis.surveys:
