@@ -60,6 +60,7 @@ def test_pruning_is_studied_on_rows_and_saved(fitted, tmp_path):
     assert result["chosen_on"] == result["measured_on"] == ["memory:data"]
     output = study.model.params["bert"]["encoder"]["layers"]["attention"]["output"]["kernel"]
     blank = np.argwhere((np.asarray(output) == 0).all(axis=(2, 3))).tolist()
+    assert len(blank) == 2
     assert blank == [[int(k), head] for k, part in result["removed_heads"].items() for head in part]
     study.save(tmp_path / "pruned")
     assert json.loads((tmp_path / "pruned" / "pruning.json").read_text())["removed"] == 2
