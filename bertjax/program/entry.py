@@ -10,6 +10,7 @@ from typing import Any
 from bertjax.program.cuda_plugin import leave_cuda_out
 from bertjax.program.ending import ending_at_once, hold_back
 from bertjax.program.errors import UserError, complain, describe_os_error
+from bertjax.program.naming import command_line
 
 _begun: list[Any] = []
 
@@ -75,7 +76,8 @@ def program(main: Callable[[], int | None]) -> Callable[[], None]:
     def run() -> None:
         failure = None
         try:
-            code = main() or 0
+            with command_line():
+                code = main() or 0
         except UserError as error:
             code = complain(str(error))
         except BrokenPipeError:

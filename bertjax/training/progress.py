@@ -13,6 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from bertjax.program.ending import on_sudden_end
+from bertjax.program.naming import name_arguments
 from bertjax.training.processes import is_first
 from bertjax.training.state import TrainState
 from bertjax.training.steps import StepReport
@@ -44,7 +45,7 @@ class Reporter:
     def say(self, message: str) -> None:
         """Reports a line."""
         if self._pass_on is not None and is_first():
-            self._pass_on(message)
+            self._pass_on(name_arguments(message))
 
     @contextlib.contextmanager
     def during(self, what: str) -> Iterator[None]:

@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 
 from bertjax.program.config_parser import to_yaml
 from bertjax.program.errors import UserError
+from bertjax.program.naming import name_arguments
 from bertjax.training.batches import read_ahead
 from bertjax.training.budget import Clock
 from bertjax.training.checkpoint import CheckpointConfig, abstract
@@ -268,4 +269,5 @@ class Session:
     def result(self, scores: dict[str, Any], stopped: str | None = None) -> Result:
         """Returns what the run has come to."""
         history = read_metrics(self.run / "metrics.jsonl")
-        return Result(scores, history, self.run, self.notes, stopped)
+        notes = [name_arguments(note) for note in self.notes]
+        return Result(scores, history, self.run, notes, stopped)
