@@ -1,10 +1,11 @@
 """A model ready for use, and how a directory or a name on the hub becomes one."""
 
 import dataclasses
+import functools
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from bertjax.architectures import ARCHITECTURES, BODY, MASKED_LM
 from bertjax.config import BertConfig
@@ -15,8 +16,14 @@ from bertjax.interop.huggingface import (
     load_model_tokenizer,
     read_model_directory,
 )
-from bertjax.interop.sentence_transformers import MODULES_NAME, read_sentence_model
+from bertjax.interop.sentence_transformers import (
+    MODULES_NAME,
+    SentenceModel,
+    read_sentence_model,
+)
+from bertjax.kernels.backends import DTYPES, Need, choose_backend
 from bertjax.program.errors import UserError
+from bertjax.program.naming import name_arguments, names_arguments
 from bertjax.program.stages import StageProgress, ignore_stages
 from bertjax.program.wording import nearest
 from bertjax.text.tokenizer import Tokenizer
@@ -38,13 +45,23 @@ if TYPE_CHECKING:
     from bertjax.tasks.significance import ComparedModels
     from bertjax.verification.checks import Check
 
-DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+Face = TypeVar("Face")
 
 
 def _ignore(done: float) -> None:
     """The progress that nobody asks for."""
 
 
+def _name_arguments(face: "type[Face]") -> "type[Face]":
+    """Decorates a class so that what its methods raise names arguments, not options."""
+    for name, method in vars(face).copy().items():
+        if callable(method) and not name.startswith("_"):
+            setattr(face, name, names_arguments(method))
+    return face
+
+
+@_name_arguments
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Model:
     """A BERT ready for use: what it computes with, and notes about it.
@@ -57,8 +74,8 @@ class Model:
         params: its parameters, on the device or on the mesh.
         tokenizer: the model's.
         notes: a sentence for everything that is not as the files have it, and for what was chosen.
-        directory: where it was read; None of a model that is in memory only.
-        mesh: of the devices that it is on; None for jax's first one.
+        directory: where it was read; None for a model that is in memory only.
+        mesh: the devices that it is on; None for jax's first one.
         spare: parameters of the parts that its directory has and its class has not, by their names.
     """
 
@@ -72,29 +89,36 @@ class Model:
 
     @property
     def config(self) -> BertConfig:
-        """The shape of the model."""
+        """Returns the shape of the model."""
         return self.module.config
 
     @property
     def architecture(self) -> str:
-        """The name of its class, a key of `ARCHITECTURES`."""
+        """Returns the name of its class, a key of `ARCHITECTURES`."""
         return type(self.module).__name__
 
     @property
     def restores_words(self) -> bool:
-        """Whether its class has a masked-LM head."""
+        """Returns whether its class has a masked-LM head."""
         return "token" in ARCHITECTURES[self.architecture].outputs
+
+    @functools.cached_property
+    def sentence_model(self) -> SentenceModel:
+        """Returns how its directory says that vectors of texts are made."""
+        if self.directory is None:
+            return SentenceModel(Path(), is_told=False)
+        return read_sentence_model(self.directory)
 
     @property
     def parts(self) -> dict[str, Any]:
-        """The parameters of all parts that stand on the encoder, the spare ones too."""
+        """Returns the parameters of all parts above the encoder, the spare ones too."""
         body = self.params.get("bert", self.params)
         own = {**self.params, **body}
         names = ARCHITECTURES[self.architecture].parts
         return dict(self.spare) | {name: own[name] for name in names if name in own}
 
     def as_architecture(self, name: str) -> "Model":
-        """The model as another class, which shares its parameters.
+        """Returns the model as another class, which shares its parameters.
 
         Args:
             name: a key of `ARCHITECTURES`. A BertModel may lack the pooler.
@@ -105,7 +129,7 @@ class Model:
         return self._view(name, self.architecture)
 
     def _view(self, name: str, known_as: str) -> "Model":
-        """See `as_architecture`; an error says that the model is of the class `known_as`."""
+        """Does the work of `as_architecture`; errors say that the model is a `known_as`."""
         if name not in ARCHITECTURES:
             raise UserError(
                 f"architecture={name!r} is not one of {', '.join(ARCHITECTURES)}"
@@ -131,7 +155,7 @@ class Model:
         return self.replace(module=module, params=params, spare=parts)
 
     def replace(self, **changes: Any) -> "Model":
-        """The model with other fields, for instance `params`; `config` changes its module's."""
+        """Returns the model with other fields, for instance `params`; `config` is its module's."""
         if "config" in changes:
             changes["module"] = self.module.clone(config=changes.pop("config"))
         return dataclasses.replace(self, **changes)
@@ -144,13 +168,16 @@ class Model:
 
         model, texts = self.as_architecture(MASKED_LM.name), _listed(texts)
         _warn(model.tokenizer.describe_readings(texts, masks=True))
-        return fill_mask(model.module, model.params, model.tokenizer, texts, top_k, progress)
+        return fill_mask(
+            model.module, model.params, model.tokenizer, texts, top_k, progress, self.mesh
+        )
 
     def embed(
         self,
         texts: Sequence[str],
         pooling: str | Sequence[str] | None = None,
         normalize: bool | None = None,
+        max_length: int | None = None,
         progress: Callable[[int], None] = _ignore,
     ) -> "np.ndarray":
         """Returns the vectors of texts, float32 `[texts, D]` (`inference.embedding`).
@@ -160,11 +187,13 @@ class Model:
             pooling: what is made of the hidden states of a text's tokens, for instance "mean" or
                 "cls"; what the directory says when left out, else the mean.
             normalize: whether vectors are scaled to length 1; as the directory says when left out.
+            max_length: longest text in tokens, longer ones are cut; what the directory says when
+                left out, else the model's positions.
             progress: called with the number of texts done since the last call.
         """
         from bertjax.inference.embedding import choose_steps, embed
 
-        steps = choose_steps(self, pooling, normalize)
+        steps = choose_steps(self, pooling, normalize, max_length)
         vectors, notes = embed(self, _listed(texts), steps, progress)
         _warn(notes)
         return vectors
@@ -217,6 +246,8 @@ class Model:
         self,
         texts: Sequence[Any],
         without_heads: str | None = None,
+        max_length: int | None = None,
+        too_long: Literal["refuse", "windows"] = "refuse",
         progress: Callable[[int], None] = _ignore,
     ) -> list["Captured"]:
         """Returns tokens, probs, hidden states and context of all heads for each text or pair.
@@ -224,6 +255,9 @@ class Model:
         Args:
             texts: any number.
             without_heads: heads that have no effect: "1-3,2-5" (layer-head).
+            max_length: longest text in tokens; the model's positions when left out.
+            too_long: what becomes of a longer text: it is an error, or is cut into windows between
+                words, each with a result of its own.
             progress: called with the number of texts done since the last call.
         """
         from bertjax.analysis.capture.encoding import encode_texts
@@ -233,7 +267,8 @@ class Model:
         gates = None if without_heads is None else gates_of(without_heads, self.config)
         texts = _listed(texts)
         _warn(self.tokenizer.describe_readings(texts))
-        encoded = encode_texts(self.tokenizer, texts, self.config.max_position_embeddings)
+        most = max_length or self.config.max_position_embeddings
+        encoded = encode_texts(self.tokenizer, texts, most, too_long=too_long)
         captures = capture(
             self, encoded, hidden=True, context=True, head_gates=gates, progress=progress
         )
@@ -267,7 +302,7 @@ class Model:
             texts: at least 5; long ones are read in parts.
             other: a model with the same tokenizer, whose layers are the columns; this one itself
                 when left out.
-            progress: is called with the number of texts done since the call before.
+            progress: called with the number of texts done since the last call.
         """
         from bertjax.analysis.layers.similarity import compare_layers
 
@@ -278,7 +313,7 @@ class Model:
         from bertjax.analysis.capture.encoding import encode_texts
 
         texts, most = _listed(texts), self.config.max_position_embeddings
-        _warn(self.tokenizer.describe_readings(texts), stacklevel=4)
+        _warn(self.tokenizer.describe_readings(texts), stacklevel=5)
         return encode_texts(self.tokenizer, texts, most, too_long="windows")
 
     def explain(
@@ -451,6 +486,7 @@ class Model:
         )
 
 
+@names_arguments
 def load(
     name: Path | str,
     architecture: str | None = None,
@@ -459,7 +495,7 @@ def load(
     attention: str = "auto",
     mesh: "Mesh | None" = None,
 ) -> Model:
-    """A model directory, ours or Hugging Face's, or a model of the hub, ready for use.
+    """Loads a model directory, ours or Hugging Face's, or a model from the hub.
 
     Nothing is printed: notes are in `Model.notes`.
 
@@ -470,7 +506,7 @@ def load(
         dtype: of the matrix products; auto = bfloat16 on GPU and TPU, float32 on CPU. Parameters,
             softmax and statistics are float32 whatever it is.
         attention: a name in `kernels.backends.NAMES`, or auto.
-        mesh: devices to share the parameters and the rows out among
+        mesh: the devices that share the rows, and on `fsdp` and `tensor` the parameters
             (`training.sharding.make_mesh`); jax's first device has them all when left out.
 
     Raises:
@@ -514,9 +550,7 @@ def load(
 
 
 def _check_attention(name: str, platform: str, dtype: str, config: BertConfig) -> None:
-    """Raises where the backend cannot compute what any use of the model asks for."""
-    from bertjax.kernels.backends import Need, choose_backend
-
+    """Raises a `UserError` where the backend cannot compute what every use of the model needs."""
     window = config.attention_window is not None
     choose_backend(name, Need(platform, dtype, 1, config.head_size, window=window))
 
@@ -528,11 +562,11 @@ def _leaves(tree: Mapping[str, Any]) -> list[Any]:
 
 
 def _listed(texts: Any) -> list[Any]:
-    """The texts as a list; one text is a list of one."""
+    """Returns the texts as a list; one text is a list of one."""
     return [texts] if isinstance(texts, str | Path) else list(texts)
 
 
-def _warn(notes: Sequence[str], stacklevel: int = 3) -> None:
+def _warn(notes: Sequence[str], stacklevel: int = 4) -> None:
     """Warns of what was not read as it was given: a call has no other place for notes."""
     for note in notes:
-        warnings.warn(note, stacklevel=stacklevel)
+        warnings.warn(name_arguments(note), stacklevel=stacklevel)

@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "tasks": {"config", "types", "numerics", "text", "objectives", "statistics", "architectures"},
     "architectures": {"model"},
     "interop": {"config", "types", "text", "model", "architectures"},
-    "loaded": {"config", "architectures", "interop", "text"},
+    "loaded": {"kernels", "config", "architectures", "interop", "text"},
     "inference": {
         "config", "types", "numerics", "text", "objectives", "tasks", "architectures", "loaded",
         "interop",

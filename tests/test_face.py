@@ -168,9 +168,10 @@ def test_vectors_are_those_of_the_command(model, bertjax_command, tmp_path):
     other = {"pooling": ("max", "cls"), "normalize": True}
     for options, words in (
         ({}, []),
+        ({"max_length": 4}, ["--max-length", "4"]),
         (other, ["--pooling", "max", "cls", "--normalize"]),
     ):
-        with pytest.warns(UserWarning, match="1 of 3 texts are empty"):
+        with pytest.warns(UserWarning, match=r"(1 of 3 texts are empty|longer than 4 tokens)"):
             vectors = model.embed(texts, **options)
         stdin = "\n".join(texts).encode()
         command = ("embed", "--model", TINY, "--output", out, *words)

@@ -103,6 +103,7 @@ def run(options: argparse.Namespace) -> None:
     from bertjax.analysis.capture.selection import select
     from bertjax.architectures import BODY
     from bertjax.loaded import load
+    from bertjax.training.sharding import choose_mesh
 
     to_screen = options.output == "-"
     if to_screen and options.output_format not in (None, "bertviz"):
@@ -115,7 +116,8 @@ def run(options: argparse.Namespace) -> None:
                 " file, or a folder, with --output"
             )
     texts = Texts(choose_reading(options, options.model), options.texts, options.input, pairs=True)
-    body = load(options.model, BODY.name, dtype="float32")
+    mesh = choose_mesh(options.devices)
+    body = load(options.model, BODY.name, dtype="float32", mesh=mesh)
     config = body.config
     selection = select(
         config, options.layers, options.heads, words=options.words, dtype=options.dtype

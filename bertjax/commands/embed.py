@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertjax.commands.arguments import choose_length, whole_number
+from bertjax.commands.arguments import whole_number
 from bertjax.commands.model_options import add_model, open_model
 from bertjax.commands.screen import count_on, tell
 from bertjax.commands.text_options import add_texts, choose_reading
@@ -77,13 +77,10 @@ def run(options: argparse.Namespace) -> None:
         raise given.no_text()
     from bertjax.architectures import BODY
     from bertjax.inference.embedding import choose_steps, embed
-    from bertjax.interop.sentence_transformers import read_sentence_model
 
-    said = read_sentence_model(options.model)
     model = open_model(options, BODY.name)
-    steps = choose_steps(model, options.pooling, options.normalize)
-    most = model.config.max_position_embeddings
-    steps = steps._replace(max_length=choose_length(options, most, steps.max_length, least=3))
+    steps = choose_steps(model, options.pooling, options.normalize, options.max_length)
+    said, most = model.sentence_model, model.config.max_position_embeddings
     with count_on("embedding", len(texts)) as progress:
         vectors, notes = embed(model, texts, steps, progress)
     tell([*said.notes, *_describe(said, steps, most), *notes])

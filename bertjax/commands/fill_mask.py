@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> None:
 
     with count_on("filling masks", len(texts)) as progress:
         results = fill_mask(
-            model.module, model.params, model.tokenizer, texts, options.top_k, progress
+            model.module, model.params, model.tokenizer, texts, options.top_k, progress, model.mesh
         )
     if options.json:
         print_json([_to_json(result) for result in results])

@@ -3,14 +3,12 @@
 import argparse
 from typing import TYPE_CHECKING
 
+from bertjax.commands.arguments import whole_number
 from bertjax.commands.screen import tell
+from bertjax.kernels.backends import CHOICES, DTYPES
 
 if TYPE_CHECKING:
     from bertjax.loaded import Model
-
-# As `loaded.DTYPES` and `kernels.backends.NAMES`, which take seconds to import.
-DTYPES = ("auto", "float32", "bfloat16", "float16")
-ATTENTIONS = ("auto", "explicit", "xla", "cudnn", "blockwise", "splash")
 
 
 def add_model(
@@ -20,8 +18,9 @@ def add_model(
     required: bool = True,
     studies: bool = False,
     dtype: bool = True,
+    devices: bool = True,
 ) -> None:
-    """Adds `--model`, `--dtype` and `--attention`.
+    """Adds `--model`, `--dtype`, `--attention` and `--devices`.
 
     Args:
         parser: of the command.
@@ -30,6 +29,7 @@ def add_model(
         studies: whether the command looks at attention probabilities or at exact differences: it
             computes in float32 by default, and with the explicit attention.
         dtype: whether to add `--dtype`.
+        devices: whether to add `--devices`.
     """
     parser.add_argument(
         "--model",
@@ -50,9 +50,17 @@ def add_model(
     if not studies:
         parser.add_argument(
             "--attention",
-            choices=ATTENTIONS,
+            choices=CHOICES,
             default="auto",
             help="backend that computes the attention (default: %(default)s)",
+        )
+    if devices:
+        parser.add_argument(
+            "--devices",
+            metavar="N",
+            type=whole_number(1),
+            help="how many GPUs or TPUs of this machine share the texts out, each with the whole"
+            " model (default: all; of CPU devices one)",
         )
 
 
@@ -67,12 +75,14 @@ def open_model(options: argparse.Namespace, architecture: str | None = None) -> 
         UserError: see `loaded.load`.
     """
     from bertjax.loaded import load
+    from bertjax.training.sharding import choose_mesh
 
     model = load(
         options.model,
         architecture,
         dtype=getattr(options, "dtype", "float32"),
         attention=getattr(options, "attention", "auto"),
+        mesh=choose_mesh(options.devices),
     )
     tell(list(model.notes))
     return model

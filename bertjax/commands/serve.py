@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from bertjax.commands.arguments import Number, utf8_text, whole_number
-from bertjax.commands.model_options import ATTENTIONS, DTYPES
+from bertjax.kernels.backends import CHOICES, DTYPES
 from bertjax.program.errors import UserError
 from bertjax.program.libraries import require_libraries
 from bertjax.serving.settings import ServeConfig
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--attention",
-        choices=ATTENTIONS,
+        choices=CHOICES,
         default="auto",
         help="what computes the attention (default: %(default)s)",
     )

@@ -19,7 +19,7 @@ STYLES = {"ok": "green", "FAILED": "bold red", "not checked": "yellow"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options."""
-    add_model(parser, studies=True, dtype=False)
+    add_model(parser, studies=True, dtype=False, devices=False)
     parser.add_argument(
         "--against",
         metavar="DIR_OR_NAME",

@@ -1,1 +1,1 @@
-"""The one batcher: any texts -> rows of a closed set of shapes -> outputs in order."""
+"""The batcher: any texts -> rows of a closed set of shapes -> outputs in order."""

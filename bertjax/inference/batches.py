@@ -2,7 +2,11 @@
 
     items -> windows -> rows of a closed set of shapes -> forward(params, batch) -> outputs in order
 
-What an item is, its user says in a `Batching`: a text a row, or several packed into each row.
+A `Batching` says what an item is: a text with a row of its own, or one of several in each row.
+
+A server takes the steps one by one: `compile_all` at startup; then `plan_batches` for the items
+that wait, whoever sent them, `Batching.make` and `compute` for each batch, and `Batching.take` for
+each item.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,8 +20,8 @@ from bertjax.inference.shapes import Shape, Shapes
 from bertjax.numerics.placement import ROW_AXES
 from bertjax.text.packing import Places, pack
 
-# Items are taken until they cost so much, tokens where a user says nothing else; they are sorted by
-# length among themselves.
+# Items are taken until together they cost so much, in tokens by default; they are sorted by length
+# among themselves.
 WINDOW_TOKENS = 1 << 16
 # Items are packed into rows of at least so many tokens: attention is cheap up to there.
 SHORTEST_PACKED_ROW = 64
@@ -60,12 +64,12 @@ class Batching(NamedTuple, Generic[Item]):
 
 
 def take_row(output: Any, item: Any, place: Place) -> Any:
-    """The row of the item, of every array of the output: `Batching.take` of a text a row."""
+    """Returns the item's row of every array of the output: `Batching.take` where each has one."""
     return jax.tree.map(lambda part: part[place.row], output)
 
 
 class Finished(NamedTuple):
-    """What a batch gave.
+    """A batch that has run.
 
     Attributes:
         numbers: which items were in it, from 0, in the order in which they came.
@@ -97,7 +101,7 @@ def run(
         params: anything that is the same for every batch; put on the devices once.
         items: any number; each is given to the functions of `batching`.
         batching: how they become batches.
-        mesh: of the devices that share the rows out; without one jax's first device has them all.
+        mesh: the devices that share the rows; without it jax's first device has them all.
         progress: is called with the number of items done since the call before.
     """
     waiting: dict[int, Any] = {}
@@ -120,13 +124,12 @@ def run_batches(
     *,
     mesh: Mesh | None = None,
 ) -> Iterator[Finished]:
-    """Yields what every batch gave, as soon as it is finished. See `run`."""
-    mesh = None if mesh is None or mesh.size == 1 else mesh
+    """Yields every batch as soon as it has run. See `run`."""
     params = put_params(params, mesh)
     for first, window in _windows(items, batching):
-        for numbers, places, shape in _plan(window, batching):
+        for numbers, places, shape in plan_batches(window, batching):
             here = [window[number] for number in numbers]
-            whole = _compute(forward, params, batching.make(here, places, shape), mesh)
+            whole = compute(forward, params, batching.make(here, places, shape), mesh)
             outputs = (
                 batching.take(whole, item, Place(*map(int, place)))
                 for item, place in zip(here, zip(*places, strict=True), strict=True)
@@ -135,9 +138,41 @@ def run_batches(
             yield Finished([first + number for number in numbers], [*outputs], whole)
 
 
-def _compute(forward: Callable[[Any, Any], Any], params: Any, batch: Any, mesh: Mesh | None) -> Any:
-    """The output of a batch, on the host."""
-    if mesh is None:
+def compile_all(
+    forward: Callable[[Any, Any], Any],
+    params: Any,
+    item: Item,
+    batching: Batching[Item],
+    *,
+    mesh: Mesh | None = None,
+    progress: Callable[[int], None] = lambda done: None,
+) -> None:
+    """Compiles every shape that batches can have, by running it once; afterwards nothing compiles.
+
+    Args:
+        forward: see `run`, as `params`, `batching` and `mesh`.
+        params: of the model.
+        item: one that fits into every shape, such as the shortest.
+        batching: of the items.
+        mesh: the devices that share the rows.
+        progress: is called with the number of shapes done since the call before.
+    """
+    params, nowhere = put_params(params, mesh), np.zeros(1, np.int64)
+    for shape in batching.shapes:
+        compute(forward, params, batching.make([item], Places(*[nowhere] * 3), shape), mesh)
+        progress(1)
+
+
+def compute(forward: Callable[[Any, Any], Any], params: Any, batch: Any, mesh: Mesh | None) -> Any:
+    """Returns the output of a batch, on the host.
+
+    Args:
+        forward: see `run`.
+        params: on the devices.
+        batch: of `Batching.make`.
+        mesh: the devices that share the rows.
+    """
+    if mesh is None or mesh.size == 1:
         return jax.device_get(forward(params, batch))
     placed = jax.device_put(batch, NamedSharding(mesh, PartitionSpec(ROW_AXES)))
     with jax.set_mesh(mesh):
@@ -146,8 +181,9 @@ def _compute(forward: Callable[[Any, Any], Any], params: Any, batch: Any, mesh: 
 
 def put_params(params: Any, mesh: Mesh | None) -> Any:
     """Puts what is not yet on the devices there; with a mesh, a copy on each of its devices."""
-    if mesh is None:
-        return jax.device_put(params)
+    if mesh is None or mesh.size == 1:
+        is_there = all(isinstance(part, jax.Array) for part in jax.tree.leaves(params))
+        return params if is_there else jax.device_put(params)
     devices, copied = set(mesh.devices.flat), NamedSharding(mesh, PartitionSpec())
 
     def put(part: Any) -> jax.Array:
@@ -157,8 +193,15 @@ def put_params(params: Any, mesh: Mesh | None) -> Any:
     return jax.tree.map(put, params)
 
 
+def whole_params(params: Any, mesh: Mesh | None) -> Any:
+    """Returns parameters of which every device of the mesh holds all, for what is no batch."""
+    if mesh is None or mesh.size == 1:
+        return params
+    return jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
+
+
 def _windows(items: Iterable[Item], batching: Batching[Item]) -> Iterator[tuple[int, list[Item]]]:
-    """Consecutive items, and the number of the first of them."""
+    """Yields consecutive items, and the number of the first of them."""
     cost_of = batching.cost or batching.length
     first, used = 0, 0
     window: list[Item] = []
@@ -173,10 +216,10 @@ def _windows(items: Iterable[Item], batching: Batching[Item]) -> Iterator[tuple[
         yield first, window
 
 
-def _plan(
+def plan_batches(
     items: Sequence[Item], batching: Batching[Item]
 ) -> Iterator[tuple[list[int], Places, Shape]]:
-    """The numbers of the items of every batch, where they are in it, and its shape."""
+    """Yields the numbers of the items of every batch, where they are in it, and its shape."""
     shapes = batching.shapes
     lengths = np.array([batching.length(item) for item in items])
     least = 1

@@ -1,8 +1,8 @@
 """One vector for every text, pooled from the hidden states of its tokens."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -11,14 +11,14 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Integer
 
 from bertjax.architectures import BODY
+from bertjax.config import BertConfig
 from bertjax.inference.batches import put_params
-from bertjax.inference.task_outputs import Inference
+from bertjax.inference.task_outputs import make_inference
 from bertjax.interop.sentence_transformers import (
     POOLINGS,
     Dense,
     Normalize,
     SentenceModel,
-    read_sentence_model,
 )
 from bertjax.loaded import Model
 from bertjax.objectives.losses import Total
@@ -33,6 +33,36 @@ from bertjax.types import EncoderOutput, HeadOutput, TaskBatch
 Pooling = Literal["mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
 
 
+@dataclasses.dataclass(frozen=True)
+class PooledBody:
+    """A `BertModel` that answers with a vector for each text, as a model gives logits.
+
+    Attributes:
+        body: the model.
+        pooling: see `Embedder`.
+    """
+
+    body: Any
+    pooling: tuple[Pooling, ...]
+    per_token: ClassVar[bool] = False
+
+    @property
+    def config(self) -> BertConfig:
+        """Returns the shape of the body."""
+        return self.body.config
+
+    def apply(self, variables: Any, *inputs: Array) -> HeadOutput:
+        """Returns the pooled hidden states `[B, K, D]` of packed rows."""
+        output: EncoderOutput = self.body.apply(variables, *inputs)
+        hidden = output.hidden.astype(jnp.float32)
+        pooled = [pool(hidden, *inputs[2:5], kind) for kind in self.pooling]
+        return HeadOutput(jnp.concatenate(pooled, axis=-1), output)
+
+    def loss(self, logits: Array, batch: TaskBatch, layout: Layout) -> Total:
+        """Returns nothing: there is nothing to learn."""
+        return Total(jnp.zeros(()), jnp.zeros(()))
+
+
 class Embedder:
     """Makes vectors of texts, many short ones packed into each row.
 
@@ -45,15 +75,13 @@ class Embedder:
             root of their number; weightedmean = the mean with weights 1, 2, 3, ...; max = the
             largest of every component; cls and lasttoken = the hidden state of [CLS], of [SEP].
         after: what is then made of the vectors, on the host.
-        mesh: of the devices that share the rows out; without one jax's first device has them all.
+        mesh: the devices that share the rows; without it jax's first device has them all.
 
     Attributes:
         shapes: of all batches, whatever the texts.
 
     Source: Reimers & Gurevych 2019 (Sentence-BERT), section 3; sentence_transformers, `Pooling`.
     """
-
-    per_token = False
 
     def __init__(
         self,
@@ -64,11 +92,11 @@ class Embedder:
         after: Sequence[Callable[[np.ndarray], np.ndarray]] = (),
         mesh: Mesh | None = None,
     ) -> None:
-        self.config = body.config
-        self._body, self._tokenizer = body, tokenizer
+        self._tokenizer, self._after = tokenizer, tuple(after)
         self._variables = {"params": put_params(params, mesh)}
-        self._pooling, self._after = tuple(pooling), tuple(after)
-        self._inference = Inference(self, self, tokenizer.pad_id, mesh)
+        pooled = PooledBody(body, tuple(pooling))
+        self._inference = make_inference(pooled, pooled, tokenizer.pad_id, mesh)
+        self._width = len(pooled.pooling) * body.config.hidden_size
         self.shapes = self._inference.batching().shapes
 
     def embed(
@@ -77,7 +105,7 @@ class Embedder:
         max_length: int,
         progress: Callable[[int], None] = lambda done: None,
     ) -> tuple[Float[np.ndarray, "texts D"], list[str]]:
-        """The vectors, float32, and a sentence for what was not read as it was given.
+        """Returns the vectors, float32, and a sentence for what was not read as it was given.
 
         Args:
             texts: any number.
@@ -93,47 +121,46 @@ class Embedder:
         sequences: Sequence[TokenSequence],
         progress: Callable[[int], None] = lambda done: None,
     ) -> Float[np.ndarray, "texts D"]:
-        """`embed` without the tokenizer."""
+        """Returns the vectors of framed texts."""
         blank = np.zeros(1, np.float32)
         units = [
             Unit(number, (sequence,), blank, blank) for number, sequence in enumerate(sequences)
         ]
-        found = self._inference.run(self._variables, units, progress).logits
-        nothing = np.zeros((0, len(self._pooling) * self.config.hidden_size), np.float32)
-        vectors = np.concatenate([nothing, *found])
+        pooled = self._inference.run(self._variables, units, progress).logits
+        nothing = np.zeros((0, self._width), np.float32)
+        vectors = np.concatenate([nothing, *pooled])
         for step in self._after:
             vectors = step(vectors)
         return vectors.astype(np.float32)
 
-    def apply(self, variables: Any, *inputs: Array) -> HeadOutput:
-        """The pooled hidden states `[B, K, D]` of packed rows, as a model gives logits."""
-        output: EncoderOutput = self._body.apply(variables, *inputs)
-        hidden = output.hidden.astype(jnp.float32)
-        pooled = [pool(hidden, *inputs[2:5], kind) for kind in self._pooling]
-        return HeadOutput(jnp.concatenate(pooled, axis=-1), output)
-
-    def loss(self, logits: Array, batch: TaskBatch, layout: Layout) -> Total:
-        """Nothing is learned."""
-        return Total(jnp.zeros(()), jnp.zeros(()))
-
 
 def choose_steps(
-    model: Model, pooling: str | Sequence[str] | None = None, normalize: bool | None = None
+    model: Model,
+    pooling: str | Sequence[str] | None = None,
+    normalize: bool | None = None,
+    max_length: int | None = None,
 ) -> SentenceModel:
-    """How a model makes vectors of texts: as its directory says, unless something else is asked.
+    """Returns how a model makes vectors of texts: as its directory says, unless told otherwise.
 
     Args:
         model: of any class.
         pooling: one or several kinds (`Embedder`).
         normalize: whether the vectors are scaled to length 1.
+        max_length: longest text in tokens; at most the model's positions.
 
     Raises:
-        UserError: an unknown pooling, one that does not fit a Dense module, or a damaged directory.
+        UserError: an unknown pooling, one that does not fit a Dense module, a length that the model
+            has no positions for, or a damaged directory.
     """
-    folder = model.directory or Path()
-    said = read_sentence_model(folder) if model.directory else SentenceModel(folder, is_told=False)
+    said = model.sentence_model
     most = model.config.max_position_embeddings
     length = most if said.max_length is None else min(said.max_length, most)
+    if max_length is not None:
+        if not 3 <= max_length <= most:
+            raise UserError(
+                f"--max-length {max_length} must be between 3 and the model's {most} positions"
+            )
+        length = max_length
     kinds, after, known = said.pooling, said.after, list(POOLINGS.values())
     if pooling is not None:
         kinds = (pooling,) if isinstance(pooling, str) else tuple(pooling)
@@ -165,7 +192,7 @@ def embed(
     steps: SentenceModel,
     progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[Float[np.ndarray, "texts D"], list[str]]:
-    """The vectors of texts, float32, and a sentence for what was not read as it was given.
+    """Returns the vectors of texts, float32, and a sentence for what was not read as it was given.
 
     Args:
         model: of any class.
@@ -193,7 +220,7 @@ def pool(
     example_starts: Integer[Array, "B K"],
     kind: Pooling,
 ) -> Float[Array, "B K D"]:
-    """A vector for each text of packed rows (see `Embedder`); unused slots have any."""
+    """Returns a vector for each text of packed rows (see `Embedder`), any in unused slots."""
     slots = jnp.arange(1, example_starts.shape[1] + 1)
     is_own = sequence_ids[:, None, :] == slots[:, None]  # [B, K, T]
     own = is_own.astype(hidden.dtype)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Integer
 
 from bertjax.config import BertConfig
@@ -23,6 +24,8 @@ MASK = "[MASK]"
 # Tokens of a batch, padding included: with a mask at every place, the logits of 1,024 tokens over
 # 30,522 words are 125 MB.
 BATCH_TOKENS = 1024
+# Candidates that are computed for a mask at least, so that few numbers of them are compiled.
+_FEWEST_CANDIDATES = 8
 
 
 class Candidate(NamedTuple):
@@ -72,8 +75,9 @@ def fill_mask(
     texts: Sequence[str],
     top_k: int = 5,
     progress: Callable[[int], None] = lambda done: None,
+    mesh: Mesh | None = None,
 ) -> list[FilledText]:
-    """The most likely tokens at every [MASK] of every text.
+    """Finds the most likely tokens at every [MASK] of every text.
 
     Texts of similar length are worked through together; padding changes no result.
 
@@ -84,6 +88,7 @@ def fill_mask(
         texts: each with at least one `[MASK]`.
         top_k: candidates a mask, 1 to V.
         progress: is called with the number of texts done since the call before.
+        mesh: the devices that share the rows; without it jax's first device has them all.
 
     Returns:
         One result a text, in the order of the texts.
@@ -105,22 +110,60 @@ def fill_mask(
             f" vocab_size={config.vocab_size}; it is not the tokenizer of this model"
         )
     encoded = encode_masked(tokenizer, texts, config.max_position_embeddings)
-    forward = functools.partial(_predict, model, top_k)
-    found = run(forward, params, encoded, make_batching(config, tokenizer), progress=progress)
-    results = []
-    for text, ids, (probabilities, chosen) in zip(texts, encoded, found, strict=True):
-        masks = tuple(
-            FilledMask(int(position), _name(tokenizer, *candidates))
-            for position, *candidates in zip(
-                np.flatnonzero(ids == tokenizer.mask_id), chosen, probabilities, strict=True
-            )
+    batching = make_batching(config, tokenizer, mesh)
+    outputs = run(
+        make_forward(model, top_k), params, encoded, batching, mesh=mesh, progress=progress
+    )
+    return [
+        name_candidates(tokenizer, text, ids, output, top_k)
+        for text, ids, output in zip(texts, encoded, outputs, strict=True)
+    ]
+
+
+def make_forward(
+    model: nn.Module, top_k: int
+) -> Callable[[Any, Any], tuple[Float[Array, "B P candidates"], Int[Array, "B P candidates"]]]:
+    """Returns the compiled forward pass, the same one for all `top_k` up to the next power of two:
+    for batches of `make_batching` the largest probabilities of each slot, and their tokens.
+    """
+    candidates = max(_FEWEST_CANDIDATES, 1 << (top_k - 1).bit_length())
+    return functools.partial(_predict, model, min(candidates, model.config.vocab_size))
+
+
+def name_candidates(
+    tokenizer: Tokenizer,
+    text: str,
+    ids: Int[np.ndarray, " T"],
+    output: Sequence[Float[np.ndarray, "masks candidates"]],
+    top_k: int,
+) -> FilledText:
+    """Makes the result for a text.
+
+    Args:
+        tokenizer: the model's.
+        text: as it was given.
+        ids: of `encode_masked`.
+        output: of the forward pass for it.
+        top_k: candidates a mask.
+    """
+    positions = np.flatnonzero(ids == tokenizer.mask_id)
+    masks = tuple(
+        FilledMask(
+            int(position),
+            tuple(
+                Candidate(tokenizer.spell(id), int(id), float(probability))
+                for id, probability in zip(chosen[:top_k], probabilities[:top_k], strict=True)
+            ),
         )
-        results.append(FilledText(text, masks, _fill_in(tokenizer, text, masks)))
-    return results
+        for position, probabilities, chosen in zip(positions, *output, strict=True)
+    )
+    return FilledText(text, masks, _fill_in(tokenizer, text, masks))
 
 
-def make_batching(config: BertConfig, tokenizer: Tokenizer) -> Batching[Int[np.ndarray, " T"]]:
-    """How framed texts with masks become batches: a text a row, a slot a mask."""
+def make_batching(
+    config: BertConfig, tokenizer: Tokenizer, mesh: Mesh | None = None
+) -> Batching[Int[np.ndarray, " T"]]:
+    """Returns how framed texts with masks become batches: a text a row, a slot a mask."""
 
     def count(ids: Int[np.ndarray, " T"]) -> int:
         return int((ids == tokenizer.mask_id).sum())
@@ -142,7 +185,10 @@ def make_batching(config: BertConfig, tokenizer: Tokenizer) -> Batching[Int[np.n
         return [values[place.row, : count(ids)] for values in output]
 
     shapes = Shapes(
-        config.max_position_embeddings, lambda length: BATCH_TOKENS // length, slots=few_or_all
+        config.max_position_embeddings,
+        lambda length: BATCH_TOKENS // length,
+        slots=few_or_all,
+        mesh=mesh,
     )
     return Batching(shapes, len, make, take, count)
 
@@ -150,7 +196,7 @@ def make_batching(config: BertConfig, tokenizer: Tokenizer) -> Batching[Int[np.n
 def encode_masked(
     tokenizer: Tokenizer, texts: Sequence[str], max_length: int
 ) -> list[Int[np.ndarray, " T"]]:
-    """The frame of every text, `[MASK]` read as the mask.
+    """Returns the frame of every text, `[MASK]` read as the mask.
 
     Raises:
         UserError: a text without a mask, or of more than `max_length` tokens.
@@ -183,28 +229,19 @@ def encode_masked(
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _predict(
     model: nn.Module,
-    top_k: int,
+    candidates: int,
     params: Mapping[str, Any],
     batch: tuple[Integer[Array, "B T"], Integer[Array, "B T"], Integer[Array, "B P"]],
-) -> tuple[Float[Array, "B P top_k"], Int[Array, "B P top_k"]]:
+) -> tuple[Float[Array, "B P candidates"], Int[Array, "B P candidates"]]:
     token_ids, sequence_ids, masked_positions = batch
     output: HeadOutput = model.apply(
         {"params": params}, token_ids, None, sequence_ids, masked_positions=masked_positions
     )
-    return jax.lax.top_k(jax.nn.softmax(output.logits, axis=-1), top_k)
-
-
-def _name(
-    tokenizer: Tokenizer, ids: Int[np.ndarray, " top_k"], probabilities: Float[np.ndarray, " top_k"]
-) -> tuple[Candidate, ...]:
-    return tuple(
-        Candidate(tokenizer.spell(id), int(id), float(probability))
-        for id, probability in zip(ids, probabilities, strict=True)
-    )
+    return jax.lax.top_k(jax.nn.softmax(output.logits, axis=-1), candidates)
 
 
 def _fill_in(tokenizer: Tokenizer, text: str, masks: Sequence[FilledMask]) -> str:
-    """The text with the best candidates; one that continues a word is joined to it."""
+    """Returns the text with the best candidates; one that continues a word is joined to it."""
     first, *rest = text.split(MASK)
     filled = first
     for mask, after in zip(masks, rest, strict=True):

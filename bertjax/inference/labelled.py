@@ -1,9 +1,11 @@
 """Predictions of a fine-tuned model on texts, and its scores on labelled files or rows."""
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from bertjax.inference.task_outputs import Inference, predict_examples
+from bertjax.config import BertConfig
+from bertjax.inference.task_outputs import make_inference, predict_examples
 from bertjax.loaded import Model
 from bertjax.program.errors import UserError
 from bertjax.program.stages import Stage, StageProgress, Stages, ignore_stages
@@ -46,9 +48,15 @@ def task_of(model: Model, scheme: Scheme | None = None) -> Task:
         data_format.recall(model.directory).get("scheme") if model.directory else None
     )
     try:
-        return task_of_model(model.config, model.architecture, scheme)
+        return _make_task(model.config, model.architecture, scheme)
     except UserError as error:
         raise UserError(f"{model.directory or 'the model'}: {error}") from None
+
+
+# Of equal models and schemes there is one, for which `make_inference` compiles once.
+@functools.lru_cache(maxsize=16)
+def _make_task(config: BertConfig, architecture: str, scheme: Scheme | None) -> Task:
+    return task_of_model(config, architecture, scheme)
 
 
 def read_labelled(model: Model, data: Any, reading: DataConfig | None = None) -> Labelled:
@@ -123,7 +131,7 @@ def predict_read(
         progress: called with the number of examples done since the last call.
     """
     return predict_examples(
-        Inference(model.module, task, model.tokenizer.pad_id, model.mesh),
+        make_inference(model.module, task, model.tokenizer.pad_id, model.mesh),
         {"params": model.params},
         task,
         examples,

@@ -36,7 +36,7 @@ class Shapes:
 
     Args:
         longest: tokens of the longest row.
-        fits: how many rows of a length fit into a batch; at least one is taken.
+        fits: how many rows of a length a device takes in a batch; at least one is taken.
         slots: the numbers of slots that rows of a length can have, in rising order.
         between: whether there are lengths between powers of two, which are of use where what
             follows an item in its row is padding.
@@ -57,17 +57,17 @@ class Shapes:
         sharers = 1 if mesh is None else count_sharers(mesh)
         platform = jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
         # XLA shares the rows of a batch out among the cores of a CPU: as many for each.
-        group = count_cores() if platform == "cpu" and sharers == 1 else sharers
+        group = count_cores() if platform == "cpu" and sharers == 1 else 1
         self._lengths = tuple(_lengths(longest, between))
         self._slots = {length: tuple(slots(length)) for length in self._lengths}
         self._rows = {
-            length: tuple(_row_numbers(fits(length), group, sharers, ratio))
+            length: tuple(sharers * rows for rows in _row_numbers(fits(length), group, ratio))
             for length in self._lengths
         }
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest row."""
+        """Returns the tokens of the longest row."""
         return self._lengths[-1]
 
     def __iter__(self) -> Iterator[Shape]:
@@ -79,7 +79,7 @@ class Shapes:
         return sum(1 for _ in self)
 
     def length_for(self, tokens: int) -> int:
-        """The least length of rows that hold so many tokens.
+        """Returns the least length of rows that hold so many tokens.
 
         Raises:
             ValueError: none does.
@@ -90,15 +90,15 @@ class Shapes:
         raise ValueError(f"{tokens} tokens do not fit rows of {self.longest}")
 
     def slots_for(self, length: int, wanted: int) -> int:
-        """The least number of slots of rows of this length that is enough."""
+        """Returns the least number of slots of rows of this length that is enough."""
         return next(slots for slots in self._slots[length] if slots >= wanted)
 
     def most_rows(self, length: int) -> int:
-        """The rows of the largest batch of rows of this length."""
+        """Returns the rows of the largest batch of rows of this length."""
         return self._rows[length][0]
 
     def fill(self, rows: int, length: int) -> int:
-        """The rows of the batch that should run first, of so many rows of this length that wait.
+        """Returns the rows of the batch to run first, of so many rows of this length that wait.
 
         It holds them all where at least half of it is full, and is full otherwise.
         """
@@ -109,7 +109,7 @@ class Shapes:
         return next((most for most in options if most <= rows), options[-1])
 
     def divide(self, rows: int, length: int) -> list[int]:
-        """The rows of each batch that together hold so many rows of this length.
+        """Returns the rows of each batch that together hold so many rows of this length.
 
         The last rows go into a batch that they fill for the most part, or into smaller ones.
         """
@@ -123,7 +123,7 @@ class Shapes:
 
 
 def _lengths(longest: int, between: bool) -> Iterator[int]:
-    """Powers of two, 3/2 of them where wanted, and the longest itself."""
+    """Yields powers of two, 3/2 of them where wanted, and the longest itself."""
     length = SHORTEST
     while length < longest:
         yield length
@@ -133,15 +133,17 @@ def _lengths(longest: int, between: bool) -> Iterator[int]:
     yield longest
 
 
-def _row_numbers(fits: int, group: int, sharers: int, ratio: int) -> Iterator[int]:
-    """The numbers of rows, falling; all but the least are multiples of the group."""
-    rows = max(sharers, fits // group * group or fits // sharers * sharers)
-    while rows > sharers:
+def _row_numbers(fits: int, group: int, ratio: int) -> Iterator[int]:
+    """Yields the numbers of rows of a device, falling; all but the least are multiples of the
+    group.
+    """
+    rows = max(1, fits // group * group or fits)
+    while rows > 1:
         yield rows
-        rows = max(sharers, rows // ratio // group * group)
-    yield sharers
+        rows = max(1, rows // ratio // group * group)
+    yield 1
 
 
 def few_or_all(length: int) -> tuple[int, ...]:
-    """Slots for places that are asked for: one in a row, a few, or every token."""
+    """Returns slots for places that are asked for: one in a row, a few, or every token."""
     return tuple(sorted({min(slots, length) for slots in (1, 8, length)}))

@@ -28,7 +28,7 @@ UNITS_PER_ROW = 16
 
 
 class Outputs(NamedTuple):
-    """What a model makes of units.
+    """The outputs of a model for units.
 
     Attributes:
         logits: of every unit in their order: for each of its sequences, or for each of its tokens.
@@ -46,7 +46,7 @@ class Inference:
         model: the class that the task names.
         task: whose loss and kind of output are wanted.
         pad_id: of [PAD].
-        mesh: of the devices that share the rows out; without one jax's first device has them all.
+        mesh: the devices that share the rows; without it jax's first device has them all.
     """
 
     def __init__(self, model: Any, task: Task, pad_id: int, mesh: Mesh | None = None) -> None:
@@ -70,7 +70,7 @@ class Inference:
         units: Sequence[Unit],
         progress: Callable[[int], None] = lambda done: None,
     ) -> Outputs:
-        """The outputs of all units.
+        """Returns the outputs of all units.
 
         Args:
             variables: the model's collections ("params", and "batch_stats" where it has them).
@@ -85,8 +85,7 @@ class Inference:
         loss = Total(np.float32(0), np.float32(0))
         most = max((len(unit.sequences) for unit in units), default=1)
         slots_per_unit = 1 << (most - 1).bit_length()
-        forward = functools.partial(self._forward, slots_per_unit)
-        batching = self.batching(slots_per_unit)
+        forward, batching = self.forward(slots_per_unit), self.batching(slots_per_unit)
         for done in run_batches(forward, variables, units, batching, mesh=self.mesh):
             for number, output in zip(done.numbers, done.outputs, strict=True):
                 logits[number] = output
@@ -95,8 +94,12 @@ class Inference:
             progress(len(done.numbers))
         return Outputs(logits, loss)
 
+    def forward(self, slots_per_unit: int = 1) -> Callable[[Any, TaskBatch], tuple[Any, Total]]:
+        """Returns the compiled forward pass for batches of `batching`: their logits and loss."""
+        return functools.partial(self._forward, slots_per_unit)
+
     def batching(self, slots_per_unit: int = 1) -> Batching[Unit]:
-        """How units of so many sequences at most become rows; its shapes are all that there are."""
+        """Returns how units of so many sequences at most become rows, and all shapes of these."""
         budget = CPU_BATCH_TOKENS if self._platform == "cpu" else BATCH_TOKENS
 
         def make(units: Sequence[Unit], places: Places, shape: Shape) -> TaskBatch:
@@ -119,6 +122,12 @@ class Inference:
         return Batching(shapes, lambda unit: unit.length, make, take, items_per_row=UNITS_PER_ROW)
 
 
+@functools.lru_cache(maxsize=32)
+def make_inference(model: Any, task: Any, pad_id: int, mesh: Mesh | None = None) -> Inference:
+    """Returns the `Inference` of a model and task, the same one for equal arguments."""
+    return Inference(model, task, pad_id, mesh)
+
+
 def predict_examples(
     inference: Inference,
     variables: Any,
@@ -128,7 +137,7 @@ def predict_examples(
     max_length: int,
     progress: Callable[[float], None] = lambda done: None,
 ) -> Predicted:
-    """What the model says of every example.
+    """Predicts every example.
 
     Args:
         inference: of the model.

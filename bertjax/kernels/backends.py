@@ -133,6 +133,8 @@ BACKENDS = {
 }  # fmt: skip
 NAMES = tuple(BACKENDS)
 CHOICES = (AUTO, *NAMES)
+# Of the operands of all matrix products, those of attention among them.
+DTYPES = (AUTO, "float32", "bfloat16", "float16")
 
 
 def choose_backend(name: str, need: Need) -> str:

@@ -19,10 +19,10 @@ import numpy as np
 from jax.sharding import Mesh
 
 from bertjax.inference.task_outputs import Inference
-from bertjax.interop.hub import find_model
 from bertjax.loaded import Model, load
 from bertjax.program.config_parser import make_config
 from bertjax.program.errors import UserError
+from bertjax.program.naming import names_arguments
 from bertjax.tasks.data_config import TaskName
 from bertjax.tasks.reading import TaskData, read_task_data
 from bertjax.tasks.rows_in_memory import read_given
@@ -47,6 +47,7 @@ from bertjax.training.sharding import make_mesh, read_mesh
 from bertjax.training.state import TrainState, count_parameters
 
 
+@names_arguments
 def finetune(
     model: Model | Path | str,
     task: TaskName,
@@ -100,9 +101,9 @@ def finetune(
 
 
 def _find_start(model: Any, stack: ExitStack) -> str:
-    """Returns the folder of a model, of the hub's, or of one in memory, saved for a while."""
+    """Returns the folder or the name of a model, or the folder of one in memory, which is saved."""
     if isinstance(model, str | os.PathLike):
-        return os.fspath(find_model(model))
+        return os.fspath(model)
     if model.directory is not None and _is_as_read(model):
         return os.fspath(model.directory)
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="bertjax-model-"))
@@ -195,7 +196,7 @@ def _run_once(
 
         # ------------------------------------------------------------ the loop (training/loop.py)
         inference = Inference(plan.model, data.task, start.model.tokenizer.pad_id, mesh)
-        validation = Validation(config, data, start.validation, inference, session)
+        validation = Validation(config, data, start, inference, session)
         every = max(1, round(config.scoring.every_epochs * plan.steps_per_epoch))
         origin = origin_of(config, data) | {"score": validation.score_name}
         with session.training(origin), count_compilations() as compilations:

@@ -1,7 +1,6 @@
 """What a fine-tuning run is made of: model and examples, the step, and what must stay the same."""
 
 import dataclasses
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -127,11 +126,11 @@ def identity_of(config: FinetuneConfig, start: Start, data: TaskData) -> dict[st
         "task": config.task,
         "data": data.fingerprint(),
         "model": start.model.config.to_dict(),
-        "init": fingerprint_weights(config.model.init),
+        "init": fingerprint_weights(start.model.directory),
         "tokenizer": start.model.tokenizer.fingerprint,
         "paths": {
             "data": ", ".join(config.data.absolute_paths("train")),
-            "init": str(Path(config.model.init).absolute()),
+            "init": str(start.model.directory.absolute()),
         },
         "max_length": config.max_length,
         "packing": config.packing,

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from bertjax.architectures import ARCHITECTURES
 from bertjax.inference.task_outputs import Inference, predict_examples
-from bertjax.interop.huggingface import load_model_directory
+from bertjax.loaded import load
 from bertjax.pictures import Panel, draw_confusion_matrix, draw_panels, series_of
 from bertjax.program.config_parser import to_yaml
 from bertjax.program.outputs import write_json, write_whole
@@ -21,7 +20,6 @@ from bertjax.tasks.reading import TaskData
 from bertjax.tasks.results import make_model_card, write_predictions
 from bertjax.tasks.scoring import single_scores
 from bertjax.tasks.task import Prediction
-from bertjax.text.tokenizer import load_tokenizer
 from bertjax.training.budget import Clock
 from bertjax.training.finetune_config import FinetuneConfig
 from bertjax.training.metrics import MetricsWriter, read_metrics
@@ -54,10 +52,9 @@ def leave_results(
         and for a model that learned nothing.
     """
     task, results, notes = data.task, dict(facts), []
-    saved = load_model_directory(run / "model")
-    tokenizer = load_tokenizer(run / "model")
-    model = ARCHITECTURES[saved.architecture].module(saved.config, trained.model.dtype)
-    inference = Inference(model, task, tokenizer.pad_id, trained.mesh)
+    saved = load(run / "model", mesh=trained.mesh)
+    tokenizer, module = saved.tokenizer, saved.module.clone(dtype=trained.model.dtype)
+    inference = Inference(module, task, tokenizer.pad_id, trained.mesh)
     for split in ("validation", "test"):
         examples = getattr(data, split)
         if not examples:

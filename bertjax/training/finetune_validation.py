@@ -13,8 +13,8 @@ from bertjax.tasks import data_format
 from bertjax.tasks.reading import TaskData
 from bertjax.tasks.scoring import describe_task_scores, single_scores
 from bertjax.tasks.selection import Evaluation, Selection, evaluate_checkpoint, select
-from bertjax.tasks.task import Encoded
 from bertjax.training.finetune_config import FinetuneConfig
+from bertjax.training.finetune_plan import Start
 from bertjax.training.session import Session
 from bertjax.training.state import TrainState
 
@@ -31,7 +31,7 @@ class Validation:
         self,
         config: FinetuneConfig,
         data: TaskData,
-        encoded: Encoded,
+        start: Start,
         inference: Inference,
         session: Session,
     ) -> None:
@@ -40,7 +40,8 @@ class Validation:
             Evaluation(*values) for values in session.remembered.get("evaluations", [])
         ]
         session.remembered["evaluations"] = self.evaluations
-        self._config, self._data, self._units = config, data, encoded.units
+        self._config, self._data, self._units = config, data, start.validation.units
+        self._begun_from = start.model.directory
         self._inference, self._session = inference, session
 
     @property
@@ -82,8 +83,8 @@ class Validation:
 
     def save(self, state: TrainState) -> None:
         """Saves a state as the run's model."""
-        config, model, folder = self._config, self._inference.model, self._session.run / "model"
+        model, folder = self._inference.model, self._session.run / "model"
         saved = fold_batch_norm(model.config, jax.device_get(state.params), state.statistics)
         architecture = architecture_of(self._data.task.name)
-        save_model_directory(folder, *saved, config.model.init, architecture)
+        save_model_directory(folder, *saved, self._begun_from, architecture)
         data_format.remember(folder, self._data.config)

@@ -19,10 +19,12 @@ from jax.sharding import Mesh
 
 from bertjax.config import BertConfig
 from bertjax.interop.checkpoint_files import fingerprint_weights
-from bertjax.interop.huggingface import load_model_directory
+from bertjax.interop.hub import find_model
+from bertjax.loaded import load
 from bertjax.objectives.masking import Vocabulary
 from bertjax.program.config_parser import make_config
 from bertjax.program.errors import UserError
+from bertjax.program.naming import names_arguments
 from bertjax.program.output_directory import whole_directory
 from bertjax.program.outputs import make_folder
 from bertjax.program.wording import counted
@@ -42,11 +44,12 @@ from bertjax.training.result import Result
 from bertjax.training.run_directory import PREPARED_NAME, check_kind
 from bertjax.training.run_step import identity_of_step
 from bertjax.training.session import Session
-from bertjax.training.sharding import check_batch, make_mesh, place_params, read_mesh, rows_here
+from bertjax.training.sharding import check_batch, make_mesh, read_mesh, rows_here
 from bertjax.training.starting_model import resolve_model
 from bertjax.training.state import count_parameters, new_state
 
 
+@names_arguments
 def pretrain(
     data: Any,
     *,
@@ -230,7 +233,7 @@ def run_pretraining(
 
         # ------------------------------------------------------------ the test split, once
         wait_for_all("the model is written")
-        params = place_params(load_model_directory(run / "model").params, mesh)
+        params = load(run / "model", mesh=mesh).params
         scores, seconds = evaluate(params, prepared.test, 0)
         session.metrics.write(int(state.step), "test", scores, {"seconds": seconds})
         session.say(f"test {describe_scores(scores)}")
@@ -271,13 +274,14 @@ def _identity(
     config: PretrainConfig, bert_config: BertConfig, prepared: PreparedDirectory
 ) -> dict[str, Any]:
     """Returns what must be the same for a checkpoint to be continued."""
+    init = find_model(config.model.init) if config.model.init else None
     return {
         "data": prepared.fingerprint,
         "model": bert_config.to_dict(),
-        "init": fingerprint_weights(config.model.init) if config.model.init else None,
+        "init": fingerprint_weights(init) if init else None,
         "paths": {
             "data": str(Path(config.data).absolute()),
-            "init": str(Path(config.model.init).absolute()) if config.model.init else None,
+            "init": str(init.absolute()) if init else None,
         },
         "start": config.model.start,
         "masking": dataclasses.asdict(config.masking),

@@ -38,7 +38,8 @@ class ModelConfig:
     Attributes:
         size: tiny, mini, small, medium, base or large (Turc et al. 2019, Devlin et al. 2019); mini
             when neither size nor init is given
-        init: a model directory (ours or Hugging Face's) whose weights and shape are taken
+        init: a model directory, ours or Hugging Face's, or a name on the Hugging Face hub,
+            whose weights and shape are taken
         start: of a new model: random (Devlin et al. 2019), or patterns, for runs of minutes: the
             first layer's heads begin by looking at the neighbours and at the same word
         num_hidden_layers: layers, when not the size's

@@ -18,8 +18,8 @@ class Result:
     """A run that is over, or was stopped.
 
     Attributes:
-        scores: of the held-out examples, as the run's last file has them; empty of a run that was
-            stopped, and of a dry run.
+        scores: of the held-out examples, `validation` and `test`, as the run's last file has them;
+            `notes` says why a split has none. Empty for a run that was stopped, and a dry run.
         history: the lines of metrics.jsonl.
         run: its directory. One that was not named is temporary, and is gone with this object.
         notes: a sentence for everything that is not as it was given.
@@ -65,4 +65,6 @@ class Result:
             single = [f"{name} {value:.4g}" for name, value in figures if type(value) is float]
             if single:
                 parts.append(f"{split}: {', '.join(single[:_MOST_SHOWN])}")
+        if self.scores and not {"validation", "test"} & self.scores.keys():
+            parts.append("no scores: there are no validation or test examples")
         return f"Result({', '.join(parts)})"

@@ -83,6 +83,28 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
     return Mesh(np.array(devices).reshape(data, config.fsdp, config.tensor), AXES)
 
 
+def choose_mesh(number: int | None) -> Mesh | None:
+    """Returns a mesh of which every device holds the whole model, to share rows; None for one.
+
+    Args:
+        number: of this process's devices; all GPUs or TPUs, or one CPU, when left out.
+
+    Raises:
+        UserError: there are fewer.
+    """
+    devices = jax.local_devices()
+    platform = devices[0].platform
+    if number is None:
+        number = 1 if platform == "cpu" else len(devices)
+    if number > len(devices):
+        more = " or set XLA_FLAGS=--xla_force_host_platform_device_count=N for N CPU devices"
+        raise UserError(
+            f"--devices {number}: this machine has {len(devices)} ({platform}); ask for as many at"
+            f" most{', leave it out,' * (platform == 'cpu')}{more * (platform == 'cpu')}"
+        )
+    return None if number == 1 else make_mesh(MeshConfig(), devices[:number])
+
+
 def read_mesh(given: Any) -> tuple[Mesh | None, dict[str, Any]]:
     """Reads what a Python program says of its devices: the mesh, and its config's field.
 

@@ -1,6 +1,7 @@
 """The model a run starts with: a new one of some shape, or one from a directory."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 
 from bertjax.architectures import PRETRAINING, architecture_of
 from bertjax.config import BertConfig
+from bertjax.interop.hub import find_model
 from bertjax.interop.huggingface import load_model_directory, load_model_tokenizer
 from bertjax.objectives.masking import Vocabulary
 from bertjax.objectives.pretraining import unigram_log_probs
@@ -54,9 +56,9 @@ def resolve_model(
             f"{config.init} has a shape and weights of its own: leave them out, or it"
         )
     else:
-        key = jax.random.key(seed)
+        key, folder = jax.random.key(seed), find_model(config.init)
         loaded, params, _, notes = load_model_directory(
-            config.init, PRETRAINING.name, initialize_missing=key
+            folder, PRETRAINING.name, initialize_missing=key
         )
         rates = ("hidden_dropout_prob", "attention_probs_dropout_prob")
         for name, value in chosen.items():
@@ -66,7 +68,7 @@ def resolve_model(
                     f"is {getattr(loaded, name)}; only {' and '.join(rates)} may differ"
                 )
         bert_config = dataclasses.replace(loaded, **chosen)
-        theirs = load_tokenizer(config.init)
+        theirs = load_tokenizer(folder)
         notes_of_init = [f"model.init: {note}" for note in [*notes, *theirs.notes]]
         if theirs.fingerprint != tokenizer.fingerprint:
             raise UserError(
@@ -96,7 +98,8 @@ class FinetunedModelConfig:
     """The pretrained model, and what of it is to be otherwise.
 
     Attributes:
-        init: the model directory to begin with (ours or Hugging Face's)
+        init: the model to begin with: a directory, ours or Hugging Face's, or a name on the
+            Hugging Face hub, ORGANISATION/NAME or ORGANISATION/NAME@REVISION
         num_hidden_layers: keep only the lowest so many layers; none = all
         hidden_dropout_prob: dropout of hidden states, in [0, 1); none = the model's
         attention_probs_dropout_prob: dropout of attention probabilities; none = the model's
@@ -114,11 +117,12 @@ class FinetunedModelConfig:
 
 
 class FinetunedStart(NamedTuple):
-    """The model at step 0, and a sentence for all that is not as in the checkpoint."""
+    """The model at step 0, where it was read, and a sentence for all that is not as there."""
 
     config: BertConfig
     params: Any
     tokenizer: Tokenizer
+    directory: Path
     notes: list[str]
 
 
@@ -130,16 +134,17 @@ def resolve_finetuned_model(config: FinetunedModelConfig, task: Task, seed: int)
     """
     if not config.init:
         raise UserError(
-            "model.init is missing: name the pretrained model with --model.init DIR, ours or one of"
-            " Hugging Face"
+            "model.init is missing: name the pretrained model with --model.init, a directory or a"
+            " name on the Hugging Face hub"
         )
+    folder = find_model(config.init)
     changes = {
         name: value
         for name, value in vars(config).items()
         if value is not None and name not in ("init", "num_hidden_layers")
     }
     loaded = load_model_directory(
-        config.init,
+        folder,
         architecture_of(task.name),
         initialize_missing=jax.random.key(seed),
         changes={**changes, **task.model_fields()},
@@ -155,5 +160,5 @@ def resolve_finetuned_model(config: FinetunedModelConfig, task: Task, seed: int)
         encoder = params["bert"]["encoder"]
         encoder["layers"] = jax.tree.map(lambda leaf: leaf[:layers], encoder["layers"])
         bert_config = dataclasses.replace(bert_config, num_hidden_layers=layers)
-    tokenizer, more = load_model_tokenizer(config.init, bert_config)
-    return FinetunedStart(bert_config, params, tokenizer, [*notes, *more])
+    tokenizer, more = load_model_tokenizer(folder, bert_config)
+    return FinetunedStart(bert_config, params, tokenizer, folder, [*notes, *more])

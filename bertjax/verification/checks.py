@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Integer, Key
 
 from bertjax.architectures import ARCHITECTURES, BODY
 from bertjax.config import BertConfig
+from bertjax.interop.hub import find_model
 from bertjax.interop.huggingface import load_model_directory, load_model_tokenizer
 from bertjax.interop.tensor_names import flatten
 from bertjax.kernels.backends import AUTO, BACKENDS, DENSE, Need
@@ -103,7 +104,7 @@ def verify(
     products in full precision.
 
     Args:
-        path: the model directory.
+        path: the model directory, or the model's name on the Hugging Face hub.
         against: another model directory of the same class, or a model's name on the Hugging Face
             hub, that is to give the same answers.
         tolerance: the largest difference allowed, as a share of the largest value.
@@ -112,6 +113,7 @@ def verify(
         UserError: the directory, or what it is to be compared with, cannot be read.
     """
     _divide_cpu()
+    path = find_model(path)
     loaded = load_model_directory(path)
     subject = _Subject(loaded.config, loaded.architecture, loaded.params)
     for name, make in _checks(subject, path, against):

@@ -20,6 +20,13 @@ ELSEWHERE = {
         (command, "--attention"): HOW
         for command in ("fill-mask", "predict", "evaluate", "embed", "prune")
     },
+    **{
+        (command, "--devices"): "they share the work, not what comes of it: tests/test_devices.py"
+        for command in (
+            *("fill-mask", "predict", "evaluate", "embed", "analyze", "attention", "explain"),
+            *("what-if", "contexts", "prune"),
+        )
+    },
     (
         "attention",
         "--overwrite",

@@ -6,6 +6,7 @@ import re
 import shutil
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import pytest
 
@@ -25,6 +26,12 @@ def write_run(path, lines, checkpoints=()):
     (path / "metrics.jsonl").write_text(text + '{"step": 4')  # cut short by a kill
     for name in checkpoints:
         (path / "checkpoints" / name).mkdir(parents=True)
+
+
+def test_info_of_a_name_on_the_hub(bertjax_command, monkeypatch):
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda repo, **options: str(TINY))
+    code, out, _ = bertjax_command("info", "org/name", "--json")
+    assert (code, json.loads(out)["kind"], json.loads(out)["path"]) == (0, "model", str(TINY))
 
 
 def test_info_of_a_model(bertjax_command):

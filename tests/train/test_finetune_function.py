@@ -4,6 +4,7 @@ import dataclasses
 import json
 from contextlib import ExitStack
 
+import huggingface_hub
 import jax
 import pytest
 
@@ -178,6 +179,30 @@ def test_model_that_was_changed_is_saved_for_the_run(pretrained):
         assert _find_start(Changed(**fields), stack) == str(pretrained)
         fields["params"] = jax.tree.map(lambda leaf: 2 * leaf, model.params)
         assert _find_start(Changed(**fields), stack) == saved[0]
+
+
+def test_few_rows_on_a_model_of_the_hub(monkeypatch, pretrained, rows, tmp_path):
+    asked = []
+
+    def download(repo, revision, **options):
+        asked.append((repo, revision))
+        return str(pretrained)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    run = tmp_path / "run"
+    fields = {name: FIELDS[name] for name in FIELDS if not name.endswith("_share")} | {"steps": 2}
+    result = finetune(
+        "org/name@v1", "classification", rows[:20], run=run, mesh=one_device(), **fields
+    )
+    assert {*asked} == {("org/name", "v1")}
+    assert "init: org/name@v1" in (run / "config.yaml").read_text()
+    assert "org/name@v1" in (result.model_directory / "README.md").read_text()
+    # Too few to hold any out: nothing is scored, and that is said.
+    assert not {"validation", "test"} & result.scores.keys()
+    assert any("none are held out for validation and test" in note for note in result.notes)
+    assert repr(result).endswith("no scores: there are no validation or test examples)")
+    again = bertjax.load(result.model_directory).predict([rows[0]["text"]])
+    assert again[0].label in {row["label"] for row in rows}
 
 
 def test_name_on_the_hub_is_looked_up(monkeypatch, rows):

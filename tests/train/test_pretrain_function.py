@@ -2,6 +2,7 @@
 
 import json
 
+import huggingface_hub
 import pytest
 
 from bertjax.program.errors import UserError
@@ -64,6 +65,20 @@ def test_texts_give_the_bits_of_the_prepared_directory(whole, tmp_path, capfd):
     result = pretrain(rows, run=tmp_path / "run", mesh=one_device(), **FIELDS)
     assert_same_bits(whole, result)
     assert capfd.readouterr() == ("", "")
+
+
+def test_model_of_the_hub_is_begun_with(whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        huggingface_hub, "snapshot_download", lambda repo, **options: str(whole.model_directory)
+    )
+    fields = {name: FIELDS[name] for name in FIELDS if name not in ("model", "intermediate_size")}
+    rows = whole.run / "prepared"
+    with pytest.raises(UserError, match=r"hidden_size=12 does not fit model.init=org/name, where"):
+        pretrain(rows, run=tmp_path / "run", **fields, init="org/name", hidden_size=12)
+    monkeypatch.undo()
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(UserError, match="org/name"):
+        pretrain(rows, run=tmp_path / "run", **fields, init="org/name")
 
 
 def test_interrupted_run_on_texts_goes_on_to_the_same_bits(whole, texts, tokenizer, tmp_path):

@@ -19,7 +19,7 @@ from bertjax.analysis.capture.rows import (
     trace_bytes,
 )
 from bertjax.architectures import BODY
-from bertjax.inference.batches import Place, run
+from bertjax.inference.batches import Place, put_params, run
 from bertjax.loaded import Model
 from bertjax.model.bert import BertModel
 from bertjax.model.probe_points import Edits, gate_heads
@@ -102,7 +102,7 @@ def _draw_map(probs: Float[np.ndarray, "T T"]) -> str:
 def randomize(model: Model, seed: int = 0) -> Model:
     """Returns the control of all figures: the same class with new random weights."""
     params = _initialize(model.module, jax.random.key(seed))
-    return model.replace(params=params, spare={}, notes=())
+    return model.replace(params=put_params(params, model.mesh), spare={}, notes=())
 
 
 def capture(
@@ -151,10 +151,10 @@ def capture(
         return trace_bytes(config, count_tokens(text, config), hidden, context)
 
     batching = batch_texts(
-        shapes_of_maps(config, BATCH_BYTES), config, body.tokenizer.pad_id, take,
+        shapes_of_maps(config, BATCH_BYTES, mesh=model.mesh), config, body.tokenizer.pad_id, take,
         cost=cost, window=_WINDOW_BYTES,
     )  # fmt: skip
-    yield from run(forward, body.params, texts, batching, progress=progress)
+    yield from run(forward, body.params, texts, batching, mesh=model.mesh, progress=progress)
 
 
 @functools.partial(jax.jit, static_argnums=0)

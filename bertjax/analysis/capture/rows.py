@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Integer
 
 from bertjax.analysis.capture.encoding import EncodedText
@@ -39,13 +40,17 @@ def batch_texts(
     return Batching(shapes, lambda text: count_tokens(text, config), make, take, **options)
 
 
-def shapes_of_maps(config: BertConfig, most_bytes: int, most_rows: int = _MOST_ROWS) -> Shapes:
-    """Shapes of batches whose attention maps and traces take at most so many bytes."""
+def shapes_of_maps(
+    config: BertConfig, most_bytes: int, most_rows: int = _MOST_ROWS, mesh: Mesh | None = None
+) -> Shapes:
+    """Returns shapes of batches whose attention maps and traces take at most so many bytes of each
+    device.
+    """
 
     def fits(length: int) -> int:
         return min(most_rows, most_bytes // trace_bytes(config, length))
 
-    return Shapes(config.max_position_embeddings, fits, between=False)
+    return Shapes(config.max_position_embeddings, fits, between=False, mesh=mesh)
 
 
 def trace_bytes(config: BertConfig, length: int, hidden: bool = True, context: bool = True) -> int:

@@ -14,7 +14,7 @@ from bertjax.analysis.capture.encoding import EncodedText
 from bertjax.analysis.capture.rows import batch_texts, make_inputs, shapes_of_maps
 from bertjax.architectures import ARCHITECTURES, OF_A_TOKEN, Output
 from bertjax.config import BertConfig
-from bertjax.inference.batches import Batching, Place, run
+from bertjax.inference.batches import Batching, Place, run, whole_params
 from bertjax.inference.shapes import Shape, Shapes
 from bertjax.loaded import Model
 from bertjax.model.embeddings import Embeddings
@@ -99,7 +99,7 @@ def answer(
     variants = encoded.token_ids[None] if token_ids is None else token_ids
     texts = (encoded._replace(token_ids=ids) for ids in variants)
     batching = batch_texts(
-        _shapes(whole.config),
+        _shapes(whole),
         whole.config,
         whole.tokenizer.pad_id,
         lambda values, _, at: values[at.row],
@@ -109,7 +109,7 @@ def answer(
         kind = target.output, target.probability
         return _values(whole.module, *kind, params, inputs, *_places(target))
 
-    return np.array([*run(forward, whole.params, texts, batching)], np.float64)
+    return np.array([*run(forward, whole.params, texts, batching, mesh=whole.mesh)], np.float64)
 
 
 def embed_tokens(
@@ -125,8 +125,8 @@ def embed_tokens(
     ids, types, _ = pad_inputs(whole, encoded)
     length = len(encoded.token_ids)
     ids[0, :length] = encoded.token_ids if token_ids is None else token_ids
-    body = whole.params.get("bert", whole.params)
-    return np.asarray(_embed(whole.config, body["embeddings"], ids, types))[:length]
+    params = whole_params(whole.params.get("bert", whole.params)["embeddings"], whole.mesh)
+    return np.asarray(_embed(whole.config, params, ids, types))[:length]
 
 
 def differentiate_by_embeddings(
@@ -158,8 +158,9 @@ def differentiate_by_embeddings(
     def take(outputs: Sequence[np.ndarray], point: np.ndarray, at: Place) -> tuple[Any, np.ndarray]:
         return outputs[0][at.row], outputs[1][at.row, :length]
 
-    batching = Batching(_shapes(whole.config), len, make, take)
-    values, gradients = zip(*run(forward, whole.params, embedded, batching), strict=True)
+    batching = Batching(_shapes(whole), len, make, take)
+    found = run(forward, whole.params, embedded, batching, mesh=whole.mesh)
+    values, gradients = zip(*found, strict=True)
     return np.array(values), np.stack(gradients)
 
 
@@ -172,11 +173,9 @@ def differentiate_by_attention(
     the others as they are.
     """
     check_target(whole, encoded, target)
-    kind = target.output, target.probability
+    kind, params = (target.output, target.probability), whole_params(whole.params, whole.mesh)
     value, probs, gradient = jax.device_get(
-        _by_attention(
-            whole.module, *kind, whole.params, pad_inputs(whole, encoded), *_places(target)
-        )
+        _by_attention(whole.module, *kind, params, pad_inputs(whole, encoded), *_places(target))
     )
     t = len(encoded.token_ids)
     return float(value), probs[:, 0, :, :t, :t], gradient[:, 0, :, :t, :t]
@@ -187,12 +186,12 @@ Inputs = tuple[Integer[Array, "B T"], Integer[Array, "B T"], Integer[Array, "B T
 
 def pad_inputs(whole: Model, encoded: EncodedText) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Makes token ids, types and sequence ids `[1, T]` of the text, padded to a length in use."""
-    length = _shapes(whole.config).length_for(len(encoded.token_ids))
+    length = _shapes(whole).length_for(len(encoded.token_ids))
     return make_inputs(whole.config, [encoded], 1, length, whole.tokenizer.pad_id)
 
 
-def _shapes(config: BertConfig) -> Shapes:
-    return shapes_of_maps(config, _BATCH_BYTES, _MOST_ROWS)
+def _shapes(whole: Model) -> Shapes:
+    return shapes_of_maps(whole.config, _BATCH_BYTES, _MOST_ROWS, whole.mesh)
 
 
 def _places(target: Target) -> tuple[np.int32, np.int32]:

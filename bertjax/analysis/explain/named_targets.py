@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Integer
 from bertjax.analysis.capture.encoding import EncodedText, find_word_number
 from bertjax.analysis.explain.answers import Inputs, Target, pad_inputs
 from bertjax.architectures import ARCHITECTURES, BODY
+from bertjax.inference.batches import whole_params
 from bertjax.loaded import Model
 from bertjax.program.errors import UserError
 from bertjax.program.wording import nearest
@@ -211,7 +212,8 @@ def _logits(
     whole: Model, encoded: EncodedText, **options: np.ndarray
 ) -> Float[np.ndarray, "places answers"]:
     """Computes the head's output for the text, without padding."""
-    logits = _apply(whole.module, whole.params, pad_inputs(whole, encoded), options)
+    params = whole_params(whole.params, whole.mesh)
+    logits = _apply(whole.module, params, pad_inputs(whole, encoded), options)
     return np.asarray(logits[0])[: len(encoded.token_ids)]
 
 

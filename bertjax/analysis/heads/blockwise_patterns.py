@@ -63,7 +63,9 @@ def sum_maps_blockwise(
         progress: called with the number of texts done since the last call.
     """
     body, config = body.as_architecture(BODY.name), body.config
-    shapes = Shapes(config.max_position_embeddings, lambda length: BATCH_TOKENS // length)
+    shapes = Shapes(
+        config.max_position_embeddings, lambda length: BATCH_TOKENS // length, mesh=body.mesh
+    )
 
     def make(texts: Sequence[EncodedText], places: Places, shape: Shape) -> MarkedBatch:
         return make_batch(body, texts, shape.rows, shape.length)
@@ -78,7 +80,7 @@ def sum_maps_blockwise(
 
     batching = Batching(shapes, lambda text: count_tokens(text, config), make, take)
     forward = functools.partial(sum_batch, body.module, block)
-    return run(forward, body.params, texts, batching, progress=progress)
+    return run(forward, body.params, texts, batching, mesh=body.mesh, progress=progress)
 
 
 def make_batch(body: Model, texts: Sequence[EncodedText], rows: int, length: int) -> MarkedBatch:

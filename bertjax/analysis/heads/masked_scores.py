@@ -1,6 +1,7 @@
 """How well a masked LM restores the words of raw texts, beside the unigram baseline."""
 
 import collections
+import functools
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -29,6 +30,7 @@ from bertjax.program.errors import UserError
 from bertjax.program.wording import counted
 from bertjax.statistics.drawn_units import number_units, sum_by_unit
 from bertjax.statistics.intervals import bootstrap_ratio
+from bertjax.text.tokenizer import Tokenizer
 from bertjax.types import MaskedTokens, RowBatch
 
 # The task of a masked LM, in the result of an evaluation.
@@ -156,14 +158,9 @@ def score_masked_texts(
     """
     if not whole.restores_words:
         raise UserError(f"a {whole.architecture} has no masked-LM head")
-    vocabulary = Vocabulary.of(whole.tokenizer)
+    vocabulary, score = _make_score(whole.module, whole.tokenizer)
     every = np.concatenate([text.token_ids for text in texts])
     log_probs = unigram_log_probs(np.bincount(every, minlength=vocabulary.size), vocabulary)
-
-    @jax.jit
-    def score(inputs: tuple[Any, Any], batch: RowBatch) -> tuple[MaskedScores, Array]:
-        masked = mask_for_evaluation(batch, vocabulary)
-        return _score(whole.module, *inputs, batch, masked), masked.token_ids
 
     def take(
         output: tuple[MaskedScores, np.ndarray], numbered: NumberedText, place: Place
@@ -177,13 +174,27 @@ def score_masked_texts(
 
     batching = batch_for_masking(whole, take)
     inputs = whole.params, log_probs
-    scored = run(score, inputs, enumerate(texts), batching, progress=progress)
+    scored = run(score, inputs, enumerate(texts), batching, mesh=whole.mesh, progress=progress)
     sums, asked = zip(*scored, strict=True)
     figures = np.array(sums, np.float64).T
     if not figures[2].any():
         raise nothing_to_mask()
     sources = np.array([text.source for text in texts], np.int64)
     return MaskedTextScores(*figures, sources, hashlib.sha256(b"|".join(asked)).hexdigest())
+
+
+@functools.lru_cache(maxsize=4)
+def _make_score(
+    module: Any, tokenizer: Tokenizer
+) -> tuple[Vocabulary, Callable[[tuple[Any, Any], RowBatch], tuple[MaskedScores, Array]]]:
+    """Returns what masking knows of the tokenizer, and the compiled scores of a batch."""
+    vocabulary = Vocabulary.of(tokenizer)
+
+    def score(inputs: tuple[Any, Any], batch: RowBatch) -> tuple[MaskedScores, Array]:
+        masked = mask_for_evaluation(batch, vocabulary)
+        return _score(module, *inputs, batch, masked), masked.token_ids
+
+    return vocabulary, jax.jit(score)
 
 
 def _score(

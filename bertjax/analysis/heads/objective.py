@@ -15,11 +15,10 @@ from jaxtyping import Array, Float, Int
 
 from bertjax.analysis.capture.encoding import EncodedText
 from bertjax.analysis.capture.rows import make_inputs
-from bertjax.config import BertConfig
 from bertjax.inference.batches import Batching, Place, run, take_row
 from bertjax.inference.shapes import Shape, Shapes
 from bertjax.loaded import Model
-from bertjax.model.probe_points import gate_heads
+from bertjax.model.probe_points import Edit
 from bertjax.objectives.losses import Total, cross_entropy
 from bertjax.objectives.masking import MaskingConfig, Vocabulary, mask_tokens
 from bertjax.program.errors import UserError
@@ -32,7 +31,9 @@ from bertjax.types import MaskedTokens, RowBatch, TaskBatch
 # Tokens of a batch, and bytes of its attention maps.
 _BATCH_TOKENS, _BATCH_BYTES = 2048, 32 << 20
 
-RowLoss = Callable[[Any, Any, Float[Array, "L N"]], tuple[Total, Array]]
+# (parameters, a batch, gates of each of its rows) -> the loss of each row, and what the score needs
+# of it.
+RowLosses = Callable[[Any, Any, Float[Array, "B L N"]], tuple[Total, Array]]
 
 
 # A text and its number, which its masks depend on.
@@ -86,11 +87,11 @@ class Objective:
 
     def __init__(
         self,
-        config: BertConfig,
+        whole: Model,
         items: Sequence[Any],
         batching: Batching[Any],
         units: Int[np.ndarray, " examples"],
-        row_loss: RowLoss,
+        row_losses: RowLosses,
         score: Callable[[Sequence[np.ndarray]], float],
         score_name: str,
         loss_name: str,
@@ -98,25 +99,24 @@ class Objective:
         """Takes what `masked_language_objective` and `task_objective` make.
 
         Args:
-            config: the shape of the model.
+            whole: the model.
             items: the examples.
             batching: how they become rows, one each; of the output each takes its row.
             units: of every example.
-            row_loss: (parameters, a row without its leading axis, gates) -> loss, and what the
-                score needs of the row.
-            score: of what `row_loss` gave for every example.
+            row_losses: see `RowLosses`.
+            score: of what `row_losses` gave for every example.
             score_name, loss_name: what they are.
         """
-        self.config, self.score_name, self.loss_name = config, score_name, loss_name
+        self.config, self._mesh = whole.config, whole.mesh
+        self.score_name, self.loss_name = score_name, loss_name
         self.examples, self.units, self._score = len(items), units, score
         self._items, self._batching = items, batching
 
-        def mean_loss(gates: Float[Array, "L N"], params: Any, row: Any) -> Float[Array, ""]:
-            return row_loss(params, row, gates)[0].mean()
+        def total(gates: Float[Array, "B L N"], params: Any, rows: Any) -> Float[Array, ""]:
+            # Rows know nothing of each other.
+            return jax.vmap(Total.mean)(row_losses(params, rows, gates)[0]).sum()
 
-        each_row = (None, 0, None)
-        self._losses = jax.jit(jax.vmap(row_loss, each_row))
-        self._gradients = jax.jit(jax.vmap(jax.grad(mean_loss), (None, None, 0)))
+        self._losses, self._gradients = jax.jit(row_losses), jax.jit(jax.grad(total))
 
     @property
     def open_gates(self) -> Float[np.ndarray, "L N"]:
@@ -133,8 +133,8 @@ class Objective:
         """
         gates = self.open_gates if head_gates is None else head_gates
         losses = run(
-            lambda params, rows: self._losses(params, rows, gates),
-            params, self._items, self._batching,
+            lambda params, rows: self._losses(params, rows, _for_each_row(gates, rows)),
+            params, self._items, self._batching, mesh=self._mesh,
         )  # fmt: skip
         totals, outputs = zip(*losses, strict=True)
         sums, counts = np.array(totals, np.float64).T
@@ -155,8 +155,8 @@ class Objective:
         """
         gates = self.open_gates if head_gates is None else head_gates
         gradients = run(
-            lambda params, rows: self._gradients(gates, params, rows),
-            params, self._items, self._batching, progress=progress,
+            lambda params, rows: self._gradients(_for_each_row(gates, rows), params, rows),
+            params, self._items, self._batching, mesh=self._mesh, progress=progress,
         )  # fmt: skip
         return np.array([*gradients], np.float64)
 
@@ -207,25 +207,27 @@ def masked_language_objective(
         return MaskedTokens(ids, positions, labels, weights), types, sequence_ids
 
     numbering = batch_for_masking(whole, take)
-    masked_texts = [*run(lambda _, batch: mask(batch), None, enumerate(texts), numbering)]
+    masked_texts = [
+        *run(lambda _, batch: mask(batch), None, enumerate(texts), numbering, mesh=whole.mesh)
+    ]
     if not any(len(masked.positions) for masked in masked_texts):
         raise nothing_to_mask()
     batching = Batching(numbering.shapes, lambda masked: len(masked.text.token_ids), make, take_row)
 
-    def row_loss(params: Any, row: Any, gates: Float[Array, "L N"]) -> tuple[Total, Array]:
-        masked, types, sequence_ids = jax.tree.map(lambda part: part[None], row)
+    def row_losses(params: Any, rows: Any, gates: Float[Array, "B L N"]) -> tuple[Total, Array]:
+        masked, types, sequence_ids = rows
         output = model.apply(
             {"params": params},
             masked.token_ids,
             types,
             sequence_ids,
             masked_positions=masked.positions,
-            edit=gate_heads(gates),
+            edit=_gate_rows(gates),
         )
         logits = output.mlm_logits if hasattr(output, "mlm_logits") else output.logits
         right = (logits.argmax(axis=-1) == masked.labels) * masked.weights
-        total = cross_entropy(logits, masked.labels, masked.weights)
-        return total, jnp.stack([right.sum(), masked.weights.sum()])
+        totals = jax.vmap(cross_entropy)(logits, masked.labels, masked.weights)
+        return totals, jnp.stack([right.sum(axis=1), masked.weights.sum(axis=1)], axis=1)
 
     def score(outputs: Sequence[np.ndarray]) -> float:
         right, all_masked = np.sum(outputs, axis=0, dtype=np.float64)
@@ -233,7 +235,7 @@ def masked_language_objective(
 
     units = number_units(text.source for text in texts)
     return Objective(
-        whole.config, masked_texts, batching, units, row_loss, score,
+        whole, masked_texts, batching, units, row_losses, score,
         "masked-token accuracy", "masked-LM loss (nats)",
     )  # fmt: skip
 
@@ -263,14 +265,19 @@ def task_objective(whole: Model, task: Task, examples: Sequence[Any], max_length
         layout = Layout(shape.rows, shape.length, per_unit, per_unit)
         return make_task_batch(some, places, layout, whole.tokenizer.pad_id)
 
-    shapes = shapes_of_rows(whole.config, per_unit)
+    shapes = shapes_of_rows(whole, per_unit)
     batching = Batching(shapes, lambda unit: unit.length, make, take_row)
 
-    def row_loss(params: Any, row: TaskBatch, gates: Float[Array, "L N"]) -> tuple[Total, Array]:
-        batch = TaskBatch(*(part[None] for part in row))
-        logits = model.apply({"params": params}, *batch[:5], edit=gate_heads(gates)).logits
-        layout = Layout(1, batch.token_ids.shape[1], per_unit, per_unit)
-        return task.loss(logits, batch, layout), logits[0]
+    def row_losses(
+        params: Any, rows: TaskBatch, gates: Float[Array, "B L N"]
+    ) -> tuple[Total, Array]:
+        logits = model.apply({"params": params}, *rows[:5], edit=_gate_rows(gates)).logits
+        layout = Layout(1, rows.token_ids.shape[1], per_unit, per_unit)
+
+        def loss(logits: Array, row: TaskBatch) -> Total:
+            return task.loss(logits[None], TaskBatch(*(part[None] for part in row)), layout)
+
+        return jax.vmap(loss)(logits, rows), logits
 
     def score(outputs: Sequence[np.ndarray]) -> float:
         logits = [
@@ -283,7 +290,7 @@ def task_objective(whole: Model, task: Task, examples: Sequence[Any], max_length
 
     drawn = number_units(unit.example for unit in units)
     return Objective(
-        whole.config, units, batching, drawn, row_loss, score, task.main_score, "loss (nats)"
+        whole, units, batching, drawn, row_losses, score, task.main_score, "loss (nats)"
     )
 
 
@@ -300,19 +307,29 @@ def batch_for_masking(
         numbers[: len(texts)] = [number for number, _ in numbered]
         return RowBatch(*inputs, nothing, nothing, nothing, numbers, np.zeros_like(numbers))
 
-    return Batching(
-        shapes_of_rows(whole.config), lambda numbered: len(numbered[1].token_ids), make, take
-    )
+    return Batching(shapes_of_rows(whole), lambda numbered: len(numbered[1].token_ids), make, take)
 
 
-def shapes_of_rows(config: BertConfig, sequences: int = 1) -> Shapes:
-    """Shapes of batches with a text, or so many, in each row, for a forward pass and back."""
+def shapes_of_rows(whole: Model, sequences: int = 1) -> Shapes:
+    """Returns shapes of batches with a text, or so many, in each row, for a forward pass and
+    back.
+    """
+    config = whole.config
     heads = config.num_hidden_layers * config.num_attention_heads
 
     def fits(length: int) -> int:
         return min(_BATCH_TOKENS // length, _BATCH_BYTES // (4 * heads * length**2))
 
-    return Shapes(config.max_position_embeddings * sequences, fits)
+    return Shapes(config.max_position_embeddings * sequences, fits, mesh=whole.mesh)
+
+
+def _for_each_row(gates: Float[np.ndarray, "L N"], rows: Any) -> Float[np.ndarray, "B L N"]:
+    return np.broadcast_to(gates, (len(jax.tree.leaves(rows)[0]), *gates.shape))
+
+
+def _gate_rows(gates: Float[Array, "B L N"]) -> dict[str, Edit]:
+    """The edit that multiplies each head's output in each row by its gate (see `gate_heads`)."""
+    return {"context": Edit(scale=gates.swapaxes(0, 1)[:, :, None, :, None])}
 
 
 def nothing_to_mask() -> UserError:

@@ -15,13 +15,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import numpy as np
 from jaxtyping import Float, Int
 
 from bertjax.analysis.heads.importance import gates_without, order_heads
 from bertjax.architectures import BODY
 from bertjax.config import BertConfig
+from bertjax.inference.batches import put_params
 from bertjax.loaded import Model
 from bertjax.program.errors import UserError
 
@@ -231,7 +231,7 @@ def remove_heads(
         config, params = drop_heads(model.config, params, removed)
     else:
         config, params = model.config, blank_heads(params, removed)
-    params = jax.device_put(params["bert"] if is_body else params)
+    params = put_params(params["bert"] if is_body else params, model.mesh)
     return model.replace(config=config, params=params)
 
 

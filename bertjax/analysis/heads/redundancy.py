@@ -139,14 +139,16 @@ def _measure_blockwise(
     body: Model, texts: Sequence[EncodedText], progress: Callable[[int], None]
 ) -> Iterator[Float[np.ndarray, "heads heads"]]:
     body, config = body.as_architecture(BODY.name), body.config
-    shapes = Shapes(config.max_position_embeddings, lambda length: BATCH_TOKENS // length)
+    shapes = Shapes(
+        config.max_position_embeddings, lambda length: BATCH_TOKENS // length, mesh=body.mesh
+    )
 
     def take(by_shift: np.ndarray, text: EncodedText, place: Place) -> np.ndarray:
         return _to_matrix(by_shift[..., place.row])
 
     batching = batch_texts(shapes, config, body.tokenizer.pad_id, take)
     forward = functools.partial(sum_divergences_blockwise, body.module)
-    return run(forward, body.params, texts, batching, progress=progress)
+    return run(forward, body.params, texts, batching, mesh=body.mesh, progress=progress)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3, 4))

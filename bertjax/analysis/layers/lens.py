@@ -205,14 +205,16 @@ def _ask(model: Model, questions: Sequence[_Question], top_k: int) -> Answers:
         return [part[:, place.row, : len(question.positions)] for part in output]
 
     batching = Batching(
-        Shapes(config.max_position_embeddings, lambda length: _ROWS, slots=few_or_all),
+        Shapes(
+            config.max_position_embeddings, lambda length: _ROWS, slots=few_or_all, mesh=model.mesh
+        ),
         lambda question: len(question.text.token_ids),
         make,
         take,
         slots=lambda question: len(question.positions),
     )
     forward = functools.partial(_read_layers, model.module, top_k)
-    parts = run(forward, model.params, questions, batching)
+    parts = run(forward, model.params, questions, batching, mesh=model.mesh)
     return Answers(*(np.concatenate(part, axis=1) for part in zip(*parts, strict=True)))
 
 
