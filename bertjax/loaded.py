@@ -50,7 +50,7 @@ Face = TypeVar("Face")
 
 
 def _ignore(done: float) -> None:
-    """The progress that nobody asks for."""
+    """Ignores progress that nobody asks for."""
 
 
 def _name_arguments(face: "type[Face]") -> "type[Face]":
@@ -309,7 +309,7 @@ class Model:
         return compare_layers(self, other or self, self._encode_parts(texts), progress=progress)
 
     def _encode_parts(self, texts: Sequence[Any]) -> list[Any]:
-        """The texts encoded; one that is longer than the model in several parts."""
+        """Encodes the texts; one that is longer than the model in several parts."""
         from bertjax.analysis.capture.encoding import encode_texts
 
         texts, most = _listed(texts), self.config.max_position_embeddings

@@ -97,7 +97,7 @@ class QuestionAnswering:
     ) -> list[Question]:
         """Reads a question per line: the question and its context, tab-separated."""
         named = enumerate(name_lines(lines, places), start=1)
-        return [_question_of_line(number, *one) for number, one in named]
+        return [_question_of_line(number, *line) for number, line in named]
 
     def encode(
         self,

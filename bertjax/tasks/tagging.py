@@ -229,7 +229,7 @@ class Tagging:
         if self._entities:
             return scores.entity_f1_of_sentences(known, said)
         right = [
-            [one == other for one, other in zip(*both, strict=True)]
+            [tag == other for tag, other in zip(*both, strict=True)]
             for both in zip(known, said, strict=True)
         ]
         return np.array([np.mean(words) if words else 1.0 for words in right])

@@ -46,10 +46,10 @@ def hide_tokens(tokenizer: dict[str, Any], tokens: Sequence[str]) -> "tokenizers
             pair for pair in pairs if names.keys().isdisjoint([*pair, "".join(pair)])
         ]
     added = [
-        {**one, "content": names[one["content"]], "normalized": False}
-        if one["content"] in names
-        else one
-        for one in tokenizer["added_tokens"]
+        {**token, "content": names[token["content"]], "normalized": False}
+        if token["content"] in names
+        else token
+        for token in tokenizer["added_tokens"]
     ]
     parts = {**tokenizer, "model": model, "added_tokens": added, "post_processor": None}
     return tokenizers.Tokenizer.from_str(to_json(parts))
