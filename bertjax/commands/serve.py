@@ -94,6 +94,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="let pages of these origins call, for instance https://example.org; * = any"
         " (CORS_ALLOW_ORIGIN; default: none)",
     )
+    parser.add_argument(
+        "--allow-reload",
+        action="store_true",
+        help="let POST /models/NAME/reload read a model again from its directory, while the old one"
+        " answers",
+    )
     add("tokenization_workers", "THREADS", whole_number(0), "that tokenize; 0 = one a core")
 
 

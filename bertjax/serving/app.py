@@ -1,5 +1,6 @@
 """The application that answers calls, in ASGI."""
 
+import asyncio
 import contextlib
 import threading
 from collections.abc import AsyncIterator
@@ -15,9 +16,10 @@ from bertjax import __version__
 from bertjax.serving.edge import Edge, as_problem
 from bertjax.serving.engine import ClosingError, OverloadedError
 from bertjax.serving.keys import Keys
-from bertjax.serving.problems import VALIDATION, RefusedError
+from bertjax.serving.problems import INTERNAL, VALIDATION, RefusedError
 from bertjax.serving.server import Server
 from bertjax.serving.wire import tei
+from bertjax.serving.wire.answers import answer
 from bertjax.serving.wire.errors import error_response
 
 
@@ -51,6 +53,13 @@ def make_app(server: Server, keys: Keys | None = None) -> Any:
         server.metrics.queue_size.set(server.engine.waiting)
         return Response(server.metrics.text(), media_type="text/plain; version=0.0.4")
 
+    if server.config.allow_reload:
+
+        @app.post("/models/{name:path}/reload", tags=["server"])
+        async def reload(name: str) -> Response:
+            served = await asyncio.get_running_loop().run_in_executor(None, server.reload, name)
+            return answer({"model": name, "notes": served.model.notes})
+
     async def refuse(request: Request, error: Exception) -> Response:
         problem = error if isinstance(error, RefusedError) else as_problem(error)
         return error_response(request.url.path, problem)
@@ -62,6 +71,11 @@ def make_app(server: Server, keys: Keys | None = None) -> Any:
             request.url.path, RefusedError(VALIDATION, f"{field}: {first['msg']}")
         )
 
+    async def fail(request: Request, error: Exception) -> Response:
+        problem = RefusedError(INTERNAL, "an error of the server's own; its log has it")
+        return error_response(request.url.path, problem)
+
+    app.add_exception_handler(Exception, fail)
     for kind in (RefusedError, OverloadedError, ClosingError):
         app.add_exception_handler(kind, refuse)
     app.add_exception_handler(RequestValidationError, refuse_invalid)

@@ -15,6 +15,7 @@ from bertjax.serving.metrics import Metrics
 from bertjax.serving.problems import (
     LATE,
     OVERLOADED,
+    SLOW,
     TOO_LARGE,
     UNAUTHORIZED,
     UNHEALTHY,
@@ -29,6 +30,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 LOG = logging.getLogger("bertjax.serving.access")
+ERRORS = logging.getLogger("bertjax.serving.errors")
 
 
 class Edge:
@@ -55,10 +57,15 @@ class Edge:
         call = _Call(scope, send, began, spent)
         try:
             self._check_key(scope)
-            body = await self._read_body(receive)
+            async with asyncio.timeout(self._config.request_timeout):
+                body = await self._read_body(receive)
             failure = await self._answer(scope, receive, call, body)
         except _GoneError:
             failure = "dropped"
+        except TimeoutError:
+            failure = await call.refuse(
+                RefusedError(SLOW, "the body did not arrive in time", {"connection": "close"})
+            )
         except RefusedError as problem:
             failure = await call.refuse(problem)
         self._metrics.count_call(call.method, spent[0], time.perf_counter() - began, failure)
@@ -117,7 +124,9 @@ class Edge:
                 return_when=asyncio.FIRST_COMPLETED,
             )
             if answering.done():
-                answering.result()
+                if error := answering.exception():
+                    # The client has its answer: the application sends one, then raises.
+                    ERRORS.error("%s: %s", call.id, call.method, exc_info=error)
                 return call.failure
             if watching.done():
                 raise _GoneError
@@ -191,6 +200,7 @@ async def _nothing() -> Message:
 
 
 _REASONS = {
+    408: "slow",
     401: "unauthorized",
     413: "batch_size",
     422: "validation",

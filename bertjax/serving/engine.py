@@ -113,7 +113,7 @@ class Engine:
     ) -> None:
         self._most_waiting, self._wait, self._watch = most_waiting, wait, watch
         self._changed = threading.Condition()
-        self._queues: dict[Program | None, list[_Entry]] = {None: []}
+        self._queues: dict[Program | None, list[_Entry]] = {}
         self._numbers = itertools.count()
         self._waiting = 0
         self._is_closing = False
@@ -283,7 +283,13 @@ class Engine:
             looked_at = list(self._pop(queue))
             if not looked_at:  # all were dropped while this thread waited
                 return self._take()
-            batch = program.choose([entry.asked for entry in looked_at])
+            try:
+                batch = program.choose([entry.asked for entry in looked_at])
+            except Exception as error:
+                for entry in looked_at:
+                    self._count(entry)
+                self._give(looked_at, time.monotonic(), error=error)
+                return self._take()
             chosen = set(batch.numbers)
             for number, entry in enumerate(looked_at):
                 if number not in chosen:
@@ -302,6 +308,8 @@ class Engine:
         for queue in self._queues.values():
             while queue and queue[0].job.is_over:
                 heapq.heappop(queue)
+        # A model that was replaced leaves nothing behind.
+        self._queues = {program: queue for program, queue in self._queues.items() if queue}
 
     def _pop(self, queue: list[_Entry]) -> Iterator[_Entry]:
         number = 0

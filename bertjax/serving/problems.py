@@ -13,12 +13,15 @@ class Kind(NamedTuple):
 EMPTY = Kind("Empty", 400)
 UNAUTHORIZED = Kind("Unauthorized", 401)
 NOT_FOUND = Kind("Validation", 404)
+SLOW = Kind("Timeout", 408)
+CONFLICT = Kind("Overloaded", 409)
 TOO_LARGE = Kind("Validation", 413)
 VALIDATION = Kind("Validation", 422)
 TOKENIZER = Kind("Tokenizer", 422)
 BACKEND = Kind("Backend", 424)
 OVERLOADED = Kind("Overloaded", 429)
 UNHEALTHY = Kind("Unhealthy", 503)
+INTERNAL = Kind("Backend", 500)
 LATE = Kind("Timeout", 504)
 
 

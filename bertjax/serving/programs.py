@@ -90,6 +90,8 @@ class Program:
         batch_tokens: places of a batch at most, padding included.
         devices: that run it, each by itself.
         asks_positions: whether sequences have masked positions.
+        before: a program that this one takes the place of; what it has compiled is used again
+            where the module, the shapes and `forward` are the same.
     """
 
     def __init__(
@@ -105,6 +107,7 @@ class Program:
         batch_tokens: int,
         devices: Sequence[jax.Device],
         asks_positions: bool = False,
+        before: "Program | None" = None,
     ) -> None:
         self.name, self._take, self._pad_id = name, take, pad_id
         self._asks_positions, self.batch_tokens = asks_positions, batch_tokens
@@ -117,10 +120,14 @@ class Program:
             between=False,
             ratio=2,
         )
-        self._forward = jax.jit(
-            lambda params, rows: forward(module, params, rows),
-            compiler_options=repeatable_options(devices[0].platform),
-        )
+        self._computes = (module, forward, tuple(self.shapes), tuple(devices))
+        if before and before._computes == self._computes:
+            self._forward = before._forward
+        else:
+            self._forward = jax.jit(
+                lambda params, rows: forward(module, params, rows),
+                compiler_options=repeatable_options(devices[0].platform),
+            )
 
     def warm_up(self, progress: Callable[[int], None] = lambda done: None) -> None:
         """Compiles every shape on every device."""
@@ -221,6 +228,17 @@ def _hidden(module: Any, params: Any, rows: Rows) -> Float[Array, "B T D"]:
     return module.apply({"params": params}, *rows[:5]).hidden.astype(jnp.float32)
 
 
+class _Vectors(NamedTuple):
+    """Pooled hidden states, several kinds side by side."""
+
+    kinds: tuple[Pooling, ...]
+
+    def __call__(self, module: Any, params: Any, rows: Rows) -> Float[Array, "B K D"]:
+        hidden = _hidden(module, params, rows)
+        pooled = [pool(hidden, *rows[2:5], kind) for kind in self.kinds]
+        return jnp.concatenate(pooled, axis=-1)
+
+
 class Running(NamedTuple):
     """How every program of a server is run.
 
@@ -236,7 +254,11 @@ class Running(NamedTuple):
 
 
 def make_program(
-    name: str, model: Model, running: Running, kinds: Sequence[Pooling] = ()
+    name: str,
+    model: Model,
+    running: Running,
+    kinds: Sequence[Pooling] = (),
+    before: Program | None = None,
 ) -> Program:
     """Makes the program that computes one output of a model.
 
@@ -247,13 +269,8 @@ def make_program(
         model: of a class that has the output.
         running: how it is run.
         kinds: of pooling, for "vector".
+        before: a program that this one takes the place of (`Program`).
     """
-
-    def vectors(module: Any, params: Any, rows: Rows) -> Float[Array, "B K D"]:
-        hidden = _hidden(module, params, rows)
-        pooled = [pool(hidden, *rows[2:5], kind) for kind in kinds]
-        return jnp.concatenate(pooled, axis=-1)
-
     forward, take, architecture = {
         "class": (_head_logits, _of_sequences, None),
         "choice": (_head_logits, _of_sequences, None),
@@ -261,7 +278,7 @@ def make_program(
         "tag": (_head_logits, _of_tokens, None),
         "span": (_head_logits, _of_tokens, None),
         "token": (_words, _of_sequences, "BertForMaskedLM"),
-        "vector": (vectors, _of_sequences, "BertModel"),
+        "vector": (_Vectors(tuple(kinds)), _of_sequences, "BertModel"),
         "hidden": (_hidden, _of_tokens, "BertModel"),
     }[name]
     model = model.as_architecture(architecture or model.architecture)
@@ -276,4 +293,5 @@ def make_program(
         batch_tokens=running.batch_tokens,
         devices=running.devices,
         asks_positions=name == "token",
+        before=before,
     )

@@ -58,6 +58,8 @@ class Served:
         threads: that tokenize.
         config: of the server.
         devices: that run it.
+        before: a model that this one takes the place of; what it has compiled is used again where
+            the two are alike.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Served:
         threads: Executor,
         config: ServeConfig,
         devices: tuple[jax.Device, ...],
+        before: "Served | None" = None,
     ) -> None:
         self.name, self.model, self.config = name, model, config
         self._engine, self._threads = engine, threads
@@ -84,8 +87,20 @@ class Served:
         if "hidden" in outputs or "token" in outputs:
             names += ["vector", "hidden"]
         self.programs: dict[str, Program] = {
-            name: make_program(name, model, self.running, self.steps.pooling) for name in names
+            name: make_program(
+                name,
+                model,
+                self.running,
+                self.steps.pooling,
+                before and before.programs.get(name),
+            )
+            for name in names
         }
+
+    def warm_up(self) -> None:
+        """Compiles whatever a call can need of it."""
+        for program in self.programs.values():
+            program.warm_up()
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -115,6 +130,8 @@ class Served:
         ran = await self._engine.run(self.programs[program], asked)
         tokens = sum(one.length for one in asked)
         spend(Spent(tokens=tokens, queue=ran.queued, inference=ran.computed))
+        if not all(np.isfinite(output).all() for output in ran.outputs):
+            raise RefusedError(BACKEND, "the model's output is not finite; `bertjax verify` it")
         return ran.outputs
 
     async def run_texts(

@@ -5,11 +5,20 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
+import jax.numpy as jnp
 
-from bertjax.loaded import Model
+from bertjax.loaded import Model, load
+from bertjax.program.errors import UserError
 from bertjax.serving.engine import Engine
 from bertjax.serving.metrics import Metrics
-from bertjax.serving.problems import NOT_FOUND, UNHEALTHY, VALIDATION, RefusedError
+from bertjax.serving.problems import (
+    BACKEND,
+    CONFLICT,
+    NOT_FOUND,
+    UNHEALTHY,
+    VALIDATION,
+    RefusedError,
+)
 from bertjax.serving.served import Served
 from bertjax.serving.settings import ServeConfig
 from bertjax.text.workers import count_cores
@@ -37,17 +46,47 @@ class Server:
         )
         self.metrics.watch_compilations()
         self.models = {name: self._serve(name, model) for name, model in models.items()}
-        self.is_ready = threading.Event()
+        self.is_ready, self._reloading = threading.Event(), threading.Lock()
 
-    def _serve(self, name: str, model: Model) -> Served:
-        return Served(name, model, self.engine, self._threads, self.config, self.devices)
+    def _serve(self, name: str, model: Model, before: Served | None = None) -> Served:
+        return Served(name, model, self.engine, self._threads, self.config, self.devices, before)
 
     def warm_up(self) -> None:
         """Compiles whatever a call can need."""
         for served in self.models.values():
-            for program in served.programs.values():
-                program.warm_up()
+            served.warm_up()
         self.is_ready.set()
+
+    def reload(self, name: str) -> Served:
+        """Puts the model that its directory has now in the place of the one that is served.
+
+        Calls that the old one has taken are answered by it.
+
+        Raises:
+            RefusedError: there is none of this name, it is being reloaded, or its directory has no
+                model that can be served.
+        """
+        before = self.model(name)
+        if not self._reloading.acquire(blocking=False):
+            raise RefusedError(
+                CONFLICT, "a model is being reloaded; try again", {"retry-after": "5"}
+            )
+        try:
+            model = before.model
+            fresh = load(
+                model.directory,
+                model.architecture,
+                dtype=jnp.dtype(model.module.dtype).name,
+                attention=model.module.attention,
+            )
+            served = self._serve(name, fresh, before)
+            served.warm_up()
+        except UserError as error:
+            raise RefusedError(BACKEND, f"the model {name} stays as it was: {error}") from None
+        finally:
+            self._reloading.release()
+        self.models[name] = served
+        return served
 
     def model(self, name: str | None = None) -> Served:
         """Returns the model that a call names, or the first.

@@ -23,6 +23,7 @@ class ServeConfig(NamedTuple):
         payload_limit: bytes of a call's body.
         request_timeout: seconds that a call may take.
         tokenization_workers: threads that tokenize; 0 takes one for each core.
+        allow_reload: whether a call may have a model read again from its directory.
         cors_allow_origin: origins whose pages may call; "*" for all.
     """
 
@@ -37,4 +38,5 @@ class ServeConfig(NamedTuple):
     payload_limit: int = 2_000_000
     request_timeout: float = 60.0
     tokenization_workers: int = 0
+    allow_reload: bool = False
     cors_allow_origin: tuple[str, ...] = ()

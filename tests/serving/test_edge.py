@@ -1,0 +1,209 @@
+"""What every call goes through: limits, deadlines, hang-ups, overload, counting, the log."""
+
+import json
+import logging
+import shutil
+import socket
+import threading
+import time
+
+import httpx
+import jax
+import numpy as np
+import pytest
+
+from bertjax.loaded import load
+from bertjax.serving.programs import Program
+from tests.serving.running import running
+from tests.serving.served_models import save_tiny
+
+CALL = {"inputs": "a b"}
+HEAD = b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return save_tiny(tmp_path_factory.mktemp("edge"), "BertForSequenceClassification")
+
+
+@pytest.fixture(scope="module")
+def served(folder):
+    settings = {
+        "payload_limit": 5000, "request_timeout": 1.0, "max_concurrent_requests": 4,
+        "allow_reload": True,
+    }  # fmt: skip
+    with running({"tiny": load(folder)}, **settings) as (address, server):
+        yield address, server
+
+
+@pytest.fixture
+def gate(monkeypatch):
+    """What the device waits for before every batch."""
+    gate, run = threading.Event(), Program.run
+    gate.reached = threading.Event()
+
+    def wait(self, rows, device):
+        gate.reached.set()
+        assert gate.wait(30)
+        return run(self, rows, device)
+
+    monkeypatch.setattr(Program, "run", wait)
+    yield gate
+    gate.set()
+
+
+def count(address, name, **labels):
+    """The value of a counter."""
+    wanted = name + (
+        "{" + ",".join(f'{k}="{v}"' for k, v in labels.items()) + "}" if labels else ""
+    )
+    for line in httpx.get(f"{address}/metrics").text.splitlines():
+        if line.startswith(f"{wanted} "):
+            return float(line.split()[-1])
+    return 0.0
+
+
+def until(condition):
+    for _ in range(1000):
+        if condition():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it never came true")
+
+
+def connect(address):
+    host, port = address.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=20)
+
+
+def test_answer_says_what_it_cost_and_keeps_the_callers_id(served):
+    answer = httpx.post(f"{served[0]}/predict", json=CALL, headers={"x-request-id": "mine"})
+    assert answer.headers["x-request-id"] == "mine"
+    assert answer.headers["x-compute-tokens"] == "4"
+    assert answer.headers["x-compute-characters"] == "3"
+    times = [f"x-{part}-time" for part in ("total", "tokenization", "queue", "inference")]
+    assert all(int(answer.headers[name]) >= 0 for name in times)
+    other = httpx.post(f"{served[0]}/predict", json=CALL)
+    assert len(other.headers["x-request-id"]) == 32
+
+
+def test_body_that_is_too_large_is_refused_before_it_has_arrived(served):
+    with connect(served[0]) as connection:
+        connection.sendall(HEAD + b"content-length: 1000000\r\n\r\n" + b"x" * 6000)
+        assert connection.recv(100).startswith(b"HTTP/1.1 413")
+
+
+def test_body_that_does_not_arrive_is_refused(served):
+    with connect(served[0]) as connection:
+        connection.sendall(HEAD + b"content-length: 100\r\n\r\n{")
+        assert connection.recv(100).startswith(b"HTTP/1.1 408")
+
+
+def test_call_that_takes_too_long_is_told_so_and_dropped(served, gate):
+    answer = httpx.post(f"{served[0]}/predict", json=CALL, timeout=20)
+    assert answer.status_code == 504
+    assert "1 seconds (--request-timeout)" in answer.json()["error"]
+    assert served[1].engine.waiting == 0
+
+
+def test_client_that_hangs_up_costs_nothing_more(served, gate):
+    address, server = served
+    before = count(address, "te_request_failure_total", err="dropped")
+    ran = count(address, "te_batch_next_size_sum")
+    first = connect(address)  # holds the device
+    body = json.dumps(CALL).encode()
+    whole = HEAD + b"content-length: %d\r\n\r\n" % len(body) + body
+    first.sendall(whole)
+    assert gate.reached.wait(20)
+    second = connect(address)
+    second.sendall(whole)
+    until(lambda: server.engine.waiting >= 1)
+    second.close()
+    until(lambda: count(address, "te_request_failure_total", err="dropped") == before + 1)
+    gate.set()
+    assert first.recv(100).startswith(b"HTTP/1.1 200")
+    first.close()
+    assert count(address, "te_batch_next_size_sum") == ran + 1
+
+
+def test_full_queue_is_told_with_when_to_try_again(served, gate):
+    address, _ = served
+    answers = []
+    call = {"inputs": [["a"], ["b"], ["c"], ["d"]]}
+
+    def send():
+        answers.append(httpx.post(f"{address}/predict", json=call, timeout=20))
+
+    threads = [threading.Thread(target=send) for _ in range(2)]
+    threads[0].start()
+    assert gate.reached.wait(20)
+    # One batch is taken by the device; the other call fills the queue.
+    threads[1].start()
+    until(lambda: served[1].engine.waiting == 4)
+    refused = httpx.post(f"{address}/predict", json=call)
+    gate.set()
+    for thread in threads:
+        thread.join()
+    assert refused.status_code == 429
+    assert refused.json()["error_type"] == "Overloaded"
+    assert int(refused.headers["retry-after"]) >= 1
+    assert [answer.status_code for answer in answers] == [200, 200]
+
+
+def test_log_has_a_line_for_each_call_and_no_text(served, caplog):
+    with caplog.at_level(logging.INFO, "bertjax.serving.access"):
+        httpx.post(f"{served[0]}/predict", json={"inputs": "qqq"}, headers={"x-request-id": "7"})
+        until(lambda: '"id": "7"' in caplog.text)
+    [line] = (one for one in map(json.loads, caplog.messages) if one["id"] == "7")
+    assert (line["path"], line["status"]) == ("/predict", 200)
+    assert line["tokens"] == 5
+    assert "qqq" not in caplog.text
+
+
+def test_error_of_the_server_shows_no_traceback(served, monkeypatch, caplog):
+    def break_down(self, rows, device):
+        raise RuntimeError("the secret of the house")
+
+    monkeypatch.setattr(Program, "run", break_down)
+    answer = httpx.post(f"{served[0]}/predict", json=CALL)
+    assert answer.status_code == 500
+    assert answer.json()["error_type"] == "Backend"
+    assert "secret" not in answer.text
+    until(lambda: "the secret of the house" in caplog.text)
+    monkeypatch.undo()
+    assert httpx.post(f"{served[0]}/predict", json=CALL).status_code == 200
+
+
+def test_output_that_is_not_finite_is_no_answer(served, monkeypatch):
+    monkeypatch.setattr(Program, "run", lambda self, rows, device: np.full((9, 16, 3), np.nan))
+    answer = httpx.post(f"{served[0]}/predict", json=CALL)
+    assert answer.status_code == 424
+    assert "not finite" in answer.json()["error"]
+
+
+def test_reload_takes_what_the_directory_has_now_and_compiles_nothing(served, folder, tmp_path):
+    address, _ = served
+    before = httpx.post(f"{address}/predict", json=CALL).json()
+    compiled = count(address, "bertjax_compilations_total")
+    kept = shutil.copytree(folder, tmp_path / "kept")
+    other = load(folder)
+    params = dict(other.params)
+    params["sequence_head"] = jax.tree.map(
+        lambda value: -np.asarray(value), params["sequence_head"]
+    )
+    other.replace(params=params).save(tmp_path / "other")
+    shutil.rmtree(folder)
+    shutil.copytree(tmp_path / "other", folder)
+    assert httpx.post(f"{address}/models/tiny/reload", timeout=60).json()["model"] == "tiny"
+    after = httpx.post(f"{address}/predict", json=CALL).json()
+    assert [one["label"] for one in after] == [one["label"] for one in before[::-1]]
+    assert count(address, "bertjax_compilations_total") == compiled
+
+    (folder / "model.safetensors").write_bytes(b"broken")
+    refused = httpx.post(f"{address}/models/tiny/reload", timeout=60)
+    assert refused.status_code == 424
+    assert "stays as it was" in refused.json()["error"]
+    assert httpx.post(f"{address}/predict", json=CALL).json() == after
+    assert httpx.post(f"{address}/models/other/reload").status_code == 404
+    shutil.rmtree(folder)
+    shutil.copytree(kept, folder)
