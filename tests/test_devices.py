@@ -167,8 +167,15 @@ def test_devices_are_those_asked_for(monkeypatch):
     monkeypatch.setattr(jax, "local_devices", lambda: [Chip(), Chip()])
     with pytest.raises(UserError, match=r"--devices 3: this machine has 2 \(gpu\); ask for"):
         choose_mesh(3)
-    monkeypatch.setattr("bertjax.training.sharding.make_mesh", lambda config, devices: devices)
-    assert len(choose_mesh(None)) == 2
+    pair, chips = make_mesh(MeshConfig(), jax.devices()[:2]), []
+
+    def make_mesh_of_chips(config, devices):
+        chips.extend(devices)
+        return pair
+
+    monkeypatch.setattr("bertjax.training.sharding.make_mesh", make_mesh_of_chips)
+    assert choose_mesh(None) is pair
+    assert len(chips) == 2
 
 
 RUNS_A_MODEL = sorted(

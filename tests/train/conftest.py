@@ -46,6 +46,15 @@ def known_rate():
         yield
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _known_rate_in_programs():
+    """The same in programs that tests start, each of which measured for 2 s of processor time."""
+    folder = Path(__file__).parent / "known_rate"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
+        yield
+
+
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory) -> Path:
     """60 documents of Python's documentation, a line that is in all of them, and duplicates."""
