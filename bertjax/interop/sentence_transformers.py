@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -84,6 +85,7 @@ class SentenceModel(NamedTuple):
         max_length: longest text in tokens, special tokens included; None = the model's positions.
         lowercase: whether texts are made small before the tokenizer sees them.
         prompt: what is put before every text.
+        prompts: those that a caller can ask for by name.
         notes: a sentence for everything that is there and not used.
         is_told: whether the directory says so; otherwise it is a BERT as any other.
     """
@@ -94,6 +96,7 @@ class SentenceModel(NamedTuple):
     max_length: int | None = None
     lowercase: bool = False
     prompt: str = ""
+    prompts: Mapping[str, str] = MappingProxyType({})
     notes: tuple[str, ...] = ()
     is_told: bool = True
 
@@ -140,9 +143,13 @@ def read_sentence_model(path: Path | str) -> SentenceModel:
                 " computes (Transformer, Pooling, Dense, Normalize)"
             )
     max_length, lowercase = _read_settings(body)
-    prompt, notes = _read_prompt(path)
+    prompt, prompts, notes = _read_prompts(path)
     pooling = _read_pooling(others[0][1], has_prompt=bool(prompt))
-    return SentenceModel(body, pooling, tuple(after), max_length, lowercase, prompt, tuple(notes))
+    if _read(others[0][1] / "config.json", dict).get("include_prompt") is False:
+        prompts = {}  # with one of them the pooling would be another
+    return SentenceModel(
+        body, pooling, tuple(after), max_length, lowercase, prompt, prompts, tuple(notes)
+    )
 
 
 def _read_modules(path: Path) -> list[tuple[str, Path]]:
@@ -246,19 +253,23 @@ def _read_settings(body: Path) -> tuple[int | None, bool]:
     return most, bool(settings.get("do_lower_case"))
 
 
-def _read_prompt(path: Path) -> tuple[str, list[str]]:
+def _read_prompts(path: Path) -> tuple[str, dict[str, str], list[str]]:
+    """The default prompt, all by their names, and a sentence on those that are not the default."""
     file = path / "config_sentence_transformers.json"
     config = _read(file, dict) if file.is_file() else {}
     prompts, name = config.get("prompts") or {}, config.get("default_prompt_name")
+    if not isinstance(prompts, dict) or not all(isinstance(one, str) for one in prompts.values()):
+        raise UserError(f"{file}: damaged, its prompts are not texts by name")
     if name is not None:
-        if not isinstance(prompts.get(name), str):
+        if name not in prompts:
             raise UserError(f"{file}: default_prompt_name={name!r} is none of its prompts")
-        return prompts[name], []
+        return prompts[name], prompts, []
     others = {name: text for name, text in prompts.items() if text}
     if not others:
-        return "", []
+        return "", prompts, []
     listed = ", ".join(f"{name} ({text!r})" for name, text in others.items())
-    return "", [f"{file}: its prompts {listed} are put before no text: none of them is the default"]
+    note = f"{file}: its prompts {listed} are put before no text: none of them is the default"
+    return "", prompts, [note]
 
 
 def _read(file: Path, kind: type) -> Any:

@@ -18,8 +18,9 @@ from bertjax.serving.engine import ClosingError, OverloadedError
 from bertjax.serving.keys import Keys
 from bertjax.serving.problems import INTERNAL, VALIDATION, RefusedError
 from bertjax.serving.server import Server
-from bertjax.serving.wire import tei
 from bertjax.serving.wire.answers import answer
+from bertjax.serving.wire import hub, openai, own, tei, vllm
+from bertjax.serving.wire.calls import problem_of
 from bertjax.serving.wire.errors import error_response
 
 
@@ -38,7 +39,8 @@ def make_app(server: Server, keys: Keys | None = None) -> Any:
         server.close()
 
     app = FastAPI(title="bertjax", version=__version__, lifespan=lifespan)
-    app.include_router(tei.routes(server))
+    for wire in (tei, openai, vllm, own, hub):
+        app.include_router(wire.routes(server))
 
     @app.get("/health", tags=["server"])
     async def health() -> Response:
@@ -65,11 +67,11 @@ def make_app(server: Server, keys: Keys | None = None) -> Any:
         return error_response(request.url.path, problem)
 
     async def refuse_invalid(request: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"][1:]) or "the body"
-        return error_response(
-            request.url.path, RefusedError(VALIDATION, f"{field}: {first['msg']}")
-        )
+        errors = [{**one, "loc": one["loc"][1:]} for one in error.errors()]  # without "body"
+        if not errors[0]["loc"] and isinstance(error.body, bytes):
+            told = "send JSON, with the header content-type: application/json"
+            return error_response(request.url.path, RefusedError(VALIDATION, f"the body: {told}"))
+        return error_response(request.url.path, problem_of(errors))
 
     async def fail(request: Request, error: Exception) -> Response:
         problem = RefusedError(INTERNAL, "an error of the server's own; its log has it")

@@ -223,6 +223,7 @@ def _headers(id: str, spent: Spent, total: float) -> list[tuple[bytes, bytes]]:
         "x-compute-time": round(1e3 * total),
         "x-compute-characters": spent.characters,
         "x-compute-tokens": spent.tokens,
+        "x-truncated-texts": spent.truncated,
         "x-total-time": round(1e3 * total),
         "x-tokenization-time": round(1e3 * spent.tokenization),
         "x-queue-time": round(1e3 * spent.queue),

@@ -10,7 +10,6 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 import jax
 import numpy as np
-from jaxtyping import Float
 
 from bertjax.architectures import ARCHITECTURES
 from bertjax.inference.embedding import choose_steps
@@ -18,7 +17,7 @@ from bertjax.inference.task_outputs import BATCH_TOKENS, CPU_BATCH_TOKENS
 from bertjax.loaded import Model
 from bertjax.program.errors import UserError
 from bertjax.serving.engine import Engine
-from bertjax.serving.problems import BACKEND, TOO_LARGE, RefusedError
+from bertjax.serving.problems import BACKEND, TOO_LARGE, VALIDATION, RefusedError
 from bertjax.serving.programs import Asked, Program, Running, make_program
 from bertjax.serving.settings import ServeConfig
 from bertjax.text.framing import TokenSequence, frame
@@ -30,11 +29,36 @@ Direction = Literal["Right", "Left"]
 OUTPUTS = ("class", "tag", "span", "choice", "token", "next-sentence")
 
 
+class Cut(NamedTuple):
+    """How texts that are too long are cut.
+
+    Attributes:
+        truncate: whether they are, not refused; as the server's setting says where it is None.
+        direction: the end that is cut.
+        max_length: tokens of a text at most, if fewer than the model takes.
+        only_first: of a pair the first text is cut, where the second leaves it room.
+        field: of the call that has the texts, for messages.
+    """
+
+    truncate: bool | None = None
+    direction: Direction = "Right"
+    max_length: int | None = None
+    only_first: bool = False
+    field: str = "inputs"
+
+
+AS_CONFIGURED = Cut()
+
+# A text and its second one, None where it has none; or token ids, framed.
+Input = tuple[str, str | None] | list[int]
+
+
 class Spent(NamedTuple):
-    """What a call has cost so far: characters, tokens, and seconds by what they were spent on."""
+    """What a call has cost so far: characters, tokens, texts that were cut, and seconds."""
 
     characters: int = 0
     tokens: int = 0
+    truncated: int = 0
     tokenization: float = 0.0
     queue: float = 0.0
     inference: float = 0.0
@@ -107,11 +131,21 @@ class Served:
         """Returns the names of its classes."""
         return tuple(self.model.config.id2label or ())
 
+    def check_has(self, *programs: str) -> None:
+        """Raises a `RefusedError` where the model has none of these outputs."""
+        if not any(program in self.programs for program in programs):
+            raise RefusedError(
+                BACKEND,
+                f"the model {self.name} ({self.model.architecture}) has no output"
+                f" {' or '.join(programs)}; it has {', '.join(self.programs)}",
+            )
+
     async def encode(self, function: Callable[..., Result], *arguments: Any) -> Result:
         """Runs what tokenizes outside the event loop."""
         began = time.perf_counter()
-        loop = asyncio.get_running_loop()
-        result = await loop.run_in_executor(self._threads, functools.partial(function, *arguments))
+        loop, context = asyncio.get_running_loop(), contextvars.copy_context()
+        call = functools.partial(context.run, function, *arguments)
+        result = await loop.run_in_executor(self._threads, call)
         spend(Spent(tokenization=time.perf_counter() - began))
         return result
 
@@ -121,11 +155,13 @@ class Served:
         Raises:
             RefusedError: the model has no such output.
         """
-        if program not in self.programs:
+        self.check_has(program)
+        if len(asked) > self.config.max_concurrent_requests:
             raise RefusedError(
-                BACKEND,
-                f"the model {self.name} ({self.model.architecture}) has no output {program!r}; it"
-                f" has {', '.join(self.programs)}",
+                TOO_LARGE,
+                f"the texts are {len(asked):,} sequences for the model, and"
+                f" {self.config.max_concurrent_requests:,} may wait (--max-concurrent-requests):"
+                " shorten them, or send fewer",
             )
         ran = await self._engine.run(self.programs[program], asked)
         tokens = sum(one.length for one in asked)
@@ -135,77 +171,82 @@ class Served:
         return ran.outputs
 
     async def run_texts(
-        self,
-        program: str,
-        texts: Sequence[tuple[str, str | None]],
-        truncate: bool | None = None,
-        direction: Direction = "Right",
+        self, program: str, inputs: Sequence[Input], cut: Cut = AS_CONFIGURED
     ) -> list[np.ndarray]:
-        """Runs one of its programs on texts or pairs of texts.
+        """Runs one of its programs on texts, pairs of texts, or token ids.
 
         Raises:
-            RefusedError: see `run` and `frame_texts`.
+            RefusedError: see `run` and `frame_inputs`.
         """
-        spend(Spent(characters=sum(len(one) for pair in texts for one in pair if one)))
-        sequences = await self.encode(self.frame_texts, texts, truncate, direction)
+        self.check_has(program)
+        sequences = await self.encode(self.frame_inputs, inputs, cut)
         return await self.run(program, [Asked(sequence) for sequence in sequences])
 
-    async def embed(
-        self,
-        texts: Sequence[str],
-        *,
-        normalize: bool | None = None,
-        truncate: bool | None = None,
-        direction: Direction = "Right",
-        prompt: str | None = None,
-    ) -> Float[np.ndarray, "texts D"]:
-        """Returns a vector for each text, float32.
+    def frame_inputs(self, inputs: Sequence[Input], cut: Cut) -> list[TokenSequence]:
+        """Frames texts and pairs of texts, cut where they are too long and may be.
 
-        Args:
-            texts: at least one.
-            normalize: whether vectors are scaled to length 1; as the directory says when left out.
-            truncate: whether texts that are too long are cut; as the server's setting says when
-                left out.
-            direction: the end that is cut.
-            prompt: what is put before every text; what the directory says when left out.
-        """
-        prompt = self.steps.prompt if prompt is None else prompt
-        pairs = [(prompt + text, None) for text in texts]
-        vectors = np.stack(await self.run_texts("vector", pairs, truncate, direction))
-        steps = self.steps if normalize is None else choose_steps(self.model, None, normalize)
-        for step in steps.after:
-            vectors = step(vectors)
-        return vectors.astype(np.float32)
-
-    def frame_texts(
-        self,
-        texts: Sequence[tuple[str, str | None]],
-        truncate: bool | None = None,
-        direction: Direction = "Right",
-    ) -> list[TokenSequence]:
-        """Frames texts or pairs of texts, cut where they are too long and may be.
+        Token ids are framed already, as /tokenize returns them.
 
         Raises:
-            RefusedError: one is too long and may not be cut.
+            RefusedError: one is too long and may not be cut, or an id is none of the model's.
         """
-        cuts = self.config.auto_truncate if truncate is None else truncate
-        firsts = self.tokenizer.encode_batch([first for first, _ in texts])
-        seconds = self.tokenizer.encode_batch([second or "" for _, second in texts])
-        framed = []
-        for number, ((_, second), a, b) in enumerate(zip(texts, firsts, seconds, strict=True)):
-            room = self.max_length - (2 if second is None else 3)
-            length = len(a) + (0 if second is None else len(b))
-            if length > room and not cuts:
+        texts = [one for one in inputs if isinstance(one, tuple)]
+        spend(Spent(characters=sum(len(part) for pair in texts for part in pair if part)))
+        firsts = iter(self.tokenizer.encode_batch([first for first, _ in texts]))
+        seconds = iter(self.tokenizer.encode_batch([second or "" for _, second in texts]))
+        most = min(cut.max_length or self.max_length, self.max_length)
+        sequences, shortened = [], 0
+        for number, one in enumerate(inputs):
+            if isinstance(one, tuple):
+                first, second = next(firsts), next(seconds)
+                if one[1] is not None and self.model.config.type_vocab_size < 2:
+                    raise RefusedError(
+                        BACKEND,
+                        f"the model {self.name} has one token type and takes no pairs of texts",
+                    )
+                length = len(first) + (2 if one[1] is None else len(second) + 3)
+            else:
+                self.check_ids(one)
+                length = len(one)
+            if length > most and not self.cuts(cut):
+                place = cut.field if len(inputs) == 1 else f"{cut.field}[{number}]"
                 raise RefusedError(
                     TOO_LARGE,
-                    f"inputs[{number}] must have at most {self.max_length} tokens, special tokens"
-                    f" included; it has {length + self.max_length - room}: shorten it, or send"
-                    ' "truncate": true',
+                    f"{place} must have at most {most} tokens, special tokens included; it has"
+                    f' {length}: shorten it, or send "truncate": true',
                 )
-            if direction == "Left" and second is None:
-                a = a[-room:]
-            framed.append(frame(self.tokenizer, a, None if second is None else b, self.max_length))
-        return [sequence for sequence, _ in framed]
+            shortened += length > most
+            if isinstance(one, tuple):
+                sequence = self._frame(first, None if one[1] is None else second, most, cut)
+            else:
+                ids = np.array(one[-most:] if cut.direction == "Left" else one[:most], np.int32)
+                sequence = TokenSequence(ids, len(ids))
+            sequences.append(sequence)
+        spend(Spent(truncated=shortened))
+        return sequences
+
+    def cuts(self, cut: Cut) -> bool:
+        """Returns whether texts that are too long are cut."""
+        return self.config.auto_truncate if cut.truncate is None else cut.truncate
+
+    def check_ids(self, ids: Sequence[int]) -> None:
+        """Raises a `RefusedError` where an id is none of the vocabulary's."""
+        size = self.model.config.vocab_size
+        if wrong := [id for id in ids if not 0 <= id < size]:
+            raise RefusedError(VALIDATION, f"token id {wrong[0]} is not one of 0 to {size - 1}")
+
+    def _frame(
+        self, first: np.ndarray, second: np.ndarray | None, most: int, cut: Cut
+    ) -> TokenSequence:
+        if cut.only_first and second is not None and len(second) + 3 < most:
+            first = first[: most - 3 - len(second)]
+        if cut.direction == "Left":  # the ends are what is cut
+            first, second = first[::-1], None if second is None else second[::-1]
+        (ids, start), _ = frame(self.tokenizer, first, second, most)
+        if cut.direction == "Left":
+            ids[1 : start - 1] = ids[1 : start - 1][::-1]
+            ids[start:-1] = ids[start:-1][::-1]
+        return TokenSequence(ids, start)
 
 
 def spend(more: Spent) -> None:
@@ -213,6 +254,12 @@ def spend(more: Spent) -> None:
     spent = SPENT.get(None)
     if spent is not None:
         spent[0] = spent[0].add(more)
+
+
+def tokens_spent() -> int:
+    """Returns the tokens of the call that is being answered."""
+    spent = SPENT.get(None)
+    return spent[0].tokens if spent else 0
 
 
 def check_is_served(model: Model) -> None:

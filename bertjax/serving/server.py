@@ -104,12 +104,12 @@ class Server:
             )
         return self.models[name]
 
-    def check_count(self, texts: int) -> None:
+    def check_count(self, texts: int, field: str = "inputs") -> None:
         """Raises a `RefusedError` where a call has more texts than one may have."""
         if texts > self.config.max_client_batch_size:
             raise RefusedError(
                 VALIDATION,
-                f"`inputs` has {texts} texts, and a call may have"
+                f"`{field}` has {texts} texts, and a call may have"
                 f" {self.config.max_client_batch_size} (--max-client-batch-size)",
             )
 

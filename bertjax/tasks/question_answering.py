@@ -66,6 +66,8 @@ class QuestionAnswering:
         threshold: see above.
         stride: tokens from the start of a window to the start of the next, at most; half the
             length of a short window.
+        longest_question: tokens of a question; what is longer is cut.
+        longest_answer: tokens of an answer that is given.
 
     Source: Devlin et al. 2019, sections 4.2 and 4.3; google-research/bert `run_squad`.
     """
@@ -77,8 +79,16 @@ class QuestionAnswering:
     score_scale = 100.0
     outcome_name = "F1"
 
-    def __init__(self, answerable: bool, threshold: float = 0.0, stride: int = STRIDE) -> None:
+    def __init__(
+        self,
+        answerable: bool,
+        threshold: float = 0.0,
+        stride: int = STRIDE,
+        longest_question: int = LONGEST_QUESTION,
+        longest_answer: int = LONGEST_ANSWER,
+    ) -> None:
         self._answerable, self._threshold, self._stride = answerable, threshold, stride
+        self._longest_question, self._longest_answer = longest_question, longest_answer
 
     @property
     def score_names(self) -> tuple[str, ...]:
@@ -122,13 +132,13 @@ class QuestionAnswering:
         ):
             if training and not example.answers and not example.is_impossible:
                 continue  # its answer is not in its context: the reader has reported it
-            cut += len(question) > LONGEST_QUESTION
-            question = question[:LONGEST_QUESTION]
+            cut += len(question) > self._longest_question
+            question = question[: self._longest_question]
             room = max_length - len(question) - 3
             if room < 1:
                 raise UserError(
                     f"{example.place}: the question has {len(question)} tokens and leaves no room"
-                    f" for its context in max_length={max_length}; {LONGEST_QUESTION + 4} has some"
+                    f" for its context in max_length={max_length}; {self._longest_question + 4} has some"
                     " for every question"
                 )
             bounds = cut_windows(len(ids), room, self._stride)
@@ -185,7 +195,7 @@ class QuestionAnswering:
                 " the whole token counts as the answer's"
             )
         if cut:
-            notes.append(f"cut to {LONGEST_QUESTION} tokens: {counted(cut, 'question')}")
+            notes.append(f"cut to {self._longest_question} tokens: {counted(cut, 'question')}")
         return Encoded(units, notes)
 
     def loss(self, logits: Float[Array, "B T 2"], batch: TaskBatch, layout: Layout) -> Total:
@@ -208,7 +218,9 @@ class QuestionAnswering:
         spans: list[list[_Span]] = [[] for _ in examples]
         nothing = np.full(len(examples), np.inf)
         for unit, output in zip(units, outputs, strict=True):
-            spans[unit.example] += _best_spans(unit.origin, output.astype(np.float64))
+            spans[unit.example] += _best_spans(
+                unit.origin, output.astype(np.float64), self._longest_answer
+            )
             nothing[unit.example] = min(nothing[unit.example], float(output[0].sum()))
         return [
             self._choose(example, sorted(of_example, key=lambda span: -span.score), null)
@@ -365,7 +377,7 @@ def _find_span(context: str, answer: Answer, offsets: Int[np.ndarray, "t 2"]) ->
     return _TokenSpan(first, last, bool(more.strip()))
 
 
-def _best_spans(window: Window, output: Float[np.ndarray, "t 2"]) -> list[_Span]:
+def _best_spans(window: Window, output: Float[np.ndarray, "t 2"], longest: int) -> list[_Span]:
     """Finds the most likely spans, by first and last token, that can be an answer."""
     size = len(window.offsets)
     scores = output[window.first : window.first + size]
@@ -379,7 +391,7 @@ def _best_spans(window: Window, output: Float[np.ndarray, "t 2"]) -> list[_Span]
         )
         for first in firsts
         for last in lasts
-        if window.owned[first] and 0 <= last - first < LONGEST_ANSWER
+        if window.owned[first] and 0 <= last - first < longest
     ]
 
 

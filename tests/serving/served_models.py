@@ -4,14 +4,16 @@ import functools
 import tempfile
 from pathlib import Path
 
+import jax
 import numpy as np
 
+from bertjax.architectures import ARCHITECTURES
 from bertjax.config import BertConfig
 from bertjax.interop.huggingface import save_model_directory
 from bertjax.loaded import load
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.text.tokenizer_parts import build_wordpiece
-from tests.analysis.saved import TOKENS, draw_params
+from tests.analysis.saved import TOKENS
 
 LETTERS = [f"{before}{letter}" for letter in "abcdefghijklmnopqrstuvwxyz" for before in ("", "##")]
 VOCABULARY = [*TOKENS, ",", "?", *(letter for letter in LETTERS if letter not in TOKENS)]
@@ -20,6 +22,32 @@ LABELS = {
     "BertForSequenceClassification": ("sad", "so so", "happy"),
     "BertForTokenClassification": ("O", "B-PER", "I-PER", "B-LOC", "I-LOC"),
 }
+MULTI_LABEL = {
+    "id2label": ("art", "war", "sport"),
+    "problem_type": "multi_label_classification",
+}
+# A server's models by their names: class, and what its config has beside. As few numbers of labels
+# as tell the heads apart: each is another program to compile.
+HEADS = {
+    "vectors": ("BertModel", {}),
+    "masks": ("BertForPreTraining", {}),
+    "classes": ("BertForSequenceClassification", {}),
+    "topics": ("BertForSequenceClassification", MULTI_LABEL),
+    "stars": (
+        "BertForSequenceClassification", {"id2label": ("stars",), "problem_type": "regression"},
+    ),
+    "relevance": ("BertForSequenceClassification", {"id2label": ("relevant",)}),
+    "entailment": (
+        "BertForSequenceClassification", {"id2label": ("contradiction", "neutral", "entailment")},
+    ),
+    "entities": ("BertForTokenClassification", {}),
+    "speech": (
+        "BertForTokenClassification", {"id2label": ("NOUN", "VERB", "DET", "ADJ", "PUNCT")},
+    ),
+    "answers": ("BertForQuestionAnswering", {}),
+    "next": ("BertForNextSentencePrediction", {}),
+    "choices": ("BertForMultipleChoice", {}),
+}  # fmt: skip
 
 
 def save_tiny(folder, architecture, **fields):
@@ -31,18 +59,23 @@ def save_tiny(folder, architecture, **fields):
         intermediate_size=29, max_position_embeddings=32, **fields,
     )  # fmt: skip
     params = draw_params(architecture, config)
-    rng = np.random.default_rng(2)
-    params = _spread(params, rng)
     Tokenizer(build_wordpiece(VOCABULARY, True, None)).save(folder / "tokenizer")
     save_model_directory(folder / "model", config, params, folder / "tokenizer", architecture)
     return folder / "model"
 
 
-def _spread(params, rng):
-    """The parameters, with biases that are not zero and heads that tell texts apart."""
-    if isinstance(params, dict):
-        return {name: _spread(value, rng) for name, value in params.items()}
-    return np.asarray(params) + 0.1 * rng.normal(size=params.shape).astype(np.float32)
+def draw_params(architecture, config):
+    """Weights that tell texts apart, with biases that are not zero; nothing is compiled."""
+    model = ARCHITECTURES[architecture].module(config)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 1), np.int32))["params"]
+    rng = np.random.default_rng(2)
+
+    def draw(path, shape):
+        middle = 1 if path[-1].key == "scale" else 0
+        return (middle + 0.1 * rng.normal(size=shape.shape)).astype(np.float32)
+
+    params = jax.tree_util.tree_map_with_path(draw, shapes)
+    return {"bert": params} if architecture == "BertModel" else params
 
 
 @functools.cache
@@ -50,3 +83,13 @@ def tiny_model(architecture):
     """A tiny model in memory."""
     with tempfile.TemporaryDirectory() as folder:
         return load(save_tiny(Path(folder), architecture))
+
+
+def load_heads(folder):
+    """The models of `HEADS`."""
+    for name in HEADS:
+        (folder / name).mkdir()
+    return {
+        name: load(save_tiny(folder / name, architecture, **fields))
+        for name, (architecture, fields) in HEADS.items()
+    }

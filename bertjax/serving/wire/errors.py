@@ -6,7 +6,7 @@ from bertjax.serving.problems import RefusedError
 from bertjax.serving.wire.answers import answer
 
 # Routes of OpenAI's form, and vLLM's, which takes it over.
-OPENAI_ROUTES = ("/v1/", "/v2/", "/classify", "/score")
+OPENAI_ROUTES = ("/v1/", "/v2/", "/classify", "/score", "/embeddings")
 
 
 def error_response(path: str, problem: RefusedError) -> Response:

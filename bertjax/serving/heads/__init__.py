@@ -1,0 +1,1 @@
+"""What each head of a model answers, as Python values, whatever the wire format of the call."""

@@ -1,0 +1,107 @@
+"""Words for the masks of a text."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from bertjax.inference.fill_mask import encode_masked
+from bertjax.program.errors import UserError
+from bertjax.serving.problems import VALIDATION, RefusedError
+from bertjax.serving.programs import Asked
+from bertjax.serving.served import Served
+from bertjax.text.framing import TokenSequence
+from bertjax.text.tokenizer import Tokenizer
+
+Filled = dict[str, Any]
+
+
+async def fill_masks(
+    served: Served, texts: Sequence[str], top_k: int = 5, targets: Sequence[str] | None = None
+) -> list[list[Filled] | list[list[Filled]]]:
+    """Returns the likeliest words at the masks of each text.
+
+    Args:
+        served: a masked language model.
+        texts: each with at least one [MASK].
+        top_k: how many words for each mask.
+        targets: the words that are considered, each a token of the vocabulary; all when left out.
+
+    Returns:
+        For a text of one mask its words; for a text of several a list for each mask.
+
+    Raises:
+        RefusedError: a text without a mask, or one that is too long; `top_k` or a target that the
+            vocabulary has not.
+
+    Source: `transformers.FillMaskPipeline`. Differs: a target that is no token is refused, where
+    transformers takes its first token in its stead.
+    """
+    served.check_has("token")
+    size = served.model.config.vocab_size
+    if not 1 <= top_k <= size:
+        raise RefusedError(VALIDATION, f"top_k={top_k} must be from 1 to vocab_size={size}")
+    chosen = None if targets is None else find_targets(served.tokenizer, targets)
+    try:
+        encoded = await served.encode(encode_masked, served.tokenizer, texts, served.max_length)
+    except UserError as error:
+        raise RefusedError(VALIDATION, f"inputs: {error}") from None
+    mask_id = served.tokenizer.mask_id
+    asked = [Asked(TokenSequence(ids, len(ids)), np.flatnonzero(ids == mask_id)) for ids in encoded]
+    outputs = await served.run("token", asked)
+    return [
+        _fill(served.tokenizer, one, probabilities, top_k, chosen)
+        for one, probabilities in zip(asked, outputs, strict=True)
+    ]
+
+
+def find_targets(tokenizer: Tokenizer, targets: Sequence[str]) -> np.ndarray:
+    """Returns the ids of targets, each once.
+
+    Raises:
+        RefusedError: one is not exactly one token.
+    """
+    vocabulary, ids = tokenizer.library.get_vocab(with_added_tokens=True), []
+    for target in targets:
+        own = [vocabulary[target]] if target in vocabulary else tokenizer.encode([target])[0].ids
+        if len(own) != 1 or own == [tokenizer.unk_id] != [vocabulary.get(target)]:
+            tokens = ", ".join(map(tokenizer.spell, own)) or "no token"
+            raise RefusedError(
+                VALIDATION,
+                f"targets: {target!r} is not a token of the vocabulary (it is {tokens}), and a mask"
+                " stands for one token",
+            )
+        ids += own
+    if not ids:
+        raise RefusedError(VALIDATION, "targets must have at least one word")
+    return np.array(list(dict.fromkeys(ids)))
+
+
+def _fill(
+    tokenizer: Tokenizer,
+    asked: Asked,
+    probabilities: Float[np.ndarray, "p V"],
+    top_k: int,
+    targets: np.ndarray | None,
+) -> list[Filled] | list[list[Filled]]:
+    ids = asked.sequence.token_ids
+    has_one, rows = len(asked.positions) == 1, []
+    for position, own in zip(asked.positions, probabilities, strict=True):
+        candidates = np.arange(len(own)) if targets is None else targets
+        order = np.argsort(-own[candidates], kind="stable")[:top_k]
+        row = []
+        for id in candidates[order].tolist():
+            filled = ids.tolist()
+            filled[position] = id
+            row.append(
+                {
+                    "score": float(own[id]),
+                    "token": id,
+                    "token_str": tokenizer.library.decode([id], skip_special_tokens=False),
+                    # Special tokens are shown where there are masks left.
+                    "sequence": tokenizer.library.decode(filled, skip_special_tokens=has_one),
+                }
+            )
+        rows.append(row)
+    return rows[0] if has_one else rows

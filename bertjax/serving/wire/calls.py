@@ -1,0 +1,113 @@
+"""What the bodies of calls have in common, and how a part of a call is read by itself."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from bertjax.serving.problems import EMPTY, VALIDATION, RefusedError
+from bertjax.serving.served import Cut
+from bertjax.serving.server import Server
+
+TokenIds = list[Annotated[int, Field(ge=0, strict=True)]]
+# A text, or the ids of its tokens, special tokens included.
+TextOrIds = str | TokenIds
+Inputs = TextOrIds | list[TextOrIds]
+Texts = str | list[str]
+
+ModelName = Annotated[
+    str | None, Field(description="the model that answers; the server's first when left out")
+]
+Direction = Annotated[
+    Literal["Left", "Right"],
+    BeforeValidator(lambda value: value.title() if value in ("left", "right") else value),
+    Field(description="the end that is cut; in small letters too"),
+]
+Truncate = Annotated[
+    bool | None,
+    Field(description="cut texts that are too long; the server's --auto-truncate when left out"),
+]
+PromptName = Annotated[
+    str | None,
+    Field(description="what is put before every text: a name in config_sentence_transformers.json"),
+]
+Label = Annotated[
+    str | None,
+    Field(description="of a model with several outputs, the one whose score is the relevance"),
+]
+
+
+class Strict(BaseModel):
+    """An object whose fields are all known."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Call(Strict):
+    """A call that names its model."""
+
+    model: ModelName = None
+
+
+class CutCall(Call):
+    """A call that says how its texts are cut."""
+
+    truncate: Truncate = None
+    truncation_direction: Direction = "Right"
+
+    def cut(self, field: str = "inputs") -> Cut:
+        """Returns how texts that are too long are cut."""
+        return Cut(self.truncate, self.truncation_direction, field=field)
+
+
+Kind = TypeVar("Kind", bound=BaseModel)
+
+
+def read(kind: type[Kind], value: Mapping[str, Any], where: str = "") -> Kind:
+    """Reads a part of a call.
+
+    Args:
+        kind: of the part.
+        value: as it was sent.
+        where: the field that has it, for messages; "" for the call itself.
+
+    Raises:
+        RefusedError: it is not of the kind.
+    """
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        raise problem_of(error.errors(), where) from None
+
+
+def problem_of(errors: Sequence[Mapping[str, Any]], where: str = "") -> RefusedError:
+    """Returns the problem that pydantic's errors are; the message names the first field."""
+    first = errors[0]
+    places = [where] if where else []
+    # Of a union pydantic names the member that it tried, which is no field.
+    places += [str(place) for place in first["loc"] if not str(place).startswith(_MEMBERS)]
+    message = first["msg"].removeprefix("Value error, ")
+    return RefusedError(VALIDATION, f"{'.'.join(places) or 'the body'}: {message}")
+
+
+_MEMBERS = ("list[", "constrained-", "function-", "str", "int", "nullable", "dict[")
+
+
+def as_list(texts: Any) -> list[Any]:
+    """Returns the texts of a call that may have sent one by itself."""
+    is_one = isinstance(texts, str) or (bool(texts) and isinstance(texts[0], int))
+    return [texts] if is_one else texts
+
+
+def check_inputs(server: Server, inputs: Sequence[Any], field: str = "inputs") -> None:
+    """Checks how many texts a call has, and that none is empty.
+
+    Raises:
+        RefusedError: none, too many, or an empty one.
+    """
+    if not inputs:
+        raise RefusedError(EMPTY, f"`{field}` cannot be empty")
+    server.check_count(len(inputs), field)
+    for number, one in enumerate(inputs):
+        if not one:
+            raise RefusedError(EMPTY, f"`{field}[{number}]` cannot be empty")
