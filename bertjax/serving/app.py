@@ -10,13 +10,15 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import HTMLResponse, Response
 
 from bertjax import __version__
 from bertjax.serving.edge import Edge, as_problem
 from bertjax.serving.engine import ClosingError, OverloadedError
 from bertjax.serving.keys import Keys
 from bertjax.serving.problems import INTERNAL, VALIDATION, RefusedError
+from bertjax.serving.problems import VALIDATION, RefusedError
+from bertjax.serving.reference import make_reference
 from bertjax.serving.server import Server
 from bertjax.serving.wire.answers import answer
 from bertjax.serving.wire import hub, openai, own, tei, vllm
@@ -38,11 +40,14 @@ def make_app(server: Server, keys: Keys | None = None) -> Any:
         yield
         server.close()
 
-    app = FastAPI(title="bertjax", version=__version__, lifespan=lifespan)
+    # FastAPI's own pages load their scripts from elsewhere.
+    app = FastAPI(
+        title="bertjax", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None
+    )
     for wire in (tei, openai, vllm, own, hub):
         app.include_router(wire.routes(server))
 
-    @app.get("/health", tags=["server"])
+    @app.get("/health", tags=["server"], summary="Whether the server is ready")
     async def health() -> Response:
         server.model()
         return Response()
@@ -50,7 +55,11 @@ def make_app(server: Server, keys: Keys | None = None) -> Any:
     for path in ("/health", "/ping", "/"):
         app.add_api_route(path, health, methods=["GET", "HEAD"], include_in_schema=False)
 
-    @app.get("/metrics", tags=["server"])
+    @app.get("/docs", include_in_schema=False)
+    async def reference() -> Response:
+        return HTMLResponse(make_reference(app.openapi()))
+
+    @app.get("/metrics", tags=["server"], summary="Counters and histograms, for Prometheus")
     async def metrics() -> Response:
         server.metrics.queue_size.set(server.engine.waiting)
         return Response(server.metrics.text(), media_type="text/plain; version=0.0.4")

@@ -37,7 +37,8 @@ class Server:
         self.devices = tuple(jax.local_devices())
         if self.devices[0].platform == "cpu":
             self.devices = self.devices[:1]
-        self._threads = ThreadPoolExecutor(config.tokenization_workers or count_cores())
+        self.tokenization_workers = config.tokenization_workers or count_cores()
+        self._threads = ThreadPoolExecutor(self.tokenization_workers)
         self.engine = Engine(
             self.devices,
             most_waiting=config.max_concurrent_requests,

@@ -138,8 +138,8 @@ class QuestionAnswering:
             if room < 1:
                 raise UserError(
                     f"{example.place}: the question has {len(question)} tokens and leaves no room"
-                    f" for its context in max_length={max_length}; {self._longest_question + 4} has some"
-                    " for every question"
+                    f" for its context in max_length={max_length}; {self._longest_question + 4} has"
+                    " some for every question"
                 )
             bounds = cut_windows(len(ids), room, self._stride)
             windowed += len(bounds) > 1

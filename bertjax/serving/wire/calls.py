@@ -1,8 +1,12 @@
 """What the bodies of calls have in common, and how a part of a call is read by itself."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
+import orjson
+from fastapi import APIRouter, Request, Response
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from bertjax.serving.problems import EMPTY, VALIDATION, RefusedError
@@ -35,6 +39,32 @@ Label = Annotated[
     str | None,
     Field(description="of a model with several outputs, the one whose score is the relevance"),
 ]
+
+
+class _JsonRequest(Request):
+    """A request whose body is JSON in UTF-8, without halves of characters."""
+
+    async def json(self) -> Any:
+        """Returns the body's value."""
+        return orjson.loads(await self.body())
+
+
+class _JsonRoute(APIRoute):
+    """A route whose calls are read strictly."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Returns what answers a request."""
+        handle = super().get_route_handler()
+
+        async def handle_json(request: Request) -> Response:
+            return await handle(_JsonRequest(request.scope, request.receive))
+
+        return handle_json
+
+
+def make_router(tag: str) -> APIRouter:
+    """Returns a router for the routes of one kind of client."""
+    return APIRouter(tags=[tag], route_class=_JsonRoute)
 
 
 class Strict(BaseModel):
@@ -83,14 +113,20 @@ def read(kind: type[Kind], value: Mapping[str, Any], where: str = "") -> Kind:
 def problem_of(errors: Sequence[Mapping[str, Any]], where: str = "") -> RefusedError:
     """Returns the problem that pydantic's errors are; the message names the first field."""
     first = errors[0]
+    if first["type"] == "json_invalid":
+        return RefusedError(VALIDATION, f"the body is not JSON: {first['ctx']['error']}")
     places = [where] if where else []
     # Of a union pydantic names the member that it tried, which is no field.
-    places += [str(place) for place in first["loc"] if not str(place).startswith(_MEMBERS)]
+    places += [str(place) for place in first["loc"] if not _MEMBER.match(str(place))]
     message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "model_attributes_type":
+        message = "must be a JSON object"
     return RefusedError(VALIDATION, f"{'.'.join(places) or 'the body'}: {message}")
 
 
-_MEMBERS = ("list[", "constrained-", "function-", "str", "int", "nullable", "dict[")
+_MEMBER = re.compile(
+    r"(list|tuple|dict)\[|constrained-|function-|(str|int|nullable)$|[A-Z]\w*Call$"
+)
 
 
 def as_list(texts: Any) -> list[Any]:

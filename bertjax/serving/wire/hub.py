@@ -19,7 +19,7 @@ from bertjax.serving.served import Cut, Served
 from bertjax.serving.server import Server
 from bertjax.serving.wire import own, tei
 from bertjax.serving.wire.answers import answer
-from bertjax.serving.wire.calls import Strict, as_list, check_inputs, read
+from bertjax.serving.wire.calls import Strict, as_list, check_inputs, make_router, read
 from bertjax.serving.wire.examples import documented
 
 EXAMPLES = {
@@ -80,7 +80,7 @@ class VectorsCall(tei.EmbedCall):
 
 def routes(server: Server) -> APIRouter:
     """Returns the routes of a server."""
-    router = APIRouter(tags=["InferenceClient"])
+    router = make_router("InferenceClient")
 
     @router.post(
         "/", summary="Whatever the model's head answers", **documented(own.Anything, **EXAMPLES)

@@ -10,7 +10,15 @@ from bertjax.serving.heads import answers, choices, classes, masks, tags
 from bertjax.serving.problems import VALIDATION, RefusedError
 from bertjax.serving.server import Server
 from bertjax.serving.wire.answers import answer
-from bertjax.serving.wire.calls import Call, CutCall, Strict, Texts, as_list, check_inputs
+from bertjax.serving.wire.calls import (
+    Call,
+    CutCall,
+    Strict,
+    Texts,
+    as_list,
+    check_inputs,
+    make_router,
+)
 from bertjax.serving.wire.examples import documented
 from bertjax.serving.wire.tei import Score
 from bertjax.tasks.question_answering import LONGEST_ANSWER, LONGEST_QUESTION, STRIDE
@@ -196,7 +204,7 @@ Anything = RootModel[Any]
 
 def routes(server: Server) -> APIRouter:
     """Returns the routes of a server."""
-    router = APIRouter(tags=["bertjax"])
+    router = make_router("bertjax")
 
     @router.post(
         "/tags",

@@ -26,6 +26,7 @@ from bertjax.serving.wire.calls import (
     TokenIds,
     as_list,
     check_inputs,
+    make_router,
 )
 from bertjax.serving.wire.examples import documented
 from bertjax.text.tokenizer import Tokenizer
@@ -151,7 +152,7 @@ class Info(BaseModel):
 
 def routes(server: Server) -> APIRouter:
     """Returns the routes of a server."""
-    router = APIRouter(tags=["text-embeddings-inference"])
+    router = make_router("text-embeddings-inference")
 
     @router.post(
         "/embed",
@@ -358,7 +359,7 @@ def describe(server: Server, served: Served) -> dict[str, Any]:
         "max_batch_requests": None,
         "max_client_batch_size": config.max_client_batch_size,
         "auto_truncate": config.auto_truncate,
-        "tokenization_workers": config.tokenization_workers,
+        "tokenization_workers": server.tokenization_workers,
         "version": __version__,
         "sha": None,
         "docker_label": None,

@@ -17,7 +17,15 @@ from bertjax.serving.served import Cut, Served
 from bertjax.serving.server import Server
 from bertjax.serving.wire import tei
 from bertjax.serving.wire.answers import answer
-from bertjax.serving.wire.calls import Call, Label, Strict, Texts, as_list, check_inputs
+from bertjax.serving.wire.calls import (
+    Call,
+    Label,
+    Strict,
+    Texts,
+    as_list,
+    check_inputs,
+    make_router,
+)
 from bertjax.serving.wire.examples import documented
 from bertjax.serving.wire.openai import Usage, usage
 
@@ -171,7 +179,7 @@ def _listed(kind: str, served: Served, data: list[dict[str, Any]]) -> Response:
 
 def routes(server: Server) -> APIRouter:
     """Returns the routes of a server."""
-    router = APIRouter(tags=["vLLM"])
+    router = make_router("vLLM")
 
     @router.post(
         "/classify",

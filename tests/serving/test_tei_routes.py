@@ -1,0 +1,241 @@
+"""The routes of text-embeddings-inference: their JSON, status codes, error bodies and limits."""
+
+import json
+import re
+
+import httpx
+import numpy as np
+import pytest
+
+TEXTS = ["the old dog sees a red bird", "a cat hears"]
+LONG = "the old dog " * 20
+
+
+@pytest.fixture
+def address(every_head):
+    return every_head[0]
+
+
+@pytest.fixture
+def post(address):
+    return lambda path, **call: httpx.post(address + path, json=call)
+
+
+@pytest.fixture
+def model(every_head):
+    return every_head[1].models["vectors"].model
+
+
+def test_embed(post, model):
+    expected = model.embed(TEXTS, normalize=True)
+    np.testing.assert_allclose(post("/embed", inputs=TEXTS).json(), expected, atol=1e-5)
+    raw = post("/embed", inputs=TEXTS[0], normalize=False).json()
+    np.testing.assert_allclose(raw, model.embed(TEXTS[:1], normalize=False), atol=1e-5)
+    [short] = post("/embed", inputs=TEXTS[0], dimensions=7, normalize=False).json()
+    np.testing.assert_allclose(short, raw[0][:7])
+
+
+def test_embed_all_has_a_vector_for_each_token(post, model):
+    one, other = post("/embed_all", inputs=TEXTS).json()
+    tokens = [len(ids) + 2 for ids in model.tokenizer.encode_batch(TEXTS)]
+    assert [len(one), len(other)] == tokens
+    # This model's vectors are the mean over tokens.
+    [mean] = model.embed(TEXTS[:1], normalize=False)
+    np.testing.assert_allclose(np.mean(one, axis=0), mean, atol=1e-5)
+
+
+def test_truncation_keeps_the_end_that_is_asked_for_and_is_told(post, model):
+    answer = post("/embed", inputs=LONG, normalize=False)
+    assert answer.headers["x-truncated-texts"] == "1"
+    ids = model.tokenizer.encode_batch([LONG])[0].tolist()
+    frame = [model.tokenizer.cls_id, *ids[:30], model.tokenizer.sep_id]
+    right = post("/embed", inputs=frame, normalize=False)
+    assert right.headers["x-truncated-texts"] == "0"
+    np.testing.assert_allclose(answer.json(), right.json(), atol=1e-6)
+    left = post("/embed", inputs=LONG, normalize=False, truncation_direction="left").json()
+    frame[1:-1] = ids[-30:]
+    np.testing.assert_allclose(
+        left, post("/embed", inputs=frame, normalize=False).json(), atol=1e-6
+    )
+    answer = post("/embed", inputs=[TEXTS[0], LONG], truncate=False)
+    assert answer.status_code == 413
+    assert "inputs[1] must have at most 32 tokens" in answer.json()["error"]
+
+
+def test_left_cut_of_a_pair_keeps_both_ends(every_head):
+    from bertjax.serving.served import Cut
+
+    served = every_head[1].models["classes"]
+    first, second = served.tokenizer.encode_batch(["a b c d e f g h", "the dog sees the cat"])
+    [sequence] = served.frame_inputs(
+        [("a b c d e f g h", "the dog sees the cat")], Cut(True, "Left", max_length=11)
+    )
+    ids = sequence.token_ids.tolist()
+    special = served.tokenizer
+    kept = sequence.second_start - 2
+    assert ids[:1] + ids[kept + 1 : kept + 2] + ids[-1:] == [
+        special.cls_id, special.sep_id, special.sep_id,
+    ]  # fmt: skip
+    assert ids[1 : kept + 1] == first[-kept:].tolist()
+    assert ids[kept + 2 : -1] == second[-(11 - 3 - kept) :].tolist()
+
+
+def test_predict_of_a_text_a_pair_and_a_batch(post, every_head):
+    model = every_head[1].models["classes"].model
+
+    def as_predicted(texts):
+        [found] = model.predict([texts])
+        return {label: pytest.approx(one, abs=1e-5) for label, one in found.probabilities.items()}
+
+    def by_label(scores):
+        assert scores == sorted(scores, key=lambda one: -one["score"])
+        return {one["label"]: one["score"] for one in scores}
+
+    one = post("/predict", model="classes", inputs=TEXTS[0]).json()
+    assert by_label(one) == as_predicted(TEXTS[0])
+    pair = post("/predict", model="classes", inputs=TEXTS).json()
+    assert by_label(pair) == as_predicted(tuple(TEXTS))
+    batch = post("/predict", model="classes", inputs=[[TEXTS[0]], TEXTS]).json()
+    assert batch == [one, pair]
+    raw = post("/predict", model="classes", inputs=TEXTS[0], raw_scores=True).json()
+    logits = np.exp([one["score"] for one in raw])
+    np.testing.assert_allclose(logits / logits.sum(), [x["score"] for x in one], atol=1e-5)
+
+
+def test_similarity_of_identical_texts_is_one(post):
+    call = {"source_sentence": TEXTS[0], "sentences": [TEXTS[1], TEXTS[0]]}
+    other, same = post("/similarity", inputs=call).json()
+    assert same == pytest.approx(1, abs=1e-5)
+    assert other < 1
+
+
+def test_tokenize_and_decode(post):
+    [tokens] = post("/tokenize", inputs="the döG").json()
+    assert tokens[:2] == [
+        {"id": 2, "text": "[CLS]", "special": True, "start": None, "stop": None},
+        {"id": 5, "text": "the", "special": False, "start": 0, "stop": 3},
+    ]
+    # Bytes, as text-embeddings-inference counts them.
+    assert tokens[-2]["stop"] == len("the döG".encode())
+    ids = [[token["id"] for token in tokens]]
+    assert post("/decode", ids=ids).json() == ["the dog"]
+    assert post("/decode", ids=ids[0], skip_special_tokens=False).json() == ["[CLS] the dog [SEP]"]
+    [bare] = post("/tokenize", inputs=["the"], add_special_tokens=False).json()
+    assert [token["id"] for token in bare] == [5]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("vectors", "embedding"),
+        ("classes", "classifier"),
+        ("relevance", "reranker"),
+        ("next", "other"),
+    ],
+)
+def test_info(address, name, kind):
+    info = httpx.get(f"{address}/info", params={"model": name}).json()
+    assert list(info["model_type"]) == [kind]
+    assert info["served_model_name"] == name
+    assert info["max_input_length"] == 32
+    assert info["max_client_batch_size"] == 8
+    if kind == "classifier":
+        assert info["model_type"]["classifier"]["id2label"]["0"] == "sad"
+
+
+@pytest.mark.parametrize(
+    ("path", "call", "status", "kind", "message"),
+    [
+        ("/embed", {"inputs": []}, 400, "Empty", "`inputs` cannot be empty"),
+        ("/embed", {"inputs": ["a", ""]}, 400, "Empty", "`inputs[1]` cannot be empty"),
+        ("/embed", {"inputs": [[]]}, 400, "Empty", "`inputs[0]` cannot be empty"),
+        ("/embed", {"inputs": ["a"] * 9}, 422, "Validation", "9 texts, and a call may have 8"),
+        ("/embed", {"inputs": 3}, 422, "Validation", "inputs: Input should be"),
+        ("/embed", {"inputs": [99]}, 422, "Validation", "token id 99 is not one of 0 to"),
+        ("/embed", {"inputs": [-1]}, 422, "Validation", "inputs"),
+        ("/embed", {"inputs": [2.5]}, 422, "Validation", "inputs"),
+        ("/embed", {"input": "a"}, 422, "Validation", "inputs: Field required"),
+        ("/embed", {"inputs": "a", "normalise": 1}, 422, "Validation", "normalise: Extra"),
+        ("/embed", {"inputs": "a", "dimensions": 25}, 422, "Validation", "dimensions=25"),
+        ("/embed", {"inputs": "a", "dimensions": 0}, 422, "Validation", "dimensions=0"),
+        ("/embed", {"inputs": "a", "prompt_name": "q"}, 422, "Validation", "prompt_name='q'"),
+        ("/embed", {"inputs": "a", "truncation_direction": "up"}, 422, "Validation", "direction"),
+        ("/embed", {"inputs": "a", "model": "x"}, 404, "Validation", "'x' is not served here; vec"),
+        ("/embed", {"inputs": "a", "model": "classes"}, 424, "Backend", "has no output vector"),
+        ("/embed_all", {"inputs": "a", "model": "next"}, 424, "Backend", "has no output hidden"),
+        ("/embed_sparse", {"inputs": "a"}, 424, "Backend", "SPLADE"),
+        ("/predict", {"inputs": "a"}, 424, "Backend", "has no output class"),
+        ("/predict", {"inputs": [["a", "b", "c"]], "model": "classes"}, 422, "Validation",
+         "3 texts"),
+        ("/predict", {"inputs": [["", ""]], "model": "classes"}, 400, "Empty", "inputs[0]"),
+        ("/predict", {"inputs": [[]], "model": "classes"}, 400, "Empty", "inputs[0]"),
+        ("/rerank", {"query": "a", "texts": []}, 400, "Empty", "`texts` cannot be empty"),
+        ("/rerank", {"query": "a", "text": []}, 422, "Validation", "texts: Field required"),
+        ("/rerank", {"query": "a", "texts": ["b"], "model": "answers"}, 424, "Backend",
+         "no output"),
+        ("/similarity", {"inputs": {"source_sentence": "a"}}, 422, "Validation",
+         "inputs.sentences"),
+        ("/similarity", {"inputs": {"source_sentence": "a", "sentences": []}}, 400, "Empty",
+         "inputs.sentences"),
+        ("/tokenize", {"inputs": ""}, 400, "Empty", "inputs[0]"),
+        ("/decode", {"ids": [9999]}, 422, "Validation", "token id 9999"),
+        ("/decode", {"ids": []}, 400, "Empty", "`ids`"),
+        ("/answer", {"question": "", "context": "b", "model": "answers"}, 400, "Empty",
+         "`question`"),
+        ("/answer", {"question": "a", "context": "b", "model": "answers", "max_seq_len": 99}, 422,
+         "Validation", "max_seq_len=99 must be at most 32"),
+        ("/answer", {"question": "a " * 40, "context": "b", "model": "answers"}, 422, "Validation",
+         "leaves no room"),
+        ("/answer", {"question": "a", "context": "b " * 20000, "model": "answers"}, 413,
+         "Validation", "--max-concurrent-requests"),
+        ("/fill-mask", {"inputs": "[MASK]", "top_k": 0, "model": "masks"}, 422, "Validation",
+         "top_k"),
+        ("/fill-mask", {"inputs": "[MASK]", "top_k": 999, "model": "masks"}, 422, "Validation",
+         "top_k=999 must be from 1 to vocab_size="),
+        ("/tags", {"inputs": "a", "stride": 2, "aggregation_strategy": "none", "model": "entities"},
+         422, "Validation", "stride needs"),
+        ("/zero-shot", {"inputs": "a", "candidate_labels": [], "model": "entailment"}, 422,
+         "Validation", "candidate_labels must have"),
+        ("/zero-shot", {"inputs": "a", "candidate_labels": "b, c", "hypothesis_template": "x",
+         "model": "entailment"}, 422, "Validation", "hypothesis_template must have {}"),
+        ("/next-sentence", {"inputs": ["a"], "model": "next"}, 422, "Validation", "inputs"),
+        ("/next-sentence", {"inputs": [["a", ""]], "model": "next"}, 400, "Empty", "inputs[0][1]"),
+        ("/multiple-choice", {"context": "a", "choices": ["b"], "model": "choices"}, 422,
+         "Validation", "choices"),
+    ],
+)  # fmt: skip
+def test_refusal_names_the_field_and_the_way_out(post, path, call, status, kind, message):
+    answer = post(path, **call)
+    body = answer.json()
+    assert (answer.status_code, body["error_type"]) == (status, kind), body
+    assert message in body["error"]
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"{", "the body is not JSON"),
+        (b"[]", "the body: must be a JSON object"),
+        (b'{"inputs": "\\ud800"}', "the body is not JSON: .*surrogate"),
+        (b'{"inputs": "\xed\xa0\x80"}', "the body is not JSON"),
+        (b'{"inputs": "a", "\\udfff": 1}', "the body is not JSON"),
+        (b'{"inputs": NaN}', "the body is not JSON"),
+    ],
+)
+def test_body_that_is_no_json_is_told(address, body, message):
+    headers = {"content-type": "application/json"}
+    answer = httpx.post(f"{address}/embed", content=body, headers=headers)
+    assert answer.status_code == 422
+    assert re.search(message, answer.json()["error"]), answer.text
+
+
+def test_body_needs_the_type_of_json(address):
+    answer = httpx.post(f"{address}/embed", content=json.dumps({"inputs": "a"}))
+    assert answer.status_code == 422
+    assert "content-type: application/json" in answer.json()["error"]
+
+
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/embeddings", "/classify", "/v1/rerank"])
+def test_routes_of_openai_and_vllm_refuse_in_their_form(post, path):
+    body = post(path, model="x", input="a", query="a", documents=["b"]).json()
+    assert body.keys() == {"message", "code", "type"}
