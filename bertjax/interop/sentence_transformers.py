@@ -257,9 +257,8 @@ def _read_prompts(path: Path) -> tuple[str, dict[str, str], list[str]]:
     """The default prompt, all by their names, and a sentence on those that are not the default."""
     file = path / "config_sentence_transformers.json"
     config = _read(file, dict) if file.is_file() else {}
-    prompts, name = config.get("prompts") or {}, config.get("default_prompt_name")
-    if not isinstance(prompts, dict) or not all(isinstance(one, str) for one in prompts.values()):
-        raise UserError(f"{file}: damaged, its prompts are not texts by name")
+    listed, name = config.get("prompts") or {}, config.get("default_prompt_name")
+    prompts = {name: text for name, text in listed.items() if isinstance(text, str)}
     if name is not None:
         if name not in prompts:
             raise UserError(f"{file}: default_prompt_name={name!r} is none of its prompts")
@@ -267,8 +266,8 @@ def _read_prompts(path: Path) -> tuple[str, dict[str, str], list[str]]:
     others = {name: text for name, text in prompts.items() if text}
     if not others:
         return "", prompts, []
-    listed = ", ".join(f"{name} ({text!r})" for name, text in others.items())
-    note = f"{file}: its prompts {listed} are put before no text: none of them is the default"
+    told = ", ".join(f"{name} ({text!r})" for name, text in others.items())
+    note = f"{file}: its prompts {told} are put before no text: none of them is the default"
     return "", prompts, [note]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.middleware.cors import CORSMiddleware
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
@@ -18,6 +19,7 @@ from bertjax.serving.engine import ClosingError, OverloadedError
 from bertjax.serving.keys import Keys
 from bertjax.serving.problems import INTERNAL, VALIDATION, RefusedError
 from bertjax.serving.problems import VALIDATION, RefusedError
+from bertjax.serving.problems import VALIDATION, Kind, RefusedError
 from bertjax.serving.reference import make_reference
 from bertjax.serving.server import Server
 from bertjax.serving.wire.answers import answer
@@ -87,6 +89,15 @@ def make_app(server: Server, keys: Keys | None = None) -> Any:
         return error_response(request.url.path, problem)
 
     app.add_exception_handler(Exception, fail)
+    async def refuse_route(request: Request, error: HTTPException) -> Response:
+        method, path = request.method, request.url.path
+        problem = RefusedError(
+            Kind("Validation", error.status_code),
+            f"{method} {path}: {error.detail}; GET /docs lists all routes",
+            dict(error.headers or {}),
+        )
+        return error_response(path, problem)
+    app.add_exception_handler(HTTPException, refuse_route)
     for kind in (RefusedError, OverloadedError, ClosingError):
         app.add_exception_handler(kind, refuse)
     app.add_exception_handler(RequestValidationError, refuse_invalid)

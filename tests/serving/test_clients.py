@@ -1,6 +1,8 @@
 """The clients that exist, unchanged, against a running server: every method and every head."""
 
 import base64
+import re
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -329,3 +331,13 @@ def test_next_sentence_is_the_head_itself(post, models):
     share = softmax(np.asarray(output.logits)[0, 0])[0]
     found = post("/next-sentence", model="next", inputs=TEXTS[:2])
     assert found["probability"] == pytest.approx(float(share), abs=1e-5)
+
+
+def test_example_of_the_readme_runs(address, capsys):
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    [example] = re.findall(r"```python\n(from huggingface_hub.*?)```", readme, re.S)
+    assert "http://127.0.0.1:3000" in example
+    exec(example.replace("http://127.0.0.1:3000", address), {})
+    found = capsys.readouterr().out.split()
+    assert len(found) >= 4
+    assert len(found) % 4 == 0

@@ -65,3 +65,11 @@ def test_every_field_of_a_call_is_typed(document):
         for field, described in schema.get("properties", {}).items():
             if name != "HubCall":
                 assert re.search(r"type|\$ref|enum|const|anyOf", str(described)), f"{name}.{field}"
+
+
+def test_page_of_routes_has_all_of_them_and_loads_nothing(every_head, document):
+    page = httpx.get(f"{every_head[0]}/docs").text
+    for path in document["paths"]:
+        assert f"{path}</code></h3>" in page
+    assert "&quot;inputs&quot;" in page
+    assert not re.search(r"(src|href)=.?(https?:)?//|<script|@import|url\(", page)

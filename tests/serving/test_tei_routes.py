@@ -239,3 +239,11 @@ def test_body_needs_the_type_of_json(address):
 def test_routes_of_openai_and_vllm_refuse_in_their_form(post, path):
     body = post(path, model="x", input="a", query="a", documents=["b"]).json()
     assert body.keys() == {"message", "code", "type"}
+
+
+def test_route_that_is_none_is_refused_in_the_same_form(address):
+    answer = httpx.post(f"{address}/embedd", json={"inputs": "a"})
+    assert (answer.status_code, answer.json()["error_type"]) == (404, "Validation")
+    assert "POST /embedd: Not Found; GET /docs lists" in answer.json()["error"]
+    answer = httpx.get(f"{address}/embed")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")

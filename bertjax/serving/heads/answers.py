@@ -5,7 +5,7 @@ from typing import Any
 from bertjax.program.errors import UserError
 from bertjax.serving.problems import VALIDATION, RefusedError
 from bertjax.serving.programs import Asked
-from bertjax.serving.served import Served
+from bertjax.serving.served import Served, Spent, spend
 from bertjax.tasks.question_answering import (
     LONGEST_ANSWER,
     LONGEST_QUESTION,
@@ -63,6 +63,8 @@ async def answer_question(
     examples = [Question("1", question, context, "", (), False, "question", ())]
 
     def encode() -> Any:
+        words = served.tokenizer.encode_batch([question])[0]
+        spend(Spent(len(question) + len(context), truncated=int(len(words) > max_question_len)))
         return task.encode(examples, served.tokenizer, length, training=False)
 
     try:

@@ -10,7 +10,7 @@ from bertjax.inference.fill_mask import encode_masked
 from bertjax.program.errors import UserError
 from bertjax.serving.problems import VALIDATION, RefusedError
 from bertjax.serving.programs import Asked
-from bertjax.serving.served import Served
+from bertjax.serving.served import Served, Spent, spend
 from bertjax.text.framing import TokenSequence
 from bertjax.text.tokenizer import Tokenizer
 
@@ -42,6 +42,7 @@ async def fill_masks(
     size = served.model.config.vocab_size
     if not 1 <= top_k <= size:
         raise RefusedError(VALIDATION, f"top_k={top_k} must be from 1 to vocab_size={size}")
+    spend(Spent(characters=sum(map(len, texts))))
     chosen = None if targets is None else find_targets(served.tokenizer, targets)
     try:
         encoded = await served.encode(encode_masked, served.tokenizer, texts, served.max_length)

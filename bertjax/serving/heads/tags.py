@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 
 from bertjax.serving.problems import VALIDATION, RefusedError
 from bertjax.serving.programs import Asked
-from bertjax.serving.served import Served
+from bertjax.serving.served import Served, Spent, spend
 from bertjax.tasks.label_names import read_label_names
 from bertjax.tasks.question_answering import cut_windows, own_tokens
 from bertjax.tasks.task import softmax
@@ -60,6 +60,7 @@ async def tag(
             VALIDATION, 'stride needs an aggregation_strategy other than "none", or is left out'
         )
     served.check_has("tag")
+    spend(Spent(characters=sum(map(len, texts))))
     encoded = await served.encode(served.tokenizer.encode_with_offsets, texts)
     windows = [_windows(len(ids), room, stride) for ids, _ in encoded]
     asked = [
