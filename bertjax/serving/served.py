@@ -100,6 +100,9 @@ class Served:
         self._engine, self._threads = engine, threads
         self.steps = choose_steps(model)
         self.tokenizer = model.tokenizer.lowercased() if self.steps.lowercase else model.tokenizer
+        if self.tokenizer.vocab_size > model.config.vocab_size:
+            told = self.tokenizer.describe_other_size(model.config.vocab_size)
+            raise UserError(f"{model.directory or name}: {told}")
         positions = self.steps.max_length or model.config.max_position_embeddings
         self.max_length = min(config.max_input_length or positions, positions)
         usual = CPU_BATCH_TOKENS if devices[0].platform == "cpu" else BATCH_TOKENS
@@ -260,9 +263,3 @@ def tokens_spent() -> int:
     """Returns the tokens of the call that is being answered."""
     spent = SPENT.get(None)
     return spent[0].tokens if spent else 0
-
-
-def check_is_served(model: Model) -> None:
-    """Raises a `UserError` where the class of the model has no output that is served."""
-    if not ARCHITECTURES[model.architecture].outputs:
-        raise UserError(f"{model.directory}: {model.architecture} has no output to serve")
