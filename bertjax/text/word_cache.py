@@ -5,7 +5,7 @@ Text repeats its words, so this is several times as fast as the library alone.
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -23,8 +23,20 @@ LONGEST_REMEMBERED_WORD = 40
 WORDS_AT_ONCE = 100
 
 
+class _Words(NamedTuple):
+    """Words that are remembered. They are replaced as a whole: what a thread uses stays whole.
+
+    Attributes:
+        ids: of each word, int32.
+        not_alone: those beside which a space counts.
+    """
+
+    ids: dict[str, bytes]
+    not_alone: set[str]
+
+
 class WordCache:
-    """An encoder of texts by the library, word by word where it can.
+    """An encoder of texts by the library, word by word where it can; threads may share it.
 
     Attributes:
         words_are_alone: whether the ids of a text are those of its words; otherwise texts go to the
@@ -42,14 +54,12 @@ class WordCache:
         self.words_are_alone = words_are_alone(parts)
         self._drops_spaces = drops_spaces(parts)
         self._added_ids = {added["id"] for added in added_tokens(parts)}
-        self._remembered: dict[str, bytes] = {}
-        self._not_alone: set[str] = set()  # the ones beside which a space counts
+        self._words = _Words({}, set())
 
     def encode(self, texts: Sequence[str]) -> list[bytes]:
         """Returns the int32 ids of each text as bytes, which are fast to join."""
         if not self.words_are_alone:
             return self._ask_library(texts)
-        remembered = self._remembered
         # Several spaces in a row, or other white space, are a token in some tokenizers: such
         # a text goes to the library as a whole.
         split = [text.split() for text in texts]
@@ -57,31 +67,33 @@ class WordCache:
             words if " ".join(words) == text else [text]
             for words, text in zip(split, texts, strict=True)
         ]
-        new = list(set().union(*parts).difference(remembered))
+        words = self._words
+        asked = set[str]().union(*parts)
+        encoded = {word: ids for word in asked if (ids := words.ids.get(word)) is not None}
+        new = list(asked.difference(encoded))
         fresh = dict(zip(new, self._encode_words(new), strict=True))
-        if len(remembered) + len(fresh) > MOST_REMEMBERED_WORDS:
+        encoded |= fresh
+        if len(words.ids) + len(fresh) > MOST_REMEMBERED_WORDS:
             # Clearing the cache is simple, and frequent words are back after a few sentences.
-            old = {word for words in parts for word in words if word in remembered}
-            fresh |= {word: remembered[word] for word in old}
             self.forget()
-        remembered.update(fresh)
-        result = [b"".join(map(remembered.__getitem__, words)) for words in parts]
+            words, fresh = self._words, encoded
         # A word without ids (a lone accent) may leave its space behind, which counts in some; the
         # space before an added token does where spaces are tokens.
-        self._not_alone |= {word for word, ids in fresh.items() if self._needs_its_spaces(ids)}
-        if self._not_alone:
-            for number, words in enumerate(parts):
-                if not self._not_alone.isdisjoint(words):
+        not_alone = {word for word, ids in fresh.items() if self._needs_its_spaces(ids)}
+        words.not_alone.update(not_alone)  # before any thread can see their ids
+        room = MOST_REMEMBERED_WORDS - len(words.ids)
+        short = (item for item in fresh.items() if len(item[0]) <= LONGEST_REMEMBERED_WORD)
+        words.ids.update(itertools.islice(short, max(0, room)))
+        result = [b"".join(map(encoded.__getitem__, part)) for part in parts]
+        if words.not_alone:
+            for number, part in enumerate(parts):
+                if not words.not_alone.isdisjoint(part):
                     [result[number]] = self._ask_library(texts[number : number + 1])
-        for word in fresh:
-            if len(word) > LONGEST_REMEMBERED_WORD or len(remembered) > MOST_REMEMBERED_WORDS:
-                del remembered[word]
         return result
 
     def forget(self) -> None:
         """Frees the cache, which fills again."""
-        self._remembered.clear()
-        self._not_alone.clear()
+        self._words = _Words({}, set())
 
     def _encode_words(self, words: list[str]) -> list[bytes]:
         """Returns the ids of each word. The library takes half the time for words in one text, and

@@ -1,6 +1,7 @@
 """Tiny models of any class with random weights, in directories and in memory."""
 
 import functools
+import json
 import tempfile
 from pathlib import Path
 
@@ -87,9 +88,28 @@ def tiny_model(architecture):
 
 def load_heads(folder):
     """The models of `HEADS`."""
-    for name in HEADS:
+    models = {}
+    for name, (architecture, fields) in HEADS.items():
         (folder / name).mkdir()
-    return {
-        name: load(save_tiny(folder / name, architecture, **fields))
-        for name, (architecture, fields) in HEADS.items()
-    }
+        directory = save_tiny(folder / name, architecture, **fields)
+        if name == "vectors":
+            make_sentence_model(directory)
+        models[name] = load(directory)
+    return models
+
+
+def make_sentence_model(directory):
+    """What makes a directory one of sentence-transformers: the mean, scaled; and prompts."""
+    (directory / "1_Pooling").mkdir()
+    files = {
+        "1_Pooling/config.json": {"pooling_mode_mean_tokens": True},
+        "modules.json": [
+            {"path": path, "type": f"sentence_transformers.models.{kind}"}
+            for path, kind in (
+                ("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize"),
+            )
+        ],
+        "config_sentence_transformers.json": {"prompts": {"query": "the old ", "document": ""}},
+    }  # fmt: skip
+    for name, content in files.items():
+        (directory / name).write_text(json.dumps(content))

@@ -35,6 +35,21 @@ def test_embed(post, model):
     np.testing.assert_allclose(short, raw[0][:7])
 
 
+def test_prompt_is_put_before_every_text(post, model):
+    expected = model.embed([f"the old {text}" for text in TEXTS])
+    found = post("/embed", inputs=TEXTS, prompt_name="query").json()
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    plain = post("/embed", inputs=TEXTS).json()
+    assert post("/embed", inputs=TEXTS, prompt_name="document").json() == plain
+    [tokens] = post("/tokenize", inputs=TEXTS[1], prompt_name="query").json()
+    assert [token["text"] for token in tokens[1:4]] == ["the", "old", "a"]
+    call = {"source_sentence": TEXTS[0], "sentences": [TEXTS[1]]}
+    [found] = post("/similarity", inputs=call, parameters={"prompt_name": "query"}).json()
+    assert found == pytest.approx(float(expected[0] @ expected[1]), abs=1e-5)
+    ids = post("/embed", inputs=[[2, 5, 3]], prompt_name="query")
+    assert (ids.status_code, ids.json()["error_type"]) == (424, "Backend")
+
+
 def test_embed_all_has_a_vector_for_each_token(post, model):
     one, other = post("/embed_all", inputs=TEXTS).json()
     tokens = [len(ids) + 2 for ids in model.tokenizer.encode_batch(TEXTS)]
@@ -158,7 +173,7 @@ def test_info(address, name, kind):
         ("/embed", {"inputs": "a", "normalise": 1}, 422, "Validation", "normalise: Extra"),
         ("/embed", {"inputs": "a", "dimensions": 25}, 422, "Validation", "dimensions=25"),
         ("/embed", {"inputs": "a", "dimensions": 0}, 422, "Validation", "dimensions=0"),
-        ("/embed", {"inputs": "a", "prompt_name": "q"}, 422, "Validation", "prompt_name='q'"),
+        ("/embed", {"inputs": "a", "prompt_name": "q"}, 422, "Validation", "(query, document)"),
         ("/embed", {"inputs": "a", "truncation_direction": "up"}, 422, "Validation", "direction"),
         ("/embed", {"inputs": "a", "model": "x"}, 404, "Validation", "'x' is not served here; vec"),
         ("/embed", {"inputs": "a", "model": "classes"}, 424, "Backend", "has no output vector"),

@@ -185,7 +185,29 @@ def test_forgotten_words_change_nothing_and_memory_is_bounded(made, monkeypatch)
         for text in TEXTS:
             expected = tokenizer.library.encode(text, add_special_tokens=False).ids
             assert tokenizer.encode_batch([text, text])[1].tolist() == expected
-            assert len(tokenizer._cache._remembered) <= 8
+            assert len(tokenizer._cache._words.ids) <= 8
+
+
+@pytest.mark.parametrize("meanwhile", ["encode", "forget"])
+def test_threads_share_the_words_that_are_remembered(made, monkeypatch, meanwhile):
+    text = f"the {'longest' * 9} words, the"  # a word that is too long to be remembered
+    tokenizer = Tokenizer(made["wordpiece"].library)
+    expected = tokenizer.library.encode(text, add_special_tokens=False).ids
+    cache, ask = tokenizer._cache, tokenizer._cache._encode_words
+    others = []
+
+    def interrupt(words):
+        """Another thread does the same, or empties the cache, before the library answers."""
+        monkeypatch.setattr(cache, "_encode_words", ask)
+        others.append(tokenizer.encode_batch([text])[0].tolist())
+        if meanwhile == "forget":
+            tokenizer.forget_words()
+        return ask(words)
+
+    tokenizer.encode_batch(["the words,"])
+    monkeypatch.setattr(cache, "_encode_words", interrupt)
+    assert tokenizer.encode_batch([text])[0].tolist() == expected
+    assert others == [expected]
 
 
 @pytest.mark.parametrize("kind", KINDS)
