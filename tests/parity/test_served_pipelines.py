@@ -18,7 +18,7 @@ TEXTS = [
     "the old dog sees a red bird",
     "Running birds, unheard; cats' zebras?",
     "a 中 dog 中x sees naïve Éclairs",
-    "unbelievable old birdcatchers hear the doghouse.",
+    "unheard old birdcats hear.",
 ]
 LONG = " ".join(TEXTS * 6)
 

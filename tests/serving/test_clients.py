@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import httpx
+import jax.numpy as jnp
 import numpy as np
 import openai
 import pytest
@@ -119,13 +120,14 @@ def test_question_answering_is_predict(ask, models, context):
 
 def test_question_answering_heeds_what_it_is_asked_for(ask):
     def answers(**how):
-        found = ask("answers").question_answering("what hears?", LONG, top_k=20, **how)
+        how = {"top_k": 20, **how}
+        found = ask("answers").question_answering("what hears?", LONG, **how)
         return found if isinstance(found, list) else [found]
 
     usual = answers()
     assert all(one.answer == LONG[one.start : one.end] for one in usual)
     assert "" not in [one.answer for one in usual]
-    [empty] = [one for one in answers(handle_impossible_answer=True) if not one.answer]
+    [empty] = [one for one in answers(top_k=99, handle_impossible_answer=True) if not one.answer]
     assert (empty.start, empty.end) == (0, 0)
     tokens = [len(one.answer.split()) for one in answers(max_answer_len=2)]
     assert max(tokens) == 2 < max(len(one.answer.split()) for one in usual)
@@ -197,9 +199,10 @@ def test_client_is_told_what_is_wrong_and_the_way_out(ask, head, call, message):
     assert caught.value.response.status_code in (404, 422, 424)
 
 
-def test_client_asks_for_health_and_info_below_its_address(ask):
-    assert ask("entities").health_check()
-    info = ask("entities").get_endpoint_info()
+def test_client_asks_for_health_and_info_below_its_address(address):
+    client = InferenceClient(model=f"{address}/models/entities", provider="hf-inference")
+    assert client.health_check()
+    info = client.get_endpoint_info()
     assert info["served_model_name"] == "entities"
     assert info["outputs"] == ["tag"]
 
@@ -304,7 +307,8 @@ def test_own_routes(post, models):
     assert found["choice"] == expected.choice
     np.testing.assert_allclose(found["probabilities"], expected.probabilities, atol=1e-5)
     one = post("/next-sentence", model="next", inputs=TEXTS[:2])
-    assert post("/next-sentence", model="next", inputs=[TEXTS[:2], TEXTS[1:]])[0] == one
+    first, _ = post("/next-sentence", model="next", inputs=[TEXTS[:2], TEXTS[1:]])
+    assert first["probability"] == pytest.approx(one["probability"], abs=1e-5)
     assert one["follows"] is (one["probability"] >= 0.5)
     text = "the [MASK] sees a [MASK]"
     [expected] = models["masks"].fill_mask([text], top_k=2)
@@ -314,11 +318,12 @@ def test_own_routes(post, models):
     ]
     best = models["masks"].tokenizer.spell(found[0][0]["token"])
     assert found[0][0]["sequence"] == f"[CLS] the {best} sees a [MASK] [SEP]"
-    assert post("/tags", model="entities", inputs=TEXTS[:2])[0] == post(
-        "/tags", model="entities", inputs=TEXTS[0]
-    )
+    first, _ = post("/tags", model="entities", inputs=TEXTS[:2])
+    alone = post("/tags", model="entities", inputs=TEXTS[0])
+    assert [one["word"] for one in first] == [one["word"] for one in alone]
     [answer] = post("/answer", model="answers", question="what?", context=TEXTS[0])
-    assert answer == post("/models/answers", inputs={"question": "what?", "context": TEXTS[0]})
+    same = post("/models/answers", inputs={"question": "what?", "context": TEXTS[0]})
+    assert answer == {**same, "score": pytest.approx(same["score"], abs=1e-5)}
 
 
 def test_next_sentence_is_the_head_itself(post, models):
@@ -327,7 +332,7 @@ def test_next_sentence_is_the_head_itself(post, models):
     special = model.tokenizer
     ids = [special.cls_id, *first, special.sep_id, *second, special.sep_id]
     types = [0] * (len(first) + 2) + [1] * (len(second) + 1)
-    output = model.module.apply({"params": model.params}, np.array([ids]), np.array([types]))
+    output = model.module.apply({"params": model.params}, jnp.array([ids]), jnp.array([types]))
     share = softmax(np.asarray(output.logits)[0, 0])[0]
     found = post("/next-sentence", model="next", inputs=TEXTS[:2])
     assert found["probability"] == pytest.approx(float(share), abs=1e-5)
@@ -338,6 +343,7 @@ def test_example_of_the_readme_runs(address, capsys):
     [example] = re.findall(r"```python\n(from huggingface_hub.*?)```", readme, re.S)
     assert "http://127.0.0.1:3000" in example
     exec(example.replace("http://127.0.0.1:3000", address), {})
-    found = capsys.readouterr().out.split()
-    assert len(found) >= 4
-    assert len(found) % 4 == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines
+    for line in lines:
+        assert re.fullmatch(r"(PER|LOC) .+ \d+ \d+", line), line

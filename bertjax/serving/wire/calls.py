@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from bertjax.serving.problems import EMPTY, VALIDATION, RefusedError
 from bertjax.serving.served import Cut
 from bertjax.serving.server import Server
+from bertjax.serving.wire.examples import Refusal, refusals
 
 TokenIds = list[Annotated[int, Field(ge=0, strict=True)]]
 # A text, or the ids of its tokens, special tokens included.
@@ -62,9 +63,9 @@ class _JsonRoute(APIRoute):
         return handle_json
 
 
-def make_router(tag: str) -> APIRouter:
-    """Returns a router for the routes of one kind of client."""
-    return APIRouter(tags=[tag], route_class=_JsonRoute)
+def make_router(tag: str, refusal: type[BaseModel] = Refusal) -> APIRouter:
+    """Returns a router for the routes of one kind of client, which reads refusals of a form."""
+    return APIRouter(tags=[tag], route_class=_JsonRoute, responses=refusals(refusal))
 
 
 class Strict(BaseModel):

@@ -16,7 +16,7 @@ from bertjax.serving.served import Cut, tokens_spent
 from bertjax.serving.server import Server
 from bertjax.serving.wire.answers import answer
 from bertjax.serving.wire.calls import Call, Inputs, as_list, check_inputs, make_router
-from bertjax.serving.wire.examples import documented
+from bertjax.serving.wire.examples import OpenAIRefusal, documented
 
 
 class EmbeddingsCall(Call):
@@ -83,7 +83,7 @@ def usage() -> dict[str, int]:
 
 def routes(server: Server) -> APIRouter:
     """Returns the routes of a server."""
-    router = make_router("OpenAI")
+    router = make_router("OpenAI", OpenAIRefusal)
     created = int(time.time())
 
     @router.post(

@@ -26,7 +26,7 @@ from bertjax.serving.wire.calls import (
     check_inputs,
     make_router,
 )
-from bertjax.serving.wire.examples import documented
+from bertjax.serving.wire.examples import OpenAIRefusal, documented
 from bertjax.serving.wire.openai import Usage, usage
 
 
@@ -179,7 +179,8 @@ def _listed(kind: str, served: Served, data: list[dict[str, Any]]) -> Response:
 
 def routes(server: Server) -> APIRouter:
     """Returns the routes of a server."""
-    router = make_router("vLLM")
+    router = make_router("vLLM", OpenAIRefusal)
+    both = make_router("text-embeddings-inference")
 
     @router.post(
         "/classify",
@@ -267,9 +268,8 @@ def routes(server: Server) -> APIRouter:
     async def rerank(call: RerankCall) -> Response:
         return await rerank_documents(call)
 
-    @router.post(
+    @both.post(
         "/rerank",
-        tags=["text-embeddings-inference"],
         summary="Texts by their relevance to a query; with `documents` as vLLM, Jina and Cohere do",
         **documented(
             RootModel[list[tei.Rank] | RerankAnswer],
@@ -282,4 +282,5 @@ def routes(server: Server) -> APIRouter:
             return await rerank_documents(call)
         return answer(await tei.rerank_texts(server, server.model(call.model), call))
 
+    router.include_router(both)
     return router
