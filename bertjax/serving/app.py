@@ -17,13 +17,11 @@ from bertjax import __version__
 from bertjax.serving.edge import Edge, as_problem
 from bertjax.serving.engine import ClosingError, OverloadedError
 from bertjax.serving.keys import Keys
-from bertjax.serving.problems import INTERNAL, VALIDATION, RefusedError
-from bertjax.serving.problems import VALIDATION, RefusedError
-from bertjax.serving.problems import VALIDATION, Kind, RefusedError
+from bertjax.serving.problems import INTERNAL, VALIDATION, Kind, RefusedError
 from bertjax.serving.reference import make_reference
 from bertjax.serving.server import Server
-from bertjax.serving.wire.answers import answer
 from bertjax.serving.wire import hub, openai, own, tei, vllm
+from bertjax.serving.wire.answers import answer
 from bertjax.serving.wire.calls import problem_of
 from bertjax.serving.wire.errors import error_response
 
@@ -46,7 +44,7 @@ def make_app(server: Server, keys: Keys | None = None) -> Any:
     app = FastAPI(
         title="bertjax", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None
     )
-    for wire in (tei, openai, vllm, own, hub):
+    for wire in (tei, openai, vllm, own):
         app.include_router(wire.routes(server))
 
     @app.get("/health", tags=["server"], summary="Whether the server is ready")
@@ -68,10 +66,14 @@ def make_app(server: Server, keys: Keys | None = None) -> Any:
 
     if server.config.allow_reload:
 
-        @app.post("/models/{name:path}/reload", tags=["server"])
+        @app.post(
+            "/models/{name:path}/reload", tags=["server"], summary="Read a model's directory again"
+        )
         async def reload(name: str) -> Response:
             served = await asyncio.get_running_loop().run_in_executor(None, server.reload, name)
             return answer({"model": name, "notes": served.model.notes})
+
+    app.include_router(hub.routes(server))  # whose /models/NAME takes whatever is left
 
     async def refuse(request: Request, error: Exception) -> Response:
         problem = error if isinstance(error, RefusedError) else as_problem(error)
@@ -89,6 +91,7 @@ def make_app(server: Server, keys: Keys | None = None) -> Any:
         return error_response(request.url.path, problem)
 
     app.add_exception_handler(Exception, fail)
+
     async def refuse_route(request: Request, error: HTTPException) -> Response:
         method, path = request.method, request.url.path
         problem = RefusedError(
@@ -97,6 +100,7 @@ def make_app(server: Server, keys: Keys | None = None) -> Any:
             dict(error.headers or {}),
         )
         return error_response(path, problem)
+
     app.add_exception_handler(HTTPException, refuse_route)
     for kind in (RefusedError, OverloadedError, ClosingError):
         app.add_exception_handler(kind, refuse)
