@@ -58,14 +58,15 @@ def _describe(
             f"<pre>{told(title)}curl -s http://127.0.0.1:3000{told(path)}"
             f" -H 'content-type: application/json' \\\n  -d '{told(call)}'</pre>"
         )
+    answered = route["responses"]["200"].get("content", {}).get("application/json", {})
+    if answered.get("schema"):
+        yield f"<p>Answer: {told(_name(document, answered['schema']))}</p>"
     yield "</section>"
 
 
-def _fields(
-    document: Mapping[str, Any], schema: Mapping[str, Any]
-) -> Iterator[tuple[str, str, str]]:
+def _fields(document: Mapping[str, Any], schema: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Returns the name of each field of a call, its type, and what it is."""
-    seen = set()
+    seen, fields = set(), []
     for member in schema.get("anyOf", [schema]):
         known = _look_up(document, member)
         for name, field in known.get("properties", {}).items():
@@ -76,7 +77,9 @@ def _fields(
                     kind += ", required"
                 elif field.get("default") is not None:
                     kind += f", default {json.dumps(field['default'])}"
-                yield name, kind, field.get("description", "")
+                fields.append((name, kind, field.get("description", "")))
+    # What a call must have comes first.
+    return sorted(fields, key=lambda one: not one[1].endswith(", required"))
 
 
 def _look_up(document: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -93,5 +96,8 @@ def _name(document: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
     if "enum" in schema:
         return " or ".join(map(json.dumps, schema["enum"]))
     if schema.get("type") == "array":
-        return f"list of {_name(document, schema.get('items', {}))}"
+        kind = _name(document, schema.get("items", {}))
+        return f"list of ({kind})" if " or " in kind else f"list of {kind}"
+    if "properties" in schema:
+        return f"{{{', '.join(schema['properties'])}}}"
     return schema.get("type", "any")

@@ -228,7 +228,9 @@ def routes(server: Server) -> APIRouter:
     @router.post(
         "/fill-mask",
         summary="Words for the masks of texts",
-        **documented(RootModel[list[Any]], {"inputs": "a [MASK] sat", "top_k": 3}),
+        **documented(
+            RootModel[list[Filled] | list[list[Filled]]], {"inputs": "a [MASK] sat", "top_k": 3}
+        ),
     )
     async def fill_mask(call: MaskCall) -> Response:
         texts = as_list(call.inputs)

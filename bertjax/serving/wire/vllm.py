@@ -94,7 +94,7 @@ NAMES = (
 SIDES = {name for names in NAMES for name in names}
 
 
-class RerankCall(PoolingCall):
+class RankCall(PoolingCall):
     """A query, and the documents that are ordered by their relevance to it."""
 
     query: str
@@ -232,7 +232,7 @@ def routes(server: Server) -> APIRouter:
         ]
         return _listed("score", served, data)
 
-    async def rerank_documents(call: RerankCall) -> Response:
+    async def rerank_documents(call: RankCall) -> Response:
         check_inputs(server, [call.query], "query")
         check_inputs(server, call.documents, "documents")
         served = server.model(call.model)
@@ -265,7 +265,7 @@ def routes(server: Server) -> APIRouter:
         **documented(RerankAnswer, {"query": "a cat", "documents": ["cats sit", "dogs run"]}),
     )
     @router.post("/v2/rerank", include_in_schema=False)
-    async def rerank(call: RerankCall) -> Response:
+    async def rerank(call: RankCall) -> Response:
         return await rerank_documents(call)
 
     @both.post(
@@ -277,8 +277,8 @@ def routes(server: Server) -> APIRouter:
             documents={"query": "a cat", "documents": ["cats sit", "dogs run"]},
         ),
     )
-    async def rerank_either(call: tei.RerankCall | RerankCall) -> Response:
-        if isinstance(call, RerankCall):
+    async def rerank_either(call: tei.RerankCall | RankCall) -> Response:
+        if isinstance(call, RankCall):
             return await rerank_documents(call)
         return answer(await tei.rerank_texts(server, server.model(call.model), call))
 
