@@ -1,9 +1,10 @@
 """The page of all routes, made of the OpenAPI document: it loads nothing from elsewhere."""
 
 import html
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+from bertjax.program.strict_json import to_json
 
 _STYLE = """
 :root { color-scheme: light dark; }
@@ -52,7 +53,7 @@ def _describe(
     if fields:
         yield f"<table>{''.join(fields)}</table>"
     for name, example in body.get("examples", {}).items():
-        call = json.dumps(example["value"], ensure_ascii=False)
+        call = to_json(example["value"])
         title = "" if name == "example" else f"# {name}\n"
         yield (
             f"<pre>{told(title)}curl -s http://127.0.0.1:3000{told(path)}"
@@ -76,7 +77,7 @@ def _fields(document: Mapping[str, Any], schema: Mapping[str, Any]) -> list[tupl
                 if name in known.get("required", ()):
                     kind += ", required"
                 elif field.get("default") is not None:
-                    kind += f", default {json.dumps(field['default'])}"
+                    kind += f", default {to_json(field['default'])}"
                 fields.append((name, kind, field.get("description", "")))
     # What a call must have comes first.
     return sorted(fields, key=lambda one: not one[1].endswith(", required"))
@@ -94,7 +95,7 @@ def _name(document: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
         kinds = [_name(document, one) for one in schema["anyOf"]]
         return " or ".join(dict.fromkeys(kind for kind in kinds if kind != "null"))
     if "enum" in schema:
-        return " or ".join(map(json.dumps, schema["enum"]))
+        return " or ".join(map(to_json, schema["enum"]))
     if schema.get("type") == "array":
         kind = _name(document, schema.get("items", {}))
         return f"list of ({kind})" if " or " in kind else f"list of {kind}"

@@ -57,7 +57,7 @@ def test_tags_are_those_of_the_pipeline(server, pipeline, strategy, head, ignore
         TEXTS, aggregation_strategy=strategy, ignore_labels=list(ignored)
     )
     ours = asyncio.run(tags.tag(server.models[head], TEXTS, strategy, ignored))
-    assert sum(map(len, theirs)) > 10
+    assert sum(map(len, theirs)) > 5
     for one, other in zip(ours, theirs, strict=True):
         assert_equal(one, other)
 
