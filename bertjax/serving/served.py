@@ -143,14 +143,28 @@ class Served:
                 f" {' or '.join(programs)}; it has {', '.join(self.programs)}",
             )
 
+    async def offload(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        """Runs what takes a processor's time outside the event loop."""
+        loop, context = asyncio.get_running_loop(), contextvars.copy_context()
+        call = functools.partial(context.run, function, *arguments)
+        return await loop.run_in_executor(self._threads, call)
+
     async def encode(self, function: Callable[..., Result], *arguments: Any) -> Result:
         """Runs what tokenizes outside the event loop."""
         began = time.perf_counter()
-        loop, context = asyncio.get_running_loop(), contextvars.copy_context()
-        call = functools.partial(context.run, function, *arguments)
-        result = await loop.run_in_executor(self._threads, call)
+        result = await self.offload(function, *arguments)
         spend(Spent(tokenization=time.perf_counter() - began))
         return result
+
+    def check_room(self, sequences: int) -> None:
+        """Raises a `RefusedError` where a call has more sequences than may ever wait."""
+        if sequences > self.config.max_concurrent_requests:
+            raise RefusedError(
+                TOO_LARGE,
+                f"the texts are {sequences:,} sequences for the model, and"
+                f" {self.config.max_concurrent_requests:,} may wait (--max-concurrent-requests):"
+                " shorten them, or send fewer",
+            )
 
     async def run(self, program: str, asked: Sequence[Asked]) -> list[np.ndarray]:
         """Runs one of its programs on sequences.
@@ -159,13 +173,7 @@ class Served:
             RefusedError: the model has no such output.
         """
         self.check_has(program)
-        if len(asked) > self.config.max_concurrent_requests:
-            raise RefusedError(
-                TOO_LARGE,
-                f"the texts are {len(asked):,} sequences for the model, and"
-                f" {self.config.max_concurrent_requests:,} may wait (--max-concurrent-requests):"
-                " shorten them, or send fewer",
-            )
+        self.check_room(len(asked))
         ran = await self._engine.run(self.programs[program], asked)
         tokens = sum(one.length for one in asked)
         spend(Spent(tokens=tokens, queue=ran.queued, inference=ran.computed))
@@ -182,6 +190,7 @@ class Served:
             RefusedError: see `run` and `frame_inputs`.
         """
         self.check_has(program)
+        self.check_room(len(inputs))
         sequences = await self.encode(self.frame_inputs, inputs, cut)
         return await self.run(program, [Asked(sequence) for sequence in sequences])
 

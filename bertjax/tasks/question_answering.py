@@ -344,12 +344,13 @@ def own_tokens(tokens: int, bounds: Sequence[tuple[int, int]]) -> Int[np.ndarray
 
     Source: google-research/bert `run_squad._check_is_max_context`.
     """
-    places = np.arange(tokens)
-    context = np.full((len(bounds), tokens), -1.0)
+    most, owners = np.full(tokens, -1.0), np.zeros(tokens, np.int64)
     for window, (start, end) in enumerate(bounds):
-        here = places[start:end]
-        context[window, start:end] = np.minimum(here - start, end - 1 - here) + 0.01 * (end - start)
-    return context.argmax(axis=0)
+        here = np.arange(end - start)
+        context = np.minimum(here, here[::-1]) + 0.01 * (end - start)
+        more = context > most[start:end]
+        owners[start:end][more], most[start:end][more] = window, context[more]
+    return owners
 
 
 class _TokenSpan(NamedTuple):

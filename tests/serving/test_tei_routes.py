@@ -2,10 +2,15 @@
 
 import json
 import re
+import threading
 
 import httpx
 import numpy as np
 import pytest
+
+from bertjax.serving.heads import masks, tags
+from bertjax.serving.served import Cut
+from bertjax.tasks.question_answering import QuestionAnswering
 
 TEXTS = ["the old dog sees a red bird", "a cat hears"]
 LONG = "the old dog " * 20
@@ -78,8 +83,6 @@ def test_truncation_keeps_the_end_that_is_asked_for_and_is_told(post, model):
 
 
 def test_left_cut_of_a_pair_keeps_both_ends(every_head):
-    from bertjax.serving.served import Cut
-
     served = every_head[1].models["classes"]
     first, second = served.tokenizer.encode_batch(["a b c d e f g h", "the dog sees the cat"])
     [sequence] = served.frame_inputs(
@@ -135,6 +138,10 @@ def test_tokenize_and_decode(post):
     ]
     # Bytes, as text-embeddings-inference counts them.
     assert tokens[-2]["stop"] == len("the döG".encode())
+    [wide] = post("/tokenize", inputs="é 中 😀 a", add_special_tokens=False).json()
+    assert [(one["text"], one["start"], one["stop"]) for one in wide] == [
+        ("é", 0, 2), ("中", 3, 6), ("😀", 7, 11), ("a", 12, 13),
+    ]  # fmt: skip
     ids = [[token["id"] for token in tokens]]
     assert post("/decode", ids=ids).json() == ["the dog"]
     assert post("/decode", ids=ids[0], skip_special_tokens=False).json() == ["[CLS] the dog [SEP]"]
@@ -210,6 +217,13 @@ def test_info(address, name, kind):
          "top_k"),
         ("/fill-mask", {"inputs": "[MASK]", "top_k": 999, "model": "masks"}, 422, "Validation",
          "top_k=999 must be from 1 to vocab_size="),
+        ("/fill-mask", {"inputs": ["[MASK] " * 28] * 8, "top_k": 60, "model": "masks"}, 413,
+         "Validation", "224 masks with 60 words each; a call may have 512 masks and 10,000 words"),
+        ("/tags", {"inputs": "a " * 9000, "model": "entities"}, 413, "Validation", "may wait"),
+        ("/zero-shot", {"inputs": "a", "candidate_labels": ["b"] * 600, "model": "entailment"}, 413,
+         "Validation", "600 sequences"),
+        ("/answer", {"question": "a", "context": "b " * 600, "doc_stride": 1, "model": "answers"},
+         413, "Validation", "may wait"),
         ("/tags", {"inputs": "a", "stride": 2, "aggregation_strategy": "none", "model": "entities"},
          422, "Validation", "stride needs"),
         ("/zero-shot", {"inputs": "a", "candidate_labels": [], "model": "entailment"}, 422,
@@ -265,3 +279,29 @@ def test_route_that_is_none_is_refused_in_the_same_form(address):
     assert "POST /embedd: Not Found; GET /docs lists" in answer.json()["error"]
     answer = httpx.get(f"{address}/embed")
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "path", "call"),
+    [
+        (tags, "_tag_text", "/tags", {"inputs": "a", "model": "entities"}),
+        (masks, "_fill", "/fill-mask", {"inputs": "[MASK]", "model": "masks"}),
+        (
+            QuestionAnswering,
+            "decode",
+            "/answer",
+            {"question": "a", "context": "b", "model": "answers"},
+        ),
+    ],
+)
+def test_answers_are_made_outside_the_event_loop(post, monkeypatch, module, name, path, call):
+    made, threads = getattr(module, name), []
+
+    def watched(*arguments):
+        threads.append(threading.current_thread().name)
+        return made(*arguments)
+
+    monkeypatch.setattr(module, name, watched)
+    assert post(path, **call).status_code == 200
+    assert threads
+    assert all(one.startswith("ThreadPoolExecutor") for one in threads)

@@ -11,6 +11,7 @@ from bertjax.tasks.question_answering import (
     LONGEST_QUESTION,
     STRIDE,
     QuestionAnswering,
+    cut_windows,
 )
 from bertjax.tasks.squad import Question
 
@@ -63,8 +64,11 @@ async def answer_question(
     examples = [Question("1", question, context, "", (), False, "question", ())]
 
     def encode() -> Any:
-        words = served.tokenizer.encode_batch([question])[0]
-        spend(Spent(len(question) + len(context), truncated=int(len(words) > max_question_len)))
+        asked, read = map(len, served.tokenizer.encode_batch([question, context]))
+        room = length - min(asked, max_question_len) - 3
+        if room > 0:  # before anything is made of what may be a book
+            served.check_room(len(cut_windows(read, room, doc_stride)))
+        spend(Spent(len(question) + len(context), truncated=int(asked > max_question_len)))
         return task.encode(examples, served.tokenizer, length, training=False)
 
     try:
@@ -72,7 +76,7 @@ async def answer_question(
     except UserError as error:
         raise RefusedError(VALIDATION, str(error)) from None
     outputs = await served.run("span", [Asked(unit.sequences[0]) for unit in encoded.units])
-    [prediction] = task.decode(examples, encoded.units, outputs)
+    [prediction] = await served.offload(task.decode, examples, encoded.units, outputs)
     answers = []
     for one in prediction["nbest"][:top_k]:
         start, end = one["start"] or 0, one["end"] or 0

@@ -4,17 +4,20 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from bertjax.inference.fill_mask import encode_masked
 from bertjax.program.errors import UserError
-from bertjax.serving.problems import VALIDATION, RefusedError
+from bertjax.serving.problems import TOO_LARGE, VALIDATION, RefusedError
 from bertjax.serving.programs import Asked
 from bertjax.serving.served import Served, Spent, spend
 from bertjax.text.framing import TokenSequence
 from bertjax.text.tokenizer import Tokenizer
 
 Filled = dict[str, Any]
+
+# Of a call: each mask has a probability for every word of the vocabulary, each word a text.
+MOST_MASKS, MOST_WORDS = 512, 10_000
 
 
 async def fill_masks(
@@ -33,7 +36,7 @@ async def fill_masks(
 
     Raises:
         RefusedError: a text without a mask, or one that is too long; `top_k` or a target that the
-            vocabulary has not.
+            vocabulary has not; too many masks or words.
 
     Source: `transformers.FillMaskPipeline`. Differs: a target that is no token is refused, where
     transformers takes its first token in its stead.
@@ -50,11 +53,23 @@ async def fill_masks(
         raise RefusedError(VALIDATION, f"inputs: {error}") from None
     mask_id = served.tokenizer.mask_id
     asked = [Asked(TokenSequence(ids, len(ids)), np.flatnonzero(ids == mask_id)) for ids in encoded]
+    count = sum(len(one.positions) for one in asked)
+    words = min(top_k, size if chosen is None else len(chosen))
+    if count > MOST_MASKS or count * words > MOST_WORDS:
+        raise RefusedError(
+            TOO_LARGE,
+            f"inputs have {count:,} masks with {words:,} words each; a call may have {MOST_MASKS:,}"
+            f" masks and {MOST_WORDS:,} words in all",
+        )
     outputs = await served.run("token", asked)
-    return [
-        _fill(served.tokenizer, one, probabilities, top_k, chosen)
-        for one, probabilities in zip(asked, outputs, strict=True)
-    ]
+
+    def fill() -> list[list[Filled] | list[list[Filled]]]:
+        return [
+            _fill(served.tokenizer, one, probabilities, top_k, chosen)
+            for one, probabilities in zip(asked, outputs, strict=True)
+        ]
+
+    return await served.offload(fill)
 
 
 def find_targets(tokenizer: Tokenizer, targets: Sequence[str]) -> np.ndarray:
@@ -79,6 +94,13 @@ def find_targets(tokenizer: Tokenizer, targets: Sequence[str]) -> np.ndarray:
     return np.array(list(dict.fromkeys(ids)))
 
 
+def _highest(values: Float[np.ndarray, " n"], count: int) -> Int[np.ndarray, " k"]:
+    """Returns the places of the highest values, the highest first, without sorting all."""
+    count = min(count, len(values))
+    places = np.argpartition(-values, count - 1)[:count]
+    return places[np.lexsort((places, -values[places]))]
+
+
 def _fill(
     tokenizer: Tokenizer,
     asked: Asked,
@@ -90,7 +112,7 @@ def _fill(
     has_one, rows = len(asked.positions) == 1, []
     for position, own in zip(asked.positions, probabilities, strict=True):
         candidates = np.arange(len(own)) if targets is None else targets
-        order = np.argsort(-own[candidates], kind="stable")[:top_k]
+        order = _highest(own[candidates], top_k)
         row = []
         for id in candidates[order].tolist():
             filled = ids.tolist()

@@ -1,7 +1,7 @@
 """Tags of tokens, joined to entities with their characters in the text."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -63,25 +63,57 @@ async def tag(
     spend(Spent(characters=sum(map(len, texts))))
     encoded = await served.encode(served.tokenizer.encode_with_offsets, texts)
     windows = [_windows(len(ids), room, stride) for ids, _ in encoded]
+    served.check_room(sum(map(len, windows)))
     asked = [
         Asked(frame(served.tokenizer, ids[start:end], None, served.max_length)[0])
         for (ids, _), bounds in zip(encoded, windows, strict=True)
         for start, end in bounds
     ]
     outputs = iter(await served.run("tag", asked))
-    tagged = []
-    for text, (ids, offsets), bounds in zip(texts, encoded, windows, strict=True):
-        scores = [softmax(next(outputs)[1:-1]) for _ in bounds]
-        if stride is None:
-            scores = [_join_scores(len(ids), bounds, scores)]
-            bounds = [(0, len(ids))]
-        entities = []
-        for (start, end), own in zip(bounds, scores, strict=True):
-            tokens = _tokens(served, text, ids[start:end], offsets[start:end], own)
-            entities += _aggregate(served, tokens, strategy)
-        entities = [one for one in entities if _label(one) not in ignore_labels]
-        tagged.append(_longest(entities) if len(bounds) > 1 else entities)
-    return tagged
+
+    def join() -> list[list[Entity]]:
+        return [
+            _tag_text(served, text, *one, bounds, [next(outputs) for _ in bounds], joining)
+            for text, one, bounds in zip(texts, encoded, windows, strict=True)
+        ]
+
+    joining = _Joining(strategy, frozenset(ignore_labels), stride is not None)
+    return await served.offload(join)
+
+
+class _Joining(NamedTuple):
+    """How tokens are joined.
+
+    Attributes:
+        strategy: see `tag`.
+        ignored: tags that are left out.
+        by_window: whether each window is joined by itself, and then their entities.
+    """
+
+    strategy: Strategy
+    ignored: frozenset[str]
+    by_window: bool
+
+
+def _tag_text(
+    served: Served,
+    text: str,
+    ids: Int[np.ndarray, " t"],
+    offsets: Int[np.ndarray, "t 2"],
+    bounds: Sequence[Window],
+    outputs: Sequence[Float[np.ndarray, "w C"]],
+    joining: _Joining,
+) -> list[Entity]:
+    scores = [softmax(output[1:-1]) for output in outputs]
+    if not joining.by_window:
+        scores = [_join_scores(len(ids), bounds, scores)]
+        bounds = [(0, len(ids))]
+    entities = []
+    for (start, end), own in zip(bounds, scores, strict=True):
+        tokens = _tokens(served, text, ids[start:end], offsets[start:end], own)
+        entities += _aggregate(served, tokens, joining.strategy)
+    entities = [one for one in entities if _label(one) not in joining.ignored]
+    return _longest(entities) if len(bounds) > 1 else entities
 
 
 def _windows(tokens: int, room: int, stride: int | None) -> list[Window]:

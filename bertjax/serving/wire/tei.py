@@ -5,6 +5,7 @@ Source: text-embeddings-inference 1.9, docs/openapi.json and router/src/http.
 
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from fastapi import APIRouter
 from pydantic import BaseModel, Field, RootModel
 from starlette.responses import Response
@@ -172,7 +173,7 @@ def routes(server: Server) -> APIRouter:
         check_inputs(server, inputs)
         served = server.model(call.model)
         tokens = await vectors.embed_tokens(served, inputs, call.cut(), call.prompt_name)
-        return answer(tokens)
+        return await served.offload(answer, tokens)  # megabytes of digits
 
     @router.post("/embed_sparse", summary="Not done: no model here has SPLADE pooling")
     async def embed_sparse(call: EmbedAllCall) -> Response:
@@ -308,12 +309,19 @@ def list_tokens(
     """Returns the tokens of texts, with the bytes that each is of in UTF-8."""
     listed = []
     for text, (ids, offsets) in zip(texts, tokenizer.encode_with_offsets(texts), strict=True):
-        tokens = []
-        for id, (start, end) in zip(ids.tolist(), offsets.tolist(), strict=True):
-            first = len(text[:start].encode())
-            own = text[start:end]
-            last = first + len(own.encode())
-            tokens.append({"id": id, "text": own, "special": False, "start": first, "stop": last})
+        letters = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+        widths = 1 + sum((letters >= first).astype(np.int64) for first in (0x80, 0x800, 0x10000))
+        places = np.concatenate([[0], np.cumsum(widths)]).tolist()
+        tokens = [
+            {
+                "id": id,
+                "text": text[start:end],
+                "special": False,
+                "start": places[start],
+                "stop": places[end],
+            }
+            for id, (start, end) in zip(ids.tolist(), offsets.tolist(), strict=True)
+        ]
         if add_special_tokens:
             cls, sep = (
                 {
