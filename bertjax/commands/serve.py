@@ -80,6 +80,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("payload_limit", "BYTES", whole_number(1), "of a call's body, at most")
     add("request_timeout", "SECONDS", Number(float, above=0), "that a call may take")
     parser.add_argument(
+        "--explain",
+        action=argparse.BooleanOptionalAction,
+        default=DEFAULTS.explain,
+        help="answer /explain and /attention, whose programs are compiled at startup, too"
+        " (default: %(default)s)",
+    )
+    add(
+        "explain_max_tokens", "TOKENS", whole_number(3),
+        "of a text that is explained, at most",
+    )  # fmt: skip
+    parser.add_argument(
         "--api-key-file",
         metavar="FILE",
         help="answer only those who send one of its keys, one a line, as `Authorization: Bearer"

@@ -9,6 +9,8 @@ that wait, whoever sent them, `Batching.make` and `compute` for each batch, and 
 each item.
 """
 
+import contextlib
+import contextvars
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -27,6 +29,29 @@ WINDOW_TOKENS = 1 << 16
 SHORTEST_PACKED_ROW = 64
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
+# Runs a piece of work and returns its result.
+Turn = Callable[[Callable[[], Any]], Any]
+
+_TURN: contextvars.ContextVar[Turn] = contextvars.ContextVar("turn", default=lambda work: work())
+
+
+@contextlib.contextmanager
+def taking_turns(turn: Turn) -> Iterator[None]:
+    """Hands every piece of device work to `turn`, which runs it when the device is free for it.
+
+    It holds for what this thread starts: a server lets requests pass between two batches.
+    """
+    token = _TURN.set(turn)
+    try:
+        yield
+    finally:
+        _TURN.reset(token)
+
+
+def in_turn(work: Callable[[], Result]) -> Result:
+    """Runs a piece of device work, at once or when it has its turn (`taking_turns`)."""
+    return _TURN.get()(work)
 
 
 class Place(NamedTuple):
@@ -173,10 +198,14 @@ def compute(forward: Callable[[Any, Any], Any], params: Any, batch: Any, mesh: M
         mesh: the devices that share the rows.
     """
     if mesh is None or mesh.size == 1:
-        return jax.device_get(forward(params, batch))
+        return in_turn(lambda: jax.device_get(forward(params, batch)))
     placed = jax.device_put(batch, NamedSharding(mesh, PartitionSpec(ROW_AXES)))
-    with jax.set_mesh(mesh):
-        return jax.device_get(forward(params, placed))
+
+    def work() -> Any:
+        with jax.set_mesh(mesh):
+            return jax.device_get(forward(params, placed))
+
+    return in_turn(work)
 
 
 def put_params(params: Any, mesh: Mesh | None) -> Any:

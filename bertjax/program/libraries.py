@@ -6,7 +6,7 @@ from bertjax.program.errors import UserError
 
 LIBRARIES = {
     "analysis": ("matplotlib", "scipy", "conllu"),
-    "serve": ("fastapi", "uvicorn", "prometheus_client", "orjson"),
+    "serve": ("fastapi", "uvicorn", "prometheus_client", "orjson", "scipy", "matplotlib"),
 }
 
 

@@ -147,7 +147,7 @@ class Engine:
         """Runs a function in the thread of a device, which it has to itself; returns its result.
 
         Raises:
-            OverloadedError, ClosingError: see `run`.
+            ClosingError: the server ends.
         """
         return (await self._run(None, [function])).outputs[0]
 
@@ -177,7 +177,8 @@ class Engine:
         with self._changed:
             if self._is_closing:
                 raise ClosingError
-            if self._waiting + len(job.work) > self._most_waiting:
+            # Those who ask for the device itself limit their own calls.
+            if program is not None and self._waiting + len(job.work) > self._most_waiting:
                 raise OverloadedError(self._estimate())
             self._waiting += len(job.work)
             due, queue = job.arrived, self._queues.setdefault(program, [])

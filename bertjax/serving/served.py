@@ -17,6 +17,7 @@ from bertjax.inference.task_outputs import BATCH_TOKENS, CPU_BATCH_TOKENS
 from bertjax.loaded import Model
 from bertjax.program.errors import UserError
 from bertjax.serving.engine import Engine
+from bertjax.serving.explaining import Explainer
 from bertjax.serving.problems import BACKEND, TOO_LARGE, VALIDATION, RefusedError
 from bertjax.serving.programs import Asked, Program, Running, make_program
 from bertjax.serving.settings import ServeConfig
@@ -123,11 +124,18 @@ class Served:
             )
             for name in names
         }
+        self.explainer: Explainer | None = None
+        if config.explain:
+            own = model.replace(tokenizer=self.tokenizer)
+            longest = min(config.explain_max_tokens, self.max_length)
+            self.explainer = Explainer(own, engine, devices[0], longest)
 
     def warm_up(self) -> None:
         """Compiles whatever a call can need of it."""
         for program in self.programs.values():
             program.warm_up()
+        if self.explainer:
+            self.explainer.warm_up()
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -24,6 +24,8 @@ class ServeConfig(NamedTuple):
         request_timeout: seconds that a call may take.
         tokenization_workers: threads that tokenize; 0 takes one for each core.
         allow_reload: whether a call may have a model read again from its directory.
+        explain: whether answers are explained, and attention is given.
+        explain_max_tokens: tokens of a text that is explained.
         cors_allow_origin: origins whose pages may call; "*" for all.
     """
 
@@ -39,4 +41,6 @@ class ServeConfig(NamedTuple):
     request_timeout: float = 60.0
     tokenization_workers: int = 0
     allow_reload: bool = False
+    explain: bool = True
+    explain_max_tokens: int = 128
     cors_allow_origin: tuple[str, ...] = ()

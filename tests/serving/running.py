@@ -14,7 +14,7 @@ from bertjax.serving.settings import ServeConfig
 @contextlib.contextmanager
 def running(models, keys=None, **settings):
     """The address and the `Server`, which is ready; few shapes, as batches are small."""
-    server = Server(models, ServeConfig(**{"max_batch_tokens": 64, **settings}))
+    server = Server(models, ServeConfig(**{"max_batch_tokens": 64, "explain": False, **settings}))
     listener = uvicorn.Server(
         uvicorn.Config(make_app(server, keys), port=0, log_config=None, lifespan="on")
     )

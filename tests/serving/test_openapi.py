@@ -19,6 +19,8 @@ HEAD_OF = {
 }  # fmt: skip
 # What is no model's: it refuses every call.
 REFUSES = {"/embed_sparse"}
+# Of a server that was started with --no-explain; test_explanations.py has another.
+EXPLAIN = {"/explain", "/attention"}
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +31,7 @@ def document(every_head):
 def test_every_call_has_examples_that_are_answered(every_head, document):
     address, answered = every_head[0], 0
     for path, methods in document["paths"].items():
-        if "post" not in methods or path in REFUSES:
+        if "post" not in methods or path in REFUSES | EXPLAIN:
             continue
         examples = methods["post"]["requestBody"]["content"]["application/json"].get("examples", {})
         assert examples, f"{path}: has no example"

@@ -11,10 +11,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Integer
 
 from bertjax.analysis.capture.encoding import EncodedText
-from bertjax.analysis.capture.rows import batch_texts, make_inputs, shapes_of_maps
+from bertjax.analysis.capture.rows import batch_texts, make_inputs, trace_bytes
 from bertjax.architectures import ARCHITECTURES, OF_A_TOKEN, Output
 from bertjax.config import BertConfig
-from bertjax.inference.batches import Batching, Place, run, whole_params
+from bertjax.inference.batches import Batching, Place, in_turn, run, whole_params
 from bertjax.inference.shapes import Shape, Shapes
 from bertjax.loaded import Model
 from bertjax.model.embeddings import Embeddings
@@ -22,8 +22,9 @@ from bertjax.model.probe_points import Edit
 from bertjax.program.errors import UserError
 from bertjax.text.packing import Places
 
-# Rows of a batch, and bytes of its maps.
-_MOST_ROWS, _BATCH_BYTES = 16, 64 << 20
+# Rows and tokens of a batch, and bytes of its maps. With the backward pass it takes no longer than
+# other batches, for which a server lets it wait.
+_MOST_ROWS, _BATCH_TOKENS, _BATCH_BYTES = 16, 512, 64 << 20
 
 
 class Target(NamedTuple):
@@ -126,7 +127,7 @@ def embed_tokens(
     length = len(encoded.token_ids)
     ids[0, :length] = encoded.token_ids if token_ids is None else token_ids
     params = whole_params(whole.params.get("bert", whole.params)["embeddings"], whole.mesh)
-    return np.asarray(_embed(whole.config, params, ids, types))[:length]
+    return in_turn(lambda: np.asarray(_embed(whole.config, params, ids, types)))[:length]
 
 
 def differentiate_by_embeddings(
@@ -174,8 +175,9 @@ def differentiate_by_attention(
     """
     check_target(whole, encoded, target)
     kind, params = (target.output, target.probability), whole_params(whole.params, whole.mesh)
-    value, probs, gradient = jax.device_get(
-        _by_attention(whole.module, *kind, params, pad_inputs(whole, encoded), *_places(target))
+    inputs, places = pad_inputs(whole, encoded), _places(target)
+    value, probs, gradient = in_turn(
+        lambda: jax.device_get(_by_attention(whole.module, *kind, params, inputs, *places))
     )
     t = len(encoded.token_ids)
     return float(value), probs[:, 0, :, :t, :t], gradient[:, 0, :, :t, :t]
@@ -191,7 +193,13 @@ def pad_inputs(whole: Model, encoded: EncodedText) -> tuple[np.ndarray, np.ndarr
 
 
 def _shapes(whole: Model) -> Shapes:
-    return shapes_of_maps(whole.config, _BATCH_BYTES, _MOST_ROWS, whole.mesh)
+    config = whole.config
+
+    def fits(length: int) -> int:
+        maps = _BATCH_BYTES // trace_bytes(config, length)
+        return min(_MOST_ROWS, _BATCH_TOKENS // length, maps)
+
+    return Shapes(config.max_position_embeddings, fits, between=False, mesh=whole.mesh)
 
 
 def _places(target: Target) -> tuple[np.int32, np.int32]:

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Integer
 from bertjax.analysis.capture.encoding import EncodedText, find_word_number
 from bertjax.analysis.explain.answers import Inputs, Target, pad_inputs
 from bertjax.architectures import ARCHITECTURES, BODY
-from bertjax.inference.batches import whole_params
+from bertjax.inference.batches import in_turn, whole_params
 from bertjax.loaded import Model
 from bertjax.program.errors import UserError
 from bertjax.program.wording import nearest
@@ -21,6 +21,8 @@ from bertjax.program.wording import nearest
 # The two answers of next-sentence prediction.
 _NEXT = ("is next", "is random")
 _NO_TAG = "O"
+# Masks whose words are asked for together.
+_MASKS = 8
 
 
 class NamedTarget(NamedTuple):
@@ -40,7 +42,7 @@ class NamedTarget(NamedTuple):
 
 
 def choose_targets(
-    whole: Model, encoded: EncodedText, answer: str | None = None, word: str | None = None
+    whole: Model, encoded: EncodedText, answer: str | None = None, word: str | int | None = None
 ) -> list[NamedTarget]:
     """Returns what the model answers to the text, or the answer that is asked for.
 
@@ -50,7 +52,7 @@ def choose_targets(
             every word whose tag is not O, a reader of answers for the start and the end of one in
             the second text, next-sentence prediction and multiple choice for the pair.
         answer: the word, label, tag or span to explain; what the model answers when left out.
-        word: of a tagger, the word whose tag is wanted (see `find_word_number`).
+        word: of a tagger, the word whose tag is wanted (see `find_word_number`), or its number.
 
     Raises:
         UserError: a model without a head, a text that does not ask it anything, an answer that it
@@ -101,8 +103,14 @@ def _words(whole: Model, encoded: EncodedText, answer: str | None) -> list[Named
             " place of the word to explain"
         )
     if answer is None:
-        logits = _logits(whole, encoded, masked_positions=positions[None].astype(np.int32))
-        ids = [int(token) for token in logits.argmax(axis=-1)]
+        ids = []
+        # As many at a time as have a shape of their own, whatever their number.
+        for first in range(0, len(positions), _MASKS):
+            asked = positions[first : first + _MASKS]
+            padded = np.zeros((1, _MASKS), np.int32)
+            padded[0, : len(asked)] = asked
+            logits = _logits(whole, encoded, masked_positions=padded)[: len(asked)]
+            ids += logits.argmax(axis=-1).tolist()
     else:
         tokens = whole.tokenizer.encode([answer])[0].ids
         if len(tokens) != 1:
@@ -130,13 +138,13 @@ def _class(
 
 
 def _tags(
-    whole: Model, encoded: EncodedText, answer: str | None, word: str | None
+    whole: Model, encoded: EncodedText, answer: str | None, word: str | int | None
 ) -> list[NamedTarget]:
     """Returns the likeliest tag of every tagged word, or what is asked for of either."""
     names, firsts = whole.config.id2label, encoded.first_tokens
     tags = _logits(whole, encoded)[firsts].argmax(axis=-1)
     if word is not None:
-        numbers = [find_word_number(encoded, word)]
+        numbers = [word if isinstance(word, int) else find_word_number(encoded, word)]
     elif answer is not None:
         raise UserError(f"--answer {answer}: name the word, too, with --word")
     else:
@@ -212,9 +220,9 @@ def _logits(
     whole: Model, encoded: EncodedText, **options: np.ndarray
 ) -> Float[np.ndarray, "places answers"]:
     """Computes the head's output for the text, without padding."""
-    params = whole_params(whole.params, whole.mesh)
-    logits = _apply(whole.module, params, pad_inputs(whole, encoded), options)
-    return np.asarray(logits[0])[: len(encoded.token_ids)]
+    params, inputs = whole_params(whole.params, whole.mesh), pad_inputs(whole, encoded)
+    logits = in_turn(lambda: np.asarray(_apply(whole.module, params, inputs, options)))
+    return logits[0, : len(encoded.token_ids)]
 
 
 @functools.partial(jax.jit, static_argnums=0)
