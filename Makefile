@@ -58,10 +58,11 @@ test: install
 test-all: install
 	$(BIN)/python -m pytest $(TWO_AT_A_TIME)
 
-# The report's page in a browser, which the machine has to have: Debian's chromium, for instance.
+# The pages of the report and of the server in a browser, which the machine has to have: Debian's chromium, for instance.
 test-browser: install
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint $(CONSTRAINTS) --editable '.[browser]'
-	REQUIRE_BROWSER=1 $(BIN)/python -m pytest tests/analysis/report/test_report_page.py
+	REQUIRE_BROWSER=1 $(BIN)/python -m pytest tests/analysis/report/test_report_page.py \
+	  tests/serving/test_web_page.py
 
 # The notebooks of docs/, from end to end, with a small model in the place of theirs.
 test-notebooks: install

@@ -4,6 +4,7 @@ import gc
 import importlib.util
 import io
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -183,6 +184,27 @@ def forward(model):
 def output(forward, params, batch):
     """What the model makes of the batch, with its trace."""
     return forward(params, *batch[:5], trace=True)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Chromium; tests are skipped where there is none, but for `make test-browser`."""
+    lacks = pytest.fail if os.environ.get("REQUIRE_BROWSER") else pytest.skip
+    try:
+        from playwright import sync_api
+    except ModuleNotFoundError:
+        lacks("no playwright: pip install 'bertjax[browser]'")
+    with sync_api.sync_playwright() as playwright:
+        installed = shutil.which("chromium") or shutil.which("google-chrome")
+        for path in (None, installed):
+            try:
+                found = playwright.chromium.launch(executable_path=path)
+            except sync_api.Error:
+                continue
+            yield found
+            found.close()
+            return
+        lacks("no browser: playwright install chromium, or the system's chromium package")
 
 
 @pytest.fixture

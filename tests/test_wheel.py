@@ -69,7 +69,8 @@ def test_wheel_holds_the_library_and_nothing_else(wheel):
     assert {name.split("/")[0].removesuffix(".dist-info").split("-")[0] for name in names} == {
         "bertjax"
     }
-    assert {"bertjax/py.typed", "bertjax/analysis/report/page/report.css"} <= set(names)
+    pages = {"bertjax/analysis/report/page/report.css", "bertjax/serving/page/page.js"}
+    assert {"bertjax/py.typed", *pages} <= set(names)
 
 
 def test_bert_is_made_and_fitted_in_a_bare_environment(bare, tmp_path):

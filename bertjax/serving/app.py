@@ -14,13 +14,14 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from bertjax import __version__
+from bertjax.serving import web_page
 from bertjax.serving.edge import Edge, as_problem
 from bertjax.serving.engine import ClosingError, OverloadedError
 from bertjax.serving.keys import Keys
 from bertjax.serving.problems import INTERNAL, VALIDATION, Kind, RefusedError
 from bertjax.serving.reference import make_reference
 from bertjax.serving.server import Server
-from bertjax.serving.wire import hub, openai, own, tei, vllm
+from bertjax.serving.wire import explanations, hub, openai, own, tei, vllm
 from bertjax.serving.wire.answers import answer
 from bertjax.serving.wire.calls import problem_of
 from bertjax.serving.wire.errors import error_response
@@ -44,7 +45,7 @@ def make_app(server: Server, keys: Keys | None = None) -> Any:
     app = FastAPI(
         title="bertjax", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None
     )
-    for wire in (tei, openai, vllm, own):
+    for wire in (tei, openai, vllm, own, explanations, web_page):
         app.include_router(wire.routes(server))
 
     @app.get("/health", tags=["server"], summary="Whether the server is ready")
@@ -52,8 +53,11 @@ def make_app(server: Server, keys: Keys | None = None) -> Any:
         server.model()
         return Response()
 
-    for path in ("/health", "/ping", "/"):
-        app.add_api_route(path, health, methods=["GET", "HEAD"], include_in_schema=False)
+    async def root(request: Request) -> Response:
+        return web_page.page() if web_page.asks_for_page(request) else await health()
+
+    for path, route in {"/health": health, "/ping": health, "/": root}.items():
+        app.add_api_route(path, route, methods=["GET", "HEAD"], include_in_schema=False)
 
     @app.get("/docs", include_in_schema=False)
     async def reference() -> Response:

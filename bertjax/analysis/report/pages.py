@@ -1,9 +1,7 @@
 """The report: a page to explore a BERT in, its figures as pictures, its numbers as JSON."""
 
-import importlib.resources
 import json
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import numpy as np
 
 from bertjax.analysis.capture.maps import Captured
 from bertjax.analysis.layers.lens import Lens
+from bertjax.analysis.report.assembly import FOLDER, HEAD_SCRIPTS, assemble
 from bertjax.analysis.report.data import (
     AnyFigures,
     Cell,
@@ -22,15 +21,12 @@ from bertjax.analysis.report.data import (
     head_shape,
     is_name,
 )
-from bertjax.analysis.report.figures import draw_figures, palette
+from bertjax.analysis.report.figures import draw_figures
 from bertjax.analysis.report.maps import MAP_BYTES, store_maps
 from bertjax.program.errors import UserError
 from bertjax.program.outputs import make_folder, write_whole
 from bertjax.program.strict_json import to_json
 from bertjax.statistics.intervals import Figures, Interval
-
-# The page's script, in this order.
-_SCRIPTS = ("values.js", "maps.js", "grid.js", "lines.js", "matrix.js", "sections.js", "report.js")
 
 
 def write_report(
@@ -83,21 +79,10 @@ def _figures_of_report(output_dir: Path) -> set[str]:
 def assemble_page(data: ReportData, map_bytes: int = MAP_BYTES) -> str:
     """Assembles the page, with everything in it."""
     values = numbers_of(data)
-    values["palettes"] = {name: palette(name) for name in ("viridis", "cividis", "Blues")}
     values["shape"] = head_shape(data)
     values["sentences"] = _sentences(data.sentences, map_bytes)
-    # A "<" in the data could end its element.
-    script_data = to_json(values, compact=True).replace("<", "\\u003c")
-    folder = importlib.resources.files("bertjax.analysis.report") / "page"
-    parts = {
-        "TITLE": _escape(data.title),
-        "STYLE": (folder / "report.css").read_text(encoding="utf-8"),
-        "DATA": script_data,
-        "SCRIPT": "\n".join((folder / name).read_text(encoding="utf-8") for name in _SCRIPTS),
-    }
-    template = (folder / "report.html").read_text(encoding="utf-8")
-    # All at once, so that a mark within the data stays as it is.
-    return re.sub("@@([A-Z]+)@@", lambda mark: parts[mark[1]], template)
+    scripts = [*HEAD_SCRIPTS, "sections.js", "report.js"]
+    return assemble(FOLDER / "report.html", data.title, ["report.css"], scripts, values)
 
 
 def numbers_of(data: ReportData) -> dict[str, Any]:
@@ -226,12 +211,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.5g}") if math.isfinite(value) else None
     return value
-
-
-def _escape(text: str) -> str:
-    for letter, name in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ('"', "&quot;")):
-        text = text.replace(letter, name)
-    return text
 
 
 def _replace(path: Path, content: str | bytes) -> Path:

@@ -3,9 +3,6 @@
 Skipped where there is no browser, but for `make test-browser`, which has to have one.
 """
 
-import os
-import shutil
-
 import numpy as np
 import pytest
 
@@ -17,26 +14,6 @@ from tests.analysis.report.report_example import make_figures, make_report
 
 # A weight is stored in 256 steps and shown with three digits.
 STORED = 0.004 + 0.0005
-
-
-@pytest.fixture(scope="module")
-def browser():
-    lacks = pytest.fail if os.environ.get("REQUIRE_BROWSER") else pytest.skip
-    try:
-        from playwright import sync_api
-    except ModuleNotFoundError:
-        lacks("no playwright: pip install 'bertjax[browser]'")
-    with sync_api.sync_playwright() as playwright:
-        installed = shutil.which("chromium") or shutil.which("google-chrome")
-        for path in (None, installed):
-            try:
-                found = playwright.chromium.launch(executable_path=path)
-            except sync_api.Error:
-                continue
-            yield found
-            found.close()
-            return
-        lacks("no browser: playwright install chromium, or the system's chromium package")
 
 
 @pytest.fixture(scope="module")
