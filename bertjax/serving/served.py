@@ -37,7 +37,7 @@ class Cut(NamedTuple):
         truncate: whether they are, not refused; as the server's setting says where it is None.
         direction: the end that is cut.
         max_length: tokens of a text at most, if fewer than the model takes.
-        only_first: of a pair the first text is cut, where the second leaves it room.
+        only_first: of a pair the first text alone is cut.
         field: of the call that has the texts, for messages.
     """
 
@@ -228,8 +228,14 @@ class Served:
             else:
                 self.check_ids(one)
                 length = len(one)
+            place = cut.field if len(inputs) == 1 else f"{cut.field}[{number}]"
+            if cut.only_first and length - len(first) >= most:
+                raise RefusedError(
+                    TOO_LARGE,
+                    f"{place}: {one[1]!r} has {len(second)} tokens, and leaves the text beside it"
+                    f" no room in {most}; shorten it",
+                )
             if length > most and not self.cuts(cut):
-                place = cut.field if len(inputs) == 1 else f"{cut.field}[{number}]"
                 raise RefusedError(
                     TOO_LARGE,
                     f"{place} must have at most {most} tokens, special tokens included; it has"
@@ -258,7 +264,7 @@ class Served:
     def _frame(
         self, first: np.ndarray, second: np.ndarray | None, most: int, cut: Cut
     ) -> TokenSequence:
-        if cut.only_first and second is not None and len(second) + 3 < most:
+        if cut.only_first and second is not None:
             first = first[: most - 3 - len(second)]
         if cut.direction == "Left":  # the ends are what is cut
             first, second = first[::-1], None if second is None else second[::-1]

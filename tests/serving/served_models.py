@@ -17,7 +17,8 @@ from bertjax.text.tokenizer_parts import build_wordpiece
 from tests.analysis.saved import TOKENS
 
 LETTERS = [f"{before}{letter}" for letter in "abcdefghijklmnopqrstuvwxyz" for before in ("", "##")]
-VOCABULARY = [*TOKENS, ",", "?", *(letter for letter in LETTERS if letter not in TOKENS)]
+TEMPLATE = ["this", "example", "is"]
+VOCABULARY = [*TOKENS, *TEMPLATE, ",", "?", *(letter for letter in LETTERS if letter not in TOKENS)]
 
 LABELS = {
     "BertForSequenceClassification": ("sad", "so so", "happy"),
@@ -57,7 +58,7 @@ def save_tiny(folder, architecture, **fields):
         fields.setdefault("id2label", LABELS[architecture])
     config = BertConfig(
         vocab_size=len(VOCABULARY), hidden_size=24, num_hidden_layers=2, num_attention_heads=3,
-        intermediate_size=29, max_position_embeddings=32, **fields,
+        intermediate_size=29, **{"max_position_embeddings": 32, **fields},
     )  # fmt: skip
     params = draw_params(architecture, config)
     Tokenizer(build_wordpiece(VOCABULARY, True, None)).save(folder / "tokenizer")
@@ -86,12 +87,12 @@ def tiny_model(architecture):
         return load(save_tiny(Path(folder), architecture))
 
 
-def load_heads(folder):
-    """The models of `HEADS`."""
+def load_heads(folder, **fields):
+    """The models of `HEADS`; `fields` of all their configs."""
     models = {}
-    for name, (architecture, fields) in HEADS.items():
+    for name, (architecture, own) in HEADS.items():
         (folder / name).mkdir()
-        directory = save_tiny(folder / name, architecture, **fields)
+        directory = save_tiny(folder / name, architecture, **own, **fields)
         if name == "vectors":
             make_sentence_model(directory)
         models[name] = load(directory)

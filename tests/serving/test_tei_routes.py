@@ -68,18 +68,18 @@ def test_truncation_keeps_the_end_that_is_asked_for_and_is_told(post, model):
     answer = post("/embed", inputs=LONG, normalize=False)
     assert answer.headers["x-truncated-texts"] == "1"
     ids = model.tokenizer.encode_batch([LONG])[0].tolist()
-    frame = [model.tokenizer.cls_id, *ids[:30], model.tokenizer.sep_id]
+    frame = [model.tokenizer.cls_id, *ids[:14], model.tokenizer.sep_id]
     right = post("/embed", inputs=frame, normalize=False)
     assert right.headers["x-truncated-texts"] == "0"
     np.testing.assert_allclose(answer.json(), right.json(), atol=1e-6)
     left = post("/embed", inputs=LONG, normalize=False, truncation_direction="left").json()
-    frame[1:-1] = ids[-30:]
+    frame[1:-1] = ids[-14:]
     np.testing.assert_allclose(
         left, post("/embed", inputs=frame, normalize=False).json(), atol=1e-6
     )
     answer = post("/embed", inputs=[TEXTS[0], LONG], truncate=False)
     assert answer.status_code == 413
-    assert "inputs[1] must have at most 32 tokens" in answer.json()["error"]
+    assert "inputs[1] must have at most 16 tokens" in answer.json()["error"]
 
 
 def test_left_cut_of_a_pair_keeps_both_ends(every_head):
@@ -162,7 +162,7 @@ def test_info(address, name, kind):
     info = httpx.get(f"{address}/info", params={"model": name}).json()
     assert list(info["model_type"]) == [kind]
     assert info["served_model_name"] == name
-    assert info["max_input_length"] == 32
+    assert info["max_input_length"] == 16
     assert info["max_client_batch_size"] == 8
     if kind == "classifier":
         assert info["model_type"]["classifier"]["id2label"]["0"] == "sad"
@@ -208,7 +208,7 @@ def test_info(address, name, kind):
         ("/answer", {"question": "", "context": "b", "model": "answers"}, 400, "Empty",
          "`question`"),
         ("/answer", {"question": "a", "context": "b", "model": "answers", "max_seq_len": 99}, 422,
-         "Validation", "max_seq_len=99 must be at most 32"),
+         "Validation", "max_seq_len=99 must be at most 16"),
         ("/answer", {"question": "a " * 40, "context": "b", "model": "answers"}, 422, "Validation",
          "leaves no room"),
         ("/answer", {"question": "a", "context": "b " * 9000, "model": "answers"}, 413,
@@ -217,8 +217,6 @@ def test_info(address, name, kind):
          "top_k"),
         ("/fill-mask", {"inputs": "[MASK]", "top_k": 999, "model": "masks"}, 422, "Validation",
          "top_k=999 must be from 1 to vocab_size="),
-        ("/fill-mask", {"inputs": ["[MASK] " * 28] * 8, "top_k": 60, "model": "masks"}, 413,
-         "Validation", "224 masks with 60 words each; a call may have 512 masks and 10,000 words"),
         ("/tags", {"inputs": "a " * 9000, "model": "entities"}, 413, "Validation", "may wait"),
         ("/zero-shot", {"inputs": "a", "candidate_labels": ["b"] * 600, "model": "entailment"}, 413,
          "Validation", "600 sequences"),
@@ -305,3 +303,14 @@ def test_answers_are_made_outside_the_event_loop(post, monkeypatch, module, name
     assert post(path, **call).status_code == 200
     assert threads
     assert all(one.startswith("ThreadPoolExecutor") for one in threads)
+
+
+def test_call_has_so_many_masks_and_words_at_most(post, monkeypatch):
+    call = {"inputs": ["[MASK] a [MASK]"] * 3, "top_k": 4, "model": "masks"}
+    for name, most in (("MOST_MASKS", 5), ("MOST_WORDS", 23)):
+        assert post("/fill-mask", **call).status_code == 200
+        with monkeypatch.context() as smaller:
+            smaller.setattr(masks, name, most)
+            answer = post("/fill-mask", **call)
+        assert answer.status_code == 413
+        assert "inputs have 6 masks with 4 words each" in answer.json()["error"]
