@@ -18,7 +18,7 @@ ELSEWHERE = {
     },
     **{
         (command, "--attention"): HOW
-        for command in ("fill-mask", "predict", "evaluate", "embed", "prune")
+        for command in ("fill-mask", "predict", "evaluate", "embed", "prune", "serve")
     },
     **{
         (command, "--devices"): "they share the work, not what comes of it: tests/test_devices.py"
@@ -34,6 +34,7 @@ ELSEWHERE = {
     ("bench", "what"): "there is one thing to measure",
     ("evaluate", "--watch"): "needs a run: tests/train/test_pretrain.py",
     ("evaluate", "--interval"): "the same",
+    ("serve", "--max-batch-wait-ms"): "shows in time alone: tests/serving/test_engine.py",
 }
 
 MLM, LABELS, TAGS = (["--model", name] for name in ("mlm", "labels", "tags"))
@@ -171,6 +172,26 @@ CASES = {
             "--any-word": ["--any-word"],
             "--seed": ["--seed", "5"],
             "--json": ["--json"],
+        },
+    ),
+    "serve": (
+        MLM,
+        {
+            "--model": ["--model", "other"],
+            "--dtype": ["--dtype", "bfloat16"],
+            "--hostname": ["--hostname", "0.0.0.0"],
+            "--port": ["--port", "80"],
+            "--max-concurrent-requests": ["--max-concurrent-requests", "2"],
+            "--max-batch-tokens": ["--max-batch-tokens", "24"],
+            "--max-client-batch-size": ["--max-client-batch-size", "2"],
+            "--max-input-length": ["--max-input-length", "4"],
+            "--auto-truncate": ["--no-auto-truncate"],
+            "--payload-limit": ["--payload-limit", "60"],
+            "--request-timeout": ["--request-timeout", "9"],
+            "--api-key-file": ["--api-key-file", "text.txt"],
+            "--cors-allow-origin": ["--cors-allow-origin", "https://example.org"],
+            "--allow-reload": ["--allow-reload"],
+            "--tokenization-workers": ["--tokenization-workers", "7"],
         },
     ),
     "info": (["mlm"], {"directory": None, "--json": ["--json"]}),

@@ -18,6 +18,7 @@ from bertjax import cli
 from bertjax.cli import COMMANDS, make_parser
 from bertjax.program.errors import UserError
 from tests.analysis.saved import save
+from tests.commands.asked_server import ask
 from tests.commands.option_cases import CASES, ELSEWHERE, MLM, READ
 from tests.commands.option_files import write_files
 
@@ -85,6 +86,7 @@ def outcome(folder, tmp_path, monkeypatch, capfd):
         shutil.copytree(folder, place)
         before = set(place.rglob("*"))
         monkeypatch.chdir(place)
+        monkeypatch.setattr("uvicorn.Server.run", ask)
         with pytest.raises(SystemExit) as stopped:
             cli.main(words)
         made = {

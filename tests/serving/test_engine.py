@@ -155,6 +155,22 @@ def test_function_has_the_device_to_itself(engine):
     assert asyncio.run(go()) == f"device {DEVICE.id}"
 
 
+def test_batch_that_is_not_full_waits_for_more():
+    engine, program = Engine([DEVICE], most_waiting=40, wait=60.0), Recorded()
+
+    async def go():
+        first = asyncio.create_task(engine.run(program, [asked(2, 1)]))
+        await asyncio.sleep(0.1)
+        assert program.ran == []
+        await asyncio.gather(first, engine.run(program, [asked(program.batch_tokens, 2)]))
+
+    try:
+        asyncio.run(go())
+    finally:
+        engine.close()
+    assert program.ran == [1, 2]
+
+
 def test_closing_finishes_what_waits_and_takes_nothing_more():
     engine, program = Engine([DEVICE], most_waiting=40), Recorded()
 
