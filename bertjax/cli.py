@@ -75,7 +75,7 @@ def make_parser() -> argparse.ArgumentParser:
         subparser = commands.add_parser(
             name,
             help=command.SUMMARY,
-            description=f"Prints {command.SUMMARY}.",
+            description=getattr(command, "DESCRIPTION", f"Prints {command.SUMMARY}."),
             allow_abbrev=False,
         )
         command.add_arguments(subparser)

@@ -2,15 +2,18 @@
 
 import argparse
 import os
+import time
 from pathlib import Path
 
 from bertjax.commands.arguments import Number, utf8_text, whole_number
+from bertjax.commands.screen import add_json, count_on, print_fields, print_json, tell
 from bertjax.kernels.backends import CHOICES, DTYPES
 from bertjax.program.errors import UserError
 from bertjax.program.libraries import require_libraries
 from bertjax.serving.settings import ServeConfig
 
 SUMMARY = "models over HTTP, to the clients that exist"
+DESCRIPTION = f"Serves {SUMMARY}, until it is ended."
 
 # Docker sets HOSTNAME to the container's name, and nobody asks to listen there.
 WITHOUT_VARIABLE = ("hostname",)
@@ -112,10 +115,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " answers",
     )
     add("tokenization_workers", "THREADS", whole_number(0), "that tokenize; 0 = one a core")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="load, compile, print what would be served, its memory and its rate, and end",
+    )
+    add_json(parser)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Serves until a signal ends it."""
+    """Serves until a signal ends it, or tells what it would serve."""
     names = {}
     for given in options.models:
         name, _, directory = given.rpartition("=")
@@ -123,10 +132,12 @@ def run(options: argparse.Namespace) -> None:
         if name in names:
             raise UserError(f"--model {given}: another model has the name {name}; give it its own")
         names[name] = directory
+    if options.json and not options.check:
+        raise UserError("--json prints what --check finds; pass both")
     require_libraries("bertjax serve", "serve")
     from bertjax.loaded import load
     from bertjax.serving.keys import read_keys
-    from bertjax.serving.listen import listen
+    from bertjax.serving.server import Server
 
     file = Path(options.api_key_file) if options.api_key_file else None
     keys = read_keys(file, os.environ.get("API_KEY"))
@@ -136,4 +147,28 @@ def run(options: argparse.Namespace) -> None:
     }
     values = {field: getattr(options, field) for field in ServeConfig._fields}
     values["cors_allow_origin"] = tuple(values["cors_allow_origin"])
-    listen(models, ServeConfig(**values), keys)
+    server = Server(models, ServeConfig(**values))
+    for name, model in models.items():
+        directory = "" if name == names[name] else f" ({names[name]})"
+        tell([f"{name}{directory}: {model.architecture}", *model.notes])
+
+    def warm_up() -> None:
+        began = time.perf_counter()
+        with count_on("compiling", sum(one.shapes for one in server.models.values())) as progress:
+            server.warm_up(progress)
+        tell([f"ready after {time.perf_counter() - began:.0f} s"])
+
+    if not options.check:
+        from bertjax.serving.listen import listen
+
+        listen(server, keys, warm_up)
+        return
+    from bertjax.serving.checkup import check_up
+
+    warm_up()
+    found = check_up(server, keys)
+    server.close()
+    if options.json:
+        print_json(found)
+    else:
+        print_fields(found)

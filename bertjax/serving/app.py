@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from fastapi import FastAPI
@@ -27,20 +27,48 @@ from bertjax.serving.wire.calls import problem_of
 from bertjax.serving.wire.errors import error_response
 
 
-def make_app(server: Server, keys: Keys | None = None) -> Any:
+def route_names(server: Server) -> list[str]:
+    """Returns the routes of a server, each with its method."""
+    return [
+        f"{method.upper()} {path}"
+        for path, methods in _make_routes(server, None).openapi()["paths"].items()
+        for method in methods
+    ]
+
+
+def make_app(
+    server: Server, keys: Keys | None = None, warm_up: Callable[[], None] | None = None
+) -> Any:
     """Returns the application of a server, in ASGI.
 
     Args:
         server: what answers.
         keys: of those who may call; everybody may when left out.
+        warm_up: is called in a thread at startup in place of the server's own, which it calls.
     """
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        threading.Thread(target=server.warm_up, name="warm-up", daemon=True).start()
+        threading.Thread(target=warm_up or server.warm_up, name="warm-up", daemon=True).start()
         yield
         server.close()
 
+    app = _make_routes(server, lifespan)
+    edge = Edge(app, server.config, server.metrics, keys or Keys())
+    if not server.config.cors_allow_origin:
+        return edge
+    # Outermost: a browser asks for leave without a key, and reads refusals, too.
+    return CORSMiddleware(
+        edge,
+        allow_origins=server.config.cors_allow_origin,
+        allow_methods=("GET", "POST"),
+        allow_headers=("authorization", "content-type", "x-request-id"),
+        expose_headers=("x-request-id", "retry-after"),
+    )
+
+
+def _make_routes(server: Server, lifespan: Any) -> FastAPI:
+    """Returns the application with its routes, and what makes an answer of an error."""
     # FastAPI's own pages load their scripts from elsewhere.
     app = FastAPI(
         title="bertjax", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None
@@ -109,14 +137,4 @@ def make_app(server: Server, keys: Keys | None = None) -> Any:
     for kind in (RefusedError, OverloadedError, ClosingError):
         app.add_exception_handler(kind, refuse)
     app.add_exception_handler(RequestValidationError, refuse_invalid)
-    edge = Edge(app, server.config, server.metrics, keys or Keys())
-    if not server.config.cors_allow_origin:
-        return edge
-    # Outermost: a browser asks for leave without a key, and reads refusals, too.
-    return CORSMiddleware(
-        edge,
-        allow_origins=server.config.cors_allow_origin,
-        allow_methods=("GET", "POST"),
-        allow_headers=("authorization", "content-type", "x-request-id"),
-        expose_headers=("x-request-id", "retry-after"),
-    )
+    return app

@@ -2,20 +2,27 @@
 
 import contextlib
 import signal
+import socket
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 
 import uvicorn
 
-from bertjax.loaded import Model
 from bertjax.serving.app import make_app
 from bertjax.serving.keys import Keys
 from bertjax.serving.server import Server
-from bertjax.serving.settings import ServeConfig
 
 
 class _Listener(uvicorn.Server):
     """Uvicorn's server, which does not send itself the signal that ended it."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listens, and prints where: the port may have been any free one."""
+        await super().startup(sockets)
+        for own in self.servers:
+            host, port, *_ = own.sockets[0].getsockname()
+            url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+            print(f"{url}  routes {url}/docs", file=sys.stderr, flush=True)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -31,18 +38,18 @@ class _Listener(uvicorn.Server):
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def listen(models: Mapping[str, Model], config: ServeConfig, keys: Keys) -> None:
+def listen(server: Server, keys: Keys, warm_up: Callable[[], None]) -> None:
     """Serves until a signal ends it.
 
     Args:
-        models: by the names by which calls name them.
-        config: of the server.
+        server: what answers.
         keys: of those who may call.
+        warm_up: see `make_app`.
     """
-    server = Server(models, config)
+    config = server.config
     listener = _Listener(
         uvicorn.Config(
-            make_app(server, keys),
+            make_app(server, keys, warm_up),
             host=config.hostname,
             port=config.port,
             log_config=None,
@@ -51,5 +58,4 @@ def listen(models: Mapping[str, Model], config: ServeConfig, keys: Keys) -> None
             timeout_graceful_shutdown=int(config.request_timeout),
         )
     )
-    print(f"http://{config.hostname}:{config.port}", file=sys.stderr)
     listener.run()

@@ -65,6 +65,11 @@ class Metrics:
 
         jax.monitoring.register_event_duration_secs_listener(count)
 
+    @property
+    def compiled(self) -> int:
+        """Returns how many programs XLA has compiled."""
+        return int(self.compilations._value.get())
+
     def count_batch(self, ran: BatchRan) -> None:
         """Counts a batch that ran."""
         self.batch_size.observe(ran.sequences)

@@ -130,12 +130,22 @@ class Served:
             longest = min(config.explain_max_tokens, self.max_length)
             self.explainer = Explainer(own, engine, devices[0], longest)
 
-    def warm_up(self) -> None:
-        """Compiles whatever a call can need of it."""
+    @property
+    def shapes(self) -> int:
+        """Returns what `warm_up` counts to."""
+        lengths = self.explainer.lengths if self.explainer else ()
+        return sum(len(program.shapes) for program in self.programs.values()) + len(lengths)
+
+    def warm_up(self, progress: Callable[[int], None] = lambda done: None) -> None:
+        """Compiles whatever a call can need of it.
+
+        Args:
+            progress: is called with the number of shapes done since the call before.
+        """
         for program in self.programs.values():
-            program.warm_up()
+            program.warm_up(progress)
         if self.explainer:
-            self.explainer.warm_up()
+            self.explainer.warm_up(progress)
 
     @property
     def labels(self) -> tuple[str, ...]:

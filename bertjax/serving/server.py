@@ -1,7 +1,7 @@
 """A server: its models, and what runs them."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
@@ -52,10 +52,15 @@ class Server:
     def _serve(self, name: str, model: Model, before: Served | None = None) -> Served:
         return Served(name, model, self.engine, self._threads, self.config, self.devices, before)
 
-    def warm_up(self) -> None:
-        """Compiles whatever a call can need."""
+    def warm_up(self, progress: Callable[[int], None] = lambda done: None) -> None:
+        """Compiles whatever a call can need.
+
+        Args:
+            progress: is called with the number of shapes done since the call before, of all
+                `Served.shapes`.
+        """
         for served in self.models.values():
-            served.warm_up()
+            served.warm_up(progress)
         self.is_ready.set()
 
     def reload(self, name: str) -> Served:

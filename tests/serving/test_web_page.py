@@ -142,14 +142,18 @@ def test_attention_is_drawn_as_in_the_report(page, address):
 def test_entity_is_explained_by_the_place_where_it_is(page, address):
     choose(page, "Model", "tagger")
     text = "ann and ann"
-    tags = post(address, "/tags", inputs=text, model="tagger", aggregation_strategy="first")
-    assert tags
+    tags = post(address, "/tags", inputs=text, model="tagger")
     send(page, text=text)
-    assert page.locator("#answer .text").text_content().startswith("ann")
-    last = page.locator("#answer button.entity").last
-    last.click()
+    entities = page.locator("#answer button.entity")
+    assert entities.count() == len(tags) > 1
+    assert tags[-1]["start"] > text.index("and")  # in the second "ann"
+    entities.last.click()
     page.wait_for_selector("#explanation .weighed")
-    assert page.locator("#explanation h3").count() == 1
+    assert page.locator("#explanation h3").inner_text().startswith("ann = ")
+    start = tags[-1]["start"]
+    [known] = post(address, "/explain", inputs=text, model="tagger", start=start)["explanations"]
+    scores = known["scores"]["integrated-gradients"]
+    np.testing.assert_allclose(scores_of(page), scores, rtol=0.3, atol=0.001)
 
 
 def test_answer_is_marked_and_both_its_ends_are_explained(page, address):

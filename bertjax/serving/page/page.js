@@ -93,6 +93,7 @@ function drawChoices() {
 
 function startAnew() {
   if (running) running.abort();
+  readFields();
   asked = grid = null;
   hide("answer", "explanation", "heads", "problem");
   byId("status").textContent = "";
