@@ -15,6 +15,22 @@ PACKAGES = {
         "optax==0.2.4",
         "numpy<2.3",
     ],
+    "servers": [
+        "torch==2.13.0",
+        "sentence-transformers==6.2.0",
+        "fastapi",
+        "uvicorn[standard]",
+        "aiohttp",
+        "uvloop",
+    ],
+    # It calls what transformers 5, and newer releases of its command line's libraries, have not.
+    "infinity": [
+        "torch==2.13.0",
+        "infinity-emb[server,torch]==0.0.78",
+        "transformers<4.50",
+        "typer<0.16",
+        "click<8.2",
+    ],
     "keras": ["keras-hub==0.32.0", "keras==3.15.1", "jax==0.10.2", "optax", "safetensors"],
 }
 
