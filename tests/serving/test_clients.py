@@ -107,6 +107,20 @@ def test_token_classification_reads_all_of_a_long_text(ask, how):
     assert all(covered[place] or letter == " " for place, letter in enumerate(LONG))
 
 
+def test_tokens_of_a_long_text_have_the_scores_of_the_window_with_most_context(ask):
+    words = TEXTS[0].split() * 3  # 21 tokens, in windows of 14 that share seven
+
+    def scores(part):
+        found = ask("entities").token_classification(
+            " ".join(part), aggregation_strategy="none", ignore_labels=[]
+        )
+        return [one.score for one in found]
+
+    expected = scores(words[:14])[:11] + scores(words[7:])[4:]
+    np.testing.assert_allclose(scores(words), expected, atol=1e-5)
+    assert abs(np.subtract(scores(words[:14])[7:], scores(words[7:])[:7])).max() > 1e-3
+
+
 @pytest.mark.parametrize("context", [TEXTS[2], LONG])
 def test_question_answering_is_predict(ask, models, context):
     [expected] = models["answers"].predict([("what hears?", context)])
