@@ -10,6 +10,7 @@ CALLS = [
     ("/embed", {"inputs": "the dog sees", "normalize": False}),
     ("/embed", {"inputs": ["the dog sees a red bird", "a cat", "a bird"]}),
     ("/embed", {"inputs": ["the dog " * 9]}),
+    ("/explain", {"inputs": "the [MASK] sees", "methods": ["rollout"]}),
     ("/models/mlm/reload", {}),
 ]
 

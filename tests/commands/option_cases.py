@@ -175,8 +175,10 @@ CASES = {
         },
     ),
     "serve": (
-        MLM,
+        [*MLM, "--no-explain"],
         {
+            "--explain": ["--explain"],
+            "--explain-max-tokens": (MLM, [], ["--explain-max-tokens", "3"]),
             "--model": ["--model", "other"],
             "--dtype": ["--dtype", "bfloat16"],
             "--hostname": ["--hostname", "0.0.0.0"],
