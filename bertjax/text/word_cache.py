@@ -68,22 +68,26 @@ class WordCache:
             for words, text in zip(split, texts, strict=True)
         ]
         words = self._words
-        asked = set[str]().union(*parts)
-        encoded = {word: ids for word in asked if (ids := words.ids.get(word)) is not None}
-        new = list(asked.difference(encoded))
+        new = list(set().union(*parts).difference(words.ids))
         fresh = dict(zip(new, self._encode_words(new), strict=True))
-        encoded |= fresh
         if len(words.ids) + len(fresh) > MOST_REMEMBERED_WORDS:
             # Clearing the cache is simple, and frequent words are back after a few sentences.
+            fresh |= {word: words.ids[word] for part in parts for word in part if word not in fresh}
             self.forget()
-            words, fresh = self._words, encoded
+            words = self._words
         # A word without ids (a lone accent) may leave its space behind, which counts in some; the
         # space before an added token does where spaces are tokens.
         not_alone = {word for word, ids in fresh.items() if self._needs_its_spaces(ids)}
         words.not_alone.update(not_alone)  # before any thread can see their ids
-        room = MOST_REMEMBERED_WORDS - len(words.ids)
-        short = (item for item in fresh.items() if len(item[0]) <= LONGEST_REMEMBERED_WORD)
-        words.ids.update(itertools.islice(short, max(0, room)))
+        short = [item for item in fresh.items() if len(item[0]) <= LONGEST_REMEMBERED_WORD]
+        kept = short[: max(0, MOST_REMEMBERED_WORDS - len(words.ids))]
+        words.ids.update(kept)
+        encoded = words.ids
+        if len(kept) < len(fresh):
+            encoded = {
+                word: words.ids[word] for part in parts for word in part if word not in fresh
+            }
+            encoded |= fresh
         result = [b"".join(map(encoded.__getitem__, part)) for part in parts]
         if words.not_alone:
             for number, part in enumerate(parts):
