@@ -367,6 +367,28 @@ def test_next_sentence_is_the_head_itself(post, models):
     assert found["probability"] == pytest.approx(float(share), abs=1e-5)
 
 
+def test_call_at_the_root_is_read_by_its_form_then_by_the_head(post, models):
+    text = "the [MASK] sees"
+    flat = post("/models/classes", inputs=TEXTS[0])  # as text-embeddings-inference's clients call
+    [nested] = post("/models/classes", inputs=TEXTS[0], parameters={})
+    assert [one["label"] for one in flat] == [one["label"] for one in nested]
+    assert post("/models/masks", inputs=text)[0].keys() == {
+        "score", "token", "token_str", "sequence",
+    }  # fmt: skip
+    [vector] = post("/models/masks", inputs="the dog sees")
+    expected = models["masks"].embed(["the dog sees"], normalize=True)[0]
+    np.testing.assert_allclose(vector, expected, atol=1e-5)
+    pair = {"text": TEXTS[0], "text_pair": TEXTS[1]}
+    [scores] = post("/models/classes", inputs=pair)
+    [expected] = models["classes"].predict([(TEXTS[0], TEXTS[1])])
+    assert {one["label"]: pytest.approx(one["score"], abs=1e-5) for one in scores} == (
+        expected.probabilities
+    )
+    several = post("/models/classes", inputs=TEXTS[:2], parameters={"top_k": 1})
+    assert [len(one) for one in several] == [1, 1]
+    assert len(post("/models/entities", inputs=TEXTS[:2])) == 2
+
+
 def test_example_of_the_readme_runs(address, capsys):
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     [example] = re.findall(r"```python\n(from huggingface_hub.*?)```", readme, re.S)
