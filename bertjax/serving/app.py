@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from bertjax import __version__
+from bertjax.program.errors import UserError
 from bertjax.serving import web_page
 from bertjax.serving.edge import Edge, as_problem
 from bertjax.serving.engine import ClosingError, OverloadedError
@@ -134,7 +135,7 @@ def _make_routes(server: Server, lifespan: Any) -> FastAPI:
         return error_response(path, problem)
 
     app.add_exception_handler(HTTPException, refuse_route)
-    for kind in (RefusedError, OverloadedError, ClosingError):
+    for kind in (RefusedError, OverloadedError, ClosingError, UserError):
         app.add_exception_handler(kind, refuse)
     app.add_exception_handler(RequestValidationError, refuse_invalid)
     return app

@@ -8,11 +8,13 @@ import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from bertjax.program.errors import UserError
 from bertjax.program.strict_json import to_json
 from bertjax.serving.engine import ClosingError, OverloadedError
 from bertjax.serving.keys import Keys
 from bertjax.serving.metrics import Metrics
 from bertjax.serving.problems import (
+    BACKEND,
     LATE,
     OVERLOADED,
     SLOW,
@@ -233,7 +235,9 @@ def _headers(id: str, spent: Spent, total: float) -> list[tuple[bytes, bytes]]:
 
 
 def as_problem(error: Exception) -> RefusedError:
-    """Returns the problem that an error of the engine is."""
+    """Returns the problem that an error of the engine, or of the model's files, is."""
+    if isinstance(error, UserError):
+        return RefusedError(BACKEND, str(error))
     if isinstance(error, OverloadedError):
         seconds = max(1, round(error.seconds))
         return RefusedError(

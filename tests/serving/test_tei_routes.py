@@ -8,6 +8,7 @@ import httpx
 import numpy as np
 import pytest
 
+from bertjax.program.errors import UserError
 from bertjax.serving.heads import masks, tags
 from bertjax.serving.served import Cut
 from bertjax.tasks.question_answering import QuestionAnswering
@@ -314,3 +315,13 @@ def test_call_has_so_many_masks_and_words_at_most(post, monkeypatch):
             answer = post("/fill-mask", **call)
         assert answer.status_code == 413
         assert "inputs have 6 masks with 4 words each" in answer.json()["error"]
+
+
+def test_what_the_models_files_do_not_allow_is_refused_in_their_words(post, monkeypatch):
+    def refuse(served):
+        raise UserError("tokenizer.json: it is unknown where a word begins")
+
+    monkeypatch.setattr(tags, "usual_strategy", refuse)
+    answer = post("/tags", inputs="a", model="entities")
+    assert (answer.status_code, answer.json()["error_type"]) == (424, "Backend")
+    assert answer.json()["error"] == "tokenizer.json: it is unknown where a word begins"
