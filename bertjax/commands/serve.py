@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import time
 from pathlib import Path
 
 from bertjax.commands.arguments import Number, utf8_text, whole_number
@@ -153,10 +152,10 @@ def run(options: argparse.Namespace) -> None:
         tell([f"{name}{directory}: {model.architecture}", *model.notes])
 
     def warm_up() -> None:
-        began = time.perf_counter()
-        with count_on("compiling", sum(one.shapes for one in server.models.values())) as progress:
+        shapes = sum(served.shapes for served in server.models.values())
+        with count_on("compiling", shapes) as progress:
             server.warm_up(progress)
-        tell([f"ready after {time.perf_counter() - began:.0f} s"])
+        tell([f"ready: {shapes} shapes are compiled"])
 
     if not options.check:
         from bertjax.serving.listen import listen

@@ -194,6 +194,8 @@ CASES = {
             "--cors-allow-origin": ["--cors-allow-origin", "https://example.org"],
             "--allow-reload": ["--allow-reload"],
             "--tokenization-workers": ["--tokenization-workers", "7"],
+            "--check": ["--check"],
+            "--json": (MLM, ["--check", "--no-explain"], ["--json"]),
         },
     ),
     "info": (["mlm"], {"directory": None, "--json": ["--json"]}),

@@ -41,7 +41,7 @@ def test_check_tells_what_would_be_served(bertjax_command, directory, monkeypatc
     assert found["memory_bytes"]["process_at_most"] > found["memory_bytes"]["parameters"] > 40_000
     assert found["compiled_under_traffic"] == 0
     assert f"tiny ({directory}): BertForSequenceClassification" in err
-    assert re.search(r"ready after \d+ s", err)
+    assert "ready: 2 shapes are compiled" in err
     code, out, err = bertjax_command("serve", "--model", directory, *SMALL, "--check")
     assert code == 0, err
     assert "texts_per_second" in out
@@ -58,7 +58,7 @@ def test_server_says_where_it_is_and_ends_when_it_is_told_to(directory):
     command = [sys.executable, "-m", "bertjax", "serve", "--model", directory, "--port", "0"]
     with subprocess.Popen([*command, *SMALL], stderr=subprocess.PIPE, text=True) as server:
         lines = []
-        while not any("ready after" in line for line in lines):
+        while not any("ready: " in line for line in lines):
             lines.append(server.stderr.readline())
             assert lines[-1], "".join(lines)
         [url] = re.findall(r"^(http://127.0.0.1:\d+) ", "".join(lines), re.M)

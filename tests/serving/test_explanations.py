@@ -103,6 +103,9 @@ def test_answers_beyond_the_limit_are_counted():
         compiled = named_targets._apply._cache_size()
         one = asyncio.run(explainer.explain("a [MASK]", methods=["gradient-x-input"]))
         assert len(one.explanations) == 1
+        # A part of a word, as /fill-mask tells it.
+        part = asyncio.run(explainer.explain("a [MASK]", "##s", methods=["gradient-x-input"]))
+        assert part.explanations[0].named.answer == "##s"
         # However many masks there are.
         assert named_targets._apply._cache_size() == compiled
 

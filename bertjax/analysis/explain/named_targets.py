@@ -112,7 +112,9 @@ def _words(whole: Model, encoded: EncodedText, answer: str | None) -> list[Named
             logits = _logits(whole, encoded, masked_positions=padded)[: len(asked)]
             ids += logits.argmax(axis=-1).tolist()
     else:
-        tokens = whole.tokenizer.encode([answer])[0].ids
+        # A part of a word, as it is told in answers (##ing), is itself, not its characters.
+        own = whole.tokenizer.library.get_vocab(with_added_tokens=True).get(answer)
+        tokens = whole.tokenizer.encode([answer])[0].ids if own is None else [own]
         if len(tokens) != 1:
             raise UserError(
                 f"--answer {answer}: is {len(tokens)} tokens of the model's vocabulary; a [MASK] is"

@@ -150,7 +150,7 @@ function explainButton(label, what, kind = "explain", ...content) {
   return button;
 }
 
-function explain({ answer, start, choice }) {
+function explain({ answer, start, choice, mask }) {
   const { form: own, values, model: its } = asked;
   const inputs = own.texts(values, choice);
   const call = { model: its.name, inputs, methods: [chosen.method] };
@@ -158,6 +158,8 @@ function explain({ answer, start, choice }) {
   if (start !== undefined) call.start = start;
   return run("Explaining …", async (signal) => {
     const found = await ask("explain", call, signal);
+    // A word that is named is explained at every mask, and one of them was asked about.
+    if (found.explanations[mask]) found.explanations = [found.explanations[mask]];
     showExplanation(found, [inputs].flat());
     byId("explanation").hidden = false;
     byId("explanation").scrollIntoView({ block: "nearest" });

@@ -1,0 +1,40 @@
+"""The table of settings in docs/serving.md: it is what `bertjax serve --help` says."""
+
+import argparse
+import re
+from pathlib import Path
+
+from bertjax import cli
+
+PAGE = Path(__file__).parents[2] / "docs" / "serving.md"
+
+
+def make_table():
+    """The table, of every option but --help; defaults as they are without environment variables."""
+    [commands] = (
+        action
+        for action in cli.make_parser()._actions
+        if isinstance(action, argparse._SubParsersAction)
+    )
+    rows = ["| option | variable | default | meaning |", "|---|---|---|---|"]
+    for action in commands.choices["serve"]._actions:
+        if "--help" in action.option_strings:
+            continue
+        meaning, _, told = action.help.partition(" (")
+        meaning = meaning if told else action.help
+        variable = re.search(r"\b[A-Z]+(?:_[A-Z]+)*\b", told)
+        default = action.default
+        if isinstance(default, bool):
+            default = "yes" if default else "no"
+        elif not isinstance(default, int | float | str):  # None, or an empty list
+            default = ""
+        option = " ".join(filter(None, (action.option_strings[0], action.metavar)))
+        name = ", ".join(f"`{one}`" for one in (option, *action.option_strings[1:]))
+        named = f"`{variable[0]}`" if variable else ""
+        rows.append(f"| {name} | {named} | {default} | {meaning} |")
+    return "\n".join(rows)
+
+
+def test_table_is_what_the_command_takes():
+    table = make_table()
+    assert table in PAGE.read_text(encoding="utf-8"), f"docs/serving.md lacks:\n{table}"
