@@ -108,6 +108,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " (CORS_ALLOW_ORIGIN; default: none)",
     )
     parser.add_argument(
+        "--access-log",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="write a line of JSON for every call to standard error, without its texts (default:"
+        " %(default)s)",
+    )
+    parser.add_argument(
         "--allow-reload",
         action="store_true",
         help="let POST /models/NAME/reload read a model again from its directory, while the old one"

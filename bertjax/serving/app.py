@@ -55,7 +55,7 @@ def make_app(
         server.close()
 
     app = _make_routes(server, lifespan)
-    edge = Edge(app, server.config, server.metrics, keys or Keys())
+    edge = Edge(app, server, keys or Keys())
     if not server.config.cors_allow_origin:
         return edge
     # Outermost: a browser asks for leave without a key, and reads refusals, too.

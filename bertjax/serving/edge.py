@@ -12,7 +12,6 @@ from bertjax.program.errors import UserError
 from bertjax.program.strict_json import to_json
 from bertjax.serving.engine import ClosingError, OverloadedError
 from bertjax.serving.keys import Keys
-from bertjax.serving.metrics import Metrics
 from bertjax.serving.problems import (
     BACKEND,
     LATE,
@@ -24,7 +23,7 @@ from bertjax.serving.problems import (
     RefusedError,
 )
 from bertjax.serving.served import SPENT, Spent
-from bertjax.serving.settings import ServeConfig
+from bertjax.serving.server import Server
 from bertjax.serving.wire.errors import error_response
 
 Message = MutableMapping[str, Any]
@@ -40,13 +39,13 @@ class Edge:
 
     Args:
         app: what it wraps.
-        config: of the server.
-        metrics: of the server.
+        server: what answers.
         keys: of those who may call.
     """
 
-    def __init__(self, app: Any, config: ServeConfig, metrics: Metrics, keys: Keys) -> None:
-        self._app, self._config, self._metrics, self._keys = app, config, metrics, keys
+    def __init__(self, app: Any, server: Server, keys: Keys) -> None:
+        self._app, self._server, self._keys = app, server, keys
+        self._config, self._metrics = server.config, server.metrics
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answers a call; a client that went away cancels it."""
@@ -61,6 +60,9 @@ class Edge:
             self._check_key(scope)
             async with asyncio.timeout(self._config.request_timeout):
                 body = await self._read_body(receive)
+            if self._server.is_ending:
+                headers = {"retry-after": "5", "connection": "close"}
+                raise RefusedError(UNHEALTHY, "the server is ending", headers)
             failure = await self._answer(scope, receive, call, body)
         except _GoneError:
             failure = "dropped"

@@ -1,6 +1,8 @@
 """Listening, and ending in order: what was taken is finished, and the exit code is 0."""
 
+import asyncio
 import contextlib
+import logging
 import signal
 import socket
 import sys
@@ -9,12 +11,21 @@ from collections.abc import Callable, Iterator
 import uvicorn
 
 from bertjax.serving.app import make_app
+from bertjax.serving.edge import ERRORS, LOG
 from bertjax.serving.keys import Keys
 from bertjax.serving.server import Server
+
+# Seconds for which calls that are on their way are still read, and refused, before listening stops
+# and after.
+LAST_CALLS = 0.3
 
 
 class _Listener(uvicorn.Server):
     """Uvicorn's server, which does not send itself the signal that ended it."""
+
+    def __init__(self, config: uvicorn.Config, served: Server) -> None:
+        super().__init__(config)
+        self._served = served
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listens, and prints where: the port may have been any free one."""
@@ -23,6 +34,19 @@ class _Listener(uvicorn.Server):
             host, port, *_ = own.sockets[0].getsockname()
             url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
             print(f"{url}  routes {url}/docs", file=sys.stderr, flush=True)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Refuses new calls for a moment, then stops listening, and finishes what was taken.
+
+        A connection that waits to be accepted when listening stops is cut off; refusals are quick,
+        so that few do.
+        """
+        self._served.is_ending = True
+        await asyncio.sleep(LAST_CALLS)
+        for own in self.servers:
+            own.close()
+        await asyncio.sleep(LAST_CALLS)
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -47,6 +71,10 @@ def listen(server: Server, keys: Keys, warm_up: Callable[[], None]) -> None:
         warm_up: see `make_app`.
     """
     config = server.config
+    for log, is_wanted in ((LOG, config.access_log), (ERRORS, True)):
+        log.setLevel(logging.INFO if is_wanted else logging.CRITICAL)
+        log.propagate = False
+        log.addHandler(logging.StreamHandler(sys.stderr))
     listener = _Listener(
         uvicorn.Config(
             make_app(server, keys, warm_up),
@@ -56,6 +84,7 @@ def listen(server: Server, keys: Keys, warm_up: Callable[[], None]) -> None:
             access_log=False,
             lifespan="on",
             timeout_graceful_shutdown=int(config.request_timeout),
-        )
+        ),
+        server,
     )
     listener.run()

@@ -47,6 +47,7 @@ class Server:
         )
         self.metrics.watch_compilations()
         self.models = {name: self._serve(name, model) for name, model in models.items()}
+        self.is_ending = False
         self.is_ready, self._reloading = threading.Event(), threading.Lock()
 
     def _serve(self, name: str, model: Model, before: Served | None = None) -> Served:

@@ -23,6 +23,7 @@ class ServeConfig(NamedTuple):
         payload_limit: bytes of a call's body.
         request_timeout: seconds that a call may take.
         tokenization_workers: threads that tokenize; 0 takes one for each core.
+        access_log: whether every call is a line of JSON on standard error.
         allow_reload: whether a call may have a model read again from its directory.
         explain: whether answers are explained, and attention is given.
         explain_max_tokens: tokens of a text that is explained.
@@ -40,6 +41,7 @@ class ServeConfig(NamedTuple):
     payload_limit: int = 2_000_000
     request_timeout: float = 60.0
     tokenization_workers: int = 0
+    access_log: bool = True
     allow_reload: bool = False
     explain: bool = True
     explain_max_tokens: int = 128
