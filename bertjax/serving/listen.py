@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from types import FrameType
 
 import uvicorn
 
@@ -35,13 +36,17 @@ class _Listener(uvicorn.Server):
             url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
             print(f"{url}  routes {url}/docs", file=sys.stderr, flush=True)
 
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Refuses new calls from now on."""
+        self._served.is_ending = True
+        super().handle_exit(sig, frame)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Refuses new calls for a moment, then stops listening, and finishes what was taken.
+        """Goes on refusing for a moment, then stops listening, and finishes what was taken.
 
         A connection that waits to be accepted when listening stops is cut off; refusals are quick,
         so that few do.
         """
-        self._served.is_ending = True
         await asyncio.sleep(LAST_CALLS)
         for own in self.servers:
             own.close()

@@ -34,6 +34,7 @@ ELSEWHERE = {
     ("bench", "what"): "there is one thing to measure",
     ("evaluate", "--watch"): "needs a run: tests/train/test_pretrain.py",
     ("evaluate", "--interval"): "the same",
+    ("serve", "--access-log"): "goes to standard error: tests/serving/test_process.py",
     ("serve", "--max-batch-wait-ms"): "shows in time alone: tests/serving/test_engine.py",
 }
 

@@ -150,6 +150,22 @@ def test_full_queue_is_told_with_when_to_try_again(served, gate):
     assert [answer.status_code for answer in answers] == [200, 200]
 
 
+def test_server_that_ends_finishes_what_it_took_and_refuses_the_rest(served, gate, monkeypatch):
+    address, server = served
+    body = json.dumps(CALL).encode()
+    with connect(address) as taken:
+        taken.sendall(HEAD + b"content-length: %d\r\n\r\n" % len(body) + body)
+        assert gate.reached.wait(20)
+        monkeypatch.setattr(server, "is_ending", True)
+        refused = httpx.post(f"{address}/predict", json=CALL)
+        assert refused.status_code == 503
+        assert refused.json()["error_type"] == "Unhealthy"
+        assert refused.headers["retry-after"] == "5"
+        assert httpx.get(f"{address}/health").status_code == 503
+        gate.set()
+        assert taken.recv(100).startswith(b"HTTP/1.1 200")
+
+
 def test_log_has_a_line_for_each_call_and_no_text(served, caplog):
     with caplog.at_level(logging.INFO, "bertjax.serving.access"):
         httpx.post(f"{served[0]}/predict", json={"inputs": "qqq"}, headers={"x-request-id": "7"})
