@@ -26,6 +26,7 @@ from bertjax.program.errors import UserError
 from bertjax.program.naming import name_arguments, names_arguments
 from bertjax.program.stages import StageProgress, ignore_stages
 from bertjax.program.wording import nearest
+from bertjax.text.given_texts import place_texts, read_text, read_texts
 from bertjax.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ class Model:
         """Returns the likeliest words at every [MASK] of each text (`inference.fill_mask`)."""
         from bertjax.inference.fill_mask import fill_mask
 
-        model, texts = self.as_architecture(MASKED_LM.name), _listed(texts)
+        model, texts = self.as_architecture(MASKED_LM.name), read_texts(texts, pairs=False)
         _warn(model.tokenizer.describe_readings(texts, masks=True))
         return fill_mask(
             model.module, model.params, model.tokenizer, texts, top_k, progress, self.mesh
@@ -194,7 +195,7 @@ class Model:
         from bertjax.inference.embedding import choose_steps, embed
 
         steps = choose_steps(self, pooling, normalize, max_length)
-        vectors, notes = embed(self, _listed(texts), steps, progress)
+        vectors, notes = embed(self, read_texts(texts, pairs=False), steps, progress)
         _warn(notes)
         return vectors
 
@@ -223,7 +224,6 @@ class Model:
         from bertjax.tasks.evaluation import Evaluation
 
         if self.restores_words:
-            from bertjax.analysis.capture.encoding import place_texts
             from bertjax.analysis.heads.masked_scores import evaluate_texts
 
             scores, notes = evaluate_texts(self, place_texts(data), progress=progress)
@@ -239,6 +239,7 @@ class Model:
         """Returns whether `other` (B) is better than this model (A) on the data of `evaluate`."""
         from bertjax.tasks.significance import compare_evaluations
 
+        _check_model(other)
         a, b = (model.evaluate(data, resamples=0) for model in (self, other))
         return compare_evaluations(a, b, level=level)
 
@@ -265,7 +266,7 @@ class Model:
         from bertjax.analysis.heads.pruning import gates_of
 
         gates = None if without_heads is None else gates_of(without_heads, self.config)
-        texts = _listed(texts)
+        texts = read_texts(texts)
         _warn(self.tokenizer.describe_readings(texts))
         most = max_length or self.config.max_position_embeddings
         encoded = encode_texts(self.tokenizer, texts, most, too_long=too_long)
@@ -306,13 +307,14 @@ class Model:
         """
         from bertjax.analysis.layers.similarity import compare_layers
 
+        _check_model(other or self)
         return compare_layers(self, other or self, self._encode_parts(texts), progress=progress)
 
     def _encode_parts(self, texts: Sequence[Any]) -> list[Any]:
         """Encodes the texts; one that is longer than the model in several parts."""
         from bertjax.analysis.capture.encoding import encode_texts
 
-        texts, most = _listed(texts), self.config.max_position_embeddings
+        texts, most = read_texts(texts), self.config.max_position_embeddings
         _warn(self.tokenizer.describe_readings(texts), stacklevel=5)
         return encode_texts(self.tokenizer, texts, most, too_long="windows")
 
@@ -328,7 +330,8 @@ class Model:
         from bertjax.analysis.explain.explanation import explain
         from bertjax.analysis.explain.named_targets import choose_targets
 
-        most, masks = self.config.max_position_embeddings, self.restores_words
+        text, masks = read_text(text), self.restores_words
+        most = self.config.max_position_embeddings
         _warn(self.tokenizer.describe_readings([text], masks=masks))
         [encoded] = encode_texts(self.tokenizer, [text], most, masks=masks)
         targets = choose_targets(self, encoded, answer, word)
@@ -348,8 +351,8 @@ class Model:
         from bertjax.analysis.layers.contexts import nearest_contexts
 
         most = self.config.max_position_embeddings
-        [query] = encode_texts(self.tokenizer, [text], most)
-        texts = encode_texts(self.tokenizer, _listed(corpus), most, too_long="windows")
+        [query] = encode_texts(self.tokenizer, [read_text(text)], most)
+        texts = encode_texts(self.tokenizer, read_texts(corpus), most, too_long="windows")
         layer = self.config.num_hidden_layers if layer is None else layer
         number = find_word_number(query, word)
         return nearest_contexts(self, query, number, texts, layer=layer, top=top, progress=progress)
@@ -360,7 +363,7 @@ class Model:
         from bertjax.analysis.explain.what_if import what_if
 
         most = self.config.max_position_embeddings
-        [encoded] = encode_texts(self.tokenizer, [text], most, masks=True)
+        [encoded] = encode_texts(self.tokenizer, [read_text(text)], most, masks=True)
         return what_if(self, encoded, find_word_number(encoded, word), by, seed)
 
     def analyze(
@@ -387,7 +390,6 @@ class Model:
             seed: of the random control.
             progress: called for every section as it proceeds (`program.stages`).
         """
-        from bertjax.analysis.capture.encoding import place_texts
         from bertjax.analysis.report.analyze import plan_analysis, write_analysis
 
         plan = plan_analysis(
@@ -555,15 +557,20 @@ def _check_attention(name: str, platform: str, dtype: str, config: BertConfig) -
     choose_backend(name, Need(platform, dtype, 1, config.head_size, window=window))
 
 
+def _check_model(other: Any) -> None:
+    if not isinstance(other, Model):
+        raise UserError(f"other={other!r:.60} is not a Model; load it first: bertjax.load(...)")
+
+
 def _leaves(tree: Mapping[str, Any]) -> list[Any]:
     import jax
 
     return jax.tree.leaves(tree)
 
 
-def _listed(texts: Any) -> list[Any]:
-    """Returns the texts as a list; one text is a list of one."""
-    return [texts] if isinstance(texts, str | Path) else list(texts)
+def _listed(names: Any) -> list[Any]:
+    """Returns the names as a list; one name is a list of one."""
+    return [names] if isinstance(names, str | Path) else list(names)
 
 
 def _warn(notes: Sequence[str], stacklevel: int = 4) -> None:

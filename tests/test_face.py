@@ -138,7 +138,7 @@ def test_fitted_model_predicts_and_is_scored(tmp_path):
         fitted.predict(["a", {"text": "b"}])
     with pytest.raises(UserError, match="data=3 is neither rows"):
         fitted.predict(3)
-    with pytest.raises(UserError, match="its column text is a text"):
+    with pytest.raises(UserError, match="its column text is 'a film'; a dict has columns"):
         fitted.predict({"text": "a film"})
     with pytest.raises(UserError, match="text 1: has a tab"):
         fitted.predict(["a\tb"])

@@ -16,6 +16,7 @@ from bertjax.tasks.rows_in_memory import read_given_examples
 from bertjax.tasks.scoring import Predicted, check_known_labels, evaluate_predictions
 from bertjax.tasks.tagging_schemes import Scheme
 from bertjax.tasks.task import Task
+from bertjax.text.given_texts import read_parts
 
 
 class Labelled(NamedTuple):
@@ -99,8 +100,8 @@ def predict(
     if isinstance(texts, Iterable) and not _has_columns(texts):
         texts = [texts] if isinstance(texts, str) else list(texts)
     if isinstance(texts, list) and all(isinstance(text, str | tuple | list) for text in texts):
-        parts = [(text,) if isinstance(text, str) else tuple(text) for text in texts]
-        places = [f"text {number}" for number in range(1, len(parts) + 1)]
+        places = [f"text {number}" for number in range(1, len(texts) + 1)]
+        parts = [read_parts(text, place) for text, place in zip(texts, places, strict=True)]
         for place, text in zip(places, parts, strict=True):
             if any("\t" in part for part in text):
                 raise UserError(f"{place}: has a tab, which separates texts; give a tuple of texts")

@@ -8,11 +8,13 @@ place ("pass max_length 8").
 import contextlib
 import contextvars
 import functools
+import inspect
 import re
 from collections.abc import Callable, Iterator
 from typing import ParamSpec, TypeVar
 
-from bertjax.program.errors import UserError
+from bertjax.program.argument_types import check_arguments
+from bertjax.program.errors import UserError, describe_os_error
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -46,14 +48,20 @@ def name_arguments(message: str) -> str:
 
 
 def names_arguments(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Decorates a function of the Python interface so that its errors name arguments."""
+    """Decorates a function of the Python interface so that its errors name arguments; it checks
+    those whose types are plain.
+    """
+    signature = inspect.signature(function)
 
     @functools.wraps(function)
     def call(*arguments: Parameters.args, **options: Parameters.kwargs) -> Result:
+        check_arguments(signature, signature.bind(*arguments, **options).arguments)
         try:
             return function(*arguments, **options)
         except UserError as error:
             error.args = (name_arguments(str(error)),)
             raise
+        except OSError as error:  # as on a command line
+            raise UserError(describe_os_error(error)) from error
 
     return call

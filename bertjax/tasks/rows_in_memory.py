@@ -9,16 +9,20 @@ read by the readers of files: there is one meaning of a row, one set of checks, 
 
 import contextlib
 import dataclasses
+import math
 import os
+import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any
 
 from bertjax.program.errors import UserError
 from bertjax.program.strict_json import to_json
+from bertjax.program.wording import counted
 from bertjax.tasks.data_config import IN_MEMORY, DataConfig, TaskName
 from bertjax.tasks.reading import TaskData, read_task_data, read_task_examples
+from bertjax.text.given_texts import check_text
 
 
 def read_given(name: TaskName, config: DataConfig, splits: Mapping[str, Any]) -> TaskData:
@@ -46,7 +50,7 @@ def read_given(name: TaskName, config: DataConfig, splits: Mapping[str, Any]) ->
         split: [IN_MEMORY + split if path.startswith(before) else path for path in paths]
         for split, paths in files.items()
     }
-    notes = [note.replace(before, "") for note in data.notes]
+    notes = [_name_rows(note, before) for note in data.notes]
     return data._replace(**placed, notes=notes, config=dataclasses.replace(data.config, **named))
 
 
@@ -71,7 +75,7 @@ def read_given_examples(
         paths = files["data"]
         examples, notes = read_task_examples(name, paths, config, with_labels=with_labels)
     names = [IN_MEMORY + "data" if path.startswith(before) else path for path in paths]
-    return _unplace(examples, before), [note.replace(before, "") for note in notes], names
+    return _unplace(examples, before), [_name_rows(note, before) for note in notes], names
 
 
 @contextlib.contextmanager
@@ -92,7 +96,7 @@ def _written(
             records = _to_records(split, splits[split])
             path = Path(folder) / f"{split}.json{'l' * (name != 'question-answering')}"
             if name == "question-answering":
-                path.write_text(to_json(_as_squad(records)), encoding="utf-8")
+                path.write_text(to_json(_as_squad(split, records)), encoding="utf-8")
             else:
                 lines = "".join(to_json(record) + "\n" for record in records)
                 path.write_text(lines, encoding="utf-8")
@@ -101,11 +105,17 @@ def _written(
         try:
             yield files, before
         except UserError as error:
-            raise UserError(str(error).replace(before, "")) from None
+            raise UserError(_name_rows(str(error), before)) from None
+
+
+def _name_rows(message: str, before: str) -> str:
+    """Returns a message about files whose names begin with `before` as one about rows."""
+    line = re.compile(re.escape(before) + r"(\w+)\.jsonl?(:\d+)?")
+    return line.sub(lambda at: f"{at[1]} row {at[2][1:]}" if at[2] else at[1], message)
 
 
 def _unplace(examples: Sequence[Any], before: str) -> list[Any]:
-    return [example._replace(place=example.place.removeprefix(before)) for example in examples]
+    return [example._replace(place=_name_rows(example.place, before)) for example in examples]
 
 
 def _paths(data: Any) -> list[str] | None:
@@ -125,13 +135,20 @@ def _to_records(split: str, data: Any) -> list[dict[str, Any]]:
         names = {field: _class_names(kind) for field, kind in data.features.items()}
         rows: Iterable[Any] = data
     elif hasattr(data, "columns") and hasattr(data, "to_dict"):  # a frame, of which NaN is no value
+        if twice := list(data.columns[data.columns.duplicated()]):
+            raise UserError(f"{split}: two columns are called {twice[0]}; rename one of them")
         rows = data.astype(object).where(data.notna(), None).to_dict("records")
     elif isinstance(data, Mapping):
-        if flat := [field for field, column in data.items() if isinstance(column, str)]:
-            raise UserError(
-                f"{split}: its column {flat[0]} is a text; a dict has columns, each a list, and one"
-                " row stands in a list of its own"
-            )
+        for field, column in data.items():
+            if hasattr(column, "features"):
+                raise UserError(
+                    f"{split} is several data sets; give one of them, {split}[{field!r}]"
+                )
+            if isinstance(column, str | bytes) or not isinstance(column, Sized):
+                raise UserError(
+                    f"{split}: its column {field} is {column!r:.60}; a dict has columns, each a"
+                    " list, and one row stands in a list of its own"
+                )
         sizes = {field: len(column) for field, column in data.items()}
         if len(set(sizes.values())) > 1:
             raise UserError(f"{split}: columns have different lengths: {sizes}")
@@ -147,9 +164,11 @@ def _to_records(split: str, data: Any) -> list[dict[str, Any]]:
     for number, row in enumerate(rows, 1):
         if not isinstance(row, Mapping):
             raise UserError(f"{split} row {number}: a row is a dict of fields, this is {row!r:.60}")
-        records.append(
-            {str(field): _plain(value, names.get(field)) for field, value in row.items()}
-        )
+        try:
+            fields = {str(field): _plain(value, names.get(field)) for field, value in row.items()}
+        except UserError as error:
+            raise UserError(f"{split} row {number}: {error}") from None
+        records.append(fields)
     if not records:
         raise UserError(f"{split} has no rows")
     return records
@@ -171,10 +190,14 @@ def _plain(value: Any, names: Sequence[str] | None) -> Any:
         return [_plain(inner, names) for inner in value]
     if names is not None and type(value) is int:
         return names[value] if value >= 0 else None  # -1 is no label
-    return value if isinstance(value, str | int | float | None) else str(value)
+    if isinstance(value, str | bytes):
+        return check_text(value)
+    if isinstance(value, float) and math.isinf(value):
+        raise UserError(f"{value} is not a finite number; correct it, or leave the row out")
+    return value if isinstance(value, int | float | None) else str(value)
 
 
-def _as_squad(records: list[dict[str, Any]]) -> dict[str, Any]:
+def _as_squad(split: str, records: list[dict[str, Any]]) -> dict[str, Any]:
     """Puts rows of question, context and answers into SQuAD's format; articles stay as they are.
 
     Answers are a list of `text` and `answer_start`, or both as lists, as on the hub.
@@ -187,6 +210,12 @@ def _as_squad(records: list[dict[str, Any]]) -> dict[str, Any]:
         answers = record.get("answers", [])
         if isinstance(answers, dict):
             texts, starts = answers.get("text", []), answers.get("answer_start", [])
+            if len(texts) != len(starts):
+                raise UserError(
+                    f"{split} row {number}: its answers have {counted(len(texts), 'text')} and"
+                    f" {counted(len(starts), 'answer_start')}; each text has its start in the"
+                    " context"
+                )
             answers = [
                 {"text": text, "answer_start": start}
                 for text, start in zip(texts, starts, strict=True)

@@ -10,6 +10,7 @@ from bertjax.program.config_parser import make_config
 from bertjax.program.errors import UserError
 from bertjax.program.strict_json import to_json
 from bertjax.text.cleaning import clean
+from bertjax.text.given_texts import read_texts
 from bertjax.text.preparation import prepare
 from bertjax.text.preparation_options import PreparationOptions
 from bertjax.text.tokenizer import Tokenizer
@@ -46,10 +47,7 @@ def prepare_texts(
     with tempfile.TemporaryDirectory(prefix="bertjax-") as folder:
         documents = Path(folder) / "documents.jsonl"
         options = make_config(PreparationOptions, {**fields, "reader.input": [documents]})
-        texts = list(texts)
-        for number, text in enumerate(texts, 1):
-            if not isinstance(text, str):
-                raise UserError(f"document {number} is {text!r:.60}, not text")
+        texts = read_texts(texts, pairs=False)
         lines = "".join(to_json({"text": text}) + "\n" for text in texts)
         documents.write_text(lines, encoding="utf-8")
         if tokenizer is None:

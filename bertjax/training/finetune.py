@@ -82,10 +82,13 @@ def finetune(
     Raises:
         UserError: an unknown field, and whatever `run_finetuning` raises.
     """
-    with ExitStack() as stack:
+    if train is None:
+        raise UserError("train=None: give the examples to learn from, rows or the path of a file")
+    with ExitStack() as stack, ExitStack() as unless_over:
         folder = None
         if run is None:
             folder = tempfile.TemporaryDirectory(prefix="bertjax-run-")
+            unless_over.enter_context(folder)
             run = Path(folder.name) / "run"
         mesh, axes = read_mesh(mesh)
         given = {"task": task, "run": run, "model.init": _find_start(model, stack), **axes}
@@ -97,6 +100,7 @@ def finetune(
         paths = {split: getattr(data.config, split) for split in splits}
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, **paths))
         result = run_finetuning(config, data, mesh=mesh, reporter=Reporter(progress))
+        unless_over.pop_all()
     return dataclasses.replace(result, kept_alive=folder)
 
 

@@ -88,7 +88,7 @@ def test_masked_lm_is_scored_as_by_the_command(masked, tmp_path, bertjax_command
         ({"texts": TEXTS, "data": []}, "give texts for a masked LM, or data"),
         ({"texts": TEXTS}, "a BertForSequenceClassification has no masked-LM head"),
         ({"data": [{"text": "a", "label": "no"}], "by": "chance"}, "by='chance' is not one of imp"),
-        ({"texts": [3]}, r"\[3\] is not a list of texts"),
+        ({"texts": [3]}, r"text 1: 3 \(int\) is not a text, or a pair"),
     ],
 )
 def test_impossible_studies_are_refused(fitted, arguments, message):

@@ -48,9 +48,7 @@ def test_rows_in_any_form_are_those_of_the_file(from_file, make):
     data = read(make())
     assert data.fingerprint() == from_file.fingerprint()
     assert [len(split) for split in data[1:4]] == [len(split) for split in from_file[1:4]]
-    assert data.train[0].place == from_file.train[0].place.rpartition("/")[2].replace(
-        "rows", "train"
-    )
+    assert data.train[0].place == "train row 1"
     assert data.config.train == ["memory:train"]
     assert data.describe(data.config)[0].endswith("examples (memory:train)")
 
@@ -66,7 +64,7 @@ def test_each_split_is_rows_or_files(tmp_path, from_file):
 
 def test_missing_value_of_a_frame_is_no_value():
     frame = pandas.DataFrame({"text": ["a", None], "score": [1.5, float("nan")]})
-    with pytest.raises(UserError, match=r"^train.jsonl:2: "):
+    with pytest.raises(UserError, match=r"^train row 2: "):
         read(frame, "regression")
     assert read(frame[:1], "regression").train[0].label == 1.5
 
@@ -96,18 +94,33 @@ def test_questions_are_those_of_the_hub_or_of_squad(tmp_path):
     expected = read_task_data("question-answering", DataConfig(train=[str(path)])).fingerprint()
     assert read(hub, "question-answering").fingerprint() == expected
     assert read(articles, "question-answering").fingerprint() == expected
-    with pytest.raises(UserError, match=r"^train.json: data\[0\].*'context' is null"):
+    with pytest.raises(UserError, match=r"^train: data\[0\].*'context' is null"):
         read([{"question": "who?"}], "question-answering")
+    uneven = question | {"answers": {"text": ["his", "it"], "answer_start": [7]}}
+    with pytest.raises(UserError, match=r"^train row 1: .* 2 texts and 1 answer_start; each text"):
+        read([uneven], "question-answering")
 
 
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([{"text": "a", "label": "x"}, {"text": "b"}], r"^train.jsonl:2: no field 'label'"),
-        ([{"text": 3, "label": "x"}], r"^train.jsonl:1: the field 'text' is 3, not text"),
-        ([{"body": "a", "kind": "x"}], r"^train.jsonl: which column holds the text"),
+        ([{"text": "a", "label": "x"}, {"text": "b"}], r"^train row 2: no field 'label'"),
+        ([{"text": 3, "label": "x"}], r"^train row 1: the field 'text' is 3, not text"),
+        ([{"body": "a", "kind": "x"}], r"^train: which column holds the text"),
         (["a", {"b": 1}], r"^train row 1: a row is a dict of fields, this is 'a'"),
         ([], r"^train has no rows$"),
+        ([{"text": b"a", "label": "x"}], r"^train row 1: b'a' \(bytes\) is not a text; decode it"),
+        ([{"text": "a\ud800", "label": "x"}], r"^train row 1: character 2 is U\+D800, half of a"),
+        ([{"text": "a", "label": float("inf")}], r"^train row 1: inf is not a finite number"),
+        ({"text": ["a"], "label": 1}, r"^train: its column label is 1; a dict has columns, each"),
+        (
+            pandas.DataFrame([["a", "b", "x"]], columns=["text", "text", "label"]),
+            r"^train: two columns are called text; rename one of them$",
+        ),
+        (
+            {"train": datasets.Dataset.from_list([{"text": "a"}])},
+            r"^train is several data sets; give one of them, train\['train'\]$",
+        ),
         (3, r"^train=3 is neither rows .* nor the path of a file$"),
         ({"text": ["a"], "label": []}, r"^train: columns have different lengths: .*'label': 0"),
         ("nowhere.csv", r"^nowhere.csv: no such file"),

@@ -130,5 +130,5 @@ def test_options_of_texts_are_refused_for_rows(whole, tmp_path):
 
 
 def test_document_that_is_no_text_is_named(tmp_path, tokenizer):
-    with pytest.raises(UserError, match=r"^document 2 is 3, not text$"):
+    with pytest.raises(UserError, match=r"^text 2: 3 \(int\) is not a text; give strings$"):
         pretrain(["a text", 3], run=tmp_path / "run", tokenizer=tokenizer, **FIELDS)

@@ -1,8 +1,7 @@
 """Texts as the model sees them, and where in the text every token comes from."""
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -10,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 
 from bertjax.program.errors import UserError
 from bertjax.text.framing import frame_parts
+from bertjax.text.given_texts import Text
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.text.tokenizer_parts import find_offsets
 
@@ -18,7 +18,6 @@ _SHORTEST_WINDOW = 8
 # Texts that `encode_stream` gives the tokenizer together.
 _TEXTS_AT_ONCE = 64
 
-Text = str | tuple[str, str]
 TooLong = Literal["refuse", "windows"]
 
 
@@ -149,36 +148,6 @@ def encode_stream(
         for text in encoded:
             yield text._replace(source=first + text.source)
         first += len(batch)
-
-
-def place_texts(texts: Any) -> list[tuple[str, Text]]:
-    """Returns texts or pairs of them, each with what messages call it.
-
-    Args:
-        texts: a list, or a text.
-
-    Raises:
-        UserError: something else, such as files.
-    """
-    given = texts
-    if isinstance(texts, Iterable) and not isinstance(texts, Mapping):
-        given = [texts] if isinstance(texts, str) else list(texts)
-    if not isinstance(given, list) or not all(map(_is_text, given)):
-        raise UserError(
-            f"{texts!r:.60} is not a list of texts, or of pairs of them; read files first, for"
-            " instance with Path(name).read_text().splitlines()"
-        )
-    return [
-        (f"text {number}", text if isinstance(text, str) else tuple(text))
-        for number, text in enumerate(given, start=1)
-    ]
-
-
-def _is_text(text: Any) -> bool:
-    """Returns whether this is a text that is no file's name, or a pair of texts."""
-    if isinstance(text, str):
-        return not (len(text) < 256 and Path(text).is_file())
-    return isinstance(text, tuple | list) and all(isinstance(part, str) for part in text)
 
 
 def encode_words(

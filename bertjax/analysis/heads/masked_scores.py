@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from bertjax.analysis.capture.encoding import EncodedText, Text, encode_stream
+from bertjax.analysis.capture.encoding import EncodedText, encode_stream
 from bertjax.analysis.heads.objective import (
     NumberedText,
     batch_for_masking,
@@ -30,6 +30,7 @@ from bertjax.program.errors import UserError
 from bertjax.program.wording import counted
 from bertjax.statistics.drawn_units import number_units, sum_by_unit
 from bertjax.statistics.intervals import bootstrap_ratio
+from bertjax.text.given_texts import Text
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.types import MaskedTokens, RowBatch
 

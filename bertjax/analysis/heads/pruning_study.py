@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from bertjax.analysis.capture.encoding import Text, encode_stream, place_texts
+from bertjax.analysis.capture.encoding import encode_stream
 from bertjax.analysis.heads.importance import (
     ablation_importance,
     gates_without,
@@ -36,6 +36,7 @@ from bertjax.program.stages import StageProgress, Stages, ignore_stages
 from bertjax.statistics.drawn_units import sum_by_unit
 from bertjax.statistics.intervals import bootstrap_ratio
 from bertjax.tasks.data_config import DataConfig
+from bertjax.text.given_texts import Text, place_texts
 
 REPORT_NAME = "pruning.json"
 RANDOM_DRAWS = 5

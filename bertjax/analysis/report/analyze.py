@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import bertjax
-from bertjax.analysis.capture.encoding import EncodedText, Text, encode_stream
+from bertjax.analysis.capture.encoding import EncodedText, encode_stream
 from bertjax.analysis.heads.objective import task_objective
 from bertjax.analysis.probes.treebank import encode_treebank, read_treebank
 from bertjax.analysis.report import survey, survey_treebank
@@ -29,6 +29,7 @@ from bertjax.program.outputs import check_output
 from bertjax.program.stages import StageProgress, Stages, ignore_stages
 from bertjax.program.wording import counted
 from bertjax.tasks.data_config import DataConfig
+from bertjax.text.given_texts import Text
 
 # With fewer, percentile intervals are much too narrow.
 FEW_TEXTS = 20
