@@ -107,6 +107,10 @@ def test_token_classification_reads_all_of_a_long_text(ask, how):
     assert all(covered[place] or letter == " " for place, letter in enumerate(LONG))
 
 
+def test_text_without_a_token_has_no_tags(post):
+    assert post("/tags", model="entities", inputs=[" ", "\u200b"]) == [[], []]
+
+
 def test_tokens_of_a_long_text_have_the_scores_of_the_window_with_most_context(ask):
     words = TEXTS[0].split() * 3  # 21 tokens, in windows of 14 that share seven
 
@@ -317,6 +321,10 @@ def test_relevance_is_the_same_on_every_route(post, models, head):
         assert [one["index"] for one in found] == order[:2]
         assert [one["document"]["text"] for one in found] == [TEXTS[place] for place in order[:2]]
         assert found[0]["relevance_score"] == pytest.approx(expected.max(), abs=1e-5)
+    as_objects = [{"text": text} for text in TEXTS]
+    found = post("/v2/rerank", query=TEXTS[0], documents=as_objects, return_documents=False, **own)
+    assert [one["index"] for one in found["results"]] == order
+    assert all("document" not in one for one in found["results"])
     for path in ("/rerank", f"/models/{head}"):
         found = post(path, query=TEXTS[0], texts=TEXTS, return_text=True, **own)
         assert [one["index"] for one in found] == order

@@ -94,11 +94,17 @@ NAMES = (
 SIDES = {name for names in NAMES for name in names}
 
 
+class Document(Strict):
+    """A document."""
+
+    text: str
+
+
 class RankCall(PoolingCall):
     """A query, and the documents that are ordered by their relevance to it."""
 
     query: str
-    documents: list[str]
+    documents: list[str | Document]
     top_n: Annotated[int, Field(ge=0, description="the best so many; 0 = all")] = 0
     return_documents: bool = True
     label: Label = None
@@ -139,12 +145,6 @@ class ScoreAnswer(_Listed):
     """The scores of all pairs."""
 
     data: list[Scored]
-
-
-class Document(Strict):
-    """A document."""
-
-    text: str
 
 
 class Relevance(BaseModel):
@@ -234,11 +234,12 @@ def routes(server: Server) -> APIRouter:
 
     async def rerank_documents(call: RankCall) -> Response:
         check_inputs(server, [call.query], "query")
-        check_inputs(server, call.documents, "documents")
+        documents = [one if isinstance(one, str) else one.text for one in call.documents]
+        check_inputs(server, documents, "documents")
         served = server.model(call.model)
         scores = await classes.judge_relevance(
             served,
-            [(call.query, document) for document in call.documents],
+            [(call.query, document) for document in documents],
             call.cut("documents"),
             label=call.label,
             activation=call.activation,
@@ -246,9 +247,7 @@ def routes(server: Server) -> APIRouter:
         order = sorted(range(len(scores)), key=lambda index: -scores[index])
         results = []
         for index in order[: call.top_n or None]:
-            document = (
-                {"document": {"text": call.documents[index]}} if call.return_documents else {}
-            )
+            document = {"document": {"text": documents[index]}} if call.return_documents else {}
             results.append({"index": index, **document, "relevance_score": scores[index]})
         return answer(
             {
