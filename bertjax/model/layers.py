@@ -1,5 +1,6 @@
 """The maths every part of the model shares: pure functions, and modules that own parameters."""
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -19,11 +20,13 @@ def initialize_weights(standard_deviation: float) -> nn.initializers.Initializer
     `jax.nn.initializers.truncated_normal`, which rescales so that the *cut* distribution has the
     deviation asked for; TensorFlow's has 0.88 of it.
     """
+    return functools.partial(_draw_weights, standard_deviation)
 
-    def initialize(key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Array:
-        return standard_deviation * jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype)
 
-    return initialize
+def _draw_weights(
+    standard_deviation: float, key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32
+) -> Array:
+    return standard_deviation * jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype)
 
 
 def activate(name: str, pre_activation: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -54,15 +57,18 @@ def normalize_layer(
 
     Source: Ba et al. 2016, eq. 3-4; `torch.nn.LayerNorm`. BERT's epsilon is 1e-12 (flax: 1e-6).
     """
+    return _in_float32(functools.partial(_normalize, epsilon), hidden, scale, bias)
 
-    def normalize(
-        hidden: Float[Array, "*rows D"], scale: Float[Array, " D"], bias: Float[Array, " D"]
-    ) -> Float[Array, "*rows D"]:
-        centred = hidden - hidden.mean(axis=-1, keepdims=True)
-        variance = jnp.square(centred).mean(axis=-1, keepdims=True)
-        return centred * jax.lax.rsqrt(variance + epsilon) * scale + bias
 
-    return _in_float32(normalize, hidden, scale, bias)
+def _normalize(
+    epsilon: float,
+    hidden: Float[Array, "*rows D"],
+    scale: Float[Array, " D"],
+    bias: Float[Array, " D"],
+) -> Float[Array, "*rows D"]:
+    centred = hidden - hidden.mean(axis=-1, keepdims=True)
+    variance = jnp.square(centred).mean(axis=-1, keepdims=True)
+    return centred * jax.lax.rsqrt(variance + epsilon) * scale + bias
 
 
 def _in_float32(
@@ -76,13 +82,13 @@ def _in_float32(
     the memory of a step that is not to make anything again.
     """
     wide = jnp.promote_types(values.dtype, jnp.float32)
+    if values.dtype == wide:
+        return function(values, *others).astype(values.dtype)
 
     def compute(values: Float[Array, "*shape"], *others: Array) -> Float[Array, "*shape"]:
         return function(values.astype(wide), *others).astype(values.dtype)
 
-    if values.dtype != wide:
-        compute = jax.checkpoint(compute, prevent_cse=False)
-    return compute(values, *others)
+    return jax.checkpoint(compute, prevent_cse=False)(values, *others)
 
 
 class LayerNorm(nn.Module):
