@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from bertjax.inference.shapes import Shape
 from bertjax.serving.programs import Asked, Program
 
 # How much later than its cost a request's next sequence is due, and how many of those that wait are
@@ -226,16 +227,19 @@ class Engine:
                     rows = program.make(sequences, batch.places, batch.shape)
                     whole = np.asarray(program.run(rows, device))
                     outputs = program.take(whole, sequences, batch.places)
+                    self._note(program, sequences, batch.shape, time.monotonic() - began)
             except Exception as error:
                 self._give(entries, began, error=error)
-                continue
-            if program is not None:
-                seconds = time.monotonic() - began
-                tokens = sum(entry.asked.length for entry in entries)
-                places = batch.shape.rows * batch.shape.length
-                self._seconds_per_token += 0.1 * (seconds / tokens - self._seconds_per_token)
-                self._watch(BatchRan(program.name, len(entries), tokens, places, seconds))
-            self._give(entries, began, outputs)
+            else:
+                self._give(entries, began, outputs)
+
+    def _note(
+        self, program: Program, sequences: Sequence[Asked], shape: Shape, seconds: float
+    ) -> None:
+        tokens = sum(asked.length for asked in sequences)
+        self._seconds_per_token += 0.1 * (seconds / max(1, tokens) - self._seconds_per_token)
+        places = shape.rows * shape.length
+        self._watch(BatchRan(program.name, len(sequences), tokens, places, seconds))
 
     def _give(
         self,

@@ -139,11 +139,13 @@ def test_error_of_a_batch_is_that_of_its_calls_alone(engine):
     async def go():
         return await asyncio.gather(
             engine.run(program, [asked(2, -1)]),
+            engine.run(program, [asked(0)]),
             engine.run(program, [asked(2, 3)]),
             return_exceptions=True,
         )
 
-    broken, fine = asyncio.run(go())
+    # One without a token has no number either; whatever becomes of it, the device goes on.
+    broken, _, fine = asyncio.run(go())
     assert isinstance(broken, ValueError)
     assert fine.outputs == [3]
 
@@ -189,3 +191,23 @@ def test_closing_finishes_what_waits_and_takes_nothing_more():
         return tasks[0].result().outputs
 
     assert asyncio.run(go()) == [1, 2]
+
+
+def test_devices_run_side_by_side():
+    """Each batch waits until another one runs beside it."""
+    engine, program = Engine(jax.devices()[:2], most_waiting=40), Recorded()
+    both, used = threading.Barrier(2, timeout=20), []
+
+    def run(sequences, device):
+        both.wait()
+        used.append(device)
+        return np.array([0])
+
+    program.run = run
+
+    async def go():
+        await asyncio.gather(*(engine.run(program, [asked(2)]) for _ in range(4)))
+
+    asyncio.run(go())
+    engine.close()
+    assert set(used) == set(jax.devices()[:2])

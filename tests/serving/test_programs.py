@@ -108,3 +108,15 @@ def test_short_sequences_share_a_row():
     batch = program.choose(short)
     assert len(batch.numbers) > 1
     assert batch.places.row.max() + 1 < len(batch.numbers)
+
+
+def test_every_device_gives_the_same():
+    devices = tuple(jax.devices()[:2])
+    model, running = tiny_model(NAMES["class"]), Running(devices, 32, 32)
+    program = make_program("class", model, running)
+    [asked] = draw(1, "class")
+    batch = program.choose([asked])
+    rows = program.make([asked], batch.places, batch.shape)
+    first, second = (program.run(rows, device) for device in devices)
+    assert (first.device, second.device) == devices
+    np.testing.assert_allclose(first, second, atol=1e-6)
