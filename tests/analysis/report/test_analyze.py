@@ -222,7 +222,7 @@ def test_text_without_a_known_word_costs_the_sections_that_need_one(bertjax_comm
 
 
 def test_missing_library_is_named(bertjax_command, texts, tmp_path, monkeypatch):
-    monkeypatch.setattr(libraries, "LIBRARIES", ("no_such_library",))
+    monkeypatch.setitem(libraries.LIBRARIES, "analysis", ("no_such_library",))
     code, _, err = bertjax_command(
         "analyze", "--model", tmp_path, "--text", texts, "--output", tmp_path / "report"
     )

@@ -132,7 +132,7 @@ def test_options_that_make_no_sense_are_refused(fields, message):
 
 
 def test_missing_library_is_named_before_anything_is_done(monkeypatch):
-    monkeypatch.setattr(libraries, "LIBRARIES", ("no_such_library",))
+    monkeypatch.setitem(libraries.LIBRARIES, "analysis", ("no_such_library",))
     DevelopmentConfig()
     with pytest.raises(UserError, match="needs no_such_library"):
         DevelopmentConfig(examples=2)
