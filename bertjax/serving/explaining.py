@@ -36,6 +36,8 @@ Text = str | tuple[str, str]
 MOST_WAITING = 8
 # Answers to one text that are explained: a tagger gives one for every word that has a tag.
 MOST_ANSWERS = 8
+# Characters of a text for each token that it may have; more are not even tokenized.
+MOST_CHARACTERS = 100
 # What a call that waits costs, before any has been measured, in seconds.
 FIRST_GUESS = 1.0
 
@@ -157,17 +159,25 @@ class Explainer:
         return await self._run(compute)
 
     def _encode(self, text: Text) -> EncodedText:
-        tokenizer, masks = self._model.tokenizer, self._model.restores_words
-        [encoded] = encode_texts(tokenizer, [text], 1 << 30, places=["`inputs`"], masks=masks)
-        if len(encoded.tokens) > self.max_tokens:
-            raise RefusedError(
-                TOO_LARGE,
-                f"`inputs` has {len(encoded.tokens)} tokens, special tokens included, and what is"
-                f" explained may have {self.max_tokens} (--explain-max-tokens); shorten it",
-            )
+        model, most = self._model, self.max_tokens
+        characters = sum(map(len, [text] if isinstance(text, str) else text))
+        if characters > MOST_CHARACTERS * most:
+            raise self._too_long(f"{characters:,} characters")
+        [encoded] = encode_texts(
+            model.tokenizer, [text], 1 << 30, places=["`inputs`"], masks=model.restores_words
+        )
+        if len(encoded.tokens) > most:
+            raise self._too_long(f"{len(encoded.tokens):,} tokens, special tokens included")
         if isinstance(text, tuple) and self._model.config.type_vocab_size < 2:
             raise RefusedError(VALIDATION, "`inputs` is a pair, and the model takes one text")
         return encoded
+
+    def _too_long(self, what: str) -> RefusedError:
+        return RefusedError(
+            TOO_LARGE,
+            f"`inputs` has {what}, and what is explained may have {self.max_tokens} tokens"
+            " (--explain-max-tokens); shorten it",
+        )
 
     async def _run(self, compute: Callable[[], Result]) -> Result:
         """Runs it in the thread, its device work in turns; a call that is cancelled ends soon."""

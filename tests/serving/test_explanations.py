@@ -78,6 +78,13 @@ def test_examples_of_the_documentation_are_answered(server):
             assert post(server, route, **example["value"])["words"]
 
 
+def test_headers_say_what_a_call_has_cost(server):
+    for route in ("/explain", "/attention"):
+        headers = server[0].post(route, json={"inputs": TEXT}).headers
+        assert headers["x-compute-tokens"] == "7"
+        assert headers["x-compute-characters"] == str(len(TEXT))
+
+
 def test_answer_that_is_named_is_explained(server):
     for answer in ("sad", "happy"):
         found = post(server, "/explain", inputs=TEXT, answer=answer, methods=["rollout"])
@@ -146,7 +153,8 @@ def test_no_call_compiles_anything(server):
 @pytest.mark.parametrize(
     ("call", "status", "message"),
     [
-        ({"inputs": "a " * 15}, 413, "has 17 tokens, .* may have 16 (--explain-max-tokens)"),
+        ({"inputs": "a " * 15}, 413, "has 17 tokens, .* may have 16 tokens (--explain"),
+        ({"inputs": "a" * 1601}, 413, "has 1,601 characters, .* may have 16 tokens"),
         ({"inputs": ""}, 400, "`inputs` cannot be empty"),
         ({"inputs": ["a", " "]}, 400, "cannot be empty"),
         ({"inputs": ["a", "b", "c"]}, 422, "one text, or a pair; it is 3 texts"),

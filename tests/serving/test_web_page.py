@@ -143,6 +143,12 @@ def test_entity_is_explained_by_the_place_where_it_is(page, address):
     choose(page, "Model", "tagger")
     text = "ann and ann"
     tags = post(address, "/tags", inputs=text, model="tagger")
+    send(page, text=f"\U0001f600 {text}")  # an emoji is one character to the server, two to a page
+    told = page.locator("#answer button.entity").evaluate_all(
+        "all => all.map(one => one.firstChild.textContent)"
+    )
+    with_emoji = post(address, "/tags", inputs=f"\U0001f600 {text}", model="tagger")
+    assert told == [f"\U0001f600 {text}"[tag["start"] : tag["end"]] for tag in with_emoji]
     send(page, text=text)
     entities = page.locator("#answer button.entity")
     assert entities.count() == len(tags) > 1
@@ -197,7 +203,7 @@ def test_refusals_are_told_in_the_servers_words(browser, address):
     send(page, text="a b " * 10)
     page.get_by_role("button", name="Explain sad").click()
     page.wait_for_selector("#problem:visible")
-    assert "may have 16 (--explain-max-tokens)" in page.locator("#problem").inner_text()
+    assert "may have 16 tokens (--explain-max-tokens)" in page.locator("#problem").inner_text()
     assert page.locator("#status").inner_text() == ""
     send(page, text="a b")  # and the next call begins anew
     assert page.locator("#problem").is_hidden()
@@ -247,6 +253,7 @@ def test_nothing_is_wider_than_the_window(browser, address, width):
     )
     page.get_by_role("button", name="Show attention").click()
     page.wait_for_selector("#grid[data-drawn]")
+    page.locator("#reading").evaluate("one => { one.textContent = 'w'.repeat(300) }")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.close()
     assert problems == []

@@ -9,18 +9,19 @@ const METHOD_NAMES = {
 function weighedTexts(texts, words, scores, read) {
   const largest = Math.max(...scores.map(Math.abs), 1e-12);
   return texts.map((text, number) => {
+    const cut = cutter(text);
     const parts = [];
     let place = 0;
     words.forEach((word, index) => {
       if (word.text !== number) return;
       if (!word.special) {
-        parts.push(text.slice(place, word.start));
+        parts.push(cut(place, word.start));
         place = word.end;
       }
-      parts.push(weighedWord(word.special ? word.word : text.slice(word.start, word.end),
+      parts.push(weighedWord(word.special ? word.word : cut(word.start, word.end),
         word.special, scores[index], largest, read));
     });
-    return make("p", { class: "text" }, ...parts, text.slice(place));
+    return make("p", { class: "text" }, ...parts, cut(place));
   });
 }
 

@@ -14,7 +14,8 @@ const FORMS = {
   },
   tag: {
     name: "Tags", send: "Tag",
-    meaning: () => "Entities, or other tags of words. Choose one to see what speaks for it.",
+    meaning: () => "Entities, or other tags of words. Choose one to see what speaks for the tag of" +
+      " its first word.",
     fields: [["text", "Text", 4]],
     texts: (values) => values.text,
     call: (values, model) => ["tags", { model, inputs: values.text }],
@@ -104,26 +105,34 @@ function scoreTable(title, rows) {
 
 const showScore = (score) => (Math.abs(score) < 1e-9 ? "0.000" : show(score));
 
+// Parts of a text by the numbers of its characters, as the server counts them: an emoji is one.
+function cutter(text) {
+  const letters = Array.from(text);
+  return (start, end) => letters.slice(start, end).join("");
+}
+
 // The text with each entity as a button that explains its tag.
 function entityText(text, entities) {
+  const cut = cutter(text);
   const parts = [];
   let place = 0;
   for (const entity of entities) {
     const { start, end } = entity;
     if (start < place) continue;
-    parts.push(text.slice(place, start));
+    parts.push(cut(place, start));
     const tag = entity.entity_group || entity.entity;
-    parts.push(explainButton(`${text.slice(start, end)}, ${tag}`, { start }, "entity",
-      text.slice(start, end), make("small", {}, `${tag} ${showScore(entity.score)}`)));
+    parts.push(explainButton(`${cut(start, end)}, ${tag}`, { start }, "entity",
+      cut(start, end), make("small", {}, `${tag} ${showScore(entity.score)}`)));
     place = end;
   }
-  const shown = make("p", { class: "text" }, ...parts, text.slice(place));
+  const shown = make("p", { class: "text" }, ...parts, cut(place));
   return entities.length ? shown
     : [shown, make("p", { class: "meaning" }, "No entity was found in this text.")];
 }
 
 function markedText(text, answer) {
   if (!answer || !answer.answer) return make("p", { class: "text" }, text);
-  return make("p", { class: "text" }, text.slice(0, answer.start),
-    make("mark", {}, text.slice(answer.start, answer.end)), text.slice(answer.end));
+  const cut = cutter(text);
+  return make("p", { class: "text" }, cut(0, answer.start),
+    make("mark", {}, cut(answer.start, answer.end)), cut(answer.end));
 }

@@ -38,6 +38,7 @@ function complain(error) {
   if (!(error instanceof Refused)) throw error;
   byId("problem").textContent = error.message;
   byId("problem").hidden = false;
+  byId("problem").scrollIntoView({ block: "nearest" });
 }
 
 // Runs work that asks the server; what was asked before and is not answered is given up.

@@ -1,17 +1,20 @@
 """The routes that show why a model answers as it does: /explain and /attention."""
 
+import time
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
+from bertjax.analysis.capture.encoding import EncodedText
 from bertjax.analysis.capture.maps import Captured
 from bertjax.analysis.explain.attribution import METHODS, Method
 from bertjax.analysis.explain.explanation import Explanation
 from bertjax.analysis.report.maps import store_maps
 from bertjax.serving.explaining import Explainer, Text, spans
 from bertjax.serving.problems import BACKEND, EMPTY, VALIDATION, RefusedError
+from bertjax.serving.served import Spent, spend
 from bertjax.serving.server import Server
 from bertjax.serving.wire.answers import answer
 from bertjax.serving.wire.calls import Call, make_router
@@ -136,7 +139,9 @@ def routes(server: Server) -> APIRouter:
         if call.word is not None and call.start is not None:
             raise RefusedError(VALIDATION, "`word` and `start` name the same; send one of them")
         methods = tuple(dict.fromkeys(call.methods))
-        found = await own.explain(_text(call.inputs), call.answer, call.word, methods, call.start)
+        text, began = _text(call.inputs), time.perf_counter()
+        found = await own.explain(text, call.answer, call.word, methods, call.start)
+        _spend(text, found.encoded, began)
         return answer(
             {
                 "model": name,
@@ -158,14 +163,16 @@ def routes(server: Server) -> APIRouter:
     async def attention(call: AttentionCall) -> Response:
         name, own = explainer(call.model)
         is_packed = call.encoding == "base64"
+        text, began = _text(call.inputs), time.perf_counter()
         captured, selection = await own.attention(
-            _text(call.inputs),
+            text,
             call.layers,
             call.heads,
             words=call.units == "words",
             most_numbers=None if is_packed else MOST_NUMBERS,
         )
         encoded = captured.encoded
+        _spend(text, encoded, began)
         return answer(
             {
                 "model": name,
@@ -192,6 +199,13 @@ def _text(inputs: str | list[str]) -> Text:
             VALIDATION, f"`inputs` must be one text, or a pair; it is {len(texts)} texts"
         )
     return texts[0] if len(texts) == 1 else (texts[0], texts[1])
+
+
+def _spend(text: Text, encoded: EncodedText, began: float) -> None:
+    """Adds to what the call has cost; the time of its pieces in the queue counts as the model's."""
+    characters = sum(map(len, [text] if isinstance(text, str) else text))
+    seconds = time.perf_counter() - began
+    spend(Spent(characters=characters, tokens=len(encoded.tokens), inference=seconds))
 
 
 def _packed(captured: Captured) -> dict[str, Any]:

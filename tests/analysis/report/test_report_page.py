@@ -239,6 +239,7 @@ def test_nothing_is_wider_than_the_window(browser, address, width):
     for table in ("data", "lens", "pairs"):  # wide tables scroll by themselves
         cell = page.locator(f"table.{table} td").first
         cell.evaluate("cell => { cell.textContent = 'w'.repeat(300) }")
+    page.locator("#reading").evaluate("one => { one.textContent = 'w'.repeat(300) }")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.close()
 
