@@ -268,7 +268,7 @@ class Model:
         gates = None if without_heads is None else gates_of(without_heads, self.config)
         texts = read_texts(texts)
         _warn(self.tokenizer.describe_readings(texts))
-        most = max_length or self.config.max_position_embeddings
+        most = self.config.max_position_embeddings if max_length is None else max_length
         encoded = encode_texts(self.tokenizer, texts, most, too_long=too_long)
         captures = capture(
             self, encoded, hidden=True, context=True, head_gates=gates, progress=progress
@@ -518,8 +518,12 @@ def load(
     import jax
 
     from bertjax.training.execution import compute_dtype
-    from bertjax.training.sharding import place_params
+    from bertjax.training.sharding import place_params, read_mesh
 
+    if read_mesh(mesh)[0] is not mesh:
+        raise UserError(
+            f"mesh={mesh!r:.60} is not a mesh; make one with bertjax.training.sharding.make_mesh"
+        )
     if dtype not in DTYPES:
         raise UserError(f"dtype={dtype!r} is not one of {', '.join(DTYPES)}")
     platform = mesh.devices.flat[0].platform if mesh else jax.default_backend()

@@ -123,6 +123,16 @@ def test_what_is_wrong_is_said(tiny, tmp_path):
         tiny.as_architecture("BertForMaskedLm")
     with pytest.raises(UserError, match="dtype='double' is not one of auto, float32, bfloat16"):
         load(TINY, dtype="double")
+    with pytest.raises(UserError, match="mesh='data' is not a mesh; make one with"):
+        load(TINY, mesh="data")
+    with pytest.raises(UserError, match=r"mesh has the axes \('rows',\)"):
+        load(TINY, mesh=jax.make_mesh((8,), ("rows",)))
+    with pytest.raises(UserError, match="pooling=3 is not one of cls, max, mean"):
+        tiny.embed("a", pooling=3)
+    with pytest.raises(UserError, match=r"^top 0: at least one context is shown"):
+        tiny.contexts("a cat", "cat", ["a cat"], top=0)
+    with pytest.raises(UserError, match="3 tokens, more than the 0 that are allowed"):
+        tiny.trace("a", max_length=0)
     with pytest.raises(UserError, match="attention='fast' is not one of auto, explicit"):
         load(TINY, attention="fast")
     with pytest.raises(UserError, match="attention=splash runs on tpu, not on cpu"):

@@ -163,7 +163,7 @@ def choose_steps(
         length = max_length
     kinds, after, known = said.pooling, said.after, list(POOLINGS.values())
     if pooling is not None:
-        kinds = (pooling,) if isinstance(pooling, str) else tuple(pooling)
+        kinds = tuple(pooling) if isinstance(pooling, list | tuple) else (pooling,)
         for kind in kinds or ("",):
             if kind not in known:
                 raise UserError(

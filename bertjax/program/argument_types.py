@@ -24,14 +24,15 @@ _KINDS: dict[Any, tuple[type, str]] = {
 
 
 def check_arguments(signature: inspect.Signature, arguments: Mapping[str, Any]) -> None:
-    """Checks arguments whose annotation is a class, a function, a choice or a union of those.
+    """Checks arguments whose annotation is a class, a function, a choice or a union of those; all
+    whole numbers count something, and none is below 0.
 
     Args:
         signature: of the function that is called.
         arguments: by the names of its parameters.
 
     Raises:
-        UserError: one is of another type.
+        UserError: one is of another type, or below 0.
     """
     for name, value in arguments.items():
         annotation = signature.parameters[name].annotation
@@ -39,6 +40,8 @@ def check_arguments(signature: inspect.Signature, arguments: Mapping[str, Any]) 
             _check_choice(name, value, get_args(annotation))
             continue
         kinds = list(_kinds(annotation))
+        if isinstance(value, int) and value < 0 and _KINDS[int] in kinds:
+            raise UserError(f"{name}={value} must be 0 or more")
         if None in kinds or any(_is_of(value, kind) for kind, _ in kinds):
             continue
         raise UserError(

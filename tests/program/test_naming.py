@@ -57,6 +57,7 @@ def test_functions_name_arguments_and_commands_options(bertjax_command):
     ("arguments", "message"),
     [
         ({"top": 1.5}, r"^top=1.5 must be a whole number$"),
+        ({"top": -1}, r"^top=-1 must be 0 or more$"),
         ({"top": True}, r"^top=True must be a whole number$"),
         ({"share": "much"}, r"^share='much' must be a number or None$"),
         ({"kind": "mien"}, r"^kind='mien' must be one of mean, max; did you mean 'mean'\?$"),

@@ -119,6 +119,8 @@ def nearest_contexts(
             f"layer {layer}: hidden states are numbered from 0 (the embeddings' output) to {last}"
             " (the last layer's)"
         )
+    if top < 1:
+        raise UserError(f"--top {top}: at least one context is shown")
     if not 0 <= word < len(query.words) or query.special_words[word]:
         raise UserError(f"word {word}: the text's words are numbered 1 to {len(query.words) - 2}")
     others = [
