@@ -1,6 +1,7 @@
 """`bertjax serve`: models over HTTP."""
 
 import argparse
+import contextlib
 import os
 from pathlib import Path
 
@@ -18,6 +19,7 @@ DESCRIPTION = f"Serves {SUMMARY}, until it is ended."
 WITHOUT_VARIABLE = ("hostname",)
 
 DEFAULTS = ServeConfig()
+_TRUTHS = {"true": True, "1": True, "false": False, "0": False}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,10 +75,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "max_input_length", "TOKENS", whole_number(0),
         "of one text, at most; 0 = what the model's directory says",
     )  # fmt: skip
+    auto_truncate = os.environ.get("AUTO_TRUNCATE", "true")
     parser.add_argument(
         "--auto-truncate",
         action=argparse.BooleanOptionalAction,
-        default=os.environ.get("AUTO_TRUNCATE", "true").lower() not in ("false", "0"),
+        default=_TRUTHS.get(auto_truncate.lower(), auto_truncate),
         help="cut longer texts, where a call does not say (AUTO_TRUNCATE; default: %(default)s)",
     )
     add("payload_limit", "BYTES", whole_number(1), "of a call's body, at most")
@@ -134,46 +137,57 @@ def run(options: argparse.Namespace) -> None:
     names = {}
     for given in options.models:
         name, _, directory = given.rpartition("=")
+        if not directory:
+            raise UserError(f"--model {given!r} names no directory; pass NAME=DIR, or DIR")
         name = name or directory
         if name in names:
             raise UserError(f"--model {given}: another model has the name {name}; give it its own")
         names[name] = directory
+    if not isinstance(options.auto_truncate, bool):
+        raise UserError(
+            f"AUTO_TRUNCATE={options.auto_truncate} in the environment is neither true nor false"
+        )
+    if options.max_input_length in (1, 2):
+        raise UserError(
+            f"--max-input-length {options.max_input_length} leaves a text no room beside [CLS] and"
+            " [SEP]; pass 3 or more, or 0 for the model's own length"
+        )
     if options.json and not options.check:
         raise UserError("--json prints what --check finds; pass both")
     require_libraries("bertjax serve", "serve")
     from bertjax.loaded import load
+    from bertjax.serving.checkup import check_up
     from bertjax.serving.keys import read_keys
+    from bertjax.serving.listen import listen, open_sockets
     from bertjax.serving.server import Server
 
     file = Path(options.api_key_file) if options.api_key_file else None
     keys = read_keys(file, os.environ.get("API_KEY"))
+    values = {field: getattr(options, field) for field in ServeConfig._fields}
+    values["cors_allow_origin"] = tuple(values["cors_allow_origin"])
+    config = ServeConfig(**values)
+    # Before the models are loaded: an address in use costs no minute.
+    sockets = [] if options.check else open_sockets(config.hostname, config.port)
     models = {
         name: load(directory, dtype=options.dtype, attention=options.attention)
         for name, directory in names.items()
     }
-    values = {field: getattr(options, field) for field in ServeConfig._fields}
-    values["cors_allow_origin"] = tuple(values["cors_allow_origin"])
-    server = Server(models, ServeConfig(**values))
-    for name, model in models.items():
-        directory = "" if name == names[name] else f" ({names[name]})"
-        tell([f"{name}{directory}: {model.architecture}", *model.notes])
+    with contextlib.closing(Server(models, config)) as server:
+        for name, model in models.items():
+            directory = "" if name == names[name] else f" ({names[name]})"
+            tell([f"{name}{directory}: {model.architecture}", *model.notes])
 
-    def warm_up() -> None:
-        shapes = sum(served.shapes for served in server.models.values())
-        with count_on("compiling", shapes) as progress:
-            server.warm_up(progress)
-        tell([f"ready: {shapes} shapes are compiled"])
+        def warm_up() -> None:
+            shapes = sum(served.shapes for served in server.models.values())
+            with count_on("compiling", shapes) as progress:
+                server.warm_up(progress)
+            tell([f"ready: {shapes} shapes are compiled"])
 
-    if not options.check:
-        from bertjax.serving.listen import listen
-
-        listen(server, keys, warm_up)
-        return
-    from bertjax.serving.checkup import check_up
-
-    warm_up()
-    found = check_up(server, keys)
-    server.close()
+        if not options.check:
+            listen(server, sockets, keys, warm_up)
+            return
+        warm_up()
+        found = check_up(server, keys)
     if options.json:
         print_json(found)
     else:

@@ -11,6 +11,7 @@ from types import FrameType
 
 import uvicorn
 
+from bertjax.program.errors import UserError, describe_os_error
 from bertjax.serving.app import make_app
 from bertjax.serving.edge import ERRORS, LOG
 from bertjax.serving.keys import Keys
@@ -55,8 +56,12 @@ class _Listener(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Ends in order on SIGTERM and SIGINT."""
-        before = {one: signal.signal(one, self.handle_exit) for one in _SIGNALS}
+        """Ends in order on the signals that are not ignored, as SIGHUP is under nohup."""
+        before = {
+            one: signal.signal(one, self.handle_exit)
+            for one in _SIGNALS
+            if signal.getsignal(one) is not signal.SIG_IGN
+        }
         try:
             yield
         finally:
@@ -64,14 +69,44 @@ class _Listener(uvicorn.Server):
                 signal.signal(one, handler)
 
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-def listen(server: Server, keys: Keys, warm_up: Callable[[], None]) -> None:
+def open_sockets(hostname: str, port: int) -> list[socket.socket]:
+    """Returns sockets with the addresses of a host, which do not listen yet.
+
+    Raises:
+        UserError: there is no such address here, or it is in use.
+    """
+    sockets = []
+    try:
+        found = socket.getaddrinfo(hostname, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            own = socket.socket(family, kind, protocol)
+            sockets.append(own)
+            own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                own.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            own.bind(address)
+    except (OSError, UnicodeError) as error:
+        for own in sockets:
+            own.close()
+        reason = describe_os_error(error) if isinstance(error, OSError) else error
+        raise UserError(
+            f"--hostname {hostname} --port {port}: {reason}; pass an address of this machine"
+            " (0.0.0.0 = all) and a port that is free (0 = any)"
+        ) from None
+    return sockets
+
+
+def listen(
+    server: Server, sockets: list[socket.socket], keys: Keys, warm_up: Callable[[], None]
+) -> None:
     """Serves until a signal ends it.
 
     Args:
         server: what answers.
+        sockets: to listen on.
         keys: of those who may call.
         warm_up: see `make_app`.
     """
@@ -83,8 +118,6 @@ def listen(server: Server, keys: Keys, warm_up: Callable[[], None]) -> None:
     listener = _Listener(
         uvicorn.Config(
             make_app(server, keys, warm_up),
-            host=config.hostname,
-            port=config.port,
             log_config=None,
             access_log=False,
             lifespan="on",
@@ -92,4 +125,4 @@ def listen(server: Server, keys: Keys, warm_up: Callable[[], None]) -> None:
         ),
         server,
     )
-    listener.run()
+    listener.run(sockets)

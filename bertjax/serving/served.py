@@ -239,6 +239,13 @@ class Served:
                 self.check_ids(one)
                 length = len(one)
             place = cut.field if len(inputs) == 1 else f"{cut.field}[{number}]"
+            least = 3 if isinstance(one, tuple) and one[1] is not None else 2
+            if most < least:
+                raise RefusedError(
+                    VALIDATION,
+                    f"{place} may have {most} tokens, and its special tokens are {least}; allow"
+                    " more",
+                )
             if cut.only_first and length - len(first) >= most:
                 raise RefusedError(
                     TOO_LARGE,

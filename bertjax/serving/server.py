@@ -46,7 +46,11 @@ class Server:
             watch=self.metrics.count_batch,
         )
         self.metrics.watch_compilations()
-        self.models = {name: self._serve(name, model) for name, model in models.items()}
+        try:
+            self.models = {name: self._serve(name, model) for name, model in models.items()}
+        except BaseException:
+            self.close()  # whose threads would keep the process
+            raise
         self.is_ending = False
         self.is_ready, self._reloading = threading.Event(), threading.Lock()
 
