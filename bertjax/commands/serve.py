@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             f"--{field.replace('_', '-')}",
             metavar=metavar,
             type=utf8_text if kind is str else kind,
-            default=os.environ.get(variable, getattr(DEFAULTS, field)),
+            default=os.environ.get(variable) or getattr(DEFAULTS, field),
             help=f"{meaning} ({variable}{'; ' * bool(variable)}default: %(default)s)",
         )
 

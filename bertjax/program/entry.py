@@ -2,6 +2,7 @@
 
 import codecs
 import functools
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -39,16 +40,29 @@ def _mend_streams() -> None:
     """Keeps streams that are closed, or cannot encode every character, from causing tracebacks.
 
     No file that is opened later takes the number of a closed stream. Printing to a closed standard
-    output is an error, as anywhere; what would go to a closed standard error is dropped. A
-    character that the terminal's encoding lacks is printed as its escape.
+    output is an error, as anywhere; what a closed or full standard error does not take is dropped.
+    A character that the terminal's encoding lacks is printed as its escape.
     """
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
             place = os.open(os.devnull, os.O_WRONLY if name == "stderr" else os.O_RDONLY)
             if name != "stdin":
                 setattr(sys, name, os.fdopen(place, "w", encoding="utf-8", closefd=False))
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors=_ESCAPE)
+    sys.stdout.reconfigure(errors=_ESCAPE)
+    lossy = io.BufferedWriter(_LossyFile(sys.stderr.fileno(), "w", closefd=False))
+    encoding = sys.stderr.encoding
+    sys.stderr = io.TextIOWrapper(lossy, encoding, _ESCAPE, write_through=True, line_buffering=True)
+
+
+class _LossyFile(io.FileIO):
+    """A file that takes everything and keeps what it can: messages are no reason to end."""
+
+    def write(self, data: Any) -> int:
+        """Writes, and says that all was written."""
+        try:
+            return super().write(data)
+        except OSError:
+            return len(data)
 
 
 def _escape(error: UnicodeError) -> tuple[str, int]:

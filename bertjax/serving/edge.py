@@ -20,6 +20,7 @@ from bertjax.serving.problems import (
     TOO_LARGE,
     UNAUTHORIZED,
     UNHEALTHY,
+    UNSUPPORTED,
     RefusedError,
 )
 from bertjax.serving.served import SPENT, Spent
@@ -55,9 +56,10 @@ class Edge:
         began = time.perf_counter()
         spent = [Spent()]
         SPENT.set(spent)
-        call = _Call(scope, send, began, spent)
+        call = _Call(scope, send, began, spent, self._server.devices[0].platform)
         try:
             self._check_key(scope)
+            _check_encoding(scope)
             async with asyncio.timeout(self._config.request_timeout):
                 body = await self._read_body(receive)
             if self._server.is_ending:
@@ -153,22 +155,28 @@ class _GoneError(Exception):
 class _Call:
     """A call that is being answered."""
 
-    def __init__(self, scope: Message, send: Send, began: float, spent: list[Spent]) -> None:
-        self.method = scope["path"]
+    def __init__(
+        self, scope: Message, send: Send, began: float, spent: list[Spent], platform: str
+    ) -> None:
         self._scope, self._send, self._began, self._spent = scope, send, began, spent
         headers = dict(scope["headers"])
         self.id = headers.get(b"x-request-id", b"").decode("latin-1")[:200] or uuid.uuid4().hex
-        self.status = 0
+        self.status, self._platform = 0, platform
         self.failure: str | None = None
+
+    @property
+    def method(self) -> str:
+        """Returns its route; a path of no route is whatever callers write."""
+        return getattr(self._scope.get("route"), "path", "unknown")
 
     async def send(self, message: Message) -> None:
         """Sends a part of the answer; the first one with the headers of every answer."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            route = self._scope.get("route")
-            self.method = getattr(route, "path", "unknown")
-            spent, total = self._spent[0], time.perf_counter() - self._began
-            message["headers"] = [*message.get("headers", []), *_headers(self.id, spent, total)]
+            own = _headers(
+                self.id, self._platform, self._spent[0], time.perf_counter() - self._began
+            )
+            message["headers"] = [*message.get("headers", []), *own]
             if self.status >= 400 and not self.failure:
                 self.failure = _REASONS.get(self.status, "validation")
         await self._send(message)
@@ -199,6 +207,16 @@ class _Call:
         )
 
 
+def _check_encoding(scope: Message) -> None:
+    encoding = dict(scope["headers"]).get(b"content-encoding", b"identity").decode("latin-1")
+    if encoding.lower() != "identity":
+        raise RefusedError(
+            UNSUPPORTED,
+            f"content-encoding: {encoding[:50]}: send the body as it is, without the header",
+            {"connection": "close"},
+        )
+
+
 async def _nothing() -> Message:
     return {"type": "http.disconnect"}
 
@@ -216,14 +234,14 @@ _REASONS = {
 }
 
 
-def _headers(id: str, spent: Spent, total: float) -> list[tuple[bytes, bytes]]:
+def _headers(id: str, platform: str, spent: Spent, total: float) -> list[tuple[bytes, bytes]]:
     """Returns the headers of an answer; times are in milliseconds.
 
     Source: text-embeddings-inference, `router/src/http/server.rs`.
     """
     values = {
         "x-request-id": id,
-        "x-compute-type": "cpu",
+        "x-compute-type": platform,
         "x-compute-time": round(1e3 * total),
         "x-compute-characters": spent.characters,
         "x-compute-tokens": spent.tokens,

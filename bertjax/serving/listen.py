@@ -108,8 +108,17 @@ def listen(
         server: what answers.
         sockets: to listen on.
         keys: of those who may call.
-        warm_up: see `make_app`.
+        warm_up: see `make_app`; what it raises ends the server, and is raised here.
     """
+    failures: list[BaseException] = []
+
+    def warm_up_or_end() -> None:
+        try:
+            warm_up()
+        except BaseException as error:
+            failures.append(error)
+            listener.should_exit = True
+
     config = server.config
     for log, is_wanted in ((LOG, config.access_log), (ERRORS, True)):
         log.setLevel(logging.INFO if is_wanted else logging.CRITICAL)
@@ -117,7 +126,7 @@ def listen(
         log.addHandler(logging.StreamHandler(sys.stderr))
     listener = _Listener(
         uvicorn.Config(
-            make_app(server, keys, warm_up),
+            make_app(server, keys, warm_up_or_end),
             log_config=None,
             access_log=False,
             lifespan="on",
@@ -126,3 +135,5 @@ def listen(
         server,
     )
     listener.run(sockets)
+    if failures:
+        raise failures[0]

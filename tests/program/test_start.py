@@ -109,6 +109,14 @@ def test_errors_need_no_stream():
     assert "BertForPreTraining" in done.stdout
 
 
+@pytest.mark.parametrize(("words", "code"), [(["info", TINY], 0), (["info", "nowhere"], 2)])
+def test_full_standard_error_costs_the_messages_alone(words, code):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([*BERTJAX, *words], stdout=subprocess.PIPE, stderr=full, text=True)
+    assert done.returncode == code
+    assert ("BertForPreTraining" in done.stdout) == (code == 0)
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 def test_letters_that_the_output_has_not_are_escaped(tmp_path, encoding):
     """JSON stays JSON, and a table is printed."""
