@@ -53,6 +53,9 @@ PRETRAINING = Architecture(
     "BertForPreTraining", ("pooler", "mlm_head", "nsp_head"), ("token", "next-sentence")
 )
 MASKED_LM = Architecture("BertForMaskedLM", ("mlm_head",), ("token",))
+NEXT_SENTENCE = Architecture(
+    "BertForNextSentencePrediction", ("pooler", "nsp_head"), ("next-sentence",)
+)
 
 # Source: transformers' modeling_bert.py.
 ARCHITECTURES = {
@@ -61,7 +64,7 @@ ARCHITECTURES = {
         BODY,
         PRETRAINING,
         MASKED_LM,
-        Architecture("BertForNextSentencePrediction", ("pooler", "nsp_head"), ("next-sentence",)),
+        NEXT_SENTENCE,
         Architecture(
             "BertForSequenceClassification",
             ("pooler", "sequence_head"),

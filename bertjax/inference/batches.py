@@ -4,9 +4,7 @@
 
 A `Batching` says what an item is: a text with a row of its own, or one of several in each row.
 
-A server takes the steps one by one: `compile_all` at startup; then `plan_batches` for the items
-that wait, whoever sent them, `Batching.make` and `compute` for each batch, and `Batching.take` for
-each item.
+A server has batches of its own (`serving.programs`): who sent a text decides when it runs.
 """
 
 import contextlib
@@ -161,31 +159,6 @@ def run_batches(
             )
             # No name here holds on to the outputs.
             yield Finished([first + number for number in numbers], [*outputs], whole)
-
-
-def compile_all(
-    forward: Callable[[Any, Any], Any],
-    params: Any,
-    item: Item,
-    batching: Batching[Item],
-    *,
-    mesh: Mesh | None = None,
-    progress: Callable[[int], None] = lambda done: None,
-) -> None:
-    """Compiles every shape that batches can have, by running it once; afterwards nothing compiles.
-
-    Args:
-        forward: see `run`, as `params`, `batching` and `mesh`.
-        params: of the model.
-        item: one that fits into every shape, such as the shortest.
-        batching: of the items.
-        mesh: the devices that share the rows.
-        progress: is called with the number of shapes done since the call before.
-    """
-    params, nowhere = put_params(params, mesh), np.zeros(1, np.int64)
-    for shape in batching.shapes:
-        compute(forward, params, batching.make([item], Places(*[nowhere] * 3), shape), mesh)
-        progress(1)
 
 
 def compute(forward: Callable[[Any, Any], Any], params: Any, batch: Any, mesh: Mesh | None) -> Any:

@@ -12,15 +12,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Integer
 
+from bertjax.architectures import BODY, MASKED_LM, NEXT_SENTENCE
+from bertjax.inference.batches import SHORTEST_PACKED_ROW
 from bertjax.inference.embedding import Pooling, pool
 from bertjax.inference.shapes import Shape, Shapes
 from bertjax.loaded import Model
 from bertjax.numerics.placement import repeatable_options
 from bertjax.text.framing import TokenSequence
-from bertjax.text.packing import Places, pack
+from bertjax.text.packing import Places, fill_rows, pack
 
-# Rows packed from several sequences have at least so many tokens, and so many sequences at most.
-SHORTEST_PACKED_ROW, SEQUENCES_PER_ROW = 64, 16
+# Sequences in a row, at most.
+SEQUENCES_PER_ROW = 16
 # Slots for masks in a row: a few, or every token.
 FEW_MASKS = 8
 
@@ -112,10 +114,11 @@ class Program:
         self.name, self._take, self._pad_id = name, take, pad_id
         self._asks_positions, self.batch_tokens = asks_positions, batch_tokens
         self.params = {device: jax.device_put(params, device) for device in devices}
+        self._shortest = min(SHORTEST_PACKED_ROW, longest)
         self.shapes = Shapes(
             longest,
             # What fills less than a packed row runs alone in a shorter one.
-            lambda length: batch_tokens // length if length >= SHORTEST_PACKED_ROW else 1,
+            lambda length: batch_tokens // length if length >= self._shortest else 1,
             slots=(lambda length: (FEW_MASKS, length)) if asks_positions else lambda length: (1,),
             between=False,
             ratio=2,
@@ -144,7 +147,7 @@ class Program:
             offered: in the order in which they are due.
         """
         lengths = np.array([asked.length for asked in offered], np.int64)
-        least = min(SHORTEST_PACKED_ROW, self.shapes.longest, int(lengths.sum()))
+        least = min(self._shortest, int(lengths.sum()))
         length = self.shapes.length_for(max(least, int(lengths[0])))
         most = self.shapes.most_rows(length)
         candidates = np.flatnonzero(lengths <= length)
@@ -175,23 +178,15 @@ class Program:
 
     def make(self, sequences: Sequence[Asked], places: Places, shape: Shape) -> Rows:
         """Makes the rows that hold these sequences, filled up with padding."""
-        size = (shape.rows, shape.length)
-        token_ids = np.full(size, self._pad_id, np.int32)
-        types, sequence_ids, positions = (np.zeros(size, np.int32) for _ in range(3))
-        starts = np.zeros((shape.rows, SEQUENCES_PER_ROW), np.int32)
+        size = (shape.rows, shape.length, SEQUENCES_PER_ROW)
+        rows = fill_rows([asked.sequence for asked in sequences], places, size, self._pad_id)
         masked = np.zeros((shape.rows, shape.slots), np.int32)
         used = np.zeros(shape.rows, np.int64)
-        for (sequence, asked), row, slot, start in zip(sequences, *places, strict=True):
-            end = start + len(sequence.token_ids)
-            token_ids[row, start:end] = sequence.token_ids
-            types[row, start + sequence.second_start : end] = 1
-            sequence_ids[row, start:end] = slot + 1
-            positions[row, start:end] = np.arange(end - start)
-            starts[row, slot] = start
-            if asked is not None:
-                masked[row, used[row] : used[row] + len(asked)] = start + asked
-                used[row] += len(asked)
-        return Rows(token_ids, types, sequence_ids, positions, starts, masked)
+        for (_, positions), row, start in zip(sequences, places.row, places.start, strict=True):
+            if positions is not None:
+                masked[row, used[row] : used[row] + len(positions)] = start + positions
+                used[row] += len(positions)
+        return Rows(*rows, masked)
 
     def run(self, rows: Rows, device: jax.Device) -> Array:
         """Starts the forward pass and returns its output, which may not be there yet."""
@@ -274,12 +269,12 @@ def make_program(
     forward, take, architecture = {
         "class": (_head_logits, _of_sequences, None),
         "choice": (_head_logits, _of_sequences, None),
-        "next-sentence": (_head_logits, _of_sequences, "BertForNextSentencePrediction"),
+        "next-sentence": (_head_logits, _of_sequences, NEXT_SENTENCE.name),
         "tag": (_head_logits, _of_tokens, None),
         "span": (_head_logits, _of_tokens, None),
-        "token": (_words, _of_sequences, "BertForMaskedLM"),
-        "vector": (_Vectors(tuple(kinds)), _of_sequences, "BertModel"),
-        "hidden": (_hidden, _of_tokens, "BertModel"),
+        "token": (_words, _of_sequences, MASKED_LM.name),
+        "vector": (_Vectors(tuple(kinds)), _of_sequences, BODY.name),
+        "hidden": (_hidden, _of_tokens, BODY.name),
     }[name]
     model = model.as_architecture(architecture or model.architecture)
     return Program(

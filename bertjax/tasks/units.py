@@ -8,7 +8,7 @@ from jaxtyping import Float, Int, Shaped
 
 from bertjax.config import BertConfig
 from bertjax.text.framing import TokenSequence
-from bertjax.text.packing import Places, pack
+from bertjax.text.packing import Places, fill_rows, pack
 from bertjax.types import TaskBatch
 
 
@@ -144,29 +144,25 @@ def make_task_batch(
     """
     if places.row.max() >= layout.rows:
         raise ValueError(f"{places.row.max() + 1} rows do not fit {layout}")
-    shape, per_token = (layout.rows, layout.length), _labels_are_per_token(units)
-    token_ids = np.full(shape, pad_id, np.int32)
-    types, sequence_ids, positions = (np.zeros(shape, np.int32) for _ in range(3))
-    starts = np.zeros((layout.rows, layout.slots), np.int32)
+    per_token = _labels_are_per_token(units)
     width = layout.length if per_token else layout.slots
     first = units[0].labels
     labels = np.zeros((layout.rows, width, *first.shape[1:]), first.dtype)
     weights = np.zeros((layout.rows, width), np.float32)
     slots = places.slot * layout.slots_per_unit
+    of_sequences = []
     for unit, row, start, slot in zip(units, places.row, places.start, slots, strict=True):
         place = start
         for number, sequence in enumerate(unit.sequences):
-            end = place + len(sequence.token_ids)
-            token_ids[row, place:end] = sequence.token_ids
-            types[row, place + sequence.second_start : end] = 1
-            sequence_ids[row, place:end] = slot + number + 1
-            positions[row, place:end] = np.arange(end - place)
-            starts[row, slot + number] = place
-            place = end
+            of_sequences.append((row, slot + number, place))
+            place += len(sequence.token_ids)
         at = start if per_token else slot
         labels[row, at : at + len(unit.labels)] = unit.labels
         weights[row, at : at + len(unit.labels)] = unit.weights
-    return TaskBatch(token_ids, types, sequence_ids, positions, starts, labels, weights)
+    sequences = [sequence for unit in units for sequence in unit.sequences]
+    placed = Places(*np.array(of_sequences).T)
+    rows = fill_rows(sequences, placed, (layout.rows, layout.length, layout.slots), pad_id)
+    return TaskBatch(*rows, labels, weights)
 
 
 def _labels_are_per_token(units: Sequence[Unit]) -> bool:

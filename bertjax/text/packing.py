@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from bertjax.text.framing import frame_parts
+from bertjax.text.framing import TokenSequence, frame_parts
 from bertjax.text.pairs import NO_PAIR, Example
 
 if TYPE_CHECKING:
@@ -107,3 +107,32 @@ def make_rows(
     columns["example_starts"][places.row, places.slot] = places.start
     columns["next_sentence_labels"][places.row, places.slot] = labels
     return columns
+
+
+def fill_rows(
+    sequences: Sequence[TokenSequence],
+    places: Places,
+    shape: tuple[int, int, int],
+    pad_id: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Returns rows that hold these sequences, filled up with padding, int32: the first five columns
+    of `types.RowBatch`.
+
+    Args:
+        sequences: framed.
+        places: where each goes.
+        shape: rows, tokens of each, and sequences in each.
+        pad_id: of [PAD].
+    """
+    rows, length, slots = shape
+    token_ids = np.full((rows, length), pad_id, np.int32)
+    types, sequence_ids, positions = (np.zeros((rows, length), np.int32) for _ in range(3))
+    starts = np.zeros((rows, slots), np.int32)
+    for (ids, second_start), row, slot, start in zip(sequences, *places, strict=True):
+        end = start + len(ids)
+        token_ids[row, start:end] = ids
+        types[row, start + second_start : end] = 1
+        sequence_ids[row, start:end] = slot + 1
+        positions[row, start:end] = np.arange(end - start)
+        starts[row, slot] = start
+    return token_ids, types, sequence_ids, positions, starts

@@ -79,6 +79,7 @@ def connect(address):
 def test_answer_says_what_it_cost_and_keeps_the_callers_id(served):
     answer = httpx.post(f"{served[0]}/predict", json=CALL, headers={"x-request-id": "mine"})
     assert answer.headers["x-request-id"] == "mine"
+    assert answer.headers["x-compute-type"] == jax.devices()[0].platform
     assert answer.headers["x-compute-tokens"] == "4"
     assert answer.headers["x-compute-characters"] == "3"
     times = [f"x-{part}-time" for part in ("total", "tokenization", "queue", "inference")]
@@ -91,6 +92,25 @@ def test_body_that_is_too_large_is_refused_before_it_has_arrived(served):
     with connect(served[0]) as connection:
         connection.sendall(HEAD + b"content-length: 1000000\r\n\r\n" + b"x" * 6000)
         assert connection.recv(100).startswith(b"HTTP/1.1 413")
+
+
+def test_packed_body_is_refused(served):
+    headers = {"content-encoding": "gzip", "content-type": "application/json"}
+    answer = httpx.post(f"{served[0]}/predict", content=b"\x1f\x8b", headers=headers)
+    assert answer.status_code == 415
+    assert "content-encoding: gzip" in answer.json()["error"]
+
+
+def test_paths_that_callers_make_up_are_counted_as_one(served):
+    address, _ = served
+    httpx.get(f"{address}/made/up")
+    httpx.post(f"{address}/made/up/too", content=b"x" * 6000)
+    with connect(address) as connection:
+        connection.sendall(
+            b"POST /made/up/and/left HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n"
+        )
+    until(lambda: count(address, "te_request_count_total", method="unknown") >= 3)
+    assert "made/up" not in httpx.get(f"{address}/metrics").text
 
 
 def test_body_that_does_not_arrive_is_refused(served):
