@@ -148,3 +148,16 @@ def check_inputs(server: Server, inputs: Sequence[Any], field: str = "inputs") -
     for number, one in enumerate(inputs):
         if not one:
             raise RefusedError(EMPTY, f"`{field}[{number}]` cannot be empty")
+
+
+def read_texts(server: Server, inputs: Any) -> list[str]:
+    """Returns the texts of a call, a list of one where it has one.
+
+    Raises:
+        RefusedError: something else, none, too many, or an empty one.
+    """
+    texts = as_list(inputs or [])
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise RefusedError(VALIDATION, "inputs must be a text, or a list of texts")
+    check_inputs(server, texts)
+    return texts

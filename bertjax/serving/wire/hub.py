@@ -14,12 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from bertjax.serving.heads import classes, masks, tags
-from bertjax.serving.problems import BACKEND, VALIDATION, RefusedError
+from bertjax.serving.problems import BACKEND, RefusedError
 from bertjax.serving.served import Cut, Served
 from bertjax.serving.server import Server
 from bertjax.serving.wire import own, tei
 from bertjax.serving.wire.answers import answer
-from bertjax.serving.wire.calls import Strict, as_list, check_inputs, make_router, read
+from bertjax.serving.wire.calls import Strict, as_list, check_inputs, make_router, read, read_texts
 from bertjax.serving.wire.examples import documented
 
 EXAMPLES = {
@@ -126,15 +126,18 @@ async def respond(server: Server, served: Served, call: HubCall) -> Any:
         found = await own.answer_call(server, served, asked, options)
         return found if options.top_k > 1 else found[0]
     if "candidate_labels" in parameters:
-        return await _classify_zero_shot(server, served, inputs, parameters)
+        how = read(own.ZeroShotOptions, parameters, "parameters")
+        return await own.answer_texts(server, served, inputs, classes.classify_zero_shot, how)
     if "tag" in served.programs:
-        return await _tag(server, served, inputs, parameters)
+        how = read(own.TagOptions, parameters, "parameters")
+        return await own.answer_texts(server, served, inputs, tags.tag, how)
     if "token" in served.programs and (call.parameters is not None or _has_mask(inputs)):
-        return await _fill_masks(server, served, inputs, parameters)
+        how = read(own.MaskOptions, parameters, "parameters")
+        return await own.answer_texts(server, served, inputs, masks.fill_masks, how)
     if "class" in served.programs:
         if call.parameters is None:
             return await tei.predict_inputs(server, served, read(tei.PredictCall, body))
-        texts = _texts(server, inputs)
+        texts = read_texts(server, inputs)
         return await _classify(server, served, [(text, None) for text in texts], parameters)
     if "vector" in served.programs:
         return await tei.embed_inputs(server, served, read(VectorsCall, body))
@@ -153,14 +156,6 @@ def _has_mask(inputs: Any) -> bool:
     return any(isinstance(one, str) and "[MASK]" in one for one in as_list(inputs or ""))
 
 
-def _texts(server: Server, inputs: Any) -> list[str]:
-    texts = as_list(inputs or [])
-    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise RefusedError(VALIDATION, "inputs must be a text, or a list of texts")
-    check_inputs(server, texts)
-    return texts
-
-
 async def _classify(
     server: Server, served: Served, pairs: list[Any], parameters: Mapping[str, Any]
 ) -> list[Any]:
@@ -169,27 +164,3 @@ async def _classify(
     check_inputs(server, [text for text, _ in pairs])
     scores = await classes.classify(served, pairs, Cut(), how.function_to_apply)
     return [classes.rank(one, served.labels, how.top_k) for one in scores]
-
-
-async def _classify_zero_shot(
-    server: Server, served: Served, inputs: Any, parameters: Mapping[str, Any]
-) -> list[Any]:
-    how = read(own.ZeroShotOptions, parameters, "parameters")
-    ranked = await classes.classify_zero_shot(served, _texts(server, inputs), **how.options())
-    return ranked[0] if isinstance(inputs, str) else ranked
-
-
-async def _tag(
-    server: Server, served: Served, inputs: Any, parameters: Mapping[str, Any]
-) -> list[Any]:
-    how = read(own.TagOptions, parameters, "parameters")
-    tagged = await tags.tag(served, _texts(server, inputs), **how.options())
-    return tagged[0] if isinstance(inputs, str) else tagged
-
-
-async def _fill_masks(
-    server: Server, served: Served, inputs: Any, parameters: Mapping[str, Any]
-) -> list[Any]:
-    how = read(own.MaskOptions, parameters, "parameters")
-    filled = await masks.fill_masks(served, _texts(server, inputs), **how.options())
-    return filled[0] if isinstance(inputs, str) else filled

@@ -1,5 +1,6 @@
 """The routes of heads that no client has a route for."""
 
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter
@@ -8,6 +9,7 @@ from starlette.responses import Response
 
 from bertjax.serving.heads import answers, choices, classes, masks, tags
 from bertjax.serving.problems import VALIDATION, RefusedError
+from bertjax.serving.served import Served
 from bertjax.serving.server import Server
 from bertjax.serving.wire.answers import answer
 from bertjax.serving.wire.calls import (
@@ -15,9 +17,9 @@ from bertjax.serving.wire.calls import (
     CutCall,
     Strict,
     Texts,
-    as_list,
     check_inputs,
     make_router,
+    read_texts,
 )
 from bertjax.serving.wire.examples import documented
 from bertjax.serving.wire.tei import Score
@@ -212,10 +214,8 @@ def routes(server: Server) -> APIRouter:
         **documented(RootModel[list[Entity] | list[list[Entity]]], {"inputs": "Ann is in Oslo"}),
     )
     async def tag(call: TagCall) -> Response:
-        texts = as_list(call.inputs)
-        check_inputs(server, texts)
-        tagged = await tags.tag(server.model(call.model), texts, **call.options())
-        return answer(tagged[0] if isinstance(call.inputs, str) else tagged)
+        served = server.model(call.model)
+        return answer(await answer_texts(server, served, call.inputs, tags.tag, call))
 
     @router.post(
         "/answer",
@@ -233,10 +233,8 @@ def routes(server: Server) -> APIRouter:
         ),
     )
     async def fill_mask(call: MaskCall) -> Response:
-        texts = as_list(call.inputs)
-        check_inputs(server, texts)
-        filled = await masks.fill_masks(server.model(call.model), texts, **call.options())
-        return answer(filled[0] if isinstance(call.inputs, str) else filled)
+        served = server.model(call.model)
+        return answer(await answer_texts(server, served, call.inputs, masks.fill_masks, call))
 
     @router.post(
         "/zero-shot",
@@ -247,10 +245,9 @@ def routes(server: Server) -> APIRouter:
         ),
     )
     async def zero_shot(call: ZeroShotCall) -> Response:
-        texts = as_list(call.inputs)
-        check_inputs(server, texts)
-        ranked = await classes.classify_zero_shot(server.model(call.model), texts, **call.options())
-        return answer(ranked[0] if isinstance(call.inputs, str) else ranked)
+        served = server.model(call.model)
+        head = classes.classify_zero_shot
+        return answer(await answer_texts(server, served, call.inputs, head, call))
 
     @router.post(
         "/next-sentence",
@@ -284,8 +281,28 @@ def routes(server: Server) -> APIRouter:
     return router
 
 
+async def answer_texts(
+    server: Server,
+    served: Served,
+    inputs: Any,
+    head: Callable[..., Awaitable[list[Any]]],
+    options: TagOptions | MaskOptions | ZeroShotOptions,
+) -> Any:
+    """Answers /tags, /fill-mask and /zero-shot: a list for texts, one answer for one text.
+
+    Args:
+        server: of the route.
+        served: the model.
+        inputs: a text, or several.
+        head: what answers, of (served, texts, **options).
+        options: of the head.
+    """
+    answered = await head(served, read_texts(server, inputs), **options.options())
+    return answered[0] if isinstance(inputs, str) else answered
+
+
 async def answer_call(
-    server: Server, served: Any, asked: Question, options: AnswerOptions
+    server: Server, served: Served, asked: Question, options: AnswerOptions
 ) -> list[dict[str, Any]]:
     """Answers /answer."""
     for field in ("question", "context"):
