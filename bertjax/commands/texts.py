@@ -11,6 +11,7 @@ from bertjax.commands.screen import tell
 from bertjax.commands.text_options import OF_TABLES, OF_TEXT_FILES, PAIRS
 from bertjax.program.errors import UserError
 from bertjax.program.wording import counted
+from bertjax.text.given_texts import Text
 
 if TYPE_CHECKING:
     from bertjax.tasks.data_config import CommandDataConfig
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from bertjax.text.tokenizer import Tokenizer
 
 STDIN = "standard input"
-Text = str | tuple[str, str]
 
 
 class Line(NamedTuple):

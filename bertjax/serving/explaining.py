@@ -28,9 +28,9 @@ from bertjax.program.errors import UserError
 from bertjax.program.naming import name_arguments
 from bertjax.serving.engine import Engine, OverloadedError
 from bertjax.serving.problems import BACKEND, TOO_LARGE, VALIDATION, RefusedError
+from bertjax.text.given_texts import Text
 
 Result = TypeVar("Result")
-Text = str | tuple[str, str]
 
 # Calls that may wait for the one that is computed: each costs as much as some hundred texts.
 MOST_WAITING = 8

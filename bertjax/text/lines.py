@@ -1,9 +1,10 @@
 """A line that is a text, or a pair of texts separated by a tab."""
 
 from bertjax.program.errors import UserError
+from bertjax.text.given_texts import Text
 
 
-def separate_pair(place: str, line: str) -> str | tuple[str, str]:
+def separate_pair(place: str, line: str) -> Text:
     """Returns the line's text or pair, without the white space around each.
 
     A tab at either end of the line separates nothing.
