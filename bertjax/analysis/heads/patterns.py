@@ -65,7 +65,7 @@ FIGURES: Mapping[str, str] = {
 _CLASS_COLOURS = ("#cfe0f7", "#fbd9b5", "#d9ead3", "#e6d5f0", "#f2f2f2")
 
 
-class HeadFigure(NamedTuple):
+class RankedHead(NamedTuple):
     """A figure of a head with its 95 % interval, and that of the same head with random weights."""
 
     head: str
@@ -89,7 +89,7 @@ class HeadPatterns(NamedTuple):
         """The name of each head's class, by layer and head."""
         return [[CLASSES[number] for number in row] for row in classify_heads(self.figures)]
 
-    def top(self, figure: str, count: int = 5) -> list[HeadFigure]:
+    def top(self, figure: str, count: int = 5) -> list[RankedHead]:
         """Returns the heads whose figure is largest, the largest first.
 
         Raises:
@@ -103,7 +103,7 @@ class HeadPatterns(NamedTuple):
         best = np.argsort(-value, axis=None, kind="stable")[:count]
         places = zip(*np.unravel_index(best, value.shape), strict=True)
         return [
-            HeadFigure(
+            RankedHead(
                 f"{layer}-{head}", *(float(part[layer, head]) for part in (*model, control.value))
             )
             for layer, head in places
