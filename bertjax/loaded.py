@@ -350,9 +350,9 @@ class Model:
         from bertjax.analysis.capture.encoding import encode_texts, find_word_number
         from bertjax.analysis.layers.contexts import nearest_contexts
 
-        most = self.config.max_position_embeddings
-        [query] = encode_texts(self.tokenizer, [read_text(text)], most)
-        texts = encode_texts(self.tokenizer, read_texts(corpus), most, too_long="windows")
+        text, texts = read_text(text), self._encode_parts(corpus)
+        _warn(self.tokenizer.describe_readings([text]))
+        [query] = encode_texts(self.tokenizer, [text], self.config.max_position_embeddings)
         layer = self.config.num_hidden_layers if layer is None else layer
         number = find_word_number(query, word)
         return nearest_contexts(self, query, number, texts, layer=layer, top=top, progress=progress)
@@ -362,8 +362,9 @@ class Model:
         from bertjax.analysis.capture.encoding import encode_texts, find_word_number
         from bertjax.analysis.explain.what_if import what_if
 
-        most = self.config.max_position_embeddings
-        [encoded] = encode_texts(self.tokenizer, [read_text(text)], most, masks=True)
+        text, most = read_text(text), self.config.max_position_embeddings
+        _warn(self.tokenizer.describe_readings([text], masks=True))
+        [encoded] = encode_texts(self.tokenizer, [text], most, masks=True)
         return what_if(self, encoded, find_word_number(encoded, word), by, seed)
 
     def analyze(

@@ -78,12 +78,24 @@ def test_heads_and_layers_are_those_of_the_studies(model):
     np.testing.assert_allclose(np.diag(layers.value), 1, atol=1e-5)
 
 
-def test_what_is_not_read_as_given_is_a_warning(model):
-    with pytest.warns(UserWarning, match=r"\[SEP\]"):
-        model.trace(["it was [SEP]"])
+READ = {
+    "trace": lambda model, text: model.trace([text]),
+    "heads": lambda model, text: model.heads([text]),
+    "explain": lambda model, text: model.explain(f"{text} [MASK]"),
+    "what_if": lambda model, text: model.what_if(text, "was"),
+    "contexts of a text": lambda model, text: model.contexts(text, "was", ["it was"]),
+    "contexts in a corpus": lambda model, text: model.contexts("it was", "was", [text]),
+}
+
+
+@pytest.mark.parametrize("call", READ)
+def test_what_is_not_read_as_given_is_a_warning(model, call):
+    with pytest.warns(UserWarning, match=r"\[SEP\]") as told:
+        READ[call](model, "it was [SEP]")
+    assert {warning.filename for warning in told} == {__file__}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        model.trace(["it was a cat"])
+        READ[call](model, "it was a cat")
 
 
 def test_pruned_model_is_saved_and_verified_as_it_is_in_memory(model, tmp_path):
