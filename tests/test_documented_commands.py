@@ -1,4 +1,4 @@
-"""Commands in README.md and docs/ are such as their programs take: parsed, none is started."""
+"""Commands in README.md and docs/ are parsed, none is started; files that they name are there."""
 
 import argparse
 import importlib
@@ -179,6 +179,15 @@ def test_wrong_command_is_refused(command):
     [(program, words)] = find_commands(f"```\n{command}\n```")
     with pytest.raises((UserError, SystemExit, AssertionError)):
         take(program, words)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_and_analysis_that_is_named_is_there(page):
+    text = page.read_text(encoding="utf-8")
+    named = set(re.findall(r"`((?:bertjax|benchmarks|configs|docs|tests|train)/[\w./-]+)`", text))
+    analyses = re.findall(r"`((?:capture|explain|heads|layers|probes)\.[a-z_]+)`", text)
+    named |= {f"bertjax/analysis/{name.replace('.', '/')}.py" for name in analyses}
+    assert [name for name in sorted(named) if not (WAY / name).exists()] == []
 
 
 def test_every_extra_that_is_named_is_there():

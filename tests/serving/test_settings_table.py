@@ -1,10 +1,11 @@
-"""The table of settings in docs/serving.md: it is what `bertjax serve --help` says."""
+"""The tables of docs/serving.md: settings as `bertjax serve --help` says, and every status."""
 
 import argparse
 import re
 from pathlib import Path
 
 from bertjax import cli
+from bertjax.serving import problems
 
 PAGE = Path(__file__).parents[2] / "docs" / "serving.md"
 
@@ -38,3 +39,10 @@ def make_table():
 def test_table_is_what_the_command_takes():
     table = make_table()
     assert table in PAGE.read_text(encoding="utf-8"), f"docs/serving.md lacks:\n{table}"
+
+
+def test_every_status_of_a_refusal_is_documented():
+    kinds = [kind for kind in vars(problems).values() if isinstance(kind, problems.Kind)]
+    page = PAGE.read_text(encoding="utf-8")
+    documented = {int(status) for status in re.findall(r"^\| (\d{3}) \|", page, re.M)}
+    assert documented == {kind.status for kind in kinds} - {500}  # a bug is no refusal
