@@ -283,7 +283,7 @@ class Model:
         Args:
             texts: any number; long ones are read in parts.
             seed: of the random weights and of the intervals.
-            progress: is called with the number of texts done since the call before; each counts
+            progress: called with the number of texts done since the last call; each counts
                 twice, once for the random weights.
         """
         from bertjax.analysis.heads.patterns import HeadPatterns, patterns_with_company

@@ -130,7 +130,7 @@ def check_labels(
 
 
 def _asked_of(what: LabelName, sentence: Sentence) -> list[tuple[int, str]]:
-    """Yields the words that have a label, with it."""
+    """Lists the words that have a label, with it."""
     named = sentence.relations if what == "relation" else getattr(sentence, what)
     return [
         (word, label)
