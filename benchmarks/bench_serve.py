@@ -1,7 +1,7 @@
 """`bertjax serve` beside infinity and thirty lines of FastAPI: the same calls, in turns.
 
     python -m benchmarks.bench_peers --make-venvs DIR     # once; `servers` is the environment
-    python -m benchmarks.bench_serve --venvs DIR --minilm DIR [--classifier DIR] [--json FILE]
+    python -m benchmarks.bench_serve --venvs DIR [--minilm DIR] [--classifier DIR] [--json FILE]
 
 Every call has one text; sentences, tweets and paragraphs are mixed. Each server must first give the
 answers of ours. Throughput at saturation is that of 64 callers, each with one call at a time. Then
@@ -243,7 +243,7 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--venvs", metavar="DIR", type=Path, required=True, help="environments")
-    parser.add_argument("--minilm", metavar="DIR", type=Path, required=True, help="for vectors")
+    parser.add_argument("--minilm", metavar="DIR", type=Path, help="a model of vectors")
     parser.add_argument("--classifier", metavar="DIR", type=Path, help="a fitted model")
     parser.add_argument("--peers", nargs="+", choices=PEERS, default=[*PEERS])
     parser.add_argument("--data", type=Path, default=HERE.parents[1] / "shared" / "data")
@@ -251,6 +251,8 @@ def main():
     parser.add_argument("--seconds", type=float, default=20, help="of each load (default: 20)")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write all figures there")
     options = parser.parse_args()
+    if not (options.minilm or options.classifier):
+        parser.error("--minilm DIR or --classifier DIR is missing")
     names = ["ours", *(name for name in options.peers if name != "ours")]
     texts = read_texts(options.data)
     figures = {"machine": describe_machine(), "command": " ".join(sys.argv), "kinds": {}}
