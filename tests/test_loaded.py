@@ -117,6 +117,10 @@ def test_class_that_is_asked_needs_its_own_parts_alone(tmp_path):
 
 
 def test_what_is_wrong_is_said(tiny, tmp_path):
+    with pytest.raises(UserError, match="the model has no name"):
+        load(" ")
+    with pytest.raises(UserError, match="methods is empty; name at least one of"):
+        tiny.explain("[MASK] was it", methods=[])
     with pytest.raises(
         UserError, match=r"'BertForMaskedLm' is not one of .*mean 'BertForMaskedLM'"
     ):

@@ -206,7 +206,7 @@ def embed(
     prompted = [steps.prompt + text for text in texts]
     length = steps.max_length or model.config.max_position_embeddings
     vectors, notes = embedder.embed(prompted, length, progress)
-    if empty := sum(not text for text in texts):
+    if empty := sum(not text.strip() for text in texts):
         notes.append(
             f"{empty:,} of {len(texts):,} texts are empty; their vectors are those of [CLS] [SEP]"
         )

@@ -57,9 +57,11 @@ def find_model(name: Path | str) -> Path:
             reader to refuse.
 
     Raises:
-        UserError: the hub has no such model, or does not give it, or only one that is pickled; or
-            it is not reached and the cache has no such model.
+        UserError: there is no name; or the hub has no such model, or does not give it, or only one
+            that is pickled; or it is not reached and the cache has no such model.
     """
+    if not os.fspath(name).strip():
+        raise UserError("the model has no name: give a directory, or ORGANISATION/NAME on the hub")
     hub = hub_name(name)
     if hub is None:
         return Path(name)

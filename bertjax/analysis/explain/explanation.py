@@ -12,6 +12,7 @@ from bertjax.analysis.explain.attribution import METHODS, Attribution, Method, a
 from bertjax.analysis.explain.faithfulness import Faithfulness, measure_faithfulness
 from bertjax.analysis.explain.named_targets import NamedTarget
 from bertjax.loaded import Model
+from bertjax.program.errors import UserError
 
 # Colours of words that speak for the answer and against it, as red, green, blue.
 _FOR, _AGAINST = "86, 140, 220", "240, 150, 60"
@@ -114,7 +115,12 @@ def explain(
         methods: of `METHODS`.
         faithfulness: whether words are taken away in the order of the scores and in random ones.
         progress: is called after each method.
+
+    Raises:
+        UserError: there is no method.
     """
+    if not methods:
+        raise UserError(f"methods is empty; name at least one of {', '.join(METHODS)}")
     likely = named.target._replace(probability=named.has_probability)
     probability = float(answer(whole, encoded, likely)[0]) if named.has_probability else None
     attributions, faithful = {}, {}
