@@ -82,10 +82,12 @@ def check_numbers(parser: argparse.ArgumentParser, options: argparse.Namespace) 
     """Checks all numbers of a command line, with the option in its own words.
 
     Raises:
-        UserError: one is out of bounds.
+        UserError: one is out of bounds, or an option that was left out has an error as its default.
     """
     for action in parser._actions:
         value = getattr(options, action.dest, None)
+        if isinstance(value, UserError):
+            raise value
         if isinstance(action.type, Number) and value is not None:
             for number in value if isinstance(value, list) else [value]:
                 action.type.check(action.option_strings[0], number)

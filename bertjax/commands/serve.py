@@ -3,7 +3,9 @@
 import argparse
 import contextlib
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from bertjax.commands.arguments import Number, utf8_text, whole_number
 from bertjax.commands.screen import add_json, count_on, print_fields, print_json, tell
@@ -19,7 +21,47 @@ DESCRIPTION = f"Serves {SUMMARY}, until it is ended."
 WITHOUT_VARIABLE = ("hostname",)
 
 DEFAULTS = ServeConfig()
-_TRUTHS = {"true": True, "1": True, "false": False, "0": False}
+
+
+def _from_environment(variable: str, read: Callable[[str], Any], default: Any) -> Any | UserError:
+    """Returns the value of an environment variable, or the default where it is unset or empty.
+
+    A value that cannot be read becomes an error, which counts where the option is left out
+    (`check_numbers`).
+
+    Args:
+        variable: its name; "" for none.
+        read: makes the value of its text, or raises a `ValueError` that says what is wrong.
+        default: the value without it.
+    """
+    word = os.environ.get(variable)
+    if not word:
+        return default
+    try:
+        return read(word)
+    except (ValueError, argparse.ArgumentTypeError) as error:
+        return UserError(f"{variable}={word} in the environment: {error}; set another, or unset it")
+
+
+def _one_of(choices: Mapping[str, Any]) -> Callable[[str], Any]:
+    def read(word: str) -> Any:
+        if word.lower() not in choices:
+            raise ValueError(f"it is not one of {', '.join(choices)}")
+        return choices[word.lower()]
+
+    return read
+
+
+def _number(kind: Number) -> Callable[[str], float]:
+    def read(word: str) -> float:
+        value = kind(word)
+        kind.check("the value", value)
+        return value
+
+    return read
+
+
+_TRUTHS = _one_of({"true": True, "1": True, "false": False, "0": False})
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dtype",
         choices=DTYPES,
-        default=os.environ.get("DTYPE", "auto"),
+        default=_from_environment("DTYPE", _one_of({name: name for name in DTYPES}), "auto"),
         help="of the matrix products; auto = bfloat16 on GPU and TPU, float32 on CPU"
         " (DTYPE; default: %(default)s)",
     )
@@ -51,11 +93,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     def add(field: str, metavar: str, kind: Number | type[str], meaning: str) -> None:
         variable = "" if field in WITHOUT_VARIABLE else field.upper()
+        read = _number(kind) if isinstance(kind, Number) else utf8_text
         parser.add_argument(
             f"--{field.replace('_', '-')}",
             metavar=metavar,
             type=utf8_text if kind is str else kind,
-            default=os.environ.get(variable) or getattr(DEFAULTS, field),
+            default=_from_environment(variable, read, getattr(DEFAULTS, field)),
             help=f"{meaning} ({variable}{'; ' * bool(variable)}default: %(default)s)",
         )
 
@@ -75,11 +118,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "max_input_length", "TOKENS", whole_number(0),
         "of one text, at most; 0 = what the model's directory says",
     )  # fmt: skip
-    auto_truncate = os.environ.get("AUTO_TRUNCATE", "true")
     parser.add_argument(
         "--auto-truncate",
         action=argparse.BooleanOptionalAction,
-        default=_TRUTHS.get(auto_truncate.lower(), auto_truncate),
+        default=_from_environment("AUTO_TRUNCATE", _TRUTHS, DEFAULTS.auto_truncate),
         help="cut longer texts, where a call does not say (AUTO_TRUNCATE; default: %(default)s)",
     )
     add("payload_limit", "BYTES", whole_number(1), "of a call's body, at most")
@@ -106,7 +148,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ORIGIN",
         type=utf8_text,
         nargs="+",
-        default=os.environ.get("CORS_ALLOW_ORIGIN", "").replace(",", " ").split(),
+        default=_from_environment(
+            "CORS_ALLOW_ORIGIN", lambda word: utf8_text(word).replace(",", " ").split(), []
+        ),
         help="let pages of these origins call, for instance https://example.org; * = any"
         " (CORS_ALLOW_ORIGIN; default: none)",
     )
@@ -143,10 +187,6 @@ def run(options: argparse.Namespace) -> None:
         if name in names:
             raise UserError(f"--model {given}: another model has the name {name}; give it its own")
         names[name] = directory
-    if not isinstance(options.auto_truncate, bool):
-        raise UserError(
-            f"AUTO_TRUNCATE={options.auto_truncate} in the environment is neither true nor false"
-        )
     if options.max_input_length in (1, 2):
         raise UserError(
             f"--max-input-length {options.max_input_length} leaves a text no room beside [CLS] and"

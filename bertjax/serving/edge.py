@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import re
 import time
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -121,16 +122,20 @@ class Edge:
             while (await receive())["type"] != "http.disconnect":
                 pass
 
+        # A reload compiles for as long as a start does.
+        seconds = None if scope["path"].endswith("/reload") else self._config.request_timeout
         answering = asyncio.create_task(self._app(scope, replay, call.send))
         watching = asyncio.create_task(watch())
         try:
             await asyncio.wait(
                 {answering, watching},
-                timeout=self._config.request_timeout,
+                timeout=seconds,
                 return_when=asyncio.FIRST_COMPLETED,
             )
             if answering.done():
-                if error := answering.exception():
+                if isinstance(error := answering.exception(), _GoneError):
+                    raise error
+                if error:
                     # The client has its answer: the application sends one, then raises.
                     ERRORS.error("%s: %s", call.id, call.method, exc_info=error)
                 return call.failure
@@ -179,7 +184,12 @@ class _Call:
             message["headers"] = [*message.get("headers", []), *own]
             if self.status >= 400 and not self.failure:
                 self.failure = _REASONS.get(self.status, "validation")
-        await self._send(message)
+        try:
+            await self._send(message)
+        except RuntimeError as error:
+            if not _IS_CLOSED.search(str(error)):
+                raise
+            raise _GoneError from None
 
     async def refuse(self, problem: RefusedError) -> str:
         """Answers with a problem, where nothing has been sent yet."""
@@ -215,6 +225,10 @@ def _check_encoding(scope: Message) -> None:
             f"content-encoding: {encoding[:50]}: send the body as it is, without the header",
             {"connection": "close"},
         )
+
+
+# What uvloop says of a connection that was closed since the answer began.
+_IS_CLOSED = re.compile("handler is closed")
 
 
 async def _nothing() -> Message:

@@ -120,7 +120,9 @@ class Engine:
         self._is_closing = False
         self._seconds_per_token = FIRST_GUESS
         self._threads = [
-            threading.Thread(target=self._work, args=(device,), name=f"device {device.id}")
+            threading.Thread(
+                target=self._work, args=(device,), name=f"device {device.id}", daemon=True
+            )
             for device in devices
         ]
         for thread in self._threads:

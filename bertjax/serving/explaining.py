@@ -60,7 +60,7 @@ class Explainer:
     """Explains the answers of a model, and gives its attention.
 
     Args:
-        model: that is served, with the tokenizer that its calls use.
+        model: that is served, on the device, with the tokenizer that its calls use.
         engine: whose device it shares.
         device: that computes.
         max_tokens: of a text, special tokens included.
@@ -68,9 +68,7 @@ class Explainer:
 
     def __init__(self, model: Model, engine: Engine, device: jax.Device, max_tokens: int) -> None:
         self.max_tokens = max_tokens
-        self._model = model.replace(
-            params=jax.device_put(model.params, device), spare=jax.device_put(model.spare, device)
-        )
+        self._model = model
         self._body = self._model.as_architecture(BODY.name)
         self._engine, self._device = engine, device
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "explaining")

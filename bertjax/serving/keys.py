@@ -19,7 +19,7 @@ class Keys:
     """
 
     def __init__(self, keys: Iterable[str] = ()) -> None:
-        self._keys = tuple(key.encode() for key in keys)
+        self._keys = tuple(key.encode(errors="surrogateescape") for key in keys)  # any bytes
 
     def __repr__(self) -> str:
         return f"Keys({len(self._keys)})"
@@ -53,7 +53,7 @@ def read_keys(file: Path | None, variable: str | None) -> Keys:
     texts = [variable or ""]
     if file is not None:
         try:
-            texts.append(file.read_text(encoding="utf-8"))
+            texts.append(file.read_text(encoding="utf-8-sig"))
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
             raise UserError(f"--api-key-file {file}: {reason}") from None

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 import signal
 import socket
@@ -13,6 +14,7 @@ import uvicorn
 
 from bertjax.program.errors import UserError, describe_os_error
 from bertjax.serving.app import make_app
+from bertjax.serving.connection import Connection
 from bertjax.serving.edge import ERRORS, LOG
 from bertjax.serving.keys import Keys
 from bertjax.serving.server import Server
@@ -127,6 +129,7 @@ def listen(
     listener = _Listener(
         uvicorn.Config(
             make_app(server, keys, warm_up_or_end),
+            http=functools.partial(Connection, patience=config.request_timeout),
             log_config=None,
             access_log=False,
             lifespan="on",

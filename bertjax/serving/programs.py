@@ -83,14 +83,13 @@ class Program:
     Args:
         name: of what it computes, for the metrics and the log.
         module: of the model.
-        params: its parameters, on the host or on any device.
+        params: its parameters on each of the devices that run it, each by itself.
         forward: (module, params, rows) -> an array that leads with rows, and with slots, tokens or
             masked positions.
         take: which part of it is a sequence's.
         pad_id: of [PAD].
         longest: tokens of the longest sequence.
         batch_tokens: places of a batch at most, padding included.
-        devices: that run it, each by itself.
         asks_positions: whether sequences have masked positions.
         before: a program that this one takes the place of; what it has compiled is used again
             where the module, the shapes and `forward` are the same.
@@ -100,20 +99,19 @@ class Program:
         self,
         name: str,
         module: Any,
-        params: Mapping[str, Any],
+        params: Mapping[jax.Device, Any],
         forward: Callable[[Any, Any, Rows], Array],
         take: Callable[[np.ndarray, Asked, int, int, int], np.ndarray],
         *,
         pad_id: int,
         longest: int,
         batch_tokens: int,
-        devices: Sequence[jax.Device],
         asks_positions: bool = False,
         before: "Program | None" = None,
     ) -> None:
         self.name, self._take, self._pad_id = name, take, pad_id
         self._asks_positions, self.batch_tokens = asks_positions, batch_tokens
-        self.params = {device: jax.device_put(params, device) for device in devices}
+        self.params, devices = params, tuple(params)
         self._shortest = min(SHORTEST_PACKED_ROW, longest)
         self.shapes = Shapes(
             longest,
@@ -123,7 +121,7 @@ class Program:
             between=False,
             ratio=2,
         )
-        self._computes = (module, forward, tuple(self.shapes), tuple(devices))
+        self._computes = (module, forward, tuple(self.shapes), devices)
         if before and before._computes == self._computes:
             self._forward = before._forward
         else:
@@ -234,23 +232,31 @@ class _Vectors(NamedTuple):
         return jnp.concatenate(pooled, axis=-1)
 
 
+def put_on(devices: Sequence[jax.Device], model: Model) -> dict[jax.Device, Model]:
+    """Returns the model on each of the devices, which share nothing; its views share parameters."""
+    return {
+        device: model.replace(
+            params=jax.device_put(model.params, device), spare=jax.device_put(model.spare, device)
+        )
+        for device in devices
+    }
+
+
 class Running(NamedTuple):
     """How every program of a server is run.
 
     Attributes:
-        devices: that run it, each by itself.
         batch_tokens: places of a batch at most, padding included.
         longest: tokens of the longest sequence.
     """
 
-    devices: tuple[jax.Device, ...]
     batch_tokens: int
     longest: int
 
 
 def make_program(
     name: str,
-    model: Model,
+    models: Mapping[jax.Device, Model],
     running: Running,
     kinds: Sequence[Pooling] = (),
     before: Program | None = None,
@@ -261,7 +267,7 @@ def make_program(
         name: "class", "choice" or "next-sentence", of sequences; "tag" or "span", of tokens;
             "token", the probabilities of all words at masked positions; "vector", pooled hidden
             states; "hidden", those of every token.
-        model: of a class that has the output.
+        models: a model of a class that has the output, on each of the devices that run it.
         running: how it is run.
         kinds: of pooling, for "vector".
         before: a program that this one takes the place of (`Program`).
@@ -276,17 +282,20 @@ def make_program(
         "vector": (_Vectors(tuple(kinds)), _of_sequences, BODY.name),
         "hidden": (_hidden, _of_tokens, BODY.name),
     }[name]
-    model = model.as_architecture(architecture or model.architecture)
+    views = {
+        device: model.as_architecture(architecture or model.architecture)
+        for device, model in models.items()
+    }
+    model = next(iter(views.values()))
     return Program(
         name,
         model.module,
-        model.params,
+        {device: view.params for device, view in views.items()},
         forward,
         take,
         pad_id=model.tokenizer.pad_id,
         longest=running.longest,
         batch_tokens=running.batch_tokens,
-        devices=running.devices,
         asks_positions=name == "token",
         before=before,
     )

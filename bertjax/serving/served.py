@@ -1,11 +1,8 @@
 """A model that is served: texts in, arrays out, whatever the wire format of the call."""
 
-import asyncio
 import contextvars
-import functools
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import jax
@@ -19,8 +16,9 @@ from bertjax.program.errors import UserError
 from bertjax.serving.engine import Engine
 from bertjax.serving.explaining import Explainer
 from bertjax.serving.problems import BACKEND, TOO_LARGE, VALIDATION, RefusedError
-from bertjax.serving.programs import Asked, Program, Running, make_program
+from bertjax.serving.programs import Asked, Program, Running, make_program, put_on
 from bertjax.serving.settings import ServeConfig
+from bertjax.serving.threads import Threads
 from bertjax.text.framing import TokenSequence, frame
 
 Result = TypeVar("Result")
@@ -80,7 +78,7 @@ class Served:
         name: by which calls name it.
         model: on any device.
         engine: that runs its programs.
-        threads: that tokenize.
+        threads: that tokenize and write answers.
         config: of the server.
         devices: that run it.
         before: a model that this one takes the place of; what it has compiled is used again where
@@ -92,7 +90,7 @@ class Served:
         name: str,
         model: Model,
         engine: Engine,
-        threads: Executor,
+        threads: Threads,
         config: ServeConfig,
         devices: tuple[jax.Device, ...],
         before: "Served | None" = None,
@@ -108,7 +106,9 @@ class Served:
         self.max_length = min(config.max_input_length or positions, positions)
         usual = CPU_BATCH_TOKENS if devices[0].platform == "cpu" else BATCH_TOKENS
         batch_tokens = max(config.max_batch_tokens or usual, self.max_length)
-        self.running = Running(devices, batch_tokens, self.max_length)
+        self.running = Running(batch_tokens, self.max_length)
+        # The parameters are on each device once, whatever is computed of them.
+        models = put_on(devices, model.replace(tokenizer=self.tokenizer))
         outputs = ARCHITECTURES[model.architecture].outputs
         names = ["span" if name == "start" else name for name in outputs if name != "end"]
         names = [name for name in names if name in OUTPUTS]
@@ -117,7 +117,7 @@ class Served:
         self.programs: dict[str, Program] = {
             name: make_program(
                 name,
-                model,
+                models,
                 self.running,
                 self.steps.pooling,
                 before and before.programs.get(name),
@@ -126,9 +126,8 @@ class Served:
         }
         self.explainer: Explainer | None = None
         if config.explain:
-            own = model.replace(tokenizer=self.tokenizer)
             longest = min(config.explain_max_tokens, self.max_length)
-            self.explainer = Explainer(own, engine, devices[0], longest)
+            self.explainer = Explainer(models[devices[0]], engine, devices[0], longest)
 
     @property
     def shapes(self) -> int:
@@ -161,16 +160,14 @@ class Served:
                 f" {' or '.join(programs)}; it has {', '.join(self.programs)}",
             )
 
-    async def offload(self, function: Callable[..., Result], *arguments: Any) -> Result:
-        """Runs what takes a processor's time outside the event loop."""
-        loop, context = asyncio.get_running_loop(), contextvars.copy_context()
-        call = functools.partial(context.run, function, *arguments)
-        return await loop.run_in_executor(self._threads, call)
+    async def offload(self, function: Callable[..., Result], *arguments: Any, size: int) -> Result:
+        """Runs what takes a processor's time outside the event loop; see `Threads.run`."""
+        return await self._threads.run(function, *arguments, size=size)
 
-    async def encode(self, function: Callable[..., Result], *arguments: Any) -> Result:
-        """Runs what tokenizes outside the event loop."""
+    async def encode(self, function: Callable[..., Result], *arguments: Any, size: int) -> Result:
+        """Runs what tokenizes so many characters, or tokens, outside the event loop."""
         began = time.perf_counter()
-        result = await self.offload(function, *arguments)
+        result = await self.offload(function, *arguments, size=size)
         spend(Spent(tokenization=time.perf_counter() - began))
         return result
 
@@ -209,7 +206,7 @@ class Served:
         """
         self.check_has(program)
         self.check_room(len(inputs))
-        sequences = await self.encode(self.frame_inputs, inputs, cut)
+        sequences = await self.encode(self.frame_inputs, inputs, cut, size=count_symbols(inputs))
         return await self.run(program, [Asked(sequence) for sequence in sequences])
 
     def frame_inputs(self, inputs: Sequence[Input], cut: Cut) -> list[TokenSequence]:
@@ -290,6 +287,14 @@ class Served:
             ids[1 : start - 1] = ids[1 : start - 1][::-1]
             ids[start:-1] = ids[start:-1][::-1]
         return TokenSequence(ids, start)
+
+
+def count_symbols(inputs: Sequence[Input]) -> int:
+    """Returns the characters of texts and pairs, and the tokens of those that are token ids."""
+    return sum(
+        sum(len(part or "") for part in one) if isinstance(one, tuple) else len(one)
+        for one in inputs
+    )
 
 
 def spend(more: Spent) -> None:

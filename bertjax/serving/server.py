@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +20,7 @@ from bertjax.serving.problems import (
 )
 from bertjax.serving.served import Served
 from bertjax.serving.settings import ServeConfig
+from bertjax.serving.threads import Threads
 from bertjax.text.workers import count_cores
 
 
@@ -38,7 +38,7 @@ class Server:
         if self.devices[0].platform == "cpu":
             self.devices = self.devices[:1]
         self.tokenization_workers = config.tokenization_workers or count_cores()
-        self._threads = ThreadPoolExecutor(self.tokenization_workers)
+        self._threads = Threads(self.tokenization_workers)
         self.engine = Engine(
             self.devices,
             most_waiting=config.max_concurrent_requests,
@@ -127,4 +127,4 @@ class Server:
     def close(self) -> None:
         """Finishes what was taken, and ends the threads."""
         self.engine.close()
-        self._threads.shutdown()
+        self._threads.close()

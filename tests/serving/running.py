@@ -1,12 +1,14 @@
 """A server that runs in a thread of the test's process, on a port of its own."""
 
 import contextlib
+import functools
 import threading
 import time
 
 import uvicorn
 
 from bertjax.serving.app import make_app
+from bertjax.serving.connection import Connection
 from bertjax.serving.server import Server
 from bertjax.serving.settings import ServeConfig
 
@@ -16,7 +18,13 @@ def running(models, keys=None, **settings):
     """The address and the `Server`, which is ready; few shapes, as batches are small."""
     server = Server(models, ServeConfig(**{"max_batch_tokens": 64, "explain": False, **settings}))
     listener = uvicorn.Server(
-        uvicorn.Config(make_app(server, keys), port=0, log_config=None, lifespan="on")
+        uvicorn.Config(
+            make_app(server, keys),
+            http=functools.partial(Connection, patience=server.config.request_timeout),
+            port=0,
+            log_config=None,
+            lifespan="on",
+        )
     )
     thread = threading.Thread(target=listener.run)
     thread.start()

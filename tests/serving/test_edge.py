@@ -11,6 +11,7 @@ import httpx
 import jax
 import numpy as np
 import pytest
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from bertjax.loaded import load
 from bertjax.serving.programs import Program
@@ -144,6 +145,23 @@ def test_client_that_hangs_up_costs_nothing_more(served, gate):
     assert first.recv(100).startswith(b"HTTP/1.1 200")
     first.close()
     assert count(address, "te_batch_next_size_sum") == ran + 1
+
+
+def test_client_that_is_gone_when_its_answer_is_written_is_no_error(served, caplog, monkeypatch):
+    address, _ = served
+    before = count(address, "te_request_failure_total", err="dropped")
+
+    async def fail(self, message):
+        self.transport.close()
+        self.disconnected = True
+        raise RuntimeError("unable to perform operation on <TCPTransport>; the handler is closed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RequestResponseCycle, "send", fail)
+        with pytest.raises(httpx.RemoteProtocolError):
+            httpx.post(f"{address}/predict", json=CALL)
+    assert count(address, "te_request_failure_total", err="dropped") == before + 1
+    assert "Traceback" not in caplog.text
 
 
 def test_full_queue_is_told_with_when_to_try_again(served, gate):

@@ -82,6 +82,33 @@ def test_calls_of_no_route_are_told_so(every_head, method, path, headers, status
     assert status in (None, answer.status_code), answer.text
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"inputs": "a", "inputs": "b"}',
+        b'{"inputs": {"source_sentence": "a", "sentences": ["b"], "sentences": ["c"]}}',
+    ],
+)
+def test_name_that_is_there_twice_is_refused(every_head, body):
+    answer = httpx.post(every_head[0], content=body, headers=JSON)
+    assert answer.status_code == 422
+    assert "not JSON: an object has the name" in answer.json()["error"]
+
+
+def test_depth_of_a_body_is_no_error_of_ours(every_head):
+    for depth in range(850, 1100, 10):
+        body = b'{"inputs": ' + b"[" * depth + b"]" * depth + b"}"
+        answer = httpx.post(f"{every_head[0]}/embed", content=body, headers=JSON)
+        assert answer.status_code == 422, depth
+
+
+def test_message_does_not_repeat_all_that_was_sent(every_head):
+    answer = httpx.post(f"{every_head[0]}/embed", json={"inputs": "a", "model": "b" * 100_000})
+    assert answer.status_code == 404
+    assert len(answer.json()["error"]) < 3000
+    assert "choices" in answer.json()["error"][-100:]
+
+
 def test_bodies_made_from_the_schema_are_never_an_error_of_ours(every_head, document):
     address, sent = every_head[0], []
     schema = schemathesis.openapi.from_dict(document)

@@ -1,5 +1,6 @@
 """Rows packed across requests: closed shapes, and outputs that do not depend on neighbours."""
 
+import contextlib
 import functools
 
 import jax
@@ -7,7 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bertjax.serving.programs import SEQUENCES_PER_ROW, Asked, Running, make_program
+from bertjax.serving.engine import Engine
+from bertjax.serving.programs import SEQUENCES_PER_ROW, Asked, Running, make_program, put_on
+from bertjax.serving.served import Served
+from bertjax.serving.settings import ServeConfig
+from bertjax.serving.threads import Threads
 from bertjax.text.framing import TokenSequence
 from tests.serving.served_models import tiny_model
 
@@ -21,7 +26,11 @@ NAMES = {
     "vector": "BertForPreTraining",
     "hidden": "BertModel",
 }
-RUNNING = Running((jax.devices()[0],), 96, 32)
+RUNNING = Running(96, 32)
+
+
+def on_one(model):
+    return put_on([jax.devices()[0]], model)
 
 
 def draw(count, name, seed=0):
@@ -45,7 +54,7 @@ def run_all(program, sequences):
         assert 0 in batch.numbers, "what is due first runs first"
         here = [left[number] for number in batch.numbers]
         rows = program.make([one for _, one in here], batch.places, batch.shape)
-        whole = np.asarray(program.run(rows, RUNNING.devices[0]))
+        whole = np.asarray(program.run(rows, jax.devices()[0]))
         taken = program.take(whole, [one for _, one in here], batch.places)
         outputs |= {number: value for (number, _), value in zip(here, taken, strict=True)}
         shapes.add(batch.shape)
@@ -56,7 +65,7 @@ def run_all(program, sequences):
 @pytest.mark.parametrize("name", NAMES)
 def test_output_is_that_of_the_sequence_alone(name):
     model = tiny_model(NAMES[name])
-    program = make_program(name, model, RUNNING, ("mean", "cls"))
+    program = make_program(name, on_one(model), RUNNING, ("mean", "cls"))
     sequences = draw(40, name)
     together, shapes = run_all(program, sequences)
     assert shapes <= set(program.shapes)
@@ -93,7 +102,7 @@ def compute_alone(name, asked):
 
 
 def test_any_traffic_compiles_nothing_after_the_warm_up():
-    program = make_program("class", tiny_model(NAMES["class"]), RUNNING)
+    program = make_program("class", on_one(tiny_model(NAMES["class"])), RUNNING)
     done = []
     program.warm_up(done.append)
     assert len(done) == len(program.shapes)
@@ -104,7 +113,7 @@ def test_any_traffic_compiles_nothing_after_the_warm_up():
 
 
 def test_short_sequences_share_a_row():
-    program = make_program("class", tiny_model(NAMES["class"]), RUNNING)
+    program = make_program("class", on_one(tiny_model(NAMES["class"])), RUNNING)
     short = [Asked(TokenSequence(np.arange(5, 8, dtype=np.int32), 3))] * SEQUENCES_PER_ROW
     batch = program.choose(short)
     assert len(batch.numbers) > 1
@@ -113,11 +122,28 @@ def test_short_sequences_share_a_row():
 
 def test_every_device_gives_the_same():
     devices = tuple(jax.devices()[:2])
-    model, running = tiny_model(NAMES["class"]), Running(devices, 32, 32)
-    program = make_program("class", model, running)
+    program = make_program("class", put_on(devices, tiny_model(NAMES["class"])), Running(32, 32))
     [asked] = draw(1, "class")
     batch = program.choose([asked])
     rows = program.make([asked], batch.places, batch.shape)
     first, second = (program.run(rows, device) for device in devices)
     assert (first.device, second.device) == devices
     np.testing.assert_allclose(first, second, atol=1e-6)
+
+
+def test_parameters_are_on_each_device_once_whatever_is_computed_of_them():
+    devices = tuple(jax.devices()[:2])
+    model = tiny_model(NAMES["vector"])
+    with contextlib.closing(Engine(devices, most_waiting=1)) as engine:
+        threads = Threads(1)
+        served = Served("m", model, engine, threads, ServeConfig(), devices)
+        threads.close()
+    assert {"token", "next-sentence", "vector", "hidden"} <= set(served.programs)
+    for device in devices:
+        pieces = [
+            leaf.unsafe_buffer_pointer()
+            for program in served.programs.values()
+            for leaf in jax.tree.leaves(program.params[device])
+        ]
+        known = jax.tree.leaves((dict(model.params), dict(model.spare)))
+        assert len(set(pieces)) == len(known)

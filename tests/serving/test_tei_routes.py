@@ -1,5 +1,6 @@
 """The routes of text-embeddings-inference: their JSON, status codes, error bodies and limits."""
 
+import asyncio
 import json
 import re
 import threading
@@ -11,6 +12,8 @@ import pytest
 from bertjax.program.errors import UserError
 from bertjax.serving.heads import masks, tags
 from bertjax.serving.served import Cut
+from bertjax.serving.threads import LARGE, Threads
+from bertjax.serving.wire import answers
 from bertjax.tasks.question_answering import QuestionAnswering
 
 TEXTS = ["the old dog sees a red bird", "a cat hears"]
@@ -303,7 +306,7 @@ def test_answers_are_made_outside_the_event_loop(post, monkeypatch, module, name
     monkeypatch.setattr(module, name, watched)
     assert post(path, **call).status_code == 200
     assert threads
-    assert all(one.startswith("ThreadPoolExecutor") for one in threads)
+    assert all(one.startswith(("small work", "large work")) for one in threads)
 
 
 def test_call_has_so_many_masks_and_words_at_most(post, monkeypatch):
@@ -325,3 +328,43 @@ def test_what_the_models_files_do_not_allow_is_refused_in_their_words(post, monk
     answer = post("/tags", inputs="a", model="entities")
     assert (answer.status_code, answer.json()["error_type"]) == (424, "Backend")
     assert answer.json()["error"] == "tokenizer.json: it is unknown where a word begins"
+
+
+def test_small_work_does_not_wait_behind_large_work():
+    threads, goes_on = Threads(1), threading.Event()
+
+    async def go():
+        large = asyncio.create_task(threads.run(goes_on.wait, 20, size=LARGE))
+        assert await threads.run(lambda: "small", size=LARGE - 1) == "small"
+        goes_on.set()
+        return await large
+
+    assert asyncio.run(go())
+    threads.close()
+
+
+def test_large_answer_is_written_as_a_small_one_in_another_thread(post, monkeypatch):
+    calls = {
+        "/embed": {"inputs": ["a", "b c"], "model": "vectors"},
+        "/embed_all": {"inputs": ["a", "b c"], "model": "vectors"},
+        "/v1/embeddings": {"input": ["a", "b c"], "model": "vectors"},
+        "/tokenize": {"inputs": ["a " * 300, "b"], "model": "vectors"},
+    }
+    small = {path: post(path, **call).content for path, call in calls.items()}
+    monkeypatch.setattr("bertjax.serving.wire.answers.LARGE", 1)
+    made, writers = answers._answer_in_pieces, []
+
+    def watched(value):
+        writers.append(threading.current_thread().name)
+        return made(value)
+
+    monkeypatch.setattr(answers, "_answer_in_pieces", watched)
+    for path, call in calls.items():
+        assert post(path, **call).content == small[path]
+    assert len(writers) == len(calls)
+    assert all(one.startswith(("small work", "large work")) for one in writers)
+
+
+@pytest.mark.parametrize("value", [{}, [], [[]], {"a": []}, [{}], np.zeros((2, 3, 0)).tolist()])
+def test_empty_parts_of_an_answer_are_written_as_such(value):
+    assert answers._answer_in_pieces(value).body == answers.answer(value).body

@@ -72,11 +72,13 @@ async def answer_question(
         return task.encode(examples, served.tokenizer, length, training=False)
 
     try:
-        encoded = await served.encode(encode)
+        encoded = await served.encode(encode, size=len(question) + len(context))
     except UserError as error:
         raise RefusedError(VALIDATION, str(error)) from None
     outputs = await served.run("span", [Asked(unit.sequences[0]) for unit in encoded.units])
-    [prediction] = await served.offload(task.decode, examples, encoded.units, outputs)
+    [prediction] = await served.offload(
+        task.decode, examples, encoded.units, outputs, size=len(context)
+    )
     answers = []
     for one in prediction["nbest"][:top_k]:
         start, end = one["start"] or 0, one["end"] or 0

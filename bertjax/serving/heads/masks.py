@@ -45,10 +45,13 @@ async def fill_masks(
     size = served.model.config.vocab_size
     if not 1 <= top_k <= size:
         raise RefusedError(VALIDATION, f"top_k={top_k} must be from 1 to vocab_size={size}")
-    spend(Spent(characters=sum(map(len, texts))))
+    characters = sum(map(len, texts))
+    spend(Spent(characters=characters))
     chosen = None if targets is None else find_targets(served.tokenizer, targets)
     try:
-        encoded = await served.encode(encode_masked, served.tokenizer, texts, served.max_length)
+        encoded = await served.encode(
+            encode_masked, served.tokenizer, texts, served.max_length, size=characters
+        )
     except UserError as error:
         raise RefusedError(VALIDATION, f"inputs: {error}") from None
     mask_id = served.tokenizer.mask_id
@@ -69,7 +72,9 @@ async def fill_masks(
             for one, probabilities in zip(asked, outputs, strict=True)
         ]
 
-    return await served.offload(fill)
+    # Every word is shown in its text.
+    tokens = words * sum(one.length * len(one.positions) for one in asked)
+    return await served.offload(fill, size=tokens)
 
 
 def find_targets(tokenizer: Tokenizer, targets: Sequence[str]) -> np.ndarray:

@@ -60,8 +60,9 @@ async def tag(
             VALIDATION, 'stride needs an aggregation_strategy other than "none", or is left out'
         )
     served.check_has("tag")
-    spend(Spent(characters=sum(map(len, texts))))
-    encoded = await served.encode(served.tokenizer.encode_with_offsets, texts)
+    characters = sum(map(len, texts))
+    spend(Spent(characters=characters))
+    encoded = await served.encode(served.tokenizer.encode_with_offsets, texts, size=characters)
     windows = [_windows(len(ids), room, stride) for ids, _ in encoded]
     served.check_room(sum(map(len, windows)))
     asked = [
@@ -78,7 +79,7 @@ async def tag(
         ]
 
     joining = _Joining(strategy, frozenset(ignore_labels), stride is not None)
-    return await served.offload(join)
+    return await served.offload(join, size=characters)
 
 
 class _Joining(NamedTuple):

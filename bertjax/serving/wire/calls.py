@@ -1,5 +1,6 @@
 """What the bodies of calls have in common, and how a part of a call is read by itself."""
 
+import json
 import re
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
@@ -46,8 +47,26 @@ class _JsonRequest(Request):
     """A request whose body is JSON in UTF-8, without halves of characters."""
 
     async def json(self) -> Any:
-        """Returns the body's value."""
-        return orjson.loads(await self.body())
+        """Returns the body's value.
+
+        Raises:
+            JSONDecodeError: it is not JSON, or an object has a name twice, one of which would have
+                no effect.
+        """
+        body = await self.body()
+        value = orjson.loads(body)
+        try:  # orjson, which checks the rest, keeps the last one silently
+            json.loads(body, object_pairs_hook=_check_names, parse_int=float)
+        except RecursionError:
+            raise json.JSONDecodeError("depth limit exceeded", "", 0) from None
+        return value
+
+
+def _check_names(pairs: list[tuple[str, Any]]) -> None:
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise json.JSONDecodeError(f"an object has the name {twice!r} twice", "", 0)
 
 
 class _JsonRoute(APIRoute):

@@ -5,6 +5,8 @@ from starlette.responses import Response
 from bertjax.serving.problems import RefusedError
 from bertjax.serving.wire.answers import answer
 
+# Of a message.
+MOST_CHARACTERS = 2000
 # Routes of OpenAI's form, and vLLM's, which takes it over.
 OPENAI_ROUTES = ("/v1/", "/v2/", "/classify", "/score", "/embeddings")
 
@@ -14,9 +16,12 @@ def error_response(path: str, problem: RefusedError) -> Response:
 
     Source: text-embeddings-inference, `ErrorResponse` and `OpenAICompatErrorResponse`.
     """
-    kind = problem.kind
+    kind, message = problem.kind, problem.message
+    if len(message) > MOST_CHARACTERS:  # it repeats what was sent; the way out is at its end
+        half = MOST_CHARACTERS // 2
+        message = f"{message[:half]} ... {message[-half:]}"
     if path.startswith(OPENAI_ROUTES):
-        body = {"message": problem.message, "code": kind.status, "type": kind.name}
+        body = {"message": message, "code": kind.status, "type": kind.name}
     else:
-        body = {"error": problem.message, "error_type": kind.name}
+        body = {"error": message, "error_type": kind.name}
     return answer(body, kind.status, problem.headers)

@@ -14,9 +14,9 @@ from bertjax.analysis.explain.explanation import Explanation
 from bertjax.analysis.report.maps import store_maps
 from bertjax.serving.explaining import Explainer, Text, spans
 from bertjax.serving.problems import BACKEND, EMPTY, VALIDATION, RefusedError
-from bertjax.serving.served import Spent, spend
+from bertjax.serving.served import Served, Spent, spend
 from bertjax.serving.server import Server
-from bertjax.serving.wire.answers import answer
+from bertjax.serving.wire.answers import answer, answer_many
 from bertjax.serving.wire.calls import Call, make_router
 from bertjax.serving.wire.examples import documented
 
@@ -117,13 +117,13 @@ def routes(server: Server) -> APIRouter:
     """Returns the routes of a server."""
     router = make_router("bertjax")
 
-    def explainer(name: str | None) -> tuple[str, Explainer]:
+    def explainer(name: str | None) -> tuple[Served, Explainer]:
         served = server.model(name)
         if served.explainer is None:
             raise RefusedError(
                 BACKEND, "this server explains nothing; it was started with --no-explain"
             )
-        return served.name, served.explainer
+        return served, served.explainer
 
     @router.post(
         "/explain",
@@ -135,7 +135,7 @@ def routes(server: Server) -> APIRouter:
         ),
     )
     async def explain(call: ExplainCall) -> Response:
-        name, own = explainer(call.model)
+        served, own = explainer(call.model)
         if call.word is not None and call.start is not None:
             raise RefusedError(VALIDATION, "`word` and `start` name the same; send one of them")
         methods = tuple(dict.fromkeys(call.methods))
@@ -144,7 +144,7 @@ def routes(server: Server) -> APIRouter:
         _spend(text, found.encoded, began)
         return answer(
             {
-                "model": name,
+                "model": served.name,
                 "words": spans(found.encoded),
                 "explanations": [_explained(one) for one in found.explanations],
                 "left_out": found.left_out,
@@ -161,7 +161,7 @@ def routes(server: Server) -> APIRouter:
         ),
     )
     async def attention(call: AttentionCall) -> Response:
-        name, own = explainer(call.model)
+        served, own = explainer(call.model)
         is_packed = call.encoding == "base64"
         text, began = _text(call.inputs), time.perf_counter()
         captured, selection = await own.attention(
@@ -173,17 +173,22 @@ def routes(server: Server) -> APIRouter:
         )
         encoded = captured.encoded
         _spend(text, encoded, began)
-        return answer(
+        size, maps = captured.probs.size, captured.probs
+        if is_packed:
+            maps = await served.offload(_packed, captured, size=size)
+        return await answer_many(
+            served,
             {
-                "model": name,
+                "model": served.name,
                 "units": call.units,
                 "layers": selection.layers,
                 "heads": selection.heads,
                 "words": spans(encoded),
                 "tokens": encoded.tokens,
                 "word_ids": encoded.word_ids,
-                "attention": _packed(captured) if is_packed else captured.probs,
-            }
+                "attention": maps,
+            },
+            size,
         )
 
     return router

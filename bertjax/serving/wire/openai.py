@@ -14,7 +14,7 @@ from starlette.responses import Response
 from bertjax.serving.heads import vectors
 from bertjax.serving.served import Cut, tokens_spent
 from bertjax.serving.server import Server
-from bertjax.serving.wire.answers import answer
+from bertjax.serving.wire.answers import answer, answer_many
 from bertjax.serving.wire.calls import Call, Inputs, as_list, check_inputs, make_router
 from bertjax.serving.wire.examples import OpenAIRefusal, documented
 
@@ -97,14 +97,18 @@ def routes(server: Server) -> APIRouter:
         check_inputs(server, inputs, "input")
         served = server.model(call.model)
         cut = Cut(field="input")
-        rows = await vectors.embed(served, inputs, cut, normalize=True, dimensions=call.dimensions)
+        embedded = await vectors.embed(
+            served, inputs, cut, normalize=True, dimensions=call.dimensions
+        )
+        rows = [*embedded]
         if call.encoding_format == "base64":
             rows = [base64.b64encode(row.astype("<f4").tobytes()).decode() for row in rows]
         data = [
             {"object": "embedding", "embedding": row, "index": index}
             for index, row in enumerate(rows)
         ]
-        return answer({"object": "list", "data": data, "model": served.name, "usage": usage()})
+        found = {"object": "list", "data": data, "model": served.name, "usage": usage()}
+        return await answer_many(served, found, embedded.size)
 
     def describe(name: str) -> dict[str, Any]:
         served = server.model(name)

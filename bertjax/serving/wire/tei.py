@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import APIRouter
+from jaxtyping import Float
 from pydantic import BaseModel, Field, RootModel
 from starlette.responses import Response
 
@@ -15,7 +16,7 @@ from bertjax.serving.heads import classes, vectors
 from bertjax.serving.problems import BACKEND, EMPTY, VALIDATION, RefusedError
 from bertjax.serving.served import Input, Served
 from bertjax.serving.server import Server
-from bertjax.serving.wire.answers import answer
+from bertjax.serving.wire.answers import answer, answer_many
 from bertjax.serving.wire.calls import (
     Call,
     CutCall,
@@ -161,7 +162,9 @@ def routes(server: Server) -> APIRouter:
         **documented(RootModel[list[Vector]], {"inputs": ["a cat sat", "a dog ran"]}),
     )
     async def embed(call: EmbedCall) -> Response:
-        return answer(await embed_inputs(server, server.model(call.model), call))
+        served = server.model(call.model)
+        found = await embed_inputs(server, served, call)
+        return await answer_many(served, found, found.size)
 
     @router.post(
         "/embed_all",
@@ -173,7 +176,7 @@ def routes(server: Server) -> APIRouter:
         check_inputs(server, inputs)
         served = server.model(call.model)
         tokens = await vectors.embed_tokens(served, inputs, call.cut(), call.prompt_name)
-        return await served.offload(answer, tokens)  # megabytes of digits
+        return await answer_many(served, tokens, sum(one.size for one in tokens))
 
     @router.post("/embed_sparse", summary="Not done: no model here has SPLADE pooling")
     async def embed_sparse(call: EmbedAllCall) -> Response:
@@ -215,7 +218,10 @@ def routes(server: Server) -> APIRouter:
         served = server.model(call.model)
         prompted = [text for text, _ in vectors.with_prompt(served, texts, call.prompt_name)]
         special = call.add_special_tokens
-        return answer(await served.encode(list_tokens, served.tokenizer, prompted, special))
+        listed = await served.encode(
+            list_tokens, served.tokenizer, prompted, special, size=sum(map(len, prompted))
+        )
+        return await answer_many(served, listed, sum(map(len, listed)))
 
     @router.post(
         "/decode",
@@ -226,14 +232,14 @@ def routes(server: Server) -> APIRouter:
         ids = as_list(call.ids)
         check_inputs(server, ids, "ids")
         served = server.model(call.model)
-        for one in ids:
-            served.check_ids(one)
 
         def decode_all() -> list[str]:
+            for one in ids:
+                served.check_ids(one)
             skip = call.skip_special_tokens
             return served.tokenizer.library.decode_batch(ids, skip_special_tokens=skip)
 
-        return answer(await served.encode(decode_all))
+        return answer(await served.encode(decode_all, size=sum(map(len, ids))))
 
     @router.get("/info", summary="What is served", **documented(Info))
     async def info(model: str | None = None) -> Response:
@@ -242,7 +248,9 @@ def routes(server: Server) -> APIRouter:
     return router
 
 
-async def embed_inputs(server: Server, served: Served, call: EmbedCall) -> Any:
+async def embed_inputs(
+    server: Server, served: Served, call: EmbedCall
+) -> Float[np.ndarray, "texts D"]:
     """Answers /embed."""
     inputs = as_list(call.inputs)
     check_inputs(server, inputs)

@@ -1,0 +1,85 @@
+"""Connections of clients that are slow on purpose, or for good: they are cut off."""
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+# Bytes of a call's first line and headers, but for what arrives together with the last of them.
+MOST_HEAD_BYTES = 1 << 16
+
+
+class Connection(HttpToolsProtocol):
+    """Uvicorn's connection, which waits for a call's headers and for a reader only so long.
+
+    Args:
+        patience: seconds for the headers of a call to arrive, and for an answer to be read.
+        options: of uvicorn's own.
+    """
+
+    def __init__(self, *, patience: float, **options: Any) -> None:
+        super().__init__(**options)
+        self._patience = patience
+        self._is_in_head, self._head_bytes = False, 0
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._read_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        """Waits for a first call."""
+        super().connection_made(transport)
+        self._head_timer = self.loop.call_later(self._patience, self._end_waiting)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forgets what it waited for."""
+        super().connection_lost(exc)
+        for timer in (self._head_timer, self._read_timer):
+            if timer:
+                timer.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        """Reads on; refuses headers that do not end."""
+        self._head_bytes += len(data)
+        super().data_received(data)
+        if not self._is_in_head or self.transport.is_closing():
+            return
+        if self._head_bytes > MOST_HEAD_BYTES:
+            self._refuse(431, f"the headers have more than {MOST_HEAD_BYTES:,} bytes")
+        elif self._head_timer is None:
+            self._head_timer = self.loop.call_later(self._patience, self._end_waiting)
+
+    def on_message_begin(self) -> None:
+        """Begins to count a call's headers."""
+        super().on_message_begin()
+        self._is_in_head, self._head_bytes = True, 0
+
+    def on_headers_complete(self) -> None:
+        """Leaves the rest of the time to the body and the answer, which the edge limits."""
+        self._is_in_head = False
+        if self._head_timer:
+            self._head_timer.cancel()
+            self._head_timer = None
+        super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        """Waits for the answer to be read."""
+        super().on_response_complete()
+        if self._read_timer:
+            self._read_timer.cancel()
+        self._read_timer = self.loop.call_later(self._patience, self._drop_unread)
+
+    def _end_waiting(self) -> None:
+        self._head_timer = None
+        if self._is_in_head:
+            self._refuse(408, "the headers did not arrive in time")
+        else:
+            self.transport.close()
+
+    def _drop_unread(self) -> None:
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+
+    def _refuse(self, status: int, message: str) -> None:
+        head = b"content-type: text/plain\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+        content = message.encode()
+        self.transport.write(STATUS_LINE[status] + head % len(content) + content)
+        self.transport.close()
