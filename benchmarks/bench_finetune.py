@@ -23,7 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from bertjax.architectures import architecture_of
+from bertjax.architectures import find_architecture, kind_of
+from bertjax.config import BertConfig
 from bertjax.program.config_parser import parse
 from bertjax.program.entry import program
 from bertjax.program.errors import UserError
@@ -143,7 +144,7 @@ def run_torch(config: FinetuneConfig, data: TaskData, score: str) -> dict[str, f
     task, tokenizer = data.task, load_tokenizer(config.model.init)
     fields = task.model_fields()
     labels = dict(enumerate(fields.get("id2label", ("LABEL_0", "LABEL_1"))))
-    architecture = architecture_of(task.name)
+    architecture = find_architecture(kind_of(task.name), BertConfig()).name
     model = getattr(transformers, architecture).from_pretrained(
         config.model.init,
         id2label=labels,
@@ -193,7 +194,9 @@ def run_torch(config: FinetuneConfig, data: TaskData, score: str) -> dict[str, f
     for start in range(0, len(order), 64):
         numbers = order[start : start + 64]
         inputs, _ = pad(
-            [test[number] for number in numbers], tokenizer.pad_id, architecture_of(task.name)
+            [test[number] for number in numbers],
+            tokenizer.pad_id,
+            find_architecture(kind_of(task.name), BertConfig()).name,
         )
         with torch.no_grad():
             output = model(**inputs)

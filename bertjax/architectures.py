@@ -4,6 +4,11 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from bertjax.config import BertConfig, Kind
+from bertjax.families.registry import FAMILIES
+from bertjax.program.errors import UserError
+from bertjax.program.wording import nearest
+
 if TYPE_CHECKING:
     from flax import linen as nn
 
@@ -13,30 +18,74 @@ Output = Literal[
 # Outputs of one token; the others are of a whole example, read at its [CLS].
 OF_A_TOKEN: tuple[Output, ...] = ("token", "tag", "start", "end", "hidden")
 
+BODY: Kind = "body"
+PRETRAINING: Kind = "pretraining"
+MASKED_LM: Kind = "masked-lm"
+NEXT_SENTENCE: Kind = "next-sentence"
+
+
+class _KindOfClass(NamedTuple):
+    """What the classes of a kind have in common, whatever their family.
+
+    Attributes:
+        suffix: what the name of a class ends with; BERT's class is the module of them all.
+        outputs: what they answer with.
+        tasks: the supervised tasks that they are fitted to, by `BertConfig.label_meaning`; by ""
+            where there is one, whatever the labels mean.
+    """
+
+    suffix: str
+    outputs: tuple[Output, ...]
+    tasks: Mapping[str, str] = MappingProxyType({})
+
+
+# Source: transformers' modeling_bert.py.
+_KINDS: dict[Kind, _KindOfClass] = {
+    BODY: _KindOfClass("Model", ("hidden", "pooled")),
+    PRETRAINING: _KindOfClass("ForPreTraining", ("token", "next-sentence")),
+    MASKED_LM: _KindOfClass("ForMaskedLM", ("token",)),
+    NEXT_SENTENCE: _KindOfClass("ForNextSentencePrediction", ("next-sentence",)),
+    "sequence": _KindOfClass(
+        "ForSequenceClassification",
+        ("class",),
+        {
+            "single_label_classification": "classification",
+            "multi_label_classification": "multi-label",
+            "regression": "regression",
+        },
+    ),
+    "tokens": _KindOfClass("ForTokenClassification", ("tag",), {"": "tokens"}),
+    "spans": _KindOfClass("ForQuestionAnswering", ("start", "end"), {"": "question-answering"}),
+    "choice": _KindOfClass("ForMultipleChoice", ("choice",), {"": "multiple-choice"}),
+}
+
 
 class Architecture(NamedTuple):
     """A class of model.
 
     Attributes:
-        name: as config.json has it under "architectures", and as the class is called in
-            `model.bert`.
+        name: as config.json has it under "architectures".
+        family: a key of `FAMILIES`.
+        kind: what it is for.
         parts: what stands on the encoder, by the name of its parameters.
-        outputs: what it answers with.
-        tasks: the supervised tasks that it is fitted to, by `BertConfig.label_meaning`; by "" where
-            there is one, whatever the labels mean.
     """
 
     name: str
+    family: str
+    kind: Kind
     parts: tuple[str, ...]
-    outputs: tuple[Output, ...]
-    tasks: Mapping[str, str] = MappingProxyType({})
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """What it answers with; a body without a pooler has no pooled vector."""
+        return _KINDS[self.kind].outputs
 
     @property
     def module(self) -> type["nn.Module"]:
-        """The class itself."""
+        """The class of `model.bert`, which all families share."""
         from bertjax.model import bert  # flax takes seconds, and most who ask here want names
 
-        return getattr(bert, self.name)
+        return getattr(bert, f"Bert{_KINDS[self.kind].suffix}")
 
     @property
     def is_of_tokens(self) -> bool:
@@ -45,53 +94,47 @@ class Architecture(NamedTuple):
 
     def task_of(self, label_meaning: str) -> str | None:
         """Returns the supervised task that a model of this class is for; None for none."""
-        return self.tasks.get(label_meaning, self.tasks.get(""))
+        tasks = _KINDS[self.kind].tasks
+        return tasks.get(label_meaning, tasks.get(""))
 
 
-BODY = Architecture("BertModel", ("pooler",), ("hidden", "pooled"))
-PRETRAINING = Architecture(
-    "BertForPreTraining", ("pooler", "mlm_head", "nsp_head"), ("token", "next-sentence")
-)
-MASKED_LM = Architecture("BertForMaskedLM", ("mlm_head",), ("token",))
-NEXT_SENTENCE = Architecture(
-    "BertForNextSentencePrediction", ("pooler", "nsp_head"), ("next-sentence",)
-)
-
-# Source: transformers' modeling_bert.py.
 ARCHITECTURES = {
     architecture.name: architecture
-    for architecture in (
-        BODY,
-        PRETRAINING,
-        MASKED_LM,
-        NEXT_SENTENCE,
-        Architecture(
-            "BertForSequenceClassification",
-            ("pooler", "sequence_head"),
-            ("class",),
-            {
-                "single_label_classification": "classification",
-                "multi_label_classification": "multi-label",
-                "regression": "regression",
-            },
-        ),
-        Architecture("BertForTokenClassification", ("token_head",), ("tag",), {"": "tokens"}),
-        Architecture(
-            "BertForQuestionAnswering",
-            ("span_head",),
-            ("start", "end"),
-            {"": "question-answering"},
-        ),
-        Architecture(
-            "BertForMultipleChoice",
-            ("pooler", "choice_head"),
-            ("choice",),
-            {"": "multiple-choice"},
-        ),
-    )
+    for family in FAMILIES.values()
+    for kind, parts in family.config.PARTS.items()
+    for architecture in [
+        Architecture(family.prefix + _KINDS[kind].suffix, family.name, kind, parts)
+    ]
 }
 
 
-def architecture_of(task: str) -> str:
-    """Returns the name of the class that is fitted to a supervised task."""
-    return next(name for name, one in ARCHITECTURES.items() if task in one.tasks.values())
+def classes_of(config: BertConfig) -> dict[Kind, Architecture]:
+    """Returns the classes of a config's family, by kind."""
+    return {its.kind: its for its in ARCHITECTURES.values() if its.family == config.MODEL_TYPE}
+
+
+def find_architecture(name: str, config: BertConfig) -> Architecture:
+    """Returns the class of a name or of a kind, of a config's family.
+
+    Raises:
+        UserError: the family has no such class.
+    """
+    classes = classes_of(config)
+    by_name = {its.name: its for its in classes.values()}
+    if name not in classes and name not in by_name:
+        raise UserError(
+            f"architecture={name!r} is not one of {', '.join(by_name)}"
+            f"{nearest(name, list(by_name))}"
+        )
+    return by_name.get(name) or classes[name]
+
+
+def kind_of(task: str) -> Kind:
+    """Returns the kind of class that is fitted to a supervised task."""
+    return next(kind for kind, one in _KINDS.items() if task in one.tasks.values())
+
+
+def kind_of_module(module: "nn.Module") -> Kind:
+    """Returns the kind of a model of `model.bert`."""
+    suffix = type(module).__name__.removeprefix("Bert")
+    return next(kind for kind, one in _KINDS.items() if one.suffix == suffix)

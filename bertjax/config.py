@@ -1,10 +1,8 @@
 """`BertConfig`: the shape of a BERT, field for field the `config.json` of Hugging Face."""
 
 import dataclasses
-import json
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
@@ -25,22 +23,43 @@ SIZES = {
     "large": (24, 1024, 16),
 }
 
+# What a family's name in config.json ends with where tokens see a window only: no other library
+# is to take it for the family itself.
+WITH_WINDOW = "-with-attention-window"
 # What comes before a classifier's linear layer.
 CLASSIFIER_NORMS = ("none", "layer", "batch")
 # What a classifier's label numbers mean to its loss. Source: `transformers`.
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
 
-# Fields of a config.json whose other values this model does not support: (field, accepted value).
-_ONLY_VALUES = {
-    "is_decoder": False,
-    "add_cross_attention": False,
-    "position_embedding_type": "absolute",
-}
+# Kinds of model class, by what it answers: `BertConfig.PARTS` says which of them a family has.
+Kind = Literal[
+    "body",
+    "pretraining",
+    "masked-lm",
+    "next-sentence",
+    "replaced-tokens",
+    "sequence",
+    "tokens",
+    "spans",
+    "choice",
+]
+
+
+class HeadTransform(NamedTuple):
+    """A dense layer between the first token's hidden state and a classifier's linear layer.
+
+    Attributes:
+        activation: of the layer, as `hidden_act`.
+        drops_before: there is dropout before the layer too, not only behind it.
+    """
+
+    activation: str
+    drops_before: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
 class BertConfig:
-    """The shape and constants of a BERT.
+    """The shape and constants of a BERT; a subclass is another family (`bertjax.families`).
 
     Every field has Hugging Face's name and default (those of bert-base-uncased), so that a
     `config.json` is read and written as it is. `id2label` holds the labels in the order of their
@@ -51,11 +70,40 @@ class BertConfig:
     `attention_window` is how many tokens to either side a token sees (None = all). A model with a
     window is saved with another `model_type`, so that no other library takes it for a full BERT.
 
+    What is not a number of the file but differs between families is a capital letter's class
+    attribute, or a property, on which `bertjax.model` decides where the difference is.
+
     Source: Devlin et al. 2019; `transformers.BertConfig`.
 
     Raises:
         UserError: a field is out of range, or two fields contradict each other.
     """
+
+    MODEL_TYPE: ClassVar[str] = "bert"
+    # What stands on the body of each class, by the names of its parameters.
+    PARTS: ClassVar[Mapping[Kind, tuple[str, ...]]] = {
+        "body": ("pooler",),
+        "pretraining": ("pooler", "mlm_head", "nsp_head"),
+        "masked-lm": ("mlm_head",),
+        "next-sentence": ("pooler", "nsp_head"),
+        "sequence": ("pooler", "sequence_head"),
+        "tokens": ("token_head",),
+        "spans": ("span_head",),
+        "choice": ("pooler", "choice_head"),
+    }
+    # Fields that the file calls otherwise, and fields that it has not.
+    THEIR_NAMES: ClassVar[Mapping[str, str]] = {}
+    NOT_IN_FILE: ClassVar[tuple[str, ...]] = ()
+    # Fields of the file whose other values are not supported.
+    ONLY_VALUES: ClassVar[Mapping[str, Any]] = {
+        "is_decoder": False,
+        "add_cross_attention": False,
+        "position_embedding_type": "absolute",
+    }
+    # Tokens of the second text of a pair have a type of their own.
+    SEGMENTS_ARE_TYPES: ClassVar[bool] = True
+    # There is dropout between attention's projection and the residual.
+    DROPS_ATTENTION_OUTPUT: ClassVar[bool] = True
 
     vocab_size: int = 30522
     hidden_size: int = 768
@@ -93,6 +141,8 @@ class BertConfig:
         Raises:
             UserError: an id is beyond its table.
         """
+        if not self.SEGMENTS_ARE_TYPES:
+            token_type_ids = token_type_ids[:0]
         for ids, what, field, way_out in (
             (token_ids, "token", "vocab_size", "the tokenizer or the rows belong to another model"),
             (
@@ -105,7 +155,7 @@ class BertConfig:
                 "shorten the texts, or lower the maximum length",
             ),
         ):  # fmt: skip
-            size = getattr(self, field)
+            size = self.max_length if field == "max_position_embeddings" else getattr(self, field)
             least, most = int(np.min(ids, initial=0)), int(np.max(ids, initial=0))
             if least < 0 or most >= size:
                 raise UserError(
@@ -124,6 +174,8 @@ class BertConfig:
             "type_vocab_size",
         ):
             value = getattr(self, name)
+            if value == 0 and name in self.NOT_IN_FILE:
+                continue
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise UserError(f"{name}={value!r} must be a whole number of at least 1")
         for name in ("attention_head_size", "attention_window"):
@@ -190,10 +242,40 @@ class BertConfig:
         return self.problem_type or inferred
 
     @property
-    def classifier_dropout_rate(self) -> float:
-        """Dropout before a classifier: `classifier_dropout`, or `hidden_dropout_prob` without."""
+    def embedding_size(self) -> int:
+        """E, the width of the embeddings' tables; another than `hidden_size` is projected to it."""
+        return self.hidden_size
+
+    @property
+    def first_position(self) -> int:
+        """The row of the table of positions that a text's first token has."""
+        return 0
+
+    @property
+    def max_length(self) -> int:
+        """The longest text in tokens, its frame included."""
+        return self.max_position_embeddings - self.first_position
+
+    @property
+    def takes_pairs(self) -> bool:
+        """Whether there is a type for the second text of a pair, where types tell it."""
+        return not self.SEGMENTS_ARE_TYPES or self.type_vocab_size > 1
+
+    @property
+    def mlm_activation(self) -> str:
+        """The activation within the masked-LM head."""
+        return self.hidden_act
+
+    def head_dropout(self, part: str) -> float:
+        """Returns the dropout before the linear layer of a part of `PARTS` that classifies."""
+        if part == "span_head":
+            return 0.0
         rate = self.classifier_dropout
         return self.hidden_dropout_prob if rate is None else rate
+
+    def head_transform(self, part: str) -> HeadTransform | None:
+        """Returns the dense layer before the linear layer of a part that classifies; None: none."""
+        return None
 
     @classmethod
     def of_size(cls, size: str, **fields: Any) -> "BertConfig":
@@ -217,51 +299,37 @@ class BertConfig:
             UserError: the file asks for something other than BERT as published (a decoder,
                 relative positions), or a value is out of range.
         """
-        model_type = _model_type(values.get("attention_window"))
-        for name, only in ({"model_type": model_type} | _ONLY_VALUES).items():
+        model_type = _model_type(cls.MODEL_TYPE, values.get("attention_window"))
+        for name, only in ({"model_type": model_type} | cls.ONLY_VALUES).items():
             if name in values and values[name] != only:
                 raise UserError(
                     f"{name}={values[name]!r} is not supported: bertjax computes"
                     f" {name}={only!r} only"
                 )
-        names = {field.name for field in dataclasses.fields(cls)}
-        fields = {name: value for name, value in values.items() if name in names}
+        names = {field: cls.THEIR_NAMES.get(field, field) for field in cls._fields_of_file()}
+        fields = {ours: values[theirs] for ours, theirs in names.items() if theirs in values}
         fields.pop("id2label", None)
         if values.get("id2label") is not None or values.get("num_labels") is not None:
             fields["id2label"] = _read_labels(values)
         return cls(**fields)
 
     @classmethod
-    def load(cls, path: Path | str) -> "BertConfig":
-        """Reads a `config.json`, or the one in a model directory."""
-        path = Path(path)
-        path = path / "config.json" if path.is_dir() else path
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise UserError(
-                f"{path}: no such file; a model directory holds config.json and model.safetensors"
-                f"{_say_what_it_is(path.parent)}"
-            ) from None
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise UserError(f"{path}: not JSON ({error})") from None
-        if not isinstance(values, dict):
-            raise UserError(f"{path}: not a JSON object")
-        try:
-            return cls.from_dict(values)
-        except UserError as error:
-            raise UserError(f"{path}: {error}") from None
+    def _fields_of_file(cls) -> list[str]:
+        names = [field.name for field in dataclasses.fields(cls)]
+        return [name for name in names if name not in cls.NOT_IN_FILE]
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the object of a `config.json` that transformers reads."""
-        fields = dataclasses.asdict(self)
+        fields = {
+            self.THEIR_NAMES.get(name, name): getattr(self, name) for name in self._fields_of_file()
+        }
         fields["id2label"] = {str(number): name for number, name in enumerate(self.id2label)}
         fields["label2id"] = {name: number for number, name in enumerate(self.id2label)}
-        return {"model_type": _model_type(self.attention_window), **fields}
+        return {"model_type": _model_type(self.MODEL_TYPE, self.attention_window), **fields}
 
 
-def _model_type(window: int | None) -> str:
-    return "bert" if window is None else "bert-with-attention-window"
+def _model_type(model_type: str, window: int | None) -> str:
+    return model_type if window is None else model_type + WITH_WINDOW
 
 
 def _read_labels(values: Mapping[str, Any]) -> tuple[str, ...]:
@@ -294,16 +362,3 @@ def _read_label(number: str, label: Any) -> str:
         whole = isinstance(label, float) and label.is_integer()
         return to_json(int(label) if whole else label)
     raise UserError(f"id2label: the label of {number} is {label!r}; it must be text or a number")
-
-
-def _say_what_it_is(directory: Path) -> str:
-    """Says what a directory given in place of a model is, where that is clear."""
-    if (directory / "model" / "config.json").is_file():
-        return f"; this is a run, and its model is in {directory / 'model'}"
-    if (directory / "checkpoints").is_dir():
-        return "; this is a run, and its model is written at its first evaluation"
-    if (directory / "data_card.json").is_file():
-        return "; this is a prepared directory, from which `bertjax pretrain` makes a model"
-    if (directory / "tokenizer.json").is_file():
-        return "; this is a tokenizer, not a model"
-    return ""

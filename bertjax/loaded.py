@@ -7,8 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from bertjax.architectures import ARCHITECTURES, BODY, MASKED_LM
-from bertjax.config import BertConfig
+from bertjax.architectures import (
+    ARCHITECTURES,
+    BODY,
+    MASKED_LM,
+    Architecture,
+    classes_of,
+    find_architecture,
+    kind_of_module,
+)
+from bertjax.config import BertConfig, Kind
 from bertjax.interop.hub import find_model
 from bertjax.interop.huggingface import (
     CONFIG_NAME,
@@ -25,7 +33,6 @@ from bertjax.kernels.backends import DTYPES, Need, choose_backend
 from bertjax.program.errors import UserError
 from bertjax.program.naming import name_arguments, names_arguments
 from bertjax.program.stages import StageProgress, ignore_stages
-from bertjax.program.wording import nearest
 from bertjax.text.given_texts import place_texts, read_text, read_texts
 from bertjax.text.tokenizer import Tokenizer
 
@@ -96,7 +103,12 @@ class Model:
     @property
     def architecture(self) -> str:
         """Returns the name of its class, a key of `ARCHITECTURES`."""
-        return type(self.module).__name__
+        return classes_of(self.config)[self.kind].name
+
+    @property
+    def kind(self) -> Kind:
+        """Returns the kind of its class, whatever its family."""
+        return kind_of_module(self.module)
 
     @property
     def restores_words(self) -> bool:
@@ -122,24 +134,20 @@ class Model:
         """Returns the model as another class, which shares its parameters.
 
         Args:
-            name: a key of `ARCHITECTURES`. A BertModel may lack the pooler.
+            name: a class of its family, or a kind of class ("body", "masked-lm"). A body may lack
+                the pooler.
 
         Raises:
             UserError: the model lacks a part of that class, or there is no such class.
         """
-        return self._view(name, self.architecture)
+        return self._view(find_architecture(name, self.config), self.architecture)
 
-    def _view(self, name: str, known_as: str) -> "Model":
+    def _view(self, wanted: Architecture, known_as: str) -> "Model":
         """Does the work of `as_architecture`; errors say that the model is a `known_as`."""
-        if name not in ARCHITECTURES:
-            raise UserError(
-                f"architecture={name!r} is not one of {', '.join(ARCHITECTURES)}"
-                f"{nearest(name, list(ARCHITECTURES))}"
-            )
-        wanted, parts = ARCHITECTURES[name], self.parts
+        parts, is_body = self.parts, wanted.kind == BODY
         lacking = [part for part in wanted.parts if part not in parts]
-        if lacking and wanted is not BODY:
-            raise lacks(self.directory or "the model", known_as, name, lacking)
+        if lacking and not is_body:
+            raise lacks(self.directory or "the model", known_as, wanted, lacking)
         own = {part: parts.pop(part) for part in wanted.parts if part in parts}
         body = {
             part: value
@@ -149,10 +157,10 @@ class Model:
         if "pooler" in own:
             body["pooler"] = own.pop("pooler")
         options = {field: getattr(self.module, field) for field in ("dtype", "remat", "attention")}
-        if wanted is BODY:
+        if is_body:
             options["pooling"] = "pooler" in body
         module = wanted.module(self.config, **options)
-        params = body if wanted is BODY else {"bert": body, **own}
+        params = body if is_body else {"bert": body, **own}
         return self.replace(module=module, params=params, spare=parts)
 
     def replace(self, **changes: Any) -> "Model":
@@ -167,7 +175,7 @@ class Model:
         """Returns the likeliest words at every [MASK] of each text (`inference.fill_mask`)."""
         from bertjax.inference.fill_mask import fill_mask
 
-        model, texts = self.as_architecture(MASKED_LM.name), read_texts(texts, pairs=False)
+        model, texts = self.as_architecture(MASKED_LM), read_texts(texts, pairs=False)
         _warn(model.tokenizer.describe_readings(texts, masks=True))
         return fill_mask(
             model.module, model.params, model.tokenizer, texts, top_k, progress, self.mesh
@@ -268,7 +276,7 @@ class Model:
         gates = None if without_heads is None else gates_of(without_heads, self.config)
         texts = read_texts(texts)
         _warn(self.tokenizer.describe_readings(texts))
-        most = self.config.max_position_embeddings if max_length is None else max_length
+        most = self.config.max_length if max_length is None else max_length
         encoded = encode_texts(self.tokenizer, texts, most, too_long=too_long)
         captures = capture(
             self, encoded, hidden=True, context=True, head_gates=gates, progress=progress
@@ -314,7 +322,7 @@ class Model:
         """Encodes the texts; one that is longer than the model in several parts."""
         from bertjax.analysis.capture.encoding import encode_texts
 
-        texts, most = read_texts(texts), self.config.max_position_embeddings
+        texts, most = read_texts(texts), self.config.max_length
         _warn(self.tokenizer.describe_readings(texts), stacklevel=5)
         return encode_texts(self.tokenizer, texts, most, too_long="windows")
 
@@ -331,7 +339,7 @@ class Model:
         from bertjax.analysis.explain.named_targets import choose_targets
 
         text, masks = read_text(text), self.restores_words
-        most = self.config.max_position_embeddings
+        most = self.config.max_length
         _warn(self.tokenizer.describe_readings([text], masks=masks))
         [encoded] = encode_texts(self.tokenizer, [text], most, masks=masks)
         targets = choose_targets(self, encoded, answer, word)
@@ -352,7 +360,7 @@ class Model:
 
         text, texts = read_text(text), self._encode_parts(corpus)
         _warn(self.tokenizer.describe_readings([text]))
-        [query] = encode_texts(self.tokenizer, [text], self.config.max_position_embeddings)
+        [query] = encode_texts(self.tokenizer, [text], self.config.max_length)
         layer = self.config.num_hidden_layers if layer is None else layer
         number = find_word_number(query, word)
         return nearest_contexts(self, query, number, texts, layer=layer, top=top, progress=progress)
@@ -362,7 +370,7 @@ class Model:
         from bertjax.analysis.capture.encoding import encode_texts, find_word_number
         from bertjax.analysis.explain.what_if import what_if
 
-        text, most = read_text(text), self.config.max_position_embeddings
+        text, most = read_text(text), self.config.max_length
         _warn(self.tokenizer.describe_readings([text], masks=True))
         [encoded] = encode_texts(self.tokenizer, [text], most, masks=True)
         return what_if(self, encoded, find_word_number(encoded, word), by, seed)
@@ -407,7 +415,7 @@ class Model:
         from bertjax.tasks import data_format
 
         params = jax.device_get(dict(self.params))
-        params = {"bert": params} if self.architecture == BODY.name else params
+        params = {"bert": params} if self.kind == BODY else params
         tokenizer = Path(self.tokenizer.name)
         save_model_directory(folder, self.config, params, tokenizer, self.architecture)
         if self.directory and (remembered := data_format.recall(self.directory)):
@@ -504,8 +512,8 @@ def load(
 
     Args:
         name: a folder, or a name on the Hugging Face hub, `org/name[@revision]`.
-        architecture: the class that is wanted (a key of `ARCHITECTURES`); that of the checkpoint
-            when left out. Others can be had later: `Model.as_architecture`.
+        architecture: the class that is wanted, a key of `ARCHITECTURES`, or its kind; that of the
+            checkpoint when left out. Others can be had later: `Model.as_architecture`.
         dtype: of the matrix products; auto = bfloat16 on GPU and TPU, float32 on CPU. Parameters,
             softmax and statistics are float32 whatever it is.
         attention: a name in `kernels.backends.NAMES`, or auto.
@@ -545,7 +553,7 @@ def load(
     params = place_params(params, mesh) if mesh else jax.device_put(params)
     pooler = {"pooler": params["bert"].pop("pooler")} if "pooler" in params["bert"] else {}
     body = Model(
-        BODY.module(config, dtype=products, attention=attention, pooling=False),
+        classes_of(config)[BODY].module(config, dtype=products, attention=attention, pooling=False),
         params.pop("bert"),
         tokenizer,
         tuple(all_notes),
@@ -553,7 +561,7 @@ def load(
         mesh,
         {**params, **pooler},
     )
-    return body._view(architecture or own, own)
+    return body._view(find_architecture(architecture or own, config), own)
 
 
 def _check_attention(name: str, platform: str, dtype: str, config: BertConfig) -> None:

@@ -8,6 +8,7 @@ One letter, one meaning, in annotations, comments and (in lower case) einsums:
     F  intermediate size          V  vocabulary             L  layers
     P  masked slots a row         K  examples a row         M  max positions
     G  token types                C  classes                W  words
+    E  width of the embeddings' tables (D, but where they are projected)
 
 Arrays over tokens are flat inside the encoder, `[tokens, D]` with tokens = B*T: on XLA:CPU a matrix
 product on the flat shape is about a quarter faster than on `[B, T, D]`, and elsewhere it costs

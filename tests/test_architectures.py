@@ -8,16 +8,19 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from bertjax.architectures import ARCHITECTURES, BODY, OF_A_TOKEN, Output, architecture_of
+from bertjax.architectures import (
+    ARCHITECTURES,
+    BODY,
+    OF_A_TOKEN,
+    Output,
+    find_architecture,
+    kind_of,
+)
 from bertjax.config import PROBLEM_TYPES, BertConfig
 from bertjax.model import bert
 from bertjax.tasks.data_config import TaskName
 from bertjax.verification.outputs import quantities
-
-CONFIG = BertConfig(
-    vocab_size=99, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=37,
-    max_position_embeddings=16, id2label=tuple("abcde"),
-)  # fmt: skip
+from tests.families.tiny import tiny_config_of
 
 
 def test_table_has_every_class_of_the_model():
@@ -29,27 +32,36 @@ def test_table_has_every_class_of_the_model():
         and value.__module__ == bert.__name__
         and not name.startswith("_")
     }
-    assert {name: one.module for name, one in ARCHITECTURES.items()} == classes
+    table = {name: one.module for name, one in ARCHITECTURES.items() if one.family == "bert"}
+    assert table == classes
+
+
+def test_other_families_share_the_classes_of_the_model():
+    for one in ARCHITECTURES.values():
+        assert one.name.endswith(one.module.__name__.removeprefix("Bert"))
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_outputs_are_those_of_the_class(name):
     one = ARCHITECTURES[name]
-    module, token_ids = one.module(CONFIG), jnp.zeros((3, 7), jnp.int32)
+    module, token_ids = (
+        one.module(tiny_config_of(name, id2label=tuple("abcde"))),
+        jnp.zeros((3, 7), jnp.int32),
+    )
 
     are_of_tokens = set()
 
     def run():
         output, variables = module.init_with_output(jax.random.key(0), token_ids)
         answers = quantities(name, output)
-        if one is not BODY:
+        if one.kind != BODY:
             del answers["hidden"]
         are_of_tokens.update(answer.of_tokens for answer in answers.values())
         return answers, variables
 
     answers, variables = jax.eval_shape(run)
-    body = variables["params"] if one is BODY else variables["params"]["bert"]
-    heads = set() if one is BODY else {*variables["params"]} - {"bert"}
+    body = variables["params"] if one.kind == BODY else variables["params"]["bert"]
+    heads = set() if one.kind == BODY else {*variables["params"]} - {"bert"}
     assert heads | ({"pooler"} & {*body}) == set(one.parts)
     assert are_of_tokens == {output in OF_A_TOKEN for output in one.outputs}
     assert one.is_of_tokens == (are_of_tokens == {True})
@@ -61,9 +73,9 @@ def test_every_output_and_task_belongs_to_a_class():
     assert {output for one in ARCHITECTURES.values() for output in one.outputs} == {
         *get_args(Output)
     }
-    fitted = [task for one in ARCHITECTURES.values() for task in one.tasks.values()]
-    assert sorted(fitted) == sorted(get_args(TaskName))
-    for task in fitted:
-        one = ARCHITECTURES[architecture_of(task)]
+    for task in get_args(TaskName):
+        one = find_architecture(kind_of(task), BertConfig())
         assert task in {one.task_of(meaning) for meaning in PROBLEM_TYPES}
-    assert BODY.task_of("regression") is None
+    fitted = {one.task_of(meaning) for one in ARCHITECTURES.values() for meaning in PROBLEM_TYPES}
+    assert fitted - {None} == {*get_args(TaskName)}
+    assert ARCHITECTURES["BertModel"].task_of("regression") is None

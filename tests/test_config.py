@@ -6,6 +6,7 @@ import json
 import pytest
 
 from bertjax.config import HIDDEN_ACTIVATIONS, BertConfig
+from bertjax.families.registry import load_config
 from bertjax.program.errors import UserError
 
 
@@ -97,8 +98,8 @@ def test_config_goes_through_json_unchanged(tmp_path):
     config = BertConfig.of_size("mini", vocab_size=99, classifier_dropout=0.3, hidden_act="relu")
     path = tmp_path / "config.json"
     path.write_text(json.dumps(config.to_dict()), encoding="utf-8")
-    assert BertConfig.load(path) == config
-    assert BertConfig.load(tmp_path) == config
+    assert load_config(path) == config
+    assert load_config(tmp_path) == config
     assert config.to_dict()["model_type"] == "bert"
     assert config.to_dict().keys() - {"model_type", "label2id"} == {
         field.name for field in dataclasses.fields(BertConfig)
@@ -114,7 +115,7 @@ def test_labels_go_through_json_in_the_order_of_their_numbers(tmp_path):
     shuffled = {**values, "id2label": dict(sorted(values["id2label"].items()))}
     assert list(shuffled["id2label"])[:3] == ["0", "1", "10"]
     (tmp_path / "config.json").write_text(json.dumps(shuffled), encoding="utf-8")
-    assert BertConfig.load(tmp_path) == config
+    assert load_config(tmp_path) == config
     assert config.num_labels == 11
 
 
@@ -177,15 +178,15 @@ def test_bad_labels_are_refused_by_name(values, message):
         (b"\xff\xfe", r"config.json: not JSON"),
         (b"[1]", r"config.json: not a JSON object"),
         (b'{"hidden_size": 7}', r"config.json: hidden_size=7 must be a multiple"),
-        (b'{"model_type": "gpt2"}', r"config.json: model_type='gpt2' is not supported"),
+        (b'{"model_type": "gpt2"}', r"config.json: model_type='gpt2' is not a family"),
     ],
 )
 def test_bad_file_is_named(tmp_path, content, message):
     (tmp_path / "config.json").write_bytes(content)
     with pytest.raises(UserError, match=message):
-        BertConfig.load(tmp_path)
+        load_config(tmp_path)
 
 
 def test_missing_file_says_what_a_model_directory_holds(tmp_path):
     with pytest.raises(UserError, match=r"no such file; a model directory holds config.json and"):
-        BertConfig.load(tmp_path)
+        load_config(tmp_path)

@@ -15,6 +15,7 @@ from bertjax.interop.tensor_names import flatten
 from bertjax.loaded import load
 from bertjax.program.errors import UserError
 from bertjax.training.sharding import MeshConfig, make_mesh
+from tests.families.tiny import BERT_CLASSES
 from tests.interop.test_hub import TINY
 from tests.parity.random_models import draw_parameters
 
@@ -84,7 +85,7 @@ def test_apply_is_pure(tiny):
     np.testing.assert_allclose(gradients["mlm_head"]["bias"], np.full((3, 99), 5.0))
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", BERT_CLASSES)
 def test_every_class_is_loaded_as_itself_and_as_a_body(tmp_path, name):
     path = save(tmp_path, name)
     model, expected = load(path), load_model_directory(path).params

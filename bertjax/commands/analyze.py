@@ -95,7 +95,7 @@ def run(options: argparse.Namespace) -> None:
         reading, options.texts, options.input, pairs=True, other_tables=bool(options.labelled)
     )
     model = open_model(options)
-    length = choose_length(options, model.config.max_position_embeddings, least=3)
+    length = choose_length(options, model.config.max_length, least=3)
     plan = plan_analysis(
         model,
         texts.stream(),

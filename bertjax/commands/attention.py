@@ -117,12 +117,12 @@ def run(options: argparse.Namespace) -> None:
             )
     texts = Texts(choose_reading(options, options.model), options.texts, options.input, pairs=True)
     mesh = choose_mesh(options.devices)
-    body = load(options.model, BODY.name, dtype="float32", mesh=mesh)
+    body = load(options.model, BODY, dtype="float32", mesh=mesh)
     config = body.config
     selection = select(
         config, options.layers, options.heads, words=options.words, dtype=options.dtype
     )
-    length = choose_length(options, config.max_position_embeddings, least=3)
+    length = choose_length(options, config.max_length, least=3)
 
     def encode() -> Iterator["EncodedText"]:
         return encode_stream(body.tokenizer, texts, length, too_long=options.too_long)

@@ -87,9 +87,9 @@ def run(options: argparse.Namespace) -> None:
     texts = Texts(reading, files=options.input, pairs=True).read()
     if len(asked) > 1:
         raise UserError(f"standard input: {len(asked)} texts, and one is asked for; give one line")
-    body = open_model(options, BODY.name)
+    body = open_model(options, BODY)
     config = body.config
-    most = config.max_position_embeddings
+    most = config.max_length
     tell_readings(body.tokenizer, [*asked, *texts])
     [query] = encode_stream(body.tokenizer, asked, most)
     word = find_word_number(query, options.word)

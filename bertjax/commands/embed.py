@@ -78,9 +78,9 @@ def run(options: argparse.Namespace) -> None:
     from bertjax.architectures import BODY
     from bertjax.inference.embedding import choose_steps, embed
 
-    model = open_model(options, BODY.name)
+    model = open_model(options, BODY)
     steps = choose_steps(model, options.pooling, options.normalize, options.max_length)
-    said, most = model.sentence_model, model.config.max_position_embeddings
+    said, most = model.sentence_model, model.config.max_length
     with count_on("embedding", len(texts)) as progress:
         vectors, notes = embed(model, texts, steps, progress)
     tell([*said.notes, *_describe(said, steps, most), *notes])

@@ -157,7 +157,7 @@ def _score_texts(options: argparse.Namespace) -> tuple[dict[str, Any], list[str]
     from bertjax.analysis.heads.masked_scores import MASKED_LM, evaluate_texts
 
     model, about = _remove_heads(options, open_model(options))
-    length = choose_length(options, model.config.max_position_embeddings)
+    length = choose_length(options, model.config.max_length)
     with count_on("scoring", len(texts)) as progress:
         result, notes = evaluate_texts(model, texts, max_length=length, progress=progress)
     tell(notes)

@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> None:
         choose_reading(options, options.model), options.texts, options.input, pairs=True
     ).read()
     whole = open_model(options)
-    most = whole.config.max_position_embeddings
+    most = whole.config.max_length
     asked = []
     tell_readings(whole.tokenizer, texts, masks=whole.restores_words)
     for encoded in encode_stream(whole.tokenizer, texts, most, masks=whole.restores_words):

@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> None:
         choose_reading(options, options.model), options.texts, options.input, pairs=False
     ).read()
     texts = [text for _, text in given]
-    model = open_model(options, MASKED_LM.name)
+    model = open_model(options, MASKED_LM)
     tell(model.tokenizer.describe_readings(texts, masks=True))
 
     with count_on("filling masks", len(texts)) as progress:

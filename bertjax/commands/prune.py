@@ -152,7 +152,7 @@ def _read_texts(options: argparse.Namespace) -> "Measured":
     from bertjax.analysis.heads.pruning_study import raw_examples
 
     model = open_model(options)
-    length = choose_length(options, model.config.max_position_embeddings)
+    length = choose_length(options, model.config.max_length)
 
     def take(texts: list[Any], names: list[str]) -> "Examples":
         some = texts[: options.max_examples]

@@ -155,9 +155,9 @@ def read_data_config(
 
 
 def _labels_of(model: str) -> list[str]:
-    from bertjax.config import BertConfig
+    from bertjax.families.registry import load_config
 
-    return list(BertConfig.load(model).id2label)
+    return list(load_config(model).id2label)
 
 
 def refuse_label_options(options: argparse.Namespace, names: str, way_out: str) -> None:
@@ -200,5 +200,5 @@ def load_task_model(options: argparse.Namespace) -> TaskModel:
     model = open_model(options)
     if isinstance(task, Tagging) and (reading := task.describe_reading()):
         tell([f"{options.model}: {reading}"])
-    length = choose_length(options, model.config.max_position_embeddings)
+    length = choose_length(options, model.config.max_length)
     return TaskModel(model, task, length)

@@ -37,14 +37,14 @@ def watch(options: argparse.Namespace) -> None:
 
 def _make_scorer(identity: Mapping[str, Any], run: Path, options: argparse.Namespace) -> "Scorer":
     """Makes the scorer of a run: of fine-tuning on labelled files, of pretraining on rows."""
-    from bertjax.config import BertConfig
+    from bertjax.families.registry import read_config
     from bertjax.training.checkpoint_scores import score_on_labelled_files, score_on_rows
 
     if "task" not in identity:
         return score_on_rows(identity, options.data)
     remembered = json.loads((run / "run.json").read_text(encoding="utf-8")).get("data_format", {})
     reading = read_data_config(options, remembered)
-    most = BertConfig.from_dict(identity["model"]).max_position_embeddings
+    most = read_config(identity["model"]).max_length
     length = choose_length(options, most, identity["max_length"])
     score, notes = score_on_labelled_files(identity, options.data, reading, length)
     tell(notes)

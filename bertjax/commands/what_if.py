@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> None:
         choose_reading(options, options.model), options.texts, options.input, pairs=True
     ).read()
     model = open_model(options)
-    most = with_masked_lm(model).config.max_position_embeddings
+    most = with_masked_lm(model).config.max_length
     asked = []
     tell_readings(model.tokenizer, texts, masks=True)
     for encoded in encode_stream(model.tokenizer, texts, most, masks=True):

@@ -153,7 +153,7 @@ def choose_steps(
             has no positions for, or a damaged directory.
     """
     said = model.sentence_model
-    most = model.config.max_position_embeddings
+    most = model.config.max_length
     length = most if said.max_length is None else min(said.max_length, most)
     if max_length is not None:
         if not 3 <= max_length <= most:
@@ -200,11 +200,11 @@ def embed(
         steps: of `choose_steps`.
         progress: is called with the number of texts done since the call before.
     """
-    body = model.as_architecture(BODY.name)
+    body = model.as_architecture(BODY)
     tokenizer = body.tokenizer.lowercased() if steps.lowercase else body.tokenizer
     embedder = Embedder(body.module, body.params, tokenizer, steps.pooling, steps.after, model.mesh)
     prompted = [steps.prompt + text for text in texts]
-    length = steps.max_length or model.config.max_position_embeddings
+    length = steps.max_length or model.config.max_length
     vectors, notes = embedder.embed(prompted, length, progress)
     if empty := sum(not text.strip() for text in texts):
         notes.append(

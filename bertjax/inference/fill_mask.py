@@ -109,7 +109,7 @@ def fill_mask(
             f"{tokenizer.name}: the tokenizer has {tokenizer.vocab_size} ids, more than the model's"
             f" vocab_size={config.vocab_size}; it is not the tokenizer of this model"
         )
-    encoded = encode_masked(tokenizer, texts, config.max_position_embeddings)
+    encoded = encode_masked(tokenizer, texts, config.max_length)
     batching = make_batching(config, tokenizer, mesh)
     outputs = run(
         make_forward(model, top_k), params, encoded, batching, mesh=mesh, progress=progress
@@ -185,7 +185,7 @@ def make_batching(
         return [values[place.row, : count(ids)] for values in output]
 
     shapes = Shapes(
-        config.max_position_embeddings,
+        config.max_length,
         lambda length: BATCH_TOKENS // length,
         slots=few_or_all,
         mesh=mesh,

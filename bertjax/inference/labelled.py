@@ -137,7 +137,7 @@ def predict_read(
         task,
         examples,
         model.tokenizer,
-        max_length or model.config.max_position_embeddings,
+        max_length or model.config.max_length,
         progress,
     )
 

@@ -113,7 +113,7 @@ class Inference:
             return output[0][row, slot : slot + len(unit.sequences)]
 
         shapes = Shapes(
-            self.model.config.max_position_embeddings * slots_per_unit,
+            self.model.config.max_length * slots_per_unit,
             lambda length: budget // length,
             slots=lambda length: (UNITS_PER_ROW * slots_per_unit,),
             between=False,

@@ -13,18 +13,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from jaxtyping import Key
 
-from bertjax.architectures import ARCHITECTURES, BODY, PRETRAINING
+from bertjax.architectures import BODY, PRETRAINING, Architecture, classes_of, find_architecture
 from bertjax.config import BertConfig
+from bertjax.families.registry import FAMILIES, family_of, load_config
 from bertjax.interop.checkpoint_files import WEIGHTS_NAME, Tensor, find_tensors, read_arrays
 from bertjax.interop.tensor_names import (
-    CLASSIFIERS,
-    PARTS,
-    TIED,
     Parameters,
     check_names,
     current_name,
     find_parts,
-    rows_of,
+    parts_of,
+    shared_names,
     to_ours,
     to_theirs,
 )
@@ -38,6 +37,8 @@ if TYPE_CHECKING:
 CONFIG_NAME = "config.json"
 TOKENIZER_CONFIG_NAME = "tokenizer_config.json"
 
+# The parts whose outputs are the labels, or that are made with them.
+CLASSIFIERS = ("sequence_head", "token_head", "choice_head")
 # What a tensor may be stored as; everything is float32 once loaded.
 _FLOAT_TYPES = ("F64", "F32", "F16", "BF16")
 # transformers reads this as "the layout is torch's", which ours is after `to_theirs`.
@@ -68,7 +69,7 @@ class Contents(NamedTuple):
         config: the shape of the model.
         architecture: the class that config.json names, for instance BertForMaskedLM; where it
             names none, the smallest one that has all the parts.
-        parts: the keys of `PARTS` that it has.
+        parts: what it has on its body (`BertConfig.PARTS`).
         parameters: how many numbers are learned, tied copies counted once.
         dtypes: how they are stored, in safetensors' words (F32, BF16, ...).
     """
@@ -100,16 +101,15 @@ def load_model_directory(
     """Reads a model directory, ours or Hugging Face's.
 
     It takes one `model.safetensors`, several by `model.safetensors.index.json`, or
-    `flax_model.msgpack`; names with and without the prefix `bert.`, the older `LayerNorm.gamma` and
-    `.beta`, a decoder that is written out beside the token embedding it equals, and float16 or
+    `flax_model.msgpack`; names with and without the prefix of the body, the older `LayerNorm.gamma`
+    and `.beta`, a decoder that is written out beside the token embedding it equals, and float16 or
     bfloat16 (converted to float32). Nothing is ever unpickled.
 
     Args:
         path: the directory.
-        architecture: a key of `ARCHITECTURES`, the class whose parameters are wanted; that of the
+        architecture: the class whose parameters are wanted, by its name or its kind; that of the
             checkpoint when left out. What else the checkpoint has is left out of the result.
-        may_lack: the parts (keys of `PARTS`) that may be absent, and then are absent from
-            the result.
+        may_lack: the parts that may be absent, and then are absent from the result.
         initialize_missing: a key to draw every other absent part with, as for a new model; when
             left out, an absent part is an error.
         changes: fields of the config that are to be otherwise (`id2label`, dropout), those that
@@ -125,15 +125,15 @@ def load_model_directory(
     """
     path = Path(path)
     opened = _open(path, architecture)
-    architecture = architecture or opened.architecture
-    wanted = set(ARCHITECTURES[architecture].parts)
+    wanted_class = find_architecture(architecture or opened.architecture, opened.config)
+    architecture, wanted = wanted_class.name, set(wanted_class.parts)
     config = dataclasses.replace(opened.config, **(changes or {}))
     there = opened.parts & wanted
     if _classifier_of(config) != _classifier_of(opened.config):
         there -= set(CLASSIFIERS)
     lacking = sorted(wanted - there - set(may_lack))
     if lacking and initialize_missing is None:
-        raise lacks(path, opened.architecture, architecture, lacking)
+        raise lacks(path, opened.architecture, wanted_class, lacking)
     params, notes = _read_params(path, opened, there)
     if initialize_missing is not None:
         notes += [
@@ -141,7 +141,7 @@ def load_model_directory(
             for part in sorted(opened.parts - wanted)
         ]
     for part in lacking:
-        drawn = _initialize(part, architecture, config, initialize_missing)
+        drawn = _initialize(part, wanted_class, config, initialize_missing)
         (params["bert"] if part == "pooler" else params)[part] = drawn
         if part in opened.parts:
             what = f"its {part} has other labels or another normalisation than are wanted here"
@@ -175,11 +175,12 @@ def inspect_model_directory(path: Path | str) -> Contents:
         UserError: as `load_model_directory`.
     """
     opened = _open(Path(path))
-    learned = [tensor for name, tensor in opened.tensors.items() if name not in TIED]
+    tied = family_of(opened.config).tied
+    learned = [tensor for name, tensor in opened.tensors.items() if name not in tied]
     return Contents(
         opened.config,
         opened.architecture,
-        [part for part in PARTS if part in opened.parts],
+        [part for part in parts_of(opened.config) if part in opened.parts],
         sum(int(np.prod(tensor.shape)) for tensor in learned),
         sorted({tensor.dtype for tensor in learned}),
     )
@@ -211,7 +212,7 @@ def save_model_directory(
     config: BertConfig,
     params: Any,
     tokenizer_path: Path | str,
-    architecture: str = PRETRAINING.name,
+    architecture: str = PRETRAINING,
 ) -> None:
     """Writes a model directory that transformers loads, whole or not at all.
 
@@ -225,7 +226,7 @@ def save_model_directory(
         params: the flax collection "params" of the class; that of `BertModel` under "bert".
         tokenizer_path: a directory with the tokenizer; its files are written as the tokenizer reads
             texts, with the length that the model has positions for.
-        architecture: a key of `ARCHITECTURES`.
+        architecture: the class, by its name or its kind.
 
     Raises:
         UserError: `path` is a file, or the tokenizer has ids that the model has no embedding for.
@@ -238,14 +239,16 @@ def save_model_directory(
     path, tokenizer_path = Path(path), Path(tokenizer_path)
     if config.classifier_norm == "batch":
         raise ValueError("running statistics have no place in a model directory; fold them first")
-    tensors = to_theirs(params, config, ARCHITECTURES[architecture].parts)
-    if "span_head" in ARCHITECTURES[architecture].parts:  # transformers makes one output a label
+    saved = find_architecture(architecture, config)
+    tensors = to_theirs(params, config, saved.parts)
+    if "span_head" in saved.parts:  # transformers makes one output a label
         config = dataclasses.replace(config, id2label=BertConfig.id2label)
-    if architecture == BODY.name:
-        tensors = {name.removeprefix("bert."): value for name, value in tensors.items()}
+    if saved.kind == BODY:
+        prefix = f"{family_of(config).body}."
+        tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
     with whole_files(path, last=WEIGHTS_NAME) as partial:
         _write_tokenizer(partial, tokenizer_path, config)
-        values = {"architectures": [architecture], **config.to_dict(), "dtype": "float32"}
+        values = {"architectures": [saved.name], **config.to_dict(), "dtype": "float32"}
         (partial / CONFIG_NAME).write_text(to_json(values, indent=2) + "\n", encoding="utf-8")
         try:
             save_file(tensors, partial / WEIGHTS_NAME, metadata=_METADATA)
@@ -263,7 +266,7 @@ def _write_tokenizer(directory: Path, tokenizer_path: Path, config: BertConfig) 
     from bertjax.text.tokenizer_files import Spelling
 
     tokenizer, _ = load_model_tokenizer(tokenizer_path, config)
-    tokenizer.save(directory, config.max_position_embeddings)
+    tokenizer.save(directory, config.max_length)
     folder = tokenizer_path if tokenizer_path.is_dir() else tokenizer_path.parent
     if (folder / "vocab.txt").is_file():
         shutil.copyfile(folder / "vocab.txt", directory / "vocab.txt")
@@ -290,10 +293,10 @@ def _open(path: Path, asked: str | None = None) -> _Opened:
             f" {WEIGHTS_NAME} and the tokenizer's files, or a name on the Hugging Face hub,"
             " ORGANISATION/NAME"
         )
-    config = _load_config(path)
+    config = load_config(path)
     named: dict[str, Tensor] = {}
     for stored, tensor in find_tensors(path).items():
-        name = current_name(stored)
+        name = current_name(stored, config)
         if name is None:
             continue
         if name in named:
@@ -308,14 +311,19 @@ def _open(path: Path, asked: str | None = None) -> _Opened:
             )
         named[name] = tensor
     said = json.loads((path / CONFIG_NAME).read_text(encoding="utf-8")).get("architectures")
-    architecture = said[0] if isinstance(said, list) and said else None
-    parts = find_parts(named, architecture if architecture in ARCHITECTURES else asked)
-    if "classifier.weight" in named and not parts & set(CLASSIFIERS):
-        kinds = [name for name, its in ARCHITECTURES.items() if set(its.parts) & set(CLASSIFIERS)]
-        raise UserError(
-            f"{path}: has a classifier, and {CONFIG_NAME} does not say of what"
-            f" (architectures={to_json(said)}); name its class there: {', '.join(kinds)}"
-        )
+    classes = {its.name: its for its in classes_of(config).values()}
+    own = classes.get(said[0]) if isinstance(said, list) and said else None
+    telling = own
+    if own is None and asked is not None:
+        telling = find_architecture(asked, config)
+    parts = find_parts(named, config, telling)
+    for name, several in shared_names(config).items():
+        if name in named and not parts & several:
+            kinds = [name for name, its in classes.items() if set(its.parts) & several]
+            raise UserError(
+                f"{path}: has a classifier, and {CONFIG_NAME} does not say of what"
+                f" (architectures={to_json(said)}); name its class there: {', '.join(kinds)}"
+            )
     if config.classifier_norm == "batch":
         raise UserError(
             f"{path / CONFIG_NAME}: classifier_norm='batch' is for training only: a model directory"
@@ -326,10 +334,10 @@ def _open(path: Path, asked: str | None = None) -> _Opened:
         check_names({name: tensor.shape for name, tensor in named.items()}, config, parts)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    if architecture not in ARCHITECTURES:
-        enough = [its for its in ARCHITECTURES.values() if parts <= {"pooler", *its.parts}]
-        architecture = min(enough, key=lambda its: len(its.parts), default=BODY).name
-    return _Opened(config, architecture, parts, named)
+    if own is None:
+        enough = [its for its in classes.values() if parts <= {"pooler", *its.parts}]
+        own = min(enough, key=lambda its: len(its.parts), default=classes_of(config)[BODY])
+    return _Opened(config, own.name, parts, named)
 
 
 def _classifier_of(config: BertConfig) -> tuple[Any, ...]:
@@ -342,42 +350,33 @@ def _read_params(
 ) -> tuple[Parameters, list[str]]:
     """Returns the parameters of the body and these parts, and notes on them."""
     arrays = read_arrays(opened.tensors)
-    _check_tied(path, arrays)
+    _check_tied(path, arrays, family_of(opened.config).tied)
     return to_ours(arrays, opened.config, parts), [
         f"{path}: {dtype} weights are converted to float32"
         for dtype in sorted({tensor.dtype for tensor in opened.tensors.values()} - {"F32"})
     ]
 
 
-def lacks(path: Path | str, own: str, architecture: str, lacking: Collection[str]) -> UserError:
+def lacks(path: Path | str, own: str, wanted: Architecture, lacking: Collection[str]) -> UserError:
     """Says what parts of a class a model lacks.
 
     Args:
         path: of the model.
         own: its class.
-        architecture: the class that is wanted.
-        lacking: the parts (keys of `PARTS`) that it lacks.
+        wanted: the class that is wanted.
+        lacking: the parts that it lacks.
     """
-    lacking = sorted(lacking)
-    first = next(row.theirs for row in rows_of(BertConfig(), lacking[:1]) if row.part)
+    lacking, family = sorted(lacking), FAMILIES[wanted.family]
+    first = next(row for row in family.tensor_rows(family.config()) if row.part == lacking[0])
     return UserError(
         f"{path}: is a {own} and has no {' and no '.join(lacking)} (missing tensor"
-        f" {first} among others), which {architecture} needs; take a checkpoint of that class, or"
-        " train it (`bertjax finetune`, `bertjax pretrain`, with --model.init)"
+        f" {first.theirs} among others), which {wanted.name} needs; take a checkpoint of that"
+        " class, or train it (`bertjax finetune`, `bertjax pretrain`, with --model.init)"
     )
 
 
-def _load_config(path: Path) -> BertConfig:
-    try:
-        return BertConfig.load(path)
-    except TypeError as error:  # a word where a number belongs
-        raise UserError(
-            f"{path / CONFIG_NAME}: a field has a value of the wrong type ({error})"
-        ) from None
-
-
-def _check_tied(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    for copy, original in TIED.items():
+def _check_tied(path: Path, arrays: Mapping[str, np.ndarray], tied: Mapping[str, str]) -> None:
+    for copy, original in tied.items():
         if copy in arrays and not np.array_equal(arrays[copy], arrays[original]):
             raise UserError(
                 f"{path}: {copy} differs from {original}: the decoder is not tied to the token"
@@ -385,16 +384,18 @@ def _check_tied(path: Path, arrays: dict[str, np.ndarray]) -> None:
             )
 
 
-def _initialize(part: str, architecture: str, config: BertConfig, key: Key[Any, ""]) -> Parameters:
+def _initialize(
+    part: str, architecture: Architecture, config: BertConfig, key: Key[Any, ""]
+) -> Parameters:
     """Returns the parameters of a part as a new model has them."""
     import jax
     import jax.numpy as jnp
 
-    module = ARCHITECTURES[architecture].module(config)
+    module = architecture.module(config)
 
     def draw(key: Key[Any, ""]) -> Any:
         params = module.init(key, jnp.zeros((1, 1), jnp.int32))["params"]
-        body = params if architecture == BODY.name else params.get("bert", {})
+        body = params if architecture.kind == BODY else params.get("bert", {})
         return body["pooler"] if part == "pooler" else params[part]
 
     return jax.tree.map(np.asarray, jax.jit(draw)(key))

@@ -1,128 +1,21 @@
-"""The one table between Hugging Face's tensors and ours, read in both directions."""
+"""Hugging Face's tensors and ours, by the table of their family, in both directions."""
 
 import math
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from bertjax.architectures import ARCHITECTURES
+from bertjax.architectures import Architecture
 from bertjax.config import BertConfig
+from bertjax.families.registry import family_of
+from bertjax.families.tensors import Row
 from bertjax.program.errors import UserError
 
 # The nested dict that is the value of the flax collection "params" of a class of `model.bert`; that
 # of `BertModel` stands under "bert", as in the others.
 Parameters = dict[str, Any]
-
-# What stands on the encoder: the name in errors and arguments -> where its parameters are in ours.
-PARTS = {
-    "pooler": "bert/pooler/",
-    "mlm_head": "mlm_head/",
-    "nsp_head": "nsp_head/",
-    "sequence_head": "sequence_head/",
-    "token_head": "token_head/",
-    "span_head": "span_head/",
-    "choice_head": "choice_head/",
-}
-
-# The tensors `classifier.*` are any of these, which only the class decides.
-CLASSIFIERS = ("sequence_head", "token_head", "choice_head")
-
-
-class Row(NamedTuple):
-    """One parameter: its name and its axes on both sides.
-
-    Axes are the letters of `bertjax.types`. `theirs_axes` has a group of letters for each axis, as
-    `NH D` for a matrix of [N*H, D]; `D` on the output side of a square kernel is written `d`.
-    A name with `{layer}` stands for L tensors, which ours stacks: its axes lead with an L that is
-    not written.
-    """
-
-    theirs: str
-    ours: str
-    theirs_axes: str
-    ours_axes: str
-
-    @property
-    def is_stacked(self) -> bool:
-        """Whether there is one tensor a layer."""
-        return "{layer}" in self.theirs
-
-    @property
-    def part(self) -> str | None:
-        """The key of `PARTS` that this belongs to; None for embeddings and encoder."""
-        return next((part for part, path in PARTS.items() if self.ours.startswith(path)), None)
-
-
-def _classifier(part: str, outputs: str) -> list[Row]:
-    """Returns the rows of a `ClassifierHead`; its normalisation is ours, transformers has none."""
-    return [
-        *_layer_norm("classifier_norm", f"{part}/norm"),
-        *_dense("classifier", f"{part}/dense", "D", outputs),
-    ]
-
-
-def _layer_norm(theirs: str, ours: str) -> list[Row]:
-    return [
-        Row(f"{theirs}.weight", f"{ours}/scale", "D", "D"),
-        Row(f"{theirs}.bias", f"{ours}/bias", "D", "D"),
-    ]
-
-
-def _dense(theirs: str, ours: str, inputs: str, outputs: str) -> list[Row]:
-    """Returns the rows of a linear layer: torch's [outputs, inputs], our [*inputs, *outputs]."""
-    return [
-        Row(f"{theirs}.weight", f"{ours}/kernel", f"{outputs} {inputs}", inputs + outputs),
-        Row(f"{theirs}.bias", f"{ours}/bias", outputs, outputs),
-    ]
-
-
-_EMBEDDINGS, _LAYER = "bert.embeddings", "bert.encoder.layer.{layer}"
-_OUR_EMBEDDINGS, _OUR_LAYERS = "bert/embeddings", "bert/encoder/layers"
-_ATTENTION, _OUR_ATTENTION = f"{_LAYER}.attention", f"{_OUR_LAYERS}/attention"
-
-TABLE: tuple[Row, ...] = (
-    Row(f"{_EMBEDDINGS}.word_embeddings.weight", f"{_OUR_EMBEDDINGS}/word_embeddings", "V D", "VD"),
-    Row(
-        f"{_EMBEDDINGS}.position_embeddings.weight",
-        f"{_OUR_EMBEDDINGS}/position_embeddings",
-        "M D",
-        "MD",
-    ),
-    Row(
-        f"{_EMBEDDINGS}.token_type_embeddings.weight",
-        f"{_OUR_EMBEDDINGS}/token_type_embeddings",
-        "G D",
-        "GD",
-    ),
-    *_layer_norm(f"{_EMBEDDINGS}.LayerNorm", f"{_OUR_EMBEDDINGS}/layer_norm"),
-    *_dense(f"{_ATTENTION}.self.query", f"{_OUR_ATTENTION}/query", "D", "NH"),
-    *_dense(f"{_ATTENTION}.self.key", f"{_OUR_ATTENTION}/key", "D", "NH"),
-    *_dense(f"{_ATTENTION}.self.value", f"{_OUR_ATTENTION}/value", "D", "NH"),
-    *_dense(f"{_ATTENTION}.output.dense", f"{_OUR_ATTENTION}/output", "NH", "D"),
-    *_layer_norm(f"{_ATTENTION}.output.LayerNorm", f"{_OUR_LAYERS}/attention_layer_norm"),
-    *_dense(f"{_LAYER}.intermediate.dense", f"{_OUR_LAYERS}/intermediate", "D", "F"),
-    *_dense(f"{_LAYER}.output.dense", f"{_OUR_LAYERS}/output", "F", "D"),
-    *_layer_norm(f"{_LAYER}.output.LayerNorm", f"{_OUR_LAYERS}/output_layer_norm"),
-    *_dense("bert.pooler.dense", "bert/pooler/dense", "D", "d"),
-    *_dense("cls.predictions.transform.dense", "mlm_head/dense", "D", "d"),
-    *_layer_norm("cls.predictions.transform.LayerNorm", "mlm_head/layer_norm"),
-    Row("cls.predictions.bias", "mlm_head/bias", "V", "V"),
-    *_dense("cls.seq_relationship", "nsp_head/dense", "D", "2"),
-    *_classifier("sequence_head", "C"),
-    *_classifier("token_head", "C"),
-    *_dense("qa_outputs", "span_head/dense", "D", "2"),
-    *_classifier("choice_head", "1"),
-)
-
-# Copies that some checkpoints carry of a tensor in the table; they must be equal to it.
-TIED = {
-    "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
-    "cls.predictions.decoder.bias": "cls.predictions.bias",
-}
-# A buffer 0, 1, 2, ... that transformers wrote until version 4.31.
-_STRAY = "bert.embeddings.position_ids"
 
 
 def sizes_of_axes(config: BertConfig) -> dict[str, int]:
@@ -131,6 +24,7 @@ def sizes_of_axes(config: BertConfig) -> dict[str, int]:
         "V": config.vocab_size,
         "M": config.max_position_embeddings,
         "G": config.type_vocab_size,
+        "E": config.embedding_size,
         "D": config.hidden_size,
         "d": config.hidden_size,
         "N": config.num_attention_heads,
@@ -142,67 +36,95 @@ def sizes_of_axes(config: BertConfig) -> dict[str, int]:
     }
 
 
+def parts_of(config: BertConfig) -> list[str]:
+    """Returns the parts that models of the family have, in the order of its table."""
+    rows = family_of(config).tensor_rows(config)
+    return list(dict.fromkeys(row.part for row in rows if row.part))
+
+
 def rows_of(config: BertConfig, parts: Collection[str]) -> list[Row]:
     """Returns the rows of embeddings, encoder and these parts."""
     normed = config.classifier_norm == "layer"
     return [
         row
-        for row in TABLE
+        for row in family_of(config).tensor_rows(config)
         if (row.part is None or row.part in parts) and (normed or "_head/norm/" not in row.ours)
     ]
 
 
 def their_names(row: Row, config: BertConfig) -> list[str]:
     """Returns the names of the row's tensors, in the order of the layers."""
-    layers = range(config.num_hidden_layers) if row.is_stacked else [0]
+    layers = range(row.first_layer, config.num_hidden_layers) if row.is_stacked else [0]
     return [row.theirs.format(layer=layer) for layer in layers]
 
 
 def their_shape(row: Row, config: BertConfig) -> tuple[int, ...]:
     """Returns the shape of each of the row's tensors."""
     sizes = sizes_of_axes(config)
-    return tuple(math.prod(sizes[letter] for letter in group) for group in row.theirs_axes.split())
+    first, *others = [
+        math.prod(sizes[letter] for letter in group) for group in row.theirs_axes.split()
+    ]
+    return (len(row.paths) * first, *others)
 
 
 def our_shape(row: Row, config: BertConfig) -> tuple[int, ...]:
-    """Returns the shape of the row's parameter, the axis L included."""
+    """Returns the shape of each of the row's parameters, the axis L included."""
     sizes = sizes_of_axes(config)
     layers = (config.num_hidden_layers,) if row.is_stacked else ()
     return (*layers, *(sizes[letter] for letter in row.ours_axes))
 
 
-def current_name(name: str) -> str | None:
-    """Names a tensor as the table does: prefix `bert.`, LayerNorm's weight and bias called so.
+def current_name(name: str, config: BertConfig) -> str | None:
+    """Names a tensor as the table does: with the body's prefix, LayerNorm's weight and bias so.
 
     Returns:
         None for a buffer that holds nothing learned.
     """
-    if name.startswith(("embeddings.", "encoder.", "pooler.")):
-        name = f"bert.{name}"
+    rows = family_of(config).tensor_rows(config)
+    body = f"{family_of(config).body}."
+    tops = {
+        row.theirs.removeprefix(body).split(".")[0]
+        for row in rows
+        if row.theirs[: len(body)] == body
+    }
+    if not name.startswith(body) and name.split(".")[0] in tops:
+        name = body + name
     for old, new in (
         (".LayerNorm.gamma", ".LayerNorm.weight"),
         (".LayerNorm.beta", ".LayerNorm.bias"),
     ):
         if name.endswith(old):
             name = name.removesuffix(old) + new
-    return None if name == _STRAY else name
+    # A buffer 0, 1, 2, ... that transformers wrote until version 4.31.
+    return None if name == f"{body}embeddings.position_ids" else name
 
 
-def find_parts(names: Collection[str], architecture: str | None) -> set[str]:
-    """Finds the keys of `PARTS` of which a checkpoint, by `current_name`, has anything.
+def shared_names(config: BertConfig) -> dict[str, set[str]]:
+    """Returns the names of tensors that several parts use, `classifier.weight`, with the parts."""
+    parts: dict[str, set[str]] = {}
+    for row in family_of(config).tensor_rows(config):
+        if row.part:
+            parts.setdefault(row.theirs, set()).add(row.part)
+    return {name: several for name, several in parts.items() if len(several) > 1}
+
+
+def find_parts(
+    names: Collection[str], config: BertConfig, architecture: Architecture | None
+) -> set[str]:
+    """Finds the parts of which a checkpoint, by `current_name`, has anything.
 
     Args:
         names: of its tensors.
-        architecture: the class that its config.json names, or that is asked of it; it says what
-            `classifier.*` is.
+        config: of its family.
+        architecture: the class that its config.json names, or that is asked of it; it says whose
+            the `shared_names` are, which without it are nobody's.
     """
-    of_class = ARCHITECTURES[architecture].parts if architecture in ARCHITECTURES else ()
+    of_class = () if architecture is None else architecture.parts
+    shared = shared_names(config)
     return {
         row.part
-        for row in TABLE
-        if row.part
-        and row.theirs in names
-        and (row.part not in CLASSIFIERS or row.part in of_class)
+        for row in family_of(config).tensor_rows(config)
+        if row.part and row.theirs in names and (row.theirs not in shared or row.part in of_class)
     }
 
 
@@ -214,17 +136,19 @@ def check_names(
     Raises:
         UserError: a tensor that is not of these parts, a missing one, or one of another shape.
     """
+    tied = family_of(config).tied
     wanted = {
         name: their_shape(row, config)
         for row in rows_of(config, parts)
         for name in their_names(row, config)
     }
     for name, shape in shapes.items():
-        expected = wanted.get(TIED.get(name, name))
+        expected = wanted.get(tied.get(name, name))
         if expected is None:
             raise UserError(
-                f"unexpected tensor {name} {list(shape)}: config.json describes a BERT"
-                f" without it; bertjax reads the body and these: {', '.join(PARTS)}"
+                f"unexpected tensor {name} {list(shape)}: config.json describes a"
+                f" {family_of(config).prefix} without it; bertjax reads the body and these:"
+                f" {', '.join(parts_of(config))}"
             )
         if tuple(shape) != expected:
             raise UserError(
@@ -247,12 +171,13 @@ def to_ours(
     for row in rows_of(config, parts):
         letters = row.theirs_axes.replace(" ", "")
         order = [letters.index(letter) for letter in row.ours_axes]
-        value = np.empty(our_shape(row, config), dtype)
-        layers = value if row.is_stacked else [value]
-        for name, target in zip(their_names(row, config), layers, strict=True):
-            split = tensors[name].reshape([sizes[letter] for letter in letters])
-            target[...] = split.transpose(order)
-        put(parameters, row.ours, value)
+        values = [np.zeros(our_shape(row, config), dtype) for _ in row.paths]
+        for number, name in enumerate(their_names(row, config), row.first_layer):
+            several = tensors[name].reshape([len(values), *(sizes[letter] for letter in letters)])
+            for value, split in zip(values, several, strict=True):
+                (value[number] if row.is_stacked else value)[...] = split.transpose(order)
+        for path, value in zip(row.paths, values, strict=True):
+            put(parameters, path, value)
     return parameters
 
 
@@ -267,7 +192,7 @@ def to_theirs(
     Args:
         parameters: numpy or jax arrays.
         config: the shape of the model.
-        parts: keys of `PARTS`, those that it has.
+        parts: names in `parts_of`, those that it has.
         dtype: of the tensors.
 
     Raises:
@@ -276,18 +201,24 @@ def to_theirs(
     left = dict(flatten(parameters))
     tensors = {}
     for row in rows_of(config, parts):
-        if row.ours not in left:
-            raise ValueError(f"the parameters lack {row.ours}")
-        value, shape = np.asarray(left.pop(row.ours), dtype), our_shape(row, config)
-        if value.shape != shape:
-            raise ValueError(f"{row.ours} has shape {value.shape}, the config says {shape}")
+        values, shape = [], our_shape(row, config)
+        for path in row.paths:
+            if path not in left:
+                raise ValueError(f"the parameters lack {path}")
+            value = np.asarray(left.pop(path), dtype)
+            if value.shape != shape:
+                raise ValueError(f"{path} has shape {value.shape}, the config says {shape}")
+            values.append(value)
         order = [row.ours_axes.index(letter) for letter in row.theirs_axes.replace(" ", "")]
-        layers = value if row.is_stacked else [value]
-        for name, layer in zip(their_names(row, config), layers, strict=True):
-            matrix = layer.transpose(order).reshape(their_shape(row, config))
-            tensors[name] = np.ascontiguousarray(matrix)
+        for number, name in enumerate(their_names(row, config), row.first_layer):
+            several = [
+                (value[number] if row.is_stacked else value).transpose(order) for value in values
+            ]
+            tensors[name] = np.ascontiguousarray(
+                np.stack(several).reshape(their_shape(row, config))
+            )
     if left:
-        raise ValueError(f"no row of tensor_names.TABLE covers {', '.join(left)}")
+        raise ValueError(f"no row of the family's table covers {', '.join(left)}")
     return tensors
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, Integer
 
-from bertjax.config import BertConfig
+from bertjax.config import BertConfig, Kind
 from bertjax.kernels.backends import AUTO, Need, choose_backend
 from bertjax.model.embeddings import Embeddings
 from bertjax.model.encoder import Encoder
@@ -164,14 +164,18 @@ class BertModel(nn.Module):
 
 
 class _WithHead(nn.Module):
-    """What every class with a head is made of; attributes as `BertModel`."""
+    """What every class with a head is made of; attributes as `BertModel`.
+
+    The class is that of any family: the config says which one, and what is made of its parts.
+    """
 
     config: BertConfig
     dtype: DTypeLike = jnp.float32
     remat: str = "none"
     attention: str = AUTO
 
-    def _make_body(self, pooling: bool = True) -> BertModel:
+    def _make_body(self, kind: Kind) -> BertModel:
+        pooling = "pooler" in self.config.PARTS[kind]
         return BertModel(self.config, self.dtype, self.remat, pooling, self.attention)
 
     def _call_body(
@@ -186,7 +190,7 @@ class BertForPreTraining(_WithHead):
     """The body with both heads of pretraining: masked language model and next sentence."""
 
     def setup(self) -> None:
-        self.bert = self._make_body()
+        self.bert = self._make_body("pretraining")
         self.mlm_head = MaskedLanguageModelHead(self.config, self.dtype)
         self.nsp_head = LinearHead(self.config, 2, self.dtype)
 
@@ -214,7 +218,7 @@ class BertForMaskedLM(_WithHead):
     """The body with the masked-LM head; no pooler."""
 
     def setup(self) -> None:
-        self.bert = self._make_body(pooling=False)
+        self.bert = self._make_body("masked-lm")
         self.mlm_head = MaskedLanguageModelHead(self.config, self.dtype)
 
     def __call__(
@@ -233,7 +237,7 @@ class BertForNextSentencePrediction(_WithHead):
     """The body with the next-sentence head."""
 
     def setup(self) -> None:
-        self.bert = self._make_body()
+        self.bert = self._make_body("next-sentence")
         self.nsp_head = LinearHead(self.config, 2, self.dtype)
 
     def __call__(self, *model_inputs: Ids, **options: object) -> HeadOutput:
@@ -243,40 +247,46 @@ class BertForNextSentencePrediction(_WithHead):
 
 
 class BertForSequenceClassification(_WithHead):
-    """The body with a classifier of every example, on its pooled [CLS]; C=1 is a regression.
+    """The body with a classifier of every example, on its [CLS]; C=1 is a regression.
 
     Source: Devlin et al. 2019, section 4.1; google-research/bert `run_classifier.create_model`.
     """
 
     def setup(self) -> None:
-        self.bert = self._make_body()
-        self.sequence_head = ClassifierHead(self.config, self.config.num_labels, self.dtype)
+        self.bert = self._make_body("sequence")
+        self.sequence_head = ClassifierHead(
+            self.config, "sequence_head", self.config.num_labels, self.dtype
+        )
 
     def __call__(
         self, *model_inputs: Ids, row_ids: Ids = None, dropout: bool = False, **options: object
     ) -> HeadOutput:
         """Computes logits `[B, K, C]`; arguments as `BertModel`."""
         inputs, body = self._call_body(model_inputs, row_ids, dropout=dropout, **options)
-        logits = self.sequence_head(body.pooled, inputs.slots_in_use(), inputs.row_ids, dropout)
+        logits = self.sequence_head(
+            _of_examples(inputs, body), inputs.slots_in_use(), inputs.row_ids, dropout
+        )
         return HeadOutput(logits, body)
 
 
 class BertForMultipleChoice(_WithHead):
-    """The body with a score for every sequence, on its pooled [CLS]: the choices of a question.
+    """The body with a score for every sequence, on its [CLS]: the choices of a question.
 
     Source: Devlin et al. 2019, section 4.4 (SWAG); `transformers.BertForMultipleChoice`.
     """
 
     def setup(self) -> None:
-        self.bert = self._make_body()
-        self.choice_head = ClassifierHead(self.config, 1, self.dtype)
+        self.bert = self._make_body("choice")
+        self.choice_head = ClassifierHead(self.config, "choice_head", 1, self.dtype)
 
     def __call__(
         self, *model_inputs: Ids, row_ids: Ids = None, dropout: bool = False, **options: object
     ) -> HeadOutput:
         """Computes scores `[B, K]`, to compare a question's choices; arguments as `BertModel`."""
         inputs, body = self._call_body(model_inputs, row_ids, dropout=dropout, **options)
-        scores = self.choice_head(body.pooled, inputs.slots_in_use(), inputs.row_ids, dropout)
+        scores = self.choice_head(
+            _of_examples(inputs, body), inputs.slots_in_use(), inputs.row_ids, dropout
+        )
         return HeadOutput(scores[..., 0], body)
 
 
@@ -287,8 +297,10 @@ class BertForTokenClassification(_WithHead):
     """
 
     def setup(self) -> None:
-        self.bert = self._make_body(pooling=False)
-        self.token_head = ClassifierHead(self.config, self.config.num_labels, self.dtype)
+        self.bert = self._make_body("tokens")
+        self.token_head = ClassifierHead(
+            self.config, "token_head", self.config.num_labels, self.dtype
+        )
 
     def __call__(
         self, *model_inputs: Ids, row_ids: Ids = None, dropout: bool = False, **options: object
@@ -307,13 +319,20 @@ class BertForQuestionAnswering(_WithHead):
     """
 
     def setup(self) -> None:
-        self.bert = self._make_body(pooling=False)
+        self.bert = self._make_body("spans")
         self.span_head = LinearHead(self.config, 2, self.dtype)
 
     def __call__(self, *model_inputs: Ids, **options: object) -> HeadOutput:
         """Computes logits `[B, T, 2]` (start, end); arguments as `BertModel`."""
         body = self.bert(*model_inputs, **options)
         return HeadOutput(self.span_head(body.hidden), body)
+
+
+def _of_examples(inputs: ModelInputs, body: EncoderOutput) -> Float[Array, "B K D"]:
+    """Returns what a classifier reads of every example: pooled, or its [CLS] where no pooler is."""
+    if body.pooled is not None:
+        return body.pooled
+    return pick_vectors(body.hidden, inputs.example_starts)
 
 
 def _restore_words(

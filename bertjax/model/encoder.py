@@ -54,7 +54,9 @@ class EncoderLayer(nn.Module):
         probes = Probes(edits, self.trace, len(sequence_ids))
         attended = self.attention(hidden, sequence_ids, row_ids, self.dropout, probes)
         attended = probes("attention", attended)
-        hidden = self.attention_layer_norm(hidden + self._drop(attended, row_ids))
+        if self.config.DROPS_ATTENTION_OUTPUT:  # DistilBERT (Sanh et al. 2019) does not
+            attended = self._drop(attended, row_ids)
+        hidden = self.attention_layer_norm(hidden + attended)
         inner = probes("inner", activate(self.config.hidden_act, self.intermediate(hidden)))
         hidden = self.output_layer_norm(hidden + self._drop(self.output(inner), row_ids))
         return probes("hidden", hidden), probes.kept

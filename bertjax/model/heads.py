@@ -47,12 +47,13 @@ class MaskedLanguageModelHead(nn.Module):
 
     @nn.compact
     def __call__(
-        self, hidden: Float[Array, "slots D"], word_embeddings: Float[Array, "V D"]
+        self, hidden: Float[Array, "slots D"], word_embeddings: Float[Array, "V E"]
     ) -> Float[Array, "slots V"]:
         """Computes float32 logits of the hidden states given, which training gathers beforehand."""
-        config, width = self.config, (self.config.hidden_size,)
-        dense = Linear(width, width, config.initializer_range, self.dtype, name="dense")
-        transformed = activate(config.hidden_act, dense(hidden))
+        config = self.config
+        width, inner = (config.hidden_size,), (config.embedding_size,)
+        dense = Linear(inner, width, config.initializer_range, self.dtype, name="dense")
+        transformed = activate(config.mlm_activation, dense(hidden))
         transformed = LayerNorm(config.layer_norm_eps, name="layer_norm")(transformed)
         bias = self.param("bias", nn.initializers.zeros, (config.vocab_size,))
         logits = multiply(
@@ -81,6 +82,9 @@ class LinearHead(nn.Module):
 class ClassifierHead(nn.Module):
     """Normalisation where the config asks for it, dropout, and a linear layer to float32 logits.
 
+    `config.head_transform(part)` puts a dense layer before all of it, as the classifiers of
+    families without a pooler have (Liu et al. 2019, RoBERTa).
+
     `config.classifier_norm` says which: none, as in the paper; layer; or batch, in training over
     all places in use of the batch (flax's `BatchNorm`, running statistics in the collection
     "batch_stats"), otherwise by the running statistics. It comes before the dropout: behind it the
@@ -92,6 +96,7 @@ class ClassifierHead(nn.Module):
     """
 
     config: BertConfig
+    part: str
     classes: int
     dtype: DTypeLike
 
@@ -104,7 +109,17 @@ class ClassifierHead(nn.Module):
         training: bool,
     ) -> Float[Array, "B places C"]:
         config, width = self.config, (self.config.hidden_size,)
-        rate = config.classifier_dropout_rate
+        spread, rate = config.initializer_range, config.head_dropout(self.part)
+
+        def drop(values: Float[Array, "B places D"]) -> Float[Array, "B places D"]:
+            if not training or rate == 0:
+                return values
+            return drop_out(values, rate, self.make_rng("dropout"), row_ids)
+
+        if transform := config.head_transform(self.part):
+            dense = Linear(width, width, spread, self.dtype, name="transform")
+            hidden = dense(drop(hidden) if transform.drops_before else hidden)
+            hidden = activate(transform.activation, hidden)
         if config.classifier_norm == "layer":
             hidden = LayerNorm(config.layer_norm_eps, name="norm")(hidden)
         elif config.classifier_norm == "batch":
@@ -115,10 +130,8 @@ class ClassifierHead(nn.Module):
                 name="norm",
             )
             hidden = norm(hidden, mask=in_use[..., None])
-        if training and rate > 0:
-            hidden = drop_out(hidden, rate, self.make_rng("dropout"), row_ids)
-        spread = config.initializer_range
-        return Linear((self.classes,), width, spread, self.dtype, widen=True, name="dense")(hidden)
+        dense = Linear((self.classes,), width, spread, self.dtype, widen=True, name="dense")
+        return dense(drop(hidden))
 
 
 def fold_batch_norm(
@@ -147,7 +160,8 @@ def fold_batch_norm(
         "bias": np.asarray(dense["bias"]) + np.asarray(shift) @ kernel,
     }
     config = dataclasses.replace(config, classifier_norm="none")
-    return config, {**params, name: {"dense": folded}}
+    head = {part: value for part, value in params[name].items() if part != "norm"}
+    return config, {**params, name: {**head, "dense": folded}}
 
 
 @jax.custom_jvp

@@ -43,6 +43,7 @@ def activate(name: str, pre_activation: Float[Array, "*shape"]) -> Float[Array, 
         "gelu_new": lambda x: jax.nn.gelu(x, approximate=True),
         "relu": jax.nn.relu,
         "silu": jax.nn.silu,
+        "tanh": jnp.tanh,
     }
     return _in_float32(functions[name], pre_activation)
 

@@ -331,11 +331,11 @@ def _read_model(config: PretrainConfig, rows: Rows) -> BertConfig:
         bert_config = dataclasses.replace(shape, **config.model.differing_fields())
     else:
         bert_config = shape_new_model(config.model, rows.vocabulary.size, rows.pad_id, rows.length)
-    if rows.length > bert_config.max_position_embeddings:
+    if rows.length > bert_config.max_length:
         raise UserError(
             f"rows of {rows.length} tokens do not fit the model's max_position_embeddings="
-            f"{bert_config.max_position_embeddings}; pass --length"
-            f" {bert_config.max_position_embeddings}"
+            f"{bert_config.max_length}; pass --length"
+            f" {bert_config.max_length}"
         )
     return bert_config
 

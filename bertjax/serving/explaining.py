@@ -69,7 +69,7 @@ class Explainer:
     def __init__(self, model: Model, engine: Engine, device: jax.Device, max_tokens: int) -> None:
         self.max_tokens = max_tokens
         self._model = model
-        self._body = self._model.as_architecture(BODY.name)
+        self._body = self._model.as_architecture(BODY)
         self._engine, self._device = engine, device
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "explaining")
         self._waiting, self._seconds = 0, FIRST_GUESS
@@ -77,7 +77,7 @@ class Explainer:
     @property
     def explains(self) -> bool:
         """Returns whether the model answers anything that can be explained."""
-        return self._model.architecture != BODY.name
+        return self._model.kind != BODY
 
     async def explain(
         self,
@@ -166,7 +166,7 @@ class Explainer:
         )
         if len(encoded.tokens) > most:
             raise self._too_long(f"{len(encoded.tokens):,} tokens, special tokens included")
-        if isinstance(text, tuple) and self._model.config.type_vocab_size < 2:
+        if isinstance(text, tuple) and not self._model.config.takes_pairs:
             raise RefusedError(VALIDATION, "`inputs` is a pair, and the model takes one text")
         return encoded
 
@@ -216,7 +216,7 @@ class Explainer:
     @property
     def lengths(self) -> tuple[int, ...]:
         """Returns the tokens of the rows that any call can need."""
-        shapes = Shapes(self._model.config.max_position_embeddings, lambda length: 1, between=False)
+        shapes = Shapes(self._model.config.max_length, lambda length: 1, between=False)
         used = itertools.takewhile(
             lambda length: length < self.max_tokens, sorted({shape.length for shape in shapes})
         )
@@ -247,7 +247,7 @@ def _text_of_masks(model: Model, length: int) -> EncodedText:
     ids[0] = tokenizer.cls_id
     types = (np.arange(length) > middle).astype(np.int64)
     names = tuple(map(tokenizer.spell, ids))
-    is_pair = model.config.type_vocab_size > 1
+    is_pair = model.config.takes_pairs
     return EncodedText(
         ids, types if is_pair else np.zeros_like(types), np.zeros((length, 2), np.int64), special,
         np.arange(length), names, names, 0, 0,

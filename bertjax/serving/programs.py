@@ -275,12 +275,12 @@ def make_program(
     forward, take, architecture = {
         "class": (_head_logits, _of_sequences, None),
         "choice": (_head_logits, _of_sequences, None),
-        "next-sentence": (_head_logits, _of_sequences, NEXT_SENTENCE.name),
+        "next-sentence": (_head_logits, _of_sequences, NEXT_SENTENCE),
         "tag": (_head_logits, _of_tokens, None),
         "span": (_head_logits, _of_tokens, None),
-        "token": (_words, _of_sequences, MASKED_LM.name),
-        "vector": (_Vectors(tuple(kinds)), _of_sequences, BODY.name),
-        "hidden": (_hidden, _of_tokens, BODY.name),
+        "token": (_words, _of_sequences, MASKED_LM),
+        "vector": (_Vectors(tuple(kinds)), _of_sequences, BODY),
+        "hidden": (_hidden, _of_tokens, BODY),
     }[name]
     views = {
         device: model.as_architecture(architecture or model.architecture)

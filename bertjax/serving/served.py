@@ -102,7 +102,7 @@ class Served:
         if self.tokenizer.vocab_size > model.config.vocab_size:
             told = self.tokenizer.describe_other_size(model.config.vocab_size)
             raise UserError(f"{model.directory or name}: {told}")
-        positions = self.steps.max_length or model.config.max_position_embeddings
+        positions = self.steps.max_length or model.config.max_length
         self.max_length = min(config.max_input_length or positions, positions)
         usual = CPU_BATCH_TOKENS if devices[0].platform == "cpu" else BATCH_TOKENS
         batch_tokens = max(config.max_batch_tokens or usual, self.max_length)
@@ -226,7 +226,7 @@ class Served:
         for number, one in enumerate(inputs):
             if isinstance(one, tuple):
                 first, second = next(firsts), next(seconds)
-                if one[1] is not None and self.model.config.type_vocab_size < 2:
+                if one[1] is not None and not self.model.config.takes_pairs:
                     raise RefusedError(
                         BACKEND,
                         f"the model {self.name} has one token type and takes no pairs of texts",

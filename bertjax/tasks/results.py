@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bertjax.architectures import architecture_of
+from bertjax.architectures import find_architecture, kind_of
+from bertjax.config import BertConfig
 from bertjax.program.outputs import whole_files
 from bertjax.tasks.scoring import single_scores
 from bertjax.tasks.task import Prediction, Task
@@ -19,11 +20,17 @@ def write_predictions(
 
 
 def make_model_card(
-    task: Task, results: Mapping[str, Any], recipe: str, data: Sequence[str], base: str
+    config: BertConfig,
+    task: Task,
+    results: Mapping[str, Any],
+    recipe: str,
+    data: Sequence[str],
+    base: str,
 ) -> str:
     """Makes the README.md of a model directory: what it is, its scores, data, recipe.
 
     Args:
+        config: of the model.
         task: the task it was fine-tuned for.
         results: as in eval_results.json.
         recipe: the resolved config as YAML.
@@ -49,10 +56,10 @@ def make_model_card(
         [
             "---",
             "library_name: transformers",
-            f"tags: [bert, {task.name}]",
+            f"tags: [{config.MODEL_TYPE}, {task.name}]",
             "---",
             "",
-            f"# {architecture_of(task.name)} for {task.name}",
+            f"# {find_architecture(kind_of(task.name), config).name} for {task.name}",
             "",
             f"Fine-tuned from `{base}` with bertjax, seed {results['seed']},"
             f" {results['steps']} steps. {' '.join(said)}",

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from bertjax.architectures import ARCHITECTURES, PRETRAINING, architecture_of
-from bertjax.config import BertConfig
+from bertjax.architectures import PRETRAINING, find_architecture, kind_of
+from bertjax.families.registry import read_config
 from bertjax.inference.task_outputs import Inference, predict_examples
 from bertjax.interop.huggingface import load_model_tokenizer
 from bertjax.objectives.masking import Vocabulary
@@ -36,13 +36,13 @@ def score_on_labelled_files(
     Raises:
         UserError: the files are not of the run's task.
     """
-    config = BertConfig.from_dict(identity["model"])
-    architecture = architecture_of(identity["task"])
+    config = read_config(identity["model"])
+    architecture = find_architecture(kind_of(identity["task"]), config)
     tokenizer, notes = load_model_tokenizer(identity.get("paths", identity)["init"], config)
-    task = task_of_model(config, architecture, reading.scheme)
+    task = task_of_model(config, architecture.name, reading.scheme)
     examples, more = read_task_examples(identity["task"], files, reading)
     check_known_labels(task, examples)
-    inference = Inference(ARCHITECTURES[architecture].module(config), task, tokenizer.pad_id)
+    inference = Inference(architecture.module(config), task, tokenizer.pad_id)
 
     def score(saved: SavedModel) -> dict[str, float]:
         variables = {"params": saved.params, **saved.statistics}
@@ -66,7 +66,8 @@ def score_on_rows(identity: Mapping[str, Any], directories: Sequence[str]) -> Sc
     if len(directories) != 1:
         raise UserError("--data: a pretraining run is scored on one prepared directory")
     prepared = open_prepared(directories[0])
-    model = PRETRAINING.module(BertConfig.from_dict(identity["model"]))
+    config = read_config(identity["model"])
+    model = find_architecture(PRETRAINING, config).module(config)
     tokenizer = load_tokenizer(prepared.tokenizer_path)
     if tokenizer.vocab_size != model.config.vocab_size:
         raise UserError(

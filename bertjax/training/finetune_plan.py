@@ -7,7 +7,7 @@ import jax
 import optax
 from jax.sharding import Mesh
 
-from bertjax.architectures import ARCHITECTURES, architecture_of
+from bertjax.architectures import find_architecture, kind_of
 from bertjax.interop.checkpoint_files import fingerprint_weights
 from bertjax.numerics.placement import count_sharers
 from bertjax.objectives.supervised import SupervisedObjective
@@ -50,7 +50,7 @@ def prepare(config: FinetuneConfig, data: TaskData) -> Start:
     check_score(config.scoring.score, task)
     trained_task = data.task_to_train(config.label_smoothing, config.class_weights)
     start = resolve_finetuned_model(config.model, task, config.seed)
-    most = start.config.max_position_embeddings
+    most = start.config.max_length
     if config.max_length > most:
         raise UserError(
             f"max_length={config.max_length} is more than the positions of {config.model.init},"
@@ -87,7 +87,7 @@ class Plan(NamedTuple):
 def make_plan(config: FinetuneConfig, start: Start, mesh: Mesh) -> Plan:
     bert_config, units = start.model.config, start.encoded.units
     dtype = compute_dtype(config.dtype)
-    model = ARCHITECTURES[architecture_of(start.trained_task.name)].module(
+    model = find_architecture(kind_of(start.trained_task.name), bert_config).module(
         bert_config,
         dtype,
         remat_policy(config.remat),

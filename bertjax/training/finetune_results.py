@@ -69,7 +69,7 @@ def leave_results(
         metrics.write(facts["steps"], "test", single_scores(results["test"]), timing)
         write_predictions(run / "predictions", task, data.test, predicted.predictions)
     card = make_model_card(
-        task, results, to_yaml(config), data.describe(config.data), config.model.init
+        saved.config, task, results, to_yaml(config), data.describe(config.data), config.model.init
     )
     write_whole(run / "model" / "README.md", card)
     write_json(run / "eval_results.json", results)

@@ -5,7 +5,7 @@ import time
 
 import jax
 
-from bertjax.architectures import architecture_of
+from bertjax.architectures import kind_of
 from bertjax.inference.task_outputs import Inference
 from bertjax.interop.huggingface import save_model_directory
 from bertjax.model.heads import fold_batch_norm
@@ -85,6 +85,6 @@ class Validation:
         """Saves a state as the run's model."""
         model, folder = self._inference.model, self._session.run / "model"
         saved = fold_batch_norm(model.config, jax.device_get(state.params), state.statistics)
-        architecture = architecture_of(self._data.task.name)
-        save_model_directory(folder, *saved, self._begun_from, architecture)
+        kind = kind_of(self._data.task.name)
+        save_model_directory(folder, *saved, self._begun_from, kind)
         data_format.remember(folder, self._data.config)

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 
-from bertjax.architectures import PRETRAINING, architecture_of
+from bertjax.architectures import PRETRAINING, kind_of
 from bertjax.config import BertConfig
 from bertjax.interop.hub import find_model
 from bertjax.interop.huggingface import load_model_directory, load_model_tokenizer
@@ -57,9 +57,7 @@ def resolve_model(
         )
     else:
         key, folder = jax.random.key(seed), find_model(config.init)
-        loaded, params, _, notes = load_model_directory(
-            folder, PRETRAINING.name, initialize_missing=key
-        )
+        loaded, params, _, notes = load_model_directory(folder, PRETRAINING, initialize_missing=key)
         rates = ("hidden_dropout_prob", "attention_probs_dropout_prob")
         for name, value in chosen.items():
             if name not in rates and value != getattr(loaded, name):
@@ -83,11 +81,11 @@ def resolve_model(
         )
     nothing = np.zeros(0, np.int64)
     bert_config.check_ids(np.flatnonzero(prepared.token_counts), nothing, nothing)
-    if length > bert_config.max_position_embeddings:
+    if length > bert_config.max_length:
         raise UserError(
             f"the rows in {prepared.path} are {length} tokens long, the model has "
-            f"max_position_embeddings={bert_config.max_position_embeddings}; prepare with "
-            f"--max-length {bert_config.max_position_embeddings}"
+            f"max_position_embeddings={bert_config.max_length}; prepare with "
+            f"--max-length {bert_config.max_length}"
             + ("" if config.init else ", or raise model.max_position_embeddings")
         )
     return bert_config, params, notes_of_init
@@ -145,7 +143,7 @@ def resolve_finetuned_model(config: FinetunedModelConfig, task: Task, seed: int)
     }
     loaded = load_model_directory(
         folder,
-        architecture_of(task.name),
+        kind_of(task.name),
         initialize_missing=jax.random.key(seed),
         changes={**changes, **task.model_fields()},
     )

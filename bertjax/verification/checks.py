@@ -137,7 +137,8 @@ class _Subject:
         attention: str = AUTO,
     ) -> None:
         self.config, self.architecture = config, architecture
-        self.params = params["bert"] if architecture == BODY.name else params
+        self.is_body = ARCHITECTURES[architecture].kind == BODY
+        self.params = params["bert"] if self.is_body else params
         self.model = ARCHITECTURES[architecture].module(config, attention=attention)
         self.examples = draw_examples(config) if examples is None else examples
         self.alone = arrange_alone(self.examples)
@@ -229,7 +230,7 @@ def _check_ids(config: BertConfig, path: Path | str) -> Finding:
     except UserError as error:
         return float("inf"), _first_line(error)
     summary = f"{tokenizer.vocab_size:,} tokens of its tokenizer, all with an embedding"
-    if config.type_vocab_size == 1:
+    if not config.takes_pairs:
         summary += "; no pairs of texts, which are refused (type_vocab_size=1)"
     return 0.0, summary
 
@@ -317,8 +318,7 @@ def _check_kernels(subject: _Subject) -> Finding:
     ]
     differences = []
     for name in names:
-        is_body = subject.architecture == BODY.name
-        params = {"bert": subject.params} if is_body else subject.params
+        params = {"bert": subject.params} if subject.is_body else subject.params
         other = _Subject(
             subject.config, subject.architecture, params, subject.examples, attention=name
         )

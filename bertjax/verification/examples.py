@@ -58,13 +58,13 @@ class Arrangement(NamedTuple):
 def draw_examples(config: BertConfig) -> list[Example]:
     """Draws eight examples of three lengths, any token but padding, two segments where known."""
     random = np.random.default_rng(SEED)
-    longest = min(LONGEST, config.max_position_embeddings)
+    longest = min(LONGEST, config.max_length)
     lengths = [longest, longest // 3, longest // 8, longest // 3] * 2
     tokens = np.setdiff1d(np.arange(config.vocab_size), [config.pad_token_id])
     examples = []
     for length in (max(1, length) for length in lengths):
         second = random.integers(1, length + 1)
-        kinds = (np.arange(length) >= second).astype(np.int32) % config.type_vocab_size
+        kinds = ((np.arange(length) >= second) & config.takes_pairs).astype(np.int32)
         examples.append(Example(random.choice(tokens, length).astype(np.int32), kinds))
     return examples
 

@@ -66,19 +66,22 @@ def ask_transformers(
     model.eval()
     answers: Answers = {}
     for arrangement in arrangements:
-        outputs = _run(model, architecture, arrangement)
+        outputs = _run(model, architecture, config, arrangement)
         answers |= read_answers(outputs, arrangement)
     return answers
 
 
-def _run(model: Any, architecture: str, arrangement: Arrangement) -> dict[str, Quantity]:
+def _run(
+    model: Any, architecture: str, config: BertConfig, arrangement: Arrangement
+) -> dict[str, Quantity]:
     import torch
 
     inputs = {
         "input_ids": torch.from_numpy(arrangement.batch.token_ids).long(),
-        "token_type_ids": torch.from_numpy(arrangement.batch.token_type_ids).long(),
         "attention_mask": torch.from_numpy(arrangement.batch.sequence_ids).long(),
     }
+    if config.SEGMENTS_ARE_TYPES:
+        inputs["token_type_ids"] = torch.from_numpy(arrangement.batch.token_type_ids).long()
     outputs = ARCHITECTURES[architecture].outputs
     if "choice" in outputs:  # a question of one choice each
         inputs = {name: value[:, None] for name, value in inputs.items()}

@@ -10,7 +10,7 @@ import huggingface_hub
 import numpy as np
 import pytest
 
-from bertjax.config import BertConfig
+from bertjax.families.registry import load_config
 from bertjax.tasks.data_config import DataConfig
 from bertjax.tasks.data_format import remember
 from tests.prepared_rows import write_rows
@@ -62,7 +62,7 @@ def test_info_of_a_model_tells_how_its_files_are_read(bertjax_command, tmp_path)
 
 def test_info_of_a_model_tells_its_attention_window(bertjax_command, tmp_path):
     model = shutil.copytree(TINY, tmp_path / "model")
-    config = dataclasses.replace(BertConfig.load(model), attention_window=3)
+    config = dataclasses.replace(load_config(model), attention_window=3)
     (model / "config.json").write_text(json.dumps(config.to_dict()))
     code, out, _ = bertjax_command("info", model, "--json")
     assert (code, json.loads(out)["attention_window"]) == (0, 3)

@@ -15,6 +15,7 @@ from safetensors.numpy import load_file, save_file
 import bertjax.interop.huggingface as huggingface
 from bertjax.architectures import ARCHITECTURES
 from bertjax.config import BertConfig
+from bertjax.families.registry import load_config
 from bertjax.interop.huggingface import (
     inspect_model_directory,
     load_model_directory,
@@ -191,7 +192,7 @@ def test_absent_parts_are_drawn_as_in_a_new_model(directory):
     np.testing.assert_array_equal(params["nsp_head"]["dense"]["bias"], np.zeros(2))
     assert_same_parameters(load_model_directory(directory, initialize_missing=key).params, params)
     shapes = {name: leaf.shape for name, leaf in flatten(params)}
-    config = BertConfig.load(directory)
+    config = load_config(directory)
     rows = rows_of(config, ARCHITECTURES["BertForPreTraining"].parts)
     assert shapes == {row.ours: our_shape(row, config) for row in rows}
 
@@ -248,7 +249,8 @@ def test_wrong_tensor_is_named(directory, edit, message):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"model_type": "roberta"}, r"config.json: model_type='roberta' is not supported"),
+        ({"model_type": "gpt2"}, r"config.json: model_type='gpt2' is not a family"),
+        ({"model_type": "roberta"}, r"unexpected tensor bert\.embeddings.* describes a Roberta"),
         ({"tie_word_embeddings": False}, "tie_word_embeddings=False"),
         ({"num_hidden_layers": 6}, r"missing tensor bert.encoder.layer.5\."),
         ({"num_hidden_layers": 4}, r"unexpected tensor bert.encoder.layer.4\."),
@@ -351,7 +353,7 @@ def test_save_refuses_what_does_not_belong_together(directory, tmp_path):
         save_model_directory(tmp_path / "out", smaller, cut, TINY)
     with pytest.raises(ValueError, match=r"word_embeddings has shape .99, 24., the config says"):
         save_model_directory(tmp_path / "out", smaller, params, TINY)
-    with pytest.raises(ValueError, match=r"no row of tensor_names.TABLE covers stranger"):
+    with pytest.raises(ValueError, match=r"no row of the family's table covers stranger"):
         save_model_directory(tmp_path / "out", config, {**params, "stranger": np.ones(3)}, TINY)
     del params["nsp_head"]["dense"]["bias"]
     with pytest.raises(ValueError, match=r"the parameters lack nsp_head/dense/bias"):

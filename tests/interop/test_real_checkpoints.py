@@ -6,6 +6,7 @@ import subprocess
 import pytest
 from safetensors import safe_open
 
+from bertjax.config import BertConfig
 from bertjax.interop.huggingface import load_model_directory, save_model_directory
 from bertjax.interop.tensor_names import current_name
 
@@ -35,7 +36,7 @@ def hash_tensors(directory):
     hashes = {}
     with safe_open(directory / "model.safetensors", "np") as opened:
         for stored in opened.keys():  # noqa: SIM118 - not a mapping
-            name, tensor = current_name(stored), opened.get_tensor(stored)
+            name, tensor = current_name(stored, BertConfig()), opened.get_tensor(stored)
             if name is not None:
                 what = f"{tensor.dtype} {tensor.shape} ".encode() + tensor.tobytes()
                 hashes[name] = hashlib.sha256(what).hexdigest()

@@ -28,7 +28,9 @@ def make_head(config, hidden):
 
     def make(norm, rate=0.0):
         fields = {"classifier_norm": norm, "classifier_dropout": rate}
-        head = ClassifierHead(dataclasses.replace(config, **fields), C, jnp.float32)
+        head = ClassifierHead(
+            dataclasses.replace(config, **fields), "sequence_head", C, jnp.float32
+        )
         rows = jnp.arange(3)
         variables = head.init(jax.random.key(0), hidden, IN_USE, rows, False)
         random = np.random.default_rng(4)

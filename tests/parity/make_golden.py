@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from transformers import BertConfig, BertForPreTraining, BertTokenizer, PreTrainedModel
 
 import bertjax.config
-from bertjax.architectures import ARCHITECTURES
+from tests.families.tiny import BERT_CLASSES
 from tests.parity.ladder import make_case, run_theirs
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -177,7 +177,7 @@ def make_classes(folder: Path) -> None:
     }
     folder.mkdir()
     save_file(arrays, folder / "batch.safetensors")
-    for number, architecture in enumerate(ARCHITECTURES):
+    for number, architecture in enumerate(BERT_CLASSES):
         torch.manual_seed(number)
         labels = {} if "Question" in architecture else {"id2label": dict(enumerate(LABELS))}
         config = BertConfig(**CLASS_CONFIG, **labels, attn_implementation="eager")

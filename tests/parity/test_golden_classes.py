@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from bertjax.architectures import ARCHITECTURES
 from bertjax.interop.huggingface import load_model_directory
 from bertjax.model.bert import BertForPreTraining
+from tests.families.tiny import BERT_CLASSES
 from tests.parity.ladder import QUANTITIES, TOLERANCES, Case, compute_ours, differences
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -23,7 +23,7 @@ NO_GRADIENT = {
 }
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", BERT_CLASSES)
 @pytest.mark.parametrize("dtype", TOLERANCES)
 def test_class_equals_torch(architecture, dtype):
     loaded = load_model_directory(CLASSES / architecture)

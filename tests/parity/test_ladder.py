@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("torch", reason="torch is not installed (make test-parity)")
 pytest.importorskip("transformers", reason="transformers is not installed")
 
-from bertjax.architectures import ARCHITECTURES
+from tests.families.tiny import BERT_CLASSES
 from tests.parity.cases import for_random_cases
 from tests.parity.ladder import TOLERANCES, compute_ours, compute_theirs, differences
 from tests.parity.random_models import draw_parameters
@@ -22,7 +22,7 @@ from tests.parity.random_models import draw_parameters
 EXAMPLES = int(os.environ.get("PARITY_EXAMPLES", "4"))
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", BERT_CLASSES)
 def test_class_equals_torch(architecture):
     compared = []
 

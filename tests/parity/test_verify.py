@@ -9,11 +9,11 @@ import pytest
 pytest.importorskip("torch", reason="torch is not installed (make test-parity)")
 pytest.importorskip("transformers", reason="transformers is not installed")
 
-from bertjax.architectures import ARCHITECTURES
 from bertjax.kernels import dense
 from bertjax.model.embeddings import Embeddings
 from bertjax.program.errors import UserError
 from bertjax.verification.checks import verify
+from tests.families.tiny import BERT_CLASSES
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -22,7 +22,7 @@ def reference_row(model, against=None):
     return next(row for row in verify(model, against) if row.name == "reference")
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", BERT_CLASSES)
 def test_every_class_is_checked_against_transformers(architecture):
     row = reference_row(GOLDEN / "classes" / architecture)
     assert (row.name, row.result) == ("reference", "ok")

@@ -12,7 +12,7 @@ import pytest
 
 from bertjax.cli import COMMANDS
 from bertjax.commands import compare, evaluate, predict
-from bertjax.config import BertConfig
+from bertjax.families.registry import load_config
 from bertjax.interop.huggingface import (
     inspect_model_directory,
     load_model_directory,
@@ -290,7 +290,7 @@ def test_same_data_and_model_are_continued_with_wherever_they_are(
     )
     assert run(moved) == 0
     # Another model of the same shape is another one, although its path is the same.
-    config = BertConfig.load(tmp_path / "data" / "model")
+    config = load_config(tmp_path / "data" / "model")
     module = BertForMaskedLM(config)
     params = jax.jit(module.init)(jax.random.key(9), jnp.zeros((1, 1), jnp.int32))["params"]
     save_model_directory("model", config, params, "model", "BertForMaskedLM")

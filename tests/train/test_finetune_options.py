@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bertjax.commands.finetune import read_config
-from bertjax.config import BertConfig
+from bertjax.families.registry import load_config
 from bertjax.interop.huggingface import inspect_model_directory
 from bertjax.numerics.placement import is_divided
 from bertjax.program.errors import UserError
@@ -137,7 +137,7 @@ def test_window_of_the_checkpoint_is_kept(tmp_path, pretrained):
     folder = tmp_path / "model"
     shutil.copytree(pretrained, folder)
     values = json.loads((folder / "config.json").read_text())
-    config = dataclasses.replace(BertConfig.load(folder), attention_window=1)
+    config = dataclasses.replace(load_config(folder), attention_window=1)
     (folder / "config.json").write_text(json.dumps(values | config.to_dict()))
     config = make_config(tmp_path, str(folder), budget=BudgetConfig(steps=3))
     path = tmp_path / "classes.tsv"

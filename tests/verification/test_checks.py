@@ -12,7 +12,6 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import bertjax.numerics.dropout as dropout
-from bertjax.architectures import ARCHITECTURES
 from bertjax.kernels import dense, library
 from bertjax.kernels.backends import BACKENDS
 from bertjax.model.embeddings import Embeddings
@@ -20,6 +19,7 @@ from bertjax.program.errors import UserError
 from bertjax.verification import checks, reference
 from bertjax.verification.checks import Check, checks_of, verify
 from bertjax.verification.outputs import compare_arrays
+from tests.families.tiny import BERT_CLASSES
 
 CLASSES = Path(__file__).parents[1] / "parity" / "golden" / "classes"
 MODEL = CLASSES / "BertForTokenClassification"
@@ -67,7 +67,7 @@ def edit_config(directory, **fields):
     (directory / "config.json").write_text(json.dumps(values | fields))
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", BERT_CLASSES)
 def test_every_class_answers_alike_padded_and_packed(architecture):
     names = "padding", "batch order", "packing"
     found = check(*names, model=CLASSES / architecture)
@@ -82,7 +82,7 @@ def test_every_class_answers_alike_padded_and_packed(architecture):
         "BertForTokenClassification",
         *(
             pytest.param(name, marks=pytest.mark.slow)
-            for name in ARCHITECTURES
+            for name in BERT_CLASSES
             if name != "BertForTokenClassification"
         ),
     ],

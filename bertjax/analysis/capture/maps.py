@@ -129,7 +129,7 @@ def capture(
     Raises:
         UserError: a text that is longer than the model has positions for.
     """
-    body, config = model.as_architecture(BODY.name), model.config
+    body, config = model.as_architecture(BODY), model.config
     edit = None if head_gates is None else gate_heads(head_gates)
     points = ("probs", *(("embedded", "hidden") if hidden else ()), *(["context"] * context))
 

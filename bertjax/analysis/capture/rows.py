@@ -50,7 +50,7 @@ def shapes_of_maps(
     def fits(length: int) -> int:
         return min(most_rows, most_bytes // trace_bytes(config, length))
 
-    return Shapes(config.max_position_embeddings, fits, between=False, mesh=mesh)
+    return Shapes(config.max_length, fits, between=False, mesh=mesh)
 
 
 def trace_bytes(config: BertConfig, length: int, hidden: bool = True, context: bool = True) -> int:
@@ -66,7 +66,7 @@ def count_tokens(text: EncodedText, config: BertConfig) -> int:
     Raises:
         UserError: it is longer than the model has positions for.
     """
-    length, most = len(text.token_ids), config.max_position_embeddings
+    length, most = len(text.token_ids), config.max_length
     if length > most:
         raise UserError(
             f"text {text.source + 1}: {length} tokens, more than the model's"

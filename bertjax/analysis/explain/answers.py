@@ -199,7 +199,7 @@ def _shapes(whole: Model) -> Shapes:
         maps = _BATCH_BYTES // trace_bytes(config, length)
         return min(_MOST_ROWS, _BATCH_TOKENS // length, maps)
 
-    return Shapes(config.max_position_embeddings, fits, between=False, mesh=whole.mesh)
+    return Shapes(config.max_length, fits, between=False, mesh=whole.mesh)
 
 
 def _places(target: Target) -> tuple[np.int32, np.int32]:

@@ -62,7 +62,7 @@ def choose_targets(
     outputs = ARCHITECTURES[architecture].outputs
     if word is not None and "tag" not in outputs:
         raise UserError(f"--word is for taggers; a {architecture} answers for the whole text")
-    if architecture == BODY.name:
+    if whole.kind == BODY:
         raise UserError(
             "the model has no head, so that it answers nothing; take one that is fitted to a task"
             " (bertjax finetune), or one with a masked-LM head"

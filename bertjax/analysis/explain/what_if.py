@@ -88,7 +88,7 @@ def replace_word(
         ids, name = encoding.ids, replacement
         if not ids:
             raise UserError(f"nothing is left of {replacement!r} as tokens; give another word")
-    most = model.config.max_position_embeddings
+    most = model.config.max_length
     if len(encoded.token_ids) - len(place) + len(ids) > most:
         raise UserError(
             f"with {replacement!r} the text has more than the {most} tokens that the model has"
@@ -130,7 +130,7 @@ def what_if(
     before_logs, _ = ask_words(model, encoded, asked)
     after_logs, _ = ask_words(model, after, asked)
     _, at_word = ask_words(model, encoded, [word])
-    body = model.as_architecture(BODY.name)
+    body = model.as_architecture(BODY)
     maps, random_maps = (
         [
             merge_subwords(captured.probs, captured.encoded)

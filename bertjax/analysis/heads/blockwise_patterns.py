@@ -62,10 +62,8 @@ def sum_maps_blockwise(
         block: tokens a block.
         progress: called with the number of texts done since the last call.
     """
-    body, config = body.as_architecture(BODY.name), body.config
-    shapes = Shapes(
-        config.max_position_embeddings, lambda length: BATCH_TOKENS // length, mesh=body.mesh
-    )
+    body, config = body.as_architecture(BODY), body.config
+    shapes = Shapes(config.max_length, lambda length: BATCH_TOKENS // length, mesh=body.mesh)
 
     def make(texts: Sequence[EncodedText], places: Places, shape: Shape) -> MarkedBatch:
         return make_batch(body, texts, shape.rows, shape.length)

@@ -122,7 +122,7 @@ def evaluate_texts(
     """
     if not texts:
         raise UserError("there is no text to measure the model on")
-    length = max_length or model.config.max_position_embeddings
+    length = max_length or model.config.max_length
     notes = model.tokenizer.describe_readings(text for _, text in texts)
     encoded = list(encode_stream(model.tokenizer, texts, length, too_long="windows"))
     windows = collections.Counter(text.source for text in encoded)

@@ -320,7 +320,7 @@ def shapes_of_rows(whole: Model, sequences: int = 1) -> Shapes:
     def fits(length: int) -> int:
         return min(_BATCH_TOKENS // length, _BATCH_BYTES // (4 * heads * length**2))
 
-    return Shapes(config.max_position_embeddings * sequences, fits, mesh=whole.mesh)
+    return Shapes(config.max_length * sequences, fits, mesh=whole.mesh)
 
 
 def _for_each_row(gates: Float[np.ndarray, "L N"], rows: Any) -> Float[np.ndarray, "B L N"]:

@@ -225,7 +225,7 @@ def remove_heads(
         removed: (layer, head) of each; with `shrink` as many of every layer, and not all.
         shrink: as in `prune_heads`.
     """
-    is_body = model.architecture == BODY.name
+    is_body = model.kind == BODY
     params = {"bert": model.params} if is_body else model.params
     if shrink:
         config, params = drop_heads(model.config, params, removed)

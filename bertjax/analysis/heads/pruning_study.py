@@ -101,7 +101,7 @@ def raw_examples(
         max_length: of a window, in tokens; the model's positions when left out.
         seed: of the masks.
     """
-    length = max_length or model.config.max_position_embeddings
+    length = max_length or model.config.max_length
     notes = model.tokenizer.describe_readings(text for _, text in texts)
     encoded = list(encode_stream(model.tokenizer, texts, length, too_long="windows"))
     return Examples(names, lambda model: masked_language_objective(model, encoded, seed), notes)
@@ -124,7 +124,7 @@ def labelled_examples(
         max_examples: of them, the first ones; all when left out.
         max_length: longest sequence in tokens; the model's positions when left out.
     """
-    length = max_length or model.config.max_position_embeddings
+    length = max_length or model.config.max_length
     read = read_labelled(model, data, reading)
     some = read.examples[:max_examples]
     return Examples(

@@ -125,7 +125,7 @@ def _to_matrix(by_shift: Float[np.ndarray, "shifts heads"]) -> Float[np.ndarray,
 def _measure_maps(
     body: Model, texts: Sequence[EncodedText], progress: Callable[[int], None]
 ) -> Iterator[Float[np.ndarray, "heads heads"]]:
-    lengths = Shapes(body.config.max_position_embeddings, lambda length: 1)
+    lengths = Shapes(body.config.max_length, lambda length: 1)
     for captured in capture(body, texts, progress=progress):
         layers, heads, tokens, _ = captured.probs.shape
         # Padded, so that few shapes are compiled; a probability of 0 adds 0.
@@ -138,10 +138,8 @@ def _measure_maps(
 def _measure_blockwise(
     body: Model, texts: Sequence[EncodedText], progress: Callable[[int], None]
 ) -> Iterator[Float[np.ndarray, "heads heads"]]:
-    body, config = body.as_architecture(BODY.name), body.config
-    shapes = Shapes(
-        config.max_position_embeddings, lambda length: BATCH_TOKENS // length, mesh=body.mesh
-    )
+    body, config = body.as_architecture(BODY), body.config
+    shapes = Shapes(config.max_length, lambda length: BATCH_TOKENS // length, mesh=body.mesh)
 
     def take(by_shift: np.ndarray, text: EncodedText, place: Place) -> np.ndarray:
         return _to_matrix(by_shift[..., place.row])

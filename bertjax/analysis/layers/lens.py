@@ -83,7 +83,7 @@ def with_masked_lm(model: Model) -> Model:
             " BertForPreTraining), or train the head with `bertjax pretrain --model.init"
             f" {where}`"
         )
-    return model.as_architecture(MASKED_LM.name)
+    return model.as_architecture(MASKED_LM)
 
 
 def logit_lens(model: Model, encoded: EncodedText, *, masked: bool = True, top_k: int = 5) -> Lens:
@@ -186,10 +186,9 @@ def _ask(model: Model, questions: Sequence[_Question], top_k: int) -> Answers:
             f"top_k={top_k} must be between 1 and the model's vocab_size={config.vocab_size}"
         )
     longest = max(len(question.text.token_ids) for question in questions)
-    if longest > config.max_position_embeddings:
+    if longest > config.max_length:
         raise UserError(
-            f"{longest} tokens, the model has positions for {config.max_position_embeddings};"
-            " shorten the text"
+            f"{longest} tokens, the model has positions for {config.max_length}; shorten the text"
         )
 
     def make(some: Sequence[_Question], places: Places, shape: Shape) -> _Inputs:
@@ -205,9 +204,7 @@ def _ask(model: Model, questions: Sequence[_Question], top_k: int) -> Answers:
         return [part[:, place.row, : len(question.positions)] for part in output]
 
     batching = Batching(
-        Shapes(
-            config.max_position_embeddings, lambda length: _ROWS, slots=few_or_all, mesh=model.mesh
-        ),
+        Shapes(config.max_length, lambda length: _ROWS, slots=few_or_all, mesh=model.mesh),
         lambda question: len(question.text.token_ids),
         make,
         take,

@@ -112,7 +112,7 @@ def plan_analysis(
     """
     started = time.perf_counter()
     config, tokenizer = model.config, model.tokenizer
-    length = max_length or config.max_position_embeddings
+    length = max_length or config.max_length
     remaining = iter(texts)
     kept = list(itertools.islice(remaining, limit or None))
     if not kept:

@@ -70,7 +70,7 @@ class Development:
         self._treebank: EncodedTreebank | None = None
         if config.treebank:
             sentences = read_treebank(config.treebank).sentences[: config.sentences]
-            most = bert_config.max_position_embeddings
+            most = bert_config.max_length
             self._treebank = encode_treebank(tokenizer, sentences, most)
 
     def draw(self, lines: Sequence[Mapping[str, Any]], path: Path) -> None:

@@ -41,7 +41,7 @@ class Subject:
     @functools.cached_property
     def body(self) -> Model:
         """The encoder alone."""
-        return self.model.as_architecture(BODY.name)
+        return self.model.as_architecture(BODY)
 
     @functools.cached_property
     def control(self) -> Model:
