@@ -25,7 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options."""
     add_texts(
         parser,
-        "a text: with a [MASK] for a masked LM; question and context for question answering",
+        "a text: with a mask ([MASK], <mask>) for a masked LM; question and context for question"
+        " answering",
         pairs=True,
     )
     add_model(parser, studies=True)
@@ -127,7 +128,7 @@ def _print(explained: "Explanation") -> None:
         if attribution.baseline_value is not None and attribution.relative_gap is not None:
             out.print(
                 f"  {name}: the scores lead from {attribution.baseline_value:.3f}, where every word"
-                f" is [MASK], to {attribution.value:.3f}; gap {attribution.relative_gap:.1%}",
+                f" is masked, to {attribution.value:.3f}; gap {attribution.relative_gap:.1%}",
                 style="dim",
             )
         if name in explained.faithful:

@@ -1,4 +1,4 @@
-"""`bertjax fill-mask`: the likeliest words at every [MASK] of a text."""
+"""`bertjax fill-mask`: the likeliest words at every mask of a text."""
 
 import argparse
 from collections.abc import Sequence
@@ -13,12 +13,14 @@ from bertjax.commands.texts import Texts
 if TYPE_CHECKING:
     from bertjax.inference.fill_mask import FilledText
 
-SUMMARY = "the likeliest words at every [MASK] of a text"
+SUMMARY = "the likeliest words at every mask of a text"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options."""
-    add_texts(parser, "a text with one or several [MASK]", pairs=False)
+    add_texts(
+        parser, "a text with one or several of the model's masks, [MASK] or <mask>", pairs=False
+    )
     add_model(parser)
     parser.add_argument(
         "--top-k",

@@ -130,7 +130,7 @@ def _describe(summary: dict[str, Any]) -> str:
     ]
     if counts["unknown_tokens"]:
         share = counts["unknown_tokens"] / counts["tokens"]
-        lines.append(f"unknown      {counts['unknown_tokens']:>12,} tokens ([UNK]), {share:.2%}")
+        lines.append(f"unknown      {counts['unknown_tokens']:>12,} tokens, {share:.2%}")
     if summary["documents_cut"]:
         lines.append(
             f"cut          {summary['documents_cut']:>12,} of them, into"

@@ -189,8 +189,8 @@ def run(options: argparse.Namespace) -> None:
         names[name] = directory
     if options.max_input_length in (1, 2):
         raise UserError(
-            f"--max-input-length {options.max_input_length} leaves a text no room beside [CLS] and"
-            " [SEP]; pass 3 or more, or 0 for the model's own length"
+            f"--max-input-length {options.max_input_length} leaves a text no room beside its"
+            " special tokens; pass 3 or more, or 0 for the model's own length"
         )
     if options.json and not options.check:
         raise UserError("--json prints what --check finds; pass both")

@@ -288,5 +288,5 @@ class Texts:
 def tell_readings(
     tokenizer: "Tokenizer", texts: Iterable[tuple[str, Text]], *, masks: bool = False
 ) -> None:
-    """Prints what in texts is not read as it looks; with `masks`, `[MASK]` is the mask."""
+    """Prints what in texts is not read as it looks; `masks` as in `Tokenizer.encode`."""
     tell(tokenizer.describe_readings((text for _, text in texts), masks=masks))

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--by",
         type=utf8_text,
         metavar="NEW",
-        help="the word in its place (default: a [MASK] for each token)",
+        help="the word in its place (default: the model's mask for each token)",
     )
     parser.add_argument(
         "--seed",

@@ -1,4 +1,4 @@
-"""Fill-mask: the most likely tokens at every [MASK] of a text."""
+"""Fill-mask: the most likely tokens at every mask of a text."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -14,12 +14,10 @@ from bertjax.config import BertConfig
 from bertjax.inference.batches import Batching, Place, run
 from bertjax.inference.shapes import Shape, Shapes, few_or_all
 from bertjax.program.errors import UserError
-from bertjax.text.framing import frame
 from bertjax.text.packing import Places
+from bertjax.text.special_tokens import find_other_masks
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.types import HeadOutput
-
-MASK = "[MASK]"
 
 # Tokens of a batch, padding included: with a mask at every place, the logits of 1,024 tokens over
 # 30,522 words are 125 MB.
@@ -46,7 +44,7 @@ class FilledMask(NamedTuple):
     """One mask of a text.
 
     Attributes:
-        position: index of the token among the text's, [CLS] being 0.
+        position: index of the token among the text's, the first of its frame being 0.
         candidates: the most likely first.
     """
 
@@ -77,7 +75,7 @@ def fill_mask(
     progress: Callable[[int], None] = lambda done: None,
     mesh: Mesh | None = None,
 ) -> list[FilledText]:
-    """Finds the most likely tokens at every [MASK] of every text.
+    """Finds the most likely tokens at every mask of every text.
 
     Texts of similar length are worked through together; padding changes no result.
 
@@ -85,7 +83,7 @@ def fill_mask(
         model: a `BertForMaskedLM`.
         params: its parameters.
         tokenizer: the model's.
-        texts: each with at least one `[MASK]`.
+        texts: each with at least one `tokenizer.mask_token` (`[MASK]`, `<mask>`).
         top_k: candidates a mask, 1 to V.
         progress: is called with the number of texts done since the call before.
         mesh: the devices that share the rows; without it jax's first device has them all.
@@ -196,31 +194,34 @@ def make_batching(
 def encode_masked(
     tokenizer: Tokenizer, texts: Sequence[str], max_length: int
 ) -> list[Int[np.ndarray, " T"]]:
-    """Returns the frame of every text, `[MASK]` read as the mask.
+    """Returns the frame of every text, `tokenizer.mask_token` read as the mask.
 
     Raises:
         UserError: a text without a mask, or of more than `max_length` tokens.
     """
-    encodings = tokenizer.encode(texts, masks=True)
+    encodings, mask = tokenizer.encode(texts, masks=True), tokenizer.mask_token
     encoded = []
     for number, (text, encoding) in enumerate(zip(texts, encodings, strict=True), start=1):
         ids = np.array(encoding.ids, np.int32)
-        ids = frame(tokenizer, ids, None, len(ids) + 2)[0].token_ids
-        if MASK not in text:
+        ids = np.concatenate(tokenizer.frame.parts(ids))
+        if mask not in text:
+            others = find_other_masks(text, mask)
+            how = "in capitals, with its brackets" if mask.isupper() else "with its brackets"
             raise UserError(
-                f"text {number}, {_shorten(text)}: there is no {MASK} in it; write {MASK} (in"
-                " capitals, with its brackets) where the model is to find a word"
+                f"text {number}, {_shorten(text)}: there is no {mask} in it; write {mask} ({how})"
+                " where the model is to find a word"
+                + "".join(f", not {other}, which is the mask of other models" for other in others)
             )
-        if text.count(MASK) != (ids == tokenizer.mask_id).sum():
+        if text.count(mask) != (ids == tokenizer.mask_id).sum():
             raise UserError(
-                f"text {number}, {_shorten(text)}: a {MASK} in it is part of another token of"
+                f"text {number}, {_shorten(text)}: a {mask} in it is part of another token of"
                 f" {tokenizer.name}; set it apart with spaces"
             )
         if len(ids) > max_length:
             raise UserError(
                 f"text {number}, {_shorten(text)}: {len(ids)} tokens, the model has positions for"
                 f" {max_length} (max_position_embeddings); shorten it, or give it in parts that"
-                f" each have a {MASK}"
+                f" each have a {mask}"
             )
         encoded.append(ids)
     return encoded
@@ -242,13 +243,14 @@ def _predict(
 
 def _fill_in(tokenizer: Tokenizer, text: str, masks: Sequence[FilledMask]) -> str:
     """Returns the text with the best candidates; one that continues a word is joined to it."""
-    first, *rest = text.split(MASK)
+    first, *rest = text.split(tokenizer.mask_token)
     filled = first
     for mask, after in zip(masks, rest, strict=True):
         best = mask.candidates[0]
         word = tokenizer.decode([best.token_id]).strip() or best.token
-        if best.token.startswith("##"):
-            filled, word = filled.rstrip(), best.token.removeprefix("##")
+        # An id beyond the tokenizer's is padding of the vocabulary.
+        if best.token_id < tokenizer.vocab_size and tokenizer.continues_word[best.token_id]:
+            filled, word = filled.rstrip(), word.removeprefix("##")
         filled += word + after
     return filled
 

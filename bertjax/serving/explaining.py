@@ -237,15 +237,13 @@ class Explainer:
 
 
 def _text_of_masks(model: Model, length: int) -> EncodedText:
-    """Returns a text of so many tokens, a pair where the model takes one, all words [MASK]."""
+    """Returns a text of so many tokens, a pair where the model takes one, all words masked."""
     tokenizer = model.tokenizer
-    ids = np.full(length, tokenizer.mask_id)
-    special = np.zeros(length, bool)
-    middle = length // 2
-    special[[0, middle, -1]] = True
-    ids[special] = tokenizer.sep_id
-    ids[0] = tokenizer.cls_id
-    types = (np.arange(length) > middle).astype(np.int64)
+    words = np.full(length - tokenizer.frame.size(pair=True), tokenizer.mask_id)
+    first, second = np.array_split(words, 2)
+    ids = np.concatenate(tokenizer.frame.parts(first, second))
+    special = ids != tokenizer.mask_id
+    types = (np.arange(length) >= tokenizer.frame.starts((len(first), 0))[1]).astype(np.int64)
     names = tuple(map(tokenizer.spell, ids))
     is_pair = model.config.takes_pairs
     return EncodedText(

@@ -231,12 +231,14 @@ class Served:
                         BACKEND,
                         f"the model {self.name} has one token type and takes no pairs of texts",
                     )
-                length = len(first) + (2 if one[1] is None else len(second) + 3)
+                special = self.tokenizer.frame.size(pair=one[1] is not None)
+                length = len(first) + special + (0 if one[1] is None else len(second))
             else:
                 self.check_ids(one)
                 length = len(one)
             place = cut.field if len(inputs) == 1 else f"{cut.field}[{number}]"
-            least = 3 if isinstance(one, tuple) and one[1] is not None else 2
+            is_pair = isinstance(one, tuple) and one[1] is not None
+            least = self.tokenizer.frame.size(is_pair)
             if most < least:
                 raise RefusedError(
                     VALIDATION,
@@ -278,14 +280,18 @@ class Served:
     def _frame(
         self, first: np.ndarray, second: np.ndarray | None, most: int, cut: Cut
     ) -> TokenSequence:
+        of = self.tokenizer.frame
         if cut.only_first and second is not None:
-            first = first[: most - 3 - len(second)]
+            first = first[: most - of.size(pair=True) - len(second)]
         if cut.direction == "Left":  # the ends are what is cut
             first, second = first[::-1], None if second is None else second[::-1]
         (ids, start), _ = frame(self.tokenizer, first, second, most)
         if cut.direction == "Left":
-            ids[1 : start - 1] = ids[1 : start - 1][::-1]
-            ids[start:-1] = ids[start:-1][::-1]
+            ends = [len(ids) - len(of.after)]
+            if second is not None:
+                ends = [start - len(of.between), *ends]
+            for begin, end in zip((len(of.before), start), ends, strict=False):
+                ids[begin:end] = ids[begin:end][::-1]
         return TokenSequence(ids, start)
 
 

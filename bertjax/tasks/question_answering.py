@@ -57,8 +57,9 @@ class QuestionAnswering:
 
     A context that is too long for the model is read in overlapping windows, and the best span of
     all of them counts. An answer's span is the tokens that overlap its characters. In a window
-    without all of it, as without any answer, the span is that of [CLS]; a question whose whole
-    answer is in no window is left out of training, so that it does not become one without answer.
+    without all of it, as without any answer, the span is that of the frame's first token,
+    [CLS]; a question whose whole answer is in no window is left out of training, so that it does
+    not become one without answer.
 
     Args:
         answerable: whether every question has an answer (SQuAD 1.1); otherwise (SQuAD 2.0) the
@@ -124,6 +125,7 @@ class QuestionAnswering:
         """
         questions = tokenizer.encode_batch([example.question for example in examples])
         contexts = tokenizer.encode_with_offsets([example.context for example in examples])
+        special = tokenizer.frame.size(pair=True)
         units: list[Unit] = []
         windowed = cut = widened = 0
         unmapped, unheld = [], []
@@ -134,12 +136,13 @@ class QuestionAnswering:
                 continue  # its answer is not in its context: the reader has reported it
             cut += len(question) > self._longest_question
             question = question[: self._longest_question]
-            room = max_length - len(question) - 3
+            room = max_length - len(question) - special
             if room < 1:
+                least = self._longest_question + special + 1
                 raise UserError(
                     f"{example.place}: the question has {len(question)} tokens and leaves no room"
-                    f" for its context in max_length={max_length}; {self._longest_question + 4} has"
-                    " some for every question"
+                    f" for its context in max_length={max_length}; {least} has some for every"
+                    " question"
                 )
             bounds = cut_windows(len(ids), room, self._stride)
             windowed += len(bounds) > 1
@@ -157,7 +160,7 @@ class QuestionAnswering:
             widened += span is not None and span.is_wider
             for window, (start, end) in enumerate(bounds):
                 sequence, _ = frame(tokenizer, question, ids[start:end], max_length)
-                first = len(question) + 2
+                first = sequence.second_start
                 label = (0, 0)
                 if span and start <= span.first and span.last < end:
                     label = (first + span.first - start, first + span.last - start)

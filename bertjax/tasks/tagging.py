@@ -132,9 +132,10 @@ class Tagging:
     ) -> Encoded:
         """Makes units labelled with tag numbers, int32 [t], weight 1 at words' first tokens."""
         words = [word for example in examples for word in example.tokens]
-        pieces = iter(tokenizer.encode_batch(words))
+        pieces = iter(tokenizer.encode_batch([tokenizer.word_space + word for word in words]))
         unknown = np.array([tokenizer.unk_id], np.int32)
-        units, parted, cut, room = [], 0, 0, max_length - 2
+        units, parted, cut = [], 0, 0
+        room = max_length - tokenizer.frame.size(pair=False)
         for number, example in enumerate(examples):
             split = [next(pieces) for _ in example.tokens]
             cut += sum(len(ids) > room for ids in split)
@@ -170,7 +171,8 @@ class Tagging:
     ) -> Unit:
         ids = np.concatenate([*words, np.empty(0, np.int32)]).astype(np.int32)
         sequence, _ = frame(tokenizer, ids, None, max_length)
-        firsts = 1 + np.cumsum([0, *(len(word) for word in words)])[:-1]
+        [start] = tokenizer.frame.starts((len(ids),))
+        firsts = start + np.cumsum([0, *(len(word) for word in words)])[:-1]
         # -1 in labels says "no tag known" at a first token; -2 "no first token".
         labels = np.full(len(sequence.token_ids), -2, np.int32)
         labels[firsts] = numbers

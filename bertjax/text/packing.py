@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from bertjax.text.framing import TokenSequence, frame_parts
+from bertjax.text.framing import TokenSequence
 from bertjax.text.pairs import NO_PAIR, Example
 
 if TYPE_CHECKING:
@@ -70,24 +70,21 @@ def make_rows(
     """Makes the rows that hold these examples, as the columns of `bertjax.text.rows`.
 
     Returns:
-        Every example is whole in one row as `[CLS] A [SEP] B [SEP]` (or `[CLS] A [SEP]`), with
-        positions from 0, its sequence id one more than its slot; the rest of the row is padding:
-        `[PAD]`, and 0 in every other column.
+        Every example is whole in one row in the tokenizer's frame, as `[CLS] A [SEP] B [SEP]` or
+        `[CLS] A [SEP]`, with positions from 0, its sequence id one more than its slot; the rest of
+        the row is padding: the tokenizer's `pad_id`, and 0 in every other column.
     """
-    first_lengths = np.array([len(example.first) + 2 for example in examples], np.int64)
-    second_lengths = np.array(
-        [len(example.second) + (example.label != NO_PAIR) for example in examples], np.int64
-    )
+    parts: list[np.ndarray] = []
+    lengths, second_starts = (np.zeros(len(examples), np.int64) for _ in range(2))
+    for number, (first, second, label) in enumerate(examples):
+        has_second = label != NO_PAIR
+        parts += tokenizer.frame.parts(first, second if has_second else None)
+        lengths[number] = len(first) + len(second) + tokenizer.frame.size(has_second)
+        starts = tokenizer.frame.starts((len(first), len(second)))
+        second_starts[number] = starts[1] if has_second else lengths[number]
     labels = np.array([example.label for example in examples], np.int8)
-    lengths = first_lengths + second_lengths
     places = pack(lengths, max_length, examples_per_row)
     rows = int(places.row.max(initial=-1)) + 1
-
-    cls, sep = np.array([tokenizer.cls_id], np.int32), np.array([tokenizer.sep_id], np.int32)
-    pieces: list[np.ndarray] = []
-    for example in examples:
-        second = None if example.label == NO_PAIR else example.second
-        pieces += frame_parts(cls, sep, example.first, second)
 
     position = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     place = np.repeat(places.row * max_length + places.start, lengths) + position
@@ -100,8 +97,8 @@ def make_rows(
         "next_sentence_labels": np.full((rows, examples_per_row), -1, np.int8),
     }
     if examples:
-        columns["token_ids"].flat[place] = np.concatenate(pieces)
-    columns["token_type_ids"].flat[place] = position >= np.repeat(first_lengths, lengths)
+        columns["token_ids"].flat[place] = np.concatenate(parts)
+    columns["token_type_ids"].flat[place] = position >= np.repeat(second_starts, lengths)
     columns["sequence_ids"].flat[place] = np.repeat(places.slot + 1, lengths)
     columns["position_ids"].flat[place] = position
     columns["example_starts"][places.row, places.slot] = places.start
@@ -122,7 +119,7 @@ def fill_rows(
         sequences: framed.
         places: where each goes.
         shape: rows, tokens of each, and sequences in each.
-        pad_id: of [PAD].
+        pad_id: of the padding token.
     """
     rows, length, slots = shape
     token_ids = np.full((rows, length), pad_id, np.int32)

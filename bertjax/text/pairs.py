@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from bertjax.program.errors import UserError
+from bertjax.text.framing import Frame
 from bertjax.text.spool import DocumentTokens, SpoolReader
 
 Pairing = Literal["nsp", "sop", "none"]
@@ -42,6 +43,10 @@ class PairConfig:
                 f"short_sequence_probability={self.short_sequence_probability!r} must be in [0, 1]"
             )
 
+    def room(self, frame: Frame, max_length: int) -> int:
+        """Returns how many tokens of text an example may have in a row of `max_length`."""
+        return max_length - frame.size(pair=self.pairing != "none")
+
 
 class Example(NamedTuple):
     """One example without special tokens.
@@ -55,17 +60,12 @@ class Example(NamedTuple):
     label: int
 
 
-def room_for_tokens(max_length: int, pair: bool) -> int:
-    """Returns how many tokens an example may have besides its `[CLS]` and a `[SEP]` per passage."""
-    return max_length - (3 if pair else 2)
-
-
 def make_examples(
     number: int,
     document: DocumentTokens,
     corpus: SpoolReader,
     config: PairConfig,
-    max_length: int,
+    room: int,
     continues_word: np.ndarray,
     generator: np.random.Generator,
 ) -> Iterator[Example]:
@@ -88,7 +88,7 @@ def make_examples(
         document: its tokens.
         corpus: where other documents come from, all of the same split; at least 2 for nsp.
         config: the pairing and its shares.
-        max_length: T.
+        room: how many tokens an example may have besides its frame (`PairConfig.room`).
         continues_word: [V]; stretches are not cut within a word.
         generator: the only source of randomness.
 
@@ -103,7 +103,6 @@ def make_examples(
     """
     token_ids = document.token_ids
     ends = document.sentence_ends.tolist()
-    room = room_for_tokens(max_length, config.pairing != "none")
     empty = token_ids[:0]
     start = 0
     sentence = 0  # the first sentence that ends after `start`

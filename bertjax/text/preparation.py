@@ -43,7 +43,7 @@ from bertjax.text.readers import list_sources, read_documents
 from bertjax.text.row_writer import write_card
 from bertjax.text.rows import PREPARED_FILES, SPLITS, TOKENIZER_NAME
 from bertjax.text.sources import Source
-from bertjax.text.spelled_specials import tell_specials
+from bertjax.text.special_tokens import tell_specials
 from bertjax.text.splits import SPLIT_ORDER, Division, divide, split_place
 from bertjax.text.spool import SpoolWriter, cut_units
 from bertjax.text.tokenizer import Tokenizer, load_tokenizer
@@ -282,13 +282,13 @@ class _Preparation:
         Raises:
             UserError: there is too little text; says what to change.
         """
-        check_splits(self.options, self.counts, self.splits)
+        check_splits(self.options, self.counts, self.splits, self.tokenizer.frame)
         for text in describe_lost_shares(self.options, self.splits):
             self.note(text)
         spelled = self.specials.pop("", 0)
         total = counted(self.counts["clean_documents"], "document")
-        notes = tell_specials(self.specials, spelled, total)
-        for text in [*notes, *describe_unknown(self.counts, self.tokenizer.name)]:
+        notes = tell_specials(self.specials, self.tokenizer.specials, spelled, total)
+        for text in [*notes, *describe_unknown(self.counts, self.tokenizer)]:
             self.note(text)
 
     def make_rows(self) -> None:

@@ -5,9 +5,10 @@ from typing import Any
 
 from bertjax.program.errors import UserError
 from bertjax.program.wording import counted
-from bertjax.text.pairs import room_for_tokens
+from bertjax.text.framing import Frame
 from bertjax.text.preparation_options import PreparationOptions
 from bertjax.text.splits import TOLERANCE
+from bertjax.text.tokenizer import Tokenizer
 
 # The share of unknown tokens that is reported: with a tokenizer made for the language of a text,
 # fewer than one in a thousand are unknown.
@@ -18,6 +19,7 @@ def check_splits(
     options: PreparationOptions,
     counts: Mapping[str, int],
     splits: Mapping[str, Mapping[str, Any]],
+    frame: Frame,
 ) -> None:
     """Checks that each split has what pairs and rows need.
 
@@ -25,6 +27,7 @@ def check_splits(
         options: the preparation's.
         counts: counts of documents: read_documents, too_short, without_sentences, new.
         splits: documents and text_tokens of each.
+        frame: the tokenizer's.
 
     Raises:
         UserError: there is too little text; says what to change.
@@ -49,27 +52,28 @@ def check_splits(
             + (single if least > 1 and new >= len(wanted) else "")
         )
     tokens = splits["train"]["text_tokens"]
-    if tokens < room_for_tokens(options.rows.max_length, options.pairs.pairing == "nsp"):
+    if tokens < options.pairs.room(frame, options.rows.max_length):
         raise UserError(
             f"the train split has {tokens} tokens, less than one row of max_length="
             f"{options.rows.max_length}; give more text, or pass a smaller --max-length"
         )
 
 
-def describe_unknown(counts: Mapping[str, int], tokenizer: str) -> list[str]:
+def describe_unknown(counts: Mapping[str, int], tokenizer: Tokenizer) -> list[str]:
     """Reports text that the tokenizer has no tokens for.
 
     Args:
         counts: totals over all tokenized documents: tokens, unknown_tokens.
-        tokenizer: its name.
+        tokenizer: it.
     """
     share = counts["unknown_tokens"] / max(1, counts["tokens"])
     if share < _MUCH_UNKNOWN:
         return []
     return [
-        f"{share:.1%} of the tokens ({counts['unknown_tokens']:,}) are [UNK], because {tokenizer}"
-        " has no tokens for that text, and nothing can be learned from it: use the"
-        " tokenizer of this language, or make one from this text with `bertjax tokenizer`"
+        f"{share:.1%} of the tokens ({counts['unknown_tokens']:,}) are"
+        f" {tokenizer.special_tokens.unk}, because {tokenizer.name} has no tokens for that text,"
+        " and nothing can be learned from it: use the tokenizer of this language, or make one from"
+        " this text with `bertjax tokenizer`"
     ]
 
 

@@ -40,7 +40,7 @@ class RowConfig:
         if not SHORTEST_ROW <= self.max_length <= LONGEST_ROW:
             raise UserError(
                 f"max_length={self.max_length} must be {SHORTEST_ROW} to {LONGEST_ROW} tokens: a"
-                " row holds [CLS] A [SEP] B [SEP]"
+                " row holds two texts and the special tokens around them"
             )
         if self.examples_per_row is None:
             self.examples_per_row = min(MOST_EXAMPLES, self.max_length // TOKENS_PER_EXAMPLE)

@@ -18,7 +18,7 @@ from bertjax.text.pairs import PairConfig, make_examples
 from bertjax.text.pieces import cut_into_pieces
 from bertjax.text.rows import SPLITS, token_id_type
 from bertjax.text.sentences import split_sentences
-from bertjax.text.spelled_specials import find_specials
+from bertjax.text.special_tokens import find_specials
 from bertjax.text.spool import SpoolReader
 from bertjax.text.tokenizer import Tokenizer, load_tokenizer, use_one_thread
 
@@ -190,7 +190,7 @@ class Steps:
             Counter(
                 name
                 for text in long_enough
-                if (specials := find_specials(text))
+                if (specials := find_specials(text, self.tokenizer.specials))
                 for name in ("", *specials)
             ),
         )
@@ -218,6 +218,7 @@ class Steps:
         key = (config.seed, SPLITS.index(unit.split), unit.number, unit.copy)
         generator = np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
         corpus = self._spools(unit.split)
+        room = config.pairs.room(self.tokenizer.frame, config.max_length)
         examples = [
             example
             for number, document in enumerate(corpus.documents(unit.first, unit.last), unit.first)
@@ -226,7 +227,7 @@ class Steps:
                 document,
                 corpus,
                 config.pairs,
-                config.max_length,
+                room,
                 self.tokenizer.continues_word,
                 generator,
             )

@@ -6,10 +6,11 @@ loads.
 
 import functools
 import hashlib
+import itertools
 import json
 import os
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,14 +19,18 @@ import numpy as np
 from bertjax.program.errors import UserError
 from bertjax.program.strict_json import to_json
 from bertjax.program.wording import counted
-from bertjax.text import tokenizer_files
-from bertjax.text.spelled_specials import find_specials, tell_specials
+from bertjax.text import spelling, tokenizer_files
+from bertjax.text.special_tokens import (
+    describe_for_transformers,
+    find_other_masks,
+    find_special_tokens,
+    find_specials,
+    named_tokens,
+    tell_specials,
+)
 from bertjax.text.tokenizer_parts import (
-    SPECIAL_TOKENS,
-    added_tokens,
     build_wordpiece,
     find_offsets,
-    find_part,
     has_part,
     hide_tokens,
 )
@@ -41,7 +46,7 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
 class Tokenizer:
     """A tokenizer of the `tokenizers` library, with what rows and the model need.
 
-    A text is read as transformers reads it, with one difference: `[PAD] [UNK] [CLS] [SEP] [MASK]`
+    A text is read as transformers reads it, with one difference: special tokens (`[SEP]`, `<mask>`)
     in a text are letters, because the content of a text must not act as its frame or mask. Tokens
     that were added to the tokenizer (`[E1]`, `<user>`) are one token each.
 
@@ -50,6 +55,9 @@ class Tokenizer:
             tokens in a text as such, so that `encode` and `encode_batch` are what texts go through.
         notes: what the user should know about its files.
         vocab_size: V, the largest id + 1.
+        special_tokens: as the vocabulary spells them.
+        specials: all that no text has: these, and what else the frame or the files call special.
+        frame: what stands around a text and between two.
         pad_id, unk_id, cls_id, sep_id, mask_id: the ids of the special tokens.
     """
 
@@ -58,6 +66,7 @@ class Tokenizer:
         library: "tokenizers.Tokenizer",
         name: str = "tokenizer",
         notes: Sequence[str] = (),
+        declared: Mapping[str, Any] | None = None,
     ) -> None:
         """Wraps a tokenizer of the library.
 
@@ -65,32 +74,52 @@ class Tokenizer:
             library: it is changed: padding and truncation are turned off.
             name: its name in errors, a path for instance.
             notes: what the user should know about its files.
+            declared: what its files name: fields of `special_tokens.NAME_FIELDS`, and
+                `model_input_names`.
 
         Raises:
-            UserError: special tokens are missing, or its way of marking words is unknown.
+            UserError: special tokens are missing, or its way of framing texts is unknown.
         """
         library.no_padding()
         library.no_truncation()
         self.library = library
         self.name = name
         self.notes = tuple(notes)
-        missing = [token for token in SPECIAL_TOKENS if library.token_to_id(token) is None]
-        if missing:
-            raise UserError(
-                f"{name}: the tokenizer has no {', '.join(missing)}; BERT needs"
-                f" {' '.join(SPECIAL_TOKENS)} in the vocabulary: add them, or make a new tokenizer"
-                " with `bertjax tokenizer`"
-            )
-        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = (
-            library.token_to_id(token) for token in SPECIAL_TOKENS
-        )
         self.vocab_size: int = max(library.get_vocab(with_added_tokens=True).values()) + 1
         self._json: dict[str, Any] = json.loads(library.to_str())
+        self._declared = dict(declared or {})
+        self.special_tokens, self.frame = find_special_tokens(
+            library, self._json, self._declared, name
+        )
+        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = map(
+            library.token_to_id, self.special_tokens
+        )
+        more = [
+            *map(library.id_to_token, itertools.chain(*self.frame)),
+            *named_tokens(self._declared).values(),
+        ]
+        known = [token for token in more if library.token_to_id(token) is not None]
+        self.specials = tuple(dict.fromkeys([*self.special_tokens, *known]))
 
     @property
     def special_ids(self) -> tuple[int, ...]:
-        """The ids of `SPECIAL_TOKENS`, in that order."""
-        return (self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id)
+        """The ids of `specials`, in that order."""
+        return tuple(map(self.library.token_to_id, self.specials))
+
+    @property
+    def mask_token(self) -> str:
+        """What a text has in the place of a word that is to be found: `[MASK]` or `<mask>`."""
+        return self.special_tokens.mask
+
+    @functools.cached_property
+    def word_space(self) -> str:
+        """What stands before a word that is given by itself, so that it is read as in a text.
+
+        A space where the space before a word is part of its token and is not put there by the
+        tokenizer (RoBERTa, ModernBERT); otherwise nothing.
+        """
+        alone, after_space = (encoding.ids for encoding in self.encode(["a", " a"]))
+        return "" if alone == after_space else " "
 
     @property
     def kind(self) -> str:
@@ -135,7 +164,8 @@ class Tokenizer:
 
         Args:
             texts: any number.
-            masks: whether `[MASK]` in a text is the mask, as some questions to a masked LM need.
+            masks: whether `mask_token` in a text is the mask, as some questions to a masked LM
+                need.
         """
         reader = self._reader_of_masks if masks else self._reader
         return reader.encode_batch(list(texts), add_special_tokens=False)
@@ -177,7 +207,8 @@ class Tokenizer:
         steps = [] if old is None else old.get("normalizers", [old])
         normalizer = {"type": "Sequence", "normalizers": [{"type": "Lowercase"}, *steps]}
         parts = to_json({**self._json, "normalizer": normalizer})
-        return Tokenizer(tokenizers.Tokenizer.from_str(parts), self.name, self.notes)
+        library = tokenizers.Tokenizer.from_str(parts)
+        return Tokenizer(library, self.name, self.notes, self._declared)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Returns the text of the ids, special tokens left out."""
@@ -209,14 +240,24 @@ class Tokenizer:
             noun: the noun for one of them.
         """
         names, spelled, decomposed, total = set[str](), 0, 0, 0
+        others: dict[str, None] = {}
         for text in texts:
             parts = [text] if isinstance(text, str) else list(filter(None, text))
-            specials = set().union(*map(find_specials, parts)) - ({"[MASK]"} if masks else set())
+            specials = set().union(*(find_specials(part, self.specials) for part in parts))
+            if masks:
+                specials -= {self.mask_token}
+                others |= dict.fromkeys(
+                    other for part in parts for other in find_other_masks(part, self.mask_token)
+                )
             names |= specials
             spelled += bool(specials)
             decomposed += any(map(self._loses_accents, parts))
             total += 1
-        notes = tell_specials(names, spelled, counted(total, noun))
+        notes = tell_specials(names, self.specials, spelled, counted(total, noun))
+        notes += [
+            f"{other} in a text is read as letters: this model's mask is {self.mask_token}"
+            for other in others
+        ]
         if decomposed:
             notes.append(
                 f"{decomposed:,} of {counted(total, noun)} have letters whose accents are"
@@ -230,11 +271,20 @@ class Tokenizer:
         return {
             "kind": self.kind,
             "vocab_size": self.vocab_size,
-            **tokenizer_files.describe_spelling(self.library),
-            "special_tokens_in_texts": "read as letters, except [MASK] in questions to a masked LM",
-            "added_tokens": [added["content"] for added in added_tokens(self._json)],
+            **spelling.describe_spelling(self.library),
+            "special_tokens": self.special_tokens._asdict(),
+            "frame": self.describe_frame(),
+            "special_tokens_in_texts": (
+                f"read as letters, except {self.mask_token} in questions to a masked LM"
+            ),
+            "added_tokens": [added["content"] for added in self._added],
             "notes": list(self.notes),
         }
+
+    def describe_frame(self) -> str:
+        """Returns the frame of a pair: `[CLS] A [SEP] B [SEP]`."""
+        before, between, after = (" ".join(map(self.spell, ids)) for ids in self.frame)
+        return " ".join(filter(None, (before, "A", between, "B", after)))
 
     def describe_other_size(self, model_size: int) -> str:
         """Says what is wrong with a model that has embeddings for another number of tokens."""
@@ -248,40 +298,36 @@ class Tokenizer:
             " the difference is not just padding, it is another model's"
         )
 
-    def save(self, directory: Path | str, model_max_length: int | None = None) -> None:
-        """Saves what transformers loads: tokenizer.json, tokenizer_config.json, vocab.txt.
+    def save(
+        self,
+        directory: Path | str,
+        model_max_length: int | None = None,
+        token_types: bool | None = None,
+    ) -> None:
+        """Saves what transformers loads: tokenizer.json, tokenizer_config.json, and WordPiece's
+        vocab.txt.
 
         Args:
             directory: the directory, which is made.
             model_max_length: the longest text in tokens of the model that the tokenizer is for.
+            token_types: whether the model takes token types; as its files or frame have it where
+                left out.
         """
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         # Not with `library.save`, which accepts only names that are UTF-8.
         text = self.library.to_str(pretty=True)
         (directory / "tokenizer.json").write_text(text, encoding="utf-8")
-        normalizer = find_part(self._json, "normalizer", "BertNormalizer")
-        config: dict[str, Any] = {
-            # BertTokenizer rebuilds the normalizer: BERT's alone, with nothing before it.
-            "tokenizer_class": "BertTokenizer"
-            if self.kind == "WordPiece" and normalizer == self._json["normalizer"]
-            else "PreTrainedTokenizerFast",
-            "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
-        }
-        names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
-        config |= dict(zip(names, SPECIAL_TOKENS, strict=True))
-        if normalizer:
-            config |= {
-                "do_lower_case": normalizer["lowercase"],
-                "strip_accents": normalizer["strip_accents"],
-                "tokenize_chinese_chars": normalizer["handle_chinese_chars"],
-            }
+        config = describe_for_transformers(
+            self._json, self.special_tokens, self._declared, token_types
+        )
         if model_max_length is not None:
             config["model_max_length"] = model_max_length
         text = to_json(config, indent=2) + "\n"
         (directory / "tokenizer_config.json").write_text(text, encoding="utf-8")
-        tokens = [self.token(id) or f"[unused{id}]" for id in range(self.vocab_size)]
-        (directory / "vocab.txt").write_text("\n".join(tokens) + "\n", encoding="utf-8")
+        if self.kind == "WordPiece":
+            tokens = [self.token(id) or f"[unused{id}]" for id in range(self.vocab_size)]
+            (directory / "vocab.txt").write_text("\n".join(tokens) + "\n", encoding="utf-8")
 
     def _loses_accents(self, text: str) -> bool:
         """Returns whether the tokens differ from those of the same text in NFC."""
@@ -292,53 +338,65 @@ class Tokenizer:
 
     @functools.cached_property
     def _reader(self) -> "tokenizers.Tokenizer":
-        return hide_tokens(self._json, SPECIAL_TOKENS)
+        return hide_tokens(self._json, self.specials)
+
+    @property
+    def _added(self) -> list[dict[str, Any]]:
+        """The tokens that are never split in a text, special tokens left out."""
+        added = self._json["added_tokens"]
+        return [token for token in added if token["content"] not in self.specials]
 
     @functools.cached_property
     def _cache(self) -> WordCache:
-        return WordCache(self._reader, self._json)
+        return WordCache(self._reader, self._json, self._added)
 
     @functools.cached_property
     def _reader_of_masks(self) -> "tokenizers.Tokenizer":
-        reader = hide_tokens(self._json, [token for token in SPECIAL_TOKENS if token != "[MASK]"])
-        reader.add_special_tokens(["[MASK]"])  # where tokenizer.json lists it as a word only
+        mask = self.mask_token
+        reader = hide_tokens(self._json, [token for token in self.specials if token != mask])
+        if not any(token["content"] == mask for token in self._json["added_tokens"]):
+            reader.add_special_tokens([mask])  # tokenizer.json lists it as a word only
         return reader
 
 
 def load_tokenizer(path: Path | str) -> Tokenizer:
-    """Loads `tokenizer.json` or `vocab.txt`, or a directory with either (`tokenizer.json` first).
+    """Loads the tokenizer of a file or directory: `tokenizer.json`, `vocab.txt` or `vocab.json`.
 
-    A `vocab.txt` is read as BERT's WordPiece. How it spells texts (capitals, accents, Chinese
-    characters) is given by the `tokenizer_config.json` beside it, otherwise judged by its words.
-    Added tokens are in these files, or in the others that transformers reads.
+    The first of them in a directory counts. A `vocab.json` is read, with the `merges.txt` beside
+    it, as RoBERTa's byte-level BPE; a `vocab.txt` as BERT's WordPiece. How that spells texts
+    (capitals, accents, Chinese characters) is given by the `tokenizer_config.json` beside it,
+    otherwise judged by its words. Added tokens are in these files, or in the others that
+    transformers reads.
 
     Raises:
-        UserError: the file is missing, damaged, or without BERT's special tokens.
+        UserError: the file is missing, damaged, or without the special tokens that a model needs.
     """
     path = Path(path)
-    way_out = "make one with `bertjax tokenizer`"
     if path.is_dir():
-        candidates = [path / "tokenizer.json", path / "vocab.txt"]
-        files = [file for file in candidates if file.is_file()]
-        if not files:
-            raise UserError(f"{path}: contains neither tokenizer.json nor vocab.txt; {way_out}")
-        path = files[0]
+        file = tokenizer_files.find_tokenizer_file(path)
+        if file is None:
+            raise UserError(tokenizer_files.describe_missing(path))
+        path = file
     elif not path.is_file():
-        raise UserError(f"{path}: no such tokenizer file or directory; {way_out}")
+        raise UserError(
+            f"{path}: no such tokenizer file or directory; make one with `bertjax tokenizer`"
+        )
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not a tokenizer: not UTF-8 at byte {error.start}") from None
-    beside = tokenizer_files.read_beside(path.parent)
-    if path.suffix == ".json":
+    beside, notes = tokenizer_files.read_beside(path.parent), []
+    if path.name == "vocab.json":
+        library = tokenizer_files.read_byte_level(path, text, beside)
+    elif path.suffix == ".json":
         library = tokenizer_files.read_tokenizer_json(path, text)
-        notes = tokenizer_files.heed_config(library, beside)
+        notes = spelling.heed_config(library, beside)
     else:
         tokens = tokenizer_files.read_vocabulary(path, text)
-        spelling, notes = tokenizer_files.spelling_of_vocabulary(path, tokens, beside)
-        library = build_wordpiece(tokens, *spelling)
+        spelled, notes = spelling.spelling_of_vocabulary(path, tokens, beside)
+        library = build_wordpiece(tokens, *spelled)
     tokenizer_files.add_tokens(library, beside)
-    return Tokenizer(library, str(path), notes)
+    return Tokenizer(library, str(path), notes, beside.declared)
 
 
 # A forked worker would warn, or hang, if rayon's threads had run in its parent; we use the cores

@@ -1,17 +1,17 @@
 """The parts of a `tokenizer.json`, how they treat words, and where tokens are in a text."""
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bertjax.program.strict_json import to_json
+from bertjax.text.special_tokens import BERT, Style
 
 if TYPE_CHECKING:
     import tokenizers
 
-SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 # A tokenizer that reads a special token as letters has it under a name with this prefix: code
 # points that Unicode keeps out of texts.
 _HIDDEN = "\ufdd0\ufdd1"
@@ -61,20 +61,17 @@ def drops_spaces(tokenizer: dict[str, Any]) -> bool:
     return part["type"] in _PRE_TOKENIZERS_WITHOUT_SPACES
 
 
-def added_tokens(tokenizer: dict[str, Any]) -> list[dict[str, Any]]:
-    """Returns the tokens that are never split in a text, `SPECIAL_TOKENS` left out."""
-    return [added for added in tokenizer["added_tokens"] if added["content"] not in SPECIAL_TOKENS]
-
-
-def words_are_alone(tokenizer: dict[str, Any]) -> bool:
+def words_are_alone(tokenizer: dict[str, Any], added: Sequence[Mapping[str, Any]]) -> bool:
     """Returns whether the ids of a text are those of its space-separated words, concatenated.
 
-    True only where the parts of the tokenizer are known to keep words apart.
+    True only where the parts of the tokenizer are known to keep words apart. Where a space is part
+    of a token, it is part of the word after it.
+
+    Args:
+        tokenizer: its tokenizer.json.
+        added: the tokens that are never split in a text.
     """
-    if any(
-        " " in added["content"] or added["lstrip"] or added["rstrip"]
-        for added in added_tokens(tokenizer)
-    ):
+    if any(" " in token["content"] or token["lstrip"] or token["rstrip"] for token in added):
         return False
     normalizer = tokenizer["normalizer"]
     steps = [] if normalizer is None else normalizer.get("normalizers", [normalizer])
@@ -86,7 +83,7 @@ def words_are_alone(tokenizer: dict[str, Any]) -> bool:
         or (step["type"] == "BertNormalizer" and not step["handle_chinese_chars"])
         for step in steps
     ) and (
-        (part["type"] == "ByteLevel" and part["add_prefix_space"] and part["use_regex"])
+        (part["type"] == "ByteLevel" and part["use_regex"])
         or (part["type"] == "Metaspace" and part["prepend_scheme"] == "always" and part["split"])
     )
 
@@ -103,21 +100,41 @@ def has_part(tokenizer: dict[str, Any], kind: str) -> bool:
     return any(find_part(tokenizer, place, kind) for place in ("pre_tokenizer", "decoder"))
 
 
-def build(model: Any, normalizer: Any, pre_tokenizer: Any, decoder: Any) -> "tokenizers.Tokenizer":
-    """Builds a library tokenizer from these parts, with the frame `[CLS] A [SEP] B [SEP]`."""
+def build(
+    model: Any, normalizer: Any, pre_tokenizer: Any, decoder: Any, style: Style = BERT
+) -> "tokenizers.Tokenizer":
+    """Builds a library tokenizer from these parts, with a family's special tokens and frame."""
     import tokenizers
-    from tokenizers import processors
 
     library = tokenizers.Tokenizer(model)
     library.normalizer = normalizer
     library.pre_tokenizer = pre_tokenizer
     library.decoder = decoder
-    library.add_special_tokens(list(SPECIAL_TOKENS))
-    ends = [(token, library.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
-    library.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=ends
-    )
+    add_frame(library, style)
     return library
+
+
+def add_frame(library: "tokenizers.Tokenizer", style: Style) -> None:
+    """Gives a tokenizer the special tokens and frame of a family."""
+    from tokenizers import AddedToken, processors
+
+    mask = style.tokens.mask
+    library.add_special_tokens(
+        [
+            AddedToken(token, special=True, normalized=False, lstrip=True)
+            if token == mask and style.mask_takes_space
+            else token
+            for token in dict.fromkeys([*style.first, *style.last, *style.tokens])
+        ]
+    )
+    cls, sep = style.tokens.cls, style.tokens.sep
+    ends = [(token, library.token_to_id(token)) for token in (cls, sep)]
+    if style.separators == 2:
+        library.post_processor = processors.RobertaProcessing(ends[1], ends[0], trim_offsets=True)
+    else:
+        library.post_processor = processors.TemplateProcessing(
+            single=f"{cls} $A {sep}", pair=f"{cls} $A {sep} $B:1 {sep}:1", special_tokens=ends
+        )
 
 
 def build_wordpiece(
@@ -143,6 +160,8 @@ def build_wordpiece(
 def find_offsets(encoding: "tokenizers.Encoding", text: str) -> np.ndarray:
     """Returns the characters of each token in the text, from the first to past the last.
 
+    White space at the ends of a token is left out, as by the post-processors of byte-level BPE.
+
     Differs: the library leaves out accents that a normalizer strips, or joins to their letter,
     where they are characters of their own. Here they belong to the token of the letter.
 
@@ -150,6 +169,10 @@ def find_offsets(encoding: "tokenizers.Encoding", text: str) -> np.ndarray:
         [t, 2] int64.
     """
     offsets = np.array(encoding.offsets, np.int64).reshape(-1, 2)
+    for number, (start, end) in enumerate(encoding.offsets):
+        if start < end and (text[start].isspace() or text[end - 1].isspace()):
+            inside = text[start:end].lstrip()
+            offsets[number] = end - len(inside), end - len(inside) + len(inside.rstrip())
     if text.isascii():
         return offsets
     starts = set(offsets[:, 0].tolist())

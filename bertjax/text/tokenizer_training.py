@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bertjax.program.errors import UserError
 from bertjax.text.cleaning import Form
+from bertjax.text.special_tokens import BERT_TOKENS
 from bertjax.text.tokenizer import Tokenizer
-from bertjax.text.tokenizer_parts import SPECIAL_TOKENS, build, build_wordpiece
+from bertjax.text.tokenizer_parts import build, build_wordpiece
 
 if TYPE_CHECKING:
     import tokenizers
@@ -55,10 +56,10 @@ class VocabularyConfig:
                 f"vocab_size is missing: a {self.kind} vocabulary has the size you choose; pass"
                 " --vocab-size 8192, say (BERT has 30522)"
             )
-        if self.vocab_size is not None and self.vocab_size < len(SPECIAL_TOKENS) + 2:
+        if self.vocab_size is not None and self.vocab_size < len(BERT_TOKENS) + 2:
             raise UserError(
-                f"vocab_size={self.vocab_size} must be at least {len(SPECIAL_TOKENS) + 2}:"
-                f" {len(SPECIAL_TOKENS)} special tokens and something to spell"
+                f"vocab_size={self.vocab_size} must be at least {len(BERT_TOKENS) + 2}:"
+                f" {len(BERT_TOKENS)} special tokens and something to spell"
             )
         if self.minimum_frequency is None:
             self.minimum_frequency = 1 if self.kind == "character" else 2
@@ -143,13 +144,13 @@ def _template(config: VocabularyConfig) -> "tokenizers.Tokenizer":
     from tokenizers import decoders, models, normalizers, pre_tokenizers
 
     if config.kind in ("wordpiece", "character"):
-        return build_wordpiece(SPECIAL_TOKENS, config.lowercase, config.strip_accents)
+        return build_wordpiece(BERT_TOKENS, config.lowercase, config.strip_accents)
     normalizer = normalizers.BertNormalizer(
         lowercase=config.lowercase,
         strip_accents=config.strip_accents,
         handle_chinese_chars=config.kind == "word",
     )
-    vocabulary = {token: id for id, token in enumerate(SPECIAL_TOKENS)}
+    vocabulary = {token: id for id, token in enumerate(BERT_TOKENS)}
     if config.kind == "word":
         model = models.WordLevel(vocabulary, unk_token="[UNK]")
         pieces, decoder = pre_tokenizers.BertPreTokenizer(), decoders.WordPiece("##")
@@ -159,7 +160,7 @@ def _template(config: VocabularyConfig) -> "tokenizers.Tokenizer":
         # The space before the first word is the pre-tokenizer's, not the text's.
         decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Strip(" ", 1, 0)])
     else:
-        model = models.Unigram([(token, 0.0) for token in SPECIAL_TOKENS], 1, False)
+        model = models.Unigram([(token, 0.0) for token in BERT_TOKENS], 1, False)
         pieces = pre_tokenizers.Metaspace(prepend_scheme="always")
         decoder = decoders.Metaspace(prepend_scheme="always")
     return build(model, normalizer, pieces, decoder)
@@ -191,7 +192,7 @@ def _train_wordpiece(
     for word, count in words.items():
         for character in word:
             counts[character] += count
-    most = (config.vocab_size - len(SPECIAL_TOKENS)) // 2
+    most = (config.vocab_size - len(BERT_TOKENS)) // 2
     characters = sorted(_most_frequent(counts, config.minimum_frequency, most))
     symbols = [*characters, *("##" + character for character in characters)]
     known = set(characters)
@@ -208,7 +209,7 @@ def _train_wordpiece(
         vocab_size=config.vocab_size,
         min_frequency=config.minimum_frequency,
         show_progress=False,
-        special_tokens=[*SPECIAL_TOKENS, *symbols],
+        special_tokens=[*BERT_TOKENS, *symbols],
         continuing_subword_prefix="##",
     )
     tokens = _run_trainer(spelled, models.WordPiece(unk_token="[UNK]"), trainer)
@@ -232,9 +233,9 @@ def _train_characters(
         symbols.append(character)
         if _joins_others(character, template):
             symbols.append("##" + character)
-    most = None if config.vocab_size is None else config.vocab_size - len(SPECIAL_TOKENS)
+    most = None if config.vocab_size is None else config.vocab_size - len(BERT_TOKENS)
     symbols = sorted(symbols[:most])
-    return build_wordpiece([*SPECIAL_TOKENS, *symbols], config.lowercase, config.strip_accents)
+    return build_wordpiece([*BERT_TOKENS, *symbols], config.lowercase, config.strip_accents)
 
 
 def _train_words(
@@ -242,10 +243,10 @@ def _train_words(
 ) -> "tokenizers.Tokenizer":
     from tokenizers import models
 
-    for token in SPECIAL_TOKENS:
+    for token in BERT_TOKENS:
         words.pop(token, None)
-    most = None if config.vocab_size is None else config.vocab_size - len(SPECIAL_TOKENS)
-    tokens = [*SPECIAL_TOKENS, *_most_frequent(words, config.minimum_frequency, most)]
+    most = None if config.vocab_size is None else config.vocab_size - len(BERT_TOKENS)
+    tokens = [*BERT_TOKENS, *_most_frequent(words, config.minimum_frequency, most)]
     vocabulary = {token: id for id, token in enumerate(tokens)}
     return _with_model(template, models.WordLevel(vocabulary, unk_token="[UNK]"))
 
@@ -261,14 +262,14 @@ def _train_bpe(
         vocab_size=config.vocab_size,
         min_frequency=config.minimum_frequency,
         show_progress=False,
-        special_tokens=list(SPECIAL_TOKENS),
+        special_tokens=list(BERT_TOKENS),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
     )
-    least = len(SPECIAL_TOKENS) + len(pre_tokenizers.ByteLevel.alphabet())
+    least = len(BERT_TOKENS) + len(pre_tokenizers.ByteLevel.alphabet())
     if config.vocab_size < least:
         raise UserError(
             f"vocab_size={config.vocab_size} must be at least {least} for a byte-level BPE: 256"
-            f" bytes and {len(SPECIAL_TOKENS)} special tokens; pass --vocab-size {least} or more"
+            f" bytes and {len(BERT_TOKENS)} special tokens; pass --vocab-size {least} or more"
         )
     trained = _trained(words, models.BPE(unk_token="[UNK]"), trainer)
     model = json.loads(trained.to_str())["model"]
@@ -289,13 +290,13 @@ def _train_unigram(
     trainer = trainers.UnigramTrainer(
         vocab_size=config.vocab_size,
         show_progress=False,
-        special_tokens=list(SPECIAL_TOKENS),
+        special_tokens=list(BERT_TOKENS),
         unk_token="[UNK]",
     )
     trained = _trained(frequent, models.Unigram(), trainer)
-    pieces = json.loads(trained.to_str())["model"]["vocab"][len(SPECIAL_TOKENS) :]
+    pieces = json.loads(trained.to_str())["model"]["vocab"][len(BERT_TOKENS) :]
     # A special token that a text spells out must not be the best way to read it.
-    special = [(token, -1000.0) for token in SPECIAL_TOKENS]
+    special = [(token, -1000.0) for token in BERT_TOKENS]
     return _with_model(
         template, models.Unigram(special + _in_fixed_order(pieces), 1, byte_fallback=False)
     )

@@ -243,7 +243,7 @@ def run_pretraining(
         look_inside.draw()
         session.say(
             f"model      {run / 'model'}\nmetrics    {run / 'metrics.jsonl'}\n"
-            f'try it     bertjax fill-mask --model {run / "model"} "... [MASK] ..."'
+            f'try it     bertjax fill-mask --model {run / "model"} "... {tokenizer.mask_token} ..."'
         )
         return session.result(_read_scores(run))
 

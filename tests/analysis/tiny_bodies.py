@@ -10,11 +10,12 @@ from bertjax.analysis.capture.encoding import encode_texts
 from bertjax.config import BertConfig
 from bertjax.loaded import Model
 from bertjax.model.bert import BertModel
+from bertjax.text.special_tokens import BERT_TOKENS
 from bertjax.text.tokenizer import Tokenizer
-from bertjax.text.tokenizer_parts import SPECIAL_TOKENS, build_wordpiece
+from bertjax.text.tokenizer_parts import build_wordpiece
 
 WORDS = ("the", "cat", "sat", "on", "a", "mat", "dog", "big", "saw", "un")
-VOCABULARY = (*SPECIAL_TOKENS, *WORDS, "##s", "##ly", ".", ",", "-")
+VOCABULARY = (*BERT_TOKENS, *WORDS, "##s", "##ly", ".", ",", "-")
 
 
 def make_tokenizer():

@@ -9,14 +9,15 @@ import numpy as np
 from bertjax.config import BertConfig
 from bertjax.loaded import Model
 from bertjax.model.bert import BertForSequenceClassification
+from bertjax.text.special_tokens import BERT_TOKENS
 from bertjax.text.tokenizer import Tokenizer
-from bertjax.text.tokenizer_parts import SPECIAL_TOKENS, build_wordpiece
+from bertjax.text.tokenizer_parts import build_wordpiece
 
 WORDS = ("red", "blue", *"abcdefghijk")
 # Where the head is, of L=3 layers of N=4 heads.
 LAYER, HEAD = 1, 2
 CONFIG = BertConfig(
-    vocab_size=len(SPECIAL_TOKENS) + len(WORDS),
+    vocab_size=len(BERT_TOKENS) + len(WORDS),
     hidden_size=32,
     num_hidden_layers=3,
     num_attention_heads=4,
@@ -40,13 +41,13 @@ def make_wired_model() -> Model:
     looks for either, and brings the difference to dimension 2 of [CLS], which the classifier reads.
     All other heads are as a new model has them: they do next to nothing.
     """
-    tokenizer = Tokenizer(build_wordpiece([*SPECIAL_TOKENS, *WORDS], True, None))
+    tokenizer = Tokenizer(build_wordpiece([*BERT_TOKENS, *WORDS], True, None))
     params = jax.tree.map(np.array, _new_params())
     embeddings, layers = params["bert"]["embeddings"], params["bert"]["encoder"]["layers"]
     words = embeddings["word_embeddings"]
     words[:] = np.random.default_rng(0).normal(size=words.shape)
     words[:, :3] = 0
-    words[len(SPECIAL_TOKENS), 0] = words[len(SPECIAL_TOKENS) + 1, 1] = 4
+    words[len(BERT_TOKENS), 0] = words[len(BERT_TOKENS) + 1, 1] = 4
     attention = layers["attention"]
     query, key, value, output = (
         attention[name]["kernel"][LAYER] for name in ("query", "key", "value", "output")

@@ -17,11 +17,12 @@ from bertjax.tasks.squad import Question
 from bertjax.tasks.task import frame_texts
 from bertjax.tasks.units import Unit
 from bertjax.text.framing import TokenSequence
+from bertjax.text.special_tokens import BERT_TOKENS
 from bertjax.text.tokenizer import Tokenizer, load_tokenizer
-from bertjax.text.tokenizer_parts import SPECIAL_TOKENS, build_wordpiece
+from bertjax.text.tokenizer_parts import build_wordpiece
 from bertjax.training.batches import FittingRows
 
-TOKENS = [*SPECIAL_TOKENS, "the", "film", "was", "good", "bad", "[", "]", "sep", "mask", "e", "##1"]
+TOKENS = [*BERT_TOKENS, "the", "film", "was", "good", "bad", "[", "]", "sep", "mask", "e", "##1"]
 TEXT = "The [E1] film[E1] was [SEP] <user>"
 IDS = ["the", "[E1]", "film", "[E1]", "was", "[", "sep", "]", "<user>"]
 

@@ -109,10 +109,11 @@ def test_marks_of_word_beginnings_are_not_shown(parts, text, filled):
 
 
 def test_ids_without_a_token_are_named_as_such(parts):
-    from bertjax.text.tokenizer_parts import SPECIAL_TOKENS, build_wordpiece
+    from bertjax.text.special_tokens import BERT_TOKENS
+    from bertjax.text.tokenizer_parts import build_wordpiece
 
     model, params, _ = parts
-    tokenizer = Tokenizer(build_wordpiece([*SPECIAL_TOKENS, "a"], True, None))
+    tokenizer = Tokenizer(build_wordpiece([*BERT_TOKENS, "a"], True, None))
     [result] = fill_mask(model, prefer(params, 98), tokenizer, ["a [MASK]"])
     assert result.masks[0].candidates[0].token == "[unnamed98]"
     assert result.filled == "a [unnamed98]"
@@ -166,10 +167,11 @@ def test_all_tokens_of_the_vocabulary_make_one(parts):
 
 
 def test_tokenizer_of_another_model_is_refused(parts):
-    from bertjax.text.tokenizer_parts import SPECIAL_TOKENS, build_wordpiece
+    from bertjax.text.special_tokens import BERT_TOKENS
+    from bertjax.text.tokenizer_parts import build_wordpiece
 
     model, params, _ = parts
-    tokens = [*SPECIAL_TOKENS, *(f"word{number}" for number in range(95))]
+    tokens = [*BERT_TOKENS, *(f"word{number}" for number in range(95))]
     larger = Tokenizer(build_wordpiece(tokens, True, None), "larger")
     with pytest.raises(UserError, match="larger: the tokenizer has 100 ids, more than"):
         fill_mask(model, params, larger, ["a [MASK]"])

@@ -11,11 +11,12 @@ import pytest
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 
+from bertjax.text.special_tokens import BERT_TOKENS  # noqa: E402
 from bertjax.text.tokenizer import load_tokenizer  # noqa: E402
-from bertjax.text.tokenizer_parts import SPECIAL_TOKENS, build_wordpiece  # noqa: E402
+from bertjax.text.tokenizer_parts import build_wordpiece  # noqa: E402
 
 WORDS = ["the", "cafe", "paris", "is", "user", "e1", "模", "型", "The", "Café", "Paris模型", "模型"]
-VOCABULARY = [*SPECIAL_TOKENS, *WORDS, *"[]<>.,'eE", "##s", "##é", "##1"]
+VOCABULARY = [*BERT_TOKENS, *WORDS, *"[]<>.,'eE", "##s", "##é", "##1"]
 TEXTS = [
     "The Café, Paris模型.",
     "[E1] paris [e1] the[E1]paris",

@@ -7,10 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bertjax.text.framing import Frame
 from bertjax.text.packing import make_rows, pack
 from bertjax.text.pairs import NO_PAIR, Example
 
-TOKENIZER = SimpleNamespace(pad_id=7, cls_id=5, sep_id=6)
+PAD_ID, CLS_ID, SEP_ID = 7, 5, 6
+FRAMES = {
+    "BERT": Frame((CLS_ID,), (SEP_ID,), (SEP_ID,)),
+    "RoBERTa": Frame((CLS_ID,), (SEP_ID, SEP_ID), (SEP_ID,)),
+}
 T, K = 19, 3
 
 
@@ -19,7 +24,7 @@ def examples(draw) -> list[Example]:
     made = []
     for _ in range(draw(st.integers(0, 25))):
         label = draw(st.sampled_from([0, 1, NO_PAIR]))
-        room = T - (2 if label == NO_PAIR else 3)
+        room = T - FRAMES["RoBERTa"].size(pair=label != NO_PAIR)  # enough for both
         first = draw(st.integers(1, room - (label != NO_PAIR)))
         second = 0 if label == NO_PAIR else draw(st.integers(1, room - first))
         ids = np.arange(10, 10 + first + second, dtype=np.uint16)
@@ -27,7 +32,7 @@ def examples(draw) -> list[Example]:
     return made
 
 
-def unpack(columns: dict[str, np.ndarray]) -> list[tuple[list[int], list[int], int]]:
+def unpack(columns: dict[str, np.ndarray], frame: Frame) -> list[tuple[list[int], list[int], int]]:
     """(first, second, label) of every example, read back from the columns alone."""
     found = []
     for row in range(len(columns["token_ids"])):
@@ -47,23 +52,25 @@ def unpack(columns: dict[str, np.ndarray]) -> list[tuple[list[int], list[int], i
             ids, types = columns["token_ids"][row, places], columns["token_type_ids"][row, places]
             assert (np.diff(types.astype(int)) >= 0).all()
             first, second = ids[types == 0], ids[types == 1]
-            assert first[0] == TOKENIZER.cls_id
-            assert first[-1] == TOKENIZER.sep_id
+            before_second = len(frame.between) if len(second) else 1
+            assert first[0] == CLS_ID
+            assert (first[-before_second:] == SEP_ID).all()
             if len(second):
-                assert second[-1] == TOKENIZER.sep_id
+                assert second[-1] == SEP_ID
             label = int(columns["next_sentence_labels"][row, slot])
-            found.append((first[1:-1].tolist(), second[:-1].tolist(), label))
+            found.append((first[1:-before_second].tolist(), second[:-1].tolist(), label))
         padding = sequence_ids == 0
-        assert (columns["token_ids"][row, padding] == TOKENIZER.pad_id).all()
+        assert (columns["token_ids"][row, padding] == PAD_ID).all()
         assert not columns["position_ids"][row, padding].any()
         assert not columns["token_type_ids"][row, padding].any()
     return found
 
 
 @settings(max_examples=150, deadline=None)
-@given(examples())
-def test_rows_unpack_to_the_examples_that_went_in(packed):
-    found = unpack(make_rows(packed, TOKENIZER, T, K))
+@given(examples(), st.sampled_from(list(FRAMES.values())))
+def test_rows_unpack_to_the_examples_that_went_in(packed, frame):
+    tokenizer = SimpleNamespace(pad_id=PAD_ID, frame=frame)
+    found = unpack(make_rows(packed, tokenizer, T, K), frame)
     expected = [(one.first.tolist(), one.second.tolist(), one.label) for one in packed]
     assert sorted(found) == sorted(expected)
 

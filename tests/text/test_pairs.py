@@ -8,10 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertjax.program.errors import UserError
+from bertjax.text.framing import Frame
 from bertjax.text.pairs import IS_NEXT, IS_OTHER, NO_PAIR, Example, PairConfig, make_examples
 from bertjax.text.spool import SpoolReader, SpoolWriter, cut_units
 
 T = 23
+FRAME = Frame((1,), (2,), (2,))
 V = 1 << 20
 WHOLE_WORDS = np.zeros(V, bool)  # no token continues a word
 
@@ -43,13 +45,10 @@ def examples_of(
     corpus: SpoolReader, seed: int = 0, continues_word: np.ndarray = WHOLE_WORDS, **fields
 ) -> list[list[Example]]:
     """The examples of every document."""
-    generator = np.random.Generator(np.random.Philox(seed))
+    generator, config = np.random.Generator(np.random.Philox(seed)), PairConfig(**fields)
+    room = config.room(FRAME, T)
     return [
-        list(
-            make_examples(
-                number, document, corpus, PairConfig(**fields), T, continues_word, generator
-            )
-        )
+        list(make_examples(number, document, corpus, config, room, continues_word, generator))
         for number, document in enumerate(corpus.documents(0, len(corpus)))
     ]
 

@@ -12,8 +12,9 @@ from tokenizers import normalizers
 
 from bertjax.program.errors import UserError
 from bertjax.text import word_cache
+from bertjax.text.special_tokens import BERT_TOKENS
 from bertjax.text.tokenizer import Tokenizer
-from bertjax.text.tokenizer_parts import SPECIAL_TOKENS, build_wordpiece, find_offsets
+from bertjax.text.tokenizer_parts import build_wordpiece, find_offsets
 from bertjax.text.tokenizer_training import VocabularyConfig, train_tokenizer
 from tests.text.tiny_tokenizers import KINDS, SPANISH, TEXTS, make
 
@@ -25,7 +26,7 @@ def made() -> dict[str, Tokenizer]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_special_tokens_are_the_first_five_ids(made, kind):
-    assert [made[kind].token(id) for id in range(5)] == list(SPECIAL_TOKENS)
+    assert [made[kind].token(id) for id in range(5)] == list(BERT_TOKENS)
     assert made[kind].special_ids == (0, 1, 2, 3, 4)
 
 
@@ -95,7 +96,7 @@ def test_new_tokenizer_brings_texts_into_the_form_of_its_corpus():
 
 
 def test_accents_in_characters_of_their_own_are_told_where_they_are_lost():
-    words = [*SPECIAL_TOKENS, "año", "ano"]
+    words = [*BERT_TOKENS, "año", "ano"]
     texts = ["an\u0303o", ("ano", "an\u0303o"), "año", ("ano", None)]
     [told] = Tokenizer(build_wordpiece(words, True, False)).describe_readings(texts)
     assert told.startswith("2 of 4 texts have letters whose accents are characters of their own")
@@ -104,7 +105,7 @@ def test_accents_in_characters_of_their_own_are_told_where_they_are_lost():
 
 @pytest.mark.parametrize("strip_accents", [True, False])
 def test_accents_belong_to_the_token_of_their_letter(strip_accents):
-    words = [*SPECIAL_TOKENS, "si", "ñu", "nu", "sí", "\u0301", "i", "s"]
+    words = [*BERT_TOKENS, "si", "ñu", "nu", "sí", "\u0301", "i", "s"]
     library = build_wordpiece(words, True, strip_accents)
     if not strip_accents:
         library.normalizer = normalizers.Sequence([normalizers.NFC(), library.normalizer])
@@ -112,7 +113,7 @@ def test_accents_belong_to_the_token_of_their_letter(strip_accents):
     [(_, offsets)] = Tokenizer(library).encode_with_offsets([text])
     assert [text[start:end] for start, end in offsets] == ["n\u0303u", "si\u0301", ",", "si\u0301"]
     # An accent that is a token of its own stays one.
-    marks = Tokenizer(build_wordpiece([*SPECIAL_TOKENS, "s", "##\u0301"], True, False))
+    marks = Tokenizer(build_wordpiece([*BERT_TOKENS, "s", "##\u0301"], True, False))
     [(_, offsets)] = marks.encode_with_offsets(["s\u0301"])
     assert offsets.tolist() == [[0, 1], [1, 2]]
     assert find_offsets(marks.encode(["é"])[0], "é").tolist() == [[0, 1]]
@@ -263,7 +264,7 @@ def test_no_words_at_all_are_refused():
 
 
 def test_wordpiece_splits_the_longest_piece_first():
-    tokenizer = Tokenizer(build_wordpiece([*SPECIAL_TOKENS, "un", "##able", "##a"], True, None))
+    tokenizer = Tokenizer(build_wordpiece([*BERT_TOKENS, "un", "##able", "##a"], True, None))
     assert [tokenizer.token(id) for id in tokenizer.encode_batch(["Unable"])[0]] == ["un", "##able"]
 
 
@@ -300,7 +301,7 @@ def test_added_tokens_are_one_and_the_rest_is_what_transformers_reads(made, kind
     expected = tokenizer.encode([text])[0].ids
     for _ in range(2):  # new words, and then remembered ones
         assert tokenizer.encode_batch([text])[0].tolist() == expected
-    if not any(token in text for token in SPECIAL_TOKENS):
+    if not any(token in text for token in BERT_TOKENS):
         # What the library itself gives, and with it transformers.
         assert tokenizer.library.encode(text, add_special_tokens=False).ids == expected
     for token in ADDED[:2]:
@@ -317,7 +318,7 @@ def test_special_tokens_stay_letters_where_a_model_finds_them_as_words(kind):
     import tokenizers
     from tokenizers import models, pre_tokenizers
 
-    ids = {token: id for id, token in enumerate([*SPECIAL_TOKENS, "a", "[", "S", "E", "P", "]"])}
+    ids = {token: id for id, token in enumerate([*BERT_TOKENS, "a", "[", "S", "E", "P", "]"])}
     if kind == "word":
         model = models.WordLevel(ids, "[UNK]")
     elif kind == "pieces":

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from bertjax.program.errors import UserError
+from bertjax.text.special_tokens import BERT_TOKENS
 from bertjax.text.tokenizer import Tokenizer, load_tokenizer
-from bertjax.text.tokenizer_parts import SPECIAL_TOKENS, build_wordpiece
+from bertjax.text.tokenizer_parts import build_wordpiece
 from bertjax.text.tokenizer_training import VocabularyConfig, train_tokenizer
 from tests.text.tiny_tokenizers import KINDS, SPANISH, TEXTS, make
 
@@ -26,7 +27,10 @@ def test_saved_tokenizer_is_the_same_when_loaded(kind, tmp_path, name):
     loaded = load_tokenizer(tmp_path)
     assert loaded.fingerprint == made.fingerprint
     assert load_tokenizer(tmp_path / "tokenizer.json").fingerprint == loaded.fingerprint
-    assert len((tmp_path / "vocab.txt").read_text().splitlines()) == loaded.vocab_size
+    vocabulary = tmp_path / "vocab.txt"
+    assert vocabulary.exists() == (made.kind == "WordPiece")
+    if vocabulary.exists():
+        assert len(vocabulary.read_text().splitlines()) == loaded.vocab_size
     config = json.loads((tmp_path / "tokenizer_config.json").read_text())
     # BertTokenizer of transformers would make a normalizer without the normal form.
     assert config["tokenizer_class"] == "PreTrainedTokenizerFast"
@@ -100,7 +104,7 @@ def test_unusable_files_are_refused_with_their_name(tmp_path):
     with pytest.raises(UserError, match="not UTF-8"):
         load_tokenizer(tmp_path)
     twice = tmp_path / "vocab.txt"
-    twice.write_text("\n".join([*SPECIAL_TOKENS, "word", "word"]))
+    twice.write_text("\n".join([*BERT_TOKENS, "word", "word"]))
     with pytest.raises(UserError, match="'word' is on two lines"):
         load_tokenizer(twice)
 
@@ -108,7 +112,7 @@ def test_unusable_files_are_refused_with_their_name(tmp_path):
 def test_vocabulary_with_gaps_counts_to_the_largest_id(tmp_path):
     import tokenizers
 
-    vocabulary = {token: id for id, token in enumerate(SPECIAL_TOKENS)} | {"word": 11}
+    vocabulary = {token: id for id, token in enumerate(BERT_TOKENS)} | {"word": 11}
     library = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, "[UNK]"))
     tokenizer = Tokenizer(library)
     assert tokenizer.vocab_size == 12
@@ -156,7 +160,7 @@ ACCENTED = ["el", "año", "señora", "también", "está", "é", "la"]
     ],
 )
 def test_bare_vocabulary_is_read_as_its_ordinary_words_are(tmp_path, words, text, expected):
-    (tmp_path / "vocab.txt").write_text("\n".join([*SPECIAL_TOKENS, *words]), encoding="utf-8")
+    (tmp_path / "vocab.txt").write_text("\n".join([*BERT_TOKENS, *words]), encoding="utf-8")
     tokenizer = load_tokenizer(tmp_path)
     found = [tokenizer.token(id) for id in tokenizer.encode_batch([text])[0]]
     assert found == expected
@@ -178,7 +182,7 @@ def test_bare_vocabulary_is_read_as_its_ordinary_words_are(tmp_path, words, text
 )  # fmt: skip
 def test_what_a_vocabulary_and_its_config_leave_open_is_told(tmp_path, words, config, told):
     words = list(dict.fromkeys(words))
-    (tmp_path / "vocab.txt").write_text("\n".join([*SPECIAL_TOKENS, *words]), encoding="utf-8")
+    (tmp_path / "vocab.txt").write_text("\n".join([*BERT_TOKENS, *words]), encoding="utf-8")
     if config:
         (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
     notes = load_tokenizer(tmp_path).notes
@@ -200,7 +204,7 @@ def test_what_a_vocabulary_and_its_config_leave_open_is_told(tmp_path, words, co
     ],
 )  # fmt: skip
 def test_config_that_contradicts_tokenizer_json_is_told(tmp_path, config, told, tokens):
-    words = [*SPECIAL_TOKENS, "the", "cafe", "café", "The", "Café"]
+    words = [*BERT_TOKENS, "the", "cafe", "café", "The", "Café"]
     build_wordpiece(words, True, None).save(str(tmp_path / "tokenizer.json"))
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
     tokenizer = load_tokenizer(tmp_path)
@@ -213,7 +217,7 @@ def test_config_that_contradicts_tokenizer_json_is_told(tmp_path, config, told, 
 
 
 def test_damaged_files_beside_a_tokenizer_are_named(tmp_path):
-    build_wordpiece([*SPECIAL_TOKENS, "a"], True, None).save(str(tmp_path / "tokenizer.json"))
+    build_wordpiece([*BERT_TOKENS, "a"], True, None).save(str(tmp_path / "tokenizer.json"))
     for name, content, message in (
         ("tokenizer_config.json", '{"do_lower_case": "no"}', 'do_lower_case="no" must be true'),
         ("tokenizer_config.json", "[1]", "damaged, not a JSON object"),
@@ -227,12 +231,12 @@ def test_damaged_files_beside_a_tokenizer_are_named(tmp_path):
 
 
 def test_description_tells_what_is_done_to_texts(tmp_path):
-    library = build_wordpiece([*SPECIAL_TOKENS, "a"], True, False, separate_chinese=False)
+    library = build_wordpiece([*BERT_TOKENS, "a"], True, False, separate_chinese=False)
     library.add_special_tokens(["[E1]"])
     told = Tokenizer(library).describe()
     assert (told["capital_letters"], told["accents"]) == ("lower-cased", "kept")
     assert told["chinese_characters"] == "as other letters"
     assert (told["normalizer"], told["added_tokens"]) == ("BertNormalizer", ["[E1]"])
-    plain = Tokenizer(build_wordpiece([*SPECIAL_TOKENS, "a"], False, None)).describe()
+    plain = Tokenizer(build_wordpiece([*BERT_TOKENS, "a"], False, None)).describe()
     assert (plain["capital_letters"], plain["accents"]) == ("kept", "kept")
     assert (plain["chinese_characters"], plain["added_tokens"]) == ("each a word", [])

@@ -8,12 +8,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from bertjax.program.errors import UserError
-from bertjax.text.framing import frame_parts
 from bertjax.text.given_texts import Text
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.text.tokenizer_parts import find_offsets
 
-# Tokens of a window of a long text beside [CLS] and [SEP].
+# Tokens of a window of a long text beside its frame.
 _SHORTEST_WINDOW = 8
 # Texts that `encode_stream` gives the tokenizer together.
 _TEXTS_AT_ONCE = 64
@@ -22,14 +21,14 @@ TooLong = Literal["refuse", "windows"]
 
 
 class EncodedText(NamedTuple):
-    """`[CLS] A [SEP]` or `[CLS] A [SEP] B [SEP]`.
+    """A text or a pair of them in the tokenizer's frame: `[CLS] A [SEP]`, `[CLS] A [SEP] B [SEP]`.
 
     Attributes:
         token_ids: vocabulary ids.
-        token_type_ids: 0 in `[CLS] A [SEP]`, 1 in `B [SEP]`.
+        token_type_ids: 0 in A and the special tokens before B, 1 in B and those after it.
         offsets: each token's characters in A, or in B where the token type is 1, from the first to
             past the last; (0, 0) of special tokens.
-        special: whether the token is [CLS] or [SEP] of the frame.
+        special: whether the token is one of the frame ([CLS], [SEP]).
         word_ids: which of `words` the token belongs to: 0, 1, 2, ... without a gap.
         tokens: the vocabulary's entries.
         words: what the tokens are parts of: the pieces of the tokenizer's pre-tokenizer, as they
@@ -53,7 +52,7 @@ class EncodedText(NamedTuple):
 
     @property
     def special_words(self) -> Bool[np.ndarray, " W"]:
-        """Whether the word is [CLS] or [SEP] of the frame."""
+        """Whether the word is a token of the frame ([CLS], [SEP])."""
         return self.special[self.first_tokens]
 
     @property
@@ -82,7 +81,7 @@ def encode_texts(
             window by itself is in several). Pairs are always refused.
         places: what messages call each text, `file:line` for instance; text 1, text 2, ... when
             left out.
-        masks: whether `[MASK]` in a text is the mask (see `Tokenizer.encode`).
+        masks: whether a text's `mask_token` is the mask (see `Tokenizer.encode`).
 
     Raises:
         UserError: a text that is empty, or too long and refused.
@@ -96,7 +95,7 @@ def encode_texts(
         pieces = [_Piece.of(next(encodings), part) for part in text]
         if not all(len(piece.ids) for piece in pieces):
             raise UserError(f"{place}: nothing is left of it as tokens; leave it out")
-        room = max_length - 1 - len(pieces)
+        room = max_length - tokenizer.frame.size(pair=len(pieces) == 2)
         length = sum(len(piece.ids) for piece in pieces)
         if length <= room:
             result.append(_frame(tokenizer, pieces, source, 0))
@@ -105,7 +104,8 @@ def encode_texts(
             if len(pieces) == 1 and too_long == "refuse":
                 way_out += ", or let it be cut into windows (--too-long windows)"
             elif len(pieces) == 1:
-                way_out += f", or allow windows of at least {_SHORTEST_WINDOW + 2} tokens"
+                shortest = _SHORTEST_WINDOW + tokenizer.frame.size(pair=False)
+                way_out += f", or allow windows of at least {shortest} tokens"
             raise UserError(
                 f"{place}: {length + max_length - room} tokens, more than the {max_length} that are"
                 f" allowed (the model's max_position_embeddings, or --max-length); {way_out}"
@@ -155,20 +155,23 @@ def encode_words(
 ) -> list[EncodedText | None]:
     """Encodes sentences that come in words, of a treebank for instance.
 
-    The words of the result are [CLS], those of the sentence one for one, [SEP]. A word of which the
-    tokenizer leaves nothing is an [UNK]. Offsets count the characters of each word by itself.
+    The words of the result are those of the sentence one for one, between the special tokens. A
+    word of which the tokenizer leaves nothing is its unknown token. Offsets count the characters of
+    each word by itself.
 
     Returns:
         One result a sentence; None for one that is longer than `max_length` tokens.
     """
     result: list[EncodedText | None] = []
+    room, space = max_length - tokenizer.frame.size(pair=False), tokenizer.word_space
     for source, sentence in enumerate(sentences):
-        encodings = tokenizer.encode(sentence)
+        spaced = [space + word for word in sentence]
+        encodings = tokenizer.encode(spaced)
         ids, offsets, word_ids = [], [], []
         for number, encoding in enumerate(encodings):
             ids += encoding.ids or [tokenizer.unk_id]
-            characters = find_offsets(encoding, sentence[number]).tolist()
-            offsets += characters or [(0, len(sentence[number]))]
+            characters = find_offsets(encoding, spaced[number]) - len(space)
+            offsets += np.maximum(characters, 0).tolist() or [(0, len(sentence[number]))]
             word_ids += [number] * max(1, len(encoding.ids))
         piece = _Piece(
             np.array(ids, np.int64),
@@ -176,8 +179,7 @@ def encode_words(
             np.array(word_ids, np.int64),
             tuple(sentence),
         )
-        fits = len(ids) + 2 <= max_length
-        result.append(_frame(tokenizer, [piece], source, 0) if fits else None)
+        result.append(_frame(tokenizer, [piece], source, 0) if len(ids) <= room else None)
     return result
 
 
@@ -284,28 +286,28 @@ def _cut(piece: _Piece, room: int) -> list[_Piece]:
 
 
 def _frame(tokenizer: Tokenizer, pieces: Sequence[_Piece], source: int, window: int) -> EncodedText:
-    """Frames the pieces: `[CLS] A [SEP]`, or `[CLS] A [SEP] B [SEP]`."""
-
-    def framed(cls: Any, sep: Any, parts: Iterable[Any]) -> np.ndarray:
-        return np.concatenate(frame_parts([cls], [sep], *parts))
-
-    token_ids = framed(tokenizer.cls_id, tokenizer.sep_id, (piece.ids for piece in pieces))
-    special = framed(True, True, (np.zeros(len(piece.ids), bool) for piece in pieces))
-    marks = np.flatnonzero(special)
-    words = ["[CLS]"]
-    word_ids = np.zeros(len(token_ids), np.int64)
-    for piece, start, end in zip(pieces, marks[:-1] + 1, marks[1:], strict=True):
-        word_ids[start:end] = piece.word_ids + len(words)
-        words += [*piece.words, "[SEP]"]
-        word_ids[end] = len(words) - 1
+    """Frames a text, or two."""
+    parts = tokenizer.frame.parts(*(piece.ids for piece in pieces))
+    starts = tokenizer.frame.starts([len(piece.ids) for piece in pieces])
+    token_ids = np.concatenate(parts).astype(np.int64)
+    tokens = tuple(map(tokenizer.spell, token_ids))
+    special, begins = np.ones((2, len(token_ids)), bool)
+    offsets = np.zeros((len(token_ids), 2), np.int64)
+    words, done = [], 0
+    for piece, start in zip(pieces, starts, strict=True):
+        end = start + len(piece.ids)
+        special[start:end], offsets[start:end] = False, piece.offsets
+        begins[start:end] = np.diff(piece.word_ids, prepend=-1) > 0
+        words += [*tokens[done:start], *piece.words]
+        done = end
     return EncodedText(
-        token_ids.astype(np.int64),
-        (np.arange(len(token_ids)) > marks[1]).astype(np.int64),
-        framed((0, 0), (0, 0), (piece.offsets for piece in pieces)),
-        special.astype(bool),
-        word_ids,
-        tuple(map(tokenizer.spell, token_ids)),
-        tuple(words),
+        token_ids,
+        (np.arange(len(token_ids)) >= [*starts, len(token_ids)][1]).astype(np.int64),
+        offsets,
+        special,
+        np.cumsum(begins) - 1,
+        tokens,
+        (*words, *tokens[done:]),
         source,
         window,
     )

@@ -99,8 +99,8 @@ def _words(whole: Model, encoded: EncodedText, answer: str | None) -> list[Named
     positions = np.flatnonzero(encoded.token_ids == whole.tokenizer.mask_id)
     if not len(positions):
         raise UserError(
-            f"a {whole.architecture} restores words, and the text has no [MASK]; put one in the"
-            " place of the word to explain"
+            f"a {whole.architecture} restores words, and the text has no"
+            f" {whole.tokenizer.mask_token}; put one in the place of the word to explain"
         )
     if answer is None:
         ids = []
@@ -114,11 +114,14 @@ def _words(whole: Model, encoded: EncodedText, answer: str | None) -> list[Named
     else:
         # A part of a word, as it is told in answers (##ing), is itself, not its characters.
         own = whole.tokenizer.library.get_vocab(with_added_tokens=True).get(answer)
-        tokens = whole.tokenizer.encode([answer])[0].ids if own is None else [own]
+        space = whole.tokenizer.word_space
+        tokens = whole.tokenizer.encode([space + answer])[0].ids
+        if own is not None and not (space and len(tokens) == 1):
+            tokens = [own]
         if len(tokens) != 1:
             raise UserError(
-                f"--answer {answer}: is {len(tokens)} tokens of the model's vocabulary; a [MASK] is"
-                " one of them"
+                f"--answer {answer}: is {len(tokens)} tokens of the model's vocabulary; a"
+                f" {whole.tokenizer.mask_token} is one of them"
             )
         ids = tokens * len(positions)
     return [

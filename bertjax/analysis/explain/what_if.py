@@ -66,7 +66,7 @@ def replace_word(
         model: whose tokenizer it is.
         encoded: the text.
         word: its number among `encoded.words`; no special one.
-        replacement: any text; None is [MASK] in the place of every token of the word.
+        replacement: any text; None is the mask in the place of every token of the word.
 
     Returns:
         The text with the offsets of the old word at each new token.
@@ -77,14 +77,17 @@ def replace_word(
     if not 0 <= word < len(encoded.words) or encoded.special_words[word]:
         raise UserError(
             f"word {word} cannot be replaced; words are numbered from 1 to"
-            f" {len(encoded.words) - 2}, and [CLS] and [SEP] stay"
+            f" {len(encoded.words) - 2}, and {encoded.words[0]} and {encoded.words[-1]} stay"
         )
     place = np.flatnonzero(encoded.word_ids == word)
     start, end = int(place[0]), int(place[-1]) + 1
     if replacement is None:
-        ids, name = [model.tokenizer.mask_id] * len(place), "[MASK]"
+        ids, name = [model.tokenizer.mask_id] * len(place), model.tokenizer.mask_token
     else:
-        [encoding] = model.tokenizer.encode([replacement], masks=True)
+        tokenizer = model.tokenizer
+        has_space = not tokenizer.continues_word[encoded.token_ids[start]]
+        spaced = tokenizer.word_space * has_space + replacement
+        [encoding] = tokenizer.encode([spaced], masks=True)
         ids, name = encoding.ids, replacement
         if not ids:
             raise UserError(f"nothing is left of {replacement!r} as tokens; give another word")

@@ -5,6 +5,7 @@ texts each time. They are saved in `metrics.jsonl`, in lines of the split "analy
 `development.png` draws them over the steps.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -143,7 +144,7 @@ def read_examples(
 def _read_example(
     tokenizer: Tokenizer, ids: np.ndarray, types: np.ndarray, source: int
 ) -> EncodedText:
-    special = np.isin(ids, (tokenizer.cls_id, tokenizer.sep_id))
+    special = np.isin(ids, list(itertools.chain(*tokenizer.frame)))
     begins = ~tokenizer.continues_word[ids]
     begins[1:] |= special[:-1]  # a word begins after [CLS] or [SEP] whatever the token looks like
     word_ids = np.cumsum(begins) - 1

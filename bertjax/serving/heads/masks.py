@@ -27,7 +27,7 @@ async def fill_masks(
 
     Args:
         served: a masked language model.
-        texts: each with at least one [MASK].
+        texts: each with at least one mask (`tokenizer.mask_token`).
         top_k: how many words for each mask.
         targets: the words that are considered, each a token of the vocabulary; all when left out.
 

@@ -52,7 +52,7 @@ async def tag(
     no stride is given; transformers cuts them.
     """
     strategy = strategy or usual_strategy(served)
-    room = served.max_length - 2
+    room = served.max_length - served.tokenizer.frame.size(pair=False)
     if stride is not None and not 0 <= stride < room:
         raise RefusedError(VALIDATION, f"stride={stride} must be from 0 to {room - 1}")
     if stride is not None and strategy == "none":
@@ -105,7 +105,8 @@ def _tag_text(
     outputs: Sequence[Float[np.ndarray, "w C"]],
     joining: _Joining,
 ) -> list[Entity]:
-    scores = [softmax(output[1:-1]) for output in outputs]
+    [first], last = served.tokenizer.frame.starts((0,)), -len(served.tokenizer.frame.after)
+    scores = [softmax(output[first : last or None]) for output in outputs]
     if not joining.by_window:
         scores = [_join_scores(len(ids), bounds, scores)]
         bounds = [(0, len(ids))]
@@ -146,6 +147,7 @@ def _tokens(
     scores: Float[np.ndarray, "t C"],
 ) -> list[Entity]:
     tokenizer = served.tokenizer
+    [place] = tokenizer.frame.starts((len(ids),))
     tokens = []
     for number, (id, (start, end), own) in enumerate(
         zip(ids.tolist(), offsets.tolist(), scores, strict=True)
@@ -154,7 +156,7 @@ def _tokens(
         tokens.append(
             {
                 "scores": own,
-                "index": number + 1,  # [CLS] is 0
+                "index": number + place,
                 "word": text[start:end] if is_unknown else tokenizer.spell(id),
                 "start": start,
                 "end": end,

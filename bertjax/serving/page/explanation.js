@@ -70,7 +70,7 @@ function describeMethod(method, one) {
   const gap = one.gaps[method];
   const meaning = {
     "integrated-gradients": "What each word adds to the logit, held against the same text of nothing" +
-      ` but [MASK]; the words' numbers sum to the difference, off by ${show(Math.abs(gap || 0))}.`,
+      ` but masks; the words' numbers sum to the difference, off by ${show(Math.abs(gap || 0))}.`,
     "gradient-x-input": "How the logit would change with the length of each word's vector.",
     rollout: "How much of each word attention brings to where the answer is read; the same for" +
       " every answer.",

@@ -34,8 +34,8 @@ const FORMS = {
   },
   token: {
     name: "Masked words", send: "Fill",
-    meaning: () => "The likeliest words in the place of every [MASK].",
-    fields: [["text", "Text with [MASK]", 3]],
+    meaning: () => "The likeliest words in the place of every mask.",
+    fields: [["text", "Text with the model's mask, [MASK] or <mask>", 3]],
     texts: (values) => values.text,
     call: (values, model) => ["fill-mask", { model, inputs: values.text, top_k: 5 }],
     show: (found) => (Array.isArray(found[0]) ? found : [found]).map((words, number, all) =>

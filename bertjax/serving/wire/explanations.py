@@ -70,7 +70,7 @@ class AttentionCall(Call):
 
 
 class Word(BaseModel):
-    """A word, and its characters in text 0 or 1; [CLS] and [SEP] are special."""
+    """A word, and its characters in text 0 or 1; the special tokens of its frame are, too."""
 
     word: str
     text: int

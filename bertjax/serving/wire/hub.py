@@ -131,7 +131,7 @@ async def respond(server: Server, served: Served, call: HubCall) -> Any:
     if "tag" in served.programs:
         how = read(own.TagOptions, parameters, "parameters")
         return await own.answer_texts(server, served, inputs, tags.tag, how)
-    if "token" in served.programs and (call.parameters is not None or _has_mask(inputs)):
+    if "token" in served.programs and (call.parameters is not None or _has_mask(served, inputs)):
         how = read(own.MaskOptions, parameters, "parameters")
         return await own.answer_texts(server, served, inputs, masks.fill_masks, how)
     if "class" in served.programs:
@@ -152,8 +152,9 @@ _WAYS_OUT = {
 }
 
 
-def _has_mask(inputs: Any) -> bool:
-    return any(isinstance(one, str) and "[MASK]" in one for one in as_list(inputs or ""))
+def _has_mask(served: Served, inputs: Any) -> bool:
+    mask = served.tokenizer.mask_token
+    return any(isinstance(one, str) and mask in one for one in as_list(inputs or ""))
 
 
 async def _classify(

@@ -107,7 +107,7 @@ class MaskOptions(Strict):
 
 
 class MaskCall(MaskOptions, Call):
-    """Texts with [MASK]."""
+    """Texts with the model's mask, [MASK] or <mask>."""
 
     inputs: Texts
 

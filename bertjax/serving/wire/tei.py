@@ -331,17 +331,20 @@ def list_tokens(
             for id, (start, end) in zip(ids.tolist(), offsets.tolist(), strict=True)
         ]
         if add_special_tokens:
-            cls, sep = (
-                {
-                    "id": id,
-                    "text": tokenizer.spell(id),
-                    "special": True,
-                    "start": None,
-                    "stop": None,
-                }
-                for id in (tokenizer.cls_id, tokenizer.sep_id)
+            before, after = (
+                [
+                    {
+                        "id": id,
+                        "text": tokenizer.spell(id),
+                        "special": True,
+                        "start": None,
+                        "stop": None,
+                    }
+                    for id in special
+                ]
+                for special in (tokenizer.frame.before, tokenizer.frame.after)
             )
-            tokens = [cls, *tokens, sep]
+            tokens = [*before, *tokens, *after]
         listed.append(tokens)
     return listed
 

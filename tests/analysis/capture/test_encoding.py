@@ -16,8 +16,9 @@ from bertjax.analysis.capture.encoding import (
     merge_subwords,
 )
 from bertjax.program.errors import UserError
+from bertjax.text.special_tokens import BERT_TOKENS
 from bertjax.text.tokenizer import Tokenizer, load_tokenizer
-from bertjax.text.tokenizer_parts import SPECIAL_TOKENS, build
+from bertjax.text.tokenizer_parts import build
 
 TINY = Path(__file__).parents[2] / "parity" / "golden" / "tiny_bert"
 LONG = "The cat was at the sea. They had a big red bed, and it was one of the best."
@@ -69,7 +70,7 @@ def test_pair_keeps_a_and_b_apart(tokenizer):
     for kind, (start, end), token in zip(
         encoded.token_type_ids, encoded.offsets, encoded.tokens, strict=True
     ):
-        if token not in SPECIAL_TOKENS:
+        if token not in BERT_TOKENS:
             assert pair[kind][start:end].lower() == token.removeprefix("##")
     assert encoded.source == 1
 
@@ -204,7 +205,7 @@ def test_given_words_stay_one_for_one(tokenizer):
 def test_words_of_bytes_have_no_space_before_them():
     from tokenizers import decoders, models, pre_tokenizers
 
-    alphabet = [*SPECIAL_TOKENS, *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    alphabet = [*BERT_TOKENS, *sorted(pre_tokenizers.ByteLevel.alphabet())]
     model = models.BPE({token: id for id, token in enumerate(alphabet)}, [])
     parts = None, pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     [encoded] = encode_texts(Tokenizer(build(model, *parts)), ["an été"], 17)
@@ -218,7 +219,7 @@ def test_words_of_bytes_have_no_space_before_them():
 def test_word_that_vanishes_leaves_no_gap():
     from tokenizers import decoders, models, pre_tokenizers
 
-    letters = {token: id for id, token in enumerate([*SPECIAL_TOKENS, *"abcdefgh"])}
+    letters = {token: id for id, token in enumerate([*BERT_TOKENS, *"abcdefgh"])}
     # Without an unknown token, BPE drops the letters that it does not have.
     parts = None, pre_tokenizers.Whitespace(), decoders.BPEDecoder()
     tokenizer = Tokenizer(build(models.BPE(letters, []), *parts))

@@ -18,8 +18,9 @@ from bertjax.analysis.probes.treebank import Sentence, encode_treebank, split_ha
 from bertjax.loaded import Model
 from bertjax.model.bert import BertModel
 from bertjax.program.errors import UserError
+from bertjax.text.special_tokens import BERT_TOKENS
 from bertjax.text.tokenizer import Tokenizer
-from bertjax.text.tokenizer_parts import SPECIAL_TOKENS, build_wordpiece
+from bertjax.text.tokenizer_parts import build_wordpiece
 
 LAYERS, HEADS = 2, 3
 # Layer and head that are wired to the treebank, from the dependent and from its head.
@@ -30,7 +31,7 @@ RELATIONS = {"NOUN": "nsubj:pass", "VERB": "obj", "PUNCT": "punct"}
 @pytest.fixture(scope="module")
 def tokenizer():
     words = ["aa", "bb", "cc", "dd", "##x", "."]
-    return Tokenizer(build_wordpiece([*SPECIAL_TOKENS, *words], True, None))
+    return Tokenizer(build_wordpiece([*BERT_TOKENS, *words], True, None))
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,9 @@ from bertjax.analysis.probes.treebank import (
     split_sentences,
 )
 from bertjax.program.errors import UserError
+from bertjax.text.special_tokens import BERT_TOKENS
 from bertjax.text.tokenizer import Tokenizer
-from bertjax.text.tokenizer_parts import SPECIAL_TOKENS, build_wordpiece
+from bertjax.text.tokenizer_parts import build_wordpiece
 
 # "I don't", with a multi-word token, an empty node and a comment in the middle.
 SENTENCE = """\
@@ -101,7 +102,7 @@ def test_file_of_another_kind_is_refused(tmp_path):
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return Tokenizer(build_wordpiece([*SPECIAL_TOKENS, "a", "##a", "b"], True, None))
+    return Tokenizer(build_wordpiece([*BERT_TOKENS, "a", "##a", "b"], True, None))
 
 
 def test_long_sentences_are_left_out_and_told(tmp_path, tokenizer):

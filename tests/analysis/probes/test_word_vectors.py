@@ -4,12 +4,13 @@ from bertjax.analysis.capture.maps import Captured
 from bertjax.analysis.probes import word_vectors as word_vectors_module
 from bertjax.analysis.probes.treebank import Sentence, encode_treebank
 from bertjax.analysis.probes.word_vectors import choose_sentences, standardize, word_vectors
+from bertjax.text.special_tokens import BERT_TOKENS
 from bertjax.text.tokenizer import Tokenizer
-from bertjax.text.tokenizer_parts import SPECIAL_TOKENS, build_wordpiece
+from bertjax.text.tokenizer_parts import build_wordpiece
 
 
 def test_a_word_is_the_mean_of_its_tokens_and_of_the_type_of_its_tokens(monkeypatch, config):
-    tokenizer = Tokenizer(build_wordpiece([*SPECIAL_TOKENS, "a", "##b", "##c"], True, None))
+    tokenizer = Tokenizer(build_wordpiece([*BERT_TOKENS, "a", "##b", "##c"], True, None))
     words = [("abc", "a", "ab"), ("AB",), ("a", "abc")]
     treebank = encode_treebank(
         tokenizer,
@@ -54,7 +55,7 @@ def test_standardized_vectors_have_mean_0_and_deviation_1_over_the_words_asked_f
 
 
 def test_sentences_are_left_out_where_their_vectors_have_no_room(config):
-    tokenizer = Tokenizer(build_wordpiece([*SPECIAL_TOKENS, "a"], True, None))
+    tokenizer = Tokenizer(build_wordpiece([*BERT_TOKENS, "a"], True, None))
     words = [("a",) * (1 + number % 3) for number in range(9)]
     treebank = encode_treebank(
         tokenizer,
