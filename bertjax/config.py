@@ -102,6 +102,8 @@ class BertConfig:
     }
     # Tokens of the second text of a pair have a type of their own.
     SEGMENTS_ARE_TYPES: ClassVar[bool] = True
+    # Positions that are not given count the tokens that are not padding; otherwise all places.
+    POSITIONS_SKIP_PADDING: ClassVar[bool] = False
     # There is dropout between attention's projection and the residual.
     DROPS_ATTENTION_OUTPUT: ClassVar[bool] = True
 

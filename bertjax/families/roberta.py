@@ -44,6 +44,7 @@ class RobertaConfig(BertConfig):
         "choice": ("pooler", "choice_head"),
     }
     SEGMENTS_ARE_TYPES: ClassVar[bool] = False
+    POSITIONS_SKIP_PADDING: ClassVar[bool] = True  # fairseq `make_positions`
 
     vocab_size: int = 50265
     max_position_embeddings: int = 514

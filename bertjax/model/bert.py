@@ -51,7 +51,10 @@ def complete_inputs(
         sequence_ids = (token_ids != config.pad_token_id).astype(jnp.int32)
     if token_type_ids is None:
         token_type_ids = jnp.zeros_like(token_ids)
-    if position_ids is None:
+    if position_ids is None and config.POSITIONS_SKIP_PADDING:
+        real = token_ids != config.pad_token_id
+        position_ids = jnp.where(real, jnp.cumsum(real, axis=1), 0) - 1
+    elif position_ids is None:
         position_ids = jnp.broadcast_to(jnp.arange(length), (rows, length))
     if example_starts is None:
         example_starts = jnp.zeros((rows, 1), jnp.int32)
@@ -108,7 +111,7 @@ class BertModel(nn.Module):
             token_type_ids: 0 or 1; all 0 when left out.
             sequence_ids: 0 = padding, k = k-th example of the row (see `types.RowBatch`); when left
                 out, every token that is not `config.pad_token_id` belongs to one example.
-            position_ids: when left out, 0, 1, 2, ...
+            position_ids: when left out, 0, 1, 2, ...; in RoBERTa padding does not count.
             example_starts: where each example's [CLS] is; when left out, one example that starts at
                 0.
             row_ids: places in the global batch, which key the dropout; 0, 1, 2, ... when left out.

@@ -1,6 +1,7 @@
 """Configurations and batches for the ladder, as hypothesis draws them."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from hypothesis import HealthCheck, Phase, given, seed, settings
@@ -8,12 +9,13 @@ from hypothesis import strategies as st
 
 from bertjax.architectures import ARCHITECTURES
 from bertjax.config import HIDDEN_ACTIVATIONS, PROBLEM_TYPES, BertConfig
+from bertjax.families.roberta import RobertaConfig
 from tests.parity.ladder import Case, make_case
 
 
 @st.composite
-def random_cases(draw: st.DrawFn) -> Case:
-    """Any BERT of up to 3 layers and a width of 32, and a batch with any pattern of padding.
+def random_cases(draw: st.DrawFn, family: str) -> Case:
+    """Any model of up to 3 layers and a width of 32, and a batch with any pattern of padding.
 
     Widths begin at 8: the LayerNorm of a few numbers is ill-conditioned, whoever computes it.
     """
@@ -24,28 +26,43 @@ def random_cases(draw: st.DrawFn) -> Case:
     problems = [None, *PROBLEM_TYPES]
     if labels == 1:  # there is nothing to choose from
         problems.remove("single_label_classification")
-    config = BertConfig(
-        vocab_size=draw(st.integers(5, 99), label="vocabulary"),
-        hidden_size=heads * head_size,
-        num_hidden_layers=draw(st.integers(1, 3), label="layers"),
-        num_attention_heads=heads,
-        intermediate_size=draw(st.integers(1, 64), label="intermediate size"),
-        hidden_act=draw(st.sampled_from(HIDDEN_ACTIVATIONS), label="activation"),
-        max_position_embeddings=draw(st.integers(length, 19), label="positions"),
-        type_vocab_size=draw(st.integers(1, 4), label="token types"),
-        layer_norm_eps=draw(st.sampled_from([1e-12, 1e-6, 1e-5, 1e-3]), label="epsilon"),
-        id2label=tuple(f"label {number}" for number in range(labels)),
-        problem_type=draw(st.sampled_from(problems), label="problem"),
-    )
+    fields = {
+        "vocab_size": draw(st.integers(5, 99), label="vocabulary"),
+        "hidden_size": heads * head_size,
+        "num_hidden_layers": draw(st.integers(1, 3), label="layers"),
+        "num_attention_heads": heads,
+        "intermediate_size": draw(st.integers(1, 64), label="intermediate size"),
+        "hidden_act": draw(st.sampled_from(HIDDEN_ACTIVATIONS), label="activation"),
+        "max_position_embeddings": draw(st.integers(length, 19), label="positions"),
+        "type_vocab_size": draw(st.integers(1, 4), label="token types"),
+        "layer_norm_eps": draw(st.sampled_from([1e-12, 1e-6, 1e-5, 1e-3]), label="epsilon"),
+        "id2label": tuple(f"label {number}" for number in range(labels)),
+        "problem_type": draw(st.sampled_from(problems), label="problem"),
+    }
+    config = OF_FAMILY[family](draw, fields)
     choices = draw(st.integers(1, 3), label="choices")
     rows = choices * draw(st.integers(1, 2), label="questions")
     seed = draw(st.integers(0, 2**32 - 1), label="seed")
     random = np.random.default_rng(seed)
     real = draw_padding(random, rows, length, draw(st.sampled_from(PADDING), label="padding"))
     # A real token is never the padding token: torch gives that one no gradient.
-    token_ids = np.where(real, random.integers(1, config.vocab_size, real.shape), 0)
+    words = np.setdiff1d(np.arange(config.vocab_size), [config.pad_token_id])
+    token_ids = np.where(real, random.choice(words, real.shape), config.pad_token_id)
     return make_case(config, token_ids, real, choices, seed)
 
+
+def draw_bert(draw: st.DrawFn, fields: dict[str, Any]) -> BertConfig:
+    return BertConfig(**fields)
+
+
+def draw_roberta(draw: st.DrawFn, fields: dict[str, Any]) -> RobertaConfig:
+    fields["pad_token_id"] = draw(st.integers(0, 3), label="padding")
+    fields["max_position_embeddings"] += fields["pad_token_id"] + 1
+    return RobertaConfig(**fields)
+
+
+# How the config of a family is drawn, from BERT's fields.
+OF_FAMILY = {"bert": draw_bert, "roberta": draw_roberta}
 
 # none; at the end, as everybody pads; or anywhere, as a mask may be given by hand.
 PADDING = ("none", "end", "anywhere")
@@ -75,4 +92,6 @@ def for_random_cases(check: Callable[[Case], None], architecture: str, examples:
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    seed(list(ARCHITECTURES).index(architecture))(options(given(random_cases())(check)))()
+    seed(list(ARCHITECTURES).index(architecture))(
+        options(given(random_cases(ARCHITECTURES[architecture].family))(check))
+    )()

@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bertjax.architectures import ARCHITECTURES
-from bertjax.config import BertConfig
+from bertjax.architectures import ARCHITECTURES, BODY
+from bertjax.config import BertConfig, Kind
+from bertjax.families.registry import family_of
 from bertjax.interop.tensor_names import Parameters, to_theirs
 from bertjax.objectives import losses
 from bertjax.training.optimizer import ADAM_EPSILON, OptimizerConfig, make_optimizer
@@ -26,6 +27,8 @@ QUANTITIES = ("hidden", "probs", "pooled", "logits", "loss", "gradients", "adamw
 LEARNING_RATE = 2e-5
 OPTIMIZER = OptimizerConfig(learning_rate=LEARNING_RATE, weight_decay=0.01)
 IGNORED = -100  # torch's label of a place that has none
+
+OF_EXAMPLES = ("next-sentence", "sequence")
 
 Results = dict[str, np.ndarray]
 
@@ -80,7 +83,7 @@ def make_case(
     return Case(
         config,
         token_ids,
-        random.integers(0, config.type_vocab_size, (rows, length)),
+        random.integers(0, config.type_vocab_size, (rows, length)) * config.SEGMENTS_ARE_TYPES,
         real,
         choices,
         label_places(config.vocab_size),
@@ -103,8 +106,8 @@ def compute_ours(case: Case, architecture: str, params: Parameters, dtype: str) 
         params: of that class, those of BertModel under "bert".
         dtype: float32 or float64, of everything.
     """
-    parts = ARCHITECTURES[architecture].parts
-    body_only = architecture == "BertModel"
+    parts, kind = ARCHITECTURES[architecture].parts, ARCHITECTURES[architecture].kind
+    body_only = kind == BODY
     with jax.enable_x64(dtype == "float64"):
         params = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), params)
         start = params["bert"] if body_only else params
@@ -115,7 +118,7 @@ def compute_ours(case: Case, architecture: str, params: Parameters, dtype: str) 
         def compute(params: Any, inputs: Any) -> Any:
             def loss(params: Any) -> Any:
                 output = model.apply({"params": params}, *inputs, trace=True)
-                return _our_loss(case, architecture, output, dtype), output
+                return _our_loss(case, kind, output, dtype), output
 
             (value, output), gradients = jax.value_and_grad(loss, has_aux=True)(params)
             updates, _ = optimizer.update(gradients, optimizer.init(params), params)
@@ -128,12 +131,13 @@ def compute_ours(case: Case, architecture: str, params: Parameters, dtype: str) 
     body = output if body_only else output.encoder
     results = {"hidden": body.trace.hidden_states, "probs": body.trace.probs, "loss": value}
     if body_only:
-        results["pooled"] = body.pooled[:, 0]
-    elif architecture == "BertForPreTraining":
+        if body.pooled is not None:
+            results["pooled"] = body.pooled[:, 0]
+    elif kind == "pretraining":
         results |= {"logits:words": output.mlm_logits, "logits:next": output.nsp_logits[:, 0]}
-    elif architecture == "BertForMultipleChoice":
+    elif kind == "choice":
         results["logits:choices"] = output.logits.reshape(-1, case.choices)
-    elif _is_of_examples(architecture):
+    elif kind in OF_EXAMPLES:
         results["logits:examples"] = output.logits[:, 0]
     else:
         results["logits:tokens"] = output.logits
@@ -144,7 +148,7 @@ def compute_ours(case: Case, architecture: str, params: Parameters, dtype: str) 
     return results
 
 
-def _our_loss(case: Case, architecture: str, output: Any, dtype: str) -> jax.Array:
+def _our_loss(case: Case, kind: Kind, output: Any, dtype: str) -> jax.Array:
     ones = jnp.ones((len(case.real), 1), dtype)
 
     def of_places(logits: jax.Array, labels: np.ndarray) -> jax.Array:
@@ -154,20 +158,20 @@ def _our_loss(case: Case, architecture: str, output: Any, dtype: str) -> jax.Arr
     def of_examples(logits: jax.Array, labels: np.ndarray) -> jax.Array:
         return losses.cross_entropy(logits, jnp.asarray(labels[:, None], jnp.int32), ones).mean()
 
-    match architecture:
-        case "BertModel":
-            hidden = jnp.square(output.hidden) * case.real[:, :, None]
-            return hidden.mean() + jnp.sin(output.pooled).mean()
-        case "BertForPreTraining":
+    match kind:
+        case "body":
+            loss = (jnp.square(output.hidden) * case.real[:, :, None]).mean()
+            return loss if output.pooled is None else loss + jnp.sin(output.pooled).mean()
+        case "pretraining":
             words = of_places(output.mlm_logits, case.word_labels)
             return words + of_examples(output.nsp_logits, case.next_sentence)
-        case "BertForMaskedLM":
+        case "masked-lm":
             return of_places(output.logits, case.word_labels)
-        case "BertForNextSentencePrediction":
+        case "next-sentence":
             return of_examples(output.logits, case.next_sentence)
-        case "BertForTokenClassification":
+        case "tokens":
             return of_places(output.logits, case.tag_labels)
-        case "BertForQuestionAnswering":
+        case "spans":
             return losses.span_cross_entropy(
                 output.logits,
                 jnp.asarray(case.spans[:, None], jnp.int32),
@@ -175,7 +179,7 @@ def _our_loss(case: Case, architecture: str, output: Any, dtype: str) -> jax.Arr
                 jnp.zeros((len(case.real), 1), jnp.int32),
                 ones,
             ).mean()
-        case "BertForMultipleChoice":
+        case "choice":
             scores = output.logits.reshape(-1, case.choices)
             right = jnp.arange(case.choices) == case.right[:, None]
             together = jnp.zeros(scores.shape, jnp.int32)
@@ -202,35 +206,24 @@ def _build_theirs(case: Case, architecture: str, params: Parameters, dtype: str)
     import torch
     import transformers
 
-    wide = getattr(torch, dtype)
+    wide, family = getattr(torch, dtype), family_of(case.config)
+    kind = ARCHITECTURES[architecture].kind
     shape = case.config.to_dict()
-    if architecture == "BertForQuestionAnswering":  # there its labels are first and last token
+    if kind == "spans":  # there its labels are first and last token
         del shape["id2label"], shape["label2id"]
-    config = transformers.BertConfig(
-        **{
-            **shape,
-            "hidden_dropout_prob": 0.0,
-            "attention_probs_dropout_prob": 0.0,
-            "classifier_dropout": 0.0,
-            "attn_implementation": "eager",
-        }
-    )
+    rates = dict.fromkeys([name for name in shape if "dropout" in name], 0.0)
+    config = transformers.AutoConfig.for_model(**{**shape, **rates})
+    config._attn_implementation = "eager"
     model = getattr(transformers, architecture)(config).to(wide)
-    prefix = "bert." if architecture == "BertModel" else ""
-    tensors = to_theirs(params, case.config, ARCHITECTURES[architecture].parts)
+    prefix = f"{family.body}." if kind == BODY else ""
+    named = to_theirs(params, case.config, ARCHITECTURES[architecture].parts)
     tensors = {
-        name.removeprefix(prefix): torch.tensor(value, dtype=wide)
-        for name, value in tensors.items()
+        name.removeprefix(prefix): torch.tensor(value, dtype=wide) for name, value in named.items()
     }
-    for name, value in model.state_dict().items():  # the decoder's copies of tied tensors, buffers
+    for name, value in model.state_dict().items():  # copies of tied tensors, buffers
         if name not in tensors:
-            assert "decoder" in name or "position_ids" in name, name
-            tensors[name] = tensors["cls.predictions.bias"] if "decoder.bias" in name else value
-    tensors |= {
-        name: tensors["bert.embeddings.word_embeddings.weight"]
-        for name in tensors
-        if name.endswith("decoder.weight")
-    }
+            assert name in family.tied or name.endswith("_ids"), name
+            tensors[name] = tensors[family.tied[name]] if name in family.tied else value
     model.load_state_dict(tensors)
     return model
 
@@ -239,15 +232,17 @@ def run_theirs(case: Case, architecture: str, model: Any) -> Results:
     """What a model of transformers computes in its own dtype, its attention being "eager"."""
     import torch
 
-    wide, prefix = model.dtype, "bert." if architecture == "BertModel" else ""
+    wide, kind = model.dtype, ARCHITECTURES[architecture].kind
+    prefix = f"{family_of(case.config).body}." if kind == BODY else ""
     inputs = {
         "input_ids": torch.tensor(case.token_ids).long(),
-        "token_type_ids": torch.tensor(case.token_type_ids).long(),
         "attention_mask": torch.tensor(case.real).long(),
     }
-    labels = {name: torch.tensor(value) for name, value in _their_labels(case, architecture)}
+    if case.config.SEGMENTS_ARE_TYPES:
+        inputs["token_type_ids"] = torch.tensor(case.token_type_ids).long()
+    labels = {name: torch.tensor(value) for name, value in _their_labels(case, kind)}
     labels = {k: v.to(wide) if v.is_floating_point() else v.long() for k, v in labels.items()}
-    if architecture == "BertForMultipleChoice":
+    if kind == "choice":
         inputs = {k: v.reshape(-1, case.choices, v.shape[-1]) for k, v in inputs.items()}
     output = model(**inputs, **labels, output_hidden_states=True, output_attentions=True)
     loss, real = output.get("loss"), torch.tensor(case.real)
@@ -255,21 +250,22 @@ def run_theirs(case: Case, architecture: str, model: Any) -> Results:
         "hidden": torch.stack(output.hidden_states),
         "probs": torch.stack(output.attentions),
     }
-    if architecture == "BertModel":
-        results["pooled"] = output.pooler_output
-        hidden = output.last_hidden_state.square() * real[:, :, None]
-        loss = hidden.mean() + output.pooler_output.sin().mean()
-    elif architecture == "BertForPreTraining":
+    if kind == BODY:
+        loss = (output.last_hidden_state.square() * real[:, :, None]).mean()
+        if (pooled := output.get("pooler_output")) is not None:
+            results["pooled"] = pooled
+            loss += pooled.sin().mean()
+    elif kind == "pretraining":
         results["logits:words"] = output.prediction_logits
         results["logits:next"] = output.seq_relationship_logits
-    elif architecture == "BertForQuestionAnswering":
+    elif kind == "spans":
         results["logits:tokens"] = torch.stack([output.start_logits, output.end_logits], -1)
         if not case.real.all():  # theirs gives padding a share of the probability
             scores = results["logits:tokens"].masked_fill(real[:, :, None] == 0, -torch.inf)
             loss = torch.nn.functional.cross_entropy(scores, torch.tensor(case.spans).long())
-    elif architecture == "BertForMultipleChoice":
+    elif kind == "choice":
         results["logits:choices"] = output.logits
-    elif _is_of_examples(architecture):
+    elif kind in OF_EXAMPLES:
         results["logits:examples"] = output.logits
     else:
         results["logits:tokens"] = output.logits
@@ -277,7 +273,7 @@ def run_theirs(case: Case, architecture: str, model: Any) -> Results:
     results["loss"] = loss
     named = {f"{prefix}{name}": value for name, value in model.named_parameters()}
     results |= {f"gradients:{name}": value.grad.clone() for name, value in named.items()}
-    spared = {name for name in named if name.endswith("bias") or "LayerNorm" in name}
+    spared = {name for name in named if name.endswith("bias") or "norm" in name.lower()}
     groups = [
         {"params": [named[name] for name in named.keys() - spared], "weight_decay": 0.01},
         {"params": [named[name] for name in spared], "weight_decay": 0.0},
@@ -287,23 +283,23 @@ def run_theirs(case: Case, architecture: str, model: Any) -> Results:
     return {name: value.detach().numpy() for name, value in results.items()}
 
 
-def _their_labels(case: Case, architecture: str) -> list[tuple[str, np.ndarray]]:
-    match architecture:
-        case "BertModel":
+def _their_labels(case: Case, kind: Kind) -> list[tuple[str, np.ndarray]]:
+    match kind:
+        case "body":
             return []
-        case "BertForPreTraining":
+        case "pretraining":
             return [("labels", case.word_labels), ("next_sentence_label", case.next_sentence)]
-        case "BertForQuestionAnswering":
+        case "spans":
             return [("start_positions", case.spans[:, 0]), ("end_positions", case.spans[:, 1])]
-        case "BertForSequenceClassification":
+        case "sequence":
             return [("labels", _labels_of_examples(case))]
-    of_class = {
-        "BertForMaskedLM": case.word_labels,
-        "BertForNextSentencePrediction": case.next_sentence,
-        "BertForTokenClassification": case.tag_labels,
-        "BertForMultipleChoice": case.right,
+    of_kind = {
+        "masked-lm": case.word_labels,
+        "next-sentence": case.next_sentence,
+        "tokens": case.tag_labels,
+        "choice": case.right,
     }
-    return [("labels", of_class[architecture])]
+    return [("labels", of_kind[kind])]
 
 
 def _labels_of_examples(case: Case) -> np.ndarray:
@@ -313,10 +309,6 @@ def _labels_of_examples(case: Case) -> np.ndarray:
         "single_label_classification": case.classes,
     }
     return of_problem[case.config.label_meaning]
-
-
-def _is_of_examples(architecture: str) -> bool:
-    return architecture in ("BertForNextSentencePrediction", "BertForSequenceClassification")
 
 
 def differences(

@@ -7,6 +7,7 @@ import numpy as np
 
 from bertjax.architectures import ARCHITECTURES
 from bertjax.config import BertConfig
+from bertjax.families.registry import FAMILIES
 from bertjax.interop.tensor_names import Parameters, our_shape, put, rows_of
 
 
@@ -14,13 +15,15 @@ def make_random_model(
     architecture: str = "BertForPreTraining", **fields: Any
 ) -> tuple[BertConfig, Parameters]:
     """Returns the config and the parameters of a model of three layers with four heads of 6."""
-    config = BertConfig(
+    make = FAMILIES[ARCHITECTURES[architecture].family].config
+    config = make(
         vocab_size=99,
         hidden_size=24,
         num_hidden_layers=3,
         num_attention_heads=4,
         intermediate_size=37,
         max_position_embeddings=17,
+        pad_token_id=0,
     )
     config = dataclasses.replace(config, **fields)
     return config, draw_parameters(config, architecture)
@@ -32,6 +35,8 @@ def draw_parameters(
     """Parameters of a class, normally distributed, float32; those of BertModel under "bert"."""
     random, params = np.random.default_rng(seed), {}
     for row in rows_of(config, ARCHITECTURES[architecture].parts):
-        values = random.normal(row.ours.endswith("/scale"), spread, our_shape(row, config))
-        put(params, row.ours, values.astype(np.float32))
+        for path in row.paths:
+            values = random.normal(path.endswith("/scale"), spread, our_shape(row, config))
+            values[: row.first_layer] = path.endswith("/scale")  # of layers that have none
+            put(params, path, values.astype(np.float32))
     return params

@@ -16,12 +16,12 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed (make test-parity)")
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 
+from bertjax.architectures import ARCHITECTURES  # noqa: E402
 from bertjax.config import HIDDEN_ACTIVATIONS  # noqa: E402
 from bertjax.inference.fill_mask import fill_mask  # noqa: E402
 from bertjax.interop.huggingface import load_model_directory, save_model_directory  # noqa: E402
 from bertjax.model.bert import BertForMaskedLM, BertForPreTraining  # noqa: E402
 from bertjax.text.tokenizer import load_tokenizer  # noqa: E402
-from tests.families.tiny import BERT_CLASSES  # noqa: E402
 from tests.parity.random_models import make_random_model  # noqa: E402
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -86,7 +86,7 @@ def test_saved_tokenizer_gives_the_same_ids_in_transformers(tmp_path, caplog):
     assert caplog.text == ""
 
 
-@pytest.mark.parametrize("architecture", BERT_CLASSES)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_class_loads_without_complaint_and_comes_back(tmp_path, caplog, architecture):
     labels = {} if "Question" in architecture else {"id2label": ("O", "B-PER", "I-PER")}
     config, params = make_random_model(architecture, hidden_act="gelu", **labels)
@@ -101,12 +101,12 @@ def test_every_class_loads_without_complaint_and_comes_back(tmp_path, caplog, ar
     jax.tree.map(np.testing.assert_array_equal, again.params, params)
 
 
-@pytest.mark.parametrize("architecture", BERT_CLASSES)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_class_is_found_by_the_auto_classes(tmp_path, architecture):
     config, params = make_random_model(architecture, hidden_act="gelu")
     save_model_directory(tmp_path / "ours", config, params, GOLDEN / "tiny_bert", architecture)
-    kind = architecture.removeprefix("BertFor")
-    auto = transformers.AutoModel if kind == "BertModel" else getattr(
+    kind = architecture.partition("For")[2]
+    auto = transformers.AutoModel if not kind else getattr(
         transformers, f"AutoModelFor{kind}"
     )  # fmt: skip
     model = auto.from_pretrained(tmp_path / "ours")
