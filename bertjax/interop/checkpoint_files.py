@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bertjax.interop.flax_msgpack import read_flax_weights
+from bertjax.interop.hub import PICKLED_NAMES
 from bertjax.program.errors import UserError
 
 WEIGHTS_NAME = "model.safetensors"
@@ -18,7 +19,7 @@ FLAX_NAME = "flax_model.msgpack"
 FLAX_INDEX_NAME = "flax_model.msgpack.index.json"
 
 # numpy's names -> safetensors'.
-_FLAX_TYPES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+_TYPES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
 class Tensor(NamedTuple):
@@ -31,6 +32,18 @@ class Tensor(NamedTuple):
     array: np.ndarray | None = None
 
 
+def tensor_of_array(file: Path, stored_name: str, array: np.ndarray) -> Tensor:
+    """Returns the tensor of an array that is read already."""
+    dtype = _TYPES.get(array.dtype.name, array.dtype.name)
+    return Tensor(file, stored_name, array.shape, dtype, array)
+
+
+def has_weights(path: Path) -> bool:
+    """Returns whether a directory has a file that `find_tensors` reads."""
+    names = (WEIGHTS_NAME, INDEX_NAME, FLAX_NAME, FLAX_INDEX_NAME)
+    return any((path / name).is_file() for name in names)
+
+
 def find_tensors(path: Path) -> dict[str, Tensor]:
     """Returns every tensor by the name it is stored under."""
     if (path / WEIGHTS_NAME).is_file():
@@ -41,14 +54,21 @@ def find_tensors(path: Path) -> dict[str, Tensor]:
         return _read_flax(path / FLAX_NAME)
     if (path / FLAX_INDEX_NAME).is_file():
         return _read_flax_shards(path)
-    pickled = sorted(file.name for file in path.glob("pytorch_model*.bin"))
-    way_out = (
-        f"it has {pickled[0]}, which is not read because unpickling runs code: load it in"
-        " transformers and save it with `save_pretrained`"
-        if pickled
-        else "the directory is not a whole model: fetch or save it again"
+    raise UserError(f"{path}: no {WEIGHTS_NAME}; {_say_what_it_has(path)}")
+
+
+def _say_what_it_has(path: Path) -> str:
+    """Says what may be done with a directory without weights that are read."""
+    pickled = sorted(file.name for file in path.glob(PICKLED_NAMES))
+    if pickled:
+        what = f"it has {pickled[0]}, which is not read because unpickling runs code"
+    elif any(path.glob("*.ckpt*.index")):
+        what = "it has a TensorFlow checkpoint, which is not read as it is"
+    else:
+        return "the directory is not a whole model: fetch or save it again"
+    return (
+        f"{what}: make a model directory of it with `bertjax convert --model {path} --output DIR`"
     )
-    raise UserError(f"{path}: no {WEIGHTS_NAME}; {way_out}")
 
 
 def fingerprint_weights(path: Path | str) -> str:
@@ -103,7 +123,7 @@ def _read_header(file: Path) -> dict[str, Tensor]:
                 tensors[name] = Tensor(file, name, shape, entry.get_dtype())
             return tensors
     except FileNotFoundError:
-        raise _missing(file, INDEX_NAME) from None
+        raise missing(file, INDEX_NAME) from None
     except SafetensorError as error:
         raise UserError(
             f"{file}: damaged or cut short, or not safetensors ({error}); fetch or save it again"
@@ -111,7 +131,7 @@ def _read_header(file: Path) -> dict[str, Tensor]:
 
 
 def _read_shards(path: Path) -> dict[str, Tensor]:
-    places = _read_index(path / INDEX_NAME)
+    places = read_index(path / INDEX_NAME)
     headers = {name: _read_header(path / name) for name in sorted(set(places.values()))}
     for tensor, file in places.items():
         if tensor not in headers[file]:
@@ -123,20 +143,16 @@ def _read_shards(path: Path) -> dict[str, Tensor]:
 
 
 def _read_flax(file: Path) -> dict[str, Tensor]:
-    return {
-        name: Tensor(
-            file, name, array.shape, _FLAX_TYPES.get(array.dtype.name, array.dtype.name), array
-        )
-        for name, array in read_flax_weights(file).items()
-    }
+    arrays = read_flax_weights(file)
+    return {name: tensor_of_array(file, name, array) for name, array in arrays.items()}
 
 
 def _read_flax_shards(path: Path) -> dict[str, Tensor]:
-    places = _read_index(path / FLAX_INDEX_NAME)
+    places = read_index(path / FLAX_INDEX_NAME)
     tensors: dict[str, Tensor] = {}
     for name in sorted(set(places.values())):
         if not (path / name).is_file():
-            raise _missing(path / name, FLAX_INDEX_NAME)
+            raise missing(path / name, FLAX_INDEX_NAME)
         tensors |= _read_flax(path / name)
     if len(tensors) != len(places):
         raise UserError(
@@ -146,7 +162,7 @@ def _read_flax_shards(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _read_index(index: Path) -> dict[str, str]:
+def read_index(index: Path) -> dict[str, str]:
     """Reads the file in the same directory that holds each tensor, by the tensor's name."""
     try:
         places = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
@@ -159,5 +175,5 @@ def _read_index(index: Path) -> dict[str, str]:
         ) from None
 
 
-def _missing(file: Path, index_name: str) -> UserError:
+def missing(file: Path, index_name: str) -> UserError:
     return UserError(f"{file}: missing, though {index_name} lists it; fetch the directory again")

@@ -9,6 +9,8 @@ from bertjax.program.errors import UserError
 
 # What is downloaded: nothing that would have to be unpickled, and no other library's weights.
 ALLOWED = ("*.safetensors", "*.json", "vocab.txt")
+# What `bertjax convert` downloads beside it, of PyTorch.
+PICKLED_NAMES = "pytorch_model*.bin"
 IGNORED = ("onnx/*", "openvino/*", "coreml/*", ".*")
 
 _NAME = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?", re.ASCII)
@@ -45,7 +47,7 @@ def hub_name(name: Path | str) -> HubName | None:
     return HubName(repo, revision)
 
 
-def find_model(name: Path | str) -> Path:
+def find_model(name: Path | str, *, pickled: bool = False) -> Path:
     """Finds the directory of a model: the folder of that name, or else of a model on the hub.
 
     A model on the hub is kept in its cache (`HF_HOME`, `HF_HUB_CACHE`) and downloaded to it where
@@ -55,6 +57,7 @@ def find_model(name: Path | str) -> Path:
     Args:
         name: a folder, or `org/name[@revision]`. What is neither is given back as it is, for its
             reader to refuse.
+        pickled: take PyTorch's pickled weights from the hub where it has no safetensors.
 
     Raises:
         UserError: there is no name; or the hub has no such model, or does not give it, or only one
@@ -68,13 +71,20 @@ def find_model(name: Path | str) -> Path:
     import huggingface_hub
     from huggingface_hub import errors
 
-    try:
+    def download(*more: str) -> Path:
         folder = huggingface_hub.snapshot_download(
             hub.repo,
             revision=hub.revision,
-            allow_patterns=list(ALLOWED),
+            allow_patterns=[*ALLOWED, *more],
             ignore_patterns=list(IGNORED),
         )
+        return Path(folder)
+
+    try:
+        folder = download()
+        has_safetensors = any(folder.rglob("*.safetensors"))
+        if pickled and not has_safetensors:
+            folder = download(PICKLED_NAMES)
     except errors.RevisionNotFoundError:
         raise UserError(
             f"{hub}: the Hugging Face hub has {hub.repo}, and no branch, tag or commit"
@@ -98,9 +108,9 @@ def find_model(name: Path | str) -> Path:
         raise UserError(
             f"{hub}: no such directory, and no name of a model on the Hugging Face hub ({error})"
         ) from None
-    if not any(Path(folder).rglob("*.safetensors")):
+    if not has_safetensors and not (pickled and any(folder.rglob(PICKLED_NAMES))):
         raise _no_safetensors(hub)
-    return Path(folder)
+    return folder
 
 
 _SIGN_IN = "sign in with `hf auth login`, or set HF_TOKEN to a token that may read it"
@@ -145,8 +155,9 @@ def _no_safetensors(hub: HubName) -> UserError:
     if pickled:
         return UserError(
             f"{hub}: has {pickled[0]} and no safetensors; it is not read because unpickling runs"
-            " code: load it in transformers and save it with `save_pretrained`, or take a revision"
-            " that has been converted (refs/pr/... of the hub's converter)"
+            " code: make a model directory of it with"
+            f" `bertjax convert --model {hub} --output DIR`, or take a revision that has been"
+            " converted (refs/pr/... of the hub's converter)"
         )
     return UserError(f"{hub}: has no safetensors, so that it is no model that bertjax reads")
 

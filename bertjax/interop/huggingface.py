@@ -151,19 +151,27 @@ def load_model_directory(
     return ModelDirectory(config, params, architecture, notes)
 
 
-def read_model_directory(path: Path | str, asked: str | None = None) -> ModelDirectory:
+def read_model_directory(
+    path: Path | str,
+    asked: str | None = None,
+    *,
+    tensors: Mapping[str, Tensor] | None = None,
+    config: BertConfig | None = None,
+) -> ModelDirectory:
     """Reads all that a model directory holds, as `load_model_directory` reads it.
 
     Args:
         path: the directory.
         asked: the class that is wanted, which says what a classifier is where config.json names no
             class.
+        tensors: by the names in the directory; those that `find_tensors` finds when left out.
+        config: where there is no config.json.
 
     Returns:
         The class is that of the checkpoint; the parameters are of all parts that there are.
     """
     path = Path(path)
-    opened = _open(path, asked)
+    opened = _open(path, asked, tensors, config)
     params, notes = _read_params(path, opened, opened.parts)
     return ModelDirectory(opened.config, params, opened.architecture, notes)
 
@@ -213,6 +221,7 @@ def save_model_directory(
     params: Any,
     tokenizer_path: Path | str,
     architecture: str = PRETRAINING,
+    dtype: str = "float32",
 ) -> None:
     """Writes a model directory that transformers loads, whole or not at all.
 
@@ -226,7 +235,8 @@ def save_model_directory(
         params: the flax collection "params" of the class; that of `BertModel` under "bert".
         tokenizer_path: a directory with the tokenizer; its files are written as the tokenizer reads
             texts, with the length that the model has positions for.
-        architecture: the class, by its name or its kind.
+        architecture: the class, by its name or its kind. A body may lack the pooler.
+        dtype: of the tensors in the file: float32, bfloat16 or float16.
 
     Raises:
         UserError: `path` is a file, or the tokenizer has ids that the model has no embedding for.
@@ -240,7 +250,10 @@ def save_model_directory(
     if config.classifier_norm == "batch":
         raise ValueError("running statistics have no place in a model directory; fold them first")
     saved = find_architecture(architecture, config)
-    tensors = to_theirs(params, config, saved.parts)
+    parts = set(saved.parts)
+    if saved.kind == BODY and "pooler" not in params["bert"]:
+        parts.discard("pooler")
+    tensors = to_theirs(params, config, parts, np.dtype(dtype))
     if "span_head" in saved.parts:  # transformers makes one output a label
         config = dataclasses.replace(config, id2label=BertConfig.id2label)
     if saved.kind == BODY:
@@ -248,7 +261,7 @@ def save_model_directory(
         tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
     with whole_files(path, last=WEIGHTS_NAME) as partial:
         _write_tokenizer(partial, tokenizer_path, config)
-        values = {"architectures": [saved.name], **config.to_dict(), "dtype": "float32"}
+        values = {"architectures": [saved.name], **config.to_dict(), "dtype": dtype}
         (partial / CONFIG_NAME).write_text(to_json(values, indent=2) + "\n", encoding="utf-8")
         try:
             save_file(tensors, partial / WEIGHTS_NAME, metadata=_METADATA)
@@ -284,7 +297,12 @@ def _write_tokenizer(directory: Path, tokenizer_path: Path, config: BertConfig) 
         (directory / TOKENIZER_CONFIG_NAME).write_text(text, encoding="utf-8")
 
 
-def _open(path: Path, asked: str | None = None) -> _Opened:
+def _open(
+    path: Path,
+    asked: str | None = None,
+    tensors: Mapping[str, Tensor] | None = None,
+    config: BertConfig | None = None,
+) -> _Opened:
     """Reads the headers and checks them; `asked` is the class where config.json names none."""
     if not path.is_dir():
         kind = "is a file" if path.exists() else "no such directory"
@@ -293,9 +311,12 @@ def _open(path: Path, asked: str | None = None) -> _Opened:
             f" {WEIGHTS_NAME} and the tokenizer's files, or a name on the Hugging Face hub,"
             " ORGANISATION/NAME"
         )
-    config = load_config(path)
+    said = None
+    if config is None:
+        config = load_config(path)
+        said = json.loads((path / CONFIG_NAME).read_text(encoding="utf-8")).get("architectures")
     named: dict[str, Tensor] = {}
-    for stored, tensor in find_tensors(path).items():
+    for stored, tensor in (find_tensors(path) if tensors is None else tensors).items():
         name = current_name(stored, config)
         if name is None:
             continue
@@ -310,7 +331,6 @@ def _open(path: Path, asked: str | None = None) -> _Opened:
                 f" {', '.join(_FLOAT_TYPES)}, so take the checkpoint before it was quantised"
             )
         named[name] = tensor
-    said = json.loads((path / CONFIG_NAME).read_text(encoding="utf-8")).get("architectures")
     classes = {its.name: its for its in classes_of(config).values()}
     own = classes.get(said[0]) if isinstance(said, list) and said else None
     telling = own

@@ -152,6 +152,17 @@ def read_sentence_model(path: Path | str) -> SentenceModel:
     )
 
 
+def module_folders(path: Path) -> list[Path]:
+    """Returns the folders of the modules beside the Transformer, for those that have one.
+
+    Raises:
+        UserError: modules.json is damaged.
+    """
+    listed = _read_modules(path) if (path / MODULES_NAME).is_file() else [("", path / "1_Pooling")]
+    folders = [folder for _, folder in listed if folder.is_dir()]
+    return [folder for folder in folders if not folder.samefile(path)]
+
+
 def _read_modules(path: Path) -> list[tuple[str, Path]]:
     """Returns the kind and the folder of each module."""
     listed = _read(path / MODULES_NAME, list)

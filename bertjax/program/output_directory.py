@@ -126,8 +126,8 @@ def _check_apart(path: Path, inputs: Sequence[Path | str]) -> None:
             raise UserError(f"--output {path} contains the input {name}; name another directory")
         if source in output.parents:
             raise UserError(
-                f"--output {path} is inside the input {name}, and would be read as text the next"
-                " time; name a directory outside"
+                f"--output {path} is inside the input {name}, and would be read as a part of it"
+                " the next time; name a directory outside"
             )
 
 

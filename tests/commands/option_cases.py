@@ -199,6 +199,17 @@ CASES = {
             "--json": (MLM, ["--check", "--no-explain"], ["--json"]),
         },
     ),
+    "convert": (
+        [*LABELS, "--output", "new"],
+        {
+            "--model": ["--model", "other"],
+            "--output": ["--output", "elsewhere"],
+            "--overwrite": (LABELS, ["--output", "mlm"], ["--overwrite", "true"]),
+            "--architecture": ["--architecture", "BertModel"],
+            "--dtype": ["--dtype", "bfloat16"],
+            "--json": ["--json"],
+        },
+    ),
     "info": (["mlm"], {"directory": None, "--json": ["--json"]}),
     "compare": (
         ["a.json", "b.json"],

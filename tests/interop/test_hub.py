@@ -14,7 +14,7 @@ from tests.interop.stand_in_hub import COMMIT, StandInHub
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / "tests" / "parity" / "golden" / "tiny_bert"
 
-# Prints for each name the directory that it is, or the message.
+# Prints for each name the directory that it is, or the message; with ! of pickled weights too.
 SCRIPT = """
 import json, sys
 from bertjax.interop.hub import find_model
@@ -22,7 +22,7 @@ from bertjax.program.errors import UserError
 found = {}
 for name in sys.argv[1:]:
     try:
-        found[name] = str(find_model(name))
+        found[name] = str(find_model(name.rstrip("!"), pickled=name.endswith("!")))
     except UserError as error:
         found[name] = f"error: {error}"
 print(json.dumps(found))
@@ -75,7 +75,8 @@ def asked(tmp_path_factory):
         },
     )  # fmt: skip
     names = [
-        "org/good", "org/good@v1", "org/good@v9", "org/none", "org/pickled", "org/nothing",
+        "org/good", "org/good!", "org/good@v1", "org/good@v9", "org/none", "org/pickled",
+        "org/nothing",
         *hub.refusals,
     ]  # fmt: skip
 
@@ -96,6 +97,7 @@ def asked(tmp_path_factory):
     with hub:
         online, printed = ask(*names)
         requests = list(hub.requests)
+        online |= ask("org/pickled!")[0]
         hub.requests.clear()
         offline, _ = ask("org/good", "org/other", HF_HUB_OFFLINE="1")
         assert hub.requests == []
@@ -120,6 +122,14 @@ def test_model_is_downloaded_to_the_cache_without_pickles(asked):
     assert "Traceback" not in printed
 
 
+def test_pickles_are_downloaded_to_be_converted(asked):
+    online, _, requests, *_ = asked
+    assert online["org/good!"] == online["org/good"]
+    assert not any("pytorch_model.bin" in request for request in requests)
+    files = {file.name for file in Path(online["org/pickled!"]).iterdir()}
+    assert files == {"config.json", "pytorch_model.bin"}
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -133,6 +143,7 @@ def test_model_is_downloaded_to_the_cache_without_pickles(asked):
         ("org/forbidden", "does not give the model (403): it is private, or has terms to accept"),
         ("org/broken", "answers with an error"),
         ("org/pickled", "has pytorch_model.bin and no safetensors; it is not read because unpick"),
+        ("org/pickled", "with `bertjax convert --model org/pickled --output DIR`, or take a revis"),
         ("org/nothing", "has no safetensors, so that it is no model that bertjax reads"),
     ],
 )

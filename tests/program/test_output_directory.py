@@ -21,7 +21,7 @@ def test_output_and_input_never_contain_one_another(tmp_path, monkeypatch):
     (texts / "a.txt").write_text("mine")
     monkeypatch.chdir(texts)
     for output, given, message in (
-        ("../texts", [".."], r"is inside the input \.\., and would be read as text"),
+        ("../texts", [".."], r"is inside the input \.\., and would be read as a part of it"),
         ("../texts", ["a.txt"], r"contains the input a.txt"),
         (texts, ["nowhere", tmp_path / "texts"], "contains the input"),
         ("made", ["../texts"], "is inside the input"),
