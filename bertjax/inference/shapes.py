@@ -42,6 +42,7 @@ class Shapes:
             follows an item in its row is padding.
         mesh: of the devices that share the rows out; each gets as many.
         ratio: of a number of rows to the next smaller one.
+        shortest: tokens of the shortest row, a power of two.
     """
 
     def __init__(
@@ -53,12 +54,13 @@ class Shapes:
         between: bool = True,
         mesh: Mesh | None = None,
         ratio: int = 4,
+        shortest: int = SHORTEST,
     ) -> None:
         sharers = 1 if mesh is None else count_sharers(mesh)
         platform = jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
         # XLA shares the rows of a batch out among the cores of a CPU: as many for each.
         group = count_cores() if platform == "cpu" and sharers == 1 else 1
-        self._lengths = tuple(_lengths(longest, between))
+        self._lengths = tuple(_lengths(longest, shortest, between))
         self._slots = {length: tuple(slots(length)) for length in self._lengths}
         self._rows = {
             length: tuple(sharers * rows for rows in _row_numbers(fits(length), group, ratio))
@@ -122,9 +124,9 @@ class Shapes:
         return parts + [most] * (rows > 0)
 
 
-def _lengths(longest: int, between: bool) -> Iterator[int]:
+def _lengths(longest: int, shortest: int, between: bool) -> Iterator[int]:
     """Yields powers of two, 3/2 of them where wanted, and the longest itself."""
-    length = SHORTEST
+    length = shortest
     while length < longest:
         yield length
         if between and 3 * length // 2 < longest:

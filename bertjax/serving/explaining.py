@@ -231,8 +231,8 @@ class Explainer:
                 if self.explains:
                     word = 1 if "tag" in ARCHITECTURES[self._model.architecture].outputs else None
                     for named in choose_targets(self._model, encoded, word=word)[:2]:
-                        # Those that the others have nothing to compile beside.
-                        explain(self._model, encoded, named, [*METHODS[:2], "relevance"])
+                        # The other methods have nothing to compile beside these.
+                        explain(self._model, encoded, named, [METHODS[0], "relevance"])
                 progress(1)
 
 

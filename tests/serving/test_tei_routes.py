@@ -335,6 +335,7 @@ def test_small_work_does_not_wait_behind_large_work():
 
     async def go():
         large = asyncio.create_task(threads.run(goes_on.wait, 20, size=LARGE))
+        await asyncio.sleep(0)  # it is in its thread
         assert await threads.run(lambda: "small", size=LARGE - 1) == "small"
         goes_on.set()
         return await large

@@ -25,6 +25,9 @@ from bertjax.text.packing import Places
 # Rows and tokens of a batch, and bytes of its maps. With the backward pass it takes no longer than
 # other batches, for which a server lets it wait.
 _MOST_ROWS, _BATCH_TOKENS, _BATCH_BYTES = 16, 512, 64 << 20
+# Tokens of the shortest row: a backward pass takes seconds to compile, and shorter rows hardly less
+# to run.
+_SHORTEST = 32
 
 
 class Target(NamedTuple):
@@ -142,7 +145,11 @@ def differentiate_by_embeddings(
         embedded: points in the space of the embeddings' output, any number of them.
     """
     check_target(whole, encoded, target)
-    pad_id, (_, length, width) = whole.tokenizer.pad_id, embedded.shape
+    pad_id, (count, length, width) = whole.tokenizer.pad_id, embedded.shape
+    shapes = _shapes(whole)
+    # Whole batches, so that one program is compiled.
+    missing = -count % shapes.most_rows(shapes.length_for(length))
+    embedded = np.concatenate([embedded, np.repeat(embedded[-1:], missing, axis=0)])
 
     def make(
         points: Sequence[Float[np.ndarray, "T D"]], places: Places, shape: Shape
@@ -159,10 +166,10 @@ def differentiate_by_embeddings(
     def take(outputs: Sequence[np.ndarray], point: np.ndarray, at: Place) -> tuple[Any, np.ndarray]:
         return outputs[0][at.row], outputs[1][at.row, :length]
 
-    batching = Batching(_shapes(whole), len, make, take)
+    batching = Batching(shapes, len, make, take)
     found = run(forward, whole.params, embedded, batching, mesh=whole.mesh)
     values, gradients = zip(*found, strict=True)
-    return np.array(values), np.stack(gradients)
+    return np.array(values[:count]), np.stack(gradients[:count])
 
 
 def differentiate_by_attention(
@@ -199,7 +206,7 @@ def _shapes(whole: Model) -> Shapes:
         maps = _BATCH_BYTES // trace_bytes(config, length)
         return min(_MOST_ROWS, _BATCH_TOKENS // length, maps)
 
-    return Shapes(config.max_length, fits, between=False, mesh=whole.mesh)
+    return Shapes(config.max_length, fits, between=False, mesh=whole.mesh, shortest=_SHORTEST)
 
 
 def _places(target: Target) -> tuple[np.int32, np.int32]:

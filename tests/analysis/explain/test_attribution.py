@@ -358,3 +358,20 @@ def test_mask_that_is_to_be_filled_stays(make_model, encode):
     [alone] = encode("[MASK]")
     with pytest.raises(UserError, match="no token that could be taken away"):
         measure_faithfulness(whole, alone, Target("token", 9, 1), scores)
+
+
+def test_any_number_of_points_runs_one_program(make_model, encode):
+    from bertjax.analysis.explain import answers
+
+    whole, [encoded] = make_model("BertForSequenceClassification"), encode(TEXT)
+    embedded = answers.embed_tokens(whole, encoded)
+    target, compiled, found = Target("class", 1), set(), []
+    for points in (1, 5, 34):
+        many = np.repeat(embedded[None], points, axis=0)
+        values, gradients = answers.differentiate_by_embeddings(whole, encoded, target, many)
+        assert (len(values), len(gradients)) == (points, points)
+        found.append(values)
+        compiled.add(answers._by_embeddings._cache_size())
+    assert len(compiled) == 1
+    for one in found:
+        np.testing.assert_allclose(one, found[0][0], atol=1e-5)
