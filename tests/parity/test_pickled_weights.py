@@ -21,6 +21,7 @@ from bertjax.architectures import ARCHITECTURES  # noqa: E402
 from bertjax.interop.conversion import convert  # noqa: E402
 from bertjax.program.errors import UserError  # noqa: E402
 from tests.interop.make_google_bert import FOLDER  # noqa: E402
+from tests.parity.random_models import make_random_model  # noqa: E402
 
 GOLDEN = Path(__file__).parent / "golden"
 TINY = GOLDEN / "tiny_bert"
@@ -67,18 +68,20 @@ def test_shards_of_pickled_bfloat16(tmp_path, directory):
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_every_class_is_converted_from_pickled_weights(tmp_path, name):
-    folder = Path(shutil.copytree(GOLDEN / "classes" / name, tmp_path / "model"))
-    torch.save(tensors_of(folder), folder / PICKLED)
-    (folder / WEIGHTS).unlink()
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnop"]
-    (folder / "vocab.txt").write_text("\n".join(words))
-    assert convert(folder, tmp_path / "out").result["written"]["architecture"] == name
-    made, original = (
-        load_file(path / WEIGHTS) for path in (tmp_path / "out", GOLDEN / "classes" / name)
-    )
-    for tensor, value in made.items():
-        np.testing.assert_array_equal(value, original[tensor], err_msg=tensor)
+def test_every_class_is_converted_from_pickled_weights(tmp_path, directory, name):
+    config, _ = make_random_model(name)
+    values = {"architectures": [name], **config.to_dict()}
+    (directory / "config.json").write_text(json.dumps(values))
+    kind = getattr(transformers, name)
+    theirs = kind(transformers.AutoConfig.from_pretrained(directory))
+    torch.save(theirs.state_dict(), directory / PICKLED)
+    assert convert(directory, tmp_path / "out").result["written"]["architecture"] == name
+    ours, info = kind.from_pretrained(tmp_path / "out", output_loading_info=True)
+    assert not any(info.values()), info
+    expected, state = theirs.state_dict(), ours.state_dict()
+    assert state.keys() == expected.keys()
+    for tensor, value in state.items():
+        np.testing.assert_array_equal(value, expected[tensor], err_msg=tensor)
 
 
 class Payload:
