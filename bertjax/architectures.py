@@ -13,10 +13,19 @@ if TYPE_CHECKING:
     from flax import linen as nn
 
 Output = Literal[
-    "token", "next-sentence", "class", "tag", "start", "end", "choice", "hidden", "pooled"
+    "token",
+    "next-sentence",
+    "replaced",
+    "class",
+    "tag",
+    "start",
+    "end",
+    "choice",
+    "hidden",
+    "pooled",
 ]
 # Outputs of one token; the others are of a whole example, read at its [CLS].
-OF_A_TOKEN: tuple[Output, ...] = ("token", "tag", "start", "end", "hidden")
+OF_A_TOKEN: tuple[Output, ...] = ("token", "replaced", "tag", "start", "end", "hidden")
 
 BODY: Kind = "body"
 PRETRAINING: Kind = "pretraining"
@@ -28,7 +37,8 @@ class _KindOfClass(NamedTuple):
     """What the classes of a kind have in common, whatever their family.
 
     Attributes:
-        suffix: what the name of a class ends with; BERT's class is the module of them all.
+        suffix: what the name of the module ends with, which families share, and of a class unless
+            its family calls it otherwise (`BertConfig.SUFFIXES`).
         outputs: what they answer with.
         tasks: the supervised tasks that they are fitted to, by `BertConfig.label_meaning`; by ""
             where there is one, whatever the labels mean.
@@ -45,6 +55,7 @@ _KINDS: dict[Kind, _KindOfClass] = {
     PRETRAINING: _KindOfClass("ForPreTraining", ("token", "next-sentence")),
     MASKED_LM: _KindOfClass("ForMaskedLM", ("token",)),
     NEXT_SENTENCE: _KindOfClass("ForNextSentencePrediction", ("next-sentence",)),
+    "replaced-tokens": _KindOfClass("ForReplacedTokenDetection", ("replaced",)),
     "sequence": _KindOfClass(
         "ForSequenceClassification",
         ("class",),
@@ -78,7 +89,8 @@ class Architecture(NamedTuple):
     @property
     def outputs(self) -> tuple[Output, ...]:
         """What it answers with; a body without a pooler has no pooled vector."""
-        return _KINDS[self.kind].outputs
+        lacking = "pooled" if "pooler" not in self.parts else None
+        return tuple(output for output in _KINDS[self.kind].outputs if output != lacking)
 
     @property
     def module(self) -> type["nn.Module"]:
@@ -103,7 +115,12 @@ ARCHITECTURES = {
     for family in FAMILIES.values()
     for kind, parts in family.config.PARTS.items()
     for architecture in [
-        Architecture(family.prefix + _KINDS[kind].suffix, family.name, kind, parts)
+        Architecture(
+            family.prefix + family.config.SUFFIXES.get(kind, _KINDS[kind].suffix),
+            family.name,
+            kind,
+            parts,
+        )
     ]
 }
 

@@ -28,6 +28,8 @@ SIZES = {
 WITH_WINDOW = "-with-attention-window"
 # What comes before a classifier's linear layer.
 CLASSIFIER_NORMS = ("none", "layer", "batch")
+# Parts that classify, by the labels of the config; `classifier_norm` is theirs.
+CLASSIFIERS = ("sequence_head", "token_head", "choice_head")
 # What a classifier's label numbers mean to its loss. Source: `transformers`.
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
 
@@ -91,7 +93,9 @@ class BertConfig:
         "spans": ("span_head",),
         "choice": ("pooler", "choice_head"),
     }
-    # Fields that the file calls otherwise, and fields that it has not.
+    # What the name of a class of a kind ends with, where it is not as in other families.
+    SUFFIXES: ClassVar[Mapping[Kind, str]] = {}
+    # Fields that the file calls otherwise, and fields that it has not: they keep their default.
     THEIR_NAMES: ClassVar[Mapping[str, str]] = {}
     NOT_IN_FILE: ClassVar[tuple[str, ...]] = ()
     # Fields of the file whose other values are not supported.
@@ -100,6 +104,12 @@ class BertConfig:
         "add_cross_attention": False,
         "position_embedding_type": "absolute",
     }
+    # Fields that are rates of dropout; `classifier_dropout` may be None.
+    DROPOUT_RATES: ClassVar[tuple[str, ...]] = (
+        "hidden_dropout_prob",
+        "attention_probs_dropout_prob",
+        "classifier_dropout",
+    )
     # Tokens of the second text of a pair have a type of their own.
     SEGMENTS_ARE_TYPES: ClassVar[bool] = True
     # Positions that are not given count the tokens that are not padding; otherwise all places.
@@ -166,6 +176,13 @@ class BertConfig:
                 )
 
     def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name in self.NOT_IN_FILE and value != field.default:
+                raise UserError(
+                    f"{field.name}={value!r} is not supported: in a {self.MODEL_TYPE} it is always"
+                    f" {field.default!r}"
+                )
         for name in (
             "vocab_size",
             "hidden_size",
@@ -176,7 +193,7 @@ class BertConfig:
             "type_vocab_size",
         ):
             value = getattr(self, name)
-            if value == 0 and name in self.NOT_IN_FILE:
+            if name in self.NOT_IN_FILE:
                 continue
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise UserError(f"{name}={value!r} must be a whole number of at least 1")
@@ -194,7 +211,7 @@ class BertConfig:
             raise UserError(
                 f"hidden_act={self.hidden_act!r} is not one of {', '.join(HIDDEN_ACTIVATIONS)}"
             )
-        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"):
+        for name in self.DROPOUT_RATES:
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
                 raise UserError(f"{name}={value!r} must be in [0, 1)")
@@ -268,15 +285,26 @@ class BertConfig:
         """The activation within the masked-LM head."""
         return self.hidden_act
 
+    @property
+    def sinusoidal_positions(self) -> bool:
+        """Whether a new model's table of positions is waves, not drawn."""
+        return False
+
+    def dropout_field(self, part: str) -> str | None:
+        """Returns the field that says the dropout before the linear layer of a part; None: none.
+
+        Where `classifier_dropout` is None, `hidden_dropout_prob` has it.
+        """
+        return "classifier_dropout" if part in CLASSIFIERS else None
+
     def head_dropout(self, part: str) -> float:
-        """Returns the dropout before the linear layer of a part of `PARTS` that classifies."""
-        if part == "span_head":
-            return 0.0
-        rate = self.classifier_dropout
+        """Returns the dropout before the linear layer of a part of `PARTS`."""
+        field = self.dropout_field(part)
+        rate = 0.0 if field is None else getattr(self, field)
         return self.hidden_dropout_prob if rate is None else rate
 
     def head_transform(self, part: str) -> HeadTransform | None:
-        """Returns the dense layer before the linear layer of a part that classifies; None: none."""
+        """Returns the dense layer before the linear layer of a part; None: there is none."""
         return None
 
     @classmethod

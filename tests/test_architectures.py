@@ -17,6 +17,7 @@ from bertjax.architectures import (
     kind_of,
 )
 from bertjax.config import PROBLEM_TYPES, BertConfig
+from bertjax.families.registry import FAMILIES
 from bertjax.model import bert
 from bertjax.tasks.data_config import TaskName
 from bertjax.verification.outputs import quantities
@@ -32,13 +33,16 @@ def test_table_has_every_class_of_the_model():
         and value.__module__ == bert.__name__
         and not name.startswith("_")
     }
-    table = {name: one.module for name, one in ARCHITECTURES.items() if one.family == "bert"}
+    table = {one.module.__name__: one.module for one in ARCHITECTURES.values()}
     assert table == classes
 
 
-def test_other_families_share_the_classes_of_the_model():
+def test_classes_are_named_as_the_modules_that_they_share():
     for one in ARCHITECTURES.values():
-        assert one.name.endswith(one.module.__name__.removeprefix("Bert"))
+        module = one.module.__name__.removeprefix("Bert")
+        assert one.name.endswith(FAMILIES[one.family].config.SUFFIXES.get(one.kind, module))
+    discriminator = ARCHITECTURES["ElectraForPreTraining"]
+    assert (discriminator.kind, discriminator.outputs) == ("replaced-tokens", ("replaced",))
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bertjax.config import WITH_WINDOW, BertConfig
-from bertjax.families import bert, roberta
+from bertjax.families import bert, distilbert, electra, roberta
 from bertjax.families.tensors import Row
 from bertjax.program.errors import UserError
 from bertjax.program.wording import nearest
@@ -45,6 +45,20 @@ FAMILIES = {
         Family(roberta.RobertaConfig, "Roberta", *_ROBERTAS),
         Family(roberta.XlmRobertaConfig, "XLMRoberta", *_ROBERTAS),
         Family(roberta.CamembertConfig, "Camembert", *_ROBERTAS),
+        Family(
+            distilbert.DistilBertConfig,
+            distilbert.PREFIX,
+            distilbert.BODY,
+            distilbert.tensor_rows,
+            distilbert.TIED,
+        ),
+        Family(
+            electra.ElectraConfig,
+            electra.PREFIX,
+            electra.BODY,
+            electra.tensor_rows,
+            electra.TIED,
+        ),
     )
 }
 

@@ -64,9 +64,9 @@ class RobertaConfig(BertConfig):
         """Source: `RobertaLMHead`, whatever `hidden_act` is."""
         return "gelu"
 
-    def head_dropout(self, part: str) -> float:
+    def dropout_field(self, part: str) -> str | None:
         """Source: `RobertaForMultipleChoice`, whose dropout is the body's."""
-        return self.hidden_dropout_prob if part == "choice_head" else super().head_dropout(part)
+        return "hidden_dropout_prob" if part == "choice_head" else super().dropout_field(part)
 
     def head_transform(self, part: str) -> HeadTransform | None:
         """Source: `RobertaClassificationHead`."""

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Key
 
 from bertjax.architectures import BODY, PRETRAINING, Architecture, classes_of, find_architecture
-from bertjax.config import BertConfig
+from bertjax.config import CLASSIFIERS, BertConfig
 from bertjax.families.registry import FAMILIES, family_of, load_config
 from bertjax.interop.checkpoint_files import WEIGHTS_NAME, Tensor, find_tensors, read_arrays
 from bertjax.interop.tensor_names import (
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 CONFIG_NAME = "config.json"
 TOKENIZER_CONFIG_NAME = "tokenizer_config.json"
 
-# The parts whose outputs are the labels, or that are made with them.
-CLASSIFIERS = ("sequence_head", "token_head", "choice_head")
 # What a tensor may be stored as; everything is float32 once loaded.
 _FLOAT_TYPES = ("F64", "F32", "F16", "BF16")
 # transformers reads this as "the layout is torch's", which ours is after `to_theirs`.

@@ -11,7 +11,7 @@ from bertjax.config import BertConfig, Kind
 from bertjax.kernels.backends import AUTO, Need, choose_backend
 from bertjax.model.embeddings import Embeddings
 from bertjax.model.encoder import Encoder
-from bertjax.model.heads import ClassifierHead, LinearHead, MaskedLanguageModelHead, Pooler
+from bertjax.model.heads import ClassifierHead, MaskedLanguageModelHead, Pooler
 from bertjax.model.probe_points import Edits, Probes, check_edits, name_points
 from bertjax.numerics.placement import pick_vectors, target_platform
 from bertjax.types import EncoderOutput, HeadOutput, PreTrainingOutput, Trace
@@ -73,7 +73,7 @@ class BertModel(nn.Module):
         dtype: of the matrix products; parameters, softmax and statistics are float32 whatever it
             is.
         remat: a key of `encoder.REMAT_POLICIES`.
-        pooling: whether there is a pooler.
+        pooling: whether there is a pooler, in a family that has one.
         attention: a key of `kernels.backends.BACKENDS`, or "auto" (see `choose_backend`).
 
     Source: Devlin et al. 2019; google-research/bert `BertModel`.
@@ -88,7 +88,7 @@ class BertModel(nn.Module):
     def setup(self) -> None:
         self.embeddings = Embeddings(self.config, self.dtype)
         self.encoder = Encoder(self.config, self.dtype, self.remat)
-        if self.pooling:
+        if self.has_pooler:
             self.pooler = Pooler(self.config, self.dtype)
 
     def __call__(
@@ -147,10 +147,15 @@ class BertModel(nn.Module):
         )
         hidden = hidden.reshape(rows, length, -1)
         pooled = None
-        if self.pooling:
+        if self.has_pooler:
             pooled = self.pooler(pick_vectors(hidden, inputs.example_starts))
         traced = Trace(**probes.kept, **layers) if points else None
         return EncoderOutput(hidden, pooled, traced)
+
+    @property
+    def has_pooler(self) -> bool:
+        """Whether it answers with a pooled vector of every example."""
+        return self.pooling and "pooler" in self.config.PARTS["body"]
 
     def _choose_attention(self, length: int, dropout: bool, maps: bool) -> str:
         config = self.config
@@ -181,6 +186,9 @@ class _WithHead(nn.Module):
         pooling = "pooler" in self.config.PARTS[kind]
         return BertModel(self.config, self.dtype, self.remat, pooling, self.attention)
 
+    def _make_head(self, part: str, classes: int) -> ClassifierHead:
+        return ClassifierHead(self.config, part, classes, self.dtype)
+
     def _call_body(
         self, model_inputs: tuple[Ids, ...], row_ids: Ids, **options: object
     ) -> tuple[ModelInputs, EncoderOutput]:
@@ -195,13 +203,15 @@ class BertForPreTraining(_WithHead):
     def setup(self) -> None:
         self.bert = self._make_body("pretraining")
         self.mlm_head = MaskedLanguageModelHead(self.config, self.dtype)
-        self.nsp_head = LinearHead(self.config, 2, self.dtype)
+        self.nsp_head = self._make_head("nsp_head", 2)
 
     def __call__(
         self,
         token_ids: Integer[Array, "B T"],
         *model_inputs: Ids,
         masked_positions: Int[Array, "B P"] | None = None,
+        row_ids: Ids = None,
+        dropout: bool = False,
         **options: object,
     ) -> PreTrainingOutput:
         """Computes logits of both heads.
@@ -210,11 +220,14 @@ class BertForPreTraining(_WithHead):
             token_ids: vocabulary ids, masked.
             model_inputs: token_type_ids, sequence_ids, position_ids, example_starts of `BertModel`.
             masked_positions: where masked-LM logits are wanted; all T positions when left out.
-            options: the keyword arguments of `BertModel`.
+            row_ids: as all that follow, of `BertModel`.
         """
-        body = self.bert(token_ids, *model_inputs, **options)
+        inputs, body = self._call_body(
+            (token_ids, *model_inputs), row_ids, dropout=dropout, **options
+        )
         mlm_logits = _restore_words(self.mlm_head, self.bert, body, masked_positions)
-        return PreTrainingOutput(mlm_logits, self.nsp_head(body.pooled), body)
+        nsp_logits = _answer_examples(self.nsp_head, inputs, body, dropout)
+        return PreTrainingOutput(mlm_logits, nsp_logits, body)
 
 
 class BertForMaskedLM(_WithHead):
@@ -241,12 +254,33 @@ class BertForNextSentencePrediction(_WithHead):
 
     def setup(self) -> None:
         self.bert = self._make_body("next-sentence")
-        self.nsp_head = LinearHead(self.config, 2, self.dtype)
+        self.nsp_head = self._make_head("nsp_head", 2)
 
-    def __call__(self, *model_inputs: Ids, **options: object) -> HeadOutput:
+    def __call__(
+        self, *model_inputs: Ids, row_ids: Ids = None, dropout: bool = False, **options: object
+    ) -> HeadOutput:
         """Computes logits `[B, K, 2]` (is next, is random); arguments as `BertModel`."""
-        body = self.bert(*model_inputs, **options)
-        return HeadOutput(self.nsp_head(body.pooled), body)
+        inputs, body = self._call_body(model_inputs, row_ids, dropout=dropout, **options)
+        return HeadOutput(_answer_examples(self.nsp_head, inputs, body, dropout), body)
+
+
+class BertForReplacedTokenDetection(_WithHead):
+    """The body with a logit for every token: whether a generator has replaced it.
+
+    Source: Clark et al. 2020, section 2, ELECTRA's discriminator; `transformers`
+    `ElectraForPreTraining`.
+    """
+
+    def setup(self) -> None:
+        self.bert = self._make_body("replaced-tokens")
+        self.replaced_head = self._make_head("replaced_head", 1)
+
+    def __call__(
+        self, *model_inputs: Ids, row_ids: Ids = None, dropout: bool = False, **options: object
+    ) -> HeadOutput:
+        """Computes logits `[B, T]`, above 0 where replaced; arguments as `BertModel`."""
+        inputs, body = self._call_body(model_inputs, row_ids, dropout=dropout, **options)
+        return HeadOutput(_answer_tokens(self.replaced_head, inputs, body, dropout)[..., 0], body)
 
 
 class BertForSequenceClassification(_WithHead):
@@ -257,19 +291,14 @@ class BertForSequenceClassification(_WithHead):
 
     def setup(self) -> None:
         self.bert = self._make_body("sequence")
-        self.sequence_head = ClassifierHead(
-            self.config, "sequence_head", self.config.num_labels, self.dtype
-        )
+        self.sequence_head = self._make_head("sequence_head", self.config.num_labels)
 
     def __call__(
         self, *model_inputs: Ids, row_ids: Ids = None, dropout: bool = False, **options: object
     ) -> HeadOutput:
         """Computes logits `[B, K, C]`; arguments as `BertModel`."""
         inputs, body = self._call_body(model_inputs, row_ids, dropout=dropout, **options)
-        logits = self.sequence_head(
-            _of_examples(inputs, body), inputs.slots_in_use(), inputs.row_ids, dropout
-        )
-        return HeadOutput(logits, body)
+        return HeadOutput(_answer_examples(self.sequence_head, inputs, body, dropout), body)
 
 
 class BertForMultipleChoice(_WithHead):
@@ -280,17 +309,14 @@ class BertForMultipleChoice(_WithHead):
 
     def setup(self) -> None:
         self.bert = self._make_body("choice")
-        self.choice_head = ClassifierHead(self.config, "choice_head", 1, self.dtype)
+        self.choice_head = self._make_head("choice_head", 1)
 
     def __call__(
         self, *model_inputs: Ids, row_ids: Ids = None, dropout: bool = False, **options: object
     ) -> HeadOutput:
         """Computes scores `[B, K]`, to compare a question's choices; arguments as `BertModel`."""
         inputs, body = self._call_body(model_inputs, row_ids, dropout=dropout, **options)
-        scores = self.choice_head(
-            _of_examples(inputs, body), inputs.slots_in_use(), inputs.row_ids, dropout
-        )
-        return HeadOutput(scores[..., 0], body)
+        return HeadOutput(_answer_examples(self.choice_head, inputs, body, dropout)[..., 0], body)
 
 
 class BertForTokenClassification(_WithHead):
@@ -301,18 +327,14 @@ class BertForTokenClassification(_WithHead):
 
     def setup(self) -> None:
         self.bert = self._make_body("tokens")
-        self.token_head = ClassifierHead(
-            self.config, "token_head", self.config.num_labels, self.dtype
-        )
+        self.token_head = self._make_head("token_head", self.config.num_labels)
 
     def __call__(
         self, *model_inputs: Ids, row_ids: Ids = None, dropout: bool = False, **options: object
     ) -> HeadOutput:
         """Computes logits `[B, T, C]`; arguments as `BertModel`."""
         inputs, body = self._call_body(model_inputs, row_ids, dropout=dropout, **options)
-        real = inputs.sequence_ids != 0
-        logits = self.token_head(body.hidden, real, inputs.row_ids, dropout)
-        return HeadOutput(logits, body)
+        return HeadOutput(_answer_tokens(self.token_head, inputs, body, dropout), body)
 
 
 class BertForQuestionAnswering(_WithHead):
@@ -323,19 +345,31 @@ class BertForQuestionAnswering(_WithHead):
 
     def setup(self) -> None:
         self.bert = self._make_body("spans")
-        self.span_head = LinearHead(self.config, 2, self.dtype)
+        self.span_head = self._make_head("span_head", 2)
 
-    def __call__(self, *model_inputs: Ids, **options: object) -> HeadOutput:
+    def __call__(
+        self, *model_inputs: Ids, row_ids: Ids = None, dropout: bool = False, **options: object
+    ) -> HeadOutput:
         """Computes logits `[B, T, 2]` (start, end); arguments as `BertModel`."""
-        body = self.bert(*model_inputs, **options)
-        return HeadOutput(self.span_head(body.hidden), body)
+        inputs, body = self._call_body(model_inputs, row_ids, dropout=dropout, **options)
+        return HeadOutput(_answer_tokens(self.span_head, inputs, body, dropout), body)
 
 
-def _of_examples(inputs: ModelInputs, body: EncoderOutput) -> Float[Array, "B K D"]:
-    """Returns what a classifier reads of every example: pooled, or its [CLS] where no pooler is."""
-    if body.pooled is not None:
-        return body.pooled
-    return pick_vectors(body.hidden, inputs.example_starts)
+def _answer_examples(
+    head: ClassifierHead, inputs: ModelInputs, body: EncoderOutput, dropout: bool
+) -> Float[Array, "B K C"]:
+    """Computes logits of every example, of its pooled vector, or its [CLS] without a pooler."""
+    vectors = body.pooled
+    if vectors is None:
+        vectors = pick_vectors(body.hidden, inputs.example_starts)
+    return head(vectors, inputs.slots_in_use(), inputs.row_ids, dropout)
+
+
+def _answer_tokens(
+    head: ClassifierHead, inputs: ModelInputs, body: EncoderOutput, dropout: bool
+) -> Float[Array, "B T C"]:
+    """Computes logits of every token."""
+    return head(body.hidden, inputs.sequence_ids != 0, inputs.row_ids, dropout)
 
 
 def _restore_words(

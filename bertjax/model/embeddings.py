@@ -6,7 +6,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Integer
 
 from bertjax.config import BertConfig
-from bertjax.model.layers import LayerNorm, Linear, initialize_weights
+from bertjax.model.layers import LayerNorm, Linear, initialize_waves, initialize_weights
 from bertjax.numerics.dropout import drop_out
 from bertjax.numerics.placement import look_up_vectors
 from bertjax.numerics.products import hidden_dtype
@@ -30,7 +30,9 @@ class Embeddings(nn.Module):
         width = config.embedding_size
         self.word_embeddings = self.param("word_embeddings", initialize, (config.vocab_size, width))
         self.position_embeddings = self.param(
-            "position_embeddings", initialize, (config.max_position_embeddings, width)
+            "position_embeddings",
+            initialize_waves if config.sinusoidal_positions else initialize,
+            (config.max_position_embeddings, width),
         )
         if config.type_vocab_size:
             self.token_type_embeddings = self.param(

@@ -11,7 +11,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Integer
 
-from bertjax.config import BertConfig
+from bertjax.config import CLASSIFIERS, BertConfig
 from bertjax.model.layers import LayerNorm, Linear, activate
 from bertjax.numerics.dropout import drop_out
 from bertjax.numerics.products import multiply
@@ -62,37 +62,23 @@ class MaskedLanguageModelHead(nn.Module):
         return _add_token_bias(logits, bias)
 
 
-class LinearHead(nn.Module):
-    """One linear layer to logits in float32: the next-sentence head (C=2), the span head (C=2).
-
-    Source: google-research/bert `get_next_sentence_output`; `run_squad.create_model`.
-    """
-
-    config: BertConfig
-    classes: int
-    dtype: DTypeLike
-
-    @nn.compact
-    def __call__(self, hidden: Float[Array, "B places D"]) -> Float[Array, "B places C"]:
-        config, width = self.config, (self.config.hidden_size,)
-        spread = config.initializer_range
-        return Linear((self.classes,), width, spread, self.dtype, widen=True, name="dense")(hidden)
-
-
 class ClassifierHead(nn.Module):
     """Normalisation where the config asks for it, dropout, and a linear layer to float32 logits.
 
-    `config.head_transform(part)` puts a dense layer before all of it, as the classifiers of
-    families without a pooler have (Liu et al. 2019, RoBERTa).
+    Every head but that of masked words is one: next sentence and spans of a BERT are the linear
+    layer alone. `config.head_transform(part)` puts a dense layer before all of it, as the
+    classifiers of families without a pooler have (Liu et al. 2019, RoBERTa), and
+    `config.head_dropout(part)` says the dropout.
 
-    `config.classifier_norm` says which: none, as in the paper; layer; or batch, in training over
-    all places in use of the batch (flax's `BatchNorm`, running statistics in the collection
-    "batch_stats"), otherwise by the running statistics. It comes before the dropout: behind it the
-    running variance would count the noise of the dropout, which evaluation has not (Li et al. 2018,
-    "Understanding the disharmony between dropout and batch normalization").
+    `config.classifier_norm` says which normalisation the parts in `CLASSIFIERS` have: none, as in
+    the paper; layer; or batch, in training over all places in use of the batch (flax's `BatchNorm`,
+    running statistics in the collection "batch_stats"), otherwise by the running statistics. It
+    comes before the dropout: behind it the running variance would count the noise of the dropout,
+    which evaluation has not (Li et al. 2018, "Understanding the disharmony between dropout and
+    batch normalization").
 
-    Source: google-research/bert `run_classifier.create_model`; `transformers`
-    `BertForSequenceClassification`.
+    Source: google-research/bert `run_classifier.create_model`, `run_squad.create_model`,
+    `get_next_sentence_output`; `transformers.BertForSequenceClassification`.
     """
 
     config: BertConfig
@@ -110,6 +96,7 @@ class ClassifierHead(nn.Module):
     ) -> Float[Array, "B places C"]:
         config, width = self.config, (self.config.hidden_size,)
         spread, rate = config.initializer_range, config.head_dropout(self.part)
+        normalization = config.classifier_norm if self.part in CLASSIFIERS else "none"
 
         def drop(values: Float[Array, "B places D"]) -> Float[Array, "B places D"]:
             if not training or rate == 0:
@@ -120,9 +107,9 @@ class ClassifierHead(nn.Module):
             dense = Linear(width, width, spread, self.dtype, name="transform")
             hidden = dense(drop(hidden) if transform.drops_before else hidden)
             hidden = activate(transform.activation, hidden)
-        if config.classifier_norm == "layer":
+        if normalization == "layer":
             hidden = LayerNorm(config.layer_norm_eps, name="norm")(hidden)
-        elif config.classifier_norm == "batch":
+        elif normalization == "batch":
             norm = nn.BatchNorm(
                 use_running_average=not training,
                 momentum=BATCH_NORM_MOMENTUM,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
@@ -27,6 +28,18 @@ def _draw_weights(
     standard_deviation: float, key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32
 ) -> Array:
     return standard_deviation * jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype)
+
+
+def initialize_waves(
+    key: Array, shape: tuple[int, int], dtype: DTypeLike = jnp.float32
+) -> Float[Array, "M E"]:
+    """Initializes a table of positions: sines in the even columns, cosines in the odd ones.
+
+    Source: Vaswani et al. 2017, section 3.5; `transformers` `create_sinusoidal_embeddings`.
+    """
+    positions, columns = np.arange(shape[0])[:, None], np.arange(shape[1])
+    angles = positions / 10000 ** (2 * (columns // 2) / shape[1])
+    return jnp.asarray(np.where(columns % 2, np.cos(angles), np.sin(angles)), dtype)
 
 
 def activate(name: str, pre_activation: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

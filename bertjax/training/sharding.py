@@ -33,8 +33,10 @@ PARAMETERS: tuple[tuple[str, PartitionSpec], ...] = (
     (r"layers/intermediate/bias", PartitionSpec(None, "tensor")),  # [L, F]
     (r"layers/output/kernel", PartitionSpec(None, "tensor", "fsdp")),  # [L, F, D]
     (r"layers/.*/(bias|scale)", REPLICATED),  # [L, D]
-    (r"(pooler|mlm_head)/dense/kernel", PartitionSpec("fsdp", "tensor")),  # [D, D]
-    (r"(nsp|sequence|token|span|choice)_head/dense/kernel", PartitionSpec("fsdp")),  # [D, C]
+    (r"embeddings/projection/kernel", PartitionSpec("fsdp", "tensor")),  # [E, D]
+    (r"(pooler|mlm_head)/dense/kernel", PartitionSpec("fsdp", "tensor")),  # [D, D], [D, E]
+    (r"\w+_head/transform/kernel", PartitionSpec("fsdp", "tensor")),  # [D, D]
+    (r"\w+_head/dense/kernel", PartitionSpec("fsdp")),  # [D, C]
     (r"mlm_head/bias", PartitionSpec("tensor")),  # [V]
     (r"(bias|scale|mean|var)", REPLICATED),
 )

@@ -29,17 +29,18 @@ class Quantity(NamedTuple):
 def quantities(architecture: str, output: Any) -> dict[str, Quantity]:
     """Returns the outputs of a class by name: its hidden states and what its heads make of them."""
     if isinstance(output, EncoderOutput):
-        return {"hidden": Quantity(output.hidden, True), "pooled": Quantity(output.pooled, False)}
+        hidden = {"hidden": Quantity(output.hidden, True)}
+        no_pooler = output.pooled is None
+        return hidden if no_pooler else {**hidden, "pooled": Quantity(output.pooled, False)}
     quantities_by_name = {"hidden": Quantity(output.encoder.hidden, True)}
     if isinstance(output, PreTrainingOutput):
         quantities_by_name["mlm_logits"] = Quantity(output.mlm_logits, True)
         quantities_by_name["nsp_logits"] = Quantity(output.nsp_logits, False)
-    elif "choice" in ARCHITECTURES[architecture].outputs:
-        quantities_by_name["logits"] = Quantity(output.logits[..., None], False)
     else:
-        quantities_by_name["logits"] = Quantity(
-            output.logits, ARCHITECTURES[architecture].is_of_tokens
-        )
+        its, logits = ARCHITECTURES[architecture], output.logits
+        if {"choice", "replaced"} & {*its.outputs}:  # one number a place
+            logits = logits[..., None]
+        quantities_by_name["logits"] = Quantity(logits, its.is_of_tokens)
     return quantities_by_name
 
 

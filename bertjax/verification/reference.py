@@ -101,6 +101,10 @@ def _run(
         case "token", "next-sentence":
             quantities["mlm_logits"] = of_tokens(output.prediction_logits)
             quantities["nsp_logits"] = of_examples(output.seq_relationship_logits)
+        case ("hidden",):
+            pass
+        case ("replaced",):
+            quantities["logits"] = of_tokens(output.logits[..., None])
         case "start", "end":
             both = np.stack([output.start_logits, output.end_logits], axis=-1)
             quantities["logits"] = Quantity(both, True)

@@ -19,8 +19,10 @@ LONGEST = 16
 def tiny_config(family: str = "bert", **fields: Any) -> BertConfig:
     """Returns the config of a family for texts of `LONGEST` tokens, with any field overridden."""
     make = FAMILIES[family].config
-    positions = LONGEST + make().first_position
-    return make(**{**SIZES, "max_position_embeddings": positions, **fields})
+    sizes = {**SIZES, "max_position_embeddings": LONGEST + make().first_position}
+    if make().embedding_size != make().hidden_size:
+        sizes["embedding_size"] = 24
+    return make(**{**sizes, **fields})
 
 
 def tiny_config_of(architecture: str, **fields: Any) -> BertConfig:

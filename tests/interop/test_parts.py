@@ -12,9 +12,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from bertjax.architectures import ARCHITECTURES, BODY
-from bertjax.config import BertConfig
+from bertjax.config import CLASSIFIERS, BertConfig
 from bertjax.interop.huggingface import (
-    CLASSIFIERS,
     inspect_model_directory,
     load_model_directory,
     save_model_directory,

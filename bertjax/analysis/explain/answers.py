@@ -35,12 +35,14 @@ class Target(NamedTuple):
 
     Attributes:
         output: what the model answers with: `token` (masked LM), `next-sentence`, `class`, `tag` of
-            a token, `start` or `end` of an answer, `choice`, or of a bare body `hidden`, `pooled`.
+            a token, `replaced` of a token, `start` or `end` of an answer, `choice`, or of a bare
+            body `hidden`, `pooled`.
         index: which of them: vocabulary id, class, tag, 0 (is next) or 1 (is random), or one of D;
-            0 for start, end and choice, which are one number.
+            0 for replaced, start, end and choice, which are one number.
         position: the token that it is of, counted from [CLS]; 0 for what is of the whole text.
         probability: the probability, not the logit: by the softmax over the indices (for start and
-            end over the text's tokens), of a multi-label classifier by the sigmoid.
+            end over the text's tokens), of a multi-label classifier or a replaced token by the
+            sigmoid.
     """
 
     output: Output
@@ -61,7 +63,7 @@ def check_target(whole: Model, encoded: EncodedText, target: Target) -> None:
             f"a {whole.architecture} answers with {' or '.join(known)}, not with a"
             f" {target.output}; name one of these, or take a model with the head for it"
         )
-    if target.output == "pooled" and not whole.module.pooling:
+    if target.output == "pooled" and not whole.module.has_pooler:
         raise UserError("the model has no pooler; explain a number of its hidden states")
     sizes = {
         "token": config.vocab_size, "next-sentence": 2, "class": config.num_labels,
@@ -237,6 +239,8 @@ def _read(
         scores = result.logits[:, 0]
     elif output == "tag":
         scores = result.logits[:, position]
+    elif output == "replaced":
+        scores = result.logits[:, position, None]
     elif output in ("start", "end"):
         logits = result.logits[:, :, 0 if output == "start" else 1]
         scores = jnp.where(inputs[2] != 0, logits, -jnp.inf)
@@ -249,7 +253,11 @@ def _read(
         scores = result.pooled[:, 0]
     if probability:
         several = output == "class" and "multi_label" in model.config.label_meaning
-        scores = jax.nn.sigmoid(scores) if several else jax.nn.softmax(scores, axis=-1)
+        scores = (
+            jax.nn.sigmoid(scores)
+            if several or output == "replaced"
+            else jax.nn.softmax(scores, axis=-1)
+        )
     return scores[:, index], body
 
 

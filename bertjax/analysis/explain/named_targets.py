@@ -18,8 +18,9 @@ from bertjax.loaded import Model
 from bertjax.program.errors import UserError
 from bertjax.program.wording import nearest
 
-# The two answers of next-sentence prediction.
+# The two answers of next-sentence prediction, and the one of replaced-token detection.
 _NEXT = ("is next", "is random")
+_REPLACED = "replaced"
 _NO_TAG = "O"
 # Masks whose words are asked for together.
 _MASKS = 8
@@ -30,7 +31,8 @@ class NamedTarget(NamedTuple):
 
     Attributes:
         place: what of the text it is an answer to: a word, or "" for the whole text.
-        answer: the word, label, tag or span; "" where the answer is nothing but a number.
+        answer: the word, label, tag or span, or "replaced"; "" where the answer is nothing but a
+            number.
         target: the number itself, a logit.
         has_probability: whether there is a probability beside the logit.
     """
@@ -49,10 +51,12 @@ def choose_targets(
     Args:
         whole: the model.
         encoded: the text. A masked LM is asked for every [MASK], a classifier once, a tagger for
-            every word whose tag is not O, a reader of answers for the start and the end of one in
+            every word whose tag is not O, a discriminator for every word that it takes for
+            replaced, a reader of answers for the start and the end of one in
             the second text, next-sentence prediction and multiple choice for the pair.
         answer: the word, label, tag or span to explain; what the model answers when left out.
-        word: of a tagger, the word whose tag is wanted (see `find_word_number`), or its number.
+        word: of a tagger or a discriminator, the word whose answer is wanted (see
+            `find_word_number`), or its number.
 
     Raises:
         UserError: a model without a head, a text that does not ask it anything, an answer that it
@@ -60,7 +64,7 @@ def choose_targets(
     """
     architecture, config = whole.architecture, whole.config
     outputs = ARCHITECTURES[architecture].outputs
-    if word is not None and "tag" not in outputs:
+    if word is not None and not {"tag", "replaced"} & {*outputs}:
         raise UserError(f"--word is for taggers; a {architecture} answers for the whole text")
     if whole.kind == BODY:
         raise UserError(
@@ -71,6 +75,8 @@ def choose_targets(
         return _words(whole, encoded, answer)
     if "tag" in outputs:
         return _tags(whole, encoded, answer, word)
+    if "replaced" in outputs:
+        return _replaced(whole, encoded, answer, word)
     if "class" in outputs:
         if config.label_meaning == "regression":
             _refuse(answer, "a regression answers with a number")
@@ -167,6 +173,35 @@ def _tags(
         index = int(tags[number]) if answer is None else _index(answer, names)
         target = Target("tag", index, int(firsts[number]))
         targets.append(NamedTarget(encoded.words[number], names[index], target))
+    return targets
+
+
+def _replaced(
+    whole: Model, encoded: EncodedText, answer: str | None, word: str | int | None
+) -> list[NamedTarget]:
+    """Returns the answer to every word with a token that is taken for replaced, or to one word.
+
+    Of several tokens of a word it is the one that is likeliest replaced.
+    """
+    if answer is not None:
+        _index(answer, (_REPLACED,))
+    logits = _logits(whole, encoded)
+    if word is not None:
+        numbers = [word if isinstance(word, int) else find_word_number(encoded, word)]
+    else:
+        suspects = (logits > 0) & ~encoded.special
+        numbers = np.unique(encoded.word_ids[suspects]).tolist()
+        if not numbers:
+            raise UserError(
+                "the model takes no word of the text for replaced; name one with --word"
+            )
+    targets = []
+    for number in numbers:
+        tokens = np.flatnonzero(encoded.word_ids == number)
+        position = int(tokens[logits[tokens].argmax()])
+        targets.append(
+            NamedTarget(encoded.words[number], _REPLACED, Target("replaced", 0, position))
+        )
     return targets
 
 
