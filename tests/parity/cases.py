@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from bertjax.architectures import ARCHITECTURES
 from bertjax.config import HIDDEN_ACTIVATIONS, PROBLEM_TYPES, BertConfig
+from bertjax.families.distilbert import DistilBertConfig
+from bertjax.families.electra import ElectraConfig
 from bertjax.families.roberta import RobertaConfig
 from tests.parity.ladder import Case, make_case
 
@@ -61,8 +63,29 @@ def draw_roberta(draw: st.DrawFn, fields: dict[str, Any]) -> RobertaConfig:
     return RobertaConfig(**fields)
 
 
+def draw_distilbert(draw: st.DrawFn, fields: dict[str, Any]) -> DistilBertConfig:
+    own = {field: value for field, value in fields.items() if field not in FIXED_IN_DISTILBERT}
+    return DistilBertConfig(**own)
+
+
+def draw_electra(draw: st.DrawFn, fields: dict[str, Any]) -> ElectraConfig:
+    fields["embedding_size"] = draw(
+        st.one_of(st.integers(8, 32), st.just(fields["hidden_size"])), label="embedding size"
+    )
+    fields["summary_activation"] = draw(
+        st.sampled_from(["gelu", "tanh", "relu"]), label="activation of choices"
+    )
+    return ElectraConfig(**fields)
+
+
+FIXED_IN_DISTILBERT = ("type_vocab_size", "layer_norm_eps")
 # How the config of a family is drawn, from BERT's fields.
-OF_FAMILY = {"bert": draw_bert, "roberta": draw_roberta}
+OF_FAMILY = {
+    "bert": draw_bert,
+    "roberta": draw_roberta,
+    "distilbert": draw_distilbert,
+    "electra": draw_electra,
+}
 
 # none; at the end, as everybody pads; or anywhere, as a mask may be given by hand.
 PADDING = ("none", "end", "anywhere")

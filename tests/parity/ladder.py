@@ -50,6 +50,7 @@ class Case(NamedTuple):
         values: `[B, C]`, of a regression.
         spans: `[B, 2]`, first and last token of an answer, real ones.
         right: `[B / choices]`.
+        replaced: `[B, T]`, 0 or 1.
     """
 
     config: BertConfig
@@ -65,6 +66,7 @@ class Case(NamedTuple):
     values: np.ndarray
     spans: np.ndarray
     right: np.ndarray
+    replaced: np.ndarray
 
 
 def make_case(
@@ -83,7 +85,7 @@ def make_case(
     return Case(
         config,
         token_ids,
-        random.integers(0, config.type_vocab_size, (rows, length)) * config.SEGMENTS_ARE_TYPES,
+        random.integers(0, config.type_vocab_size or 1, (rows, length)) * config.SEGMENTS_ARE_TYPES,
         real,
         choices,
         label_places(config.vocab_size),
@@ -94,6 +96,7 @@ def make_case(
         random.normal(size=(rows, labels)),
         np.array(spans),
         random.integers(0, choices, rows // choices),
+        random.integers(0, 2, (rows, length)),
     )
 
 
@@ -171,6 +174,10 @@ def _our_loss(case: Case, kind: Kind, output: Any, dtype: str) -> jax.Array:
             return of_examples(output.logits, case.next_sentence)
         case "tokens":
             return of_places(output.logits, case.tag_labels)
+        case "replaced-tokens":
+            labels, real = (jnp.asarray(values, dtype) for values in (case.replaced, case.real))
+            logits, labels = output.logits[..., None], labels[..., None]
+            return losses.binary_cross_entropy(logits, labels, real).mean()
         case "spans":
             return losses.span_cross_entropy(
                 output.logits,
@@ -297,6 +304,7 @@ def _their_labels(case: Case, kind: Kind) -> list[tuple[str, np.ndarray]]:
         "masked-lm": case.word_labels,
         "next-sentence": case.next_sentence,
         "tokens": case.tag_labels,
+        "replaced-tokens": case.replaced,
         "choice": case.right,
     }
     return [("labels", of_kind[kind])]

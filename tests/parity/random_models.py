@@ -18,6 +18,7 @@ def make_random_model(
     make = FAMILIES[ARCHITECTURES[architecture].family].config
     config = make(
         vocab_size=99,
+        **({} if make().embedding_size == make().hidden_size else {"embedding_size": 16}),
         hidden_size=24,
         num_hidden_layers=3,
         num_attention_heads=4,
