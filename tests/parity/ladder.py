@@ -276,6 +276,10 @@ def run_theirs(case: Case, architecture: str, model: Any) -> Results:
         results["logits:examples"] = output.logits
     else:
         results["logits:tokens"] = output.logits
+    if kind == "replaced-tokens":  # theirs is float32, whatever the logits are
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(
+            output.logits[real == 1], labels["labels"][real == 1].to(wide)
+        )
     loss.backward()
     results["loss"] = loss
     named = {f"{prefix}{name}": value for name, value in model.named_parameters()}
