@@ -14,6 +14,8 @@ def describe_directory(path: Path | str) -> dict[str, Any]:
     Raises:
         UserError: it is none of these, or one that is damaged.
     """
+    from bertjax.interop.checkpoint_files import describe_convertible
+
     path = Path(path)
     if not path.is_dir():
         raise UserError(
@@ -26,6 +28,8 @@ def describe_directory(path: Path | str) -> dict[str, Any]:
         return describe_run(path)
     if (path / "config.json").exists() or list(path.glob("*.safetensors")):
         return describe_model(path)
+    if way_out := describe_convertible(path):
+        raise UserError(f"{path}: {way_out}")
     if tokenizer := _describe_tokenizer(path):
         return {"kind": "tokenizer", "path": str(path), "model": tokenizer.pop("kind"), **tokenizer}
     raise UserError(

@@ -124,9 +124,4 @@ def _say_what_it_is(directory: Path) -> str:
         return "; this is a prepared directory, from which `bertjax pretrain` makes a model"
     if (directory / "tokenizer.json").is_file():
         return "; this is a tokenizer, not a model"
-    if any(directory.glob("*.ckpt*.index")):
-        return (
-            "; this is a TensorFlow checkpoint, of which"
-            f" `bertjax convert --model {directory} --output DIR` makes a model"
-        )
     return ""

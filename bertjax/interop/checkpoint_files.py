@@ -54,18 +54,21 @@ def find_tensors(path: Path) -> dict[str, Tensor]:
         return _read_flax(path / FLAX_NAME)
     if (path / FLAX_INDEX_NAME).is_file():
         return _read_flax_shards(path)
-    raise UserError(f"{path}: no {WEIGHTS_NAME}; {_say_what_it_has(path)}")
+    way_out = describe_convertible(path) or (
+        "the directory is not a whole model: fetch or save it again"
+    )
+    raise UserError(f"{path}: no {WEIGHTS_NAME}; {way_out}")
 
 
-def _say_what_it_has(path: Path) -> str:
-    """Says what may be done with a directory without weights that are read."""
+def describe_convertible(path: Path) -> str:
+    """Says what a directory has that `bertjax convert` alone reads; "" where it has nothing."""
     pickled = sorted(file.name for file in path.glob(PICKLED_NAMES))
-    if pickled:
+    if pickled and (path / "config.json").is_file():
         what = f"it has {pickled[0]}, which is not read because unpickling runs code"
     elif any(path.glob("*.ckpt*.index")):
         what = "it has a TensorFlow checkpoint, which is not read as it is"
     else:
-        return "the directory is not a whole model: fetch or save it again"
+        return ""
     return (
         f"{what}: make a model directory of it with `bertjax convert --model {path} --output DIR`"
     )

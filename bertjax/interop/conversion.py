@@ -152,33 +152,32 @@ def find_source(path: Path, architecture: str | None = None) -> Source:
     Raises:
         UserError: there is no model, or none that can be read.
     """
-    if path.is_dir() and (path / MODULES_NAME).is_file() and not (path / CONFIG_NAME).is_file():
-        raise UserError(
-            f"{path}: a directory of sentence-transformers whose encoder is in a folder of its own;"
-            " name that"
-        )
-    if path.is_dir() and has_weights(path):
-        tensors = find_tensors(path)
-        files = sorted({tensor.file.name for tensor in tensors.values()})
-        what = "safetensors" if files[0].endswith(".safetensors") else "msgpack of Flax"
-        form = f"{what}, {len(files)} files" if len(files) > 1 else what
-        return Source(form, path, tensors, None)
-    if path.is_dir() and has_pickled_weights(path):
-        return Source("pickled PyTorch", path, find_pickled_tensors(path), None)
+    if path.is_dir():
+        if (path / MODULES_NAME).is_file() and not (path / CONFIG_NAME).is_file():
+            raise UserError(
+                f"{path}: a directory of sentence-transformers whose encoder is in a folder of its"
+                " own; name that"
+            )
+        if has_weights(path):
+            tensors = find_tensors(path)
+            files = sorted({tensor.file.name for tensor in tensors.values()})
+            what = "safetensors" if files[0].endswith(".safetensors") else "msgpack of Flax"
+            form = f"{what}, {len(files)} files" if len(files) > 1 else what
+            return Source(form, path, tensors, None)
+        if has_pickled_weights(path):
+            return Source("pickled PyTorch", path, find_pickled_tensors(path), None)
     prefix = find_google_checkpoint(path)
-    if prefix is None:
-        tensors = find_tensors(path) if path.is_dir() else {}
-        return Source("", path, tensors, None)  # whose reader says what is wrong
-    google = read_google_checkpoint(prefix, architecture)
-    notes = [_TANH_NOTE] if google.config.hidden_act == "gelu" else []
-    return Source(
-        "TensorFlow checkpoint",
-        google.folder,
-        google.tensors,
-        google.config,
-        google.left_out,
-        notes,
-    )
+    if prefix is not None:
+        google = read_google_checkpoint(prefix, architecture)
+        notes = [_TANH_NOTE] if google.config.hidden_act == "gelu" else []
+        return Source("TensorFlow checkpoint", *google, notes)
+    if path.is_file():
+        raise UserError(
+            f"{path}: is a file; name the folder that it is in, or what the files of a TensorFlow"
+            " checkpoint begin with (DIR/bert_model.ckpt); unpack an archive first"
+        )
+    # Nothing that is read: what reads it says what is wrong.
+    return Source("", path, find_tensors(path) if path.is_dir() else {}, None)
 
 
 def _take_parts(path: Path, own: str, wanted: Architecture, params: Parameters) -> Parameters:

@@ -48,14 +48,14 @@ class GoogleCheckpoint(NamedTuple):
 
     Attributes:
         folder: of the checkpoint, with its vocabulary.
-        config: the shape of the model, as its bert_config.json says.
         tensors: by their new names, in torch's layout.
+        config: the shape of the model, as its bert_config.json says.
         left_out: a sentence for everything that is no part of the model.
     """
 
     folder: Path
-    config: BertConfig
     tensors: dict[str, Tensor]
+    config: BertConfig
     left_out: list[str]
 
 
@@ -73,7 +73,13 @@ def find_google_checkpoint(path: Path) -> Path | None:
         return path.with_name(path.name.removesuffix(INDEX_SUFFIX))
     if not path.is_dir():
         return path if Path(f"{path}{INDEX_SUFFIX}").is_file() else None
-    found = sorted(path.glob(f"*{INDEX_SUFFIX}")) or sorted(path.glob(f"*/*{INDEX_SUFFIX}"))
+    found = [
+        file
+        for pattern in ("*", "*/*")
+        for file in sorted(path.glob(f"{pattern}{INDEX_SUFFIX}"))
+        if "ckpt" in file.name or any(file.parent.glob(f"{file.stem}.data-*"))
+    ]
+    found = [file for file in found if file.parent == path] or found
     if len(found) > 1:
         names = ", ".join(str(file.relative_to(path)) for file in found[:4])
         raise UserError(
@@ -133,7 +139,7 @@ def read_google_checkpoint(prefix: Path, architecture: str | None) -> GoogleChec
     classifier = tensors.get("classifier.weight")
     labels = {} if classifier is None else {"num_labels": classifier.shape[0]}
     config = _read_config(prefix.parent, labels)
-    return GoogleCheckpoint(prefix.parent, config, tensors, left_out)
+    return GoogleCheckpoint(prefix.parent, tensors, config, left_out)
 
 
 def _their_name(name: str) -> str:

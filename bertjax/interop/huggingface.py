@@ -16,7 +16,13 @@ from jaxtyping import Key
 from bertjax.architectures import BODY, PRETRAINING, Architecture, classes_of, find_architecture
 from bertjax.config import CLASSIFIERS, BertConfig
 from bertjax.families.registry import FAMILIES, family_of, load_config
-from bertjax.interop.checkpoint_files import WEIGHTS_NAME, Tensor, find_tensors, read_arrays
+from bertjax.interop.checkpoint_files import (
+    WEIGHTS_NAME,
+    Tensor,
+    describe_convertible,
+    find_tensors,
+    read_arrays,
+)
 from bertjax.interop.tensor_names import (
     Parameters,
     check_names,
@@ -311,6 +317,8 @@ def _open(
         )
     said = None
     if config is None:
+        if not (path / CONFIG_NAME).exists() and (way_out := describe_convertible(path)):
+            raise UserError(f"{path}: no {CONFIG_NAME}; {way_out}")
         config = load_config(path)
         said = json.loads((path / CONFIG_NAME).read_text(encoding="utf-8")).get("architectures")
     named: dict[str, Tensor] = {}

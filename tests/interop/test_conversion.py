@@ -254,6 +254,8 @@ def test_unknown_class_and_place_are_refused(tmp_path, bertjax_command):
     assert (code, "did you mean 'BertForMaskedLM'?" in err) == (2, True)
     code, _, err = bertjax_command(*line, "--model", tmp_path / "nowhere")
     assert (code, "nowhere: no such directory; a model is a directory" in err) == (2, True)
+    code, _, err = bertjax_command(*line, "--model", FOLDER / "bert_model.ckpt.data-00000-of-00001")
+    assert (code, "is a file; name the folder that it is in, or what the files" in err) == (2, True)
     (tmp_path / "empty").mkdir()
     code, _, err = bertjax_command(*line, "--model", tmp_path / "empty")
     assert (code, "empty: no model.safetensors; the directory is not a whole" in err) == (2, True)
@@ -365,9 +367,12 @@ def test_google_folders_that_are_not_whole(tmp_path, google):
     assert not (tmp_path / "out").exists()
 
 
-def test_other_commands_name_the_way_out(google, bertjax_command):
-    code, _, err = bertjax_command("fill-mask", "--model", google, "a [MASK]")
-    assert (code, f"`bertjax convert --model {google} --output DIR`" in err) == (2, True)
+@pytest.mark.parametrize("line", [["fill-mask", "a [MASK]", "--model"], ["info"]])
+def test_other_commands_name_the_way_out(google, bertjax_command, line):
+    code, out, err = bertjax_command(*line, google)
+    assert (code, out) == (2, "")
+    assert "TensorFlow checkpoint, which is not read as it is: make a model directory" in err
+    assert f"`bertjax convert --model {google} --output DIR`" in err
 
 
 # -------------------------------------------------------------------- pickled, without torch
