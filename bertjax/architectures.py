@@ -100,6 +100,11 @@ class Architecture(NamedTuple):
         return getattr(bert, f"Bert{_KINDS[self.kind].suffix}")
 
     @property
+    def head(self) -> str:
+        """The part that answers, of several the last; "" for a bare body."""
+        return "".join(self.parts[-1:])
+
+    @property
     def is_of_tokens(self) -> bool:
         """Whether its head answers for every token, not for every example."""
         return all(output in OF_A_TOKEN for output in self.outputs)

@@ -153,8 +153,6 @@ class BertConfig:
         Raises:
             UserError: an id is beyond its table.
         """
-        if not self.SEGMENTS_ARE_TYPES:
-            token_type_ids = token_type_ids[:0]
         for ids, what, field, way_out in (
             (token_ids, "token", "vocab_size", "the tokenizer or the rows belong to another model"),
             (
@@ -167,6 +165,8 @@ class BertConfig:
                 "shorten the texts, or lower the maximum length",
             ),
         ):  # fmt: skip
+            if field == "type_vocab_size" and not self.SEGMENTS_ARE_TYPES:
+                continue
             size = self.max_length if field == "max_position_embeddings" else getattr(self, field)
             least, most = int(np.min(ids, initial=0)), int(np.max(ids, initial=0))
             if least < 0 or most >= size:
@@ -302,6 +302,30 @@ class BertConfig:
         field = self.dropout_field(part)
         rate = 0.0 if field is None else getattr(self, field)
         return self.hidden_dropout_prob if rate is None else rate
+
+    def with_head(self, part: str, **fields: Any) -> "BertConfig":
+        """Returns the config with other fields, `classifier_dropout` being the dropout of a part.
+
+        Raises:
+            UserError: the part has no dropout of its own, or no normalisation; or a value is out of
+                range.
+        """
+        if (rate := fields.pop("classifier_dropout", None)) is not None:
+            field = self.dropout_field(part)
+            if field in (None, "hidden_dropout_prob"):
+                way_out = f"set {field}" if field else "leave it out"
+                raise UserError(
+                    f"classifier_dropout={rate} has no effect: a {self.MODEL_TYPE} has no dropout"
+                    f" of its own before the linear layer of its {part}; {way_out}"
+                )
+            fields[field] = rate
+        norm = fields.get("classifier_norm", "none")
+        if norm != "none" and part not in CLASSIFIERS:
+            raise UserError(
+                f"classifier_norm={norm} has no effect: it is of {', '.join(CLASSIFIERS)}, and the"
+                f" model is fitted with a {part}; leave it out"
+            )
+        return dataclasses.replace(self, **fields)
 
     def head_transform(self, part: str) -> HeadTransform | None:
         """Returns the dense layer before the linear layer of a part; None: there is none."""

@@ -117,8 +117,8 @@ def load_model_directory(
         initialize_missing: a key to draw every other absent part with, as for a new model; when
             left out, an absent part is an error.
         changes: fields of the config that are to be otherwise (`id2label`, dropout), those that
-            shape the body excepted; a classifier whose labels or normalisation they change counts
-            as absent.
+            shape the body excepted, for `BertConfig.with_head`; a classifier whose labels or
+            normalisation they change counts as absent.
 
     Returns:
         Config, parameters, class and notes. A part is in the parameters whole or not at all.
@@ -131,7 +131,9 @@ def load_model_directory(
     opened = _open(path, architecture)
     wanted_class = find_architecture(architecture or opened.architecture, opened.config)
     architecture, wanted = wanted_class.name, set(wanted_class.parts)
-    config = dataclasses.replace(opened.config, **(changes or {}))
+    config = opened.config
+    if changes:
+        config = config.with_head(wanted_class.head, **changes)
     there = opened.parts & wanted
     if _classifier_of(config) != _classifier_of(opened.config):
         there -= set(CLASSIFIERS)
