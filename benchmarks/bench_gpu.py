@@ -115,7 +115,7 @@ def measure_ours(options: argparse.Namespace) -> dict[str, Any]:
             return batch
 
     mesh = make_mesh(MeshConfig(), jax.devices()[:1])
-    shape = shape_new_model(config.model, vocabulary.size, pad_id, length)
+    shape = shape_new_model(config.model, vocabulary.size, {"pad_token_id": pad_id}, length)
     step = make_step(config, shape, vocabulary, 10_000, mesh)
     terms = step.objective.terms
     state = new_state(step.model, step.optimizer, mesh, jax.random.key(0), terms)

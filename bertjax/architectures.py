@@ -138,10 +138,14 @@ def classes_of(config: BertConfig) -> dict[Kind, Architecture]:
 def find_architecture(name: str, config: BertConfig) -> Architecture:
     """Returns the class of a name or of a kind, of a config's family.
 
+    The kind "pretraining" is, in families that have no such class, the one that is pretrained.
+
     Raises:
         UserError: the family has no such class.
     """
     classes = classes_of(config)
+    if name == PRETRAINING:
+        return classes[config.pretraining]
     by_name = {its.name: its for its in classes.values()}
     if name not in classes and name not in by_name:
         raise UserError(

@@ -261,6 +261,11 @@ class BertConfig:
         return self.problem_type or inferred
 
     @property
+    def pretraining(self) -> Kind:
+        """The kind of class that is pretrained: with a next-sentence head where there is one."""
+        return "pretraining" if "pretraining" in self.PARTS else "masked-lm"
+
+    @property
     def embedding_size(self) -> int:
         """E, the width of the embeddings' tables; another than `hidden_size` is projected to it."""
         return self.hidden_size

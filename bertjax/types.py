@@ -127,16 +127,16 @@ class EncoderOutput(NamedTuple):
 
 
 class PreTrainingOutput(NamedTuple):
-    """What BertForPreTraining returns, in float32.
+    """What a model that is pretrained returns, in float32.
 
     Attributes:
         mlm_logits: over the vocabulary, at the requested masked positions (P), or at all of them.
-        nsp_logits: [is next, is random] for every example.
+        nsp_logits: [is next, is random] for every example; None without such a head.
         encoder: the body's output.
     """
 
     mlm_logits: Float[Array, "B P V"]
-    nsp_logits: Float[Array, "B K 2"]
+    nsp_logits: Float[Array, "B K 2"] | None
     encoder: EncoderOutput
 
 

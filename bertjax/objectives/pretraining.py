@@ -18,7 +18,8 @@ class PretrainingObjective:
     """Mean masked-LM loss + mean next-sentence loss (`training.steps.Objective`).
 
     Args:
-        model: a `BertForPreTraining`.
+        model: a `BertForPreTraining`; of families without a next-sentence head (Liu et al. 2019),
+            a `BertForMaskedLM`, whose loss is the first of the two alone.
         masking_config: which tokens are masked.
         vocabulary: of the rows' tokenizer.
         seed: the masks' seed.
@@ -26,12 +27,11 @@ class PretrainingObjective:
     Source: Devlin et al. 2019, section A.2.
     """
 
-    terms = ("mlm", "nsp")
-
     def __init__(
         self, model: Any, masking_config: MaskingConfig, vocabulary: Vocabulary, seed: int
     ) -> None:
         self._model, self._config, self._vocabulary = model, masking_config, vocabulary
+        self.terms = ("mlm", "nsp") if model.config.pretraining == "pretraining" else ("mlm",)
         self._key = jax.random.split(jax.random.key(seed))[0]  # the other half is dropout's
 
     def prepare(
@@ -40,7 +40,8 @@ class PretrainingObjective:
         """Returns the batch, its masked tokens, and how many of them and of pairs there are."""
         masked = masking.mask_tokens(self._key, batch, self._config, self._vocabulary)
         _, pairs = _next_sentence_labels(batch)
-        return (batch, masked), {"mlm": masked.weights.sum(), "nsp": pairs.sum()}
+        counts = {"mlm": masked.weights.sum(), "nsp": pairs.sum()}
+        return (batch, masked), {term: counts[term] for term in self.terms}
 
     def totals(
         self,
@@ -63,6 +64,8 @@ class PretrainingObjective:
             **options,
         )
         mlm = losses.cross_entropy(output.mlm_logits, masked.labels, masked.weights)
+        if output.nsp_logits is None:
+            return {"mlm": mlm}, statistics
         nsp = losses.cross_entropy(output.nsp_logits, *_next_sentence_labels(batch))
         return {"mlm": mlm, "nsp": nsp}, statistics
 
@@ -143,15 +146,19 @@ def make_eval_step(
     def step(params: Any, batch: RowBatch) -> Scores:
         masked = mask_for_evaluation(batch, vocabulary)
         output = _apply(model, params, batch, masked)
-        next_sentence = output.nsp_logits, *_next_sentence_labels(batch)
+        nothing = Total(jnp.zeros(()), jnp.zeros(()))
+        nsp = nsp_correct = nothing
+        if output.nsp_logits is not None:
+            next_sentence = output.nsp_logits, *_next_sentence_labels(batch)
+            nsp, nsp_correct = losses.cross_entropy(*next_sentence), losses.accuracy(*next_sentence)
         judged = score_masked_tokens(
             output.mlm_logits, masked.labels, masked.weights, unigram_log_probs
         )
         return Scores(
             judged.mlm,
             judged.mlm_correct,
-            losses.cross_entropy(*next_sentence),
-            losses.accuracy(*next_sentence),
+            nsp,
+            nsp_correct,
             judged.unigram,
             judged.unigram_correct,
         )
@@ -162,7 +169,8 @@ def make_eval_step(
 def _apply(
     model: Any, params: Any, batch: RowBatch, masked: MaskedTokens, **options: Any
 ) -> PreTrainingOutput:
-    return model.apply(
+    """Returns the output of either class; without the head there are no next-sentence logits."""
+    output = model.apply(
         {"params": params},
         masked.token_ids,
         batch.token_type_ids,
@@ -172,6 +180,9 @@ def _apply(
         masked_positions=masked.positions,
         **options,
     )
+    if isinstance(output, PreTrainingOutput):
+        return output
+    return PreTrainingOutput(output.logits, None, output.encoder)
 
 
 def _next_sentence_labels(batch: RowBatch) -> tuple[Array, Array]:

@@ -119,8 +119,9 @@ class PlannedRun(NamedTuple):
             for _ in range(search - largest.compilations):
                 progress("")
         slots = config.masking.slots(rows.length)
+        examples = rows.examples * (self.bert_config.pretraining == "pretraining")
         flops = count_matmul_flops(
-            self.bert_config, config.batch_size, rows.length, slots, rows.examples
+            self.bert_config, config.batch_size, rows.length, slots, examples
         )
         memory, chip, bounds = compiled.memory, places.chip, None
         collectives, notes, sent = compiled.collectives, self.notes, None
@@ -330,7 +331,9 @@ def _read_model(config: PretrainConfig, rows: Rows) -> BertConfig:
         shape = inspect_model_directory(config.model.init).config
         bert_config = dataclasses.replace(shape, **config.model.differing_fields())
     else:
-        bert_config = shape_new_model(config.model, rows.vocabulary.size, rows.pad_id, rows.length)
+        bert_config = shape_new_model(
+            config.model, rows.vocabulary.size, {"pad_token_id": rows.pad_id}, rows.length
+        )
     if rows.length > bert_config.max_length:
         raise UserError(
             f"rows of {rows.length} tokens do not fit the model's max_position_embeddings="

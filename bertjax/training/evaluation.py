@@ -81,7 +81,7 @@ def make_evaluation(
 
     Args:
         config: how many rows at a time.
-        model: a `BertForPreTraining`.
+        model: of the class that is pretrained.
         vocabulary: of the rows' tokenizer.
         token_counts: how often each token occurs in the training rows, for the unigram baseline.
         mesh: the devices.

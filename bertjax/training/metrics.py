@@ -91,7 +91,7 @@ def count_matmul_flops(
         rows: B.
         length: T.
         masked_slots: P.
-        examples: K.
+        examples: K; 0 where nothing is asked of whole examples.
     """
     width, inner = config.hidden_size, config.intermediate_size
     # That of all heads together; not the hidden size where heads were taken out of the tensors.
@@ -100,7 +100,8 @@ def count_matmul_flops(
     projections = tokens * (4 * width * of_heads + 2 * width * inner)
     attention = 2 * tokens * length * of_heads
     encoder = config.num_hidden_layers * (projections + attention)
-    mlm_head = rows * masked_slots * (width * width + width * config.vocab_size)
+    of_words = config.embedding_size
+    mlm_head = rows * masked_slots * (width * of_words + of_words * config.vocab_size)
     pooler_and_nsp = rows * examples * (width * width + 2 * width)
     return 3 * 2 * (encoder + mlm_head + pooler_and_nsp)
 

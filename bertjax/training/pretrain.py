@@ -187,7 +187,8 @@ def run_pretraining(
                 f"{run} is finished: {counted(step, 'step')}; its model is in {run / 'model'}"
             )
             return session.result(_read_scores(run))
-        length, examples = prepared.train.max_length, prepared.train.examples_per_row
+        length = prepared.train.max_length
+        examples = prepared.train.examples_per_row * ("nsp" in objective.terms)
         flops = count_matmul_flops(
             bert_config, config.batch_size, length, config.masking.slots(length), examples
         )

@@ -4,13 +4,16 @@
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
+import flax.linen as nn
 import optax
 from jax.sharding import Mesh
 
+from bertjax.architectures import PRETRAINING, find_architecture
 from bertjax.config import HIDDEN_ACTIVATIONS, BertConfig
-from bertjax.model.bert import BertForPreTraining
+from bertjax.families.registry import FAMILIES
 from bertjax.objectives.masking import MaskingConfig, Vocabulary
 from bertjax.objectives.pretraining import PretrainingObjective
 from bertjax.program.errors import UserError
@@ -30,12 +33,15 @@ from bertjax.training.run_step import make_run_step
 from bertjax.training.sharding import MeshConfig
 from bertjax.training.steps import Step
 
+_OF_NEW_MODELS = ("family", "size", "init", "start")
+
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """The model: a published size, or a model directory to continue from, and what differs from it.
 
     Attributes:
+        family: of a new model, by its `model_type`; bert when neither family nor init is given
         size: tiny, mini, small, medium, base or large (Turc et al. 2019, Devlin et al. 2019); mini
             when neither size nor init is given
         init: a model directory, ours or Hugging Face's, or a name on the Hugging Face hub,
@@ -54,6 +60,7 @@ class ModelConfig:
         attention_window: a token sees so many to either side; all of its example when not given
     """
 
+    family: Literal[*FAMILIES] | None = None
     size: Literal["tiny", "mini", "small", "medium", "base", "large"] | None = None
     init: str | None = None
     start: Literal["random", "patterns"] = "random"
@@ -71,7 +78,7 @@ class ModelConfig:
     def differing_fields(self) -> dict[str, Any]:
         """Returns the fields of `BertConfig` that are given here."""
         named = {name: value for name, value in vars(self).items() if value is not None}
-        return {name: named[name] for name in named if name not in ("size", "init", "start")}
+        return {name: named[name] for name in named if name not in _OF_NEW_MODELS}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,26 +148,33 @@ class PretrainConfig:
 
 
 def shape_new_model(
-    config: ModelConfig, vocab_size: int, pad_token_id: int, length: int
+    config: ModelConfig, vocab_size: int, special_ids: Mapping[str, int], length: int
 ) -> BertConfig:
     """Makes the config of a new model for rows of `length` tokens.
+
+    Args:
+        config: what was asked for.
+        vocab_size: V.
+        special_ids: by the names of config.json (`pad_token_id`, ...); those that the family's
+            has are taken.
+        length: of the rows.
 
     Raises:
         UserError: a field is out of its range, or the attention window hides nothing, in texts as
             long as the model takes (which may be longer than the rows).
     """
-    fields = {
-        "vocab_size": vocab_size,
-        "pad_token_id": pad_token_id,
-        "max_position_embeddings": length,
-    }
-    shape = BertConfig.of_size(config.size or "mini", **(fields | config.differing_fields()))
-    widest = shape.max_position_embeddings - 2
+    make = FAMILIES[config.family or BertConfig.MODEL_TYPE].config
+    known = {field.name for field in dataclasses.fields(make)}
+    fields = {name: id for name, id in special_ids.items() if name in known}
+    fields["vocab_size"] = vocab_size
+    fields["max_position_embeddings"] = length + make(**fields).first_position
+    shape = make.of_size(config.size or "mini", **(fields | config.differing_fields()))
+    widest = shape.max_length - 2
     if shape.attention_window is not None and shape.attention_window > widest:
         less = f", or give at most {widest}" if widest > 0 else ""
         raise UserError(
             f"model.attention_window={shape.attention_window} hides nothing in examples of at most"
-            f" max_position_embeddings={shape.max_position_embeddings} tokens; leave it out{less}"
+            f" max_position_embeddings={shape.max_length} tokens; leave it out{less}"
         )
     return shape
 
@@ -168,7 +182,7 @@ def shape_new_model(
 class PretrainingStep(NamedTuple):
     """A step of a run, and what it is made of."""
 
-    model: BertForPreTraining
+    model: nn.Module
     optimizer: optax.GradientTransformation
     objective: PretrainingObjective
     take: Step
@@ -191,8 +205,8 @@ def make_step(
         mesh: whose devices may be absent.
     """
     platform = mesh.devices.flat[0].platform
-    dtype, length = compute_dtype(config.dtype, platform), bert_config.max_position_embeddings
-    model = BertForPreTraining(
+    dtype, length = compute_dtype(config.dtype, platform), bert_config.max_length
+    model = find_architecture(PRETRAINING, bert_config).module(
         bert_config,
         dtype,
         remat_policy(config.remat, platform),

@@ -44,15 +44,22 @@ def resolve_model(
     length = prepared.train.max_length
     notes_of_init: list[str] = []
     if config.init is None:
-        bert_config = shape_new_model(config, tokenizer.vocab_size, tokenizer.pad_id, length)
+        bert_config = shape_new_model(
+            config, tokenizer.vocab_size, name_special_ids(tokenizer), length
+        )
         params = None
         if config.start == "patterns":
+            if bert_config.MODEL_TYPE != BertConfig.MODEL_TYPE:
+                raise UserError(
+                    f"model.start=patterns is BERT's: its patterns need the next-sentence head and"
+                    f" learned positions; model.family={bert_config.MODEL_TYPE} starts at random"
+                )
             log_frequencies = unigram_log_probs(prepared.token_counts, vocabulary)
             key = jax.random.key(seed)
             params = start_with_patterns(bert_config, log_frequencies, tokenizer.sep_id, key)
-    elif config.start != "random" or config.size is not None:
+    elif config.start != "random" or (config.size or config.family) is not None:
         raise UserError(
-            "model.start and model.size are for new models; model.init="
+            "model.start, model.size and model.family are for new models; model.init="
             f"{config.init} has a shape and weights of its own: leave them out, or it"
         )
     else:
@@ -89,6 +96,17 @@ def resolve_model(
             + ("" if config.init else ", or raise model.max_position_embeddings")
         )
     return bert_config, params, notes_of_init
+
+
+def name_special_ids(tokenizer: Tokenizer) -> dict[str, int]:
+    """Returns the ids of the tokenizer's special tokens, by their names in a config.json."""
+    return {
+        "pad_token_id": tokenizer.pad_id,
+        "bos_token_id": tokenizer.cls_id,
+        "cls_token_id": tokenizer.cls_id,
+        "eos_token_id": tokenizer.sep_id,
+        "sep_token_id": tokenizer.sep_id,
+    }
 
 
 @dataclasses.dataclass(frozen=True)

@@ -93,6 +93,7 @@ PRETRAIN = {
     **BOTH,
     "masking.strategy": "/ --masking.strategy span",
     "masking.rate": "/ --masking.rate 0.5",
+    "model.family": "/ --model.family roberta",
     "model.size": "/ --model.size small",
     "model.num_hidden_layers": "/ --model.num-hidden-layers 3",
     "model.hidden_size": "/ --model.hidden-size 128",

@@ -185,7 +185,9 @@ MAKERS = {
     "": examples,
 }
 MODELS = {
-    PretrainConfig: lambda config: shape_new_model(config.model, 99, 0, 16).to_dict().__repr__(),
+    PretrainConfig: lambda config: (
+        shape_new_model(config.model, 99, {"pad_token_id": 0}, 16).to_dict().__repr__()
+    ),
     FinetuneConfig: starting_model,
 }
 

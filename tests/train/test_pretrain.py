@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 from bertjax.analysis.report.development import Development
+from bertjax.families.registry import FAMILIES
+from bertjax.loaded import load
 from bertjax.program.config_parser import parse
 from bertjax.program.ending import STOPPED_EXIT_CODE
 from bertjax.program.errors import UserError
@@ -29,6 +31,7 @@ from tests.train.pretrain_runs import (
     SPECIAL,
     STEPS,
     WORDS,
+    T,
     V,
     assert_same_run,
     find_checkpoints,
@@ -303,6 +306,36 @@ def test_mistake_names_field_and_way_out(prepared, tmp_path, options, message):
     with pytest.raises(UserError, match=message):
         pretrain(read_config(prepared, tmp_path / "run", *options))
     assert not (tmp_path / "run").exists()
+
+
+# Those that are pretrained by the masked words alone.
+WITHOUT_NEXT_SENTENCE = [
+    name for name, family in FAMILIES.items() if "pretraining" not in family.config.PARTS
+]
+
+
+@pytest.mark.parametrize(
+    "family",
+    [
+        WITHOUT_NEXT_SENTENCE[0],
+        *(pytest.param(name, marks=pytest.mark.slow) for name in WITHOUT_NEXT_SENTENCE[1:]),
+    ],
+)
+def test_family_without_next_sentences_learns_words_alone(here, prepared, tmp_path, family):
+    given = ("--model.family", family, "--budget.steps", 4)
+    pretrain(read_config(prepared, tmp_path / "run", *given), mesh=here)
+    train, *_ = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert train["loss"] > 0
+    assert "nsp_loss" not in train
+    model = load(tmp_path / "run" / "model")
+    assert (model.config.MODEL_TYPE, model.kind) == (family, "masked-lm")
+    assert model.config.max_length == T
+
+
+def test_patterns_are_refused_by_other_families(here, prepared, tmp_path):
+    given = ("--model.family", "roberta", "--model.start", "patterns")
+    with pytest.raises(UserError, match=r"model.start=patterns is BERT's.*family=roberta"):
+        pretrain(read_config(prepared, tmp_path / "run", *given), mesh=here)
 
 
 def test_rows_without_a_split_say_how_to_prepare_them(prepared, tmp_path):

@@ -24,10 +24,10 @@ from bertjax.analysis.probes.treebank import (
     read_treebank,
     split_halves,
 )
+from bertjax.architectures import PRETRAINING, find_architecture
 from bertjax.config import BertConfig
 from bertjax.interop.huggingface import save_model_directory
 from bertjax.loaded import Model, load
-from bertjax.model.bert import BertForPreTraining
 from bertjax.program.outputs import whole_file
 from bertjax.text.rows import Rows
 from bertjax.text.tokenizer import Tokenizer, load_tokenizer
@@ -64,6 +64,7 @@ class Development:
     ) -> None:
         tokenizer = load_tokenizer(tokenizer_path)
         self._config, self._tokenizer = bert_config, tokenizer
+        self._module = find_architecture(PRETRAINING, bert_config).module(bert_config)
         self._tokenizer_path, self._folder = tokenizer_path, folder
         # A row has at least one example.
         some = rows[np.arange(min(config.examples, len(rows)))]
@@ -82,14 +83,14 @@ class Development:
         """Measures the model as it is.
 
         Args:
-            params: those of a BertForPreTraining.
+            params: those of the class that is pretrained.
 
         Returns:
             `entropy_0` and so on (name and layer); `heads_diagonal` and so on, the number of
             heads of each class; `cka_to_first`, the similarity of the last layer's hidden states to
             those of the first model; `best_nsubj` and so on, the accuracy of the best head.
         """
-        body = Model(BertForPreTraining(self._config), params, self._tokenizer)
+        body = Model(self._module, params, self._tokenizer)
         tallies = measure_patterns(body, self._texts)
         values = {
             f"{name}_{layer}": float(mean)
