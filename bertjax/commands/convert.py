@@ -9,9 +9,9 @@ from bertjax.kernels.backends import DTYPES
 SUMMARY = "a model directory, from a TensorFlow, PyTorch or Flax checkpoint"
 DESCRIPTION = (
     "Makes a model directory, which transformers and bertjax load, of a model in any form: a"
-    " TensorFlow checkpoint of google-research/bert, pickled PyTorch (with torch installed), Flax,"
-    " or safetensors in one file or several. What was written is loaded and compared with what was"
-    " read, byte for byte."
+    " TensorFlow checkpoint of Google's BERT or ELECTRA, pickled PyTorch (with torch installed),"
+    " Flax, or safetensors in one file or several. What was written is loaded and compared with"
+    " what was read, byte for byte."
 )
 
 

@@ -40,7 +40,7 @@ _MADE_ANEW = (
     CONFIG_NAME, "bert_config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt",
     "special_tokens_map.json", "added_tokens.json",
 )  # fmt: skip
-# Source: google-research/bert modeling.py, `gelu`; transformers' BertConfig.
+# Source: google-research/bert modeling.py, `gelu` (that of google-research/electra is exact).
 _TANH_NOTE = (
     "hidden_act=gelu is the exact function, as in transformers and in all released conversions;"
     " Google's program approximates it by tanh, from which it differs by less than 0.001:"
@@ -93,7 +93,7 @@ def convert(
 
     Args:
         path: a model directory, ours or Hugging Face's, pickled ones too where torch is installed;
-            or a TensorFlow checkpoint of google-research/bert, its folder or its prefix.
+            or a TensorFlow checkpoint of google-research/bert or electra, its folder or its prefix.
         output: the directory to make.
         architecture: a key of `ARCHITECTURES`, the class to write; that of the source when left
             out. It says what a classifier is where the source does not.
@@ -169,7 +169,9 @@ def find_source(path: Path, architecture: str | None = None) -> Source:
     prefix = find_google_checkpoint(path)
     if prefix is not None:
         google = read_google_checkpoint(prefix, architecture)
-        notes = [_TANH_NOTE] if google.config.hidden_act == "gelu" else []
+        config = google.config
+        is_tanh = config.MODEL_TYPE == "bert" and config.hidden_act == "gelu"
+        notes = [_TANH_NOTE] if is_tanh else []
         return Source("TensorFlow checkpoint", *google, notes)
     if path.is_file():
         raise UserError(

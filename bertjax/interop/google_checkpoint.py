@@ -1,4 +1,4 @@
-"""Google's original checkpoints of BERT: where they are, what they call their tensors."""
+"""Google's checkpoints of BERT and ELECTRA: where they are, what they call their tensors."""
 
 import collections
 import json
@@ -6,8 +6,9 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from bertjax.architectures import find_architecture
+from bertjax.architectures import MASKED_LM, Architecture, find_architecture
 from bertjax.config import BertConfig
+from bertjax.families.registry import read_config
 from bertjax.interop.checkpoint_files import Tensor, tensor_of_array
 from bertjax.interop.tensor_bundle import (
     INDEX_SUFFIX,
@@ -20,18 +21,29 @@ from bertjax.program.errors import UserError
 from bertjax.program.wording import counted
 
 CONFIG_NAMES = ("bert_config.json", "config.json")
-# Variables of the optimizer and of the training loop. Source: google-research/bert optimization.py,
+# Variables of the optimizer and of the training loop. Source: optimization.py of both programs,
 # TensorFlow's own optimizers.
 _OF_TRAINING = re.compile(
     r".*/(adam_[mv]|lamb_[mv]|Adam|Adam_1|Momentum)|global_step|beta[12]_power"
 )
+# The `model_type` of a program -> what the names of its tensors begin with.
+_STARTS = {
+    "bert": ("bert/", "cls/", "output_weights", "output_bias"),
+    "electra": (
+        *("electra/", "discriminator_predictions/"),
+        *("generator/", "generator_predictions/"),
+    ),
+}
 # The variables of run_classifier.py and its likes, which do not say what is classified.
 _CLASSIFIER = "output_weights"
 _CLASSIFYING = {"class", "tag", "choice"}
-# Source: google-research/bert modeling.py, run_pretraining.py, run_squad.py.
+# Source: modeling.py and run_pretraining.py of both programs, run_squad.py.
 _SPELLINGS = (
     (r"^cls/squad/output_", "qa_outputs/"),
     (r"^output_", "classifier/"),
+    (r"^generator/", "electra/"),
+    (r"^generator_predictions/output_bias$", "generator_lm_head/bias"),
+    (r"(?<=^discriminator_predictions)/dense_1/", "/dense_prediction/"),
     (r"(?<=cls/predictions)/output_bias$", "/bias"),
     (r"(?<=cls/seq_relationship)/output_", "/"),
     (r"/weights$", "/weight"),
@@ -91,11 +103,12 @@ def find_google_checkpoint(path: Path) -> Path | None:
 
 
 def read_google_checkpoint(prefix: Path, architecture: str | None) -> GoogleCheckpoint:
-    """Reads a checkpoint of google-research/bert, with its `bert_config.json`.
+    """Reads a checkpoint of google-research/bert or google-research/electra, with its config.
 
     Args:
         prefix: what the names of its files begin with.
-        architecture: the class that is wanted, which says what a classifier is.
+        architecture: the class that is wanted, which says what a classifier is, and which of
+            ELECTRA's two models is meant: the generator for the masked LM, else the discriminator.
 
     Raises:
         UserError: it is damaged, of another program, or has no config.
@@ -110,36 +123,79 @@ def read_google_checkpoint(prefix: Path, architecture: str | None) -> GoogleChec
         )
     training = {name: _OF_TRAINING.fullmatch(name) for name in bundle.entries}
     learned = [name for name, match in training.items() if match is None]
-    slots = collections.Counter(match[1] or match[0] for match in training.values() if match)
-    left_out = [
-        f"{slot}: {counted(number, 'tensor')} of the training" for slot, number in slots.items()
-    ]
-    others = [name for name in learned if not re.match(r"(bert|cls)/|output_(weights|bias)$", name)]
-    if others or not learned:
-        what = f"tensor {others[0]}" if others else "no tensors"
-        raise UserError(
-            f"{index}: has {what}, so it is no checkpoint of google-research/bert, whose names"
-            " begin with bert/ and cls/"
-        )
-    wanted = find_architecture(architecture, BertConfig()) if architecture else None
-    if wanted and not _CLASSIFYING & set(wanted.outputs):
-        own = [name for name in learned if name.startswith("output_")]
-        learned = [name for name in learned if name not in own]
-        left_out += [f"{name}: of a classifier, which {wanted.name} has not" for name in own]
-    elif _CLASSIFIER in learned and architecture is None:
+    model_type = _recognise(index, learned)
+    labels = bundle.entries[_CLASSIFIER].shape[:1] if _CLASSIFIER in learned else ()
+    config = _read_config(prefix.parent, model_type, *labels)
+    wanted = find_architecture(architecture, config) if architecture else None
+    if _CLASSIFIER in learned and wanted is None:
         raise UserError(
             f"{index}: has a classifier ({_CLASSIFIER}) and does not say of what; name its class:"
             " --architecture BertForSequenceClassification of texts,"
             " BertForTokenClassification of words, or BertModel to leave it out"
         )
+    choose = _choose_of_electra if model_type == "electra" else _choose_of_bert
+    kept = choose(learned, wanted)
     tensors = {}
-    for name, array in read_tensors(bundle, learned).items():
+    for name, array in read_tensors(bundle, kept).items():
         array = array.T if name.endswith("/kernel") else array
         tensors[_their_name(name)] = tensor_of_array(data_file(bundle, name), name, array)
-    classifier = tensors.get("classifier.weight")
-    labels = {} if classifier is None else {"num_labels": classifier.shape[0]}
-    config = _read_config(prefix.parent, labels)
-    return GoogleCheckpoint(prefix.parent, tensors, config, left_out)
+    slots = collections.Counter(match[1] or match[0] for match in training.values() if match)
+    others = collections.Counter(name.split("/")[0] for name in {*learned} - {*kept})
+    return GoogleCheckpoint(
+        prefix.parent,
+        tensors,
+        config,
+        [
+            *(
+                f"{slot}: {counted(number, 'tensor')} of the training"
+                for slot, number in slots.items()
+            ),
+            *(
+                f"{top}: {counted(number, 'tensor')} that the class has no place for"
+                for top, number in sorted(others.items())
+            ),
+        ],
+    )
+
+
+def _recognise(index: str, learned: list[str]) -> str:
+    """Returns the `model_type` of the program that calls its tensors so."""
+    others = {
+        model_type: [name for name in learned if not name.startswith(starts)]
+        for model_type, starts in _STARTS.items()
+    }
+    model_type = min(others, key=lambda model_type: len(others[model_type]))
+    if others[model_type] or not learned:
+        what = [f"tensor {name}" for name in others[model_type]] or ["no tensors"]
+        raise UserError(
+            f"{index}: has {what[0]}, so it is no checkpoint of google-research/bert (whose names"
+            " begin with bert/ and cls/) or google-research/electra (electra/ and generator/)"
+        )
+    return model_type
+
+
+def _choose_of_bert(learned: list[str], wanted: Architecture | None) -> list[str]:
+    """Returns the names of the tensors of the model: all but a classifier that is not wanted."""
+    if wanted is None or _CLASSIFYING & set(wanted.outputs):
+        return learned
+    return [name for name in learned if not name.startswith("output_")]
+
+
+def _choose_of_electra(learned: list[str], wanted: Architecture | None) -> list[str]:
+    """Returns the names of the tensors of the generator, or of the discriminator.
+
+    The generator shares the tables of the discriminator, or all of its body, unless it was trained
+    otherwise.
+    """
+    if wanted is None or wanted.kind != MASKED_LM:
+        return [name for name in learned if name.startswith(("electra/", "discriminator_"))]
+    has_body, has_tables = (
+        any(name.startswith(start) for name in learned)
+        for start in ("generator/", "generator/embeddings/")
+    )
+    shared = "electra/embeddings/" if has_body else "electra/"
+    starts = ("generator/", "generator_predictions/", *([] if has_tables else [shared]))
+    return [name for name in learned if name.startswith(starts)]
 
 
 def _their_name(name: str) -> str:
@@ -148,19 +204,24 @@ def _their_name(name: str) -> str:
     return name
 
 
-def _read_config(folder: Path, labels: dict[str, int]) -> BertConfig:
+def _read_config(folder: Path, model_type: str, labels: int | None = None) -> BertConfig:
     file = next((folder / name for name in CONFIG_NAMES if (folder / name).is_file()), None)
-    lacking = [CONFIG_NAMES[0]] * (file is None)
+    # ELECTRA's releases have no config.
+    lacking = [CONFIG_NAMES[model_type == "electra"]] * (file is None)
     if not any((folder / name).is_file() for name in ("vocab.txt", "tokenizer.json")):
         lacking.append("vocab.txt")
     if lacking:
         raise UserError(
             f"{folder}: no {' and no '.join(lacking)} beside the TensorFlow checkpoint; put there"
-            " those of the model's release"
+            " those of the model's release, or of its directory on the Hugging Face hub"
         )
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-        return BertConfig.from_dict({**values, **labels})
+        values = {"model_type": model_type, **json.loads(file.read_text(encoding="utf-8"))}
+        if values["model_type"] != model_type:
+            raise UserError(
+                f"model_type={values['model_type']!r}, the checkpoint's is {model_type}"
+            )
+        return read_config(values if labels is None else {**values, "num_labels": labels})
     except UserError as error:
         raise UserError(f"{file}: {error}") from None
     except (TypeError, ValueError) as error:

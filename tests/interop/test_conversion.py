@@ -18,7 +18,16 @@ from bertjax.interop import conversion
 from bertjax.interop.conversion import convert
 from bertjax.interop.huggingface import load_model_directory
 from bertjax.program.errors import UserError
-from tests.interop.make_google_bert import FOLDER, TOKEN_IDS, TOKEN_TYPE_IDS, value_of
+from tests.interop.make_google_checkpoints import (
+    CONFIG,
+    DISCRIMINATOR,
+    ELECTRA,
+    FOLDER,
+    GENERATOR,
+    TOKEN_IDS,
+    TOKEN_TYPE_IDS,
+    value_of,
+)
 
 GOLDEN = Path(__file__).parents[1] / "parity" / "golden"
 TINY = GOLDEN / "tiny_bert"
@@ -310,7 +319,7 @@ def test_fine_tuned_google_checkpoints(tmp_path, renamed, made, architecture, ex
     assert result["written"]["architecture"] == expected
     tensors = load_file(tmp_path / "out" / WEIGHTS)
     if expected == "BertModel":
-        assert "output_bias: of a classifier, which BertModel has not" in result["left_out"]
+        assert "output_bias: 1 tensor that the class has no place for" in result["left_out"]
         return
     weight = tensors["qa_outputs.weight" if "squad" in made else "classifier.weight"]
     np.testing.assert_array_equal(weight, value_of(f"{SEQ_RELATIONSHIP}_weights", (2, 8)))
@@ -332,6 +341,10 @@ def test_classifier_of_unknown_kind_is_refused(tmp_path, renamed):
         (
             {"global_step": "electra/embeddings/word_embeddings"},
             "has tensor electra/embeddings/word_embeddings, so it is no checkpoint of google-rese",
+        ),
+        (
+            {"global_step": "albert/embeddings"},
+            "has tensor albert/embeddings, so it is no checkpoint of google-research/bert",
         ),
         (
             {"bert/pooler/dense/bias": "bert/pooler/dense/offset"},
@@ -373,6 +386,89 @@ def test_other_commands_name_the_way_out(google, bertjax_command, line):
     assert (code, out) == (2, "")
     assert "TensorFlow checkpoint, which is not read as it is: make a model directory" in err
     assert f"`bertjax convert --model {google} --output DIR`" in err
+
+
+# -------------------------------------------------------------------- ELECTRA's two models
+
+GENERATOR_HEAD = "generator_predictions"
+
+
+@pytest.fixture
+def electra(tmp_path):
+    """Returns a copy of the checkpoint of ELECTRA with the config of one of its models."""
+
+    def copy(config):
+        folder = Path(shutil.copytree(ELECTRA, tmp_path / "electra", dirs_exist_ok=True))
+        (folder / "config.json").write_text(json.dumps(config))
+        return folder
+
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("config", "architecture", "expected", "scope", "left_out"),
+    [
+        (DISCRIMINATOR, None, "ElectraForPreTraining", "electra",
+         {"generator": 50, GENERATOR_HEAD: 5}),
+        (DISCRIMINATOR, "ElectraModel", "ElectraModel", "electra",
+         {"generator": 50, GENERATOR_HEAD: 5}),
+        (GENERATOR, "ElectraForMaskedLM", "ElectraForMaskedLM", "generator",
+         {"discriminator_predictions": 4, "electra": 50}),
+    ],
+)  # fmt: skip
+def test_electra_becomes_its_two_models(
+    tmp_path, electra, config, architecture, expected, scope, left_out
+):
+    result, notes = convert(electra(config), tmp_path / "out", architecture)
+    assert notes == []
+    assert result["written"]["architecture"] == expected
+    places = [
+        f"{name}: {n} tensors that the class has no place for" for name, n in left_out.items()
+    ]
+    assert result["left_out"][:5] == [
+        "adam_m: 114 tensors of the training", "adam_v: 114 tensors of the training",
+        "global_step: 1 tensor of the training", *sorted(places),
+    ]  # fmt: skip
+    tensors = {
+        name.removeprefix("electra."): value
+        for name, value in load_file(tmp_path / "out" / WEIGHTS).items()
+    }
+    for theirs, google in (
+        ("embeddings.word_embeddings.weight", "electra/embeddings/word_embeddings"),
+        ("embeddings_project.weight", f"{scope}/embeddings_project/kernel"),
+        ("encoder.layer.2.output.dense.weight", f"{scope}/encoder/layer_2/output/dense/kernel"),
+        ("discriminator_predictions.dense_prediction.weight",
+         "discriminator_predictions/dense_1/kernel"),
+        ("generator_lm_head.bias", "generator_predictions/output_bias"),
+    ):  # fmt: skip
+        if theirs in tensors:
+            value = tensors[theirs]
+            stored = value_of(google, value.shape[::-1] if "kernel" in google else value.shape)
+            np.testing.assert_array_equal(value, stored.T if "kernel" in google else stored)
+    assert ("generator_lm_head.bias" in tensors) == (scope == "generator")
+    model = bertjax.load(tmp_path / "out", "ElectraModel")
+    output = model.module.apply(  # the gelu of this program is the exact one
+        {"params": model.params},
+        jnp.array(TOKEN_IDS, jnp.int32),
+        jnp.array(TOKEN_TYPE_IDS, jnp.int32),
+        trace=("hidden",),
+    )
+    outputs, real = np.load(ELECTRA / "outputs.npz"), np.array(TOKEN_IDS) != 0
+    computed = outputs["hidden" if scope == "electra" else "generator_hidden"]
+    hidden = np.array(output.trace.hidden)
+    np.testing.assert_allclose(hidden[:, real], computed[:, real], atol=2e-5)
+
+
+def test_electra_without_its_config_or_with_anothers(tmp_path, electra):
+    folder = electra(GENERATOR)
+    with pytest.raises(UserError, match=r"has shape \[8\], config\.json asks for \[4\]"):
+        convert(folder, tmp_path / "out")
+    (folder / "config.json").write_text(json.dumps({**CONFIG, "model_type": "bert"}))
+    with pytest.raises(UserError, match="model_type='bert', the checkpoint's is electra"):
+        convert(folder, tmp_path / "out")
+    (folder / "config.json").unlink()
+    with pytest.raises(UserError, match=r"electra: no config\.json beside the TensorFlow"):
+        convert(folder, tmp_path / "out")
 
 
 # -------------------------------------------------------------------- pickled, without torch

@@ -10,7 +10,7 @@ from tensorboardX.record_writer import masked_crc32c
 
 from bertjax.interop.tensor_bundle import read_bundle, read_tensors
 from bertjax.program.errors import UserError
-from tests.interop.make_google_bert import FOLDER, value_of
+from tests.interop.make_google_checkpoints import FOLDER, value_of
 
 NAME = "bert_model.ckpt"
 

@@ -20,7 +20,12 @@ transformers = pytest.importorskip("transformers", reason="transformers is not i
 from bertjax.architectures import ARCHITECTURES  # noqa: E402
 from bertjax.interop.conversion import convert  # noqa: E402
 from bertjax.program.errors import UserError  # noqa: E402
-from tests.interop.make_google_bert import FOLDER  # noqa: E402
+from tests.interop.make_google_checkpoints import (  # noqa: E402
+    DISCRIMINATOR,
+    ELECTRA,
+    FOLDER,
+    GENERATOR,
+)
 from tests.parity.random_models import make_random_model  # noqa: E402
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -146,15 +151,25 @@ def test_damaged_archives_are_refused(tmp_path, directory):
         convert(directory, tmp_path / "out")
 
 
-def test_transformers_loads_what_was_googles(tmp_path):
-    convert(FOLDER, tmp_path / "out")
-    model, info = transformers.BertForPreTraining.from_pretrained(
+@pytest.mark.parametrize(
+    ("folder", "config", "name"),
+    [
+        (FOLDER, None, "BertForPreTraining"),
+        (ELECTRA, DISCRIMINATOR, "ElectraForPreTraining"),
+        (ELECTRA, GENERATOR, "ElectraForMaskedLM"),
+    ],
+)
+def test_transformers_loads_what_was_googles(tmp_path, folder, config, name):
+    folder = Path(shutil.copytree(folder, tmp_path / "google"))
+    if config:
+        (folder / "config.json").write_text(json.dumps(config))
+    convert(folder, tmp_path / "out", name)
+    model, info = getattr(transformers, name).from_pretrained(
         tmp_path / "out", output_loading_info=True
     )
     assert not any(info.values()), info
-    stored = load_file(tmp_path / "out" / WEIGHTS)
     state = model.state_dict()
-    for name, value in stored.items():
-        np.testing.assert_array_equal(state[name].numpy(), value, err_msg=name)
+    for tensor, value in load_file(tmp_path / "out" / WEIGHTS).items():
+        np.testing.assert_array_equal(state[tensor].numpy(), value, err_msg=tensor)
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
     assert tokenizer("ab c")["input_ids"] == [2, 1, 7, 3]
