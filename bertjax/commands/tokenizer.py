@@ -19,8 +19,8 @@ from bertjax.text.tokenizer_training import (
     train_tokenizer,
 )
 
-DESCRIPTION = """Makes a tokenizer of raw text: tokenizer.json, tokenizer_config.json and
-vocab.txt, which transformers loads, too."""
+DESCRIPTION = """Makes a tokenizer of raw text: tokenizer.json, tokenizer_config.json and, of kind
+wordpiece, vocab.txt, which transformers loads, too."""
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -60,6 +60,7 @@ def run(config: TokenizerConfig) -> None:
         tokenizer.save(partial)
     summary = {
         "output": config.output,
+        "family": config.family,
         "kind": config.kind,
         "vocab_size": tokenizer.vocab_size,
         "lowercase": config.lowercase,
@@ -109,7 +110,8 @@ def _describe(summary: dict, config: TokenizerConfig) -> str:
         f"{config.cleaning.minimum_characters}."
     )
     return (
-        f"A {summary['kind']} vocabulary of {summary['vocab_size']:,} tokens"
+        f"A {summary['kind']} vocabulary of {summary['vocab_size']:,} tokens for"
+        f" {summary['family']} models"
         f" ({describe_normalization(config)}) from"
         f" {counted(summary['documents'], 'document')}, {summary['characters']:,} characters."
         f"{left_out if short else ''}\n"

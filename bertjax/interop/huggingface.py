@@ -208,13 +208,20 @@ def load_model_tokenizer(path: Path | str, config: BertConfig) -> tuple["Tokeniz
         config: of its model.
 
     Raises:
-        UserError: there is none, or one with ids that the model has no embedding for.
+        UserError: there is none, or one with ids that the model has no embedding for, or that pads
+            otherwise where positions are counted from the padding.
     """
     from bertjax.text.tokenizer import load_tokenizer
 
     tokenizer = load_tokenizer(path)
     if tokenizer.vocab_size > config.vocab_size:
         raise UserError(f"{path}: {tokenizer.describe_other_size(config.vocab_size)}")
+    if config.first_position and tokenizer.pad_id != config.pad_token_id:
+        raise UserError(
+            f"{path}: its tokenizer pads with {tokenizer.special_tokens.pad}, id"
+            f" {tokenizer.pad_id}, and the model counts positions from pad_token_id="
+            f"{config.pad_token_id}; it is the tokenizer of another model"
+        )
     notes = list(tokenizer.notes)
     if tokenizer.vocab_size < config.vocab_size:
         notes.append(f"{path}: {tokenizer.describe_other_size(config.vocab_size)}")
@@ -285,12 +292,13 @@ def _write_tokenizer(directory: Path, tokenizer_path: Path, config: BertConfig) 
     from bertjax.text.tokenizer_files import Spelling
 
     tokenizer, _ = load_model_tokenizer(tokenizer_path, config)
-    tokenizer.save(directory, config.max_length)
+    tokenizer.save(directory, config.max_length, None if config.SEGMENTS_ARE_TYPES else False)
     folder = tokenizer_path if tokenizer_path.is_dir() else tokenizer_path.parent
     if (folder / "vocab.txt").is_file():
         shutil.copyfile(folder / "vocab.txt", directory / "vocab.txt")
     if (folder / TOKENIZER_CONFIG_NAME).is_file():
-        # What it says beside, it keeps; how texts are spelled, and how long they are, is as here.
+        # What it says beside, it keeps; how texts are spelled, how long they are, and whether the
+        # model takes token types, is as here.
         ours, theirs = (
             json.loads((place / TOKENIZER_CONFIG_NAME).read_text(encoding="utf-8"))
             for place in (directory, folder)
@@ -298,6 +306,7 @@ def _write_tokenizer(directory: Path, tokenizer_path: Path, config: BertConfig) 
         shortest = min(theirs.get("model_max_length") or math.inf, ours["model_max_length"])
         merged = {**theirs, **{name: ours[name] for name in ours.keys() - theirs.keys()}}
         merged["model_max_length"] = int(shortest)
+        merged["model_input_names"] = ours["model_input_names"]
         merged |= {field: ours[field] for field in Spelling._fields if field in ours}
         text = to_json(merged, indent=2) + "\n"
         (directory / TOKENIZER_CONFIG_NAME).write_text(text, encoding="utf-8")

@@ -194,7 +194,8 @@ def read_byte_level(path: Path, text: str, beside: Beside) -> "tokenizers.Tokeni
         library, json.loads(library.to_str()), beside.declared, str(path)
     )
     add_frame(
-        library, ROBERTA._replace(tokens=tokens, first=(), last=(), separators=len(frame.between))
+        library,
+        ROBERTA._replace(tokens=tokens, first=tokens, last=(), separators=len(frame.between)),
     )
     return library
 

@@ -21,7 +21,7 @@ _HIDDEN = "\ufdd0\ufdd1"
 # the normalizer must not make new ones.
 _PRE_TOKENIZERS_WITHOUT_SPACES = {"BertPreTokenizer", "Whitespace", "WhitespaceSplit"}
 _NORMALIZERS_WITHOUT_NEW_SPACES = {"NFC", "NFD", "Lowercase", "StripAccents"}
-_NORMALIZERS_OF_WORDS = _NORMALIZERS_WITHOUT_NEW_SPACES | {"BertNormalizer", "NFKC", "NFKD"}
+_NORMALIZERS_OF_WORDS = _NORMALIZERS_WITHOUT_NEW_SPACES | {"BertNormalizer", "NFKC", "NFKD", "Nmt"}
 
 
 def hide_tokens(tokenizer: dict[str, Any], tokens: Sequence[str]) -> "tokenizers.Tokenizer":
@@ -58,7 +58,10 @@ def hide_tokens(tokenizer: dict[str, Any], tokens: Sequence[str]) -> "tokenizers
 def drops_spaces(tokenizer: dict[str, Any]) -> bool:
     """Returns whether no token depends on a space."""
     part = tokenizer["pre_tokenizer"] or {"type": None}
-    return part["type"] in _PRE_TOKENIZERS_WITHOUT_SPACES
+    first, *rest = part.get("pretokenizers") or [part]
+    return first["type"] in _PRE_TOKENIZERS_WITHOUT_SPACES and all(
+        one["type"] == "Metaspace" and one["prepend_scheme"] == "always" for one in rest
+    )
 
 
 def words_are_alone(tokenizer: dict[str, Any], added: Sequence[Mapping[str, Any]]) -> bool:
@@ -76,7 +79,12 @@ def words_are_alone(tokenizer: dict[str, Any], added: Sequence[Mapping[str, Any]
     normalizer = tokenizer["normalizer"]
     steps = [] if normalizer is None else normalizer.get("normalizers", [normalizer])
     if drops_spaces(tokenizer):
-        return all(step["type"] in _NORMALIZERS_OF_WORDS for step in steps)
+        return all(
+            step["type"] in _NORMALIZERS_OF_WORDS
+            # ALBERT's quotation marks; a pattern with a space reaches over two words.
+            or (step["type"] == "Replace" and " " not in step["pattern"].get("String", " "))
+            for step in steps
+        )
     part = tokenizer["pre_tokenizer"] or {"type": None}
     return all(
         step["type"] in _NORMALIZERS_WITHOUT_NEW_SPACES
@@ -124,7 +132,7 @@ def add_frame(library: "tokenizers.Tokenizer", style: Style) -> None:
             AddedToken(token, special=True, normalized=False, lstrip=True)
             if token == mask and style.mask_takes_space
             else token
-            for token in dict.fromkeys([*style.first, *style.last, *style.tokens])
+            for token in [*style.first, *style.last]
         ]
     )
     cls, sep = style.tokens.cls, style.tokens.sep

@@ -6,19 +6,25 @@ result depends on the order of a hash table: the same text always gives the same
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from bertjax.program.errors import UserError
 from bertjax.text.cleaning import Form
-from bertjax.text.special_tokens import BERT_TOKENS
+from bertjax.text.special_tokens import STYLES, Style
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.text.tokenizer_parts import build, build_wordpiece
+from bertjax.text.tokenizer_templates import (
+    Family,
+    Kind,
+    is_lowercased,
+    make_template,
+    may_be_of,
+    usual_kind,
+)
 
 if TYPE_CHECKING:
     import tokenizers
-
-Kind = Literal["wordpiece", "bpe", "unigram", "word", "character"]
 
 # Distinct words held while counting; beyond this, words seen once are forgotten.
 MOST_COUNTED_WORDS = 4_000_000
@@ -32,39 +38,66 @@ class VocabularyConfig:
 
     Attributes:
         kind: wordpiece (BERT's), bpe (byte-level, as in GPT-2), unigram (as in SentencePiece), word
-            (whole words), character.
+            (whole words), character; that of the family when not given.
         vocab_size: Tokens in the vocabulary, special tokens included. Kinds word and character may
             leave it out: word then takes every word that is frequent enough, and character as many
             tokens as are needed to spell every character of the text.
-        lowercase: Lower-case all text, as uncased BERT did; false makes a cased
-            tokenizer.
+        lowercase: Lower-case all text, as uncased BERT did; false makes a cased tokenizer. When not
+            given, true for the families of BERT and ALBERT.
         strip_accents: Remove accents from letters, so that año becomes ano and señora senora, as
             uncased BERT did; they are kept unless this is true.
         minimum_frequency: How often a word, character or pair of pieces must occur to be a token;
             2 when not given, and 1 for kind character.
+        family: The models that it is for, by the model_type of their config.json: it has their
+            special tokens, and frames and reads texts as their published tokenizers do.
     """
 
-    kind: Kind = "wordpiece"
+    kind: Kind | None = None
     vocab_size: int | None = None
-    lowercase: bool = True
+    lowercase: bool | None = None
     strip_accents: bool = False
     minimum_frequency: int | None = None
+    family: Family = "bert"
 
     def __post_init__(self) -> None:
+        if self.kind is None:
+            self.kind = usual_kind(self.family)
+        if not may_be_of(self.family, self.kind):
+            raise UserError(
+                f"kind={self.kind}: the tokenizers of family={self.family} are of kind"
+                f" {usual_kind(self.family)}; leave --kind out"
+            )
+        if self.lowercase is None:
+            self.lowercase = is_lowercased(self.family)
         if self.vocab_size is None and self.kind in ("wordpiece", "bpe", "unigram"):
             raise UserError(
                 f"vocab_size is missing: a {self.kind} vocabulary has the size you choose; pass"
                 " --vocab-size 8192, say (BERT has 30522)"
             )
-        if self.vocab_size is not None and self.vocab_size < len(BERT_TOKENS) + 2:
+        special = len(self.specials)
+        if self.vocab_size is not None and self.vocab_size < special + 2:
             raise UserError(
-                f"vocab_size={self.vocab_size} must be at least {len(BERT_TOKENS) + 2}:"
-                f" {len(BERT_TOKENS)} special tokens and something to spell"
+                f"vocab_size={self.vocab_size} must be at least {special + 2}:"
+                f" {special} special tokens and something to spell"
             )
         if self.minimum_frequency is None:
             self.minimum_frequency = 1 if self.kind == "character" else 2
         if self.minimum_frequency < 1:
             raise UserError(f"minimum_frequency={self.minimum_frequency} must be at least 1")
+
+    @property
+    def style(self) -> Style:
+        """The special tokens of the family, and their frame."""
+        return STYLES[self.family]
+
+    @property
+    def specials(self) -> list[str]:
+        """The tokens that no text has, those with low ids first."""
+        return [*self.style.first, *self.style.last]
+
+    def lay_out(self, ordinary: Sequence[str]) -> list[str]:
+        """Returns all tokens in the order of their ids."""
+        return [*self.style.first, *ordinary, *self.style.last]
 
 
 def describe_normalization(config: VocabularyConfig) -> str:
@@ -78,11 +111,9 @@ def train_tokenizer(
 ) -> Tokenizer:
     """Makes a tokenizer from texts; the same texts give the same tokenizer.
 
-    Special tokens have the ids 0 to 4. `unigram` is exact up to ties: the library's trainer adds
-    floating-point numbers in no fixed order, so scores are rounded and equal ones sorted.
-
-    Its normalizer begins with the normal form that the texts have, so that a letter and its accent
-    written as two characters are read as in the corpus, here and in transformers.
+    Special tokens have the ids of the family's published models, 0 to 4 for BERT. `unigram` is
+    exact up to ties: the library's trainer adds floating-point numbers in no fixed order, so scores
+    are rounded and equal ones sorted.
 
     Args:
         texts: read once, never held; memory holds the distinct words.
@@ -92,8 +123,9 @@ def train_tokenizer(
     Raises:
         UserError: there are no words, or they have fewer tokens than `vocab_size`.
     """
-    template = _template(config)
-    template.normalizer = _with_form(template.normalizer, config, form)
+    template = make_template(
+        config.kind, config.family, config.lowercase, config.strip_accents, form
+    )
     words = count_words(texts, template)
     if not words:
         raise UserError("the input has no words, so there is nothing to make a tokenizer from")
@@ -108,7 +140,8 @@ def train_tokenizer(
             f" {config.minimum_frequency} times; pass --vocab-size {supported}{without}, or give"
             " more text"
         )
-    return Tokenizer(library)
+    names = ["input_ids", *["token_type_ids"] * config.style.token_types, "attention_mask"]
+    return Tokenizer(library, declared={"model_input_names": names})
 
 
 def count_words(texts: Iterable[str], template: "tokenizers.Tokenizer") -> Counter[str]:
@@ -128,10 +161,13 @@ def count_words(texts: Iterable[str], template: "tokenizers.Tokenizer") -> Count
 
 
 def _fold(raw: Counter[str], words: Counter[str], template: "tokenizers.Tokenizer") -> None:
+    from tokenizers import pre_tokenizers
+
+    # Byte-level BPE has the space before a word in its token, and in a text nearly every word has.
+    space = " " if isinstance(template.pre_tokenizer, pre_tokenizers.ByteLevel) else ""
     for text, count in raw.items():
-        for word, _ in template.pre_tokenizer.pre_tokenize_str(
-            template.normalizer.normalize_str(text)
-        ):
+        normalized = space + template.normalizer.normalize_str(text)
+        for word, _ in template.pre_tokenizer.pre_tokenize_str(normalized):
             words[word] += count
     raw.clear()
     if len(words) > MOST_COUNTED_WORDS:
@@ -139,46 +175,10 @@ def _fold(raw: Counter[str], words: Counter[str], template: "tokenizers.Tokenize
             del words[word]
 
 
-def _template(config: VocabularyConfig) -> "tokenizers.Tokenizer":
-    """Returns an untrained tokenizer with the normalizer, pre-tokenizer and decoder of the kind."""
-    from tokenizers import decoders, models, normalizers, pre_tokenizers
-
-    if config.kind in ("wordpiece", "character"):
-        return build_wordpiece(BERT_TOKENS, config.lowercase, config.strip_accents)
-    normalizer = normalizers.BertNormalizer(
-        lowercase=config.lowercase,
-        strip_accents=config.strip_accents,
-        handle_chinese_chars=config.kind == "word",
-    )
-    vocabulary = {token: id for id, token in enumerate(BERT_TOKENS)}
-    if config.kind == "word":
-        model = models.WordLevel(vocabulary, unk_token="[UNK]")
-        pieces, decoder = pre_tokenizers.BertPreTokenizer(), decoders.WordPiece("##")
-    elif config.kind == "bpe":
-        model = models.BPE(vocabulary, [], unk_token="[UNK]")
-        pieces = pre_tokenizers.ByteLevel(add_prefix_space=True)
-        # The space before the first word is the pre-tokenizer's, not the text's.
-        decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Strip(" ", 1, 0)])
-    else:
-        model = models.Unigram([(token, 0.0) for token in BERT_TOKENS], 1, False)
-        pieces = pre_tokenizers.Metaspace(prepend_scheme="always")
-        decoder = decoders.Metaspace(prepend_scheme="always")
-    return build(model, normalizer, pieces, decoder)
-
-
-def _with_form(normalizer: Any, config: VocabularyConfig, form: Form) -> Any:
-    """Puts the normal form before the normalizer, where that makes a difference."""
-    from tokenizers import normalizers
-
-    # Stripping accents first separates letters and accents, whatever their form.
-    if form == "none" or (form == "NFC" and config.strip_accents):
-        return normalizer
-    first = {"NFC": normalizers.NFC, "NFKC": normalizers.NFKC}[form]()
-    return normalizers.Sequence([first, normalizer])
-
-
-def _with_model(template: "tokenizers.Tokenizer", model: Any) -> "tokenizers.Tokenizer":
-    return build(model, template.normalizer, template.pre_tokenizer, template.decoder)
+def _with_model(
+    template: "tokenizers.Tokenizer", model: Any, style: Style
+) -> "tokenizers.Tokenizer":
+    return build(model, template.normalizer, template.pre_tokenizer, template.decoder, style)
 
 
 def _train_wordpiece(
@@ -192,7 +192,7 @@ def _train_wordpiece(
     for word, count in words.items():
         for character in word:
             counts[character] += count
-    most = (config.vocab_size - len(BERT_TOKENS)) // 2
+    most = (config.vocab_size - len(config.specials)) // 2
     characters = sorted(_most_frequent(counts, config.minimum_frequency, most))
     symbols = [*characters, *("##" + character for character in characters)]
     known = set(characters)
@@ -209,7 +209,7 @@ def _train_wordpiece(
         vocab_size=config.vocab_size,
         min_frequency=config.minimum_frequency,
         show_progress=False,
-        special_tokens=[*BERT_TOKENS, *symbols],
+        special_tokens=[*config.specials, *symbols],
         continuing_subword_prefix="##",
     )
     tokens = _run_trainer(spelled, models.WordPiece(unk_token="[UNK]"), trainer)
@@ -233,9 +233,9 @@ def _train_characters(
         symbols.append(character)
         if _joins_others(character, template):
             symbols.append("##" + character)
-    most = None if config.vocab_size is None else config.vocab_size - len(BERT_TOKENS)
+    most = None if config.vocab_size is None else config.vocab_size - len(config.specials)
     symbols = sorted(symbols[:most])
-    return build_wordpiece([*BERT_TOKENS, *symbols], config.lowercase, config.strip_accents)
+    return build_wordpiece([*config.specials, *symbols], config.lowercase, config.strip_accents)
 
 
 def _train_words(
@@ -243,12 +243,13 @@ def _train_words(
 ) -> "tokenizers.Tokenizer":
     from tokenizers import models
 
-    for token in BERT_TOKENS:
+    for token in config.specials:
         words.pop(token, None)
-    most = None if config.vocab_size is None else config.vocab_size - len(BERT_TOKENS)
-    tokens = [*BERT_TOKENS, *_most_frequent(words, config.minimum_frequency, most)]
+    most = None if config.vocab_size is None else config.vocab_size - len(config.specials)
+    tokens = config.lay_out(_most_frequent(words, config.minimum_frequency, most))
     vocabulary = {token: id for id, token in enumerate(tokens)}
-    return _with_model(template, models.WordLevel(vocabulary, unk_token="[UNK]"))
+    model = models.WordLevel(vocabulary, unk_token=config.style.tokens.unk)
+    return _with_model(template, model, config.style)
 
 
 def _train_bpe(
@@ -262,19 +263,22 @@ def _train_bpe(
         vocab_size=config.vocab_size,
         min_frequency=config.minimum_frequency,
         show_progress=False,
-        special_tokens=list(BERT_TOKENS),
+        special_tokens=config.specials,
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
     )
-    least = len(BERT_TOKENS) + len(pre_tokenizers.ByteLevel.alphabet())
+    least = len(config.specials) + len(pre_tokenizers.ByteLevel.alphabet())
     if config.vocab_size < least:
         raise UserError(
             f"vocab_size={config.vocab_size} must be at least {least} for a byte-level BPE: 256"
-            f" bytes and {len(BERT_TOKENS)} special tokens; pass --vocab-size {least} or more"
+            f" bytes and {len(config.specials)} special tokens; pass --vocab-size {least} or more"
         )
-    trained = _trained(words, models.BPE(unk_token="[UNK]"), trainer)
+    unknown = config.style.tokens.unk
+    trained = _trained(words, models.BPE(unk_token=unknown), trainer)
     model = json.loads(trained.to_str())["model"]
     merges = [tuple(merge) for merge in model["merges"]]
-    return _with_model(template, models.BPE(model["vocab"], merges, unk_token="[UNK]"))
+    tokens = config.lay_out(sorted(model["vocab"], key=model["vocab"].get)[len(config.specials) :])
+    vocabulary = {token: id for id, token in enumerate(tokens)}
+    return _with_model(template, models.BPE(vocabulary, merges, unk_token=unknown), config.style)
 
 
 def _train_unigram(
@@ -290,16 +294,20 @@ def _train_unigram(
     trainer = trainers.UnigramTrainer(
         vocab_size=config.vocab_size,
         show_progress=False,
-        special_tokens=list(BERT_TOKENS),
-        unk_token="[UNK]",
+        special_tokens=config.specials,
+        unk_token=config.style.tokens.unk,
     )
     trained = _trained(frequent, models.Unigram(), trainer)
-    pieces = json.loads(trained.to_str())["model"]["vocab"][len(BERT_TOKENS) :]
+    pieces = json.loads(trained.to_str())["model"]["vocab"][len(config.specials) :]
     # A special token that a text spells out must not be the best way to read it.
-    special = [(token, -1000.0) for token in BERT_TOKENS]
-    return _with_model(
-        template, models.Unigram(special + _in_fixed_order(pieces), 1, byte_fallback=False)
+    scores = dict.fromkeys(config.specials, -1000.0) | dict(_in_fixed_order(pieces))
+    tokens = config.lay_out(list(scores)[len(config.specials) :])
+    model = models.Unigram(
+        [(token, scores[token]) for token in tokens],
+        tokens.index(config.style.tokens.unk),
+        byte_fallback=False,
     )
+    return _with_model(template, model, config.style)
 
 
 def _in_fixed_order(pieces: list[tuple[str, float]]) -> list[tuple[str, float]]:

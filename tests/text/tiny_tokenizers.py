@@ -12,5 +12,16 @@ TEXTS = [
 SPANISH = ["El año de la señora pasó; el AÑO, la SEÑORA y el camino pasaron. Ano es otra cosa."] * 4
 
 
+# In the kind of each, beside those that BERT has.
+FAMILIES = {
+    "roberta": 320, "xlm-roberta": 66, "camembert": 68, "modernbert": 320, "albert": 64
+}  # fmt: skip
+
+
+def make_of(family: str, **fields) -> Tokenizer:
+    config = VocabularyConfig(family=family, vocab_size=FAMILIES[family], **fields)
+    return train_tokenizer(TEXTS, config)
+
+
 def make(kind: str, **fields) -> Tokenizer:
     return train_tokenizer(TEXTS, VocabularyConfig(kind=kind, vocab_size=KINDS[kind], **fields))

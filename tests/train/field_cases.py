@@ -30,6 +30,7 @@ TOKENIZER = {
     "lowercase": "/ --lowercase false",
     "strip_accents": "/ --strip-accents",
     "minimum_frequency": "/ --minimum-frequency 900",
+    "family": "/ --family distilbert",
     "output": "/ --output elsewhere",
     "overwrite": "--output other_tokenizer / --overwrite",
     "json": "/ --json",
