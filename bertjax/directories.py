@@ -142,7 +142,9 @@ def describe_prepared(path: Path) -> dict[str, Any]:
 
 
 def _describe_tokenizer(path: Path, model_size: int = 0) -> dict[str, Any] | None:
-    if not any((path / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
+    from bertjax.text.tokenizer_files import find_tokenizer_file
+
+    if find_tokenizer_file(path) is None:
         return None
     from bertjax.text.tokenizer import load_tokenizer
 

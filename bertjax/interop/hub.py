@@ -8,7 +8,7 @@ from typing import NamedTuple
 from bertjax.program.errors import UserError
 
 # What is downloaded: nothing that would have to be unpickled, and no other library's weights.
-ALLOWED = ("*.safetensors", "*.json", "vocab.txt")
+ALLOWED = ("*.safetensors", "*.json", "vocab.txt", "merges.txt")
 # What `bertjax convert` downloads beside it, of PyTorch.
 PICKLED_NAMES = "pytorch_model*.bin"
 IGNORED = ("onnx/*", "openvino/*", "coreml/*", ".*")
@@ -51,8 +51,8 @@ def find_model(name: Path | str, *, pickled: bool = False) -> Path:
     """Finds the directory of a model: the folder of that name, or else of a model on the hub.
 
     A model on the hub is kept in its cache (`HF_HOME`, `HF_HUB_CACHE`) and downloaded to it where
-    it is not there; `HF_HUB_OFFLINE=1` takes it from there alone. Of the files safetensors, JSON
-    and vocab.txt are downloaded.
+    it is not there; `HF_HUB_OFFLINE=1` takes it from there alone. Of the files safetensors, JSON,
+    vocab.txt and merges.txt are downloaded.
 
     Args:
         name: a folder, or `org/name[@revision]`. What is neither is given back as it is, for its

@@ -268,14 +268,12 @@ def spans(encoded: EncodedText) -> list[dict[str, Any]]:
     for word, first, last, special in zip(
         encoded.words, firsts, lasts, encoded.special_words, strict=True
     ):
-        end = int(encoded.offsets[last, 1])
         found.append(
             {
                 "word": word,
                 "text": int(encoded.token_type_ids[first]),
-                # Some tokenizers count the space before a word as part of it.
-                "start": 0 if special else end - len(word),
-                "end": end,
+                "start": int(encoded.offsets[first, 0]),
+                "end": int(encoded.offsets[last, 1]),
                 "special": bool(special),
             }
         )

@@ -376,9 +376,8 @@ def _find_span(context: str, answer: Answer, offsets: Int[np.ndarray, "t 2"]) ->
     if not len(inside):
         return None
     first, last = int(inside[0]), int(inside[-1])
-    # Some tokenizers count the space before a word as part of it.
-    more = context[offsets[first, 0] : start] + context[end : offsets[last, 1]]
-    return _TokenSpan(first, last, bool(more.strip()))
+    is_wider = offsets[first, 0] < start or end < offsets[last, 1]
+    return _TokenSpan(first, last, bool(is_wider))
 
 
 def _best_spans(window: Window, output: Float[np.ndarray, "t 2"], longest: int) -> list[_Span]:
@@ -400,7 +399,7 @@ def _best_spans(window: Window, output: Float[np.ndarray, "t 2"], longest: int) 
 
 
 def _without_white_space(context: str, span: _Span) -> _Span:
-    """Removes a span's outer white space, which some tokenizers make part of a token."""
+    """Removes a span's outer white space, which some tokenizers have tokens for."""
     text = context[span.start : span.end]
     start = span.end - len(text.lstrip())
     return span._replace(start=start, end=max(start, span.start + len(text.rstrip())))

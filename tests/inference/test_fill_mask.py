@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 import bertjax.inference.fill_mask as fill_mask_module
-from bertjax.inference.fill_mask import fill_mask
+from bertjax.inference.fill_mask import encode_masked, fill_mask, name_candidates
 from bertjax.inference.shapes import SHORTEST
 from bertjax.interop.huggingface import load_model_directory
 from bertjax.model.bert import BertForMaskedLM
 from bertjax.program.errors import UserError
 from bertjax.text.tokenizer import Tokenizer, load_tokenizer
 from bertjax.text.tokenizer_parts import build
+from tests.text.tiny_tokenizers import make_of
 
 TINY = Path(__file__).parents[1] / "parity" / "golden" / "tiny_bert"  # V=99, M=17
 TEXTS = [
@@ -191,3 +192,36 @@ def test_mask_is_the_mask_where_the_tokenizer_lists_it_as_a_word_only(parts):
     library.add_special_tokens(["[MASK]s"])
     with pytest.raises(UserError, match=r"a \[MASK\] in it is part of another token of unlisted"):
         fill_mask(model, params, Tokenizer(library, "unlisted"), ["a [MASK]s"])
+
+
+@pytest.fixture(scope="module")
+def roberta() -> Tokenizer:
+    return make_of("roberta")
+
+
+def test_mask_of_the_tokenizer_is_what_is_filled(roberta):
+    text = "the <mask> and (<mask>"
+    [ids] = encode_masked(roberta, [text], 20)
+    places = np.flatnonzero(ids == roberta.mask_id)
+    assert len(places) == 2
+    assert "".join(map(roberta.token, ids)) == "<s>the<mask>ĠandĠ(<mask></s>"
+    better = [roberta.library.token_to_id(token) for token in ("Ġcat", "s")]
+    probabilities, chosen = np.full((2, 1), 0.5), np.array(better)[:, None]
+    filled = name_candidates(roberta, text, ids, (probabilities, chosen), 1)
+    assert [mask.position for mask in filled.masks] == places.tolist()
+    assert filled.filled == "the cat and (s"
+    filled = name_candidates(roberta, text, ids, (probabilities, chosen[::-1]), 1)
+    assert filled.filled == "thes and (cat"  # a token without a space before it goes on a word
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("the cat", r"no <mask> in it; write <mask> \(with its brackets\) where the model"),
+        ("the [MASK]", r"there is no <mask> in it; .* a word, not \[MASK\], which is the mask of"),
+        ("the <mask>" * 9, r"positions for 20 .* in parts that each have a <mask>"),
+    ],
+)
+def test_text_without_the_mask_of_the_tokenizer_is_told_its_name(roberta, text, message):
+    with pytest.raises(UserError, match=message):
+        encode_masked(roberta, [text], 20)

@@ -1,5 +1,6 @@
 """Model directories in and out: nothing is lost, nothing passes unnoticed."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -16,14 +17,17 @@ import bertjax.interop.huggingface as huggingface
 from bertjax.architectures import ARCHITECTURES
 from bertjax.config import BertConfig
 from bertjax.families.registry import load_config
+from bertjax.families.roberta import RobertaConfig
 from bertjax.interop.huggingface import (
     inspect_model_directory,
     load_model_directory,
+    load_model_tokenizer,
     save_model_directory,
 )
 from bertjax.interop.tensor_names import flatten, our_shape, rows_of
 from bertjax.program.errors import UserError
 from bertjax.text.tokenizer import load_tokenizer
+from tests.text.tiny_tokenizers import make_of
 
 # As transformers wrote it: V=99, D=24, L=5, N=4, H=6, F=37, M=17, G=3.
 TINY = Path(__file__).parents[1] / "parity" / "golden" / "tiny_bert"
@@ -369,3 +373,13 @@ def test_inspect_tells_what_load_finds(directory):
     assert contents.parts == ["pooler", "mlm_head", "nsp_head"]
     assert contents.parameters == sum(value.size for _, value in flatten(params))
     assert contents.dtypes == ["F32"]
+
+
+def test_tokenizer_that_pads_otherwise_is_refused_where_positions_count_from_it(tmp_path):
+    make_of("roberta").save(tmp_path)
+    fitting = RobertaConfig(vocab_size=320, pad_token_id=1)
+    assert load_model_tokenizer(tmp_path, fitting)[0].pad_id == 1
+    with pytest.raises(UserError, match=r"pads with <pad>, id 1, .* pad_token_id=0; it is the tok"):
+        load_model_tokenizer(tmp_path, dataclasses.replace(fitting, pad_token_id=0))
+    # Padding is nothing to a BERT, and there are BERTs with XLM-R's tokenizer.
+    load_model_tokenizer(tmp_path, BertConfig(vocab_size=320))

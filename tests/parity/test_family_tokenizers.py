@@ -16,6 +16,8 @@ transformers = pytest.importorskip("transformers", reason="transformers is not i
 from bertjax.text.framing import frame  # noqa: E402
 from bertjax.text.tokenizer import Tokenizer, load_tokenizer  # noqa: E402
 from tests.parity.published_tokenizers import FAMILIES  # noqa: E402
+from tests.text.tiny_tokenizers import FAMILIES as FAMILIES_OF_OURS  # noqa: E402
+from tests.text.tiny_tokenizers import make_of  # noqa: E402
 
 ODD = [
     "The Café, Paris模型.",
@@ -151,3 +153,23 @@ def test_saved_tokenizer_is_the_same_to_transformers(published, texts, tmp_path,
     assert (again.special_tokens, again.specials, again.frame) == (
         ours.special_tokens, ours.specials, ours.frame
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("family", FAMILIES_OF_OURS)
+def test_new_tokenizers_are_the_same_to_transformers(texts, tmp_path, caplog, family):
+    ours = make_of(family)
+    ours.save(tmp_path, 512)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": family}))
+    transformers.utils.logging.enable_propagation()
+    with caplog.at_level(logging.WARNING):
+        theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    assert not caplog.records
+    encoded = list(zip(texts, ours.encode_batch(texts), strict=True))
+    for (text, first), (other, second) in itertools.pairwise(encoded):
+        if other:
+            sequence, _ = frame(ours, first, second, 1000)
+            assert sequence.token_ids.tolist() == ids_of(theirs, text, other), text
+    text = f"a {ours.mask_token} and{ours.mask_token}"
+    assert ours.encode([text], masks=True)[0].ids == ids_of(theirs, text, special=False)
+    names = ("pad", "unk", "cls", "sep", "mask")
+    assert ours.special_ids[:5] == tuple(getattr(theirs, f"{name}_token_id") for name in names)

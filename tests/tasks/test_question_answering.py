@@ -8,6 +8,7 @@ from bertjax.tasks.question_answering import QuestionAnswering, cut_windows, own
 from bertjax.tasks.squad import Answer, Question
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.text.tokenizer_parts import build_wordpiece
+from tests.text.tiny_tokenizers import make_of
 
 WORDS = "what is a b c d e f g h".split()  # noqa: SIM905
 CONTEXT = "a b c d e f g h"
@@ -48,6 +49,23 @@ def test_label_is_the_answer_where_a_window_holds_it_and_cls_elsewhere(tokenizer
         first, last = unit.labels[0]
         ids = unit.sequences[0].token_ids[first : last + 1]
         assert [tokenizer.token(id) for id in ids] == ["e", "f"]
+
+
+def test_answers_are_found_after_two_separators():
+    tokenizer = make_of("roberta")
+    question = ask("able", context="a cat is able to")
+    task = QuestionAnswering(answerable=False)
+    [unit] = task.encode([question], tokenizer, 60, training=True).units
+    first, last = unit.labels[0]
+    ids = unit.sequences[0].token_ids
+    assert tokenizer.decode(ids[first : last + 1]) == " able"
+    outputs = np.zeros((unit.length, 2), np.float32)
+    outputs[first, 0] = outputs[last, 1] = 9
+    assert task.decode([question], [unit], [outputs])[0]["answer"] == "able"
+    [asked] = tokenizer.encode_batch([question.question])
+    task.encode([question], tokenizer, len(asked) + 5, training=True)
+    with pytest.raises(UserError, match=r"leaves no room .*; 69 has some for every question"):
+        task.encode([question], tokenizer, len(asked) + 4, training=True)
 
 
 def encode_answer(tokenizer, context, text, max_length=30, training=True):

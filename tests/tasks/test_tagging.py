@@ -8,6 +8,7 @@ from bertjax.tasks.tagged_sentences import TaggedSentence
 from bertjax.tasks.tagging import Tagging
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.text.tokenizer_parts import build_wordpiece
+from tests.text.tiny_tokenizers import make_of
 
 WORDS = ("red", "green", "##ish", "in", "paris")
 TASK = Tagging(("O", "B-X", "I-X"))
@@ -33,6 +34,18 @@ def test_labels_stand_at_the_first_token_of_each_word(tokenizer):
     [unit] = TASK.encode([sentence], tokenizer, 9, training=True).units
     assert unit.labels.tolist() == [-2, 1, -2, 0, -1, -2]
     assert unit.weights.tolist() == [0, 1, 0, 1, 0, 0]
+
+
+def test_words_are_read_as_within_a_text_and_in_the_frame_of_the_tokenizer():
+    tokenizer = make_of("roberta")
+    words = ("it", "isn't", "likely")
+    sentence = TaggedSentence("f:1", words, ("O", "O", "B-X"), "", ())
+    [unit] = TASK.encode([sentence], tokenizer, 30, training=True).units
+    firsts = np.flatnonzero(unit.labels > -2)
+    ids = unit.sequences[0].token_ids
+    assert tokenizer.decode(ids) == " it isn't likely"
+    assert all(tokenizer.token(id).startswith("Ġ") for id in ids[firsts])
+    assert unit.labels[firsts].tolist() == [0, 0, 1]
 
 
 def test_words_of_a_line_are_tagged_as_spans_of_it(tokenizer):

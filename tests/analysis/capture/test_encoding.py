@@ -19,6 +19,7 @@ from bertjax.program.errors import UserError
 from bertjax.text.special_tokens import BERT_TOKENS
 from bertjax.text.tokenizer import Tokenizer, load_tokenizer
 from bertjax.text.tokenizer_parts import build
+from tests.text.tiny_tokenizers import make_of
 
 TINY = Path(__file__).parents[2] / "parity" / "golden" / "tiny_bert"
 LONG = "The cat was at the sea. They had a big red bed, and it was one of the best."
@@ -270,3 +271,39 @@ def test_maps_between_whole_words_stay_as_they_are(tokenizer):
     probs = np.random.default_rng(0).dirichlet(np.ones(6), (2, 6))
     np.testing.assert_array_equal(merge_subwords(probs, whole), probs)
     assert len(encoded.tokens) > len(encoded.words)
+
+
+def test_frame_of_the_tokenizer_stands_around_texts_and_pairs():
+    """`<s> A </s></s> B </s>`: two special tokens between the texts, each a word of its own."""
+    tokenizer = make_of("roberta")
+    [encoded] = encode_texts(tokenizer, [("the cat", "is able")], 30)
+    check_invariants(encoded)
+    assert encoded.words == ("<s>", "the", "cat", "</s>", "</s>", "is", "able", "</s>")
+    assert encoded.special_words.tolist() == [True, False, False, True, True, False, False, True]
+    first, second = np.split(encoded.token_ids, [encoded.token_type_ids.tolist().index(1)])
+    assert tokenizer.decode(first) == "the cat"
+    assert tokenizer.decode(second) == "is able"
+    places = zip(encoded.word_ids, encoded.token_type_ids, encoded.offsets, strict=True)
+    spelled = [""] * len(encoded.words)
+    for word, text, (start, end) in places:
+        spelled[word] += ("the cat", "is able")[text][start:end]
+    assert spelled == ["", "the", "cat", "", "", "is", "able", ""]
+    length = len(encoded.token_ids)
+    assert encode_texts(tokenizer, [("the cat", "is able")], length)
+    with pytest.raises(UserError, match=rf"text 1: {length} tokens, more than the {length - 1} "):
+        encode_texts(tokenizer, [("the cat", "is able")], length - 1)
+
+
+def test_given_words_have_the_space_that_they_have_in_a_text():
+    tokenizer = make_of("roberta")
+    words = ["a", "likely", "Café", "cat"]
+    [encoded] = encode_words(tokenizer, [words], 30)
+    check_invariants(encoded)
+    assert encoded.words == ("<s>", *words, "</s>")
+    for word, first in enumerate(encoded.first_tokens[1:-1]):
+        assert encoded.tokens[first].startswith("Ġ"), word
+    for word, token_offsets in enumerate(
+        np.split(encoded.offsets[1:-1], encoded.first_tokens[2:-1] - 1)
+    ):
+        assert token_offsets[0, 0] == 0
+        assert token_offsets[-1, 1] == len(words[word])
