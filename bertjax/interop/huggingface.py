@@ -200,6 +200,13 @@ def inspect_model_directory(path: Path | str) -> Contents:
     )
 
 
+def has_tokenizer(path: Path | str) -> bool:
+    """Returns whether a directory has the file of a tokenizer."""
+    from bertjax.text.tokenizer_files import find_tokenizer_file
+
+    return find_tokenizer_file(Path(path)) is not None
+
+
 def load_model_tokenizer(path: Path | str, config: BertConfig) -> tuple["Tokenizer", list[str]]:
     """Loads the tokenizer of a model directory, with notes on its files and its size.
 

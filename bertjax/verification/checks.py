@@ -17,12 +17,15 @@ from jaxtyping import Array, Float, Integer, Key
 from bertjax.architectures import ARCHITECTURES, BODY
 from bertjax.config import BertConfig
 from bertjax.interop.hub import find_model
-from bertjax.interop.huggingface import load_model_directory, load_model_tokenizer
+from bertjax.interop.huggingface import (
+    has_tokenizer,
+    load_model_directory,
+    load_model_tokenizer,
+)
 from bertjax.interop.tensor_names import flatten
 from bertjax.kernels.backends import AUTO, BACKENDS, DENSE, Need
 from bertjax.objectives.losses import Total
 from bertjax.program.errors import UserError
-from bertjax.text.tokenizer_files import find_tokenizer_file
 from bertjax.training.sharding import MeshConfig, make_mesh, place_rows, shardings_of
 from bertjax.training.state import TrainState, empty_window
 from bertjax.training.steps import make_train_step
@@ -224,7 +227,7 @@ def _checks(
 
 def _check_ids(config: BertConfig, path: Path | str) -> Finding:
     """Checks that the model has embeddings for what its tokenizer and texts can ask for."""
-    if find_tokenizer_file(Path(path)) is None:
+    if not has_tokenizer(path):
         return None, "no tokenizer in the directory"
     try:
         tokenizer, _ = load_model_tokenizer(path, config)
