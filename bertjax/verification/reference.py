@@ -11,6 +11,7 @@ import numpy as np
 
 from bertjax.architectures import ARCHITECTURES
 from bertjax.config import BertConfig
+from bertjax.families.registry import read_config
 from bertjax.verification.examples import Arrangement
 from bertjax.verification.outputs import Answers, Quantity, read_answers
 
@@ -43,7 +44,7 @@ def ask_transformers(
 
     Raises:
         OSError: there is no such model, or transformers cannot read it.
-        ValueError: it is of another shape, or lacks parameters of the class.
+        ValueError: it is of another shape or family, or lacks parameters of the class.
     """
     import torch
     import transformers
@@ -58,11 +59,11 @@ def ask_transformers(
     lacking = sorted(info["missing_keys"])
     if lacking:
         raise ValueError(f"it has no {lacking[0]}, which {architecture} needs")
+    their_config = read_config(model.config.to_dict())
     for name in SAME_SHAPE:
-        if getattr(model.config, name) != getattr(config, name):
-            raise ValueError(
-                f"its {name} is {getattr(model.config, name)}, this model's {getattr(config, name)}"
-            )
+        theirs, ours = getattr(their_config, name), getattr(config, name)
+        if theirs != ours:
+            raise ValueError(f"its {name} is {theirs}, this model's {ours}")
     model.eval()
     answers: Answers = {}
     for arrangement in arrangements:
