@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 Output = Literal[
     "token",
     "next-sentence",
+    "sentence-order",
     "replaced",
     "class",
     "tag",
@@ -55,6 +56,7 @@ _KINDS: dict[Kind, _KindOfClass] = {
     PRETRAINING: _KindOfClass("ForPreTraining", ("token", "next-sentence")),
     MASKED_LM: _KindOfClass("ForMaskedLM", ("token",)),
     NEXT_SENTENCE: _KindOfClass("ForNextSentencePrediction", ("next-sentence",)),
+    "sentence-order": _KindOfClass("ForSentenceOrder", ("token", "sentence-order")),
     "replaced-tokens": _KindOfClass("ForReplacedTokenDetection", ("replaced",)),
     "sequence": _KindOfClass(
         "ForSequenceClassification",

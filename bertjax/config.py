@@ -39,6 +39,7 @@ Kind = Literal[
     "pretraining",
     "masked-lm",
     "next-sentence",
+    "sentence-order",
     "replaced-tokens",
     "sequence",
     "tokens",
@@ -116,6 +117,8 @@ class BertConfig:
     POSITIONS_SKIP_PADDING: ClassVar[bool] = False
     # There is dropout between attention's projection and the residual.
     DROPS_ATTENTION_OUTPUT: ClassVar[bool] = True
+    # All layers have the same parameters, whose axis L is 1 long.
+    SHARES_LAYERS: ClassVar[bool] = False
 
     vocab_size: int = 30522
     hidden_size: int = 768
@@ -269,6 +272,16 @@ class BertConfig:
     def embedding_size(self) -> int:
         """E, the width of the embeddings' tables; another than `hidden_size` is projected to it."""
         return self.hidden_size
+
+    @property
+    def projects_embeddings(self) -> bool:
+        """Whether a linear layer makes hidden states of the embeddings."""
+        return self.embedding_size != self.hidden_size
+
+    @property
+    def distinct_layers(self) -> int:
+        """How many layers have parameters of their own: the axis L of the parameters."""
+        return 1 if self.SHARES_LAYERS else self.num_hidden_layers
 
     @property
     def first_position(self) -> int:

@@ -140,6 +140,20 @@ class PreTrainingOutput(NamedTuple):
     encoder: EncoderOutput
 
 
+class SentenceOrderOutput(NamedTuple):
+    """What an ALBERT with both heads of its pretraining returns, in float32.
+
+    Attributes:
+        mlm_logits: as of `PreTrainingOutput`.
+        order_logits: [in order, swapped] for every example.
+        encoder: the body's output.
+    """
+
+    mlm_logits: Float[Array, "B P V"]
+    order_logits: Float[Array, "B K 2"]
+    encoder: EncoderOutput
+
+
 class HeadOutput(NamedTuple):
     """What a model with one head returns, in float32.
 

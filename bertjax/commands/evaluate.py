@@ -173,9 +173,15 @@ def _remove_heads(options: argparse.Namespace, model: "Model") -> tuple["Model",
     """Returns the model without the heads that are named, and what the result has of them."""
     if options.without_heads is None:
         return model, {}
-    from bertjax.analysis.heads.pruning import heads_by_layer, must_name_heads, remove_heads
+    from bertjax.analysis.heads.pruning import (
+        check_prunable,
+        heads_by_layer,
+        must_name_heads,
+        remove_heads,
+    )
 
     config = model.config
+    check_prunable(config, f"--without-heads {options.without_heads}")
     removed = must_name_heads(options.without_heads, config, "--without-heads")
     heads = config.num_hidden_layers * config.num_attention_heads
     names = ", ".join(f"{layer}-{head}" for layer, head in removed.tolist())

@@ -88,7 +88,7 @@ def tensor_rows(config: BertConfig) -> list[Row]:
     projection = dense("electra.embeddings_project", "bert/embeddings/projection", "E", "D")
     return [
         *bert_embeddings(BODY, "E"),
-        *(projection if config.embedding_size != config.hidden_size else []),
+        *(projection if config.projects_embeddings else []),
         *bert_layers(BODY),
         *dense("generator_predictions.dense", "mlm_head/dense", "D", "E"),
         *layer_norm("generator_predictions.LayerNorm", "mlm_head/layer_norm", "E"),

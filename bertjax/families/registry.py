@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bertjax.config import WITH_WINDOW, BertConfig
-from bertjax.families import bert, distilbert, electra, roberta
+from bertjax.families import albert, bert, distilbert, electra, roberta
 from bertjax.families.tensors import Row
 from bertjax.program.errors import UserError
 from bertjax.program.wording import nearest
@@ -45,6 +45,7 @@ FAMILIES = {
         Family(roberta.RobertaConfig, "Roberta", *_ROBERTAS),
         Family(roberta.XlmRobertaConfig, "XLMRoberta", *_ROBERTAS),
         Family(roberta.CamembertConfig, "Camembert", *_ROBERTAS),
+        Family(albert.AlbertConfig, albert.PREFIX, albert.BODY, albert.tensor_rows, albert.TIED),
         Family(
             distilbert.DistilBertConfig,
             distilbert.PREFIX,

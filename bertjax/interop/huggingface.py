@@ -274,7 +274,7 @@ def save_model_directory(
     if saved.kind == BODY and "pooler" not in params["bert"]:
         parts.discard("pooler")
     tensors = to_theirs(params, config, parts, np.dtype(dtype))
-    if "span_head" in saved.parts:  # transformers makes one output a label
+    if saved.head in ("span_head", "order_head"):  # transformers makes one output a label
         config = dataclasses.replace(config, id2label=BertConfig.id2label)
     if saved.kind == BODY:
         prefix = f"{family_of(config).body}."

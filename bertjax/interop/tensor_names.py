@@ -54,7 +54,7 @@ def rows_of(config: BertConfig, parts: Collection[str]) -> list[Row]:
 
 def their_names(row: Row, config: BertConfig) -> list[str]:
     """Returns the names of the row's tensors, in the order of the layers."""
-    layers = range(row.first_layer, config.num_hidden_layers) if row.is_stacked else [0]
+    layers = range(row.first_layer, config.distinct_layers) if row.is_stacked else [0]
     return [row.theirs.format(layer=layer) for layer in layers]
 
 
@@ -70,7 +70,7 @@ def their_shape(row: Row, config: BertConfig) -> tuple[int, ...]:
 def our_shape(row: Row, config: BertConfig) -> tuple[int, ...]:
     """Returns the shape of each of the row's parameters, the axis L included."""
     sizes = sizes_of_axes(config)
-    layers = (config.num_hidden_layers,) if row.is_stacked else ()
+    layers = (config.distinct_layers,) if row.is_stacked else ()
     return (*layers, *(sizes[letter] for letter in row.ours_axes))
 
 

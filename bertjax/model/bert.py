@@ -14,7 +14,13 @@ from bertjax.model.encoder import Encoder
 from bertjax.model.heads import ClassifierHead, MaskedLanguageModelHead, Pooler
 from bertjax.model.probe_points import Edits, Probes, check_edits, name_points
 from bertjax.numerics.placement import pick_vectors, target_platform
-from bertjax.types import EncoderOutput, HeadOutput, PreTrainingOutput, Trace
+from bertjax.types import (
+    EncoderOutput,
+    HeadOutput,
+    PreTrainingOutput,
+    SentenceOrderOutput,
+    Trace,
+)
 
 # An input of a model, of tokens, examples or rows; None: the default.
 Ids = Integer[Array, "B ..."] | None
@@ -228,6 +234,35 @@ class BertForPreTraining(_WithHead):
         mlm_logits = _restore_words(self.mlm_head, self.bert, body, masked_positions)
         nsp_logits = _answer_examples(self.nsp_head, inputs, body, dropout)
         return PreTrainingOutput(mlm_logits, nsp_logits, body)
+
+
+class BertForSentenceOrder(_WithHead):
+    """The body with ALBERT's heads of pretraining: masked language model and order of two texts.
+
+    Source: Lan et al. 2020, section 3.1; `transformers.AlbertForPreTraining`.
+    """
+
+    def setup(self) -> None:
+        self.bert = self._make_body("sentence-order")
+        self.mlm_head = MaskedLanguageModelHead(self.config, self.dtype)
+        self.order_head = self._make_head("order_head", 2)
+
+    def __call__(
+        self,
+        *model_inputs: Ids,
+        masked_positions: Int[Array, "B P"] | None = None,
+        row_ids: Ids = None,
+        dropout: bool = False,
+        **options: object,
+    ) -> SentenceOrderOutput:
+        """Computes logits `[B, P, V]`, and `[B, K, 2]` (in order, swapped).
+
+        Arguments as `BertForPreTraining`.
+        """
+        inputs, body = self._call_body(model_inputs, row_ids, dropout=dropout, **options)
+        mlm_logits = _restore_words(self.mlm_head, self.bert, body, masked_positions)
+        order_logits = _answer_examples(self.order_head, inputs, body, dropout)
+        return SentenceOrderOutput(mlm_logits, order_logits, body)
 
 
 class BertForMaskedLM(_WithHead):

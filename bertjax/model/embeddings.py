@@ -39,7 +39,7 @@ class Embeddings(nn.Module):
                 "token_type_embeddings", initialize, (config.type_vocab_size, width)
             )
         self.layer_norm = LayerNorm(config.layer_norm_eps)
-        if width != config.hidden_size:
+        if config.projects_embeddings:
             self.projection = Linear(
                 (config.hidden_size,), (width,), config.initializer_range, self.dtype
             )
@@ -68,6 +68,6 @@ class Embeddings(nn.Module):
         rate = config.hidden_dropout_prob
         if dropout and rate > 0:
             hidden = drop_out(hidden, rate, self.make_rng("dropout"), row_ids)
-        if config.embedding_size != config.hidden_size:
+        if config.projects_embeddings:
             hidden = self.projection(hidden)
         return hidden

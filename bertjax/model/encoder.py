@@ -1,7 +1,11 @@
 """The encoder: L times self-attention and feed-forward, each with residual, *post*-normalised."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Integer
 
@@ -18,6 +22,14 @@ REMAT_POLICIES = {
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
     "full": jax.checkpoint_policies.nothing_saveable,
 }
+
+
+def repeat_layers(config: BertConfig, params: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns the parameters of every layer, stacked, also where all layers share one's."""
+    if not config.SHARES_LAYERS:
+        return params
+    layers = config.num_hidden_layers
+    return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (layers, *leaf.shape[1:])), params)
 
 
 class EncoderLayer(nn.Module):
@@ -71,9 +83,9 @@ class EncoderLayer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """The stack of layers, scanned: every parameter leads with the axis L.
+    """The stack of layers, scanned: every parameter leads with the axis L, of distinct layers.
 
-    Compile time does not grow with L.
+    Compile time does not grow with the number of layers.
 
     Attributes:
         remat: a key of `REMAT_POLICIES`: what is computed again in the backward pass to save
@@ -99,12 +111,23 @@ class Encoder(nn.Module):
         layer = EncoderLayer
         if self.remat != "none":
             layer = nn.remat(layer, policy=REMAT_POLICIES[self.remat], prevent_cse=False)
+        shared = self.config.SHARES_LAYERS  # ALBERT (Lan et al. 2020), section 3.1
         stack = nn.scan(
             layer,
-            variable_axes={"params": 0},
-            split_rngs={"params": True, "dropout": True},
+            variable_axes={} if shared else {"params": 0},
+            variable_broadcast="params" if shared else False,
+            split_rngs={"params": not shared, "dropout": True},
             in_axes=(0, nn.broadcast, nn.broadcast),
             length=self.config.num_hidden_layers,
         )
+        if shared:
+            stack = nn.map_variables(
+                stack,
+                "params",
+                trans_in_fn=lambda params: jax.tree.map(lambda leaf: leaf[0], params),
+                trans_out_fn=lambda params: jax.tree.map(lambda leaf: leaf[None], params),
+                init=self.is_initializing(),
+                mutable=self.is_mutable_collection("params"),
+            )
         layers = stack(self.config, self.dtype, dropout, trace, backend, name="layers")
         return layers(hidden, edits, sequence_ids, row_ids)

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from bertjax.architectures import ARCHITECTURES
-from bertjax.types import EncoderOutput, PreTrainingOutput
+from bertjax.types import EncoderOutput, PreTrainingOutput, SentenceOrderOutput
 from bertjax.verification.examples import Arrangement
 
 # Number of the example -> quantity -> values.
@@ -36,6 +36,9 @@ def quantities(architecture: str, output: Any) -> dict[str, Quantity]:
     if isinstance(output, PreTrainingOutput):
         quantities_by_name["mlm_logits"] = Quantity(output.mlm_logits, True)
         quantities_by_name["nsp_logits"] = Quantity(output.nsp_logits, False)
+    elif isinstance(output, SentenceOrderOutput):
+        quantities_by_name["mlm_logits"] = Quantity(output.mlm_logits, True)
+        quantities_by_name["order_logits"] = Quantity(output.order_logits, False)
     else:
         its, logits = ARCHITECTURES[architecture], output.logits
         if {"choice", "replaced"} & {*its.outputs}:  # one number a place

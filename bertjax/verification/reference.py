@@ -102,6 +102,9 @@ def _run(
         case "token", "next-sentence":
             quantities["mlm_logits"] = of_tokens(output.prediction_logits)
             quantities["nsp_logits"] = of_examples(output.seq_relationship_logits)
+        case "token", "sentence-order":
+            quantities["mlm_logits"] = of_tokens(output.prediction_logits)
+            quantities["order_logits"] = of_examples(output.sop_logits)
         case ("hidden",):
             pass
         case ("replaced",):

@@ -1,6 +1,7 @@
 """What holds of every family that is registered, whichever it is."""
 
 import dataclasses
+import functools
 import json
 
 import jax
@@ -8,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from bertjax.analysis.heads.blockwise_patterns import run_layers
+from bertjax.analysis.heads.pruning import check_prunable
 from bertjax.architectures import ARCHITECTURES, BODY, MASKED_LM, classes_of, find_architecture
 from bertjax.config import BertConfig
 from bertjax.families.registry import FAMILIES, read_config
@@ -38,8 +41,8 @@ LABELS = ("O", "B-PER", "I-PER")
 
 def labelled(name):
     """The tiny config of a class, and labels where it has them; [PAD] is 0, as the tokenizer's."""
-    spans = ARCHITECTURES[name].kind == "spans"
-    return tiny_config_of(name, pad_token_id=0, **({} if spans else {"id2label": LABELS}))
+    of_two = ARCHITECTURES[name].kind in ("spans", "sentence-order")
+    return tiny_config_of(name, pad_token_id=0, **({} if of_two else {"id2label": LABELS}))
 
 
 def with_other_values(config):
@@ -196,6 +199,23 @@ def test_examples_alone_padded_and_packed_get_the_same_answers(family):
     assert np.abs(expected[0]["logits"] - expected[1]["logits"]).max() > 1e-2
 
 
+@pytest.mark.parametrize("family", OWN_MODELS)
+def test_attention_by_blocks_is_that_of_the_maps(family):
+    config = tiny_config(family, num_hidden_layers=3)
+    name = classes_of(config)[BODY].name
+    params, model = draw_parameters(config, name)["bert"], ARCHITECTURES[name].module(config)
+    random = np.random.default_rng(0)
+    words = np.setdiff1d(np.arange(config.vocab_size), [config.pad_token_id])
+    token_ids = random.choice(words, (2, 7)).astype(np.int32)
+    inputs = token_ids, np.zeros_like(token_ids), np.ones_like(token_ids)
+
+    maps = jax.jit(functools.partial(model.apply, trace=("probs",)))({"params": params}, *inputs)
+    by_blocks = jax.jit(lambda *inputs: run_layers(model, *inputs, lambda layer: layer[:3], 4))
+    query, key, log_sums = by_blocks(params, inputs)
+    scores = np.einsum("lbtnh,lbsnh->lbnts", query, key) / np.sqrt(config.head_size)
+    np.testing.assert_allclose(np.exp(scores - log_sums[..., None]), maps.trace.probs, atol=1e-5)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_body_is_the_same_without_its_pooler(family):
     config = tiny_config(family)
@@ -276,3 +296,9 @@ def test_dropout_of_a_head_is_that_of_its_field(name):
 def test_normalisation_of_a_head_without_labels_is_refused():
     with pytest.raises(UserError, match=r"classifier_norm=layer has no effect: .* a span_head;"):
         BertConfig().with_head("span_head", classifier_norm="layer")
+
+
+def test_heads_of_layers_that_share_their_parameters_are_not_removed():
+    with pytest.raises(UserError, match=r"--heads 1-2: albert has layers that share .*Model.trace"):
+        check_prunable(tiny_config("albert"), "--heads 1-2")
+    check_prunable(tiny_config("electra"), "--heads 1-2")

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from bertjax.architectures import ARCHITECTURES
 from bertjax.config import HIDDEN_ACTIVATIONS, PROBLEM_TYPES, BertConfig
+from bertjax.families.albert import AlbertConfig
 from bertjax.families.distilbert import DistilBertConfig
 from bertjax.families.electra import ElectraConfig
 from bertjax.families.roberta import RobertaConfig
@@ -78,6 +79,13 @@ def draw_electra(draw: st.DrawFn, fields: dict[str, Any]) -> ElectraConfig:
     return ElectraConfig(**fields)
 
 
+def draw_albert(draw: st.DrawFn, fields: dict[str, Any]) -> AlbertConfig:
+    fields["embedding_size"] = draw(
+        st.one_of(st.integers(8, 32), st.just(fields["hidden_size"])), label="embedding size"
+    )
+    return AlbertConfig(**fields)
+
+
 FIXED_IN_DISTILBERT = ("type_vocab_size", "layer_norm_eps")
 # How the config of a family is drawn, from BERT's fields.
 OF_FAMILY = {
@@ -85,6 +93,7 @@ OF_FAMILY = {
     "roberta": draw_roberta,
     "distilbert": draw_distilbert,
     "electra": draw_electra,
+    "albert": draw_albert,
 }
 
 # none; at the end, as everybody pads; or anywhere, as a mask may be given by hand.

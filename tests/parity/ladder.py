@@ -138,6 +138,8 @@ def compute_ours(case: Case, architecture: str, params: Parameters, dtype: str) 
             results["pooled"] = body.pooled[:, 0]
     elif kind == "pretraining":
         results |= {"logits:words": output.mlm_logits, "logits:next": output.nsp_logits[:, 0]}
+    elif kind == "sentence-order":
+        results |= {"logits:words": output.mlm_logits, "logits:order": output.order_logits[:, 0]}
     elif kind == "choice":
         results["logits:choices"] = output.logits.reshape(-1, case.choices)
     elif kind in OF_EXAMPLES:
@@ -168,6 +170,9 @@ def _our_loss(case: Case, kind: Kind, output: Any, dtype: str) -> jax.Array:
         case "pretraining":
             words = of_places(output.mlm_logits, case.word_labels)
             return words + of_examples(output.nsp_logits, case.next_sentence)
+        case "sentence-order":
+            words = of_places(output.mlm_logits, case.word_labels)
+            return words + of_examples(output.order_logits, case.next_sentence)
         case "masked-lm":
             return of_places(output.logits, case.word_labels)
         case "next-sentence":
@@ -216,7 +221,7 @@ def _build_theirs(case: Case, architecture: str, params: Parameters, dtype: str)
     wide, family = getattr(torch, dtype), family_of(case.config)
     kind = ARCHITECTURES[architecture].kind
     shape = case.config.to_dict()
-    if kind == "spans":  # there its labels are first and last token
+    if kind in ("spans", "sentence-order"):  # there its two outputs are labels
         del shape["id2label"], shape["label2id"]
     rates = dict.fromkeys([name for name in shape if "dropout" in name], 0.0)
     config = transformers.AutoConfig.for_model(**{**shape, **rates})
@@ -265,6 +270,9 @@ def run_theirs(case: Case, architecture: str, model: Any) -> Results:
     elif kind == "pretraining":
         results["logits:words"] = output.prediction_logits
         results["logits:next"] = output.seq_relationship_logits
+    elif kind == "sentence-order":
+        results["logits:words"] = output.prediction_logits
+        results["logits:order"] = output.sop_logits
     elif kind == "spans":
         results["logits:tokens"] = torch.stack([output.start_logits, output.end_logits], -1)
         if not case.real.all():  # theirs gives padding a share of the probability
@@ -300,6 +308,8 @@ def _their_labels(case: Case, kind: Kind) -> list[tuple[str, np.ndarray]]:
             return []
         case "pretraining":
             return [("labels", case.word_labels), ("next_sentence_label", case.next_sentence)]
+        case "sentence-order":
+            return [("labels", case.word_labels), ("sentence_order_label", case.next_sentence)]
         case "spans":
             return [("start_positions", case.spans[:, 0]), ("end_positions", case.spans[:, 1])]
         case "sequence":

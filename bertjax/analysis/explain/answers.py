@@ -34,11 +34,11 @@ class Target(NamedTuple):
     """One number of a model's output.
 
     Attributes:
-        output: what the model answers with: `token` (masked LM), `next-sentence`, `class`, `tag` of
-            a token, `replaced` of a token, `start` or `end` of an answer, `choice`, or of a bare
-            body `hidden`, `pooled`.
-        index: which of them: vocabulary id, class, tag, 0 (is next) or 1 (is random), or one of D;
-            0 for replaced, start, end and choice, which are one number.
+        output: what the model answers with: `token` (masked LM), `next-sentence`, `sentence-order`,
+            `class`, `tag` or `replaced` of a token, `start` or `end` of an answer, `choice`, or of
+            a bare body `hidden`, `pooled`.
+        index: which of them: vocabulary id, class, tag, 0 (is next, in order) or 1 (is random,
+            swapped), or one of D; 0 for replaced, start, end and choice, which are one number.
         position: the token that it is of, counted from [CLS]; 0 for what is of the whole text.
         probability: the probability, not the logit: by the softmax over the indices (for start and
             end over the text's tokens), of a multi-label classifier or a replaced token by the
@@ -66,8 +66,9 @@ def check_target(whole: Model, encoded: EncodedText, target: Target) -> None:
     if target.output == "pooled" and not whole.module.has_pooler:
         raise UserError("the model has no pooler; explain a number of its hidden states")
     sizes = {
-        "token": config.vocab_size, "next-sentence": 2, "class": config.num_labels,
-        "tag": config.num_labels, "hidden": config.hidden_size, "pooled": config.hidden_size,
+        "token": config.vocab_size, "next-sentence": 2, "sentence-order": 2,
+        "class": config.num_labels, "tag": config.num_labels, "hidden": config.hidden_size,
+        "pooled": config.hidden_size,
     }  # fmt: skip
     indices = sizes.get(target.output, 1)
     positions = len(encoded.token_ids) if target.output in OF_A_TOKEN else 1
@@ -235,6 +236,8 @@ def _read(
         scores = (result.mlm_logits if hasattr(result, "mlm_logits") else result.logits)[:, 0]
     elif output == "next-sentence":
         scores = (result.nsp_logits if hasattr(result, "nsp_logits") else result.logits)[:, 0]
+    elif output == "sentence-order":
+        scores = result.order_logits[:, 0]
     elif output == "class":
         scores = result.logits[:, 0]
     elif output == "tag":

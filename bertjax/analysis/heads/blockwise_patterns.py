@@ -25,7 +25,7 @@ from bertjax.kernels.visibility import see
 from bertjax.loaded import Model
 from bertjax.model.bert import BertModel
 from bertjax.model.embeddings import Embeddings
-from bertjax.model.encoder import EncoderLayer
+from bertjax.model.encoder import EncoderLayer, repeat_layers
 from bertjax.model.layers import activate
 from bertjax.text.packing import Places
 
@@ -142,7 +142,7 @@ def run_layers(
         hidden = parts.output_layer_norm(hidden + parts.output(inner))
         return hidden, look(LayerAttention(query, key, log_sums))
 
-    return jax.lax.scan(run_layer, hidden, params["encoder"]["layers"])[1]
+    return jax.lax.scan(run_layer, hidden, repeat_layers(config, params["encoder"]["layers"]))[1]
 
 
 def _sum_blocks(

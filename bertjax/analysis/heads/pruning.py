@@ -68,6 +68,20 @@ def name_heads(wanted: str, config: BertConfig, option: str) -> Int[np.ndarray, 
     return np.array(sorted(pairs))
 
 
+def check_prunable(config: BertConfig, given: str) -> None:
+    """Checks that a layer has heads of its own.
+
+    Raises:
+        UserError: the layers share their parameters.
+    """
+    if config.SHARES_LAYERS:
+        raise UserError(
+            f"{given}: {config.MODEL_TYPE} has layers that share their parameters, so that no head"
+            " can be removed from one of them alone; Model.trace(texts, without_heads=...) closes"
+            " heads of single layers"
+        )
+
+
 def check_shrinkable(removed: Int[np.ndarray, "some 2"], config: BertConfig, wanted: str) -> None:
     """Checks that the tensors can go without these heads.
 
@@ -210,6 +224,7 @@ def prune_heads(model: Model, heads: str, *, shrink: bool = False) -> Model:
         UserError: no names, a head that is not there, or not as many in every layer.
     """
     removed = must_name_heads(heads, model.config, "heads")
+    check_prunable(model.config, f"--heads {heads}")
     if shrink:
         check_shrinkable(removed, model.config, heads)
     return remove_heads(model, removed, shrink=shrink)

@@ -20,6 +20,7 @@ from bertjax.analysis.heads.objective import (
     task_objective,
 )
 from bertjax.analysis.heads.pruning import (
+    check_prunable,
     check_shrinkable,
     choose_heads,
     heads_by_layer,
@@ -240,6 +241,7 @@ def _read_wanted(
         raise UserError(f"by={by!r} is not one of {', '.join(CRITERIA)}")
     if normalize_layers and by not in (None, "importance"):
         raise UserError("--normalize-layers applies to --by importance; leave it out")
+    check_prunable(config, f"--heads {heads}")
     named = name_heads(heads, config, "--heads")
     if named is None:
         return None, read_heads(heads, config, per_layer=shrink)
