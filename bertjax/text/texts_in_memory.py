@@ -14,6 +14,7 @@ from bertjax.text.given_texts import read_texts
 from bertjax.text.preparation import prepare
 from bertjax.text.preparation_options import PreparationOptions
 from bertjax.text.tokenizer import Tokenizer
+from bertjax.text.tokenizer_templates import Family
 from bertjax.text.tokenizer_training import VocabularyConfig, train_tokenizer
 
 
@@ -24,6 +25,7 @@ def prepare_texts(
     output: Path,
     fields: Mapping[str, Any],
     note: Callable[[str], None],
+    family: Family = "bert",
 ) -> None:
     """Makes a prepared directory of documents.
 
@@ -34,6 +36,7 @@ def prepare_texts(
         output: the directory to make.
         fields: of `PreparationOptions` (`make_config`).
         note: called with what is worth knowing of the text.
+        family: of the models that the tokenizer is made for.
 
     Raises:
         UserError: what `prepare` and `train_tokenizer` raise; both or none of a tokenizer and its
@@ -52,7 +55,7 @@ def prepare_texts(
         documents.write_text(lines, encoding="utf-8")
         if tokenizer is None:
             cleaned = (clean(text, options.cleaning) for text in texts)
-            config = VocabularyConfig(vocab_size=vocab_size)
+            config = VocabularyConfig(vocab_size=vocab_size, family=family)
             tokenizer = train_tokenizer(cleaned, config, options.cleaning.normalization)
         if isinstance(tokenizer, Tokenizer):
             tokenizer.save(Path(folder) / "tokenizer")

@@ -101,7 +101,10 @@ def pretrain(
             rows = Path(data)
         else:
             rows = Path(folder) / PREPARED_NAME
-            prepare_texts(data, tokenizer, vocab_size, rows, preparation or {}, reporter.say)
+            prepare_texts(
+                data, tokenizer, vocab_size, rows, preparation or {}, reporter.say,
+                config.model.family or BertConfig.MODEL_TYPE,
+            )  # fmt: skip
             if not config.dry_run:
                 rows = _keep_rows(rows, Path(run))
         config = dataclasses.replace(config, data=os.fspath(rows))

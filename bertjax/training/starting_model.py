@@ -16,6 +16,7 @@ from bertjax.objectives.pretraining import unigram_log_probs
 from bertjax.program.errors import UserError
 from bertjax.tasks.task import Task
 from bertjax.text.rows import PreparedDirectory
+from bertjax.text.special_tokens import STYLES
 from bertjax.text.tokenizer import Tokenizer, load_tokenizer
 from bertjax.training.pattern_start import start_with_patterns
 from bertjax.training.pretrain_config import ModelConfig, shape_new_model
@@ -47,7 +48,13 @@ def resolve_model(
         bert_config = shape_new_model(
             config, tokenizer.vocab_size, name_special_ids(tokenizer), length
         )
-        params = None
+        params, family = None, bert_config.MODEL_TYPE
+        if tokenizer.special_tokens != STYLES[family].tokens:
+            notes_of_init.append(
+                f"the rows are framed as {tokenizer.describe_frame()}, with the special tokens of"
+                f" another family than model.family={family}: if that is not meant, pass another"
+                f" --model.family, or make the tokenizer with `bertjax tokenizer --family {family}`"
+            )
         if config.start == "patterns":
             if bert_config.MODEL_TYPE != BertConfig.MODEL_TYPE:
                 raise UserError(

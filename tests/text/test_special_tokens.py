@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,9 +11,13 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer as Library
 from tokenizers import models, pre_tokenizers
 
+from bertjax.families.registry import FAMILIES as REGISTERED
 from bertjax.program.errors import UserError
+from bertjax.text.rows import open_prepared
 from bertjax.text.special_tokens import BERT_TOKENS, STYLES
+from bertjax.text.texts_in_memory import prepare_texts
 from bertjax.text.tokenizer import Tokenizer, load_tokenizer
+from bertjax.text.tokenizer_templates import Family
 from bertjax.text.tokenizer_training import VocabularyConfig, train_tokenizer
 from tests.text.tiny_tokenizers import FAMILIES, SPANISH, TEXTS, make, make_of
 
@@ -229,3 +234,32 @@ def test_distilbert_is_told_no_token_types(tmp_path):
         tokenizer.save(tmp_path / family)
         said = json.loads((tmp_path / family / "tokenizer_config.json").read_text())
         assert ("token_type_ids" in said["model_input_names"]) == expected
+
+
+def test_every_family_has_its_style():
+    assert set(REGISTERED) <= set(STYLES)
+    assert set(get_args(Family)) == set(STYLES)
+
+
+def test_rows_are_framed_and_padded_by_the_tokenizer_of_the_family(tmp_path):
+    """Pairs of passages as `<s> A </s></s> B </s>`, `<pad>` behind them."""
+    documents = [" ".join(f"{text} And {number}." for text in TEXTS[:3]) for number in range(9)]
+    fields = {"max_length": 64, "validation_fraction": 0, "test_fraction": 0}
+    prepare_texts(documents, None, 300, tmp_path / "rows", fields, print, "roberta")
+    rows = open_prepared(tmp_path / "rows").train[:]
+    tokenizer = load_tokenizer(tmp_path / "rows" / "tokenizer")
+    assert tokenizer.special_tokens == ROBERTAS
+    padding = rows["sequence_ids"] == 0
+    assert padding.any()
+    assert (rows["token_ids"][padding] == tokenizer.pad_id).all()
+    assert not (rows["token_ids"][~padding] == tokenizer.pad_id).any()
+    pairs = 0
+    for row, slot in np.argwhere(rows["next_sentence_labels"] >= 0):
+        own = rows["sequence_ids"][row] == slot + 1
+        ids, types = rows["token_ids"][row][own], rows["token_type_ids"][row][own]
+        second = types.tolist().index(1)
+        ends = np.flatnonzero(ids == tokenizer.sep_id).tolist()
+        assert ids[0] == tokenizer.cls_id
+        assert ends == [second - 2, second - 1, len(ids) - 1]
+        pairs += 1
+    assert pairs > 9

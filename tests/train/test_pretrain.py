@@ -18,6 +18,7 @@ from bertjax.loaded import load
 from bertjax.program.config_parser import parse
 from bertjax.program.ending import STOPPED_EXIT_CODE
 from bertjax.program.errors import UserError
+from bertjax.text.special_tokens import BERT_TOKENS, STYLES
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.text.tokenizer_parts import build_wordpiece
 from bertjax.training.metrics import read_metrics
@@ -321,9 +322,12 @@ WITHOUT_NEXT_SENTENCE = [
         *(pytest.param(name, marks=pytest.mark.slow) for name in WITHOUT_NEXT_SENTENCE[1:]),
     ],
 )
-def test_family_without_next_sentences_learns_words_alone(here, prepared, tmp_path, family):
+def test_family_without_next_sentences_learns_words_alone(here, prepared, tmp_path, family, capfd):
     given = ("--model.family", family, "--budget.steps", 4)
     pretrain(read_config(prepared, tmp_path / "run", *given), mesh=here)
+    has_other_tokens = STYLES[family].tokens != BERT_TOKENS
+    told = "[CLS] A [SEP] B [SEP], with the special tokens of another family than model.family="
+    assert (told + family in capfd.readouterr().err) == has_other_tokens
     train, *_ = read_metrics(tmp_path / "run" / "metrics.jsonl")
     assert train["loss"] > 0
     assert "nsp_loss" not in train
