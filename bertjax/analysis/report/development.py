@@ -150,7 +150,7 @@ def _read_example(
     begins[1:] |= special[:-1]  # a word begins after [CLS] or [SEP] whatever the token looks like
     word_ids = np.cumsum(begins) - 1
     words = tuple(
-        str(tokenizer.token(ids[own][0])) if special[own][0] else tokenizer.decode(ids[own])
+        str(tokenizer.token(ids[own][0])) if special[own][0] else tokenizer.decode(ids[own]).strip()
         for own in (word_ids == word for word in range(int(word_ids[-1]) + 1))
     )
     tokens = tuple(map(tokenizer.spell, ids))
