@@ -26,6 +26,7 @@ def write_rows(path, splits, vocab_size, tokenizer=None, overwrite=False):
         "max_length": max_length,
         "examples_per_row": examples_per_row,
         "vocab_size": vocab_size,
+        "options": {"pairs": {"pairing": "nsp"}},
         "splits": {},
     }
     with whole_directory(path, overwrite, PREPARED_FILES) as partial:

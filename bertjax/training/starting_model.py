@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 
-from bertjax.architectures import PRETRAINING, kind_of
+from bertjax.architectures import MASKED_LM, PRETRAINING, kind_of
 from bertjax.config import BertConfig
 from bertjax.interop.hub import find_model
 from bertjax.interop.huggingface import load_model_directory, load_model_tokenizer
@@ -101,6 +101,13 @@ def resolve_model(
             f"max_position_embeddings={bert_config.max_length}; prepare with "
             f"--max-length {bert_config.max_length}"
             + ("" if config.init else ", or raise model.max_position_embeddings")
+        )
+    has_pairs = prepared.card["options"]["pairs"]["pairing"] != "none"
+    if has_pairs and bert_config.pretraining == MASKED_LM:
+        notes_of_init.append(
+            f"the rows in {prepared.path} have pairs, and a {bert_config.MODEL_TYPE} is pretrained"
+            " by the masked words alone: they are read as pairs, and how their texts follow each"
+            " other is not learned"
         )
     return bert_config, params, notes_of_init
 

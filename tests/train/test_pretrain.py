@@ -327,10 +327,13 @@ def test_family_without_next_sentences_learns_words_alone(here, prepared, tmp_pa
     pretrain(read_config(prepared, tmp_path / "run", *given), mesh=here)
     has_other_tokens = STYLES[family].tokens != BERT_TOKENS
     told = "[CLS] A [SEP] B [SEP], with the special tokens of another family than model.family="
-    assert (told + family in capfd.readouterr().err) == has_other_tokens
+    said = capfd.readouterr().err
+    assert (told + family in said) == has_other_tokens
     train, *_ = read_metrics(tmp_path / "run" / "metrics.jsonl")
     assert train["loss"] > 0
     assert "nsp_loss" not in train
+    note = f"a {family} is pretrained by the masked words alone"
+    assert note in " ".join(said.split())
     model = load(tmp_path / "run" / "model")
     assert (model.config.MODEL_TYPE, model.kind) == (family, "masked-lm")
     assert model.config.max_length == T
