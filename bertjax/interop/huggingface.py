@@ -6,7 +6,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -232,7 +232,29 @@ def load_model_tokenizer(path: Path | str, config: BertConfig) -> tuple["Tokeniz
     notes = list(tokenizer.notes)
     if tokenizer.vocab_size < config.vocab_size:
         notes.append(f"{path}: {tokenizer.describe_other_size(config.vocab_size)}")
+    notes += [f"{path}: {note}" for note in _compare_special_ids(tokenizer, config)]
     return tokenizer, notes
+
+
+def _compare_special_ids(tokenizer: "Tokenizer", config: BertConfig) -> Iterator[str]:
+    """Yields a sentence for each special token that config.json has another id for.
+
+    Nothing is computed with these, and some files have another family's defaults.
+    """
+    ids = tokenizer.ids_of_fields
+    for fields in (
+        ("pad_token_id",),
+        ("cls_token_id", "bos_token_id"),
+        ("sep_token_id", "eos_token_id"),
+    ):
+        stated = {field: getattr(config, field) for field in fields if hasattr(config, field)}
+        own = ids[fields[0]]
+        if stated and own not in stated.values():
+            [(field, id), *_] = stated.items()
+            yield (
+                f"its tokenizer has {tokenizer.spell(own)} at id {own}, {CONFIG_NAME} says"
+                f" {field}={id}; the tokenizer's is taken: is it this model's?"
+            )
 
 
 def save_model_directory(

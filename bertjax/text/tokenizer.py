@@ -107,6 +107,17 @@ class Tokenizer:
         return tuple(map(self.library.token_to_id, self.specials))
 
     @property
+    def ids_of_fields(self) -> dict[str, int]:
+        """The ids of the special tokens that a model's config.json names, by its fields."""
+        return {
+            "pad_token_id": self.pad_id,
+            "bos_token_id": self.cls_id,
+            "cls_token_id": self.cls_id,
+            "eos_token_id": self.sep_id,
+            "sep_token_id": self.sep_id,
+        }
+
+    @property
     def mask_token(self) -> str:
         """What a text has in the place of a word that is to be found: `[MASK]` or `<mask>`."""
         return self.special_tokens.mask

@@ -45,9 +45,7 @@ def resolve_model(
     length = prepared.train.max_length
     notes_of_init: list[str] = []
     if config.init is None:
-        bert_config = shape_new_model(
-            config, tokenizer.vocab_size, name_special_ids(tokenizer), length
-        )
+        bert_config = shape_new_model(config, tokenizer.vocab_size, tokenizer.ids_of_fields, length)
         params, family = None, bert_config.MODEL_TYPE
         if tokenizer.special_tokens != STYLES[family].tokens:
             notes_of_init.append(
@@ -110,17 +108,6 @@ def resolve_model(
             " other is not learned"
         )
     return bert_config, params, notes_of_init
-
-
-def name_special_ids(tokenizer: Tokenizer) -> dict[str, int]:
-    """Returns the ids of the tokenizer's special tokens, by their names in a config.json."""
-    return {
-        "pad_token_id": tokenizer.pad_id,
-        "bos_token_id": tokenizer.cls_id,
-        "cls_token_id": tokenizer.cls_id,
-        "eos_token_id": tokenizer.sep_id,
-        "sep_token_id": tokenizer.sep_id,
-    }
 
 
 @dataclasses.dataclass(frozen=True)
