@@ -170,12 +170,14 @@ class BertConfig:
         ):  # fmt: skip
             if field == "type_vocab_size" and not self.SEGMENTS_ARE_TYPES:
                 continue
-            size = self.max_length if field == "max_position_embeddings" else getattr(self, field)
+            size, rule = getattr(self, field), f"{field}={getattr(self, field)}"
+            if field == "max_position_embeddings":
+                size, rule = self.max_length, self.length_limit
             least, most = int(np.min(ids, initial=0)), int(np.max(ids, initial=0))
             if least < 0 or most >= size:
                 raise UserError(
                     f"{what} id {least if least < 0 else most}: the model has embeddings for 0 to"
-                    f" {size - 1} ({field}={size}); {way_out}"
+                    f" {size - 1} ({rule}); {way_out}"
                 )
 
     def __post_init__(self) -> None:
@@ -292,6 +294,12 @@ class BertConfig:
     def max_length(self) -> int:
         """The longest text in tokens, its frame included."""
         return self.max_position_embeddings - self.first_position
+
+    @property
+    def length_limit(self) -> str:
+        """What the file says of the longest text: `max_position_embeddings=512`, for messages."""
+        limit = f"max_position_embeddings={self.max_position_embeddings}"
+        return limit + f", of which {self.max_length} are usable" * bool(self.first_position)
 
     @property
     def takes_pairs(self) -> bool:

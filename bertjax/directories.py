@@ -2,9 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bertjax.program.errors import UserError
+
+if TYPE_CHECKING:
+    from bertjax.config import BertConfig
 
 
 def describe_directory(path: Path | str) -> dict[str, Any]:
@@ -61,10 +64,11 @@ def describe_model(path: Path) -> dict[str, Any]:
         "intermediate_size": config.intermediate_size,
         "hidden_act": config.hidden_act,
         "max_position_embeddings": config.max_position_embeddings,
+        "max_length": config.max_length,
         **({} if window is None else {"attention_window": window}),
         "vocab_size": config.vocab_size,
         "heads": contents.parts,
-        "tokenizer": _describe_tokenizer(path, config.vocab_size),
+        "tokenizer": _describe_tokenizer(path, config),
         **({"files_are_read_with": remembered} if remembered else {}),
     }
 
@@ -141,17 +145,20 @@ def describe_prepared(path: Path) -> dict[str, Any]:
     }
 
 
-def _describe_tokenizer(path: Path, model_size: int = 0) -> dict[str, Any] | None:
+def _describe_tokenizer(path: Path, config: "BertConfig | None" = None) -> dict[str, Any] | None:
     from bertjax.text.tokenizer_files import find_tokenizer_file
 
     if find_tokenizer_file(path) is None:
         return None
+    from bertjax.interop.huggingface import compare_special_ids
     from bertjax.text.tokenizer import load_tokenizer
 
     tokenizer = load_tokenizer(path)
     description = tokenizer.describe()
-    if model_size and tokenizer.vocab_size != model_size:
-        description["notes"].append(tokenizer.describe_other_size(model_size))
+    if config is not None:
+        if tokenizer.vocab_size != config.vocab_size:
+            description["notes"].append(tokenizer.describe_other_size(config.vocab_size))
+        description["notes"] += compare_special_ids(tokenizer, config)
     return description
 
 

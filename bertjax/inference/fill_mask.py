@@ -220,7 +220,7 @@ def encode_masked(
         if len(ids) > max_length:
             raise UserError(
                 f"text {number}, {_shorten(text)}: {len(ids)} tokens, the model has positions for"
-                f" {max_length} (max_position_embeddings); shorten it, or give it in parts that"
+                f" {max_length}; shorten it, or give it in parts that"
                 f" each have a {mask}"
             )
         encoded.append(ids)

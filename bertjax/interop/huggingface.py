@@ -232,14 +232,14 @@ def load_model_tokenizer(path: Path | str, config: BertConfig) -> tuple["Tokeniz
     notes = list(tokenizer.notes)
     if tokenizer.vocab_size < config.vocab_size:
         notes.append(f"{path}: {tokenizer.describe_other_size(config.vocab_size)}")
-    notes += [f"{path}: {note}" for note in _compare_special_ids(tokenizer, config)]
+    notes += [f"{path}: {note}" for note in compare_special_ids(tokenizer, config)]
     return tokenizer, notes
 
 
-def _compare_special_ids(tokenizer: "Tokenizer", config: BertConfig) -> Iterator[str]:
+def compare_special_ids(tokenizer: "Tokenizer", config: BertConfig) -> Iterator[str]:
     """Yields a sentence for each special token that config.json has another id for.
 
-    Nothing is computed with these, and some files have another family's defaults.
+    Texts are read as the tokenizer says. Some files have another family's defaults.
     """
     ids = tokenizer.ids_of_fields
     for fields in (
@@ -253,7 +253,7 @@ def _compare_special_ids(tokenizer: "Tokenizer", config: BertConfig) -> Iterator
             [(field, id), *_] = stated.items()
             yield (
                 f"its tokenizer has {tokenizer.spell(own)} at id {own}, {CONFIG_NAME} says"
-                f" {field}={id}; the tokenizer's is taken: is it this model's?"
+                f" {field}={id}; is it the tokenizer of this model?"
             )
 
 

@@ -336,9 +336,8 @@ def _read_model(config: PretrainConfig, rows: Rows) -> BertConfig:
         )
     if rows.length > bert_config.max_length:
         raise UserError(
-            f"rows of {rows.length} tokens do not fit the model's max_position_embeddings="
-            f"{bert_config.max_length}; pass --length"
-            f" {bert_config.max_length}"
+            f"rows of {rows.length} tokens do not fit the model's {bert_config.length_limit};"
+            f" pass --length {bert_config.max_length}"
         )
     return bert_config
 

@@ -54,7 +54,7 @@ def prepare(config: FinetuneConfig, data: TaskData) -> Start:
     if config.max_length > most:
         raise UserError(
             f"max_length={config.max_length} is more than the positions of {config.model.init},"
-            f" max_position_embeddings={most}; lower it"
+            f" {start.config.length_limit}; lower it"
         )
     tokenizer, length = start.tokenizer, config.max_length
     encoded = trained_task.encode(data.train, tokenizer, length, training=True)

@@ -174,7 +174,7 @@ def shape_new_model(
         less = f", or give at most {widest}" if widest > 0 else ""
         raise UserError(
             f"model.attention_window={shape.attention_window} hides nothing in examples of at most"
-            f" max_position_embeddings={shape.max_length} tokens; leave it out{less}"
+            f" {shape.max_length} tokens ({shape.length_limit}); leave it out{less}"
         )
     return shape
 

@@ -96,7 +96,7 @@ def resolve_model(
     if length > bert_config.max_length:
         raise UserError(
             f"the rows in {prepared.path} are {length} tokens long, the model has "
-            f"max_position_embeddings={bert_config.max_length}; prepare with "
+            f"{bert_config.length_limit}; prepare with "
             f"--max-length {bert_config.max_length}"
             + ("" if config.init else ", or raise model.max_position_embeddings")
         )

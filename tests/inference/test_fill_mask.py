@@ -219,7 +219,7 @@ def test_mask_of_the_tokenizer_is_what_is_filled(roberta):
     [
         ("the cat", r"no <mask> in it; write <mask> \(with its brackets\) where the model"),
         ("the [MASK]", r"there is no <mask> in it; .* a word, not \[MASK\], which is the mask of"),
-        ("the <mask>" * 9, r"positions for 20 .* in parts that each have a <mask>"),
+        ("the <mask>" * 9, r"positions for 20; .* in parts that each have a <mask>"),
     ],
 )
 def test_text_without_the_mask_of_the_tokenizer_is_told_its_name(roberta, text, message):

@@ -382,4 +382,21 @@ def test_tokenizer_that_pads_otherwise_is_refused_where_positions_count_from_it(
     with pytest.raises(UserError, match=r"pads with <pad>, id 1, .* pad_token_id=0; it is the tok"):
         load_model_tokenizer(tmp_path, dataclasses.replace(fitting, pad_token_id=0))
     # Padding is nothing to a BERT, and there are BERTs with XLM-R's tokenizer.
-    load_model_tokenizer(tmp_path, BertConfig(vocab_size=320))
+    notes = load_model_tokenizer(tmp_path, BertConfig(vocab_size=320))[1]
+    assert (
+        "its tokenizer has <pad> at id 1, config.json says pad_token_id=0; is it the" in notes[-1]
+    )
+
+
+def test_tokenizer_of_another_family_is_told(tmp_path):
+    """Of families that do not count positions from the padding, and frames with other ids."""
+    make_of("roberta").save(tmp_path)
+    config = RobertaConfig(vocab_size=320, pad_token_id=1)
+    assert load_model_tokenizer(tmp_path, config)[1] == []
+    other = dataclasses.replace(config, bos_token_id=5, eos_token_id=6)
+    assert [note.split(": ")[-1] for note in load_model_tokenizer(tmp_path, other)[1]] == [
+        "its tokenizer has <s> at id 0, config.json says bos_token_id=5; is it the tokenizer of"
+        " this model?",
+        "its tokenizer has </s> at id 2, config.json says eos_token_id=6; is it the tokenizer of"
+        " this model?",
+    ]

@@ -70,7 +70,7 @@ def count_tokens(text: EncodedText, config: BertConfig) -> int:
     if length > most:
         raise UserError(
             f"text {text.source + 1}: {length} tokens, more than the model's"
-            f" max_position_embeddings={most}; encode it with that as max_length"
+            f" {config.length_limit}; encode it with max_length={most}"
         )
     return length
 
