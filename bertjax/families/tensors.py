@@ -14,8 +14,8 @@ class Row:
 
     Axes are the letters of `bertjax.types`. `theirs_axes` has a group of letters for each axis, as
     `NH D` for a matrix of [N*H, D]; `D` on the output side of a square kernel is written `d`.
-    A name with `{layer}` stands for L tensors, which ours stacks: its axes lead with an L that is
-    not written.
+    A name with `{layer}` stands for L tensors, one for each of `config.distinct_layers`, which ours
+    stacks: its axes lead with an L that is not written.
 
     Attributes:
         theirs: the name.
