@@ -198,8 +198,12 @@ class _WithHead(nn.Module):
     def _call_body(
         self, model_inputs: tuple[Ids, ...], row_ids: Ids, **options: object
     ) -> tuple[ModelInputs, EncoderOutput]:
-        """Returns what the body computes, and its inputs, none left out."""
-        inputs = complete_inputs(self.config, *model_inputs, row_ids=row_ids)
+        """Returns what the body computes, and its inputs, none left out.
+
+        Inputs may be among the options, by their names.
+        """
+        named = {name: options.pop(name) for name in ModelInputs._fields if name in options}
+        inputs = complete_inputs(self.config, *model_inputs, **named, row_ids=row_ids)
         return inputs, self.bert(*inputs[:5], row_ids=inputs.row_ids, **options)
 
 

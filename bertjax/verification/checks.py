@@ -249,6 +249,9 @@ def _check_reference(subject: _Subject, path: Path | str) -> Finding:
     if subject.config.attention_window is not None:  # its classes would load it, and see all
         window = subject.config.attention_window
         return None, f"transformers has no attention_window, which is {window} here"
+    if subject.config.attention_head_size is not None:
+        size = subject.config.attention_head_size
+        return None, f"transformers has no attention_head_size, which is {size} here"
     try:
         expected = reference.ask_transformers(
             str(path), subject.architecture, subject.config, subject.alone

@@ -199,6 +199,21 @@ def test_examples_alone_padded_and_packed_get_the_same_answers(family):
     assert np.abs(expected[0]["logits"] - expected[1]["logits"]).max() > 1e-2
 
 
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_inputs_are_given_in_order_or_by_name(name):
+    module = ARCHITECTURES[name].module(tiny_config_of(name))
+    token_ids, starts = jnp.ones((3, 7), jnp.int32), jnp.zeros((3, 2), jnp.int32)
+
+    def shapes(*inputs, **named):
+        return jax.eval_shape(
+            lambda: module.init_with_output(jax.random.key(0), token_ids, *inputs, **named)
+        )
+
+    in_order = shapes(token_ids, token_ids, token_ids, starts)
+    by_name = shapes(sequence_ids=token_ids, example_starts=starts)
+    assert jax.tree.map(jnp.shape, in_order) == jax.tree.map(jnp.shape, by_name)
+
+
 @pytest.mark.parametrize("family", OWN_MODELS)
 def test_attention_by_blocks_is_that_of_the_maps(family):
     config = tiny_config(family, num_hidden_layers=3)
