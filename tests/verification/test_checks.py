@@ -12,6 +12,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import bertjax.numerics.dropout as dropout
+from bertjax.families.registry import load_config
 from bertjax.kernels import dense, library
 from bertjax.kernels.backends import BACKENDS
 from bertjax.model.embeddings import Embeddings
@@ -235,6 +236,17 @@ def test_classifier_that_transformers_has_not_is_said_not_to_be_checked(
     row = check("reference", model=other)
     assert row.result == "not checked"
     assert row.detail == "transformers has no classifier with classifier_norm=layer"
+
+
+def test_size_of_heads_that_transformers_has_not_is_said_not_to_be_checked(other, monkeypatch):
+    monkeypatch.setattr(reference, "missing_packages", list)
+    config = load_config(other)
+    edit_config(other, attention_head_size=config.head_size)
+    row = check("reference", model=other)
+    assert row.result == "not checked"
+    assert (
+        row.detail == f"transformers has no attention_head_size, which is {config.head_size} here"
+    )
 
 
 def test_window_that_transformers_has_not_is_said_not_to_be_checked(other, monkeypatch):
