@@ -1,5 +1,6 @@
 """Configurations and batches for the ladder, as hypothesis draws them."""
 
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -95,6 +96,8 @@ OF_FAMILY = {
     "electra": draw_electra,
     "albert": draw_albert,
 }
+# A family whose classes in transformers are another's by another name has no cases of its own.
+CLASSES = [name for name, one in ARCHITECTURES.items() if one.family in OF_FAMILY]
 
 # none; at the end, as everybody pads; or anywhere, as a mask may be given by hand.
 PADDING = ("none", "end", "anywhere")
@@ -124,6 +127,6 @@ def for_random_cases(check: Callable[[Case], None], architecture: str, examples:
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    seed(list(ARCHITECTURES).index(architecture))(
+    seed(zlib.crc32(architecture.encode()))(
         options(given(random_cases(ARCHITECTURES[architecture].family))(check))
     )()

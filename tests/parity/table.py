@@ -19,11 +19,10 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from bertjax.architectures import ARCHITECTURES
 from bertjax.interop.huggingface import load_model_directory
 from bertjax.interop.tensor_names import Parameters
 from bertjax.text.tokenizer import load_tokenizer
-from tests.parity.cases import for_random_cases
+from tests.parity.cases import CLASSES, for_random_cases
 from tests.parity.ladder import (
     QUANTITIES,
     TOLERANCES,
@@ -122,7 +121,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--configurations", type=int, default=50, help="a class (default: 50)")
     parser.add_argument("--checkpoint", type=Path, nargs="*", default=[], help="model directories")
-    parser.add_argument("--classes", nargs="*", default=list(ARCHITECTURES), help="(default: all)")
+    parser.add_argument("--classes", nargs="*", default=CLASSES, help="(default: all)")
     options = parser.parse_args(arguments)
     warnings.filterwarnings("ignore")
     sources = [

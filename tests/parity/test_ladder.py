@@ -13,15 +13,12 @@ import pytest
 pytest.importorskip("torch", reason="torch is not installed (make test-parity)")
 pytest.importorskip("transformers", reason="transformers is not installed")
 
-from bertjax.architectures import ARCHITECTURES
-from tests.parity.cases import OF_FAMILY, for_random_cases
+from tests.parity.cases import CLASSES, for_random_cases
 from tests.parity.ladder import TOLERANCES, compute_ours, compute_theirs, differences
 from tests.parity.random_models import draw_parameters
 
 # Compiling takes two seconds for each of the two widths.
 EXAMPLES = int(os.environ.get("PARITY_EXAMPLES", "4"))
-# A family whose classes in transformers are another's by another name has no cases of its own.
-CLASSES = [name for name, one in ARCHITECTURES.items() if one.family in OF_FAMILY]
 
 
 @pytest.mark.parametrize("architecture", CLASSES)
