@@ -247,7 +247,8 @@ def compare_special_ids(tokenizer: "Tokenizer", config: BertConfig) -> Iterator[
         ("cls_token_id", "bos_token_id"),
         ("sep_token_id", "eos_token_id"),
     ):
-        stated = {field: getattr(config, field) for field in fields if hasattr(config, field)}
+        stated = {field: getattr(config, field, None) for field in fields}
+        stated = {field: id for field, id in stated.items() if id is not None}
         own = ids[fields[0]]
         if stated and own not in stated.values():
             [(field, id), *_] = stated.items()
