@@ -6,16 +6,14 @@ forgotten, and a running maximum and total of every query keep the softmax exact
 Inside, axes are laid out `[blocks, B, N, block, H]`, so that the scans run over the first.
 """
 
-import functools
-from collections.abc import Callable
-from typing import TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Integer, Shaped
 
-from bertjax.kernels.visibility import check_window, see
+from bertjax.kernels.visibility import Reach, reach_of, see
 from bertjax.program.errors import UserError
 
 # Tokens a block. Blocks of scores [B, N, 256, 256] are small beside the hidden states of a long
@@ -30,6 +28,7 @@ def attention(
     sequence_ids: Integer[Array, "B T"],
     *,
     window: int | None = None,
+    local: Bool[Array, ""] | None = None,
     block: int = BLOCK,
 ) -> Float[Array, "B T N H"]:
     """Computes scaled dot-product attention exactly, in memory linear in T; so is its gradient.
@@ -38,6 +37,8 @@ def attention(
         sequence_ids: a token sees the tokens of its own number; 0 is padding.
         window: it sees no further than so many tokens to either side; blocks that are further away
             cost nothing.
+        local: whether the window applies, which a layer of a scan knows when it runs; it does when
+            left out.
         block: tokens a block, at least 1; the result does not depend on it but for rounding.
 
     Returns:
@@ -50,7 +51,8 @@ def attention(
     Source: Milakov & Gimelshein 2018 (online softmax); Rabe & Staats 2021 (memory); Dao et al.
         2022, appendix B (the backward pass).
     """
-    return attend(query, key, value, sequence_ids, window=window, block=block)[0]
+    reach = reach_of(window, local)
+    return attend(query, key, value, sequence_ids, reach=reach, block=block)[0]
 
 
 def attend(
@@ -59,7 +61,7 @@ def attend(
     value: Float[Array, "B T N H"],
     sequence_ids: Integer[Array, "B T"],
     *,
-    window: int | None = None,
+    reach: Reach = None,
     block: int = BLOCK,
 ) -> tuple[Float[Array, "B T N H"], Float[Array, "B N T"]]:
     """Computes `attention`, and the log of the sum of the exponentials of each query's scores.
@@ -69,11 +71,10 @@ def attend(
     """
     if block < 1:
         raise UserError(f"block={block} must be at least 1 token")
-    check_window(window)
     length = query.shape[1]
     block = min(block, length)
     by_block = (split_heads(part, block) for part in (query, key, value))
-    context, log_sums = _attend(window, *by_block, split(sequence_ids, block, 1))
+    context, log_sums = _attend(reach, *by_block, split(sequence_ids, block, 1))
     context = jnp.swapaxes(_join(context, 2, length), 1, 2)
     return context, _join(log_sums, 2, length)
 
@@ -134,66 +135,55 @@ def _multiply(subscripts: str, left: Array, right: Array) -> Array:
     )
 
 
-_State = TypeVar("_State")
-
-
 def number_places(sequence_ids: Integer[Array, "blocks B t"]) -> Integer[Array, "blocks t"]:
     """Returns the tokens' numbers in the row."""
     blocks, _, block = sequence_ids.shape
     return jnp.arange(blocks * block).reshape(blocks, block)
 
 
-def _unless_far(
-    window: int | None,
-    query_places: Integer[Array, " t"],
-    key_places: Integer[Array, " s"],
-    work: Callable[[_State], _State],
-    state: _State,
-) -> _State:
-    """Does the work on a state, but where no query sees as far as any key."""
-    if window is None:
-        return work(state)
-    gap = jnp.maximum(key_places[0] - query_places[-1], query_places[0] - key_places[-1])
-    return jax.lax.cond(gap <= window, work, lambda state: state, state)
+def _blocks_near(
+    number: Integer[Array, ""], blocks: int, block: int, reach: Reach
+) -> tuple[int | Array, int | Array]:
+    """Returns the first of the blocks of which any token is in reach of a block's, and their end."""
+    if reach is None:
+        return 0, blocks
+    away = (reach + block - 1) // block
+    return jnp.maximum(number - away, 0), jnp.minimum(number + away + 1, blocks)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+@jax.custom_vjp
 def _attend(
-    window: int | None,
+    reach: Reach,
     query: Float[Array, "blocks B N t H"],
     key: Float[Array, "blocks B N t H"],
     value: Float[Array, "blocks B N t H"],
     sequence_ids: Integer[Array, "blocks B t"],
 ) -> tuple[Float[Array, "blocks B N t H"], Float[Array, "blocks B N t"]]:
     wide, places = _wide(query.dtype), number_places(sequence_ids)
+    blocks, block = places.shape
 
     def read_keys(of_block: tuple[Array, Array, Array]) -> tuple[Array, Array]:
         query, query_ids, query_places = of_block
 
         def read_block(
-            running: tuple[Array, Array, Array], keys: tuple[Array, Array, Array, Array]
-        ) -> tuple[tuple[Array, Array, Array], None]:
-            key, value, key_ids, key_places = keys
-
-            def add(running: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-                most, total, context = running
-                distance = query_places[:, None] - key_places
-                visible = see(query_ids, key_ids, distance, window)
-                scores = score_block(query, key, visible)
-                new_most = jnp.maximum(most, scores.max(axis=-1))
-                shrink = jnp.exp(most - new_most)
-                weights = jnp.where(visible, jnp.exp(scores - new_most[..., None]), 0)
-                total = total * shrink + weights.sum(axis=-1)
-                context = context * shrink[..., None]
-                context += _multiply("bnts,bnsh->bnth", weights, value)
-                return new_most, total, context
-
-            return _unless_far(window, query_places, key_places, add, running), None
+            number: Integer[Array, ""], running: tuple[Array, Array, Array]
+        ) -> tuple[Array, Array, Array]:
+            most, total, context = running
+            distance = query_places[:, None] - places[number]
+            visible = see(query_ids, sequence_ids[number], distance, reach)
+            scores = score_block(query, key[number], visible)
+            new_most = jnp.maximum(most, scores.max(axis=-1))
+            shrink = jnp.exp(most - new_most)
+            weights = jnp.where(visible, jnp.exp(scores - new_most[..., None]), 0)
+            total = total * shrink + weights.sum(axis=-1)
+            context = context * shrink[..., None]
+            context += _multiply("bnts,bnsh->bnth", weights, value[number])
+            return new_most, total, context
 
         most = jnp.full(query.shape[:-1], jnp.finfo(wide).min, wide)
         start = most, jnp.zeros_like(most), jnp.zeros(query.shape, wide)
-        keys = key, value, sequence_ids, places
-        (most, total, context), _ = jax.lax.scan(read_block, start, keys)
+        near = _blocks_near(query_places[0] // block, blocks, block, reach)
+        most, total, context = jax.lax.fori_loop(*near, read_block, start)
         seen = total > 0
         total = jnp.where(seen, total, 1)
         log_sums = jnp.where(seen, most + jnp.log(total), 0)
@@ -203,23 +193,24 @@ def _attend(
 
 
 def _attend_forward(
-    window: int | None, query: Array, key: Array, value: Array, sequence_ids: Array
-) -> tuple[tuple[Array, Array], tuple[Array, ...]]:
-    context, log_sums = _attend(window, query, key, value, sequence_ids)
-    return (context, log_sums), (query, key, value, sequence_ids, context, log_sums)
+    reach: Reach, query: Array, key: Array, value: Array, sequence_ids: Array
+) -> tuple[tuple[Array, Array], tuple[Reach | Array, ...]]:
+    context, log_sums = _attend(reach, query, key, value, sequence_ids)
+    return (context, log_sums), (reach, query, key, value, sequence_ids, context, log_sums)
 
 
 def _attend_backward(
-    window: int | None, kept: tuple[Array, ...], gradients: tuple[Array, Array]
-) -> tuple[Array, Array, Array, None]:
+    kept: tuple[Any, ...], gradients: tuple[Array, Array]
+) -> tuple[None, Array, Array, Array, None]:
     """Computes the probabilities again, block by block.
 
     With o the context, l the log sum and p the probabilities, the gradient by a score is
     `p * (do . v - do . o + dl)`.
     """
-    query, key, value, sequence_ids, context, log_sums = kept
+    reach, query, key, value, sequence_ids, context, log_sums = kept
     by_context, by_log_sums = gradients
     wide, places = _wide(query.dtype), number_places(sequence_ids)
+    blocks, block = places.shape
     scale = query.shape[-1] ** -0.5
     offset = by_log_sums - (by_context.astype(wide) * context.astype(wide)).sum(axis=-1)
 
@@ -229,30 +220,24 @@ def _attend_backward(
         key, value, key_ids, key_places = keys
 
         def read_queries(
-            running: tuple[Array, Array], queries: tuple[Array, ...]
-        ) -> tuple[tuple[Array, Array], Array]:
-            query, query_ids, query_places, by_context, log_sums, offset, by_query = queries
+            number: Integer[Array, ""], running: tuple[Array, Array, Array]
+        ) -> tuple[Array, Array, Array]:
+            by_key, by_value, by_query = running
+            distance = places[number][:, None] - key_places
+            visible = see(sequence_ids[number], key_ids, distance, reach)
+            scores = score_block(query[number], key, visible)
+            probs = weigh_block(scores, visible, log_sums[number])
+            by_probs = _multiply("bnth,bnsh->bnts", by_context[number], value)
+            by_scores = probs * (by_probs + offset[number][..., None]) * scale
+            by_value += _multiply("bnts,bnth->bnsh", probs, by_context[number])
+            by_key += _multiply("bnts,bnth->bnsh", by_scores, query[number])
+            more = _multiply("bnts,bnsh->bnth", by_scores, key)
+            return by_key, by_value, by_query.at[number].add(more)
 
-            def add(gradients: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-                by_key, by_value, by_query = gradients
-                distance = query_places[:, None] - key_places
-                visible = see(query_ids, key_ids, distance, window)
-                probs = weigh_block(score_block(query, key, visible), visible, log_sums)
-                by_probs = _multiply("bnth,bnsh->bnts", by_context, value)
-                by_scores = probs * (by_probs + offset[..., None]) * scale
-                by_value += _multiply("bnts,bnth->bnsh", probs, by_context)
-                by_key += _multiply("bnts,bnth->bnsh", by_scores, query)
-                by_query += _multiply("bnts,bnsh->bnth", by_scores, key)
-                return by_key, by_value, by_query
-
-            gradients = *running, by_query
-            *running, by_query = _unless_far(window, query_places, key_places, add, gradients)
-            return tuple(running), by_query
-
-        start = jnp.zeros(key.shape, wide), jnp.zeros(value.shape, wide)
-        queries = query, sequence_ids, places, by_context, log_sums, offset, by_query
-        of_keys, by_query = jax.lax.scan(read_queries, start, queries)
-        return by_query, of_keys
+        start = jnp.zeros(key.shape, wide), jnp.zeros(value.shape, wide), by_query
+        near = _blocks_near(key_places[0] // block, blocks, block, reach)
+        by_key, by_value, by_query = jax.lax.fori_loop(*near, read_queries, start)
+        return by_query, (by_key, by_value)
 
     start = jnp.zeros(query.shape, wide)
     by_query, (by_key, by_value) = jax.lax.scan(
@@ -262,7 +247,7 @@ def _attend_backward(
         gradient.astype(part.dtype)
         for gradient, part in ((by_query, query), (by_key, key), (by_value, value))
     )
-    return by_query, by_key, by_value, None
+    return None, by_query, by_key, by_value, None
 
 
 _attend.defvjp(_attend_forward, _attend_backward)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Integer
 
-from bertjax.kernels.visibility import check_window, see_own_sequence
+from bertjax.kernels.visibility import reach_of, see_own_sequence
 from bertjax.numerics.dropout import Dropout, drop_out
 from bertjax.numerics.placement import is_divided, target_platform
 from bertjax.numerics.products import sum_products
@@ -24,6 +24,7 @@ def attention(
     sequence_ids: Integer[Array, "B T"],
     *,
     window: int | None = None,
+    local: Bool[Array, ""] | None = None,
     dropout: Dropout | None = None,
     dtype: DTypeLike | None = None,
 ) -> Float[Array, "B T N H"]:
@@ -37,10 +38,9 @@ def attention(
 
     Source: Vaswani et al. 2017, section 3.2.1; google-research/bert `attention_layer`.
     """
-    check_window(window)
     dtype = dtype or query.dtype
     scores = score_keys(query, key, dtype) * query.shape[-1] ** -0.5
-    weights, total = weigh_keys(scores, see_own_sequence(sequence_ids, window))
+    weights, total = weigh_keys(scores, see_own_sequence(sequence_ids, reach_of(window, local)))
     if dropout is not None:
         weights = drop_out(weights, *dropout)
     return mix_values(weights, total, value, dtype).astype(value.dtype)

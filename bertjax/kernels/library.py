@@ -4,10 +4,10 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Integer
+from jaxtyping import Array, Bool, Float, Integer
 
 from bertjax.kernels.backends import Need, choose_backend
-from bertjax.kernels.visibility import check_window, see_own_sequence
+from bertjax.kernels.visibility import Reach, reach_of, see_own_sequence
 from bertjax.numerics.placement import full_precision
 
 
@@ -18,12 +18,13 @@ def xla(
     sequence_ids: Integer[Array, "B T"],
     *,
     window: int | None = None,
+    local: Bool[Array, ""] | None = None,
 ) -> Float[Array, "B T N H"]:
     """Computes `jax.nn.dot_product_attention` as XLA compiles it, anywhere; memory [B, N, T, T].
 
     Arguments and result as `blockwise.attention`.
     """
-    return _attend(query, key, value, sequence_ids, window, "xla")
+    return _attend(query, key, value, sequence_ids, reach_of(window, local), "xla")
 
 
 def cudnn(
@@ -33,6 +34,7 @@ def cudnn(
     sequence_ids: Integer[Array, "B T"],
     *,
     window: int | None = None,
+    local: Bool[Array, ""] | None = None,
 ) -> Float[Array, "B T N H"]:
     """Computes cuDNN's fused attention, on NVIDIA GPUs; the mask, [B, T, T], is its only square.
 
@@ -47,7 +49,8 @@ def cudnn(
     odd = [(0, 0), (0, length % 2)]
     query, key, value = (jnp.pad(part, [*odd, (0, 0), (0, 0)]) for part in (query, key, value))
     padded_ids = jnp.pad(sequence_ids, odd)
-    return _attend(query, key, value, padded_ids, window, "cudnn")[:, :length]
+    reach = reach_of(window, local)
+    return _attend(query, key, value, padded_ids, reach, "cudnn")[:, :length]
 
 
 def _attend(
@@ -55,11 +58,10 @@ def _attend(
     key: Float[Array, "B T N H"],
     value: Float[Array, "B T N H"],
     sequence_ids: Integer[Array, "B T"],
-    window: int | None,
+    reach: Reach,
     implementation: Literal["xla", "cudnn"],
 ) -> Float[Array, "B T N H"]:
-    check_window(window)
-    visible = see_own_sequence(sequence_ids, window)
+    visible = see_own_sequence(sequence_ids, reach)
     with full_precision(query.dtype):
         context = jax.nn.dot_product_attention(
             query, key, value, mask=visible, implementation=implementation

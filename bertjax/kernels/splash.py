@@ -11,7 +11,7 @@ from jax.experimental.pallas.ops.tpu.splash_attention import (
     splash_attention_mask,
 )
 from jax.sharding import PartitionSpec
-from jaxtyping import Array, Float, Integer
+from jaxtyping import Array, Bool, Float, Integer
 
 from bertjax.kernels.visibility import check_window
 from bertjax.numerics.placement import HEAD_AXIS, ROW_AXES, full_precision, is_divided
@@ -29,11 +29,15 @@ def attention(
     sequence_ids: Integer[Array, "B T"],
     *,
     window: int | None = None,
+    local: Bool[Array, ""] | None = None,
     interpret: bool = False,
 ) -> Float[Array, "B T N H"]:
     """Computes splash attention, on TPUs; on a mesh each device takes its own rows and heads.
 
     Arguments and result as `blockwise.attention`.
+
+    The mask is part of the kernel, so that where `local` is known only when the program runs there
+    are two, and one of them runs; its backward pass computes it again.
 
     Args:
         interpret: run the kernel step by step on any device: slow, to check it.
@@ -42,12 +46,15 @@ def attention(
     """
     check_window(window)
     attend = functools.partial(_attend, window=window, interpret=interpret)
+    inputs = query, key, value, sequence_ids
+    if window is not None and local is not None:
+        inputs += (local,)
     if is_divided():
         # XLA cannot divide a kernel itself.
         parts = PartitionSpec(ROW_AXES, None, HEAD_AXIS)
-        specs = (parts, parts, parts, PartitionSpec(ROW_AXES))
+        specs = (parts, parts, parts, PartitionSpec(ROW_AXES), PartitionSpec())[: len(inputs)]
         attend = jax.shard_map(attend, in_specs=specs, out_specs=parts, check_vma=False)
-    return attend(query, key, value, sequence_ids)
+    return attend(*inputs)
 
 
 def _attend(
@@ -55,12 +62,14 @@ def _attend(
     key: Float[Array, "B T N H"],
     value: Float[Array, "B T N H"],
     sequence_ids: Integer[Array, "B T"],
+    local: Bool[Array, ""] | None = None,
+    *,
     window: int | None,
     interpret: bool,
 ) -> Float[Array, "B T N H"]:
     length, heads = query.shape[1], query.shape[2]
     fill = -length % _LANES
-    kernel = _make_kernel(length + fill, heads, window, interpret)
+    make = functools.partial(_make_kernel, length + fill, heads, interpret=interpret)
     # The kernel does not scale the scores.
     query = query * query.shape[3] ** -0.5
 
@@ -69,9 +78,11 @@ def _attend(
 
     ids = jnp.pad(sequence_ids, [(0, 0), (0, fill)]).astype(jnp.int32)
     segments = splash_attention_kernel.SegmentIds(ids, ids)
-    context = _keep_precision(jax.vmap(kernel))(
-        by_head(query), by_head(key), by_head(value), segments
-    )
+    inputs = by_head(query), by_head(key), by_head(value), segments
+    if local is None:
+        context = _keep_precision(jax.vmap(make(window)))(*inputs)
+    else:
+        context = _run_one_of(jax.vmap(make(window)), jax.vmap(make(None)))(local, *inputs)
     context = jnp.swapaxes(context[:, :, :length], 1, 2).astype(query.dtype)
     # The kernel lets padding see padding.
     return jnp.where(sequence_ids[:, :, None, None] != 0, context, 0)
@@ -97,8 +108,36 @@ def _keep_precision(kernel: Callable[..., Array]) -> Callable[..., Array]:
     return precise
 
 
+def _run_one_of(kernel: Callable[..., Array], other: Callable[..., Array]) -> Callable[..., Array]:
+    """Returns the function `(local, *inputs)` that runs the kernel, or the other.
+
+    Its gradient keeps the inputs alone: of a choice jax would keep what each of both needs.
+    """
+
+    def run(local: Array, *inputs: Any) -> Array:
+        with full_precision(inputs[0].dtype):
+            return jax.lax.cond(local, kernel, other, *inputs)
+
+    def run_forward(local: Array, *inputs: Any) -> tuple[Array, tuple[Any, ...]]:
+        return run(local, *inputs), (local, *inputs)
+
+    def run_backward(kept: tuple[Any, ...], gradient: Array) -> tuple[Any, ...]:
+        local, *operands, segments = kept
+
+        def pull(kernel: Callable[..., Array]) -> tuple[Array, ...]:
+            return jax.vjp(lambda *operands: kernel(*operands, segments), *operands)[1](gradient)
+
+        with full_precision(gradient.dtype):
+            gradients = jax.lax.cond(local, lambda: pull(kernel), lambda: pull(other))
+        return None, *gradients, None
+
+    one_of = jax.custom_vjp(run)
+    one_of.defvjp(run_forward, run_backward)
+    return one_of
+
+
 def _make_kernel(
-    length: int, heads: int, window: int | None, interpret: bool
+    length: int, heads: int, window: int | None, *, interpret: bool
 ) -> splash_attention_kernel.SplashAttentionKernel:
     shape = (length, length)
     mask: splash_attention_mask.Mask = splash_attention_mask.FullMask(shape)

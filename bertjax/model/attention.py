@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Integer
 
 from bertjax.config import BertConfig
 from bertjax.kernels.backends import BACKENDS, EXPLICIT
-from bertjax.kernels.visibility import check_window, see_own_sequence
+from bertjax.kernels.visibility import reach_of, see_own_sequence
 from bertjax.model.layers import Linear
 from bertjax.model.probe_points import Probes
 from bertjax.numerics.dropout import Dropout, drop_out
@@ -68,11 +68,12 @@ def attention(
     sequence_ids: Integer[Array, "B T"],
     *,
     window: int | None = None,
+    local: Bool[Array, ""] | None = None,
     dropout: Dropout | None = None,
 ) -> Float[Array, "B T N H"]:
     """Computes `attend` as a backend; arguments and result as `kernels.blockwise.attention`."""
-    check_window(window)
-    return attend(query, key, value, see_own_sequence(sequence_ids, window), dropout)[0]
+    visible = see_own_sequence(sequence_ids, reach_of(window, local))
+    return attend(query, key, value, visible, dropout)[0]
 
 
 class SelfAttention(nn.Module):

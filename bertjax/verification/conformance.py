@@ -30,7 +30,8 @@ class Case(NamedTuple):
         name: what is special about it.
         sequence_ids: the rows; the length is theirs.
         head_size: H.
-        window: see `visibility.see`.
+        window: how many tokens to either side a token sees.
+        local: whether the window applies, told when the program runs; it does where it is None.
         dropout: share of the probabilities that is dropped.
     """
 
@@ -38,6 +39,7 @@ class Case(NamedTuple):
     sequence_ids: Int[np.ndarray, "B T"]
     head_size: int = 64
     window: int | None = None
+    local: bool | None = None
     dropout: float = 0.0
 
 
@@ -77,6 +79,8 @@ def cases() -> list[Case]:
         *(Case(f"head size {size}", packed[:, :96], size) for size in (32, 128)),
         Case("a window", packed, window=7),
         Case("a window in many blocks", np.array([[1] * 400 + [2] * 240]), window=40),
+        Case("a layer with a window", np.array([[1] * 400 + [2] * 240]), window=40, local=True),
+        Case("a layer without the window", packed, window=7, local=False),
         Case("dropped probabilities", packed, dropout=0.3),
     ]
 
@@ -115,10 +119,10 @@ def check_conformance(
         )
         factors = np.asarray(kept, np.float64) / (1 - case.dropout)
         expected, expected_gradients = attend_exactly(
-            *exact, case.sequence_ids, case.window, factors
+            *exact, case.sequence_ids, None if case.local is False else case.window, factors
         )
         try:
-            context, gradients = run(*given, ids, window=case.window, rate=case.dropout)
+            context, gradients = run(*given, ids, case.local, window=case.window, rate=case.dropout)
         except UserError as error:
             yield Finding(case.name, np.nan, np.nan, str(error))
             continue
@@ -133,11 +137,12 @@ def _run(
     value: Array,
     by_context: Array,
     sequence_ids: Array,
+    local: Array | bool | None,
     window: int | None,
     rate: float,
 ) -> tuple[Array, tuple[Array, ...]]:
     """Returns the context, and the gradients by query, key and value."""
-    options = {}
+    options: dict[str, object] = {} if local is None else {"local": local}
     if rate > 0:
         options["dropout"] = Dropout(rate, jax.random.key(_SEED), jnp.arange(len(sequence_ids)))
 

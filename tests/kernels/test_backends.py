@@ -68,7 +68,7 @@ def test_auto_takes_what_fits(need, expected):
 
 
 def test_window_is_drawn_as_told():
-    drawn = see_own_sequence(np.array([[1, 1, 1, 1, 2, 0]]), window=1)[0, 0]
+    drawn = see_own_sequence(np.array([[1, 1, 1, 1, 2, 0]]), reach=1)[0, 0]
     expected = ["xx....", "xxx...", ".xxx..", "..xx..", "....x.", "......"]
     assert ["".join("x" if seen else "." for seen in row) for row in drawn] == expected
 

@@ -56,10 +56,13 @@ def test_backends_that_run_here_conform(name, dtype):
 
 def test_tpu_kernel_conforms_interpreted():
     interpreted = functools.partial(splash.attention, interpret=True)
-    chosen = some("packing", "a row of nothing but padding", "an odd length", "a window")
+    chosen = some(
+        "packing", "a row of nothing but padding", "an odd length", "a window",
+        "a layer with a window", "a layer without the window",
+    )  # fmt: skip
     found = list(check_conformance(interpreted, "float32", chosen))
     assert [one for one in found if not one.passes("float32")] == []
-    assert len(found) == 4
+    assert len(found) == 6
 
 
 def test_mask_that_is_one_key_off_is_found():
