@@ -20,7 +20,7 @@ import numpy as np
 from random_rows import random_batch
 from step_profile import profile_step
 
-from bertjax.config import SIZES, BertConfig
+from bertjax.config import BertConfig
 from bertjax.model.bert import BertForPreTraining
 from bertjax.model.encoder import REMAT_POLICIES
 from bertjax.objectives.masking import MaskingConfig, Vocabulary
@@ -46,7 +46,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--size", choices=SIZES, default="base", help="model (default: base)")
+    parser.add_argument(
+        "--size", choices=BertConfig.SIZES, default="base", help="model (default: base)"
+    )
     parser.add_argument("--rows", type=int, default=8, help="rows a step (default: 8)")
     parser.add_argument("--length", type=int, default=128, help="tokens a row (default: 128)")
     parser.add_argument("--vocab-size", type=int, default=30522, help="tokens (default: 30522)")

@@ -11,10 +11,10 @@ from bertjax.program.strict_json import to_json
 
 HIDDEN_ACTIVATIONS = ("gelu", "gelu_new", "relu", "silu")
 
-# layers, hidden size, heads; the intermediate size is 4 times the hidden size.
+# Layers, hidden size, heads; the intermediate size is 4 times the hidden size.
 # Source: Turc et al. 2019, table 1 (tiny, mini, small, medium); Devlin et al. 2019, section 3
 # (base, large).
-SIZES = {
+_SIZES = {
     "tiny": (2, 128, 2),
     "mini": (4, 256, 4),
     "small": (4, 512, 8),
@@ -119,6 +119,24 @@ class BertConfig:
     DROPS_ATTENTION_OUTPUT: ClassVar[bool] = True
     # All layers have the same parameters, whose axis L is 1 long.
     SHARES_LAYERS: ClassVar[bool] = False
+    # There is a table of positions.
+    LEARNED_POSITIONS: ClassVar[bool] = True
+    # A layer is a `model.pre_norm.PreNormLayer`, and the last one's output is normalized, too.
+    NORMALIZES_FIRST: ClassVar[bool] = False
+    # Which layers have a bias; fields where a family's file says so.
+    attention_bias: ClassVar[bool] = True
+    norm_bias: ClassVar[bool] = True
+    decoder_bias: ClassVar[bool] = True
+    # Published shapes, by name.
+    SIZES: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        size: {
+            "num_hidden_layers": layers,
+            "hidden_size": width,
+            "num_attention_heads": heads,
+            "intermediate_size": 4 * width,
+        }
+        for size, (layers, width, heads) in _SIZES.items()
+    }
 
     vocab_size: int = 30522
     hidden_size: int = 768
@@ -312,6 +330,41 @@ class BertConfig:
         return self.hidden_act
 
     @property
+    def window(self) -> int | None:
+        """How many tokens to either side a token sees, in `local_layers`; None = every token."""
+        return self.attention_window
+
+    @property
+    def local_layers(self) -> tuple[bool, ...]:
+        """Of each layer, whether it has the window."""
+        return (self.window is not None,) * self.num_hidden_layers
+
+    @property
+    def rotary_bases(self) -> tuple[float, float] | None:
+        """Of the rotary positions of global layers and of local ones; None = there are none."""
+        return None
+
+    @property
+    def pools_mean(self) -> bool:
+        """Whether a classifier of examples reads the mean of all tokens, where no pooler is."""
+        return False
+
+    @property
+    def initializer_cutoff(self) -> float:
+        """Where the normal distribution of new weights is cut, in standard deviations."""
+        return 2.0
+
+    @property
+    def output_initializer_range(self) -> float:
+        """Of new weights whose product is added to the hidden states."""
+        return self.initializer_range
+
+    @property
+    def classifier_initializer_range(self) -> float:
+        """Of a new classifier's weights."""
+        return self.initializer_range
+
+    @property
     def sinusoidal_positions(self) -> bool:
         """Whether a new model's table of positions is waves, not drawn."""
         return False
@@ -360,16 +413,13 @@ class BertConfig:
     @classmethod
     def of_size(cls, size: str, **fields: Any) -> "BertConfig":
         """Returns the config of a published size (a key of `SIZES`), with any field overridden."""
-        if size not in SIZES:
-            raise UserError(f"model size {size!r} is not one of {', '.join(SIZES)}")
-        layers, width, heads = SIZES[size]
-        shape = {
-            "num_hidden_layers": layers,
-            "hidden_size": width,
-            "num_attention_heads": heads,
-            "intermediate_size": 4 * width,
-        }
-        return cls(**(shape | fields))
+        if size not in cls.SIZES:
+            raise UserError(f"model size {size!r} is not one of {', '.join(cls.SIZES)}")
+        return cls(**{**cls.SIZES[size], **fields})
+
+    def with_layers(self, number: int) -> "BertConfig":
+        """Returns the config of the lowest so many layers."""
+        return dataclasses.replace(self, num_hidden_layers=number)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "BertConfig":

@@ -50,7 +50,6 @@ def describe_model(path: Path) -> dict[str, Any]:
 
     contents = inspect_model_directory(path)
     config = contents.config
-    window = config.attention_window
     remembered = recall(path)
     return {
         "kind": "model",
@@ -65,12 +64,22 @@ def describe_model(path: Path) -> dict[str, Any]:
         "hidden_act": config.hidden_act,
         "max_position_embeddings": config.max_position_embeddings,
         "max_length": config.max_length,
-        **({} if window is None else {"attention_window": window}),
+        **_describe_reach(config),
         "vocab_size": config.vocab_size,
         "heads": contents.parts,
         "tokenizer": _describe_tokenizer(path, config),
         **({"files_are_read_with": remembered} if remembered else {}),
     }
+
+
+def _describe_reach(config: "BertConfig") -> dict[str, Any]:
+    """Describes how far tokens see, and which layers' see less than all, where any do."""
+    if config.window is None:
+        return {}
+    if all(config.local_layers):
+        return {"attention_window": config.window}
+    layers = [layer for layer, local in enumerate(config.local_layers) if local]
+    return {"attention_window": config.window, "local_layers": layers}
 
 
 def describe_run(path: Path) -> dict[str, Any]:

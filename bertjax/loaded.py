@@ -29,6 +29,7 @@ from bertjax.interop.sentence_transformers import (
     SentenceModel,
     read_sentence_model,
 )
+from bertjax.interop.tensor_names import parts_with_parameters
 from bertjax.kernels.backends import DTYPES, Need, choose_backend
 from bertjax.program.errors import UserError
 from bertjax.program.naming import name_arguments, names_arguments
@@ -145,7 +146,7 @@ class Model:
     def _view(self, wanted: Architecture, known_as: str) -> "Model":
         """Does the work of `as_architecture`; errors say that the model is a `known_as`."""
         parts, is_body = self.parts, wanted.kind == BODY
-        lacking = [part for part in wanted.parts if part not in parts]
+        lacking = parts_with_parameters(self.config, wanted) - parts.keys()
         if lacking and not is_body:
             raise lacks(self.directory or "the model", known_as, wanted, lacking)
         own = {part: parts.pop(part) for part in wanted.parts if part in parts}
@@ -566,7 +567,7 @@ def load(
 
 def _check_attention(name: str, platform: str, dtype: str, config: BertConfig) -> None:
     """Raises a `UserError` where the backend cannot compute what every use of the model needs."""
-    window = config.attention_window is not None
+    window = config.window is not None
     choose_backend(name, Need(platform, dtype, 1, config.head_size, window=window))
 
 

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bertjax.architectures import ARCHITECTURES
 from bertjax.commands.arguments import Number, choose_length, whole_number
 from bertjax.commands.model_options import open_model
 from bertjax.commands.screen import add_json, console, count_on, print_json, stage_bars, tell
@@ -93,7 +94,8 @@ def run(options: argparse.Namespace) -> None:
         return
     from bertjax.interop.huggingface import inspect_model_directory
 
-    restores_words = "mlm_head" in inspect_model_directory(options.model).parts
+    architecture = inspect_model_directory(options.model).architecture
+    restores_words = "token" in ARCHITECTURES[architecture].outputs
     result, notes = (_score_texts if restores_words else _score_labelled)(options)
     if options.output:
         write_json(Path(options.output), result)

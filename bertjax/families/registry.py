@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bertjax.config import WITH_WINDOW, BertConfig
-from bertjax.families import albert, bert, distilbert, electra, roberta
+from bertjax.families import albert, bert, distilbert, electra, modernbert, roberta
 from bertjax.families.tensors import Row
 from bertjax.program.errors import UserError
 from bertjax.program.wording import nearest
@@ -59,6 +59,13 @@ FAMILIES = {
             electra.BODY,
             electra.tensor_rows,
             electra.TIED,
+        ),
+        Family(
+            modernbert.ModernBertConfig,
+            modernbert.PREFIX,
+            modernbert.BODY,
+            modernbert.tensor_rows,
+            modernbert.TIED,
         ),
     )
 }

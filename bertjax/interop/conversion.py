@@ -28,7 +28,12 @@ from bertjax.interop.huggingface import (
 )
 from bertjax.interop.pickled_weights import find_pickled_tensors, has_pickled_weights
 from bertjax.interop.sentence_transformers import MODULES_NAME, module_folders
-from bertjax.interop.tensor_names import Parameters, current_name, flatten
+from bertjax.interop.tensor_names import (
+    Parameters,
+    current_name,
+    flatten,
+    parts_with_parameters,
+)
 from bertjax.program.errors import UserError
 from bertjax.program.output_directory import whole_directory
 from bertjax.program.wording import counted
@@ -111,7 +116,7 @@ def convert(
         )
         wanted = find_architecture(architecture or own, config)
         there = {*params, *({"pooler"} & params["bert"].keys())} - {"bert"}
-        params = _take_parts(source.folder, own, wanted, params)
+        params = _take_parts(source.folder, own, wanted, config, params)
         stored = _stored_as(source, config, dtype)
         notes = [*source.notes, *_check_rounding(params, stored), *_name_own_fields(config)]
         if "F64" in _dtypes_of(source, config):
@@ -182,10 +187,12 @@ def find_source(path: Path, architecture: str | None = None) -> Source:
     return Source("", path, find_tensors(path) if path.is_dir() else {}, None)
 
 
-def _take_parts(path: Path, own: str, wanted: Architecture, params: Parameters) -> Parameters:
+def _take_parts(
+    path: Path, own: str, wanted: Architecture, config: BertConfig, params: Parameters
+) -> Parameters:
     """Returns the parameters of the class alone; a body may lack the pooler."""
     may_lack = {"pooler"} if wanted.kind == BODY else set()
-    lacking = set(wanted.parts) - {*params, *params["bert"]} - may_lack
+    lacking = parts_with_parameters(config, wanted) - {*params, *params["bert"]} - may_lack
     if lacking:
         raise lacks(path, own, wanted, lacking)
     left_out = {"pooler"} - set(wanted.parts)

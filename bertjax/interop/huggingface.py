@@ -29,6 +29,7 @@ from bertjax.interop.tensor_names import (
     current_name,
     find_parts,
     parts_of,
+    parts_with_parameters,
     shared_names,
     to_ours,
     to_theirs,
@@ -130,7 +131,8 @@ def load_model_directory(
     path = Path(path)
     opened = _open(path, architecture)
     wanted_class = find_architecture(architecture or opened.architecture, opened.config)
-    architecture, wanted = wanted_class.name, set(wanted_class.parts)
+    architecture = wanted_class.name
+    wanted = parts_with_parameters(opened.config, wanted_class)
     config = opened.config
     if changes:
         config = config.with_head(wanted_class.head, **changes)

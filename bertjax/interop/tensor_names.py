@@ -42,6 +42,11 @@ def parts_of(config: BertConfig) -> list[str]:
     return list(dict.fromkeys(row.part for row in rows if row.part))
 
 
+def parts_with_parameters(config: BertConfig, architecture: Architecture) -> set[str]:
+    """Returns the parts of a class that have parameters; a decoder without bias has none."""
+    return set(architecture.parts) & set(parts_of(config))
+
+
 def rows_of(config: BertConfig, parts: Collection[str]) -> list[Row]:
     """Returns the rows of embeddings, encoder and these parts."""
     normed = config.classifier_norm == "layer"
@@ -171,7 +176,10 @@ def to_ours(
     for row in rows_of(config, parts):
         letters = row.theirs_axes.replace(" ", "")
         order = [letters.index(letter) for letter in row.ours_axes]
-        values = [np.zeros(our_shape(row, config), dtype) for _ in row.paths]
+        # Scales of layers that have none are 1, as in a new model.
+        values = [
+            np.full(our_shape(row, config), path.endswith("/scale"), dtype) for path in row.paths
+        ]
         for number, name in enumerate(their_names(row, config), row.first_layer):
             several = tensors[name].reshape([len(values), *(sizes[letter] for letter in letters)])
             for value, split in zip(values, several, strict=True):

@@ -144,7 +144,7 @@ def number_places(sequence_ids: Integer[Array, "blocks B t"]) -> Integer[Array, 
 def _blocks_near(
     number: Integer[Array, ""], blocks: int, block: int, reach: Reach
 ) -> tuple[int | Array, int | Array]:
-    """Returns the first of the blocks of which any token is in reach of a block's, and their end."""
+    """Returns the first of the blocks with tokens in reach of a block's, and the end of them."""
     if reach is None:
         return 0, blocks
     away = (reach + block - 1) // block

@@ -5,7 +5,6 @@ from jaxtyping import Array, Bool, Integer
 
 from bertjax.program.errors import UserError
 
-
 # How far a token sees, to either side; an array where it is known only when the program runs, as
 # that of one layer of a scan, or of every head, [N, 1, 1]. None = it sees every token.
 Reach = int | Integer[Array, "..."] | None

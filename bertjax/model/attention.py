@@ -14,7 +14,11 @@ from bertjax.kernels.backends import BACKENDS, EXPLICIT
 from bertjax.kernels.visibility import reach_of, see_own_sequence
 from bertjax.model.layers import Linear
 from bertjax.model.probe_points import Probes
+from bertjax.model.rotary import Rotation, rotate
 from bertjax.numerics.dropout import Dropout, drop_out
+
+# A key of `kernels.backends.BACKENDS`, or a function of the same arguments.
+Backend = str | Callable[..., Float[Array, "B T N H"]]
 
 
 def masked_softmax(
@@ -82,22 +86,22 @@ class SelfAttention(nn.Module):
     The kernels keep the head axis, `query, key, value [D, N, H]` and `output [N, H, D]`: to ablate
     a head is to index it.
 
-    Attributes:
-        backend: a key of `kernels.backends.BACKENDS`.
+    In a family with rotary positions (Su et al. 2021) queries and keys are turned before.
     """
 
     config: BertConfig
     dtype: DTypeLike
-    backend: str
+    backend: Backend
 
     def setup(self) -> None:
         config = self.config
         heads, width = (config.num_attention_heads, config.head_size), (config.hidden_size,)
         spread, dtype = config.initializer_range, self.dtype
-        self.query = Linear(heads, width, spread, dtype)
-        self.key = Linear(heads, width, spread, dtype)
-        self.value = Linear(heads, width, spread, dtype)
-        self.output = Linear(width, heads, spread, dtype)
+        biased = {"has_bias": config.attention_bias, "cutoff": config.initializer_cutoff}
+        self.query = Linear(heads, width, spread, dtype, **biased)
+        self.key = Linear(heads, width, spread, dtype, **biased)
+        self.value = Linear(heads, width, spread, dtype, **biased)
+        self.output = Linear(width, heads, config.output_initializer_range, dtype, **biased)
 
     def __call__(
         self,
@@ -106,25 +110,38 @@ class SelfAttention(nn.Module):
         row_ids: Integer[Array, " B"],
         dropout: bool,
         probes: Probes,
+        local: Bool[Array, ""] | None = None,
+        rotation: Rotation | None = None,
     ) -> Float[Array, "B*T D"]:
-        """Computes the projected context; only the explicit backend has the probe point `probs`."""
+        """Computes the projected context; only the explicit backend has the probe point `probs`.
+
+        Args:
+            hidden, sequence_ids, row_ids, dropout, probes: as in `encoder.EncoderLayer`.
+            local: whether the layer has the window of the config; it has when left out.
+            rotation: of the layer's queries and keys.
+        """
         rows, length = sequence_ids.shape
         by_head = (rows, length, self.config.num_attention_heads, self.config.head_size)
         query, key, value = (
             project(hidden).reshape(by_head) for project in (self.query, self.key, self.value)
         )
-        rate, window = self.config.attention_probs_dropout_prob, self.config.attention_window
+        if rotation is not None:
+            query, key = rotate(query, rotation), rotate(key, rotation)
+        rate, window = self.config.attention_probs_dropout_prob, self.config.window
         dropped = Dropout(rate, self.make_rng("dropout"), row_ids) if dropout and rate > 0 else None
         if self.backend == EXPLICIT:
-            visible = see_own_sequence(sequence_ids, window)
+            visible = see_own_sequence(sequence_ids, reach_of(window, local))
             edit_probs = functools.partial(probes, "probs")
             context, _ = attend(query, key, value, visible, dropped, edit_probs)
         else:
-            backend, options = BACKENDS[self.backend], {}
+            attention, options = self.backend, {} if local is None else {"local": local}
             if dropped is not None:
                 options["dropout"] = dropped
-            if backend.narrows:
-                options["dtype"] = self.dtype
-            context = backend.attention(query, key, value, sequence_ids, window=window, **options)
+            if isinstance(attention, str):
+                backend = BACKENDS[attention]
+                attention = backend.attention
+                if backend.narrows:
+                    options["dtype"] = self.dtype
+            context = attention(query, key, value, sequence_ids, window=window, **options)
         context = probes("context", context)
         return self.output(context.reshape(rows * length, *by_head[2:]))

@@ -11,7 +11,12 @@ from bertjax.config import BertConfig, Kind
 from bertjax.kernels.backends import AUTO, Need, choose_backend
 from bertjax.model.embeddings import Embeddings
 from bertjax.model.encoder import Encoder
-from bertjax.model.heads import ClassifierHead, MaskedLanguageModelHead, Pooler
+from bertjax.model.heads import (
+    ClassifierHead,
+    MaskedLanguageModelHead,
+    Pooler,
+    PredictionHead,
+)
 from bertjax.model.probe_points import Edits, Probes, check_edits, name_points
 from bertjax.numerics.placement import pick_vectors, target_platform
 from bertjax.types import (
@@ -40,6 +45,17 @@ class ModelInputs(NamedTuple):
         """Returns whether there is a k-th example in the row."""
         slots = jnp.arange(1, self.example_starts.shape[1] + 1)
         return (self.sequence_ids[:, :, None] == slots).any(axis=1)
+
+    def average_examples(self, hidden: Float[Array, "B T D"]) -> Float[Array, "B K D"]:
+        """Returns the mean of the hidden states of each example's tokens; 0 of an unused slot."""
+        slots = jnp.arange(1, self.example_starts.shape[1] + 1)
+        own = (self.sequence_ids[:, None] == slots[:, None]).astype(hidden.dtype)  # [B, K, T]
+        wide = jnp.promote_types(hidden.dtype, jnp.float32)
+        sums = jnp.einsum(
+            "bkt,btd->bkd", own, hidden, precision="highest", preferred_element_type=wide
+        )
+        counts = jnp.maximum(own.sum(axis=2, dtype=wide), 1)
+        return (sums / counts[..., None]).astype(hidden.dtype)
 
 
 def complete_inputs(
@@ -147,6 +163,7 @@ class BertModel(nn.Module):
             edits,
             inputs.sequence_ids,
             row_ids,
+            inputs.position_ids,
             dropout,
             points,
             self._choose_attention(length, dropout, maps),
@@ -172,7 +189,7 @@ class BertModel(nn.Module):
             config.head_size,
             dropout and config.attention_probs_dropout_prob > 0,
             maps,
-            config.attention_window is not None,
+            config.window is not None,
         )
         return choose_backend(self.attention, need)
 
@@ -188,9 +205,12 @@ class _WithHead(nn.Module):
     remat: str = "none"
     attention: str = AUTO
 
-    def _make_body(self, kind: Kind) -> BertModel:
-        pooling = "pooler" in self.config.PARTS[kind]
-        return BertModel(self.config, self.dtype, self.remat, pooling, self.attention)
+    def _make_body(self, kind: Kind) -> None:
+        """Makes the body of a class, and what its heads have in common."""
+        config, parts = self.config, self.config.PARTS[kind]
+        self.bert = BertModel(config, self.dtype, self.remat, "pooler" in parts, self.attention)
+        begins = "prediction_head" in parts
+        self.prediction_head = PredictionHead(config, self.dtype) if begins else None
 
     def _make_head(self, part: str, classes: int) -> ClassifierHead:
         return ClassifierHead(self.config, part, classes, self.dtype)
@@ -206,12 +226,43 @@ class _WithHead(nn.Module):
         inputs = complete_inputs(self.config, *model_inputs, **named, row_ids=row_ids)
         return inputs, self.bert(*inputs[:5], row_ids=inputs.row_ids, **options)
 
+    def _predict(self, hidden: Float[Array, "*places D"]) -> Float[Array, "*places D"]:
+        return hidden if self.prediction_head is None else self.prediction_head(hidden)
+
+    def _answer_examples(
+        self, head: ClassifierHead, inputs: ModelInputs, body: EncoderOutput, dropout: bool
+    ) -> Float[Array, "B K C"]:
+        """Computes logits of every example: of its pooled vector, its [CLS], or all its tokens."""
+        vectors = body.pooled
+        if vectors is None and self.config.pools_mean:
+            vectors = inputs.average_examples(body.hidden)
+        elif vectors is None:
+            vectors = pick_vectors(body.hidden, inputs.example_starts)
+        return head(self._predict(vectors), inputs.slots_in_use(), inputs.row_ids, dropout)
+
+    def _answer_tokens(
+        self, head: ClassifierHead, inputs: ModelInputs, body: EncoderOutput, dropout: bool
+    ) -> Float[Array, "B T C"]:
+        """Computes logits of every token."""
+        in_use = inputs.sequence_ids != 0
+        return head(self._predict(body.hidden), in_use, inputs.row_ids, dropout)
+
+    def restore_words(
+        self, hidden: Float[Array, "B T D"], masked_positions: Int[Array, "B P"] | None = None
+    ) -> Float[Array, "B P V"]:
+        """Computes masked-LM logits of hidden states: at these positions, or at all of them."""
+        if masked_positions is not None:
+            hidden = pick_vectors(hidden, masked_positions)
+        flat = self._predict(hidden.reshape(-1, hidden.shape[-1]))
+        logits = self.mlm_head(flat, self.bert.embeddings.word_embeddings)
+        return logits.reshape(*hidden.shape[:2], -1)
+
 
 class BertForPreTraining(_WithHead):
     """The body with both heads of pretraining: masked language model and next sentence."""
 
     def setup(self) -> None:
-        self.bert = self._make_body("pretraining")
+        self._make_body("pretraining")
         self.mlm_head = MaskedLanguageModelHead(self.config, self.dtype)
         self.nsp_head = self._make_head("nsp_head", 2)
 
@@ -235,8 +286,8 @@ class BertForPreTraining(_WithHead):
         inputs, body = self._call_body(
             (token_ids, *model_inputs), row_ids, dropout=dropout, **options
         )
-        mlm_logits = _restore_words(self.mlm_head, self.bert, body, masked_positions)
-        nsp_logits = _answer_examples(self.nsp_head, inputs, body, dropout)
+        mlm_logits = self.restore_words(body.hidden, masked_positions)
+        nsp_logits = self._answer_examples(self.nsp_head, inputs, body, dropout)
         return PreTrainingOutput(mlm_logits, nsp_logits, body)
 
 
@@ -247,7 +298,7 @@ class BertForSentenceOrder(_WithHead):
     """
 
     def setup(self) -> None:
-        self.bert = self._make_body("sentence-order")
+        self._make_body("sentence-order")
         self.mlm_head = MaskedLanguageModelHead(self.config, self.dtype)
         self.order_head = self._make_head("order_head", 2)
 
@@ -264,8 +315,8 @@ class BertForSentenceOrder(_WithHead):
         Arguments as `BertForPreTraining`.
         """
         inputs, body = self._call_body(model_inputs, row_ids, dropout=dropout, **options)
-        mlm_logits = _restore_words(self.mlm_head, self.bert, body, masked_positions)
-        order_logits = _answer_examples(self.order_head, inputs, body, dropout)
+        mlm_logits = self.restore_words(body.hidden, masked_positions)
+        order_logits = self._answer_examples(self.order_head, inputs, body, dropout)
         return SentenceOrderOutput(mlm_logits, order_logits, body)
 
 
@@ -273,7 +324,7 @@ class BertForMaskedLM(_WithHead):
     """The body with the masked-LM head; no pooler."""
 
     def setup(self) -> None:
-        self.bert = self._make_body("masked-lm")
+        self._make_body("masked-lm")
         self.mlm_head = MaskedLanguageModelHead(self.config, self.dtype)
 
     def __call__(
@@ -285,14 +336,14 @@ class BertForMaskedLM(_WithHead):
     ) -> HeadOutput:
         """Computes logits `[B, P, V]`; arguments as `BertForPreTraining`."""
         body = self.bert(token_ids, *model_inputs, **options)
-        return HeadOutput(_restore_words(self.mlm_head, self.bert, body, masked_positions), body)
+        return HeadOutput(self.restore_words(body.hidden, masked_positions), body)
 
 
 class BertForNextSentencePrediction(_WithHead):
     """The body with the next-sentence head."""
 
     def setup(self) -> None:
-        self.bert = self._make_body("next-sentence")
+        self._make_body("next-sentence")
         self.nsp_head = self._make_head("nsp_head", 2)
 
     def __call__(
@@ -300,7 +351,7 @@ class BertForNextSentencePrediction(_WithHead):
     ) -> HeadOutput:
         """Computes logits `[B, K, 2]` (is next, is random); arguments as `BertModel`."""
         inputs, body = self._call_body(model_inputs, row_ids, dropout=dropout, **options)
-        return HeadOutput(_answer_examples(self.nsp_head, inputs, body, dropout), body)
+        return HeadOutput(self._answer_examples(self.nsp_head, inputs, body, dropout), body)
 
 
 class BertForReplacedTokenDetection(_WithHead):
@@ -311,7 +362,7 @@ class BertForReplacedTokenDetection(_WithHead):
     """
 
     def setup(self) -> None:
-        self.bert = self._make_body("replaced-tokens")
+        self._make_body("replaced-tokens")
         self.replaced_head = self._make_head("replaced_head", 1)
 
     def __call__(
@@ -319,7 +370,9 @@ class BertForReplacedTokenDetection(_WithHead):
     ) -> HeadOutput:
         """Computes logits `[B, T]`, above 0 where replaced; arguments as `BertModel`."""
         inputs, body = self._call_body(model_inputs, row_ids, dropout=dropout, **options)
-        return HeadOutput(_answer_tokens(self.replaced_head, inputs, body, dropout)[..., 0], body)
+        return HeadOutput(
+            self._answer_tokens(self.replaced_head, inputs, body, dropout)[..., 0], body
+        )
 
 
 class BertForSequenceClassification(_WithHead):
@@ -329,7 +382,7 @@ class BertForSequenceClassification(_WithHead):
     """
 
     def setup(self) -> None:
-        self.bert = self._make_body("sequence")
+        self._make_body("sequence")
         self.sequence_head = self._make_head("sequence_head", self.config.num_labels)
 
     def __call__(
@@ -337,7 +390,7 @@ class BertForSequenceClassification(_WithHead):
     ) -> HeadOutput:
         """Computes logits `[B, K, C]`; arguments as `BertModel`."""
         inputs, body = self._call_body(model_inputs, row_ids, dropout=dropout, **options)
-        return HeadOutput(_answer_examples(self.sequence_head, inputs, body, dropout), body)
+        return HeadOutput(self._answer_examples(self.sequence_head, inputs, body, dropout), body)
 
 
 class BertForMultipleChoice(_WithHead):
@@ -347,7 +400,7 @@ class BertForMultipleChoice(_WithHead):
     """
 
     def setup(self) -> None:
-        self.bert = self._make_body("choice")
+        self._make_body("choice")
         self.choice_head = self._make_head("choice_head", 1)
 
     def __call__(
@@ -355,7 +408,9 @@ class BertForMultipleChoice(_WithHead):
     ) -> HeadOutput:
         """Computes scores `[B, K]`, to compare a question's choices; arguments as `BertModel`."""
         inputs, body = self._call_body(model_inputs, row_ids, dropout=dropout, **options)
-        return HeadOutput(_answer_examples(self.choice_head, inputs, body, dropout)[..., 0], body)
+        return HeadOutput(
+            self._answer_examples(self.choice_head, inputs, body, dropout)[..., 0], body
+        )
 
 
 class BertForTokenClassification(_WithHead):
@@ -365,7 +420,7 @@ class BertForTokenClassification(_WithHead):
     """
 
     def setup(self) -> None:
-        self.bert = self._make_body("tokens")
+        self._make_body("tokens")
         self.token_head = self._make_head("token_head", self.config.num_labels)
 
     def __call__(
@@ -373,7 +428,7 @@ class BertForTokenClassification(_WithHead):
     ) -> HeadOutput:
         """Computes logits `[B, T, C]`; arguments as `BertModel`."""
         inputs, body = self._call_body(model_inputs, row_ids, dropout=dropout, **options)
-        return HeadOutput(_answer_tokens(self.token_head, inputs, body, dropout), body)
+        return HeadOutput(self._answer_tokens(self.token_head, inputs, body, dropout), body)
 
 
 class BertForQuestionAnswering(_WithHead):
@@ -383,7 +438,7 @@ class BertForQuestionAnswering(_WithHead):
     """
 
     def setup(self) -> None:
-        self.bert = self._make_body("spans")
+        self._make_body("spans")
         self.span_head = self._make_head("span_head", 2)
 
     def __call__(
@@ -391,36 +446,4 @@ class BertForQuestionAnswering(_WithHead):
     ) -> HeadOutput:
         """Computes logits `[B, T, 2]` (start, end); arguments as `BertModel`."""
         inputs, body = self._call_body(model_inputs, row_ids, dropout=dropout, **options)
-        return HeadOutput(_answer_tokens(self.span_head, inputs, body, dropout), body)
-
-
-def _answer_examples(
-    head: ClassifierHead, inputs: ModelInputs, body: EncoderOutput, dropout: bool
-) -> Float[Array, "B K C"]:
-    """Computes logits of every example, of its pooled vector, or its [CLS] without a pooler."""
-    vectors = body.pooled
-    if vectors is None:
-        vectors = pick_vectors(body.hidden, inputs.example_starts)
-    return head(vectors, inputs.slots_in_use(), inputs.row_ids, dropout)
-
-
-def _answer_tokens(
-    head: ClassifierHead, inputs: ModelInputs, body: EncoderOutput, dropout: bool
-) -> Float[Array, "B T C"]:
-    """Computes logits of every token."""
-    return head(body.hidden, inputs.sequence_ids != 0, inputs.row_ids, dropout)
-
-
-def _restore_words(
-    head: MaskedLanguageModelHead,
-    bert: BertModel,
-    body: EncoderOutput,
-    masked_positions: Int[Array, "B P"] | None,
-) -> Float[Array, "B P V"]:
-    """Computes masked-LM logits at the positions asked for, at all of them without."""
-    hidden = body.hidden
-    if masked_positions is not None:
-        hidden = pick_vectors(hidden, masked_positions)
-    flat = hidden.reshape(-1, hidden.shape[-1])
-    logits = head(flat, bert.embeddings.word_embeddings)
-    return logits.reshape(*hidden.shape[:2], -1)
+        return HeadOutput(self._answer_tokens(self.span_head, inputs, body, dropout), body)

@@ -18,7 +18,7 @@ class Embeddings(nn.Module):
     Source: Devlin et al. 2019, figure 2; google-research/bert `embedding_postprocessor`. Other
     families: no token types (Sanh et al. 2019, DistilBERT), positions from another row on (Liu et
     al. 2019, RoBERTa), tables that are narrower than the hidden states (Clark et al. 2020,
-    ELECTRA).
+    ELECTRA), tokens alone (Warner et al. 2024, ModernBERT).
     """
 
     config: BertConfig
@@ -26,19 +26,20 @@ class Embeddings(nn.Module):
 
     def setup(self) -> None:
         config = self.config
-        initialize = initialize_weights(config.initializer_range)
+        initialize = initialize_weights(config.initializer_range, config.initializer_cutoff)
         width = config.embedding_size
         self.word_embeddings = self.param("word_embeddings", initialize, (config.vocab_size, width))
-        self.position_embeddings = self.param(
-            "position_embeddings",
-            initialize_waves if config.sinusoidal_positions else initialize,
-            (config.max_position_embeddings, width),
-        )
+        if config.LEARNED_POSITIONS:
+            self.position_embeddings = self.param(
+                "position_embeddings",
+                initialize_waves if config.sinusoidal_positions else initialize,
+                (config.max_position_embeddings, width),
+            )
         if config.type_vocab_size:
             self.token_type_embeddings = self.param(
                 "token_type_embeddings", initialize, (config.type_vocab_size, width)
             )
-        self.layer_norm = LayerNorm(config.layer_norm_eps)
+        self.layer_norm = LayerNorm(config.layer_norm_eps, config.norm_bias)
         if config.projects_embeddings:
             self.projection = Linear(
                 (config.hidden_size,), (width,), config.initializer_range, self.dtype
@@ -55,8 +56,9 @@ class Embeddings(nn.Module):
         """Computes the hidden states that enter the first layer, flat over tokens."""
         config = self.config
         summed = look_up_vectors(self.word_embeddings, token_ids.reshape(-1))
-        places = position_ids.reshape(-1) + config.first_position
-        summed += look_up_vectors(self.position_embeddings, places)
+        if config.LEARNED_POSITIONS:
+            places = position_ids.reshape(-1) + config.first_position
+            summed += look_up_vectors(self.position_embeddings, places)
         if config.type_vocab_size:
             if not config.SEGMENTS_ARE_TYPES:
                 token_type_ids = jnp.zeros_like(token_type_ids)

@@ -10,9 +10,11 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Integer
 
 from bertjax.config import BertConfig
-from bertjax.model.attention import SelfAttention
+from bertjax.model.attention import Backend, SelfAttention
 from bertjax.model.layers import LayerNorm, Linear, activate
+from bertjax.model.pre_norm import PreNormLayer, kinds_of_layers
 from bertjax.model.probe_points import Edits, Probes
+from bertjax.model.rotary import make_rotations
 from bertjax.numerics.dropout import drop_out
 
 # What the backward pass keeps of a layer: everything, its products with parameters, or only its
@@ -44,7 +46,7 @@ class EncoderLayer(nn.Module):
     dtype: DTypeLike
     dropout: bool
     trace: tuple[str, ...]
-    backend: str
+    backend: Backend
 
     def setup(self) -> None:
         config = self.config
@@ -82,10 +84,30 @@ class EncoderLayer(nn.Module):
         return drop_out(values, rate, self.make_rng("dropout"), row_ids)
 
 
+def make_layer_inputs(
+    config: BertConfig,
+    dtype: DTypeLike,
+    sequence_ids: Integer[Array, "B T"],
+    row_ids: Integer[Array, " B"],
+    position_ids: Integer[Array, "B T"],
+) -> tuple[type[EncoderLayer] | type[PreNormLayer], tuple[Any, ...], tuple[Any, ...]]:
+    """Returns the class of the layers and what they are called with, behind hidden and edits.
+
+    Returns:
+        (class, arguments that lead with the axis L, arguments that all layers share).
+    """
+    if not config.NORMALIZES_FIRST:
+        return EncoderLayer, (), (sequence_ids, row_ids)
+    rotations = make_rotations(config.rotary_bases, config.head_size, position_ids, dtype)
+    return PreNormLayer, (kinds_of_layers(config),), (sequence_ids, row_ids, rotations)
+
+
 class Encoder(nn.Module):
     """The stack of layers, scanned: every parameter leads with the axis L, of distinct layers.
 
-    Compile time does not grow with the number of layers.
+    Compile time does not grow with the number of layers. Where layers normalize what enters them
+    (Warner et al. 2024, ModernBERT), what leaves the last one is normalized, too, and is the last
+    hidden state.
 
     Attributes:
         remat: a key of `REMAT_POLICIES`: what is computed again in the backward pass to save
@@ -96,6 +118,19 @@ class Encoder(nn.Module):
     dtype: DTypeLike
     remat: str = "none"
 
+    def setup(self) -> None:
+        config = self.config
+        if config.NORMALIZES_FIRST:
+            self.final_layer_norm = LayerNorm(config.layer_norm_eps, config.norm_bias)
+
+    def normalize_states(
+        self, states: Float[Array, "states B T D"]
+    ) -> Float[Array, "states B T D"]:
+        """Returns hidden states, from the embeddings' on, as the last one is: ready for a head."""
+        if not self.config.NORMALIZES_FIRST:
+            return states
+        return jnp.concatenate([self.final_layer_norm(states[:-1]), states[-1:]])
+
     @nn.compact
     def __call__(
         self,
@@ -103,22 +138,26 @@ class Encoder(nn.Module):
         edits: Edits,
         sequence_ids: Integer[Array, "B T"],
         row_ids: Integer[Array, " B"],
+        position_ids: Integer[Array, "B T"],
         dropout: bool,
         trace: tuple[str, ...],
         backend: str,
     ) -> tuple[Float[Array, "B*T D"], dict[str, Array]]:
         """Computes the last hidden states, and every layer's values at the traced points."""
-        layer = EncoderLayer
+        config = self.config
+        layer, of_layers, of_all = make_layer_inputs(
+            config, self.dtype, sequence_ids, row_ids, position_ids
+        )
         if self.remat != "none":
             layer = nn.remat(layer, policy=REMAT_POLICIES[self.remat], prevent_cse=False)
-        shared = self.config.SHARES_LAYERS  # ALBERT (Lan et al. 2020), section 3.1
+        shared = config.SHARES_LAYERS  # ALBERT (Lan et al. 2020), section 3.1
         stack = nn.scan(
             layer,
             variable_axes={} if shared else {"params": 0},
             variable_broadcast="params" if shared else False,
             split_rngs={"params": not shared, "dropout": True},
-            in_axes=(0, nn.broadcast, nn.broadcast),
-            length=self.config.num_hidden_layers,
+            in_axes=(0, *[0] * len(of_layers), *[nn.broadcast] * len(of_all)),
+            length=config.num_hidden_layers,
         )
         if shared:
             stack = nn.map_variables(
@@ -129,5 +168,23 @@ class Encoder(nn.Module):
                 init=self.is_initializing(),
                 mutable=self.is_mutable_collection("params"),
             )
-        layers = stack(self.config, self.dtype, dropout, trace, backend, name="layers")
-        return layers(hidden, edits, sequence_ids, row_ids)
+        layers = stack(config, self.dtype, dropout, trace, backend, name="layers")
+        if not config.NORMALIZES_FIRST:
+            return layers(hidden, edits, *of_layers, *of_all)
+        before, last = _part_last(edits)
+        hidden, kept = layers(hidden, before, *of_layers, *of_all)
+        probes = Probes(last, tuple({"hidden"} & {*trace}), len(sequence_ids))
+        hidden = probes("hidden", self.final_layer_norm(hidden))
+        if probes.kept:
+            kept["hidden"] = kept["hidden"].at[-1].set(probes.kept["hidden"])
+        return hidden, kept
+
+
+def _part_last(edits: Edits) -> tuple[Edits, Edits]:
+    """Parts the edit of `hidden`: that of all layers but the last, and that of the last."""
+    if "hidden" not in edits:
+        return edits, {}
+    edit = edits["hidden"]
+    where = jnp.ones(jax.tree.leaves(edit)[0].shape[:1], bool) if edit.where is None else edit.where
+    before = edit._replace(where=where.at[-1].set(False))
+    return {**edits, "hidden": before}, {"hidden": jax.tree.map(lambda part: part[-1], edit)}

@@ -36,8 +36,35 @@ class Pooler(nn.Module):
         return jnp.tanh(dense(first_hidden))
 
 
+class PredictionHead(nn.Module):
+    """dense, activation, LayerNorm: what every head of a ModernBERT begins with.
+
+    Source: Warner et al. 2024; `transformers` `ModernBertPredictionHead`.
+    """
+
+    config: BertConfig
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(self, hidden: Float[Array, "*places D"]) -> Float[Array, "*places D"]:
+        config, width = self.config, (self.config.hidden_size,)
+        dense = Linear(
+            width,
+            width,
+            config.output_initializer_range,
+            self.dtype,
+            has_bias=config.classifier_bias,
+            cutoff=config.initializer_cutoff,
+            name="dense",
+        )
+        activated = activate(config.classifier_activation, dense(hidden))
+        return LayerNorm(config.layer_norm_eps, config.norm_bias, name="layer_norm")(activated)
+
+
 class MaskedLanguageModelHead(nn.Module):
     """dense, activation, LayerNorm, then the token embedding as decoder (tied), a bias per token.
+
+    Behind a `PredictionHead`, which has them already, it is the decoder alone.
 
     Source: google-research/bert `get_masked_lm_output`.
     """
@@ -51,15 +78,15 @@ class MaskedLanguageModelHead(nn.Module):
     ) -> Float[Array, "slots V"]:
         """Computes float32 logits of the hidden states given, which training gathers beforehand."""
         config = self.config
-        width, inner = (config.hidden_size,), (config.embedding_size,)
-        dense = Linear(inner, width, config.initializer_range, self.dtype, name="dense")
-        transformed = activate(config.mlm_activation, dense(hidden))
-        transformed = LayerNorm(config.layer_norm_eps, name="layer_norm")(transformed)
-        bias = self.param("bias", nn.initializers.zeros, (config.vocab_size,))
-        logits = multiply(
-            transformed, word_embeddings, 1, self.dtype, outputs_first=True, widen=True
-        )
-        return _add_token_bias(logits, bias)
+        if "prediction_head" not in config.PARTS["masked-lm"]:
+            width, inner = (config.hidden_size,), (config.embedding_size,)
+            dense = Linear(inner, width, config.initializer_range, self.dtype, name="dense")
+            hidden = activate(config.mlm_activation, dense(hidden))
+            hidden = LayerNorm(config.layer_norm_eps, name="layer_norm")(hidden)
+        logits = multiply(hidden, word_embeddings, 1, self.dtype, outputs_first=True, widen=True)
+        if not config.decoder_bias:
+            return logits
+        return _add_token_bias(logits, self.param("bias", nn.initializers.zeros, logits.shape[-1:]))
 
 
 class ClassifierHead(nn.Module):
@@ -117,7 +144,15 @@ class ClassifierHead(nn.Module):
                 name="norm",
             )
             hidden = norm(hidden, mask=in_use[..., None])
-        dense = Linear((self.classes,), width, spread, self.dtype, widen=True, name="dense")
+        dense = Linear(
+            (self.classes,),
+            width,
+            config.classifier_initializer_range,
+            self.dtype,
+            widen=True,
+            cutoff=config.initializer_cutoff,
+            name="dense",
+        )
         return dense(drop(hidden))
 
 

@@ -14,20 +14,26 @@ from jaxtyping import Array, Float
 from bertjax.numerics.products import multiply
 
 
-def initialize_weights(standard_deviation: float) -> nn.initializers.Initializer:
-    """Returns the initializer of kernels and tables: normal, cut at two standard deviations.
+def initialize_weights(
+    standard_deviation: float, cutoff: float = 2.0
+) -> nn.initializers.Initializer:
+    """Returns the initializer of kernels and tables: normal, cut at so many standard deviations.
 
     Source: google-research/bert `create_initializer`, tf.truncated_normal_initializer. Differs from
     `jax.nn.initializers.truncated_normal`, which rescales so that the *cut* distribution has the
     deviation asked for; TensorFlow's has 0.88 of it.
     """
-    return functools.partial(_draw_weights, standard_deviation)
+    return functools.partial(_draw_weights, standard_deviation, cutoff)
 
 
 def _draw_weights(
-    standard_deviation: float, key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32
+    standard_deviation: float,
+    cutoff: float,
+    key: Array,
+    shape: tuple[int, ...],
+    dtype: DTypeLike = jnp.float32,
 ) -> Array:
-    return standard_deviation * jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype)
+    return standard_deviation * jax.random.truncated_normal(key, -cutoff, cutoff, shape, dtype)
 
 
 def initialize_waves(
@@ -64,25 +70,27 @@ def activate(name: str, pre_activation: Float[Array, "*shape"]) -> Float[Array, 
 def normalize_layer(
     hidden: Float[Array, "*rows D"],
     scale: Float[Array, " D"],
-    bias: Float[Array, " D"],
+    bias: Float[Array, " D"] | None,
     epsilon: float,
 ) -> Float[Array, "*rows D"]:
     """Normalises over the last axis; statistics in float32, result in the input's dtype.
 
     Source: Ba et al. 2016, eq. 3-4; `torch.nn.LayerNorm`. BERT's epsilon is 1e-12 (flax: 1e-6).
     """
-    return _in_float32(functools.partial(_normalize, epsilon), hidden, scale, bias)
+    others = (scale,) if bias is None else (scale, bias)
+    return _in_float32(functools.partial(_normalize, epsilon), hidden, *others)
 
 
 def _normalize(
     epsilon: float,
     hidden: Float[Array, "*rows D"],
     scale: Float[Array, " D"],
-    bias: Float[Array, " D"],
+    bias: Float[Array, " D"] | None = None,
 ) -> Float[Array, "*rows D"]:
     centred = hidden - hidden.mean(axis=-1, keepdims=True)
     variance = jnp.square(centred).mean(axis=-1, keepdims=True)
-    return centred * jax.lax.rsqrt(variance + epsilon) * scale + bias
+    scaled = centred * jax.lax.rsqrt(variance + epsilon) * scale
+    return scaled if bias is None else scaled + bias
 
 
 def _in_float32(
@@ -109,12 +117,13 @@ class LayerNorm(nn.Module):
     """`normalize_layer` with its parameters `scale [D]` and `bias [D]`, both float32."""
 
     epsilon: float
+    has_bias: bool = True
 
     @nn.compact
     def __call__(self, hidden: Float[Array, "*rows D"]) -> Float[Array, "*rows D"]:
         size = hidden.shape[-1]
         scale = self.param("scale", nn.initializers.ones, (size,))
-        bias = self.param("bias", nn.initializers.zeros, (size,))
+        bias = self.param("bias", nn.initializers.zeros, (size,)) if self.has_bias else None
         return normalize_layer(hidden, scale, bias, self.epsilon)
 
 
@@ -128,6 +137,8 @@ class Linear(nn.Module):
         dtype: of the product's operands (see `multiply`); the parameters
             `kernel [*contract, *features]`, `bias [*features]` are float32.
         widen: the result is float32 or wider, as logits have to be; not the input's dtype.
+        has_bias: whether there is a bias.
+        cutoff: of the initializer, in standard deviations.
     """
 
     features: tuple[int, ...]
@@ -135,12 +146,15 @@ class Linear(nn.Module):
     initializer_range: float
     dtype: DTypeLike
     widen: bool = False
+    has_bias: bool = True
+    cutoff: float = 2.0
 
     @nn.compact
     def __call__(self, inputs: Float[Array, "rows ..."]) -> Float[Array, "rows ..."]:
-        kernel = self.param(
-            "kernel", initialize_weights(self.initializer_range), (*self.contract, *self.features)
-        )
-        bias = self.param("bias", nn.initializers.zeros, self.features)
+        initialize = initialize_weights(self.initializer_range, self.cutoff)
+        kernel = self.param("kernel", initialize, (*self.contract, *self.features))
         product = multiply(inputs, kernel, len(self.contract), self.dtype, widen=self.widen)
+        if not self.has_bias:
+            return product
+        bias = self.param("bias", nn.initializers.zeros, self.features)
         return product + bias.astype(product.dtype)

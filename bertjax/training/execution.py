@@ -58,6 +58,6 @@ def attention_backend(
         length,
         config.head_size,
         dropout=config.attention_probs_dropout_prob > 0,
-        window=config.attention_window is not None,
+        window=config.window is not None,
     )
     return choose_backend(name, need)

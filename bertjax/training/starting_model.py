@@ -176,6 +176,6 @@ def resolve_finetuned_model(config: FinetunedModelConfig, task: Task, seed: int)
             )
         encoder = params["bert"]["encoder"]
         encoder["layers"] = jax.tree.map(lambda leaf: leaf[:layers], encoder["layers"])
-        bert_config = dataclasses.replace(bert_config, num_hidden_layers=layers)
+        bert_config = bert_config.with_layers(layers)
     tokenizer, more = load_model_tokenizer(folder, bert_config)
     return FinetunedStart(bert_config, params, tokenizer, folder, [*notes, *more])

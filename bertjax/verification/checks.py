@@ -318,7 +318,7 @@ def _check_kernels(subject: _Subject) -> Finding:
         "float32",
         length,
         config.head_size,
-        window=config.attention_window is not None,
+        window=config.window is not None,
     )
     names = [
         name for name, backend in BACKENDS.items() if name != DENSE and not backend.objection(need)

@@ -20,6 +20,8 @@ def tiny_config(family: str = "bert", **fields: Any) -> BertConfig:
     """Returns the config of a family for texts of `LONGEST` tokens, with any field overridden."""
     make = FAMILIES[family].config
     sizes = {**SIZES, "max_position_embeddings": LONGEST + make().first_position}
+    if make().pad_token_id >= sizes["vocab_size"]:
+        sizes["pad_token_id"] = 0
     if make().embedding_size != make().hidden_size:
         sizes["embedding_size"] = 24
     return make(**{**sizes, **fields})

@@ -13,6 +13,7 @@ from bertjax.config import HIDDEN_ACTIVATIONS, PROBLEM_TYPES, BertConfig
 from bertjax.families.albert import AlbertConfig
 from bertjax.families.distilbert import DistilBertConfig
 from bertjax.families.electra import ElectraConfig
+from bertjax.families.modernbert import GLOBAL, LOCAL, ModernBertConfig
 from bertjax.families.roberta import RobertaConfig
 from tests.parity.ladder import Case, make_case
 
@@ -87,6 +88,30 @@ def draw_albert(draw: st.DrawFn, fields: dict[str, Any]) -> AlbertConfig:
     return AlbertConfig(**fields)
 
 
+def draw_modernbert(draw: st.DrawFn, fields: dict[str, Any]) -> ModernBertConfig:
+    del fields["type_vocab_size"]
+    heads, layers = fields["num_attention_heads"], fields["num_hidden_layers"]
+    fields["hidden_size"] += fields["hidden_size"] // heads % 2 * heads  # heads of an even size
+    kinds = st.lists(st.sampled_from([GLOBAL, LOCAL]), min_size=layers, max_size=layers)
+    fields["layer_types"] = draw(st.none() | kinds.map(tuple), label="kinds of layers")
+    fields["pad_token_id"] = draw(st.integers(0, 3), label="padding")
+    for field, choices in (
+        ("global_attn_every_n_layers", [1, 2, 3]),
+        ("local_attention", [2, 3, 4, 7, 128]),
+        ("classifier_pooling", ["cls", "mean"]),
+        ("classifier_activation", HIDDEN_ACTIVATIONS),
+        ("global_rope_theta", [160_000.0, 100.0]),
+        ("local_rope_theta", [None, 10_000.0, 50.0]),
+        ("norm_bias", [False, True]),
+        ("attention_bias", [False, True]),
+        ("mlp_bias", [False, True]),
+        ("classifier_bias", [False, True]),
+        ("decoder_bias", [False, True]),
+    ):
+        fields[field] = draw(st.sampled_from(choices), label=field)
+    return ModernBertConfig(**fields)
+
+
 FIXED_IN_DISTILBERT = ("type_vocab_size", "layer_norm_eps")
 # How the config of a family is drawn, from BERT's fields.
 OF_FAMILY = {
@@ -95,6 +120,7 @@ OF_FAMILY = {
     "distilbert": draw_distilbert,
     "electra": draw_electra,
     "albert": draw_albert,
+    "modernbert": draw_modernbert,
 }
 # A family whose classes in transformers are another's by another name has no cases of its own.
 CLASSES = [name for name, one in ARCHITECTURES.items() if one.family in OF_FAMILY]

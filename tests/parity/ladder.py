@@ -5,6 +5,7 @@ float64 as the reference; `differences` compares them. Places of padding are lef
 query gets zeros here, and in torch whatever the visible keys make of it.
 """
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from bertjax.families.registry import family_of
 from bertjax.interop.tensor_names import Parameters, to_theirs
 from bertjax.objectives import losses
 from bertjax.training.optimizer import ADAM_EPSILON, OptimizerConfig, make_optimizer
+from tests.parity.wide_modernbert import computing_widely
 
 TOLERANCES = {"float32": 1e-5, "float64": 1e-10}
 QUANTITIES = ("hidden", "probs", "pooled", "logits", "loss", "gradients", "adamw")
@@ -256,7 +258,9 @@ def run_theirs(case: Case, architecture: str, model: Any) -> Results:
     labels = {k: v.to(wide) if v.is_floating_point() else v.long() for k, v in labels.items()}
     if kind == "choice":
         inputs = {k: v.reshape(-1, case.choices, v.shape[-1]) for k, v in inputs.items()}
-    output = model(**inputs, **labels, output_hidden_states=True, output_attentions=True)
+    narrows = case.config.MODEL_TYPE == "modernbert" and wide == torch.float64
+    with computing_widely() if narrows else contextlib.nullcontext():
+        output = model(**inputs, **labels, output_hidden_states=True, output_attentions=True)
     loss, real = output.get("loss"), torch.tensor(case.real)
     results = {
         "hidden": torch.stack(output.hidden_states),

@@ -21,12 +21,11 @@ from bertjax.architectures import BODY
 from bertjax.inference.batches import Batching, Place, run
 from bertjax.inference.shapes import Shape, Shapes
 from bertjax.kernels import blockwise
-from bertjax.kernels.visibility import see
+from bertjax.kernels.visibility import reach_of, see
 from bertjax.loaded import Model
-from bertjax.model.bert import BertModel
+from bertjax.model.bert import BertModel, complete_inputs
 from bertjax.model.embeddings import Embeddings
-from bertjax.model.encoder import EncoderLayer, repeat_layers
-from bertjax.model.layers import activate
+from bertjax.model.encoder import make_layer_inputs, repeat_layers
 from bertjax.text.packing import Places
 
 # Tokens of a batch, padding included; a longer text is alone.
@@ -36,11 +35,18 @@ Result = TypeVar("Result")
 
 
 class LayerAttention(NamedTuple):
-    """What the probabilities of a layer can be made of again; without the axis L, of one layer."""
+    """What the probabilities of a layer can be made of again; without the axis L, of one layer.
+
+    Attributes:
+        query, key: as they are multiplied.
+        log_sums: of each query, see `blockwise.attend`.
+        reach: how far its tokens see, see `visibility.reach_of`.
+    """
 
     query: Float[Array, "*L B T N H"]
     key: Float[Array, "*L B T N H"]
     log_sums: Float[Array, "*L B N T"]
+    reach: Integer[Array, "*L"] | None
 
 
 # token_ids, token_type_ids, sequence_ids, and the marks of every token.
@@ -99,7 +105,7 @@ def sum_batch(
     sequence_ids = inputs[2]
 
     def sum_layer(layer: LayerAttention) -> tuple[Array, Array, Array]:
-        return _sum_blocks(layer, sequence_ids, marks, block, model.config.attention_window)
+        return _sum_blocks(layer, sequence_ids, marks, block)
 
     return run_layers(model, params, inputs, sum_layer, block)
 
@@ -113,36 +119,52 @@ def run_layers(
 ) -> Result:
     """Runs the forward pass with blockwise attention; `look` sees the attention of every layer.
 
-    It is `encoder.EncoderLayer`'s own parts and order, with another attention between them.
+    The layers are the encoder's own, with another attention within them.
 
     Returns:
         What `look` returns, stacked over the layers.
     """
-    config, (token_ids, token_type_ids, sequence_ids) = model.config, inputs
-    rows, length = token_ids.shape
-    by_head = (rows, length, config.num_attention_heads, config.head_size)
-    positions = jnp.broadcast_to(jnp.arange(length), (rows, length))
+    config, complete = model.config, complete_inputs(model.config, *inputs)
     embeddings = Embeddings(config, model.dtype)
     hidden = embeddings.apply(
         {"params": params["embeddings"]},
-        token_ids, token_type_ids, positions, jnp.arange(rows), False,
-    )  # fmt: skip
-    layer = EncoderLayer(config, model.dtype, dropout=False, trace=(), backend="blockwise")
+        complete.token_ids,
+        complete.token_type_ids,
+        complete.position_ids,
+        complete.row_ids,
+        False,
+    )
+    layer_class, of_layers, shared = make_layer_inputs(
+        config, model.dtype, complete.sequence_ids, complete.row_ids, complete.position_ids
+    )
 
-    def run_layer(hidden: Array, layer_params: Mapping[str, Any]) -> tuple[Array, Result]:
-        parts = layer.bind({"params": layer_params})
-        projections = parts.attention.query, parts.attention.key, parts.attention.value
-        query, key, value = (project(hidden).reshape(by_head) for project in projections)
-        context, log_sums = blockwise.attend(
-            query, key, value, sequence_ids, window=config.attention_window, block=block
-        )
-        attended = parts.attention.output(context.reshape(rows * length, *by_head[2:]))
-        hidden = parts.attention_layer_norm(hidden + attended)
-        inner = activate(config.hidden_act, parts.intermediate(hidden))
-        hidden = parts.output_layer_norm(hidden + parts.output(inner))
-        return hidden, look(LayerAttention(query, key, log_sums))
+    def run_layer(hidden: Array, of_layer: tuple[Any, ...]) -> tuple[Array, Result]:
+        layer_params, *own = of_layer
+        kept: list[LayerAttention] = []
 
-    return jax.lax.scan(run_layer, hidden, repeat_layers(config, params["encoder"]["layers"]))[1]
+        def attention(
+            query: Array,
+            key: Array,
+            value: Array,
+            sequence_ids: Array,
+            *,
+            window: int | None,
+            local: Array | None = None,
+        ) -> Array:
+            reach = reach_of(window, local)
+            context, log_sums = blockwise.attend(
+                query, key, value, sequence_ids, reach=reach, block=block
+            )
+            reach = None if reach is None else jnp.asarray(reach, jnp.int32)
+            kept.append(LayerAttention(query, key, log_sums, reach))
+            return context
+
+        layer = layer_class(config, model.dtype, dropout=False, trace=(), backend=attention)
+        hidden, _ = layer.apply({"params": layer_params}, hidden, {}, *own, *shared)
+        return hidden, look(*kept)
+
+    stack = repeat_layers(config, params["encoder"]["layers"]), *of_layers
+    return jax.lax.scan(run_layer, hidden, stack)[1]
 
 
 def _sum_blocks(
@@ -150,7 +172,6 @@ def _sum_blocks(
     sequence_ids: Integer[Array, "B T"],
     marks: TokenMarks,
     block: int,
-    window: int | None,
 ) -> tuple[Float[Array, "B N"], Float[Array, "targets B N"], Float[Array, "2 B N T"]]:
     batch, length = sequence_ids.shape
     heads, dtype = layer.query.shape[2], layer.log_sums.dtype
@@ -171,7 +192,7 @@ def _sum_blocks(
         ) -> tuple[tuple[Array, Array, Array], None]:
             entropy, targets, columns = running
             query, query_ids, query_places, log_sums, query_marks = of_queries
-            visible = see(query_ids, key_ids, query_places[:, None] - key_places, window)
+            visible = see(query_ids, key_ids, query_places[:, None] - key_places, layer.reach)
             scores = blockwise.score_block(query, key, visible)
             probs = blockwise.weigh_block(scores, visible, log_sums)
             # Where the probability is 0, the score may be too low for the product.

@@ -175,7 +175,7 @@ def sum_divergences_blockwise(
             query, query_ids, query_places, log_sums = of_queries
             key, key_ids, key_places = of_keys
             distance = query_places[:, None] - key_places
-            visible = see(query_ids, key_ids, distance, model.config.attention_window)
+            visible = see(query_ids, key_ids, distance, reach)
             scores = score_block(query, key, visible)
             probs = weigh_block(scores, visible, log_sums)
             return total + sum_divergences(jnp.swapaxes(probs, 0, 1)), None
@@ -190,6 +190,9 @@ def sum_divergences_blockwise(
     ids = split(sequence_ids, block, 1)
     places = number_places(ids)
     rows, heads = log_sums.shape[1:3]
+    reach = layers.reach
+    if reach is not None:
+        reach = jnp.repeat(reach, model.config.num_attention_heads)[:, None, None]
     start = jnp.zeros((heads // 2 + 1, heads, rows), log_sums.dtype)
     return jax.lax.scan(read_keys, start, (keys, ids, places))[0]
 

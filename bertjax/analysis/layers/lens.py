@@ -12,9 +12,10 @@ from jaxtyping import Array, Float, Int, Integer
 from bertjax.analysis.capture.encoding import EncodedText
 from bertjax.analysis.capture.maps import randomize
 from bertjax.analysis.capture.rows import make_inputs
-from bertjax.architectures import MASKED_LM
+from bertjax.architectures import MASKED_LM, classes_of
 from bertjax.inference.batches import Batching, Place, run
 from bertjax.inference.shapes import Shape, Shapes, few_or_all
+from bertjax.interop.tensor_names import parts_with_parameters
 from bertjax.loaded import Model
 from bertjax.model.bert import BertForMaskedLM
 from bertjax.program.errors import UserError
@@ -22,7 +23,6 @@ from bertjax.statistics.drawn_units import number_units, sum_by_unit
 from bertjax.statistics.intervals import Figures, Interval, bootstrap_ratio
 from bertjax.text.packing import Places
 from bertjax.text.tokenizer import Tokenizer
-from bertjax.types import Trace
 
 # Rows of a batch of masked copies of a text.
 _ROWS = 16
@@ -75,7 +75,8 @@ def with_masked_lm(model: Model) -> Model:
     Raises:
         UserError: it has no masked-LM head.
     """
-    if "mlm_head" not in model.parts:
+    wanted = classes_of(model.config)[MASKED_LM] if MASKED_LM in model.config.PARTS else None
+    if wanted is None or not parts_with_parameters(model.config, wanted) <= model.parts.keys():
         where = model.directory or "the model"
         raise UserError(
             f"{where}: is a {model.architecture} without a masked-LM head, which is what the lens"
@@ -230,24 +231,23 @@ def _read_layers(
     target = targets.reshape(-1, 1)
 
     def read(hidden: Float[Array, "B P D"]) -> tuple[Array, Array, Array, Array]:
-        flat = hidden.reshape(-1, hidden.shape[-1])
-        logits = model.apply({"params": params}, flat, method=_apply_head)
+        logits = model.apply({"params": params}, hidden, method=model.restore_words)
+        logits = logits.reshape(-1, logits.shape[-1])
         of_target = jnp.take_along_axis(logits, target, axis=1)
         probs = jax.nn.softmax(logits, axis=-1)
         likeliest, ids = jax.lax.top_k(probs, top_k)
         rank = 1 + (logits > of_target).sum(axis=1)
         return jnp.take_along_axis(probs, target, axis=1)[:, 0], rank, likeliest, ids
 
-    trace = model.apply({"params": params}, *tokens, method=_trace_body)
-    hidden = jnp.take_along_axis(trace.hidden_states, positions[None, :, :, None], axis=2)
+    states = model.apply({"params": params}, *tokens, method=_trace_states)
+    hidden = jnp.take_along_axis(states, positions[None, :, :, None], axis=2)
     # A layer at a time: the logits of all layers together would be L times as large.
     readings = jax.lax.map(read, hidden)
     return tuple(part.reshape(len(hidden), *positions.shape, *part.shape[2:]) for part in readings)
 
 
-def _trace_body(model: BertForMaskedLM, *inputs: Integer[Array, "B T"]) -> Trace:
-    return model.bert(*inputs, trace=("embedded", "hidden")).trace
-
-
-def _apply_head(model: BertForMaskedLM, hidden: Float[Array, "Q D"]) -> Float[Array, "Q V"]:
-    return model.mlm_head(hidden, model.bert.embeddings.word_embeddings)
+def _trace_states(
+    model: BertForMaskedLM, *inputs: Integer[Array, "B T"]
+) -> Float[Array, "L+1 B T D"]:
+    states = model.bert(*inputs, trace=("embedded", "hidden")).trace.hidden_states
+    return model.bert.encoder.normalize_states(states)

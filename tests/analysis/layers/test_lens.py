@@ -84,8 +84,8 @@ def test_layers_differ_and_first_is_the_embeddings(model, text):
     body = model.as_architecture("BertModel")
     read = jax.jit(functools.partial(body.module.apply, trace=True))
     hidden = read({"params": body.params}, masked).trace.hidden_states[0, 0, 2:3]
-    head = jax.jit(functools.partial(model.module.apply, method=lens_module._apply_head))
-    logits = head({"params": model.params}, hidden)
+    head = jax.jit(functools.partial(model.module.apply, method=model.module.restore_words))
+    logits = head({"params": model.params}, hidden[None])[0]
     expected = jax.nn.softmax(logits[0])[text.token_ids[2]]
     assert lens.probability[0, 1] == pytest.approx(float(expected), abs=1e-5)
 
