@@ -11,15 +11,9 @@ import numpy as np
 import pytest
 
 from bertjax.families.registry import load_config
-from bertjax.families.roberta import RobertaConfig
-from bertjax.interop.huggingface import save_model_directory
-from bertjax.program.errors import UserError
 from bertjax.tasks.data_config import DataConfig
 from bertjax.tasks.data_format import remember
-from tests.families.tiny import SIZES
-from tests.parity.random_models import draw_parameters
 from tests.prepared_rows import write_rows
-from tests.text.tiny_tokenizers import make_of
 
 TINY = Path(__file__).parents[1] / "parity" / "golden" / "tiny_bert"
 
@@ -38,26 +32,6 @@ def test_info_of_a_name_on_the_hub(bertjax_command, monkeypatch):
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda repo, **options: str(TINY))
     code, out, _ = bertjax_command("info", "org/name", "--json")
     assert (code, json.loads(out)["kind"], json.loads(out)["path"]) == (0, "model", str(TINY))
-
-
-def test_info_says_how_many_of_its_positions_a_model_uses(bertjax_command, tmp_path):
-    make_of("roberta").save(tmp_path / "tokenizer")
-    config = RobertaConfig(**SIZES | {"vocab_size": 320}, max_position_embeddings=34)
-    params = draw_parameters(config, "RobertaModel")
-    save_model_directory(tmp_path / "model", config, params, tmp_path / "tokenizer", "RobertaModel")
-    about = json.loads(bertjax_command("info", tmp_path / "model", "--json")[1])
-    assert (about["max_position_embeddings"], about["max_length"]) == (34, 32)
-    assert about["tokenizer"]["notes"] == []
-    code, _, err = bertjax_command(
-        "attention", "--model", tmp_path / "model", "--output", tmp_path / "a.npz",
-        "--max-length", 33, "a text",
-    )  # fmt: skip
-    assert (code, "between 3 and the model's 32 positions" in err) == (2, True)
-    ids = np.zeros(1, np.int32)
-    with pytest.raises(
-        UserError, match=r"0 to 31 \(max_position_embeddings=34, of which 32 are us"
-    ):
-        config.check_ids(ids, ids, ids + 32)
 
 
 def test_info_of_a_model(bertjax_command):
