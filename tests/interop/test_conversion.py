@@ -26,6 +26,7 @@ from tests.interop.make_google_checkpoints import (
     GENERATOR,
     TOKEN_IDS,
     TOKEN_TYPE_IDS,
+    TOKENS,
     value_of,
 )
 
@@ -184,6 +185,16 @@ def test_shards_and_old_names_become_one_file(tmp_path, directory):
     assert {file.name for file in (tmp_path / "out").iterdir()} == {
         "config.json", WEIGHTS, "tokenizer.json", "tokenizer_config.json", "vocab.txt"
     }  # fmt: skip
+
+
+def test_flax_becomes_safetensors(tmp_path):
+    folder = Path(shutil.copytree(GOLDEN / "flax_bert", tmp_path / "flax"))
+    (folder / "vocab.txt").write_text("\n".join(TOKENS[:20]))
+    result = convert(folder, tmp_path / "out").result
+    assert (result["form"], result["written"]["stored_as"]) == ("msgpack of Flax", "float32")
+    actual, expected = (load_model_directory(path).params for path in (tmp_path / "out", folder))
+    jax.tree.map(np.testing.assert_array_equal, actual, expected)
+    assert not (tmp_path / "out" / "flax_model.msgpack").exists()
 
 
 def test_what_is_beside_a_model_goes_along(tmp_path, directory):
