@@ -56,7 +56,7 @@ class _JsonRequest(Request):
         body = await self.body()
         value = orjson.loads(body)
         try:  # orjson, which checks the rest, keeps the last one silently
-            json.loads(body, object_pairs_hook=_check_names, parse_int=float)
+            json.loads(body, object_pairs_hook=_check_names)
         except RecursionError:
             raise json.JSONDecodeError("depth limit exceeded", "", 0) from None
         return value
