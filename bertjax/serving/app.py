@@ -48,10 +48,18 @@ def make_app(
         warm_up: is called in a thread at startup in place of the server's own, which it calls.
     """
 
+    def compile_all() -> None:
+        with contextlib.suppress(ClosingError):
+            (warm_up or server.warm_up)()
+
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        threading.Thread(target=warm_up or server.warm_up, name="warm-up", daemon=True).start()
+        compiling = threading.Thread(target=compile_all, name="warm-up", daemon=True)
+        compiling.start()
         yield
+        server.is_ending = True
+        # A process that ends while XLA compiles is aborted.
+        await asyncio.to_thread(compiling.join)
         server.close()
 
     app = _make_routes(server, lifespan)
@@ -104,7 +112,9 @@ def _make_routes(server: Server, lifespan: Any) -> FastAPI:
         )
         async def reload(name: str) -> Response:
             served = await asyncio.get_running_loop().run_in_executor(None, server.reload, name)
-            return answer({"model": name, "notes": served.model.notes})
+            model = served.model
+            told = {"model": name, "architecture": model.architecture, "notes": model.notes}
+            return answer(told)
 
     app.include_router(hub.routes(server))  # whose /models/NAME takes whatever is left
 

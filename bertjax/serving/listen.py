@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import functools
 import logging
+import math
+import resource
 import signal
 import socket
 import sys
@@ -16,12 +18,15 @@ from bertjax.program.errors import UserError, describe_os_error
 from bertjax.serving.app import make_app
 from bertjax.serving.connection import Connection
 from bertjax.serving.edge import ERRORS, LOG
+from bertjax.serving.engine import ClosingError
 from bertjax.serving.keys import Keys
 from bertjax.serving.server import Server
 
 # Seconds for which calls that are on their way are still read, and refused, before listening stops
 # and after.
 LAST_CALLS = 0.3
+# Connections that may be open at a time, and other files that a server may open.
+MOST_CONNECTIONS, OTHER_FILES = 4096, 256
 
 
 class _Listener(uvicorn.Server):
@@ -81,7 +86,7 @@ def open_sockets(hostname: str, port: int) -> list[socket.socket]:
         UserError: there is no such address here, or it is in use.
     """
     sockets = []
-    try:
+    with _naming_address(hostname, port, sockets):
         found = socket.getaddrinfo(hostname, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         for family, kind, protocol, _, address in dict.fromkeys(found):
             own = socket.socket(family, kind, protocol)
@@ -90,6 +95,14 @@ def open_sockets(hostname: str, port: int) -> list[socket.socket]:
             if family == socket.AF_INET6:
                 own.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             own.bind(address)
+    return sockets
+
+
+@contextlib.contextmanager
+def _naming_address(hostname: str, port: int, sockets: list[socket.socket]) -> Iterator[None]:
+    """Closes the sockets on an error, and raises a `UserError` that names their address."""
+    try:
+        yield
     except (OSError, UnicodeError) as error:
         for own in sockets:
             own.close()
@@ -98,7 +111,18 @@ def open_sockets(hostname: str, port: int) -> list[socket.socket]:
             f"--hostname {hostname} --port {port}: {reason}; pass an address of this machine"
             " (0.0.0.0 = all) and a port that is free (0 = any)"
         ) from None
-    return sockets
+
+
+def allow_connections() -> int:
+    """Returns how many connections may be open; the limit of open files is raised if it may be."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_CONNECTIONS + OTHER_FILES
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return MOST_CONNECTIONS
+    if hard == resource.RLIM_INFINITY or hard > soft:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return max(1, soft - OTHER_FILES)
 
 
 def listen(
@@ -111,17 +135,25 @@ def listen(
         sockets: to listen on.
         keys: of those who may call.
         warm_up: see `make_app`; what it raises ends the server, and is raised here.
+
+    Raises:
+        UserError: another program listens on the same port by now.
     """
+    config = server.config
+    with _naming_address(config.hostname, config.port, sockets):
+        for own in sockets:
+            own.listen()
     failures: list[BaseException] = []
 
     def warm_up_or_end() -> None:
         try:
             warm_up()
+        except ClosingError:
+            raise
         except BaseException as error:
             failures.append(error)
             listener.should_exit = True
 
-    config = server.config
     for log, is_wanted in ((LOG, config.access_log), (ERRORS, True)):
         log.setLevel(logging.INFO if is_wanted else logging.CRITICAL)
         log.propagate = False
@@ -129,11 +161,13 @@ def listen(
     listener = _Listener(
         uvicorn.Config(
             make_app(server, keys, warm_up_or_end),
-            http=functools.partial(Connection, patience=config.request_timeout),
+            http=functools.partial(
+                Connection, patience=config.request_timeout, most=allow_connections(), idle={}
+            ),
             log_config=None,
             access_log=False,
             lifespan="on",
-            timeout_graceful_shutdown=int(config.request_timeout),
+            timeout_graceful_shutdown=math.ceil(config.request_timeout),
         ),
         server,
     )

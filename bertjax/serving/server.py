@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from bertjax.loaded import Model, load
 from bertjax.program.errors import UserError
-from bertjax.serving.engine import Engine
+from bertjax.serving.engine import ClosingError, Engine
 from bertjax.serving.metrics import Metrics
 from bertjax.serving.problems import (
     BACKEND,
@@ -63,19 +63,32 @@ class Server:
         Args:
             progress: is called with the number of shapes done since the call before, of all
                 `Served.shapes`.
+
+        Raises:
+            ClosingError: the server ends.
         """
         for served in self.models.values():
-            served.warm_up(progress)
+            served.warm_up(self._unless_ending(progress))
         self.is_ready.set()
+
+    def _unless_ending(self, progress: Callable[[int], None]) -> Callable[[int], None]:
+        def go_on(done: int) -> None:
+            progress(done)
+            if self.is_ending:
+                raise ClosingError
+
+        return go_on
 
     def reload(self, name: str) -> Served:
         """Puts the model that its directory has now in the place of the one that is served.
 
-        Calls that the old one has taken are answered by it.
+        Calls that the old one has taken are answered by it. The new one may be of another class, or
+        of another family.
 
         Raises:
             RefusedError: there is none of this name, it is being reloaded, or its directory has no
                 model that can be served.
+            ClosingError: the server ends.
         """
         before = self.model(name)
         if not self._reloading.acquire(blocking=False):
@@ -86,12 +99,11 @@ class Server:
             model = before.model
             fresh = load(
                 model.directory,
-                model.architecture,
                 dtype=jnp.dtype(model.module.dtype).name,
                 attention=model.module.attention,
             )
             served = self._serve(name, fresh, before)
-            served.warm_up()
+            served.warm_up(self._unless_ending(lambda done: None))
         except UserError as error:
             raise RefusedError(BACKEND, f"the model {name} stays as it was: {error}") from None
         finally:

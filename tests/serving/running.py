@@ -5,6 +5,7 @@ import functools
 import threading
 import time
 
+import httpx
 import uvicorn
 
 from bertjax.serving.app import make_app
@@ -20,7 +21,9 @@ def running(models, keys=None, **settings):
     listener = uvicorn.Server(
         uvicorn.Config(
             make_app(server, keys),
-            http=functools.partial(Connection, patience=server.config.request_timeout),
+            http=functools.partial(
+                Connection, patience=server.config.request_timeout, most=100, idle={}
+            ),
             port=0,
             log_config=None,
             lifespan="on",
@@ -36,3 +39,22 @@ def running(models, keys=None, **settings):
     finally:
         listener.should_exit = True
         thread.join()
+
+
+def count(address, name, **labels):
+    """The value of a counter."""
+    wanted = name + (
+        "{" + ",".join(f'{k}="{v}"' for k, v in labels.items()) + "}" if labels else ""
+    )
+    for line in httpx.get(f"{address}/metrics").text.splitlines():
+        if line.startswith(f"{wanted} "):
+            return float(line.split()[-1])
+    return 0.0
+
+
+def until(condition):
+    for _ in range(1000):
+        if condition():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it never came true")

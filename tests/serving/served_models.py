@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from bertjax.architectures import ARCHITECTURES
-from bertjax.config import BertConfig
+from bertjax.families.registry import FAMILIES
 from bertjax.interop.huggingface import save_model_directory
 from bertjax.loaded import load
 from bertjax.text.tokenizer import Tokenizer
@@ -56,7 +56,7 @@ def save_tiny(folder, architecture, **fields):
     """A directory of a tiny model: D=24, L=2, N=3, 32 positions, labels where its class has any."""
     if architecture in LABELS:
         fields.setdefault("id2label", LABELS[architecture])
-    config = BertConfig(
+    config = FAMILIES[ARCHITECTURES[architecture].family].config(
         vocab_size=len(VOCABULARY), hidden_size=24, num_hidden_layers=2, num_attention_heads=3,
         intermediate_size=29, **{"max_position_embeddings": 32, **fields},
     )  # fmt: skip

@@ -2,10 +2,8 @@
 
 import json
 import logging
-import shutil
 import socket
 import threading
-import time
 
 import httpx
 import jax
@@ -15,7 +13,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from bertjax.loaded import load
 from bertjax.serving.programs import Program
-from tests.serving.running import running
+from tests.serving.running import count, running, until
 from tests.serving.served_models import save_tiny
 
 CALL = {"inputs": "a b"}
@@ -29,10 +27,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def served(folder):
-    settings = {
-        "payload_limit": 5000, "request_timeout": 1.0, "max_concurrent_requests": 4,
-        "allow_reload": True,
-    }  # fmt: skip
+    settings = {"payload_limit": 5000, "request_timeout": 1.0, "max_concurrent_requests": 4}
     with running({"tiny": load(folder)}, **settings) as (address, server):
         yield address, server
 
@@ -51,25 +46,6 @@ def gate(monkeypatch):
     monkeypatch.setattr(Program, "run", wait)
     yield gate
     gate.set()
-
-
-def count(address, name, **labels):
-    """The value of a counter."""
-    wanted = name + (
-        "{" + ",".join(f'{k}="{v}"' for k, v in labels.items()) + "}" if labels else ""
-    )
-    for line in httpx.get(f"{address}/metrics").text.splitlines():
-        if line.startswith(f"{wanted} "):
-            return float(line.split()[-1])
-    return 0.0
-
-
-def until(condition):
-    for _ in range(1000):
-        if condition():
-            return
-        time.sleep(0.01)
-    raise AssertionError("it never came true")
 
 
 def connect(address):
@@ -234,31 +210,3 @@ def test_output_that_is_not_finite_is_no_answer(served, monkeypatch):
     answer = httpx.post(f"{served[0]}/predict", json=CALL)
     assert answer.status_code == 424
     assert "not finite" in answer.json()["error"]
-
-
-def test_reload_takes_what_the_directory_has_now_and_compiles_nothing(served, folder, tmp_path):
-    address, _ = served
-    before = httpx.post(f"{address}/predict", json=CALL).json()
-    compiled = count(address, "bertjax_compilations_total")
-    kept = shutil.copytree(folder, tmp_path / "kept")
-    other = load(folder)
-    params = dict(other.params)
-    params["sequence_head"] = jax.tree.map(
-        lambda value: -np.asarray(value), params["sequence_head"]
-    )
-    other.replace(params=params).save(tmp_path / "other")
-    shutil.rmtree(folder)
-    shutil.copytree(tmp_path / "other", folder)
-    assert httpx.post(f"{address}/models/tiny/reload", timeout=60).json()["model"] == "tiny"
-    after = httpx.post(f"{address}/predict", json=CALL).json()
-    assert [one["label"] for one in after] == [one["label"] for one in before[::-1]]
-    assert count(address, "bertjax_compilations_total") == compiled
-
-    (folder / "model.safetensors").write_bytes(b"broken")
-    refused = httpx.post(f"{address}/models/tiny/reload", timeout=60)
-    assert refused.status_code == 424
-    assert "stays as it was" in refused.json()["error"]
-    assert httpx.post(f"{address}/predict", json=CALL).json() == after
-    assert httpx.post(f"{address}/models/other/reload").status_code == 404
-    shutil.rmtree(folder)
-    shutil.copytree(kept, folder)

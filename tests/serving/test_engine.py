@@ -1,6 +1,8 @@
 """The queue of a device: what runs together, in which order, and what never runs."""
 
 import asyncio
+import subprocess
+import sys
 import threading
 
 import jax
@@ -211,3 +213,12 @@ def test_devices_run_side_by_side():
     asyncio.run(go())
     engine.close()
     assert set(used) == set(jax.devices()[:2])
+
+
+def test_engine_that_nobody_closes_does_not_keep_the_process():
+    code = """
+import jax
+from bertjax.serving.engine import Engine
+Engine(jax.devices()[:1], most_waiting=1)
+"""
+    assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0
