@@ -99,6 +99,23 @@ def test_classes_are_those_of_the_route(page, address):
     np.testing.assert_allclose(shown, [one["score"] for one in expected], atol=0.002)
 
 
+def test_many_classes_are_the_best_ones_until_all_are_asked_for(page):
+    scores = np.random.default_rng(0).dirichlet(np.ones(200)).tolist()
+    found = [[{"label": f"label {n}", "score": score} for n, score in enumerate(scores)]]
+    page.route("**/predict", lambda route: route.fulfill(json=found))
+    page.set_viewport_size({"width": 360, "height": 740})
+    send(page, text=TEXT)
+    ranked = [f"label {n}" for n in np.argsort(scores)[::-1]]
+    rows = page.locator("#answer tbody tr")
+    assert rows.locator("th").all_text_contents() == ranked[:20]
+    assert page.evaluate("document.documentElement.scrollHeight") < 3000
+    more = page.get_by_role("button", name="Show all 200")
+    more.press("Enter")
+    assert rows.locator("th").all_text_contents() == ranked
+    assert more.count() == 0
+    assert page.evaluate("document.activeElement.innerText").startswith(ranked[20])
+
+
 def test_words_are_coloured_by_what_they_add(page, address):
     send(page, text=TEXT)
     page.get_by_role("button", name="Explain sad").click()

@@ -87,20 +87,39 @@ function makeField([id, title, rows], value) {
   return make("label", { class: "field" }, make("span", {}, title), area);
 }
 
+// Rows of a table that are seen at once; of more, the best ones.
+const MOST_ROWS = 20;
+
 // A row for each answer, with a bar; a button explains those that can be explained.
 function scoreTable(title, rows) {
   const head = (text, kind) => make("th", { scope: "col", class: kind }, text);
   const most = Math.max(...rows.map((row) => Math.abs(row.score)), 1e-9);
-  return make("table", { class: "scores" },
+  const makeRow = (row) => {
+    const bar = make("span", { class: "share", "aria-hidden": "true" });
+    bar.style.width = `${100 * Math.max(0, row.score) / Math.max(1, most)}%`;
+    return make("tr", {}, make("th", { scope: "row" }, row.label),
+      make("td", { class: "numeric" }, showScore(row.score)), make("td", {}, bar),
+      make("td", { class: "act" }, row.explain ? explainButton(row.label, row.explain) : ""));
+  };
+  const body = make("tbody", {});
+  const table = make("table", { class: "scores" },
     make("thead", {}, make("tr", {}, head(title, ""), head("score", "numeric"), head("", ""),
-      head("", "act"))),
-    make("tbody", {}, ...rows.map((row) => {
-      const bar = make("span", { class: "share", "aria-hidden": "true" });
-      bar.style.width = `${100 * Math.max(0, row.score) / Math.max(1, most)}%`;
-      return make("tr", {}, make("th", { scope: "row" }, row.label),
-        make("td", { class: "numeric" }, showScore(row.score)), make("td", {}, bar),
-        make("td", { class: "act" }, row.explain ? explainButton(row.label, row.explain) : ""));
-    })));
+      head("", "act"))), body);
+  if (rows.length <= MOST_ROWS) {
+    body.append(...rows.map(makeRow));
+    return table;
+  }
+  const ranked = [...rows].sort((a, b) => b.score - a.score);
+  body.append(...ranked.slice(0, MOST_ROWS).map(makeRow));
+  const more = make("button", { type: "button" }, `Show all ${rows.length.toLocaleString("en")}`);
+  more.addEventListener("click", () => {
+    const rest = ranked.slice(MOST_ROWS).map(makeRow);
+    body.append(...rest);
+    more.remove();
+    rest[0].tabIndex = -1; // so that the keyboard goes on where the button was
+    rest[0].focus();
+  });
+  return make("div", {}, table, make("div", { class: "controls" }, more));
 }
 
 const showScore = (score) => (Math.abs(score) < 1e-9 ? "0.000" : show(score));
