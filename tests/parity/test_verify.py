@@ -9,11 +9,14 @@ import pytest
 pytest.importorskip("torch", reason="torch is not installed (make test-parity)")
 pytest.importorskip("transformers", reason="transformers is not installed")
 
+from bertjax.interop.huggingface import save_model_directory
 from bertjax.kernels import dense
 from bertjax.model.embeddings import Embeddings
 from bertjax.program.errors import UserError
 from bertjax.verification.checks import verify
 from tests.families.tiny import BERT_CLASSES
+from tests.parity.random_models import make_random_model
+from tests.parity.test_ladder import CLASSES
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -27,6 +30,14 @@ def test_every_class_is_checked_against_transformers(architecture):
     row = reference_row(GOLDEN / "classes" / architecture)
     assert (row.name, row.result) == ("reference", "ok")
     assert row.detail == "the same directory in transformers, torch"
+
+
+@pytest.mark.parametrize("architecture", sorted({*CLASSES} - {*BERT_CLASSES}))
+def test_classes_of_other_families_are_checked_against_transformers(tmp_path, architecture):
+    config, params = make_random_model(architecture)
+    save_model_directory(tmp_path / "model", config, params, GOLDEN / "tiny_bert", architecture)
+    row = reference_row(tmp_path / "model")
+    assert (row.result, row.detail) == ("ok", "the same directory in transformers, torch")
 
 
 def test_real_checkpoint_is_checked_against_transformers(shared_data):
