@@ -26,7 +26,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from bertjax.config import SIZES
+from bertjax.config import BertConfig
 from bertjax.interop.huggingface import load_model_directory, save_model_directory
 from bertjax.model.bert import BertForPreTraining
 from bertjax.objectives.masking import SHARE_MASK_TOKEN, SHARE_RANDOM_TOKEN, Vocabulary
@@ -58,7 +58,7 @@ def main() -> None:
     )
     parser.add_argument("--data", metavar="DIR", required=True, help="a prepared directory")
     parser.add_argument("--minutes", type=float, default=4.5, help="for each (default: 4.5)")
-    parser.add_argument("--size", choices=SIZES, default="mini", help="model (default: mini)")
+    parser.add_argument("--size", choices=BertConfig.SIZES, default="mini", help="model (default: mini)")
     parser.add_argument(
         "--start", choices=["random", "patterns"], default="patterns",
         help="starting weights of both (default: patterns, as a random start spends minutes on a"
