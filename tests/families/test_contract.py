@@ -319,3 +319,24 @@ def test_heads_of_layers_that_share_their_parameters_are_not_removed():
     with pytest.raises(UserError, match=r"--heads 1-2: albert has layers that share .*Model.trace"):
         check_prunable(tiny_config("albert"), "--heads 1-2")
     check_prunable(tiny_config("electra"), "--heads 1-2")
+
+
+@pytest.mark.parametrize(
+    ("family", "part", "field"),
+    [
+        ("bert", "sequence_head", "classifier_dropout"),
+        ("bert", "span_head", None),
+        ("roberta", "choice_head", "hidden_dropout_prob"),
+        ("distilbert", "sequence_head", "seq_classif_dropout"),
+        ("distilbert", "choice_head", "seq_classif_dropout"),
+        ("distilbert", "token_head", "hidden_dropout_prob"),
+        ("distilbert", "span_head", "qa_dropout"),
+        ("electra", "sequence_head", "classifier_dropout"),
+        ("electra", "choice_head", "summary_last_dropout"),
+        ("electra", "replaced_head", None),
+        ("albert", "order_head", "classifier_dropout"),
+        ("albert", "span_head", None),
+    ],
+)
+def test_field_of_a_heads_dropout_is_that_of_transformers(family, part, field):
+    assert tiny_config(family).dropout_field(part) == field
