@@ -58,7 +58,9 @@ def main() -> None:
     )
     parser.add_argument("--data", metavar="DIR", required=True, help="a prepared directory")
     parser.add_argument("--minutes", type=float, default=4.5, help="for each (default: 4.5)")
-    parser.add_argument("--size", choices=BertConfig.SIZES, default="mini", help="model (default: mini)")
+    parser.add_argument(
+        "--size", choices=BertConfig.SIZES, default="mini", help="model (default: mini)"
+    )
     parser.add_argument(
         "--start", choices=["random", "patterns"], default="patterns",
         help="starting weights of both (default: patterns, as a random start spends minutes on a"

@@ -15,10 +15,10 @@ CALLS = [
 ]
 
 
-def ask(listener):
+def ask(listener, sockets):
     """Prints where a listener would listen, how it would end, and what its application answers."""
     config = listener.config
-    print(config.host, config.port, config.timeout_graceful_shutdown)
+    print([own.getsockname() for own in sockets], config.timeout_graceful_shutdown)
     with TestClient(config.app, raise_server_exceptions=False) as client:
         while client.get("/health").status_code == 503:
             time.sleep(0.01)
