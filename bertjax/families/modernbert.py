@@ -69,7 +69,12 @@ class ModernBertConfig(BertConfig):
     LEARNED_POSITIONS: ClassVar[bool] = False
     NORMALIZES_FIRST: ClassVar[bool] = True
     # Source: Warner et al. 2024, table 4; Weller et al. 2025, table 1; Marone et al. 2025.
+    # Before base, the sizes of Turc et al. 2019 with base's share of inner features, 3/2.
     SIZES: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "tiny": _shape(2, 128, 192, 2),
+        "mini": _shape(4, 256, 384, 4),
+        "small": _shape(4, 512, 768, 8),
+        "medium": _shape(8, 512, 768, 8),
         "base": _shape(22, 768, 1152, 12),
         "large": _shape(28, 1024, 2624, 16),
         "ettin-17m": _shape(7, 256, 384, 4, **_ETTIN),

@@ -84,7 +84,8 @@ def count_matmul_flops(
 
     A product of [a, b] and [b, c] is 2abc. The backward pass has two products for each of the
     forward pass. Embedding look-ups, softmax, normalisation and the optimizer are not counted, and
-    what remat computes again is not either.
+    what remat computes again is not either. A window does not lessen the count: it is of whole
+    maps, which all backends but those of linear memory make.
 
     Args:
         config: the model.
@@ -97,7 +98,8 @@ def count_matmul_flops(
     # That of all heads together; not the hidden size where heads were taken out of the tensors.
     of_heads = config.num_attention_heads * config.head_size
     tokens = rows * length
-    projections = tokens * (4 * width * of_heads + 2 * width * inner)
+    of_feed_forward = 3 if config.NORMALIZES_FIRST else 2  # the third is the gate
+    projections = tokens * (4 * width * of_heads + of_feed_forward * width * inner)
     attention = 2 * tokens * length * of_heads
     encoder = config.num_hidden_layers * (projections + attention)
     of_words = config.embedding_size

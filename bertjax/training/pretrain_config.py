@@ -33,6 +33,7 @@ from bertjax.training.run_step import make_run_step
 from bertjax.training.sharding import MeshConfig
 from bertjax.training.steps import Step
 
+_SIZES = dict.fromkeys(size for family in FAMILIES.values() for size in family.config.SIZES)
 _OF_NEW_MODELS = ("family", "size", "init", "start")
 
 
@@ -42,8 +43,9 @@ class ModelConfig:
 
     Attributes:
         family: of a new model, by its `model_type`; bert when neither family nor init is given
-        size: tiny, mini, small, medium, base or large (Turc et al. 2019, Devlin et al. 2019); mini
-            when neither size nor init is given
+        size: tiny, mini, small, medium, base or large (Turc et al. 2019, Devlin et al. 2019), or
+            another published one of the family (`BertConfig.SIZES`); mini when neither size nor
+            init is given
         init: a model directory, ours or Hugging Face's, or a name on the Hugging Face hub,
             whose weights and shape are taken
         start: of a new model: random (Devlin et al. 2019), or patterns, for runs of minutes: the
@@ -61,7 +63,7 @@ class ModelConfig:
     """
 
     family: Literal[*FAMILIES] | None = None
-    size: Literal["tiny", "mini", "small", "medium", "base", "large"] | None = None
+    size: Literal[*_SIZES] | None = None
     init: str | None = None
     start: Literal["random", "patterns"] = "random"
     num_hidden_layers: int | None = None

@@ -288,6 +288,8 @@ def _change_heads(params: Mapping[str, Any], change: Any) -> dict[str, Any]:
     layers = body["encoder"]["layers"]
     attention = {name: dict(part) for name, part in layers["attention"].items()}
     for projection, name, axis in _OF_A_HEAD:
+        if name not in attention[projection]:  # a family without these biases
+            continue
         attention[projection][name] = change(attention[projection][name], axis)
     encoder = {**body["encoder"], "layers": {**layers, "attention": attention}}
     return {**params, "bert": {**body, "encoder": encoder}}

@@ -22,6 +22,7 @@ from bertjax.analysis.report.maps import texts_with_room
 from bertjax.analysis.report.pages import write_report
 from bertjax.analysis.report.subject import Subject, Survey
 from bertjax.analysis.report.treebank_plan import TreebankPlan, plan_treebank
+from bertjax.config import BertConfig
 from bertjax.inference.labelled import read_labelled
 from bertjax.loaded import Model
 from bertjax.program.errors import UserError
@@ -147,6 +148,7 @@ def plan_analysis(
         "layers": config.num_hidden_layers,
         "heads a layer": config.num_attention_heads,
         "hidden size": config.hidden_size,
+        **_describe_attention(config),
         "vocabulary": config.vocab_size,
         "texts": len(kept),
         "tokens": sum(len(text.token_ids) for text in encoded),
@@ -154,6 +156,22 @@ def plan_analysis(
         "bertjax": bertjax.__version__,
     }
     return Analysis(subject, surveys, notes, Path(name).resolve().name, facts, started)
+
+
+def _describe_attention(config: BertConfig) -> dict[str, str]:
+    """Describes where the model departs from learned positions and layers that see all tokens."""
+    facts = {}
+    if config.rotary_bases is not None:
+        bases = [f"{base:,.0f}" for base in config.rotary_bases]
+        facts["positions"] = f"rotary, of base {bases[0]} (global layers), {bases[1]} (local ones)"
+    if config.window is not None:
+        layers = [str(layer) for layer, local in enumerate(config.local_layers) if local]
+        whole = len(layers) == config.num_hidden_layers
+        facts["local layers"] = (
+            f"{'all' if whole else ', '.join(layers)}: a token sees {config.window} tokens to"
+            " either side"
+        )
+    return facts
 
 
 def write_analysis(
