@@ -3,6 +3,8 @@
     python benchmarks/bench_step.py                 # base size, 8 rows of 128 tokens, dropout on
     python benchmarks/bench_step.py --profile       # and where the time goes
     python benchmarks/bench_step.py --compile       # compile time of 4 and of 24 layers
+    python benchmarks/bench_step.py --family modernbert --size ettin-17m --length 8192 --rows 1 \
+        --attention blockwise                       # local layers, at a length where they matter
 
 Conformance first: the step must bring the loss down on its one batch. Then rounds of one
 measurement of the machine's matrix-product rate and one of the step, alternating, so that a noisy
@@ -20,8 +22,10 @@ import numpy as np
 from random_rows import random_batch
 from step_profile import profile_step
 
+from bertjax.architectures import find_architecture
 from bertjax.config import BertConfig
-from bertjax.model.bert import BertForPreTraining
+from bertjax.families.registry import FAMILIES
+from bertjax.kernels.backends import CHOICES
 from bertjax.model.encoder import REMAT_POLICIES
 from bertjax.objectives.masking import MaskingConfig, Vocabulary
 from bertjax.objectives.pretraining import PretrainingObjective
@@ -47,7 +51,25 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--size", choices=BertConfig.SIZES, default="base", help="model (default: base)"
+        "--family", choices=FAMILIES, default="bert", help="of the model (default: bert)"
+    )
+    parser.add_argument("--size", default="base", help="model, one of the family's (default: base)")
+    parser.add_argument(
+        "--global-every",
+        metavar="N",
+        type=int,
+        help="of a modernbert: every N-th layer is global; 1 = all (default: the size's)",
+    )
+    parser.add_argument(
+        "--attention", choices=CHOICES, default="auto", help="backend (default: auto)"
+    )
+    parser.add_argument(
+        "--layers",
+        metavar="L",
+        nargs=2,
+        type=int,
+        default=[4, 24],
+        help="layers of the two models that --compile compares (default: 4 24)",
     )
     parser.add_argument("--rows", type=int, default=8, help="rows a step (default: 8)")
     parser.add_argument("--length", type=int, default=128, help="tokens a row (default: 128)")
@@ -76,9 +98,7 @@ def main() -> int:
 
 def measure_step(options: argparse.Namespace) -> dict[str, Any]:
     """Seconds of a step, seconds of its matrix products at the measured rate, and their ratio."""
-    config = BertConfig.of_size(
-        options.size, vocab_size=options.vocab_size, max_position_embeddings=options.length
-    )
+    config = make_config(options)
     mesh = make_mesh(MeshConfig())
     dtype = jnp.dtype(options.dtype)
     masking = MaskingConfig()
@@ -86,6 +106,7 @@ def measure_step(options: argparse.Namespace) -> dict[str, Any]:
         config, options.rows, options.length, masking.slots(options.length), EXAMPLES_A_ROW
     )
     take_step, state, batch = compile_step(config, options, mesh, dtype)
+    temporary = take_step.memory_analysis().temp_size_in_bytes
 
     losses, steps, products = [], [], []
     for _ in range(options.rounds):
@@ -107,8 +128,11 @@ def measure_step(options: argparse.Namespace) -> dict[str, Any]:
         kinds = profile_step(take_step, run, steps=3)
     ratios = [step / product for step, product in zip(steps, products, strict=True)]
     return {
-        "model": f"{options.size}, {options.rows} x {options.length} tokens, {options.dtype}",
+        "model": f"{options.family} {options.size}",
+        "rows": f"{options.rows} x {options.length} tokens, {options.dtype}",
         "remat": remat_policy(options.remat),
+        "attention": options.attention,
+        "temporary memory, MiB": temporary / 2**20,
         "device": jax.devices()[0].device_kind,
         "matrix-product FLOP a step": float(flops),
         "matrix-product rate, GFLOP/s": flops / statistics.median(products) / 1e9,
@@ -122,32 +146,49 @@ def measure_step(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def measure_compilation(options: argparse.Namespace) -> dict[str, Any]:
-    """Seconds of compilation of the same step with 4 and with 24 layers, alternating."""
+    """Seconds of compilation of the same step with few and with many layers, alternating."""
     mesh = make_mesh(MeshConfig())
-    seconds: dict[int, list[float]] = {4: [], 24: []}
+    seconds: dict[int, list[float]] = {layers: [] for layers in options.layers}
     for _ in range(options.rounds):
         for layers, times in seconds.items():
-            config = BertConfig(
+            config = make_config(
+                options,
                 vocab_size=999,
                 hidden_size=64,
                 num_hidden_layers=layers,
                 num_attention_heads=2,
                 intermediate_size=256,
-                max_position_embeddings=options.length,
             )
             jax.clear_caches()
             started = time.perf_counter()
             compile_step(config, options, mesh, jnp.dtype(options.dtype), create=False)
             times.append(time.perf_counter() - started)
-    few, many = statistics.median(seconds[4]), statistics.median(seconds[24])
-    return {"4 layers, s": few, "24 layers, s": many, "24 layers / 4 layers": many / few}
+    (few, least), (many, most) = (
+        (layers, statistics.median(times)) for layers, times in seconds.items()
+    )
+    return {
+        f"{few} layers, s": least,
+        f"{many} layers, s": most,
+        f"{many} layers / {few} layers": most / least,
+    }
+
+
+def make_config(options: argparse.Namespace, **fields: Any) -> BertConfig:
+    """The config of the model, with any field overridden; [PAD] is 0, as in the drawn rows."""
+    make = FAMILIES[options.family].config
+    if options.global_every is not None:
+        fields["global_attn_every_n_layers"] = options.global_every
+    fields = {"vocab_size": options.vocab_size, "pad_token_id": 0, **fields}
+    fields["max_position_embeddings"] = options.length + make(**fields).first_position
+    return make.of_size(options.size, **fields)
 
 
 def compile_step(
     config: BertConfig, options: argparse.Namespace, mesh: Any, dtype: Any, create: bool = True
 ) -> tuple[Any, Any, RowBatch]:
     """The step, its state (its shapes, if not to be created) and a batch on the device."""
-    model = BertForPreTraining(config, dtype, remat_policy(options.remat))
+    module = find_architecture(config.pretraining, config).module
+    model = module(config, dtype, remat_policy(options.remat), options.attention)
     optimizer = make_optimizer(OptimizerConfig())
     vocabulary = Vocabulary(
         config.vocab_size, 4, [0, 1, 2, 3, 4], np.zeros(config.vocab_size, bool)

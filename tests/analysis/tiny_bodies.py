@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bertjax.analysis.capture.encoding import encode_texts
-from bertjax.config import BertConfig
+from bertjax.families.registry import FAMILIES
 from bertjax.loaded import Model
 from bertjax.model.bert import BertModel
 from bertjax.text.special_tokens import BERT_TOKENS
@@ -27,15 +27,17 @@ def _new_params(model):
     return jax.jit(model.init)(jax.random.key(3), jnp.zeros((1, 1), jnp.int32))["params"]
 
 
-def make_body(positions=48):
+def make_body(positions=48, family="bert", **fields):
     """N=4, H=8, F=37, L=2; heads that attend to few tokens, differently from row to row."""
-    config = BertConfig(
+    config = FAMILIES[family].config(
         vocab_size=len(VOCABULARY),
         hidden_size=32,
         num_hidden_layers=2,
         num_attention_heads=4,
         intermediate_size=37,
         max_position_embeddings=positions,
+        pad_token_id=0,
+        **fields,
     )
     model = BertModel(config, pooling=False)
     params = jax.tree.map(lambda x: x, _new_params(model))

@@ -7,12 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from bertjax.analysis.heads.importance import gates_without
+from bertjax.analysis.heads.pruning import blank_heads, drop_heads
 from bertjax.architectures import find_architecture
 from bertjax.families.modernbert import GLOBAL, LOCAL, ModernBertConfig
 from bertjax.families.registry import read_config
 from bertjax.interop.huggingface import load_model_directory, save_model_directory
 from bertjax.kernels.backends import BACKENDS
-from bertjax.model.probe_points import Edit
+from bertjax.model.probe_points import Edit, gate_heads
 from bertjax.model.rotary import make_rotations, rotate
 from bertjax.program.errors import UserError
 from tests.families.tiny import tiny_config
@@ -309,3 +311,19 @@ def test_decoder_without_bias_goes_out_and_comes_in(tmp_path):
 def test_window_of_berts_own_is_refused():
     with pytest.raises(UserError, match="attention_window=3 is not supported: in a modernbert"):
         dataclasses.replace(CONFIG, attention_window=3)
+
+
+def test_heads_without_biases_leave_the_tensors():
+    model, params = model_of(attention="dense")
+    removed = np.array([[0, 1], [1, 2], [2, 0], [3, 3]])
+    token_ids = jnp.arange(1, 8)[None]
+    edit = gate_heads(gates_without((4, 4), removed))
+    expected = model.apply(params, token_ids, edit=edit).logits
+    config, smaller = drop_heads(CONFIG, params["params"], removed)
+    assert (config.num_attention_heads, config.head_size) == (3, 8)
+    actual = model.clone(config=config).apply({"params": smaller}, token_ids).logits
+    np.testing.assert_allclose(actual, expected, atol=1e-4)
+    blank = blank_heads(params["params"], removed)
+    np.testing.assert_allclose(
+        model.apply({"params": blank}, token_ids).logits, expected, atol=1e-4
+    )

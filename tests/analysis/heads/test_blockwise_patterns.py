@@ -13,9 +13,11 @@ from tests.analysis.tiny_bodies import make_body, make_texts
 from tests.kernels.compiled_programs import largest_buffer
 
 
-@pytest.fixture(scope="module")
-def body():
-    return make_body()
+@pytest.fixture(scope="module", params=["layers that see all", "a local layer"])
+def body(request):
+    if request.param == "layers that see all":
+        return make_body()
+    return make_body(family="modernbert", local_attention=8)
 
 
 @pytest.fixture(scope="module")
