@@ -2,12 +2,13 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from bertjax.program.errors import UserError
 from bertjax.program.strict_json import to_json
+
+if TYPE_CHECKING:
+    import numpy as np
 
 HIDDEN_ACTIVATIONS = ("gelu", "gelu_new", "relu", "silu")
 
@@ -162,9 +163,9 @@ class BertConfig:
 
     def check_ids(
         self,
-        token_ids: np.ndarray,
-        token_type_ids: np.ndarray,
-        position_ids: np.ndarray,
+        token_ids: "np.ndarray",
+        token_type_ids: "np.ndarray",
+        position_ids: "np.ndarray",
     ) -> None:
         """Checks that the model has an embedding for each of these ids.
 
@@ -191,7 +192,7 @@ class BertConfig:
             size, rule = getattr(self, field), f"{field}={getattr(self, field)}"
             if field == "max_position_embeddings":
                 size, rule = self.max_length, self.length_limit
-            least, most = int(np.min(ids, initial=0)), int(np.max(ids, initial=0))
+            least, most = int(ids.min(initial=0)), int(ids.max(initial=0))
             if least < 0 or most >= size:
                 raise UserError(
                     f"{what} id {least if least < 0 else most}: the model has embeddings for 0 to"

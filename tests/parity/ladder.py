@@ -52,7 +52,7 @@ class Case(NamedTuple):
         values: `[B, C]`, of a regression.
         spans: `[B, 2]`, first and last token of an answer, real ones.
         right: `[B / choices]`.
-        replaced: `[B, T]`, 0 or 1.
+        replaced: `[B, T]`, 0 or 1; None in batches for BERT alone.
     """
 
     config: BertConfig
@@ -68,7 +68,7 @@ class Case(NamedTuple):
     values: np.ndarray
     spans: np.ndarray
     right: np.ndarray
-    replaced: np.ndarray
+    replaced: np.ndarray | None = None
 
 
 def make_case(

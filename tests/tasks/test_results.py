@@ -5,6 +5,7 @@ import math
 
 import pytest
 
+from bertjax.config import BertConfig
 from bertjax.program.outputs import write_json
 from bertjax.tasks.regression import Regression
 from bertjax.tasks.results import make_model_card, write_predictions
@@ -38,16 +39,22 @@ def test_predictions_leave_alone_what_lies_beside_them(tmp_path, monkeypatch, fo
 def test_model_card_says_what_was_scored_and_nothing_else():
     facts = {"seed": 3, "steps": 40, "score": "pearson"}
     scores = {"pearson": 0.5, "spearman": None, "total": 7}
+    config = BertConfig()
     card = make_model_card(
-        Regression(), {**facts, "validation": scores, "test": scores}, "seed: 3\n", ["d"], "base"
+        config,
+        Regression(),
+        {**facts, "validation": scores, "test": scores},
+        "seed: 3\n",
+        ["d"],
+        "base",
     )
     assert "`base` with bertjax, seed 3, 40 steps. The checkpoint with the best validation" in card
     assert "| test | pearson | 0.5000 |" in card
     assert "spearman" not in card
     by_loss = {**facts, "validation": scores, "kept": {"by": "loss"}}
-    card = make_model_card(Regression(), by_loss, "seed: 3\n", ["d"], "base")
+    card = make_model_card(config, Regression(), by_loss, "seed: 3\n", ["d"], "base")
     assert "Of the checkpoints within chance of the best validation pearson that with" in card
-    card = make_model_card(Regression(), facts, "seed: 3\n", ["d"], "base")
+    card = make_model_card(config, Regression(), facts, "seed: 3\n", ["d"], "base")
     assert "The last checkpoint was kept: there was no validation split." in card
     assert "best validation" not in card
     assert "scored once" not in card
