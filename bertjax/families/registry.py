@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from bertjax.config import WITH_WINDOW, BertConfig
@@ -36,37 +37,21 @@ class Family(NamedTuple):
         return self.config.MODEL_TYPE
 
 
-_ROBERTAS = (roberta.BODY, roberta.tensor_rows, roberta.TIED)
+def _family(module: ModuleType, config: type[BertConfig], prefix: str = "") -> Family:
+    return Family(config, prefix or module.PREFIX, module.BODY, module.tensor_rows, module.TIED)
+
 
 FAMILIES = {
     family.name: family
     for family in (
-        Family(BertConfig, bert.PREFIX, bert.BODY, bert.tensor_rows, bert.TIED),
-        Family(roberta.RobertaConfig, "Roberta", *_ROBERTAS),
-        Family(roberta.XlmRobertaConfig, "XLMRoberta", *_ROBERTAS),
-        Family(roberta.CamembertConfig, "Camembert", *_ROBERTAS),
-        Family(albert.AlbertConfig, albert.PREFIX, albert.BODY, albert.tensor_rows, albert.TIED),
-        Family(
-            distilbert.DistilBertConfig,
-            distilbert.PREFIX,
-            distilbert.BODY,
-            distilbert.tensor_rows,
-            distilbert.TIED,
-        ),
-        Family(
-            electra.ElectraConfig,
-            electra.PREFIX,
-            electra.BODY,
-            electra.tensor_rows,
-            electra.TIED,
-        ),
-        Family(
-            modernbert.ModernBertConfig,
-            modernbert.PREFIX,
-            modernbert.BODY,
-            modernbert.tensor_rows,
-            modernbert.TIED,
-        ),
+        _family(bert, BertConfig),
+        _family(roberta, roberta.RobertaConfig, "Roberta"),
+        _family(roberta, roberta.XlmRobertaConfig, "XLMRoberta"),
+        _family(roberta, roberta.CamembertConfig, "Camembert"),
+        _family(albert, albert.AlbertConfig),
+        _family(distilbert, distilbert.DistilBertConfig),
+        _family(electra, electra.ElectraConfig),
+        _family(modernbert, modernbert.ModernBertConfig),
     )
 }
 
