@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from bertjax.program.errors import UserError
 from bertjax.program.strict_json import to_json
+from bertjax.program.wording import with_article
 
 if TYPE_CHECKING:
     import numpy as np
@@ -204,8 +205,8 @@ class BertConfig:
             value = getattr(self, field.name)
             if field.name in self.NOT_IN_FILE and value != field.default:
                 raise UserError(
-                    f"{field.name}={value!r} is not supported: in a {self.MODEL_TYPE} it is always"
-                    f" {field.default!r}"
+                    f"{field.name}={value!r} is not supported: in"
+                    f" {with_article(self.MODEL_TYPE)} it is always {field.default!r}"
                 )
         for name in (
             "vocab_size",
@@ -395,15 +396,16 @@ class BertConfig:
             if field in (None, "hidden_dropout_prob"):
                 way_out = f"set {field}" if field else "leave it out"
                 raise UserError(
-                    f"classifier_dropout={rate} has no effect: a {self.MODEL_TYPE} has no dropout"
-                    f" of its own before the linear layer of its {part}; {way_out}"
+                    f"classifier_dropout={rate} has no effect:"
+                    f" {with_article(self.MODEL_TYPE)} has no dropout of its own before the"
+                    f" linear layer of its {part}; {way_out}"
                 )
             fields[field] = rate
         norm = fields.get("classifier_norm", "none")
         if norm != "none" and part not in CLASSIFIERS:
             raise UserError(
                 f"classifier_norm={norm} has no effect: it is of {', '.join(CLASSIFIERS)}, and the"
-                f" model is fitted with a {part}; leave it out"
+                f" model is fitted with {with_article(part)}; leave it out"
             )
         return dataclasses.replace(self, **fields)
 

@@ -36,7 +36,7 @@ from bertjax.interop.tensor_names import (
 )
 from bertjax.program.errors import UserError
 from bertjax.program.output_directory import whole_directory
-from bertjax.program.wording import counted
+from bertjax.program.wording import counted, with_article
 
 # What a model directory may hold, besides other modules of sentence-transformers.
 MODEL_FILES = (CONFIG_NAME, WEIGHTS_NAME, "*.json", "*.txt", "*.md", "*.safetensors")
@@ -144,7 +144,10 @@ def convert(
             "left_out": [
                 *source.left_out,
                 *_name_ignored(source.tensors, config),
-                *(f"{part}: a {wanted.name} has none" for part in sorted(there - {*wanted.parts})),
+                *(
+                    f"{part}: {with_article(wanted.name)} has none"
+                    for part in sorted(there - {*wanted.parts})
+                ),
             ],
             "files_copied": copied,
         }

@@ -37,6 +37,7 @@ from bertjax.interop.tensor_names import (
 from bertjax.program.errors import UserError
 from bertjax.program.outputs import whole_files
 from bertjax.program.strict_json import to_json
+from bertjax.program.wording import with_article
 
 if TYPE_CHECKING:
     from bertjax.text.tokenizer import Tokenizer
@@ -438,7 +439,7 @@ def lacks(path: Path | str, own: str, wanted: Architecture, lacking: Collection[
     lacking, family = sorted(lacking), FAMILIES[wanted.family]
     first = next(row for row in family.tensor_rows(family.config()) if row.part == lacking[0])
     return UserError(
-        f"{path}: is a {own} and has no {' and no '.join(lacking)} (missing tensor"
+        f"{path}: is {with_article(own)} and has no {' and no '.join(lacking)} (missing tensor"
         f" {first.theirs} among others), which {wanted.name} needs; take a checkpoint of that"
         " class, or train it (`bertjax finetune`, `bertjax pretrain`, with --model.init)"
     )

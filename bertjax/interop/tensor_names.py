@@ -12,6 +12,7 @@ from bertjax.config import BertConfig
 from bertjax.families.registry import family_of
 from bertjax.families.tensors import Row
 from bertjax.program.errors import UserError
+from bertjax.program.wording import with_article
 
 # The nested dict that is the value of the flax collection "params" of a class of `model.bert`; that
 # of `BertModel` stands under "bert", as in the others.
@@ -151,9 +152,9 @@ def check_names(
         expected = wanted.get(tied.get(name, name))
         if expected is None:
             raise UserError(
-                f"unexpected tensor {name} {list(shape)}: config.json describes a"
-                f" {family_of(config).prefix} without it; bertjax reads the body and these:"
-                f" {', '.join(parts_of(config))}"
+                f"unexpected tensor {name} {list(shape)}: config.json describes"
+                f" {with_article(family_of(config).prefix)} without it; bertjax reads the"
+                f" body and these: {', '.join(parts_of(config))}"
             )
         if tuple(shape) != expected:
             raise UserError(

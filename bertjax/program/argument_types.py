@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 from bertjax.program.errors import UserError
-from bertjax.program.wording import nearest
+from bertjax.program.wording import nearest, with_article
 
 # Annotation -> the class of values that it admits, and what messages call them.
 _KINDS: dict[Any, tuple[type, str]] = {
@@ -65,7 +65,7 @@ def _kinds(annotation: Any) -> Iterator[tuple[type, str] | None]:
     elif annotation in _KINDS:
         yield _KINDS[annotation]
     elif isinstance(annotation, type) and annotation not in (Any, inspect.Parameter.empty):
-        yield annotation, f"a {annotation.__name__}"
+        yield annotation, with_article(annotation.__name__)
     else:
         yield None
 

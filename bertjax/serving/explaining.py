@@ -26,6 +26,7 @@ from bertjax.inference.shapes import Shapes
 from bertjax.loaded import Model
 from bertjax.program.errors import UserError
 from bertjax.program.naming import name_arguments
+from bertjax.program.wording import with_article
 from bertjax.serving.engine import Engine, OverloadedError
 from bertjax.serving.problems import BACKEND, TOO_LARGE, VALIDATION, RefusedError
 from bertjax.text.given_texts import Text
@@ -102,8 +103,8 @@ class Explainer:
         if not self.explains:
             raise RefusedError(
                 BACKEND,
-                f"a {self._model.architecture} has no head, so that it answers nothing that could"
-                " be explained; /attention takes any model",
+                f"{with_article(self._model.architecture)} has no head, so that it answers"
+                " nothing that could be explained; /attention takes any model",
             )
 
         def compute() -> Explained:

@@ -9,7 +9,7 @@ import numpy as np
 from bertjax.architectures import ARCHITECTURES
 from bertjax.config import BertConfig
 from bertjax.program.errors import UserError
-from bertjax.program.wording import counted
+from bertjax.program.wording import counted, with_article
 from bertjax.tasks import label_counts
 from bertjax.tasks.classification import Classification
 from bertjax.tasks.data_config import DataConfig, TaskName, check_options
@@ -208,6 +208,6 @@ def task_of_model(config: BertConfig, architecture: str, scheme: Scheme | None =
     if name is not None:
         return TASK_KINDS[name].of_model(config, scheme)
     raise UserError(
-        f"a {architecture} has no head of a supervised task; fit one with"
+        f"{with_article(architecture)} has no head of a supervised task; fit one with"
         " `bertjax finetune --model.init DIR`"
     )

@@ -17,6 +17,7 @@ from bertjax.families.registry import FAMILIES
 from bertjax.objectives.masking import MaskingConfig, Vocabulary
 from bertjax.objectives.pretraining import PretrainingObjective
 from bertjax.program.errors import UserError
+from bertjax.program.wording import with_article
 from bertjax.training.batches import check_seed
 from bertjax.training.budget import BudgetConfig
 from bertjax.training.checkpoint import CheckpointConfig
@@ -166,6 +167,13 @@ def shape_new_model(
             long as the model takes (which may be longer than the rows).
     """
     make = FAMILIES[config.family or BertConfig.MODEL_TYPE].config
+    if config.size not in (None, *make.SIZES):
+        its = [name for name, family in FAMILIES.items() if config.size in family.config.SIZES]
+        raise UserError(
+            f"model.size={config.size} is a size of {' and '.join(its)}, and the model is"
+            f" {with_article(make.MODEL_TYPE)}: pass model.family={its[0]}, or one of its sizes,"
+            f" {', '.join(make.SIZES)}"
+        )
     known = {field.name for field in dataclasses.fields(make)}
     fields = {name: id for name, id in special_ids.items() if name in known}
     fields["vocab_size"] = vocab_size

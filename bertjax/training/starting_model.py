@@ -14,6 +14,7 @@ from bertjax.interop.huggingface import load_model_directory, load_model_tokeniz
 from bertjax.objectives.masking import Vocabulary
 from bertjax.objectives.pretraining import unigram_log_probs
 from bertjax.program.errors import UserError
+from bertjax.program.wording import with_article
 from bertjax.tasks.task import Task
 from bertjax.text.rows import PreparedDirectory
 from bertjax.text.special_tokens import STYLES
@@ -103,9 +104,9 @@ def resolve_model(
     has_pairs = prepared.card["options"]["pairs"]["pairing"] != "none"
     if has_pairs and bert_config.pretraining == MASKED_LM:
         notes_of_init.append(
-            f"the rows in {prepared.path} have pairs, and a {bert_config.MODEL_TYPE} is pretrained"
-            " by the masked words alone: they are read as pairs, and how their texts follow each"
-            " other is not learned"
+            f"the rows in {prepared.path} have pairs, and"
+            f" {with_article(bert_config.MODEL_TYPE)} is pretrained by the masked words"
+            " alone: they are read as pairs, and how their texts follow each other is not learned"
         )
     return bert_config, params, notes_of_init
 

@@ -17,6 +17,7 @@ from bertjax.kernels.backends import BACKENDS
 from bertjax.model.probe_points import Edit, gate_heads
 from bertjax.model.rotary import make_rotations, rotate
 from bertjax.program.errors import UserError
+from bertjax.training.pretrain_config import ModelConfig, shape_new_model
 from tests.families.tiny import tiny_config
 from tests.parity.random_models import draw_parameters
 from tests.parity.test_golden import GOLDEN
@@ -137,6 +138,14 @@ def test_published_sizes_are_there(size):
     config = ModernBertConfig.of_size(size)
     assert config.head_size == 64
     assert config.rotary_bases[1] == (10_000 if "-" not in size else 160_000)
+
+
+@pytest.mark.parametrize(("family", "named"), [(None, "a bert"), ("albert", "an albert")])
+def test_size_of_another_family_is_refused_with_the_one_that_has_it(family, named):
+    with pytest.raises(
+        UserError, match=f"ettin-17m is a size of modernbert, and the model is {named}: pass model"
+    ):
+        shape_new_model(ModelConfig(family=family, size="ettin-17m"), 100, {}, 16)
 
 
 def test_tokens_of_local_layers_see_so_many_to_either_side():

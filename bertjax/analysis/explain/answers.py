@@ -20,6 +20,7 @@ from bertjax.loaded import Model
 from bertjax.model.embeddings import Embeddings
 from bertjax.model.probe_points import Edit
 from bertjax.program.errors import UserError
+from bertjax.program.wording import with_article
 from bertjax.text.packing import Places
 
 # Rows and tokens of a batch, and bytes of its maps. With the backward pass it takes no longer than
@@ -60,8 +61,9 @@ def check_target(whole: Model, encoded: EncodedText, target: Target) -> None:
     known, config = ARCHITECTURES[whole.architecture].outputs, whole.config
     if target.output not in known:
         raise UserError(
-            f"a {whole.architecture} answers with {' or '.join(known)}, not with a"
-            f" {target.output}; name one of these, or take a model with the head for it"
+            f"{with_article(whole.architecture)} answers with {' or '.join(known)}, not with"
+            f" {with_article(target.output)}; name one of these, or take a model with the head for"
+            " it"
         )
     if target.output == "pooled" and not whole.module.has_pooler:
         raise UserError("the model has no pooler; explain a number of its hidden states")
@@ -77,13 +79,14 @@ def check_target(whole: Model, encoded: EncodedText, target: Target) -> None:
     ):  # fmt: skip
         if not 0 <= value < number:
             raise UserError(
-                f"{name}={value} must be between 0 and {number - 1}: a {target.output} of this"
+                f"{name}={value} must be between 0 and {number - 1}:"
+                f" {with_article(target.output)} of this"
                 f" {'text' if name == 'position' else 'model'} has {number}"
             )
     is_regression = target.output == "class" and config.label_meaning == "regression"
     if target.probability and (is_regression or target.output in ("choice", "hidden", "pooled")):
         raise UserError(
-            f"{'a regression' if is_regression else f'a {target.output}'} is no probability;"
+            f"{'a regression' if is_regression else with_article(target.output)} is no probability;"
             " explain the number itself (probability=False)"
         )
 

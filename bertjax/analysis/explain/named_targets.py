@@ -16,7 +16,7 @@ from bertjax.architectures import ARCHITECTURES, BODY
 from bertjax.inference.batches import in_turn, whole_params
 from bertjax.loaded import Model
 from bertjax.program.errors import UserError
-from bertjax.program.wording import nearest
+from bertjax.program.wording import nearest, with_article
 
 # The two answers of next-sentence prediction, and the one of replaced-token detection.
 _NEXT = ("is next", "is random")
@@ -65,7 +65,9 @@ def choose_targets(
     architecture, config = whole.architecture, whole.config
     outputs = ARCHITECTURES[architecture].outputs
     if word is not None and not {"tag", "replaced"} & {*outputs}:
-        raise UserError(f"--word is for taggers; a {architecture} answers for the whole text")
+        raise UserError(
+            f"--word is for taggers; {with_article(architecture)} answers for the whole text"
+        )
     if whole.kind == BODY:
         raise UserError(
             "the model has no head, so that it answers nothing; take one that is fitted to a task"
@@ -84,7 +86,7 @@ def choose_targets(
         return [_class(whole, encoded, "class", config.id2label, answer)]
     if not encoded.token_type_ids.any():
         raise UserError(
-            f"a {architecture} answers to two texts; part them by a tab, in bash as"
+            f"{with_article(architecture)} answers to two texts; part them by a tab, in bash as"
             " $'first\\tsecond'"
         )
     if "next-sentence" in outputs:
@@ -105,7 +107,7 @@ def _words(whole: Model, encoded: EncodedText, answer: str | None) -> list[Named
     positions = np.flatnonzero(encoded.token_ids == whole.tokenizer.mask_id)
     if not len(positions):
         raise UserError(
-            f"a {whole.architecture} restores words, and the text has no"
+            f"{with_article(whole.architecture)} restores words, and the text has no"
             f" {whole.tokenizer.mask_token}; put one in the place of the word to explain"
         )
     if answer is None:

@@ -27,7 +27,7 @@ from bertjax.objectives.pretraining import (
     unigram_log_probs,
 )
 from bertjax.program.errors import UserError
-from bertjax.program.wording import counted
+from bertjax.program.wording import counted, with_article
 from bertjax.statistics.drawn_units import number_units, sum_by_unit
 from bertjax.statistics.intervals import bootstrap_ratio
 from bertjax.text.given_texts import Text
@@ -158,7 +158,7 @@ def score_masked_texts(
     Source: Devlin et al. 2019, section 3.1, task 1.
     """
     if not whole.restores_words:
-        raise UserError(f"a {whole.architecture} has no masked-LM head")
+        raise UserError(f"{with_article(whole.architecture)} has no masked-LM head")
     vocabulary, score = _make_score(whole.module, whole.tokenizer)
     every = np.concatenate([text.token_ids for text in texts])
     log_probs = unigram_log_probs(np.bincount(every, minlength=vocabulary.size), vocabulary)

@@ -22,6 +22,7 @@ from bertjax.model.probe_points import Edit
 from bertjax.objectives.losses import Total, cross_entropy
 from bertjax.objectives.masking import MaskingConfig, Vocabulary, mask_tokens
 from bertjax.program.errors import UserError
+from bertjax.program.wording import with_article
 from bertjax.statistics.drawn_units import number_units
 from bertjax.tasks.task import Task
 from bertjax.tasks.units import Layout, Unit, check_units, make_task_batch
@@ -178,7 +179,8 @@ def masked_language_objective(
     """
     if not whole.restores_words:
         raise UserError(
-            f"a {whole.architecture} has no masked-LM head; measure it on labelled files (--data)"
+            f"{with_article(whole.architecture)} has no masked-LM head; measure it on labelled"
+            " files (--data)"
         )
     if not texts:
         raise UserError("there is no text to measure the model on")

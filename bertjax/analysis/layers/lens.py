@@ -19,6 +19,7 @@ from bertjax.interop.tensor_names import parts_with_parameters
 from bertjax.loaded import Model
 from bertjax.model.bert import BertForMaskedLM
 from bertjax.program.errors import UserError
+from bertjax.program.wording import with_article
 from bertjax.statistics.drawn_units import number_units, sum_by_unit
 from bertjax.statistics.intervals import Figures, Interval, bootstrap_ratio
 from bertjax.text.packing import Places
@@ -79,10 +80,10 @@ def with_masked_lm(model: Model) -> Model:
     if wanted is None or not parts_with_parameters(model.config, wanted) <= model.parts.keys():
         where = model.directory or "the model"
         raise UserError(
-            f"{where}: is a {model.architecture} without a masked-LM head, which is what the lens"
-            " and the what-if look through; take the checkpoint it was made of (BertForMaskedLM,"
-            " BertForPreTraining), or train the head with `bertjax pretrain --model.init"
-            f" {where}`"
+            f"{where}: is {with_article(model.architecture)} without a masked-LM head, which"
+            " is what the lens and the what-if look through; take the checkpoint it was made of"
+            f"{f' ({wanted.name})' if wanted else ''}, or train the head with"
+            f" `bertjax pretrain --model.init {where}`"
         )
     return model.as_architecture(MASKED_LM)
 
