@@ -159,7 +159,7 @@ def _describe_tokenizer(path: Path, config: "BertConfig | None" = None) -> dict[
 
     if find_tokenizer_file(path) is None:
         return None
-    from bertjax.interop.huggingface import compare_special_ids
+    from bertjax.interop.model_tokenizer import compare_special_ids
     from bertjax.text.tokenizer import load_tokenizer
 
     tokenizer = load_tokenizer(path)

@@ -17,13 +17,10 @@ from bertjax.architectures import (
     kind_of_module,
 )
 from bertjax.config import BertConfig, Kind
+from bertjax.families.registry import CONFIG_NAME
 from bertjax.interop.hub import find_model
-from bertjax.interop.huggingface import (
-    CONFIG_NAME,
-    lacks,
-    load_model_tokenizer,
-    read_model_directory,
-)
+from bertjax.interop.huggingface import lacks, read_model_directory
+from bertjax.interop.model_tokenizer import load_model_tokenizer
 from bertjax.interop.sentence_transformers import (
     MODULES_NAME,
     SentenceModel,

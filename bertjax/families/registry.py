@@ -12,6 +12,9 @@ from bertjax.families.tensors import Row
 from bertjax.program.errors import UserError
 from bertjax.program.wording import nearest
 
+# Where a model directory has the shape of its model.
+CONFIG_NAME = "config.json"
+
 
 class Family(NamedTuple):
     """A family of encoders.
@@ -90,12 +93,12 @@ def load_config(path: Path | str) -> BertConfig:
         UserError: there is none, or it is damaged, or as `read_config`.
     """
     path = Path(path)
-    path = path / "config.json" if path.is_dir() else path
+    path = path / CONFIG_NAME if path.is_dir() else path
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(
-            f"{path}: no such file; a model directory holds config.json and model.safetensors"
+            f"{path}: no such file; a model directory holds {CONFIG_NAME} and model.safetensors"
             f"{_say_what_it_is(path.parent)}"
         ) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

@@ -10,7 +10,7 @@ import numpy as np
 
 from bertjax.architectures import BODY, Architecture, find_architecture
 from bertjax.config import BertConfig
-from bertjax.families.registry import family_of
+from bertjax.families.registry import CONFIG_NAME, family_of
 from bertjax.interop.checkpoint_files import (
     WEIGHTS_NAME,
     Tensor,
@@ -20,12 +20,11 @@ from bertjax.interop.checkpoint_files import (
 )
 from bertjax.interop.google_checkpoint import find_google_checkpoint, read_google_checkpoint
 from bertjax.interop.huggingface import (
-    CONFIG_NAME,
     lacks,
-    load_model_tokenizer,
     read_model_directory,
     save_model_directory,
 )
+from bertjax.interop.model_tokenizer import load_model_tokenizer
 from bertjax.interop.pickled_weights import find_pickled_tensors, has_pickled_weights
 from bertjax.interop.sentence_transformers import MODULES_NAME, module_folders
 from bertjax.interop.tensor_names import (

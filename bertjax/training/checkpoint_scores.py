@@ -6,7 +6,7 @@ from typing import Any
 from bertjax.architectures import PRETRAINING, find_architecture, kind_of
 from bertjax.families.registry import read_config
 from bertjax.inference.task_outputs import Inference, predict_examples
-from bertjax.interop.huggingface import load_model_tokenizer
+from bertjax.interop.model_tokenizer import load_model_tokenizer
 from bertjax.objectives.masking import Vocabulary
 from bertjax.program.errors import UserError
 from bertjax.tasks.data_config import DataConfig

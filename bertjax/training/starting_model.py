@@ -10,7 +10,8 @@ import numpy as np
 from bertjax.architectures import MASKED_LM, PRETRAINING, kind_of
 from bertjax.config import BertConfig
 from bertjax.interop.hub import find_model
-from bertjax.interop.huggingface import load_model_directory, load_model_tokenizer
+from bertjax.interop.huggingface import load_model_directory
+from bertjax.interop.model_tokenizer import load_model_tokenizer
 from bertjax.objectives.masking import Vocabulary
 from bertjax.objectives.pretraining import unigram_log_probs
 from bertjax.program.errors import UserError

@@ -17,11 +17,8 @@ from jaxtyping import Array, Float, Integer, Key
 from bertjax.architectures import ARCHITECTURES, BODY
 from bertjax.config import BertConfig
 from bertjax.interop.hub import find_model
-from bertjax.interop.huggingface import (
-    has_tokenizer,
-    load_model_directory,
-    load_model_tokenizer,
-)
+from bertjax.interop.huggingface import load_model_directory
+from bertjax.interop.model_tokenizer import has_tokenizer, load_model_tokenizer
 from bertjax.interop.tensor_names import flatten
 from bertjax.kernels.backends import AUTO, BACKENDS, DENSE, Need
 from bertjax.objectives.losses import Total

@@ -21,9 +21,9 @@ from bertjax.families.roberta import RobertaConfig
 from bertjax.interop.huggingface import (
     inspect_model_directory,
     load_model_directory,
-    load_model_tokenizer,
     save_model_directory,
 )
+from bertjax.interop.model_tokenizer import load_model_tokenizer
 from bertjax.interop.tensor_names import flatten, our_shape, rows_of
 from bertjax.program.errors import UserError
 from bertjax.text.tokenizer import load_tokenizer
