@@ -31,7 +31,7 @@ class SpecialTokens(NamedTuple):
 
 
 class Style(NamedTuple):
-    """How a published family's tokenizers have special tokens.
+    """How a published family's tokenizers are, and how they have special tokens.
 
     Attributes:
         tokens: their names.
@@ -39,6 +39,9 @@ class Style(NamedTuple):
         separators: how many `sep` are between two texts.
         mask_takes_space: whether the space before a mask is the mask's (`lstrip`).
         token_types: whether models of the family tell the second text by token types.
+        kind: their only kind, as `VocabularyConfig.kind`; None = they read texts as BERT's do, and
+            may be of every kind.
+        lowercase: whether the family's first models read all texts in lower case.
     """
 
     tokens: SpecialTokens
@@ -47,26 +50,35 @@ class Style(NamedTuple):
     separators: int = 1
     mask_takes_space: bool = True
     token_types: bool = False
+    kind: str | None = None
+    lowercase: bool = False
 
 
 BERT_TOKENS = SpecialTokens("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _ROBERTA_TOKENS = SpecialTokens("<pad>", "<unk>", "<s>", "</s>", "<mask>")
 _ALBERT_TOKENS = BERT_TOKENS._replace(pad="<pad>", unk="<unk>")
 _GEMMA_TOKENS = _ROBERTA_TOKENS._replace(cls="<bos>", sep="<eos>")
-BERT = Style(BERT_TOKENS, BERT_TOKENS, mask_takes_space=False, token_types=True)
-ROBERTA = Style(_ROBERTA_TOKENS, ("<s>", "<pad>", "</s>", "<unk>"), ("<mask>",), separators=2)
+BERT = Style(BERT_TOKENS, BERT_TOKENS, mask_takes_space=False, token_types=True, lowercase=True)
+ROBERTA = Style(
+    _ROBERTA_TOKENS, ("<s>", "<pad>", "</s>", "<unk>"), ("<mask>",), separators=2, kind="bpe"
+)
+_XLM_ROBERTA = ROBERTA._replace(kind="unigram")
 # By model_type.
 STYLES = {
     "bert": BERT,
     "distilbert": BERT._replace(token_types=False),
     "electra": BERT,
     "roberta": ROBERTA,
-    "xlm-roberta": ROBERTA,
-    "camembert": ROBERTA._replace(
+    "xlm-roberta": _XLM_ROBERTA,
+    "camembert": _XLM_ROBERTA._replace(
         first=("<s>NOTUSED", "<pad>", "</s>NOTUSED", "<unk>", "<unk>NOTUSED", "<s>", "</s>")
     ),
-    "modernbert": Style(BERT_TOKENS, (), ("[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]")),
-    "albert": Style(_ALBERT_TOKENS, _ALBERT_TOKENS, token_types=True),
+    "modernbert": Style(
+        BERT_TOKENS, (), ("[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"), kind="bpe"
+    ),
+    "albert": Style(
+        _ALBERT_TOKENS, _ALBERT_TOKENS, token_types=True, kind="unigram", lowercase=True
+    ),
 }
 # mmBERT's vocabulary is Gemma's.
 _KNOWN = (*STYLES.values(), Style(_GEMMA_TOKENS, ()))

@@ -11,34 +11,7 @@ if TYPE_CHECKING:
     import tokenizers
 
 Kind = Literal["wordpiece", "bpe", "unigram", "word", "character"]
-Family = Literal[
-    "bert", "distilbert", "electra", "roberta", "xlm-roberta", "camembert", "modernbert", "albert"
-]
-# Those that read texts as BERT does, and may be of every kind.
-_OF_BERT = ("bert", "distilbert", "electra")
-# The others' only kind.
-_KINDS: dict[str, Kind] = {
-    "roberta": "bpe",
-    "xlm-roberta": "unigram",
-    "camembert": "unigram",
-    "modernbert": "bpe",
-    "albert": "unigram",
-}
-
-
-def usual_kind(family: Family) -> Kind:
-    """Returns the kind of the family's published tokenizers."""
-    return _KINDS.get(family, "wordpiece")
-
-
-def may_be_of(family: Family, kind: Kind) -> bool:
-    """Returns whether a tokenizer of the family may be of this kind."""
-    return family in _OF_BERT or kind == _KINDS[family]
-
-
-def is_lowercased(family: Family) -> bool:
-    """Returns whether the family's first models read all texts in lower case."""
-    return family in (*_OF_BERT, "albert")
+Family = Literal[*STYLES]
 
 
 def make_template(
@@ -50,7 +23,7 @@ def make_template(
     written as two characters are read as in the corpus, here and in transformers.
 
     Args:
-        kind: one that `may_be_of` the family.
+        kind: the family's, where it has only one.
         family: a model_type.
         lowercase: texts are lower-cased.
         strip_accents: accents are taken from letters.
@@ -61,7 +34,7 @@ def make_template(
     """
     from tokenizers import decoders, models, pre_tokenizers
 
-    style, is_berts = STYLES[family], family in _OF_BERT
+    style, is_berts = STYLES[family], STYLES[family].kind is None
     names = [*style.first, *style.last]
     unknown, numbered = style.tokens.unk, {token: id for id, token in enumerate(names)}
     if kind in ("wordpiece", "character"):
@@ -96,7 +69,7 @@ def _normalizer(
     needs_form = form == "NFKC" or (form == "NFC" and not strip_accents)
     forms = {"NFC": normalizers.NFC, "NFKC": normalizers.NFKC}
     first = [forms[form]()] if needs_form else []
-    if family in _OF_BERT:
+    if STYLES[family].kind is None:
         berts = normalizers.BertNormalizer(
             lowercase=lowercase,
             strip_accents=strip_accents,

@@ -14,14 +14,7 @@ from bertjax.text.cleaning import Form
 from bertjax.text.special_tokens import STYLES, Style
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.text.tokenizer_parts import build, build_wordpiece
-from bertjax.text.tokenizer_templates import (
-    Family,
-    Kind,
-    is_lowercased,
-    make_template,
-    may_be_of,
-    usual_kind,
-)
+from bertjax.text.tokenizer_templates import Family, Kind, make_template
 
 if TYPE_CHECKING:
     import tokenizers
@@ -61,14 +54,14 @@ class VocabularyConfig:
 
     def __post_init__(self) -> None:
         if self.kind is None:
-            self.kind = usual_kind(self.family)
-        if not may_be_of(self.family, self.kind):
+            self.kind = self.style.kind or "wordpiece"
+        if self.style.kind not in (None, self.kind):
             raise UserError(
                 f"kind={self.kind}: the tokenizers of family={self.family} are of kind"
-                f" {usual_kind(self.family)}; leave --kind out"
+                f" {self.style.kind}; leave --kind out"
             )
         if self.lowercase is None:
-            self.lowercase = is_lowercased(self.family)
+            self.lowercase = self.style.lowercase
         if self.vocab_size is None and self.kind in ("wordpiece", "bpe", "unigram"):
             raise UserError(
                 f"vocab_size is missing: a {self.kind} vocabulary has the size you choose; pass"
