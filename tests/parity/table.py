@@ -3,26 +3,29 @@
     .venv-parity/bin/python -m tests.parity.table --configurations 50 --checkpoint DIR ...
 
 The reference is torch in float64, the measure that of `ladder.differences`. Rows are classes, a
-table each for bertjax in float64 and float32 and, to compare with, torch in float32. Takes half an
-hour on one core, nearly all of it to compile, with XLA_FLAGS=--xla_cpu_use_fusion_emitters=false,
-which jaxlib before 0.11 knows;
-what random configurations run is compiled without most of XLA's optimizations, as in the tests.
+table each for bertjax in float64 and float32 and, to compare with, torch in float32. A checkpoint
+is measured as every class of its family. BERT takes half an hour on one core, nearly all of it to
+compile, with XLA_FLAGS=--xla_cpu_use_fusion_emitters=false, which jaxlib before 0.11 knows; what
+random configurations run is compiled without most of XLA's optimizations, as in the tests.
 """
 
 import argparse
+import functools
 import itertools
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
 import numpy as np
 
+from bertjax.architectures import ARCHITECTURES, classes_of
+from bertjax.families.registry import load_config
 from bertjax.interop.huggingface import load_model_directory
 from bertjax.interop.tensor_names import Parameters
 from bertjax.text.tokenizer import load_tokenizer
-from tests.parity.cases import CLASSES, for_random_cases
+from tests.parity.cases import CLASSES, OF_FAMILY, for_random_cases
 from tests.parity.ladder import (
     QUANTITIES,
     TOLERANCES,
@@ -121,20 +124,26 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--configurations", type=int, default=50, help="a class (default: 50)")
     parser.add_argument("--checkpoint", type=Path, nargs="*", default=[], help="model directories")
-    parser.add_argument("--classes", nargs="*", default=CLASSES, help="(default: all)")
+    parser.add_argument("--families", nargs="*", choices=OF_FAMILY, help="(default: all)")
     options = parser.parse_args(arguments)
     warnings.filterwarnings("ignore")
-    sources = [
-        (path.name, lambda name, path=path: measure_checkpoint(path, name))
+    wanted = options.families or list(OF_FAMILY)
+    classes = [name for name in CLASSES if ARCHITECTURES[name].family in wanted]
+    sources: list[tuple[str, list[str], Callable[[str], Largest]]] = [
+        (
+            path.name,
+            [its.name for its in classes_of(load_config(path)).values()],
+            functools.partial(measure_checkpoint, path),
+        )
         for path in options.checkpoint
     ]
     if options.configurations:
         title = f"{options.configurations} random configurations a class"
-        sources.append((title, lambda name: measure_random(name, options.configurations)))
+        sources.append((title, classes, lambda name: measure_random(name, options.configurations)))
     good = True
-    for title, measure in sources:
+    for title, names, measure in sources:
         measured = {}
-        for architecture in options.classes:
+        for architecture in names:
             print(f"{title}: {architecture} ...", file=sys.stderr, flush=True)
             measured[architecture] = measure(architecture)
         good &= print_tables(title, measured)
