@@ -179,9 +179,11 @@ def read_byte_level(path: Path, text: str, beside: Beside) -> "tokenizers.Tokeni
     merges = path.parent / MERGES_NAME
     if not merges.is_file():
         raise UserError(f"{path}: there is no {MERGES_NAME} beside it, which the vocabulary needs")
-    lines = merges.read_text(encoding="utf-8").splitlines()
-    pairs = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
     try:
+        lines = merges.read_text(encoding="utf-8").splitlines()
+        pairs = [
+            tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")
+        ]
         library = tokenizers.Tokenizer(models.BPE(json.loads(text), pairs))
     except Exception as error:  # the library raises bare Exception for merges that do not fit
         raise UserError(

@@ -194,6 +194,9 @@ def test_unusable_files_are_named(tmp_path):
     write_two_files(tmp_path, "t h\nx y\n")
     with pytest.raises(UserError, match=r"vocab.json: damaged, or not the vocabulary of .*merges"):
         load_tokenizer(tmp_path)
+    (tmp_path / "merges.txt").write_bytes(b"t h\n\xff e\n")
+    with pytest.raises(UserError, match=r"vocab.json: damaged, or not the vocabulary .*utf-8"):
+        load_tokenizer(tmp_path)
     (tmp_path / "merges.txt").unlink()
     with pytest.raises(UserError, match=r"vocab.json: there is no merges.txt beside it"):
         load_tokenizer(tmp_path)
