@@ -214,7 +214,8 @@ class _Dividing:
             taken[split] = int(bounds[end] - bounds[start])
             start = end
         parts.append(Part(TRAIN, start, len(bounds) - 1))
-        self._replace(document, [part for part in parts if part.first < part.last])
+        if any(taken.values()):
+            self._replace(document, [part for part in parts if part.first < part.last])
         return taken
 
     def _replace(self, document: int, parts: list[Part]) -> None:
@@ -226,8 +227,8 @@ class _Dividing:
 
     def see_to_the_least(self) -> None:
         """Halves the longest part of a split that has too few; where none can be halved, takes a
-        piece of the longest elsewhere, and where nothing can be cut, the smallest document of the
-        split with the most to spare.
+        piece of the longest elsewhere, and where nothing can be cut, the smallest document or part
+        of the split with the most to spare.
         """
         for split in range(3):
             while self.counts()[split] < self.least[split]:
@@ -279,11 +280,16 @@ class _Dividing:
     def _take_smallest(self, split: int) -> bool:
         counts = self.counts()
         giver = max(range(3), key=lambda other: counts[other] - self.least[other])
-        whole = self._whole(giver)
-        if counts[giver] <= self.least[giver] or not len(whole):
+        if counts[giver] <= self.least[giver]:
             return False
-        smallest = whole[np.lexsort((self.places[whole], self.tokens[whole]))[0]]
-        self.splits[smallest] = split
+        sizes = [(int(self.tokens[document]), document, None) for document in self._whole(giver)]
+        sizes += [(self._part_tokens(*part), *part) for part in self._parts_of(giver)]
+        _, document, part = min(sizes, key=lambda one: (one[0], self.places[one[1]]))
+        if part is None:
+            self.splits[document] = split
+        else:
+            moved = part._replace(split=split)
+            self.parts[document] = [moved if one == part else one for one in self.parts[document]]
         return True
 
     def result(self) -> Division:

@@ -5,7 +5,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bertjax.text.splits import SPLIT_ORDER, TOLERANCE, divide, document_split, split_place
@@ -93,6 +93,9 @@ def test_one_long_document_among_many_does_not_go_whole_to_a_held_out_split():
 
 
 @settings(max_examples=150, deadline=None)
+# A cut that holds nothing out; and nothing but parts of one piece to take from.
+@example(tokens=[1, 112, 124], fractions=(0.05, 0.05), least=1, seed=1)
+@example(tokens=[108, 101, 108], fractions=(1e-4, 0.5), least=1, seed=3)
 @given(
     tokens=st.lists(st.integers(1, 40_000), min_size=1, max_size=25),
     fractions=st.sampled_from([(0.05, 0.05), (0.2, 0.0), (0.45, 0.45), (1e-4, 0.5), (0.0, 0.0)]),
