@@ -31,7 +31,8 @@ class PretrainingObjective:
         self, model: Any, masking_config: MaskingConfig, vocabulary: Vocabulary, seed: int
     ) -> None:
         self._model, self._config, self._vocabulary = model, masking_config, vocabulary
-        self.terms = ("mlm", "nsp") if model.config.pretraining == "pretraining" else ("mlm",)
+        has_pairs = model.config.pretraining == "pretraining"
+        self.terms = dict.fromkeys(("mlm", "nsp") if has_pairs else ("mlm",), 1.0)
         self._key = jax.random.split(jax.random.key(seed))[0]  # the other half is dropout's
 
     def prepare(

@@ -1,6 +1,7 @@
 """The objective of a supervised task: its mean loss over the batch's targets."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from jaxtyping import Array, Float, Integer, Key
@@ -18,7 +19,7 @@ class SupervisedObjective:
         freeze: maps parameters to the same ones, with no gradient where they are frozen.
     """
 
-    terms = ("task",)
+    terms: Mapping[str, float] = MappingProxyType({"task": 1.0})
 
     def __init__(
         self,

@@ -171,7 +171,7 @@ def read_window(
     window, report, skipped = jax.device_get((state.window, report, state.skipped))
     means = {f"{name}_loss": float(total.mean()) for name, total in window.totals.items()}
     values = {
-        "loss": sum(means.values()),
+        "loss": float(report.window_loss),
         **(means if len(means) > 1 else {}),
         "gradient_norm": float(report.gradient_norm),
         "learning_rate": float(report.learning_rate),

@@ -16,13 +16,13 @@ from bertjax.training.state import TrainState, Window, empty_window
 
 @runtime_checkable
 class Objective(Protocol):
-    """What is minimised: the sum of several means, each a sum over places and their count.
+    """What is minimised: the weighted sum of several means, each a sum over places and their count.
 
     Attributes:
-        terms: the names of the means, as the log has them.
+        terms: the weight of every mean, by its name in the log.
     """
 
-    terms: tuple[str, ...]
+    terms: Mapping[str, float]
 
     def prepare(self, batch: Any) -> tuple[Any, Mapping[str, Array]]:
         """Returns what the loss looks at, leading with the rows, and the count of every term."""
@@ -44,13 +44,15 @@ class StepReport(NamedTuple):
     """What a step reports beside its new state.
 
     Attributes:
-        loss: of this batch, the sum of the objective's means, in nats (or squared units).
+        loss: of this batch, the weighted sum of the objective's means, in nats (or squared units).
+        window_loss: likewise, of the means since the last line of the log.
         gradient_norm: before clipping.
         learning_rate: of this step.
         skipped_in_a_row: not-finite steps up to this one.
     """
 
     loss: Float[Array, ""]
+    window_loss: Float[Array, ""]
     gradient_norm: Float[Array, ""]
     learning_rate: Float[Array, ""]
     skipped_in_a_row: Array
@@ -99,8 +101,8 @@ def make_train_step(
     ) -> tuple[Array, tuple[Mapping[str, Total], Any]]:
         inputs, row_ids = part
         totals, statistics = objective.totals(params, statistics, inputs, row_ids, key)
-        means = (Total(totals[name].sum, counts[name]).mean() for name in objective.terms)
-        return sum(means), (dict(totals), statistics)
+        shares = {name: Total(totals[name].sum, counts[name]) for name in objective.terms}
+        return _weigh(objective, shares), (dict(totals), statistics)
 
     def step(
         state: TrainState, batch: Any, clock: Float[Array, ""]
@@ -175,9 +177,15 @@ def make_train_step(
             in_a_row,
             window,
         )
-        return new_state, StepReport(loss, norm, rate, in_a_row)
+        window_loss = _weigh(objective, window.totals)
+        return new_state, StepReport(loss, window_loss, norm, rate, in_a_row)
 
     return step
+
+
+def _weigh(objective: Objective, totals: Mapping[str, Total]) -> Float[Array, ""]:
+    """Returns the weighted sum of the objective's means."""
+    return sum(weight * totals[name].mean() for name, weight in objective.terms.items())
 
 
 def lower_step(step: Step, state: TrainState, batch: Any, mesh: Mesh) -> jax.stages.Lowered:

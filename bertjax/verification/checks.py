@@ -3,8 +3,9 @@
 import functools
 import operator
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -340,7 +341,7 @@ class _Projection:
     Tokens and examples are two means, over those that are real.
     """
 
-    terms = ("tokens", "examples")
+    terms: Mapping[str, float] = MappingProxyType({"tokens": 1.0, "examples": 1.0})
 
     def __init__(self, model: Any, architecture: str) -> None:
         self._model, self._architecture = model, architecture

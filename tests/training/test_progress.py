@@ -205,7 +205,7 @@ def test_window_is_read_as_means_and_rates(step, start, rows):
     values, timing = read_window(state, report, seconds=4.0, steps=2, ideal_seconds_a_step=0.5)
     assert values["mlm_loss"] == pytest.approx(float(state.window.totals["mlm"].sum) / 14)
     assert values["nsp_loss"] == pytest.approx(float(state.window.totals["nsp"].sum) / 8)
-    assert values["loss"] == values["mlm_loss"] + values["nsp_loss"]
+    assert values["loss"] == pytest.approx(values["mlm_loss"] + values["nsp_loss"], rel=1e-6)
     assert (values["tokens"], values["skipped"]) == (44, 0)
     assert values["learning_rate"] == pytest.approx(0.1)
     assert timing == {"tokens_per_second": 11, "share_of_matmul_rate": 0.25, "seconds_a_step": 2}

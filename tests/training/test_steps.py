@@ -277,7 +277,8 @@ def test_empty_rows_of_an_evaluation_count_nowhere(score, even_params, rows):
 class SmallWeights:
     """One parameter, whose loss is its square, of places that weigh a tenth together."""
 
-    terms = ("task",)
+    def __init__(self, weight=1.0):
+        self.terms = {"task": weight}
 
     def prepare(self, batch):
         return batch.token_ids, {"task": jnp.float32(0.1)}
@@ -286,14 +287,16 @@ class SmallWeights:
         return {"task": Total(0.1 * params["w"] ** 2, jnp.float32(0.1))}, statistics
 
 
-def test_loss_of_small_weights_is_their_mean(rows):
+@pytest.mark.parametrize("weight", [1, 50])
+def test_loss_of_small_weights_is_their_mean_times_the_weight_of_the_term(rows, weight):
     optimizer = optax.sgd(1.0)
     params = {"w": jnp.float32(3)}
     state = TrainState(
         params, {}, optimizer.init(params), *jnp.zeros((3,), jnp.int32), empty_window(("task",))
     )
-    _, report = make_train_step(SmallWeights(), optimizer, lambda now: now, 0)(
+    after, report = make_train_step(SmallWeights(weight), optimizer, lambda now: now, 0)(
         state, rows, jnp.float32(0)
     )
-    assert float(report.loss) == pytest.approx(9)
-    assert float(report.gradient_norm) == pytest.approx(6)
+    assert float(after.window.totals["task"].mean()) == pytest.approx(9)
+    assert float(report.loss) == float(report.window_loss) == pytest.approx(9 * weight)
+    assert float(report.gradient_norm) == pytest.approx(6 * weight)
