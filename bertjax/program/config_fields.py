@@ -18,6 +18,12 @@ def flat_fields(config_class: type, prefix: str = "") -> Iterator[tuple[str, Any
             yield prefix + field.name, hint
 
 
+def own_default(field: dataclasses.Field, hint: Any) -> Any:
+    """Returns the default of a section that is not as its class makes it; None where it is."""
+    factory = field.default_factory
+    return None if factory in (dataclasses.MISSING, hint) else factory()
+
+
 def kinds_of(hint: Any) -> list[Any]:
     """Returns the members of a union; of another type itself."""
     united = typing.get_origin(hint) in (typing.Union, types.UnionType)

@@ -8,7 +8,7 @@ from typing import Any, Literal, NoReturn
 
 import docstring_parser
 
-from bertjax.program.config_fields import kinds_of
+from bertjax.program.config_fields import kinds_of, own_default
 
 
 def show_help(config_class: type, description: str, program: str | None) -> NoReturn:
@@ -35,8 +35,17 @@ def show_help(config_class: type, description: str, program: str | None) -> NoRe
     parser.exit()
 
 
-def _add_fields(parser: argparse.ArgumentParser, config_class: type, prefix: str = "") -> None:
-    """Adds the fields of a dataclass as a group, then those of the dataclasses in it."""
+def _add_fields(
+    parser: argparse.ArgumentParser, config_class: type, prefix: str = "", made: Any = None
+) -> None:
+    """Adds the fields of a dataclass as a group, then those of the dataclasses in it.
+
+    Args:
+        parser: of the program.
+        config_class: the dataclass.
+        prefix: of its fields.
+        made: holds the defaults, where they are not those of the class.
+    """
     documents = [
         base.__doc__ or "" for base in config_class.__mro__ if dataclasses.is_dataclass(base)
     ]
@@ -48,6 +57,8 @@ def _add_fields(parser: argparse.ArgumentParser, config_class: type, prefix: str
         hint, default = own[field.name], field.default
         if field.default_factory is not dataclasses.MISSING:
             default = field.default_factory()
+        if made is not None:
+            default = getattr(made, field.name)
         required = default is dataclasses.MISSING
         known = "" if required else f" (default: {_shown(default)})"
         said = next(filter(None, (_attribute(text, field.name) for text in documents)), "")
@@ -60,7 +71,8 @@ def _add_fields(parser: argparse.ArgumentParser, config_class: type, prefix: str
         )
     for field in dataclasses.fields(config_class):
         if dataclasses.is_dataclass(own[field.name]):
-            _add_fields(parser, own[field.name], f"{prefix}{field.name}.")
+            hint = own[field.name]
+            _add_fields(parser, hint, f"{prefix}{field.name}.", own_default(field, hint))
 
 
 def _attribute(document: str, name: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 
 import yaml
 
-from bertjax.program.config_fields import flat_fields, kinds_of
+from bertjax.program.config_fields import flat_fields, kinds_of, own_default
 from bertjax.program.errors import UserError
 from bertjax.program.wording import nearest
 
@@ -117,8 +117,13 @@ def _required(config_class: type) -> list[str]:
     ]
 
 
-def _build(config_class: type[Config], values: Mapping[str, Any], prefix: str = "") -> Config:
-    """Makes the config from values by dotted name; every other field has its default."""
+def _build(
+    config_class: type[Config],
+    values: Mapping[str, Any],
+    prefix: str = "",
+    default: Config | None = None,
+) -> Config:
+    """Makes the config from values by dotted name; every other field is as in `default`."""
     hints = typing.get_type_hints(config_class)
     fields = {}
     for field in dataclasses.fields(config_class):
@@ -126,8 +131,8 @@ def _build(config_class: type[Config], values: Mapping[str, Any], prefix: str = 
         if name in values:
             fields[field.name] = values[name]
         elif any(given.startswith(f"{name}.") for given in values):
-            fields[field.name] = _build(hint, values, f"{name}.")
-    return config_class(**fields)
+            fields[field.name] = _build(hint, values, f"{name}.", own_default(field, hint))
+    return config_class(**fields) if default is None else dataclasses.replace(default, **fields)
 
 
 # -------------------------------------------------------------------- what is given

@@ -62,12 +62,52 @@ class Batches(Protocol):
     def __getitem__(self, step: int) -> Any: ...
 
 
+@runtime_checkable
+class Order(Protocol):
+    """Which rows come when: a pure function of (seed, place)."""
+
+    def __call__(self, first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the numbers of the rows at `count` places from `first` on, and their epochs."""
+
+
+class EpochOrder:
+    """The order of the rows of a source, one epoch after the other.
+
+    Each epoch is a permutation of all rows, keyed by (seed, epoch) and computed place by place, so
+    that nothing is to be kept and nothing to be restored.
+
+    Args:
+        length: how many rows there are.
+        seed: of the order.
+    """
+
+    def __init__(self, length: int, seed: int) -> None:
+        self._length, self._seed = length, seed
+        self._numbers_at = functools.lru_cache(maxsize=2)(self._compute_numbers)
+
+    def __call__(self, first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the numbers of the rows at `count` places from `first` on, and their epochs."""
+        parts, epochs = [np.empty(0, np.int64)], [np.empty(0, np.uint32)]
+        while count:
+            epoch, place = divmod(first, self._length)
+            stretch, inside = divmod(place, STRETCH)
+            part = self._numbers_at(epoch, stretch)[inside : inside + count]
+            parts.append(part)
+            epochs.append(np.full(len(part), epoch, np.uint32))
+            first, count = first + len(part), count - len(part)
+        return np.concatenate(parts), np.concatenate(epochs)
+
+    def _compute_numbers(self, epoch: int, stretch: int) -> np.ndarray:
+        """Returns the rows at `STRETCH` places of an epoch, or at fewer where it ends."""
+        places = np.arange(stretch * STRETCH, min((stretch + 1) * STRETCH, self._length))
+        seed = int(np.random.SeedSequence((self._seed, epoch)).generate_state(1)[0])
+        return permute(places, self._length, seed)
+
+
 class TrainingBatches:
     """The batch of every step, by random access: `batches[step]`.
 
-    Each epoch is a permutation of all rows, keyed by (seed, epoch) and computed place by place, so
-    that nothing is to be kept and nothing to be restored. A batch may span two epochs: no row is
-    dropped.
+    A batch may span two epochs: no row is dropped.
 
     Args:
         rows: of the training split.
@@ -75,6 +115,7 @@ class TrainingBatches:
         seed: of the order.
         steps: of the run.
         here: the places in a batch that this process reads (`sharding.rows_here`); None = all.
+        order: of the rows; None = one epoch after the other.
     """
 
     def __init__(
@@ -84,33 +125,19 @@ class TrainingBatches:
         seed: int,
         steps: int,
         here: Integer[np.ndarray, " B"] | None = None,
+        order: Order | None = None,
     ) -> None:
-        self._rows, self._batch_size, self._seed, self._steps = rows, batch_size, seed, steps
-        self._numbers_at = functools.lru_cache(maxsize=2)(self._compute_numbers)
+        self._rows, self._batch_size, self._steps = rows, batch_size, steps
+        self._order = EpochOrder(len(rows), seed) if order is None else order
         self._here = np.arange(batch_size) if here is None else here
 
     def __len__(self) -> int:
         return self._steps
 
     def __getitem__(self, step: int) -> RowBatch:
-        parts, epochs = [], []
-        first, missing = step * self._batch_size, self._batch_size
-        while missing:
-            epoch, place = divmod(first, len(self._rows))
-            stretch, inside = divmod(place, STRETCH)
-            part = self._numbers_at(epoch, stretch)[inside : inside + missing]
-            parts.append(part)
-            epochs.append(np.full(len(part), epoch, np.uint32))
-            first, missing = first + len(part), missing - len(part)
-        numbers, epochs = np.concatenate(parts)[self._here], np.concatenate(epochs)[self._here]
+        numbers, epochs = self._order(step * self._batch_size, self._batch_size)
+        numbers, epochs = numbers[self._here], epochs[self._here]
         return _batch_of(self._rows[numbers], numbers, epochs)
-
-    def _compute_numbers(self, epoch: int, stretch: int) -> np.ndarray:
-        """Returns the rows at `STRETCH` places of an epoch, or at fewer where it ends."""
-        length = len(self._rows)
-        places = np.arange(stretch * STRETCH, min((stretch + 1) * STRETCH, length))
-        seed = int(np.random.SeedSequence((self._seed, epoch)).generate_state(1)[0])
-        return permute(places, length, seed)
 
 
 def read_ahead(batches: Batches, first_step: int) -> Iterator[Any]:

@@ -53,20 +53,22 @@ def draw_pretraining_curves(path: Path, lines: Sequence[Mapping[str, Any]]) -> l
     """
     train = [line for line in lines if line["split"] == "train"]
     validation = [line for line in lines if line["split"] == "validation"]
+    replay = [line for line in lines if line["split"] == "replay_validation"]
     newest = validation[-1] if validation else {}
     # With one objective its loss is the loss.
     name = "mlm_loss" if any("mlm_loss" in line for line in train) else "loss"
     losses = [
         series_of(train, name, "training"),
         series_of(validation, "mlm_loss", "validation"),
+        *[series_of(replay, "mlm_loss", "replay")] * bool(replay),
+    ]
+    right = [
+        series_of(validation, "mlm_accuracy", "validation"),
+        *[series_of(replay, "mlm_accuracy", "replay")] * bool(replay),
     ]
     panels = [
         Panel("masked-LM loss", losses, _baseline(newest, "unigram_loss")),
-        Panel(
-            "masked accuracy",
-            [series_of(validation, "mlm_accuracy", "validation")],
-            _baseline(newest, "unigram_accuracy"),
-        ),
+        Panel("masked accuracy", right, _baseline(newest, "unigram_accuracy")),
     ]
     if newest.get("examples"):
         next_sentence = series_of(validation, "nsp_accuracy", "validation")

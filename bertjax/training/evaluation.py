@@ -34,16 +34,30 @@ class EvaluationConfig:
             a minute, or each twentieth of the run where that is longer
         rows: how many rows of the validation split to use; 0 = all. The test uses all of its split
         batch_size: rows at a time
+        at_start: also before the first step, on validation and test: what there is to gain or lose
+        patience: evaluations in a row without a gain after which the run stops; 0 = never
+        min_gain: nats of validation loss below the last gain that are a gain
     """
 
     every: int | None = None
     rows: int = 2048
     batch_size: int = 64
+    at_start: bool = False
+    patience: int = 0
+    min_gain: float = 0.0
 
     def __post_init__(self) -> None:
-        for name, least in (("every", 1), ("rows", 0), ("batch_size", 1)):
-            if getattr(self, name) is not None and getattr(self, name) < least:
-                raise UserError(f"evaluation.{name}={getattr(self, name)} must be at least {least}")
+        least = {"every": 1, "rows": 0, "batch_size": 1, "patience": 0, "min_gain": 0}
+        for name in least:
+            if getattr(self, name) is not None and getattr(self, name) < least[name]:
+                raise UserError(
+                    f"evaluation.{name}={getattr(self, name)} must be at least {least[name]}"
+                )
+        if self.min_gain and not self.patience:
+            raise UserError(
+                f"evaluation.min_gain={self.min_gain} has no effect without evaluation.patience;"
+                " give both, or leave it out"
+            )
 
 
 def is_due(
@@ -74,10 +88,11 @@ def make_evaluation(
     vocabulary: Vocabulary,
     token_counts: Integer[np.ndarray, " V"],
     mesh: Mesh,
-) -> Callable[[Any, RowSource, int], tuple[dict[str, float], float]]:
+) -> Callable[..., tuple[dict[str, float], float]]:
     """Makes a function of (params, rows, limit) that returns the scores and their seconds.
 
-    It looks at the first `limit` rows, at all of them where that is 0.
+    It looks at the first `limit` rows, at all of them where that is 0. For rows of other text it
+    takes their `token_counts`, too.
 
     Args:
         config: how many rows at a time.
@@ -86,21 +101,33 @@ def make_evaluation(
         token_counts: how often each token occurs in the training rows, for the unigram baseline.
         mesh: the devices.
     """
-    log_probs = unigram_log_probs(token_counts, vocabulary)
+
+    def step(params: Any, batch: Any, log_probs: Any) -> Scores:
+        return make_eval_step(model, vocabulary, log_probs)(params, batch)
+
     score = jax.jit(
-        make_eval_step(model, vocabulary, log_probs),
+        step,
         out_shardings=NamedSharding(mesh, REPLICATED),
         compiler_options=repeatable_options(mesh.devices.flat[0].platform),
     )
     here = rows_here(mesh, config.batch_size)
     add = functools.partial(jax.tree.map, np.add)
 
-    def evaluate(params: Any, rows: RowSource, limit: int) -> tuple[dict[str, float], float]:
+    def evaluate(
+        params: Any,
+        rows: RowSource,
+        limit: int,
+        token_counts: Integer[np.ndarray, " V"] = token_counts,
+    ) -> tuple[dict[str, float], float]:
         started = time.perf_counter()
+        log_probs = np.asarray(unigram_log_probs(token_counts, vocabulary))
         fitting = FittingRows(rows, model.config)
         batches = evaluation_batches(fitting, config.batch_size, limit, here)
         with jax.set_mesh(mesh):
-            parts = (jax.device_get(score(params, place_rows(batch, mesh))) for batch in batches)
+            parts = (
+                jax.device_get(score(params, place_rows(batch, mesh), log_probs))
+                for batch in batches
+            )
             total: Scores = functools.reduce(add, parts)
         means = {name: float(part.mean()) for name, part in total._asdict().items()}
         return {

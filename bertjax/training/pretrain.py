@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -37,9 +38,10 @@ from bertjax.training.curves import CurvesDrawer
 from bertjax.training.evaluation import is_due, make_evaluation
 from bertjax.training.metrics import count_matmul_flops, measure_matmul_rate, read_metrics
 from bertjax.training.pretrain_config import PretrainConfig, make_step
-from bertjax.training.pretrain_validation import LookInside, make_validation
+from bertjax.training.pretrain_validation import LookInside, Patience, Validation
 from bertjax.training.processes import Agreement, is_first, wait_for_all
-from bertjax.training.progress import Reporter, describe_scores
+from bertjax.training.progress import Reporter
+from bertjax.training.replay import describe_replay, mix_rows, open_replay
 from bertjax.training.result import Result
 from bertjax.training.run_directory import PREPARED_NAME, check_kind
 from bertjax.training.run_step import identity_of_step
@@ -47,6 +49,8 @@ from bertjax.training.session import Session
 from bertjax.training.sharding import check_batch, make_mesh, read_mesh, rows_here
 from bertjax.training.starting_model import resolve_model
 from bertjax.training.state import count_parameters, new_state
+
+_NO_SCORES = ("step", "split", "timing")
 
 
 @names_arguments
@@ -135,6 +139,7 @@ def run_pretraining(
     mesh: Mesh | None = None,
     reporter: Reporter | None = None,
     make_development: Callable[..., Any] | None = None,
+    origin: Mapping[str, Any] = MappingProxyType({"program": "bertjax pretrain"}),
 ) -> Result:
     """Makes one run, from rows to model directory.
 
@@ -144,6 +149,7 @@ def run_pretraining(
         reporter: reports the run.
         make_development: what measures the model while it trains, where `config.development` asks
             for it: `bertjax.analysis.report.development.Development`.
+        origin: what run.json says of the program that asked for it.
 
     Raises:
         UserError: the rows, the model and the options do not go together, or the directory holds
@@ -156,6 +162,7 @@ def run_pretraining(
     tokenizer = load_tokenizer(prepared.tokenizer_path)
     vocabulary = Vocabulary.of(tokenizer)
     _check_rows(prepared, config)
+    replay = open_replay(config.replay, prepared, tokenizer)
     bert_config, start_params, notes = resolve_model(
         config.model, config.seed, prepared, tokenizer, vocabulary
     )
@@ -164,20 +171,23 @@ def run_pretraining(
     mesh = make_mesh(config.mesh) if mesh is None else mesh
     check_batch("batch_size / accumulation", config.batch_size // config.accumulation, mesh)
     check_batch("evaluation.batch_size", config.evaluation.batch_size, mesh)
-    clock = Clock(config.budget, len(prepared.train), config.batch_size)
+    rows_of_epoch = config.replay.rows_of_epoch(len(prepared.train))
+    clock = Clock(config.budget, rows_of_epoch, config.batch_size)
     model, optimizer, objective, train_step = make_step(
         config, bert_config, vocabulary, clock.total, mesh
     )
+    rows, order = mix_rows(config.replay, prepared, replay, config.seed)
     batches = TrainingBatches(
-        FittingRows(prepared.train, bert_config),
+        FittingRows(rows, bert_config),
         config.batch_size,
         config.seed,
         clock.most_steps,
         rows_here(mesh, config.batch_size),
+        order,
     )
     evaluate = make_evaluation(config.evaluation, model, vocabulary, prepared.token_counts, mesh)
 
-    identity = _identity(config, bert_config, prepared)
+    identity = _identity(config, bert_config, prepared, replay)
     with Session(config, identity, clock, mesh, reporter or Reporter()) as session:
         session.note(*tokenizer.notes, *notes)
         key = jax.random.key(config.seed)
@@ -185,11 +195,13 @@ def run_pretraining(
         del start_params
         state = session.restore(state)
         run, step = session.run, int(state.step)
-        if session.continues and session.is_over and session.has_written("test"):
+        patience = Patience(config.evaluation, session.remembered)
+        is_over = session.is_over or patience.reason is not None
+        if session.continues and is_over and session.has_written("test"):
             session.say(
                 f"{run} is finished: {counted(step, 'step')}; its model is in {run / 'model'}"
             )
-            return session.result(_read_scores(run))
+            return session.result(_read_scores(run, patience.reason))
         length = prepared.train.max_length
         examples = prepared.train.examples_per_row * ("nsp" in objective.terms)
         flops = count_matmul_flops(
@@ -199,7 +211,7 @@ def run_pretraining(
         session.say(
             f"{count_parameters(state.params):,} parameters, "
             f"{int(prepared.token_counts.sum()):,} tokens in {len(prepared.train):,} rows of"
-            f" {length}, {clock.describe()} "
+            f" {length}, {describe_replay(config.replay, replay)}{clock.describe()} "
             f"of {config.batch_size} rows on {mesh.devices.size} {jax.default_backend()}"
             f" device(s), {flops:.3g} FLOP a step; matrix products run at"
             f" {rate / 1e9:,.0f} GFLOP/s here; attention is {model.attention}"
@@ -217,20 +229,22 @@ def run_pretraining(
 
         # ------------------------------------------------------------ the loop (training/loop.py)
         curves = CurvesDrawer(run)
-        with session.training(_origin(config, prepared)):
-            if step == 0:
+        validation = Validation(
+            config, bert_config, prepared, replay, evaluate, session, curves, look_inside, patience
+        )
+        with session.training({**origin, **_origin(config, prepared)}):
+            if not (session.continues or config.evaluation.at_start):
                 look_inside(state)
-            validate = make_validation(
-                config, bert_config, prepared, evaluate, session, curves, look_inside
-            )
             state, over = session.train(
                 state,
                 take_step,
                 batches,
                 flops / rate,
                 functools.partial(is_due, config.evaluation, clock),
-                validate,
+                validation,
                 Agreement(mesh, clock, session.stop),
+                begin=validation.begin if config.evaluation.at_start else None,
+                ended=patience.reason is not None,
             )
         if not over:
             return session.result({}, session.stop.name)
@@ -238,9 +252,7 @@ def run_pretraining(
         # ------------------------------------------------------------ the test split, once
         wait_for_all("the model is written")
         params = load(run / "model", mesh=mesh).params
-        scores, seconds = evaluate(params, prepared.test, 0)
-        session.metrics.write(int(state.step), "test", scores, {"seconds": seconds})
-        session.say(f"test {describe_scores(scores)}")
+        validation.score(params, int(state.step), "test", 0)
         if is_first():
             curves.draw()
             session.say("\n".join(curves.notes) or f"curves     {run / 'curves.png'}")
@@ -249,14 +261,19 @@ def run_pretraining(
             f"model      {run / 'model'}\nmetrics    {run / 'metrics.jsonl'}\n"
             f'try it     bertjax fill-mask --model {run / "model"} "... {tokenizer.mask_token} ..."'
         )
-        return session.result(_read_scores(run))
+        return session.result(_read_scores(run, patience.reason))
 
 
-def _read_scores(run: Path) -> dict[str, Any]:
-    """Returns the last step that was tested, the model, and its scores."""
-    line = [line for line in read_metrics(run / "metrics.jsonl") if line["split"] == "test"][-1]
-    scores = {name: line[name] for name in line if name not in ("step", "split", "timing")}
-    return {"step": line["step"], "model": str(run / "model"), "test": scores}
+def _read_scores(run: Path, reason: str | None) -> dict[str, Any]:
+    """Returns the last step that was tested, the model, its scores, and why the run ended early."""
+    last = {line["split"]: line for line in read_metrics(run / "metrics.jsonl")}
+    scores = {
+        split: {name: value for name, value in last[split].items() if name not in _NO_SCORES}
+        for split in ("test", "replay_test")
+        if split in last
+    }
+    ended = {"ended_early": reason} if reason else {}
+    return {"step": last["test"]["step"], "model": str(run / "model"), **ended, **scores}
 
 
 def _check_rows(prepared: PreparedDirectory, config: PretrainConfig) -> None:
@@ -275,7 +292,10 @@ def _check_rows(prepared: PreparedDirectory, config: PretrainConfig) -> None:
 
 
 def _identity(
-    config: PretrainConfig, bert_config: BertConfig, prepared: PreparedDirectory
+    config: PretrainConfig,
+    bert_config: BertConfig,
+    prepared: PreparedDirectory,
+    replay: PreparedDirectory | None,
 ) -> dict[str, Any]:
     """Returns what must be the same for a checkpoint to be continued."""
     init = find_model(config.model.init) if config.model.init else None
@@ -283,9 +303,12 @@ def _identity(
         "data": prepared.fingerprint,
         "model": bert_config.to_dict(),
         "init": fingerprint_weights(init) if init else None,
+        "replay": replay and replay.fingerprint,
+        "replay_share": str(config.replay.exact_share) if config.replay.share else None,
         "paths": {
             "data": str(Path(config.data).absolute()),
             "init": str(init.absolute()) if init else None,
+            "replay": replay and str(replay.path.absolute()),
         },
         "start": config.model.start,
         "masking": dataclasses.asdict(config.masking),
@@ -296,7 +319,6 @@ def _identity(
 def _origin(config: PretrainConfig, prepared: PreparedDirectory) -> dict[str, Any]:
     """Returns what stands in run.json beside the versions."""
     return {
-        "program": "bertjax pretrain",
         "seed": config.seed,
         "data": str(Path(config.data).absolute()),
         "data_fingerprint": prepared.fingerprint,

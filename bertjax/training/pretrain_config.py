@@ -30,6 +30,7 @@ from bertjax.training.optimizer import (
     make_optimizer,
     make_schedule,
 )
+from bertjax.training.replay import ReplayConfig
 from bertjax.training.run_step import make_run_step
 from bertjax.training.sharding import MeshConfig
 from bertjax.training.steps import Step
@@ -84,13 +85,29 @@ class ModelConfig:
         return {name: named[name] for name in named if name not in _OF_NEW_MODELS}
 
 
-@dataclasses.dataclass(frozen=True)
-class PretrainConfig:
-    """A pretraining run.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RowsAndRun:
+    """Where a pretraining run reads and writes, and what it trains.
 
     Attributes:
         data: prepared directory (`bertjax prepare`)
         run: run directory; when it holds a checkpoint, the run is continued from there
+        distributed: this process is one of several that train together, as train/launch/ starts
+            them (docs/distributed.md)
+    """
+
+    data: str
+    run: str
+    distributed: bool = False
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    replay: ReplayConfig = dataclasses.field(default_factory=ReplayConfig)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PretrainingFields:
+    """How a model is pretrained, whatever on.
+
+    Attributes:
         seed: of initialisation, order of the rows, masks and dropout
         batch_size: rows a step, over all devices
         accumulation: microbatches that a step's batch is worked through in
@@ -102,8 +119,6 @@ class PretrainConfig:
             where no probabilities are dropped; explicit is the formula as one reads it; all but
             these two need model.attention_probs_dropout_prob=0, cudnn an NVIDIA GPU and bfloat16,
             splash a TPU (`bertjax bench attention` measures them)
-        distributed: this process is one of several that train together, as train/launch/ starts
-            them (docs/distributed.md)
         log_every: steps between two lines of the log, each the mean since the line before
         most_skipped: so many steps in a row without a finite loss and gradient stop the run, at
             the next line of the log
@@ -113,9 +128,6 @@ class PretrainConfig:
         json: print the final scores as JSON on standard output
     """
 
-    data: str
-    run: str
-    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     masking: MaskingConfig = dataclasses.field(default_factory=MaskingConfig)
     budget: BudgetConfig = dataclasses.field(default_factory=BudgetConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
@@ -130,7 +142,6 @@ class PretrainConfig:
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     remat: Literal["auto", "none", "dots", "full"] = "auto"
     attention: AttentionName = "auto"
-    distributed: bool = False
     log_every: int = 20
     most_skipped: int = 10
     resume: bool = True
@@ -138,7 +149,6 @@ class PretrainConfig:
     json: bool = False
 
     def __post_init__(self) -> None:
-        self.budget.require_one()
         check_seed(self.seed)
         for name in ("batch_size", "accumulation", "log_every", "most_skipped"):
             if getattr(self, name) < 1:
@@ -148,6 +158,15 @@ class PretrainConfig:
                 f"batch_size={self.batch_size} must be a multiple of "
                 f"accumulation={self.accumulation}"
             )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PretrainConfig(PretrainingFields, RowsAndRun):
+    """A pretraining run."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.budget.require_one()
 
 
 def shape_new_model(

@@ -6,8 +6,10 @@ from typing import Any
 
 from bertjax.config import BertConfig
 from bertjax.interop.huggingface import save_model_directory
+from bertjax.program.wording import counted
 from bertjax.text.rows import PreparedDirectory
 from bertjax.training.curves import CurvesDrawer
+from bertjax.training.evaluation import EvaluationConfig
 from bertjax.training.metrics import read_metrics
 from bertjax.training.pretrain_config import PretrainConfig
 from bertjax.training.processes import gather, is_first
@@ -16,39 +18,116 @@ from bertjax.training.session import Session
 from bertjax.training.state import TrainState
 
 # Scores parameters on the first so many rows of a split (0 = all); see `make_evaluation`.
-Evaluate = Callable[[Any, Any, int], tuple[dict[str, float], float]]
+Evaluate = Callable[..., tuple[dict[str, float], float]]
 
 
-def make_validation(
-    config: PretrainConfig,
-    bert_config: BertConfig,
-    prepared: PreparedDirectory,
-    evaluate: Evaluate,
-    session: Session,
-    curves: CurvesDrawer,
-    look_inside: Callable[[TrainState], None],
-) -> Callable[[TrainState], bool]:
-    """Returns what scores the validation split, and keeps the model with the lowest loss so far."""
-    run, metrics = session.run, session.metrics
-    session.remembered.setdefault("best", float("inf"))
+class Patience:
+    """Whether a run still gains, by its validation losses so far.
 
-    def validate(state: TrainState) -> bool:
-        step = int(state.step)
-        scores, seconds = evaluate(state.params, prepared.validation, config.evaluation.rows)
-        metrics.write(step, "validation", scores, {"seconds": seconds})
-        session.say(f"step {step}: validation {describe_scores(scores)}")
+    Args:
+        config: what a gain is, and how long one is waited for.
+        remembered: what is saved beside every checkpoint, where the losses go.
+    """
+
+    def __init__(self, config: EvaluationConfig, remembered: dict[str, Any]) -> None:
+        self._config, self._remembered = config, remembered
+        unknown = {"best": float("inf"), "gained": float("inf"), "unimproved": 0}
+        remembered.update(unknown | remembered)
+
+    def is_best(self, loss: float) -> bool:
+        """Takes the next loss; returns whether it is the lowest."""
+        known, config = self._remembered, self._config
+        if loss < known["gained"] and loss <= known["gained"] - config.min_gain:
+            known |= {"gained": loss, "unimproved": 0}
+        else:
+            known["unimproved"] += 1
+        is_best = loss < known["best"]
+        if is_best:
+            known["best"] = loss
+        return is_best
+
+    @property
+    def reason(self) -> str | None:
+        """Why the run ends before its budget does; None where it does not."""
+        unimproved = self._remembered["unimproved"]
+        if not 0 < self._config.patience <= unimproved:
+            return None
+        gain = f" of {self._config.min_gain:g} nats" if self._config.min_gain else ""
+        return (
+            f"no gain{gain} in {counted(unimproved, 'evaluation')}"
+            f" (evaluation.patience={self._config.patience})"
+        )
+
+
+class Validation:
+    """Scores the held-out rows, and keeps the model with the lowest loss so far.
+
+    Where there is a replay its rows are scored, too; they choose nothing.
+    """
+
+    def __init__(
+        self,
+        config: PretrainConfig,
+        bert_config: BertConfig,
+        prepared: PreparedDirectory,
+        replay: PreparedDirectory | None,
+        evaluate: Evaluate,
+        session: Session,
+        curves: CurvesDrawer,
+        look_inside: Callable[[TrainState], None],
+        patience: Patience,
+    ) -> None:
+        self._rows, self._bert_config = config.evaluation.rows, bert_config
+        self._prepared, self._replay = prepared, replay
+        self._evaluate, self._session = evaluate, session
+        self._curves, self._look_inside, self._patience = curves, look_inside, patience
+
+    def __call__(self, state: TrainState) -> bool:
+        """Scores a state, and keeps it if it is the best; returns whether the run ends here."""
+        session, step = self._session, int(state.step)
+        loss = self.score(state.params, step, "validation", self._rows, f"step {step}: ")
         if is_first():
-            curves.draw(at_once=False)
-        look_inside(state)
-        if scores["loss"] < session.remembered["best"]:
-            session.remembered["best"] = scores["loss"]
+            self._curves.draw(at_once=False)
+        self._look_inside(state)
+        if self._patience.is_best(loss):
             params = gather(state.params)
             if is_first():
-                save_model_directory(run / "model", bert_config, params, prepared.tokenizer_path)
-            session.keep(state, scores["loss"])
-        return False
+                save_model_directory(
+                    session.run / "model", self._bert_config, params, self._prepared.tokenizer_path
+                )
+            session.keep(state, loss)
+        if self._patience.reason:
+            session.say(f"step {step}: {self._patience.reason}: the run ends here")
+        return self._patience.reason is not None
 
-    return validate
+    def begin(self, state: TrainState) -> None:
+        """Scores the model as it was, on the test split, too: what there is to gain and lose."""
+        self.score(state.params, 0, "test", 0, "step 0: ")
+        self(state)
+
+    def score(self, params: Any, step: int, split: str, limit: int, when: str = "") -> float:
+        """Scores a held-out split, and that of the replay; writes and says what comes of it.
+
+        Args:
+            params: of the model.
+            step: of the run.
+            split: validation or test.
+            limit: how many rows of it; 0 = all.
+            when: what is said before the scores.
+
+        Returns:
+            The loss on the first.
+        """
+        losses = []
+        for name, its in {split: self._prepared, f"replay_{split}": self._replay}.items():
+            if its is not None:
+                rows = getattr(its, split)
+                scores, seconds = self._evaluate(params, rows, limit, its.token_counts)
+                self._session.metrics.write(step, name, scores, {"seconds": seconds})
+                shown = name.replace("_", " ")
+                self._session.say(f"{when}{shown} {describe_scores(scores)}")
+                losses.append(scores["loss"])
+        return losses[0]
 
 
 class LookInside:

@@ -204,7 +204,8 @@ class Session:
         """
         with self._reporter, self.stop:
             write_provenance(self.run, to_yaml(self._config), origin)
-            self.metrics = MetricsWriter(self.run, self._first_step)
+            # A run that was killed before its first checkpoint writes its step 0 again.
+            self.metrics = MetricsWriter(self.run, self._first_step if self.continues else -1)
             yield
 
     def train(
@@ -217,6 +218,7 @@ class Session:
         validate: Callable[[TrainState], bool] | None,
         agree: Callable[[], None] = lambda: None,
         *,
+        begin: Callable[[TrainState], None] | None = None,
         ended: bool = False,
     ) -> tuple[TrainState, bool]:
         """Trains until the clock or `validate` ends it, or a signal comes; all is saved then.
@@ -229,12 +231,15 @@ class Session:
             is_due: whether to validate, see `Intervals`.
             validate: see `Loop`; None = there is nothing to validate on.
             agree: see `Loop`.
+            begin: is called first with the state of a new run.
             ended: whether `validate` had ended it before.
 
         Returns:
             The last state, and whether the run is over (not merely stopped).
         """
         self.clock.start(self._seconds_before)
+        if begin and not self.continues:
+            begin(state)
         if validate and self.clock.is_over(self._first_step) and not self.has_written("validation"):
             validate(state)
         config = self._config

@@ -279,6 +279,23 @@ def test_rule_of_a_nested_config_comes_through_as_it_is(write):
         read("--output", "out", "--config", write("schedule: {warm_up: 1.5}"))
 
 
+@dataclasses.dataclass(frozen=True)
+class Owner:
+    """A config with a schedule of its own."""
+
+    schedule: ScheduleConfig = dataclasses.field(
+        default_factory=lambda: ScheduleConfig(warm_up=0.5)
+    )
+
+
+def test_section_begins_from_what_its_owner_makes_it(capsys):
+    assert parse(Owner, "", ["--schedule.name", "cosine"]).schedule.warm_up == 0.5
+    assert make_config(Owner, {"warm_up": 0.25}).schedule == ScheduleConfig("linear", 0.25)
+    with pytest.raises(SystemExit):
+        parse(Owner, "", ["--help"])
+    assert "in [0, 1) (default: 0.5)" in capsys.readouterr().out
+
+
 def test_missing_value_that_has_no_default_is_named():
     with pytest.raises(UserError, match=r"^--output is missing \(--help lists"):
         read("--vocab_size", "5")

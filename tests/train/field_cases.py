@@ -109,7 +109,8 @@ PRETRAIN = {
     "evaluation.every": "/ --evaluation.every 3",
     **dict.fromkeys(
         ["data", "distributed", "model.init", "model.start", "evaluation.rows"]
-        + ["evaluation.batch_size"]
+        + ["evaluation.batch_size", "evaluation.at_start", "evaluation.patience"]
+        + ["evaluation.min_gain", "replay.data", "replay.share"]
         + [f"development.{name}" for name in ("examples", "treebank", "sentences")]
     ),
 }
