@@ -6,11 +6,12 @@
     model.fill_mask(["Paris is the [MASK] of France."])
     model.module.apply({"params": model.params}, token_ids)  # pure: jit, grad, vmap
 
-Programs: `bertjax tokenizer`, `prepare`, `pretrain`, `finetune` and `sweep` make models; `bertjax
---help` lists those that use and study them. From Python: `bertjax.load`, `bertjax.finetune`,
-`bertjax.pretrain`, and the methods of `bertjax.Model`: `fill_mask`, `predict`, `embed`, `evaluate`,
-`compare`, `trace`, `heads`, `compare_layers`, `explain`, `what_if`, `contexts`, `prune`, `verify`,
-`save`. `bertjax.Edit` is a change at a probe point, for `module.apply(..., edit=...)`.
+Programs: `bertjax tokenizer`, `prepare`, `pretrain`, `adapt`, `finetune` and `sweep` make models;
+`bertjax --help` lists those that use and study them. From Python: `bertjax.load`,
+`bertjax.finetune`, `bertjax.pretrain`, `bertjax.adapt`, and the methods of `bertjax.Model`:
+`fill_mask`, `predict`, `embed`, `evaluate`, `compare`, `trace`, `heads`, `compare_layers`,
+`explain`, `what_if`, `contexts`, `prune`, `verify`, `save`. `bertjax.Edit` is a change at a probe
+point, for `module.apply(..., edit=...)`.
 """
 
 import importlib
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from bertjax.loaded import Model, load
     from bertjax.model.probe_points import Edit
     from bertjax.program.errors import UserError
+    from bertjax.training.adapt import adapt
     from bertjax.training.finetune import finetune
     from bertjax.training.pretrain import pretrain
 
@@ -35,6 +37,7 @@ _PLACES = {
     "Edit": "bertjax.model.probe_points",
     "Model": "bertjax.loaded",
     "UserError": "bertjax.program.errors",
+    "adapt": "bertjax.training.adapt",
     "finetune": "bertjax.training.finetune",
     "load": "bertjax.loaded",
     "pretrain": "bertjax.training.pretrain",
@@ -46,6 +49,7 @@ __all__ = [
     "Model",
     "UserError",
     "__version__",
+    "adapt",
     "finetune",
     "load",
     "pretrain",

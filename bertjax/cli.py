@@ -35,6 +35,7 @@ PROGRAMS = {
     "tokenizer": "a tokenizer, from raw text",
     "prepare": "rows to pretrain on, from raw text",
     "pretrain": "a BERT, from rows",
+    "adapt": "a BERT adapted to the texts of a domain",
     "finetune": "a BERT fitted to a labelled task",
     "sweep": "the best values for fields of a config, by trials",
 }

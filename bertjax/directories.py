@@ -118,12 +118,27 @@ def describe_run(path: Path) -> dict[str, Any]:
         "checkpoints": checkpoints,
         "finished": bool(results)
         if is_finetuning
-        else bool(tests) and tests[-1]["step"] == last_step,
+        else bool(tests) and tests[-1]["step"] == last_step > 0,
         "last_validation": _scores(validations[-1]) if validations else None,
         # Lines of before there was a note of what was kept: by the score alone.
         "best_validation": _scores(kept[-1] if kept else best) if measured else None,
         "test": _scores(tests[-1]) if tests else None,
+        **_describe_adaptation(path),
         "model": describe_model(model) if model.is_dir() else None,
+    }
+
+
+def _describe_adaptation(path: Path) -> dict[str, Any]:
+    """Describes what an adaptation made of its texts; nothing for other runs."""
+    record = _read_object(path / "adaptation.json")
+    if not record:
+        return {}
+    return {
+        "new_tokens": len(record["new_tokens"]),
+        "tokens_per_word": {
+            when: {what: cuts["tokens_per_word"] for what, cuts in those.items()}
+            for when, those in record["vocabulary"].items()
+        },
     }
 
 

@@ -1,8 +1,8 @@
 """What messages call the fields that a user sets: options on a command line, arguments in Python.
 
 Messages are written with options ("pass --max-length 8"). What `bertjax.load`, `Model`,
-`bertjax.finetune` and `bertjax.pretrain` raise and note in a Python program has arguments in their
-place ("pass max_length 8").
+`bertjax.finetune`, `bertjax.pretrain` and `bertjax.adapt` raise and note in a Python program has
+arguments in their place ("pass max_length 8").
 """
 
 import contextlib

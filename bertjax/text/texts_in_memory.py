@@ -18,6 +18,18 @@ from bertjax.text.tokenizer_templates import Family
 from bertjax.text.tokenizer_training import VocabularyConfig, train_tokenizer
 
 
+def write_documents(texts: Iterable[str], file: Path) -> list[str]:
+    """Writes documents into a .jsonl file that a preparation reads; returns them.
+
+    Raises:
+        UserError: a document that is no text.
+    """
+    texts = read_texts(texts, pairs=False)
+    lines = "".join(to_json({"text": text}) + "\n" for text in texts)
+    file.write_text(lines, encoding="utf-8")
+    return texts
+
+
 def prepare_texts(
     texts: Iterable[str],
     tokenizer: Tokenizer | Path | str | None,
@@ -50,9 +62,7 @@ def prepare_texts(
     with tempfile.TemporaryDirectory(prefix="bertjax-") as folder:
         documents = Path(folder) / "documents.jsonl"
         options = make_config(PreparationOptions, {**fields, "reader.input": [documents]})
-        texts = read_texts(texts, pairs=False)
-        lines = "".join(to_json({"text": text}) + "\n" for text in texts)
-        documents.write_text(lines, encoding="utf-8")
+        texts = write_documents(texts, documents)
         if tokenizer is None:
             cleaned = (clean(text, options.cleaning) for text in texts)
             config = VocabularyConfig(vocab_size=vocab_size, family=family)

@@ -212,13 +212,21 @@ class Tokenizer:
 
     def lowercased(self) -> "Tokenizer":
         """Returns the same tokenizer, with texts lower-cased first."""
-        import tokenizers
-
         old = self._json["normalizer"]
         steps = [] if old is None else old.get("normalizers", [old])
         normalizer = {"type": "Sequence", "normalizers": [{"type": "Lowercase"}, *steps]}
-        parts = to_json({**self._json, "normalizer": normalizer})
-        library = tokenizers.Tokenizer.from_str(parts)
+        return self.with_parts(normalizer=normalizer)
+
+    @property
+    def parts(self) -> Mapping[str, Any]:
+        """Its tokenizer.json."""
+        return self._json
+
+    def with_parts(self, **changed: Any) -> "Tokenizer":
+        """Returns the same tokenizer with other parts of its tokenizer.json."""
+        import tokenizers
+
+        library = tokenizers.Tokenizer.from_str(to_json({**self._json, **changed}))
         return Tokenizer(library, self.name, self.notes, self._declared)
 
     def decode(self, ids: Sequence[int]) -> str:

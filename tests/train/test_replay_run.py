@@ -109,7 +109,7 @@ def test_gain_is_counted_from_the_last_one(losses, min_gain, patience, expected)
     config = EvaluationConfig(patience=patience, min_gain=float(min_gain))
     ends = []
     for loss in losses:
-        Patience(config, remembered).is_best(loss)
+        Patience(config, remembered).is_best(float(loss))
         ends.append(Patience(config, remembered).reason is not None)
     assert ends == expected
 

@@ -1,0 +1,203 @@
+"""A pretrained model adapted to texts: what is made, resumed, gained, and refused."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+import bertjax
+from bertjax.commands.adapt import read_config
+from bertjax.directories import describe_directory
+from bertjax.interop.huggingface import load_model_directory, save_model_directory
+from bertjax.program.errors import UserError
+from bertjax.text.tokenizer import load_tokenizer
+from bertjax.training.adapt import adapt, compare_domains, describe_domains
+from tests.train.finetune_runs import TINY, one_device
+from tests.train.pretrain_runs import assert_same_run
+
+pytestmark = pytest.mark.usefixtures("known_rate")
+
+NEW = [f"they said it to his harpooner {word}: this harpooner was a whaler." for word in
+       ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven")
+       for _ in range(3)]  # fmt: skip
+NEW = [f"{text} {number * 'as this '}" * 3 for number, text in enumerate(NEW)]
+OLD = [f"he is at {number * 'the '} and it was for his {word} as they be on the." * 2
+       for number, word in enumerate(("a", "in", "of", "to", "it") * 6)]  # fmt: skip
+FIELDS = {
+    "preparation": {
+        "max_length": 16,
+        "validation_fraction": 0.2,
+        "test_fraction": 0.2,
+        "near_threshold": 0,
+    },
+    "steps": 4,
+    "batch_size": 8,
+    "log_every": 1,
+    "checkpoint.every": 2,
+    "evaluation": {"every": 2, "batch_size": 8},
+    "replay_share": 0.25,
+    "new_tokens": 2,
+}
+
+
+@pytest.fixture
+def run_adapt(pretrained, tmp_path):
+    def run(name="run", texts=NEW, replay=OLD, **more):
+        fields = {**FIELDS, "mesh": one_device(), **more}
+        if replay is None:
+            del fields["replay_share"]
+        model = fields.pop("model", pretrained)
+        return adapt(model, texts, run=tmp_path / name, replay=replay, **fields)
+
+    return run
+
+
+def test_interrupted_adaptation_goes_on_to_the_same_bits(run_adapt, pretrained, tmp_path):
+    def interrupt(line):
+        if line.startswith("step 2: replay"):
+            raise KeyboardInterrupt
+
+    told = []
+    whole = run_adapt("whole", progress=told.append)
+    table = "\n".join(told)
+    assert "2 new tokens: harpooner, whaler" in table
+    assert run_adapt("cut", progress=interrupt).stopped == "SIGINT"
+    assert run_adapt("cut").scores["domains"] == whole.scores["domains"]
+    assert_same_run(tmp_path / "whole", tmp_path / "cut", 4)
+
+    # The model begins with the means of the pieces, and nothing else of it is new.
+    start, before = (load_model_directory(path) for path in (whole.run / "start", pretrained))
+    vocab_size = before.config.vocab_size
+    assert start.config.vocab_size == vocab_size + 2
+    tokenizer = load_tokenizer(TINY)
+    pieces = tokenizer.encode_batch(["harpooner"])[0]
+    table, old = (one.params["bert"]["embeddings"]["word_embeddings"] for one in (start, before))
+    np.testing.assert_allclose(table[vocab_size], old[pieces].mean(0), rtol=1e-5)
+    np.testing.assert_array_equal(table[:vocab_size], old)
+    model = whole.model
+    assert model.config.vocab_size == vocab_size + 2
+    assert model.tokenizer.encode_batch(["harpooner whaler"])[0].tolist() == [99, 100]
+
+    scores = whole.scores
+    assert set(scores["domains"]) == {"new", "replay"}
+    assert scores["domains"]["new"]["gain"] == pytest.approx(
+        scores["domains"]["new"]["loss_before"] - scores["test"]["mlm_loss"]
+    )
+    before, after = (scores["vocabulary"][when]["new text"] for when in ("before", "after"))
+    assert after["tokens_per_word"] < before["tokens_per_word"]
+    said = describe_directory(whole.run)
+    assert (said["program"], said["new_tokens"], said["finished"]) == ("bertjax adapt", 2, True)
+
+    for more, message in (
+        ({"new_tokens": 3}, r"was begun with other new_tokens; put them back"),
+        ({"texts": NEW[1:]}, r"was begun with other texts, or options of their preparation"),
+        ({"model": str(TINY)}, r"was begun with other model and other texts, or"),
+        ({"replay_share": 0.5}, r"other settings .*replay_share: 1/4 then, 1/2 now"),
+    ):
+        with pytest.raises(UserError, match=message):
+            run_adapt("cut", **more)
+
+
+def test_adaptation_without_replay_or_new_tokens_keeps_the_tokenizer(run_adapt, pretrained):
+    result = run_adapt(replay=None, new_tokens=0, evaluation={"every": 1, "batch_size": 8,
+                       "patience": 1, "min_gain": 9.0})  # fmt: skip
+    assert result.scores["step"] == 1
+    assert result.scores["ended_early"].startswith("no gain of 9 nats in 1 evaluation")
+    assert set(result.scores["domains"]) == {"new"}
+    assert result.model.tokenizer.fingerprint == load_tokenizer(pretrained).fingerprint
+    assert not (result.run / "start").exists()
+
+
+def test_dry_run_writes_nothing(run_adapt, tmp_path):
+    assert run_adapt(dry_run=True).scores == {}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_run_of_another_program_is_left_alone(run_adapt, tmp_path):
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "prepared").mkdir()
+    with pytest.raises(UserError, match="holds a run that is no adaptation; name another"):
+        run_adapt()
+    assert (tmp_path / "run" / "prepared").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"replay": NEW}, r"replay \S+ is among the new texts, too"),
+        ({"replay": None, "replay_share": 0.2}, r"replay_share=0.2 needs text to replay: name it"),
+        ({"replay_share": 1.5}, r"replay.share=1.5 must be 0, or"),
+        ({"new_tokens": -1}, r"new_tokens=-1 must be at least 0"),
+        ({"texts": ["too short"]}, r"nothing is left of .* go into preparation here"),
+        ({"texts": ["they said it to his harpooner, and more of it."]}, r"the text has 1 document"),
+        ({"preparation": {"input": "x"}}, r"preparation.input=x: texts are named by input and re"),
+        ({"preparation": {"max_len": 3}}, r"unknown key max_len; did you mean 'rows.max_length'"),
+        ({"steps": 3, "minutes": 3}, r"give exactly one of budget.steps"),
+        ({"model": "nowhere"}, r"nowhere"),
+        ({"preparation": {"max_length": 64}}, r"rows in \S+ are 64 tokens long, the model has"),
+        ({"learning_rat": 3}, r"did you mean 'optimizer.learning_rate'"),
+    ],
+)
+def test_mistake_is_told(run_adapt, more, message):
+    if more.get("replay", OLD) is None:
+        with pytest.raises(UserError, match=message):
+            adapt("nowhere", NEW, run="run", **{**FIELDS, **more, "replay": None})
+        return
+    with pytest.raises(UserError, match=message):
+        run_adapt(**more)
+
+
+def test_model_without_tokenizer_is_told(run_adapt, pretrained, tmp_path):
+    bare = tmp_path / "bare"
+    shutil.copytree(pretrained, bare)
+    for name in ("tokenizer.json", "vocab.txt"):
+        (bare / name).unlink(missing_ok=True)
+    with pytest.raises(UserError, match=r"there is no tokenizer beside the model \(tokenizer.json"):
+        run_adapt(model=str(bare))
+
+
+def test_model_with_another_head_is_told_of(run_adapt, tmp_path):
+    loaded = load_model_directory(TINY)
+    body = {**loaded.params["bert"]}
+    save_model_directory(tmp_path / "body", loaded.config, {"bert": body}, TINY, "BertModel")
+    notes = run_adapt(model=str(tmp_path / "body"), replay=None, steps=1).notes
+    assert any(
+        "a new one is trained with it: its first loss is that of guessing" in n for n in notes
+    )
+
+
+def test_options_have_defaults_of_their_own(capsys):
+    words = ["--model", "m", "--input", "a", "b", "--output", "run", "--optimizer.beta1", "0.8"]
+    config = read_config(words)
+    assert config.input == ["a", "b"]
+    assert (config.evaluation.at_start, config.evaluation.patience) == (True, 3)
+    assert config.optimizer.learning_rate == read_config(words[:-2]).optimizer.learning_rate
+    assert config.share == 0
+    assert read_config([*words, "--replay", "c"]).share == 0.2
+    with pytest.raises(SystemExit):
+        read_config(["--help"])
+    said = capsys.readouterr().out
+    assert "--evaluation.patience" in said
+    assert "--data" not in said
+    with pytest.raises(UserError, match=r"--model and --input and --output are missing"):
+        read_config([])
+
+
+def test_table_says_what_was_gained_and_forgotten():
+    def line(step, split, loss, right):
+        return {"step": step, "split": split, "mlm_loss": loss, "mlm_accuracy": right}
+
+    history = [line(0, "test", 3.5, 0.3), line(0, "replay_test", 3.0, 0.4)]
+    assert compare_domains(history) == {}
+    history += [line(9, "test", 3.0, 0.35), line(9, "replay_test", 3.25, 0.38)]
+    domains = compare_domains(history)
+    assert (domains["new"]["gain"], domains["replay"]["gain"]) == (0.5, -0.25)
+    said = describe_domains(domains).splitlines()
+    assert said[1].split() == ["new", "3.500", "3.000", "+0.500", "30.0%", "35.0%"]
+    assert said[2].endswith("38.0%  (forgotten)")
+
+
+def test_face_has_it():
+    assert bertjax.adapt is adapt
+    json.dumps(sorted(bertjax.__all__))
