@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Integer
 from bertjax.config import BertConfig
 from bertjax.model.layers import LayerNorm, Linear, initialize_waves, initialize_weights
 from bertjax.numerics.dropout import drop_out
-from bertjax.numerics.placement import look_up_vectors
+from bertjax.numerics.placement import hold_vectors, look_up_vectors
 from bertjax.numerics.products import hidden_dtype
 
 
@@ -71,5 +71,7 @@ class Embeddings(nn.Module):
         if dropout and rate > 0:
             hidden = drop_out(hidden, rate, self.make_rng("dropout"), row_ids)
         if config.projects_embeddings:
-            hidden = self.projection(hidden)
+            # Otherwise XLA (jaxlib 0.10.2) computes other hidden states where a mesh has `data`,
+            # `fsdp` and `tensor`.
+            hidden = hold_vectors(self.projection(hidden))
         return hidden

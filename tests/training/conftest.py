@@ -93,6 +93,13 @@ def rows():
 
 
 @pytest.fixture(scope="session")
+def eight_rows(rows):
+    return jax.tree.map(lambda x: np.concatenate([x, x]), rows)._replace(
+        row_numbers=np.arange(8, dtype=np.uint32)
+    )
+
+
+@pytest.fixture(scope="session")
 def one_device():
     return make_mesh(MeshConfig(), jax.devices()[:1])
 

@@ -3,17 +3,14 @@
 import dataclasses
 
 import jax
-import jax.numpy as jnp
-import numpy as np
-import optax
 import pytest
 
 from bertjax.model.bert import BertForPreTraining
 from bertjax.objectives.pretraining import PretrainingObjective
 from bertjax.training.optimizer import OptimizerConfig, make_optimizer
-from bertjax.training.sharding import MeshConfig, make_mesh, place_rows
+from bertjax.training.sharding import MeshConfig, make_mesh
 from bertjax.training.state import new_state
-from bertjax.training.steps import lower_step, make_train_step
+from tests.training.steps_on_meshes import assert_equal_steps, take_step
 
 # data x fsdp x tensor
 MESHES = {"8x1x1": (8, 1, 1), "2x4x1": (2, 4, 1), "2x2x2": (2, 2, 2), "1x1x8": (1, 1, 8)}
@@ -29,27 +26,9 @@ def wide_model(even_config):
 
 
 @pytest.fixture(scope="module")
-def eight_rows(rows):
-    return jax.tree.map(lambda x: np.concatenate([x, x]), rows)._replace(
-        row_numbers=np.arange(8, dtype=np.uint32)
-    )
-
-
-@pytest.fixture(scope="module")
 def take(wide_model, half, vocabulary, seed, eight_rows):
-    """A state with AdamW's moments on a mesh, one step of plain gradient descent, its report."""
     objective = PretrainingObjective(wide_model, half, vocabulary, seed)
-    step = make_train_step(objective, optax.scale(-1.0), lambda clock: clock, seed)
-
-    def run(mesh):
-        state = new_state(wide_model, optax.scale(-1.0), mesh, jax.random.key(3), objective.terms)
-        before, batch = jax.device_get(state), place_rows(eight_rows, mesh)
-        compiled = lower_step(step, state, batch, mesh).compile()
-        after, report = compiled(state, batch, jnp.float32(1))
-        gradients = jax.tree.map(lambda old, new: old - new, before, jax.device_get(after))
-        return report, gradients.params
-
-    return run
+    return lambda mesh: take_step(wide_model, objective, eight_rows, seed, mesh)
 
 
 @pytest.fixture(scope="module")
@@ -73,19 +52,7 @@ def mesh(request):
 
 
 def test_loss_and_gradients_are_those_of_one_device(take, on_one_device, mesh):
-    report, gradients = take(mesh)
-    expected, expected_gradients = on_one_device
-    assert len(report.loss.sharding.device_set) == 8
-    assert float(report.loss) == pytest.approx(float(expected.loss), rel=1e-5)
-    norm = float(expected.gradient_norm)
-    assert float(report.gradient_norm) == pytest.approx(norm, rel=1e-5)
-    for (path, one), other in zip(
-        jax.tree_util.tree_leaves_with_path(gradients),
-        jax.tree.leaves(expected_gradients),
-        strict=True,
-    ):
-        bound = 1e-5 * float(np.abs(other).max()) + 1e-6
-        np.testing.assert_allclose(one, other, rtol=0, atol=bound, err_msg=str(path))
+    assert_equal_steps(take(mesh), on_one_device)
 
 
 def test_parameters_and_optimizer_are_divided_over_fsdp_and_tensor(wide_model, mesh):
