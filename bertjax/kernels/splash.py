@@ -149,10 +149,13 @@ def _make_kernel(
         block_q_dkv=block, block_kv_dkv=block, block_kv_dkv_compute=block,
         block_q_dq=block, block_kv_dq=block,
     )  # fmt: skip
-    return splash_attention_kernel.make_splash_mha(
-        splash_attention_mask.MultiHeadMask([mask] * heads),
-        block_sizes=sizes,
-        head_shards=1,
-        q_seq_shards=1,
-        interpret=interpret,
-    )
+    # The kernel holds arrays, which must not be of the trace in which it is made: the backward pass
+    # and the two branches of a choice use them in others.
+    with jax.ensure_compile_time_eval():
+        return splash_attention_kernel.make_splash_mha(
+            splash_attention_mask.MultiHeadMask([mask] * heads),
+            block_sizes=sizes,
+            head_shards=1,
+            q_seq_shards=1,
+            interpret=interpret,
+        )

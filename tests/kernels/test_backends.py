@@ -4,10 +4,12 @@ import dataclasses
 import inspect
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from bertjax.config import BertConfig
+from bertjax.kernels import splash
 from bertjax.kernels.backends import BACKENDS, LONGEST_DENSE, Need, choose_backend
 from bertjax.kernels.visibility import see_own_sequence
 from bertjax.model.bert import BertModel
@@ -126,3 +128,22 @@ def test_window_makes_another_kind_of_model():
         BertConfig.from_dict(written | {"attention_window": None})
     with pytest.raises(UserError, match="attention_window=0"):
         BertConfig(attention_window=0)
+
+
+def test_splash_of_local_and_global_layers_in_a_scan_is_a_program_for_tpus():
+    """Its kernels are made while the scan is traced, and used in the traces of its gradient."""
+
+    def layer(hidden, local):
+        query = hidden.reshape(2, 256, 2, 64)
+        ids = jnp.ones((2, 256), jnp.int32)
+        context = splash.attention(query, query, query, ids, window=5, local=local)
+        return hidden + context.reshape(hidden.shape), None
+
+    def loss(hidden, kinds):
+        remade = jax.checkpoint(layer, prevent_cse=False)
+        return jax.lax.scan(remade, hidden, kinds)[0].sum()
+
+    inputs = jnp.ones((512, 128)), jnp.array([False, True, True])
+    traced = jax.jit(jax.grad(loss)).trace(*inputs)
+    # Of each kind the forward kernel, made twice, and the two of its gradient.
+    assert traced.lower(lowering_platforms=("tpu",)).as_text().count("tpu_custom_call") == 8

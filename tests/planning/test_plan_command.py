@@ -267,6 +267,17 @@ def test_splash_is_divided_over_rows_and_heads(plan, mesh):
 
 
 @needs_libtpu
+@pytest.mark.parametrize("attention", ["splash", "blockwise"])
+def test_layers_of_two_kinds_are_planned(plan, attention):
+    fields = ("model.family=modernbert", "model.local_attention=4", f"attention={attention}")
+    arguments = ("--topology", "v5e:2x4", "--mesh", "2x2x2", "--search", 0, "--json")
+    code, out, err = plan(*arguments, "--set", *fields)
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["attention"] == attention
+
+
+@needs_libtpu
 def test_step_that_is_too_large_says_so(plan):
     arguments = ("--topology", "v5e:1x1", "--batch-size", 1 << 20, "--search", 0)
     code, out, _ = plan(*arguments)
