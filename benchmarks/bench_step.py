@@ -33,7 +33,7 @@ from bertjax.program.entry import program
 from bertjax.program.errors import UserError
 from bertjax.program.huge_pages import restart_with_huge_pages
 from bertjax.program.strict_json import to_json
-from bertjax.training.execution import remat_policy
+from bertjax.training.execution import attention_backend, remat_policy
 from bertjax.training.metrics import count_matmul_flops, measure_matmul_rate
 from bertjax.training.optimizer import OptimizerConfig, make_optimizer
 from bertjax.training.sharding import MeshConfig, make_mesh, place_rows
@@ -103,7 +103,12 @@ def measure_step(options: argparse.Namespace) -> dict[str, Any]:
     dtype = jnp.dtype(options.dtype)
     masking = MaskingConfig()
     flops = count_matmul_flops(
-        config, options.rows, options.length, masking.slots(options.length), EXAMPLES_A_ROW
+        config,
+        options.rows,
+        options.length,
+        masking.slots(options.length),
+        EXAMPLES_A_ROW,
+        attention_backend(options.attention, config, dtype, options.length),
     )
     take_step, state, batch = compile_step(config, options, mesh, dtype)
     temporary = take_step.memory_analysis().temp_size_in_bytes

@@ -58,6 +58,7 @@ class Backend(NamedTuple):
         narrows: it takes `dtype`, of the operands of its products, where query, key and value are
             wider, as they are on a CPU.
         square: it makes maps of every pair of tokens, [B, N, T, S].
+        skips: what is beyond a window is not computed, block by block.
         interpreted: it takes `interpret=True`, with which it runs anywhere, slowly.
     """
 
@@ -71,6 +72,7 @@ class Backend(NamedTuple):
     window: bool = True
     narrows: bool = False
     square: bool = False
+    skips: bool = False
     interpreted: bool = False
 
     @property
@@ -124,11 +126,12 @@ BACKENDS = {
     "blockwise": Backend(
         "bertjax.kernels.blockwise:attention",
         "memory linear in the length",
+        skips=True,
     ),
     "splash": Backend(
         "bertjax.kernels.splash:attention",
         "jax's TPU kernel, memory linear in the length",
-        platforms=("tpu",), interpreted=True,
+        platforms=("tpu",), skips=True, interpreted=True,
     ),
 }  # fmt: skip
 NAMES = tuple(BACKENDS)

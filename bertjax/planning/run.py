@@ -121,7 +121,12 @@ class PlannedRun(NamedTuple):
         slots = config.masking.slots(rows.length)
         examples = rows.examples * (self.bert_config.pretraining == "pretraining")
         flops = count_matmul_flops(
-            self.bert_config, config.batch_size, rows.length, slots, examples
+            self.bert_config,
+            config.batch_size,
+            rows.length,
+            slots,
+            examples,
+            step.model.attention,
         )
         memory, chip, bounds = compiled.memory, places.chip, None
         collectives, notes, sent = compiled.collectives, self.notes, None
@@ -329,7 +334,7 @@ def _read_rows(options: argparse.Namespace, config: PretrainConfig, notes: list[
 def _read_model(config: PretrainConfig, rows: Rows) -> BertConfig:
     if config.model.init is not None:
         shape = inspect_model_directory(config.model.init).config
-        bert_config = dataclasses.replace(shape, **config.model.differing_fields())
+        bert_config = dataclasses.replace(shape, **config.model.differing_fields(type(shape)))
     else:
         bert_config = shape_new_model(
             config.model, rows.vocabulary.size, {"pad_token_id": rows.pad_id}, rows.length

@@ -179,7 +179,9 @@ def _run_once(
 
         # ------------------------------------------------------------ first lines of the run
         session.note(*data.notes, *start.model.notes, *start.encoded.notes)
-        flops = count_matmul_flops(start.model.config, layout.rows, layout.length, 0, layout.slots)
+        flops = count_matmul_flops(
+            start.model.config, layout.rows, layout.length, 0, layout.slots, plan.model.attention
+        )
         rate = measure_matmul_rate(mesh, plan.model.dtype)
         session.say(
             f"{data.task.name}: {len(data.train):,} training examples,"

@@ -12,6 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
 from bertjax.config import BertConfig
+from bertjax.kernels.backends import BACKENDS
 from bertjax.program.outputs import write_whole
 from bertjax.program.strict_json import to_json
 from bertjax.training.processes import is_first
@@ -78,14 +79,14 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def count_matmul_flops(
-    config: BertConfig, rows: int, length: int, masked_slots: int, examples: int
+    config: BertConfig, rows: int, length: int, masked_slots: int, examples: int, attention: str
 ) -> int:
     """Counts the operations of the matrix products of a training step on `rows` rows.
 
     A product of [a, b] and [b, c] is 2abc. The backward pass has two products for each of the
     forward pass. Embedding look-ups, softmax, normalisation and the optimizer are not counted, and
-    what remat computes again is not either. A window does not lessen the count: it is of whole
-    maps, which all backends but those of linear memory make.
+    what remat computes again is not either. Of layers with a window all pairs of tokens count, or
+    those within it where the attention leaves out the others.
 
     Args:
         config: the model.
@@ -93,6 +94,7 @@ def count_matmul_flops(
         length: T.
         masked_slots: P.
         examples: K; 0 where nothing is asked of whole examples.
+        attention: a key of `kernels.backends.BACKENDS`.
     """
     width, inner = config.hidden_size, config.intermediate_size
     # That of all heads together; not the hidden size where heads were taken out of the tensors.
@@ -100,12 +102,22 @@ def count_matmul_flops(
     tokens = rows * length
     of_feed_forward = 3 if config.NORMALIZES_FIRST else 2  # the third is the gate
     projections = tokens * (4 * width * of_heads + of_feed_forward * width * inner)
-    attention = 2 * tokens * length * of_heads
-    encoder = config.num_hidden_layers * (projections + attention)
+    pairs = rows * _count_pairs(config, length, attention)
+    encoder = config.num_hidden_layers * projections + 2 * pairs * of_heads
     of_words = config.embedding_size
+    embeddings = tokens * of_words * width * config.projects_embeddings
     mlm_head = rows * masked_slots * (width * of_words + of_words * config.vocab_size)
     pooler_and_nsp = rows * examples * (width * width + 2 * width)
-    return 3 * 2 * (encoder + mlm_head + pooler_and_nsp)
+    return 3 * 2 * (embeddings + encoder + mlm_head + pooler_and_nsp)
+
+
+def _count_pairs(config: BertConfig, length: int, attention: str) -> int:
+    """Counts the pairs of tokens of a row that attention is computed of, in all layers."""
+    every = near = length**2
+    if config.window is not None and BACKENDS[attention].skips:
+        reach = min(config.window, length - 1)
+        near = length * (2 * reach + 1) - reach * (reach + 1)  # the row's ends see less
+    return sum(near if local else every for local in config.local_layers)
 
 
 def measure_matmul_rate(mesh: Mesh, dtype: Any, size: int = 2048, repeats: int = 5) -> float:

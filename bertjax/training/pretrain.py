@@ -205,7 +205,12 @@ def run_pretraining(
         length = prepared.train.max_length
         examples = prepared.train.examples_per_row * ("nsp" in objective.terms)
         flops = count_matmul_flops(
-            bert_config, config.batch_size, length, config.masking.slots(length), examples
+            bert_config,
+            config.batch_size,
+            length,
+            config.masking.slots(length),
+            examples,
+            model.attention,
         )
         rate = measure_matmul_rate(mesh, model.dtype)
         session.say(

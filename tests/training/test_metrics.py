@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from bertjax.architectures import find_architecture
 from bertjax.model.bert import BertForPreTraining
 from bertjax.training.metrics import (
     MetricsWriter,
@@ -18,6 +19,8 @@ from bertjax.training.metrics import (
     measure_matmul_rate,
     read_metrics,
 )
+from tests.families.test_contract import OWN_MODELS
+from tests.families.tiny import tiny_config
 
 
 def write_lines(directory, steps, first_step=0):
@@ -120,9 +123,38 @@ def test_counted_work_is_that_of_the_programs_products(config, head_size):
     forward = products_of(jax.make_jaxpr(loss)(params).jaxpr) - look_up
     of_bias = 2 * 15 * config.vocab_size  # the gradient of the head's bias, slots x V
     both = products_of(jax.make_jaxpr(jax.grad(loss))(params).jaxpr) - 2 * look_up - of_bias
-    counted = count_matmul_flops(model.config, rows=3, length=7, masked_slots=5, examples=2)
+    counted = count_matmul_flops(model.config, 3, 7, masked_slots=5, examples=2, attention="dense")
     assert counted == 3 * forward
     assert counted == both
+
+
+@pytest.mark.parametrize("family", OWN_MODELS)
+def test_counted_work_of_a_family_is_that_of_its_products(family):
+    config = tiny_config(family, num_hidden_layers=3)
+    model = find_architecture("masked-lm", config).module(config)
+    ids = jnp.ones((3, 7), jnp.int32)
+    params = jax.eval_shape(model.init, jax.random.key(0), ids)["params"]
+
+    def run(params):
+        positions = jnp.zeros((3, 5), jnp.int32)
+        return model.apply({"params": params}, ids, masked_positions=positions).logits
+
+    look_up = 2 * 21 * config.type_vocab_size * config.embedding_size
+    forward = products_of(jax.make_jaxpr(run)(params).jaxpr) - look_up
+    assert count_matmul_flops(config, 3, 7, 5, 0, "dense") == 3 * forward
+
+
+@pytest.mark.parametrize("length", [3, 4, 9])
+def test_work_within_a_window_is_counted_where_the_attention_leaves_out_the_rest(length):
+    config = tiny_config("modernbert", num_hidden_layers=5, local_attention=6)
+    assert config.local_layers == (False, True, True, False, True)
+    places = np.arange(length)
+    near = int((abs(places[:, None] - places) <= 3).sum())
+    whole, left = (count_matmul_flops(config, 7, length, 2, 0, at) for at in ("dense", "splash"))
+    assert left == count_matmul_flops(config, 7, length, 2, 0, "blockwise")
+    # Three local layers, 7 rows; two products a pair, each once forward and twice backward.
+    of_a_pair = 3 * 2 * 2 * config.hidden_size
+    assert whole - left == 3 * 7 * (length**2 - near) * of_a_pair
 
 
 def test_counted_work_equals_a_hand_count():
@@ -132,7 +164,7 @@ def test_counted_work_equals_a_hand_count():
     layer = 4 * 768**2 + 2 * 768 * 3072 + 2 * 128 * 768
     encoder = 8 * 128 * 12 * layer
     heads = 8 * 20 * (768**2 + 768 * 30522) + 8 * (768**2 + 2 * 768)
-    assert count_matmul_flops(BertConfig(), 8, 128, 20, 1) == 6 * (encoder + heads)
+    assert count_matmul_flops(BertConfig(), 8, 128, 20, 1, "dense") == 6 * (encoder + heads)
 
 
 def test_rate_is_of_matrices_as_a_run_has_them(eight_devices):
