@@ -24,7 +24,7 @@ FINETUNE_CONFIGS = sorted((FOLDER / "finetune").glob("*.yaml"))
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_pretraining_config_is_read_and_traced(path):
     config = parse(PretrainConfig, "", ["--config", str(path), "--data", "rows", "--run", "run"])
-    bert_config = BertConfig.of_size(config.model.size, **config.model.differing_fields())
+    bert_config = BertConfig.of_size(config.model.size, **config.model.differing_fields(BertConfig))
     model = BertForPreTraining(bert_config, remat=remat_policy(config.remat))
     optimizer = make_optimizer(config.optimizer)
     tokens = jnp.zeros((2, 7), jnp.int32)

@@ -62,6 +62,10 @@ class ModelConfig:
         initializer_range: standard deviation of new weights; 0.02 when not given
         max_position_embeddings: longest example in tokens; the rows' length when not given
         attention_window: a token sees so many to either side; all of its example when not given
+        local_attention: of a family with local layers, a token of theirs sees half as many to
+            either side; 128 when not given
+        global_attn_every_n_layers: of a family with local layers, every so many-th layer is global,
+            from the first on; 3 when not given
     """
 
     family: Literal[*FAMILIES] | None = None
@@ -78,11 +82,27 @@ class ModelConfig:
     initializer_range: float | None = None
     max_position_embeddings: int | None = None
     attention_window: int | None = None
+    local_attention: int | None = None
+    global_attn_every_n_layers: int | None = None
 
-    def differing_fields(self) -> dict[str, Any]:
-        """Returns the fields of `BertConfig` that are given here."""
-        named = {name: value for name, value in vars(self).items() if value is not None}
-        return {name: named[name] for name in named if name not in _OF_NEW_MODELS}
+    def differing_fields(self, family: type[BertConfig]) -> dict[str, Any]:
+        """Returns the fields of the model's shape that are given here.
+
+        Raises:
+            UserError: one that the family has not.
+        """
+        given = {
+            name: value
+            for name, value in vars(self).items()
+            if value is not None and name not in _OF_NEW_MODELS
+        }
+        for name in given.keys() - {field.name for field in dataclasses.fields(family)}:
+            its = [its.name for its in FAMILIES.values() if hasattr(its.config, name)]
+            raise UserError(
+                f"model.{name}={given[name]} has no effect: {with_article(family.MODEL_TYPE)} has"
+                f" no such field; leave it out, or take a model of the family {' or '.join(its)}"
+            )
+        return given
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -193,18 +213,21 @@ def shape_new_model(
             f" {with_article(make.MODEL_TYPE)}: pass model.family={its[0]}, or one of its sizes,"
             f" {', '.join(make.SIZES)}"
         )
+    given = config.differing_fields(make)
     known = {field.name for field in dataclasses.fields(make)}
     fields = {name: id for name, id in special_ids.items() if name in known}
     fields["vocab_size"] = vocab_size
     fields["max_position_embeddings"] = length + make(**fields).first_position
-    shape = make.of_size(config.size or "mini", **(fields | config.differing_fields()))
+    shape = make.of_size(config.size or "mini", **(fields | given))
     widest = shape.max_length - 2
-    if shape.attention_window is not None and shape.attention_window > widest:
-        less = f", or give at most {widest}" if widest > 0 else ""
-        raise UserError(
-            f"model.attention_window={shape.attention_window} hides nothing in examples of at most"
-            f" {shape.max_length} tokens ({shape.length_limit}); leave it out{less}"
-        )
+    for name, tokens in (("attention_window", 1), ("local_attention", 2)):
+        most = widest * tokens + tokens - 1
+        if name in given and given[name] > most:
+            less = f", or give at most {most}" if widest > 0 else ""
+            raise UserError(
+                f"model.{name}={given[name]} hides nothing in examples of at most"
+                f" {shape.max_length} tokens ({shape.length_limit}); leave it out{less}"
+            )
     return shape
 
 

@@ -43,7 +43,6 @@ def resolve_model(
     Raises:
         UserError: the model does not fit the rows, or what was asked for contradicts itself.
     """
-    chosen = config.differing_fields()
     length = prepared.train.max_length
     notes_of_init: list[str] = []
     if config.init is None:
@@ -72,6 +71,7 @@ def resolve_model(
     else:
         key, folder = jax.random.key(seed), find_model(config.init)
         loaded, params, _, notes = load_model_directory(folder, PRETRAINING, initialize_missing=key)
+        chosen = config.differing_fields(type(loaded))
         rates = ("hidden_dropout_prob", "attention_probs_dropout_prob")
         for name, value in chosen.items():
             if name not in rates and value != getattr(loaded, name):

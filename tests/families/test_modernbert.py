@@ -148,6 +148,38 @@ def test_size_of_another_family_is_refused_with_the_one_that_has_it(family, name
         shape_new_model(ModelConfig(family=family, size="ettin-17m"), 100, {}, 16)
 
 
+def test_layers_of_a_new_model_are_as_asked_for():
+    asked = {"local_attention": 4, "global_attn_every_n_layers": 2}
+    shape = shape_new_model(ModelConfig(family="modernbert", **asked), 100, {"pad_token_id": 0}, 16)
+    assert (shape.window, shape.local_layers) == (2, (False, True, False, True))
+    assert shape.max_length == 16
+
+
+@pytest.mark.parametrize(
+    ("family", "asked", "message"),
+    [
+        (
+            "electra",
+            {"local_attention": 4},
+            "model.local_attention=4 has no effect: an electra has no such field; leave it out, or"
+            " take a model of the family modernbert$",
+        ),
+        (None, {"global_attn_every_n_layers": 2}, "has no effect: a bert has no such field"),
+        ("modernbert", {"local_attention": 30}, "=30 hides nothing in .* or give at most 29$"),
+        ("modernbert", {"local_attention": 1}, "local_attention=1 must be at least 2"),
+        ("modernbert", {"attention_window": 2}, "attention_window=2 is not supported"),
+    ],
+)
+def test_layers_that_a_new_model_cannot_have_are_refused(family, asked, message):
+    with pytest.raises(UserError, match=message):
+        shape_new_model(ModelConfig(family=family, **asked), 100, {"pad_token_id": 0}, 16)
+
+
+def test_longest_window_that_hides_something_is_accepted():
+    config = ModelConfig(family="modernbert", local_attention=29)
+    assert shape_new_model(config, 100, {"pad_token_id": 0}, 16).window == 14
+
+
 def test_tokens_of_local_layers_see_so_many_to_either_side():
     model, params = model_of(attention="explicit")
     token_ids = jnp.arange(1, 12)[None]

@@ -106,6 +106,10 @@ PRETRAIN = {
     "model.initializer_range": "/ --model.initializer-range 0.3",
     "model.max_position_embeddings": "/ --model.max-position-embeddings 33",
     "model.attention_window": "/ --model.attention-window 3",
+    "model.local_attention": "--model.family modernbert / --model.local-attention 4",
+    "model.global_attn_every_n_layers": (
+        "--model.family modernbert / --model.global-attn-every-n-layers 2"
+    ),
     "evaluation.every": "/ --evaluation.every 3",
     **dict.fromkeys(
         ["data", "distributed", "model.init", "model.start", "evaluation.rows"]
