@@ -263,6 +263,13 @@ class BertConfig:
             raise UserError(
                 f"pad_token_id={self.pad_token_id} must be an id below vocab_size={self.vocab_size}"
             )
+
+    def check_decoder(self) -> None:
+        """Checks what a masked-LM head needs; other classes have no decoder that could be tied.
+
+        Raises:
+            UserError: the decoder is not to be the token embedding.
+        """
         if not self.tie_word_embeddings:
             raise UserError(
                 "tie_word_embeddings=False is not supported: the masked-LM decoder is the token"

@@ -67,7 +67,6 @@ def test_unknown_size_lists_the_known_ones():
         ({"layer_norm_eps": float("nan")}, r"layer_norm_eps=nan must be above 0"),
         ({"pad_token_id": 30522}, r"pad_token_id=30522 must be an id below vocab_size=30522"),
         ({"pad_token_id": -1}, r"pad_token_id=-1 must be an id"),
-        ({"tie_word_embeddings": False}, r"tie_word_embeddings=False is not supported"),
     ],
 )
 def test_bad_field_is_refused_by_name(fields, message):

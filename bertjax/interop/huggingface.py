@@ -27,6 +27,7 @@ from bertjax.interop.tensor_names import (
     Parameters,
     check_names,
     current_name,
+    describe_likeness,
     find_parts,
     parts_of,
     parts_with_parameters,
@@ -299,11 +300,16 @@ def _open(
     if own is None and asked is not None:
         telling = find_architecture(asked, config)
     parts = find_parts(named, config, telling)
+
+    def refuse(what: object) -> UserError:
+        stored = [tensor.stored_name for tensor in named.values()]
+        return UserError(f"{path}: {what}{describe_likeness(stored, config)}")
+
     for name, several in shared_names(config).items():
         if name in named and not parts & several:
             kinds = [name for name, its in classes.items() if set(its.parts) & several]
-            raise UserError(
-                f"{path}: has a classifier, and {CONFIG_NAME} does not say of what"
+            raise refuse(
+                f"has a classifier, and {CONFIG_NAME} does not say of what"
                 f" (architectures={to_json(said)}); name its class there: {', '.join(kinds)}"
             )
     if config.classifier_norm == "batch":
@@ -313,9 +319,11 @@ def _open(
             " classifier when it saves"
         )
     try:
+        if "mlm_head" in parts:
+            config.check_decoder()
         check_names({name: tensor.shape for name, tensor in named.items()}, config, parts)
     except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+        raise refuse(error) from None
     if own is None:
         enough = [its for its in classes.values() if parts <= {"pooler", *its.parts}]
         own = min(enough, key=lambda its: len(its.parts), default=classes_of(config)[BODY])

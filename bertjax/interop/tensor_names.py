@@ -1,6 +1,7 @@
 """Hugging Face's tensors and ours, by the table of their family, in both directions."""
 
 import math
+import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ from numpy.typing import DTypeLike
 
 from bertjax.architectures import Architecture
 from bertjax.config import BertConfig
-from bertjax.families.registry import family_of
+from bertjax.families.registry import FAMILIES, Family, family_of
 from bertjax.families.tensors import Row
 from bertjax.program.errors import UserError
 from bertjax.program.wording import with_article
@@ -17,6 +18,9 @@ from bertjax.program.wording import with_article
 # The nested dict that is the value of the flax collection "params" of a class of `model.bert`; that
 # of `BertModel` stands under "bert", as in the others.
 Parameters = dict[str, Any]
+
+# Of a layer, in the name of a tensor.
+_NUMBER = re.compile(r"\.\d+(?=\.)")
 
 
 def sizes_of_axes(config: BertConfig) -> dict[str, int]:
@@ -132,6 +136,27 @@ def find_parts(
         for row in family_of(config).tensor_rows(config)
         if row.part and row.theirs in names and (row.theirs not in shared or row.part in of_class)
     }
+
+
+def describe_likeness(names: Collection[str], config: BertConfig) -> str:
+    """Says whose tensors these look like where that is another family's; otherwise ""."""
+
+    def without_numbers(name: str) -> str:
+        return _NUMBER.sub(".{layer}", name)
+
+    def count(family: Family) -> int:
+        own = config if family.name == config.MODEL_TYPE else family.config()
+        known = {row.theirs for row in family.tensor_rows(own)} | family.tied.keys()
+        current = {current_name(name, own) or "" for name in names}
+        return len({without_numbers(name) for name in known} & {*map(without_numbers, current)})
+
+    like = max([family_of(config), *FAMILIES.values()], key=count)
+    if like is family_of(config):
+        return ""
+    return (
+        f"; its tensors are called as {with_article(like.name)} calls them, and config.json has"
+        f" model_type={config.MODEL_TYPE!r}"
+    )
 
 
 def check_names(

@@ -208,6 +208,8 @@ class _WithHead(nn.Module):
     def _make_body(self, kind: Kind) -> None:
         """Makes the body of a class, and what its heads have in common."""
         config, parts = self.config, self.config.PARTS[kind]
+        if "mlm_head" in parts:
+            config.check_decoder()
         self.bert = BertModel(config, self.dtype, self.remat, "pooler" in parts, self.attention)
         begins = "prediction_head" in parts
         self.prediction_head = PredictionHead(config, self.dtype) if begins else None

@@ -4,14 +4,17 @@ import json
 import shutil
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
+from bertjax.architectures import MASKED_LM, find_architecture
 from bertjax.families.registry import FAMILIES, load_config
 from bertjax.families.roberta import RobertaConfig
-from bertjax.interop.huggingface import save_model_directory
+from bertjax.interop.huggingface import load_model_directory, save_model_directory
 from bertjax.program.errors import UserError
-from tests.families.tiny import SIZES
+from bertjax.program.wording import with_article
+from tests.families.tiny import SIZES, tiny_config, tiny_config_of
 from tests.parity.random_models import draw_parameters
 from tests.text.tiny_tokenizers import make_of
 
@@ -97,3 +100,43 @@ def test_pickled_weights_alone(tmp_path, bertjax_command, line):
     assert (code, out) == (2, "")
     assert "pytorch_model.bin, which is not read because unpickling runs code" in err
     assert f"`bertjax convert --model {model} --output DIR`" in err
+
+
+# A body of a BERT without its prefix is one of a RoBERTa, too.
+@pytest.mark.parametrize(
+    ("family", "kind"),
+    [("bert", "tokens")]
+    + [
+        (family, kind)
+        for family in ("distilbert", "electra", "albert", "modernbert")
+        for kind in ("tokens", "body")
+    ],
+)
+def test_tensors_of_another_family_are_said_to_be_its(tmp_path, family, kind):
+    config = tiny_config(family, pad_token_id=0)
+    name = find_architecture(kind, config).name
+    save_model_directory(tmp_path / "model", config, draw_parameters(config, name), TINY, name)
+    edit_config(tmp_path / "model", model_type="roberta")
+    with pytest.raises(UserError) as caught:
+        load_model_directory(tmp_path / "model")
+    assert str(caught.value).endswith(
+        f"; its tensors are called as {with_article(family)} calls them, and config.json has"
+        " model_type='roberta'"
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["ElectraForPreTraining", "RobertaForSequenceClassification", "BertModel"]
+)
+def test_untied_embeddings_of_a_model_without_a_decoder_change_nothing(tmp_path, name):
+    config = tiny_config_of(name, tie_word_embeddings=False, pad_token_id=0)
+    params = draw_parameters(config, name)
+    save_model_directory(tmp_path / "model", config, params, TINY, name)
+    loaded = load_model_directory(tmp_path / "model")
+    assert loaded.config == config
+    np.testing.assert_array_equal(*(
+        its["bert"]["embeddings"]["word_embeddings"] for its in (loaded.params, params)
+    ))  # fmt: skip
+    # A new decoder would be tied, whatever config.json says.
+    with pytest.raises(UserError, match="tie_word_embeddings=False is not supported: the masked"):
+        load_model_directory(tmp_path / "model", MASKED_LM, initialize_missing=jax.random.key(0))

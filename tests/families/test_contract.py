@@ -50,7 +50,7 @@ def with_other_values(config):
     changes = {"id2label": LABELS, "problem_type": "multi_label_classification"}
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        if field.name in (*config.NOT_IN_FILE, "tie_word_embeddings"):
+        if field.name in config.NOT_IN_FILE:
             continue
         if isinstance(value, bool):
             changes[field.name] = not value
