@@ -19,11 +19,16 @@ from bertjax.analysis.layers.lens import (
     logit_lens,
     with_masked_lm,
 )
+from bertjax.architectures import MASKED_LM, classes_of
+from bertjax.families.registry import FAMILIES
 from bertjax.interop.huggingface import save_model_directory
 from bertjax.loaded import Model, load
 from bertjax.model.bert import BertForMaskedLM
 from bertjax.program.errors import UserError
+from bertjax.program.wording import with_article
 from tests.analysis.tiny_bodies import VOCABULARY, make_body
+from tests.families.tiny import tiny_config
+from tests.parity.random_models import draw_parameters
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +155,22 @@ def test_model_without_head_is_refused_with_a_way_out(model, tmp_path):
     )  # fmt: skip
     loaded = with_masked_lm(load(tmp_path / "whole"))
     jax.tree.map(np.testing.assert_array_equal, dict(loaded.params), dict(model.params))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_refusal_names_the_class_of_the_family_that_has_the_head(model, family):
+    config = tiny_config(family)
+    classes = classes_of(config)
+    for kind in {"sequence", "body", "replaced-tokens"} & classes.keys():
+        its = classes[kind]
+        params = draw_parameters(config, its.name)
+        params = params["bert"] if kind == "body" else params
+        without = Model(its.module(config), params, model.tokenizer)
+        with pytest.raises(UserError) as caught:
+            with_masked_lm(without)
+        told = f"the model: is {with_article(its.name)} without a masked-LM head"
+        assert told in str(caught.value)
+        assert f"the checkpoint it was made of ({classes[MASKED_LM].name})" in str(caught.value)
 
 
 def test_top_k_out_of_range_is_refused(model, text):

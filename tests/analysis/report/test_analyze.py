@@ -3,14 +3,20 @@
 import contextlib
 import json
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bertjax.analysis.report import maps as report_maps
-from bertjax.analysis.report import pages
+from bertjax.analysis.report import analyze, pages
+from bertjax.analysis.report.analyze import plan_analysis
 from bertjax.commands import screen
+from bertjax.loaded import Model
+from bertjax.model.bert import BertModel
 from bertjax.program import libraries
 from tests.analysis.saved import WORDS, save
+from tests.analysis.tiny_bodies import make_tokenizer
+from tests.families.tiny import tiny_config
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +169,7 @@ def test_small_treebank_does_not_cost_the_report(bertjax_command, texts, tmp_pat
 
 @pytest.mark.slow
 def test_page_shows_as_many_texts_as_it_has_room_for(bertjax_command, texts, tmp_path, monkeypatch):
-    monkeypatch.setattr(report_maps, "texts_with_room", lambda shapes: len(shapes) - 2)
+    monkeypatch.setattr(analyze, "texts_with_room", lambda shapes: len(shapes) - 2)
     code, _, err = bertjax_command(
         "analyze", "--model", save(tmp_path, "BertForMaskedLM"), "--text", texts,
         "--output", tmp_path / "report", "--shown", 5,
@@ -228,3 +234,34 @@ def test_missing_library_is_named(bertjax_command, texts, tmp_path, monkeypatch)
     )
     assert code == 2
     assert "bertjax analyze needs no_such_library, which is not installed; pip install" in err
+
+
+@pytest.mark.parametrize(
+    ("family", "fields", "positions", "layers"),
+    [
+        ("bert", {}, None, None),
+        ("bert", {"attention_window": 3}, None, "all: a token sees 3 tokens to either side"),
+        (
+            "modernbert",
+            {"num_hidden_layers": 5, "local_attention": 9},
+            "rotary, of base 160,000 (global layers), 10,000 (local ones)",
+            "1, 2, 4: a token sees 4 tokens to either side",
+        ),
+        (
+            "modernbert",
+            {"num_hidden_layers": 2, "global_attn_every_n_layers": 1, "global_rope_theta": 500.0},
+            "rotary, of base 500 (global layers), 10,000 (local ones)",
+            None,
+        ),
+    ],
+)
+def test_head_of_the_page_tells_rotary_positions_and_local_layers(
+    family, fields, positions, layers
+):
+    module = BertModel(tiny_config(family, **fields))
+    shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.ones((1, 1), jnp.int32))["params"]
+    params = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), shapes)
+    texts = [("here", "the dog"), ("there", "a cat")]
+    facts = plan_analysis(Model(module, params, make_tokenizer()), texts).facts
+    assert facts.get("positions") == positions
+    assert facts.get("local layers") == layers
