@@ -1,7 +1,6 @@
 """Configurations and batches for the ladder, as hypothesis draws them."""
 
 import zlib
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -123,7 +122,10 @@ OF_FAMILY = {
     "modernbert": draw_modernbert,
 }
 # A family whose classes in transformers are another's by another name has no cases of its own.
-CLASSES = [name for name, one in ARCHITECTURES.items() if one.family in OF_FAMILY]
+CLASSES_OF = {
+    family: [name for name, one in ARCHITECTURES.items() if one.family == family]
+    for family in OF_FAMILY
+}
 
 # none; at the end, as everybody pads; or anywhere, as a mask may be given by hand.
 PADDING = ("none", "end", "anywhere")
@@ -141,18 +143,22 @@ def draw_padding(random: np.random.Generator, rows: int, length: int, pattern: s
     return real
 
 
-def for_random_cases(check: Callable[[Case], None], architecture: str, examples: int) -> None:
-    """Calls `check` with so many cases, the same ones every time, other ones for each class.
-
-    A failure is told with the case as it was drawn: shrinking would compile a model at every try.
-    """
+def draw_cases(family: str, number: int) -> list[Case]:
+    """Draws so many cases, the same ones every time, other ones for each family."""
     options = settings(
-        max_examples=examples,
+        max_examples=number,
         deadline=None,
         database=None,
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    seed(zlib.crc32(architecture.encode()))(
-        options(given(random_cases(ARCHITECTURES[architecture].family))(check))
-    )()
+    cases: list[Case] = []
+
+    @seed(zlib.crc32(family.encode()))
+    @options
+    @given(random_cases(family))
+    def keep(case: Case) -> None:
+        cases.append(case)
+
+    keep()
+    return cases

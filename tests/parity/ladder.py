@@ -6,9 +6,11 @@ query gets zeros here, and in torch whatever the visible keys make of it.
 """
 
 import contextlib
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +19,7 @@ from bertjax.architectures import ARCHITECTURES, BODY
 from bertjax.config import BertConfig, Kind
 from bertjax.families.registry import family_of
 from bertjax.interop.tensor_names import Parameters, to_theirs
+from bertjax.model.bert import BertModel
 from bertjax.objectives import losses
 from bertjax.training.optimizer import ADAM_EPSILON, OptimizerConfig, make_optimizer
 from tests.parity.wide_modernbert import computing_widely
@@ -111,13 +114,11 @@ def compute_ours(case: Case, architecture: str, params: Parameters, dtype: str) 
         params: of that class, those of BertModel under "bert".
         dtype: float32 or float64, of everything.
     """
-    parts, kind = ARCHITECTURES[architecture].parts, ARCHITECTURES[architecture].kind
-    body_only = kind == BODY
+    kind = ARCHITECTURES[architecture].kind
     with jax.enable_x64(dtype == "float64"):
         params = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), params)
-        start = params["bert"] if body_only else params
+        start = params["bert"] if kind == BODY else params
         model = ARCHITECTURES[architecture].module(case.config, jnp.dtype(dtype))
-        optimizer = make_optimizer(OPTIMIZER)
 
         @jax.jit
         def compute(params: Any, inputs: Any) -> Any:
@@ -126,13 +127,110 @@ def compute_ours(case: Case, architecture: str, params: Parameters, dtype: str) 
                 return _our_loss(case, kind, output, dtype), output
 
             (value, output), gradients = jax.value_and_grad(loss, has_aux=True)(params)
-            updates, _ = optimizer.update(gradients, optimizer.init(params), params)
-            updated = jax.tree.map(lambda old, up: old + LEARNING_RATE * up, params, updates)
-            return value, output, gradients, updated
+            return value, output, gradients, _update(params, gradients)
 
-        inputs = (case.token_ids, case.token_type_ids, case.real)
-        inputs = [jnp.asarray(values, jnp.int32) for values in inputs]
-        value, output, gradients, updated = jax.device_get(compute(start, inputs))
+        found = jax.device_get(compute(start, _inputs_of(case)))
+    return _name_ours(case, architecture, *found, np.dtype(dtype))
+
+
+def compute_family(case: Case, params: Mapping[str, Parameters], dtype: str) -> dict[str, Results]:
+    """What bertjax computes of several classes of a family, as `compute_ours`, in one program.
+
+    The body is computed once, forwards and, for the losses of all classes together, backwards: each
+    class is given its output where it would compute it, and the gradient is that of the class in
+    this output and of the body behind it. So a configuration is traced and compiled once, not for
+    every class.
+
+    Args:
+        case: the batch.
+        params: of each class; all have the same body. That of BertModel is among them.
+        dtype: float32 or float64, of everything.
+    """
+    kinds = {ARCHITECTURES[name].kind: name for name in params}
+    whole = params[kinds[BODY]]["bert"]
+    for own in params.values():
+        same = {part: whole[part] for part in own["bert"]}
+        jax.tree.map(np.testing.assert_array_equal, own["bert"], same)
+    heads = {
+        name: {part: value for part, value in own.items() if part != "bert"}
+        for name, own in params.items()
+    }
+    with jax.enable_x64(dtype == "float64"):
+        start = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), (whole, heads))
+        modules = {
+            kind: ARCHITECTURES[name].module(case.config, jnp.dtype(dtype))
+            for kind, name in kinds.items()
+        }
+
+        @jax.jit
+        def compute(whole: Any, heads: dict[str, Any], inputs: Any) -> Any:
+            def run_body(own: Any) -> Any:
+                return modules[BODY].apply({"params": own}, *inputs, trace=True)
+
+            def loss(head: Any, own: Any, body: Any, kind: Kind) -> Any:
+                output = body
+                if kind != BODY:
+                    with nn.intercept_methods(functools.partial(_answer_with, body)):
+                        output = modules[kind].apply(
+                            {"params": {**head, "bert": own}}, *inputs, trace=True
+                        )
+                return _our_loss(case, kind, output, dtype), output
+
+            body, pull = jax.vjp(run_body, whole)
+            differentiate = jax.value_and_grad(loss, (0, 1, 2), has_aux=True)
+            answers, gradients, of_tables, of_bodies = {}, {}, [], []
+            for kind, name in kinds.items():
+                answers[name], parts = differentiate(heads[name], whole, body, kind)
+                gradients[name], *others = parts
+                of_tables.append(others[0])  # the decoder's share
+                of_bodies.append(others[1])
+            of_tables, of_bodies = (
+                jax.tree.map(lambda *each: jnp.stack(each), *trees)
+                for trees in (of_tables, of_bodies)
+            )
+            (pulled,) = jax.vmap(pull)(of_bodies)
+            gradients["bert"] = jax.tree.map(jnp.add, of_tables, pulled)
+            several = jax.tree.map(lambda leaf: jnp.stack([leaf] * len(kinds)), whole)
+            return answers, gradients, _update({**heads, "bert": several}, gradients)
+
+        answers, *trees = jax.device_get(compute(*start, _inputs_of(case)))
+    results = {}
+    for number, name in enumerate(kinds.values()):
+        own_trees = []
+        for tree in trees:
+            own = {part: tree["bert"][part] for part in params[name]["bert"]}
+            own = jax.tree.map(lambda leaf, at=number: leaf[at], own)
+            is_body = name == kinds[BODY]
+            own_trees.append(own if is_body else {**tree[name], "bert": own})
+        results[name] = _name_ours(case, name, *answers[name], *own_trees, np.dtype(dtype))
+    return results
+
+
+def _answer_with(body: Any, call: Any, arguments: Any, named: Any, context: Any) -> Any:
+    """Takes the place of a call of the body within a class (`flax.linen.intercept_methods`)."""
+    if not isinstance(context.module, BertModel) or context.method_name != "__call__":
+        return call(*arguments, **named)
+    return body if context.module.has_pooler else body._replace(pooled=None)
+
+
+def _inputs_of(case: Case) -> list[jax.Array]:
+    inputs = (case.token_ids, case.token_type_ids, case.real)
+    return [jnp.asarray(values, jnp.int32) for values in inputs]
+
+
+def _update(params: Any, gradients: Any) -> Any:
+    """Takes a step of AdamW."""
+    optimizer = make_optimizer(OPTIMIZER)
+    updates, _ = optimizer.update(gradients, optimizer.init(params), params)
+    return jax.tree.map(lambda old, up: old + LEARNING_RATE * up, params, updates)
+
+
+def _name_ours(
+    case: Case, architecture: str, value: Any, output: Any, gradients: Any, updated: Any, dtype: Any
+) -> Results:
+    """Names what was computed, by Hugging Face's names."""
+    kind, parts = ARCHITECTURES[architecture].kind, ARCHITECTURES[architecture].parts
+    body_only = kind == BODY
     body = output if body_only else output.encoder
     results = {"hidden": body.trace.hidden_states, "probs": body.trace.probs, "loss": value}
     if body_only:
@@ -150,7 +248,7 @@ def compute_ours(case: Case, architecture: str, params: Parameters, dtype: str) 
         results["logits:tokens"] = output.logits
     for quantity, tree in (("gradients", gradients), ("adamw", updated)):
         tree = {"bert": tree} if body_only else tree
-        named = to_theirs(tree, case.config, parts, np.dtype(dtype))
+        named = to_theirs(tree, case.config, parts, dtype)
         results |= {f"{quantity}:{name}": value for name, value in named.items()}
     return results
 

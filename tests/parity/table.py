@@ -4,32 +4,38 @@
 
 The reference is torch in float64, the measure that of `ladder.differences`. Rows are classes, a
 table each for bertjax in float64 and float32 and, to compare with, torch in float32. A checkpoint
-is measured as every class of its family. BERT takes half an hour on one core, nearly all of it to
-compile, with XLA_FLAGS=--xla_cpu_use_fusion_emitters=false, which jaxlib before 0.11 knows; what
-random configurations run is compiled without most of XLA's optimizations, as in the tests.
+is measured as every class of its family. With `--figures FILE` what was measured is kept there, a
+line for each configuration, and not measured again: a run that is stopped goes on where it was.
+The classes of a family have the same configurations, each of which is one program
+(`ladder.compute_family`): five to ten seconds of one core, nearly all of them to trace and compile,
+with XLA_FLAGS=--xla_cpu_use_fusion_emitters=false, which jaxlib before 0.11 knows. They are
+compiled without most of XLA's optimizations, as in the tests.
 """
 
 import argparse
-import functools
+import gc
 import itertools
+import json
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 import numpy as np
 
-from bertjax.architectures import ARCHITECTURES, classes_of
+from bertjax.architectures import classes_of
 from bertjax.families.registry import load_config
 from bertjax.interop.huggingface import load_model_directory
 from bertjax.interop.tensor_names import Parameters
 from bertjax.text.tokenizer import load_tokenizer
-from tests.parity.cases import CLASSES, OF_FAMILY, for_random_cases
+from tests.parity.cases import CLASSES_OF, OF_FAMILY, draw_cases
 from tests.parity.ladder import (
     QUANTITIES,
     TOLERANCES,
     Case,
+    Results,
+    compute_family,
     compute_ours,
     compute_theirs,
     differences,
@@ -47,38 +53,85 @@ COLUMNS = {"float64": "bertjax, float64", "float32": "bertjax, float32", "torch"
 
 # Column -> quantity -> largest difference.
 Largest = dict[str, dict[str, float]]
+# Dtype -> what was computed.
+Ours = dict[str, Results]
 
 
-def compare(case: Case, architecture: str, params: Parameters) -> Largest:
-    """The largest differences of one case."""
+def compare_torch(case: Case, architecture: str, params: Parameters, ours: Ours) -> Largest:
+    """Returns the largest differences of one case from torch.
+
+    Args:
+        case: the batch.
+        architecture: the class.
+        params: its parameters.
+        ours: what bertjax computed of it, by dtype.
+    """
     expected = compute_theirs(case, architecture, params)
-    found = {
-        dtype: differences(case, compute_ours(case, architecture, params, dtype), expected)
-        for dtype in TOLERANCES
-    }
-    found["torch"] = differences(
-        case, compute_theirs(case, architecture, params, "float32"), expected
-    )
-    return found
+    theirs = compute_theirs(case, architecture, params, "float32")
+    compared = {**ours, "torch": theirs}
+    return {column: differences(case, own, expected) for column, own in compared.items()}
 
 
-def measure_random(architecture: str, configurations: int) -> Largest:
-    """The largest differences over random configurations."""
+def measure_random(
+    families: Sequence[str], configurations: int, figures: Path | None
+) -> dict[str, Largest]:
+    """Returns the largest differences of every class of families over random configurations.
+
+    Args:
+        families: their names.
+        configurations: of each.
+        figures: where the differences of each are appended, and those that it has are taken from.
+    """
     jax.config.update("jax_disable_most_optimizations", True)
-    largest: Largest = {column: {} for column in COLUMNS}
-    number = itertools.count(1)
-
-    def add(case: Case) -> None:
-        print(f"\r  {next(number)}/{configurations}", end="", file=sys.stderr, flush=True)
-        found = compare(case, architecture, draw_parameters(case.config, architecture))
-        for column, values in found.items():
-            for quantity, value in values.items():
-                largest[column][quantity] = max(largest[column].get(quantity, 0.0), value)
-
-    for_random_cases(add, architecture, configurations)
+    gc.set_threshold(100_000, 20, 20)  # tracing makes many objects, none of them garbage
+    cases = {name: draw_cases(name, configurations) for name in families}
+    done = _read_figures(figures)
+    largest: dict[str, Largest] = {
+        name: {column: {} for column in COLUMNS}
+        for family in families
+        for name in CLASSES_OF[family]
+    }
+    # All families have as many when a run is stopped.
+    for number, family in itertools.product(range(configurations), families):
+        place = (family, number, repr(cases[family][number].config))
+        if place not in done:
+            print(
+                f"\r  {number + 1}/{configurations} {family:20}",
+                end="",
+                file=sys.stderr,
+                flush=True,
+            )
+            done[place] = _measure_family(cases[family][number], CLASSES_OF[family])
+            if figures is not None:
+                with figures.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps([*place, done[place]]) + "\n")
+            jax.clear_caches()  # what was compiled is never of use again, and is gigabytes
+        for name, columns in done[place].items():
+            for column, values in columns.items():
+                most = largest[name][column]
+                for quantity, value in values.items():
+                    most[quantity] = max(most.get(quantity, 0.0), value)
     print(file=sys.stderr)
-    jax.clear_caches()  # what was compiled is never of use again, and is gigabytes in the end
     return largest
+
+
+def _measure_family(case: Case, classes: Sequence[str]) -> dict[str, Largest]:
+    params = {name: draw_parameters(case.config, name) for name in classes}
+    by_dtype = {dtype: compute_family(case, params, dtype) for dtype in TOLERANCES}
+    return {
+        name: compare_torch(
+            case, name, params[name], {dtype: found[name] for dtype, found in by_dtype.items()}
+        )
+        for name in classes
+    }
+
+
+def _read_figures(path: Path | None) -> dict[tuple[str, int, str], dict[str, Largest]]:
+    """Reads the differences of each family, number and configuration, by class."""
+    if path is None or not path.exists():
+        return {}
+    lines = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    return {(family, number, config): found for family, number, config, found in lines}
 
 
 def measure_checkpoint(path: Path, architecture: str) -> Largest:
@@ -98,7 +151,8 @@ def measure_checkpoint(path: Path, architecture: str) -> Largest:
         token_ids[row, : len(ids)] = ids
     real = (token_ids != tokenizer.pad_id).astype(np.int64)
     case = make_case(loaded.config, token_ids, real, choices=2, seed=0)
-    return compare(case, architecture, loaded.params)
+    ours = {dtype: compute_ours(case, architecture, loaded.params, dtype) for dtype in TOLERANCES}
+    return compare_torch(case, architecture, loaded.params, ours)
 
 
 def print_tables(title: str, measured: dict[str, Largest]) -> bool:
@@ -125,29 +179,20 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--configurations", type=int, default=50, help="a class (default: 50)")
     parser.add_argument("--checkpoint", type=Path, nargs="*", default=[], help="model directories")
     parser.add_argument("--families", nargs="*", choices=OF_FAMILY, help="(default: all)")
+    parser.add_argument("--figures", type=Path, help="the file of what was measured, and is")
     options = parser.parse_args(arguments)
     warnings.filterwarnings("ignore")
     wanted = options.families or list(OF_FAMILY)
-    classes = [name for name in CLASSES if ARCHITECTURES[name].family in wanted]
-    sources: list[tuple[str, list[str], Callable[[str], Largest]]] = [
-        (
-            path.name,
-            [its.name for its in classes_of(load_config(path)).values()],
-            functools.partial(measure_checkpoint, path),
-        )
-        for path in options.checkpoint
-    ]
-    if options.configurations:
-        title = f"{options.configurations} random configurations a class"
-        sources.append((title, classes, lambda name: measure_random(name, options.configurations)))
     good = True
-    for title, names, measure in sources:
+    for path in options.checkpoint:
         measured = {}
-        for architecture in names:
-            print(f"{title}: {architecture} ...", file=sys.stderr, flush=True)
-            measured[architecture] = measure(architecture)
-        good &= print_tables(title, measured)
-        sys.stdout.flush()
+        for its in classes_of(load_config(path)).values():
+            print(f"{path.name}: {its.name} ...", file=sys.stderr, flush=True)
+            measured[its.name] = measure_checkpoint(path, its.name)
+        good &= print_tables(path.name, measured)
+    if options.configurations:
+        measured = measure_random(wanted, options.configurations, options.figures)
+        good &= print_tables(f"{options.configurations} random configurations a class", measured)
     return 0 if good else 1
 
 
