@@ -30,7 +30,7 @@ class Candidate(NamedTuple):
     """A token for a mask.
 
     Attributes:
-        token: as the vocabulary spells it, for instance `##ing`.
+        token: as a reader is shown it, `##ing` where it goes on a word (`Tokenizer.spell`).
         token_id: its id.
         probability: over the whole vocabulary, in [0, 1].
     """

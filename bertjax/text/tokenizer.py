@@ -20,6 +20,7 @@ from bertjax.program.errors import UserError
 from bertjax.program.strict_json import to_json
 from bertjax.program.wording import counted
 from bertjax.text import spelling, tokenizer_files
+from bertjax.text.shown_tokens import find_space, show_token
 from bertjax.text.special_tokens import (
     describe_for_transformers,
     find_other_masks,
@@ -31,7 +32,6 @@ from bertjax.text.special_tokens import (
 from bertjax.text.tokenizer_parts import (
     build_wordpiece,
     find_offsets,
-    has_part,
     hide_tokens,
 )
 from bertjax.text.word_cache import WordCache
@@ -158,14 +158,13 @@ class Tokenizer:
         elif model["type"] == "WordLevel":
             continues = [False] * len(tokens)
         else:
-            beginning = "Ġ" if has_part(self._json, "ByteLevel") else "▁"
-            if not any(token.startswith(beginning) for token in tokens):
+            if not any(token.startswith(self._space) for token in tokens):
                 raise UserError(
                     f"{self.name}: no token of this {model['type']} tokenizer begins with"
-                    f" {beginning!r}, so it is unknown where a word begins; use a"
+                    f" {self._space!r}, so it is unknown where a word begins; use a"
                     " WordPiece, byte-level BPE, Unigram or WordLevel tokenizer"
                 )
-            continues = [not token.startswith(beginning) for token in tokens]
+            continues = [not token.startswith(self._space) for token in tokens]
         result = np.array(continues)
         result[list(self.special_ids)] = False
         return result
@@ -237,12 +236,29 @@ class Tokenizer:
         """Returns the token of an id; None for an id without one."""
         return self.library.id_to_token(int(id))
 
-    def spell(self, id: int) -> str:
-        """Returns what is shown for an id: its token, or `[unnamed7]` where it has none.
+    def spell(self, id: int, *, begins_word: bool = False) -> str:
+        """Returns what a reader is shown for an id: `dog`, or `##s` where it goes on a word.
 
-        A vocabulary that is padded to a round number has ids without a token.
+        A vocabulary that is padded to a round number has ids without a token: `[unnamed7]`.
+
+        Args:
+            id: of the token.
+            begins_word: whether it begins a word where it stands, whatever is before it.
         """
-        return self.token(id) or f"[unnamed{id}]"
+        token = self.token(id)
+        if token is None:
+            return f"[unnamed{id}]"
+        if token in self._whole_tokens:
+            return token
+        return show_token(token, self._space, begins_word=begins_word)
+
+    def find_token(self, spelled: str) -> int | None:
+        """Returns the id of the token that is shown so, or that the vocabulary calls so.
+
+        Of several that are shown alike it is the shortest.
+        """
+        id = self._ids_as_shown.get(spelled)
+        return self.library.token_to_id(spelled) if id is None else id
 
     def describe_readings(
         self,
@@ -354,6 +370,20 @@ class Tokenizer:
             return False
         as_given, composed = self.encode_batch([text, unicodedata.normalize("NFC", text)])
         return not np.array_equal(as_given, composed)
+
+    @functools.cached_property
+    def _space(self) -> str | None:
+        return find_space(self._json)
+
+    @functools.cached_property
+    def _whole_tokens(self) -> frozenset[str]:
+        """The tokens that are what they look like: special ones, and those that were added."""
+        return frozenset([*self.specials, *(token["content"] for token in self._added)])
+
+    @functools.cached_property
+    def _ids_as_shown(self) -> dict[str, int]:
+        ids = sorted(range(self.vocab_size), key=lambda id: len(self.token(id) or ""), reverse=True)
+        return {self.spell(id): id for id in ids}
 
     @functools.cached_property
     def _reader(self) -> "tokenizers.Tokenizer":

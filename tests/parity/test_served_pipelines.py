@@ -8,10 +8,16 @@ import pytest
 pytest.importorskip("torch", reason="torch is not installed (make test-parity)")
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 
+from bertjax.architectures import classes_of  # noqa: E402
+from bertjax.interop.huggingface import save_model_directory  # noqa: E402
+from bertjax.loaded import load  # noqa: E402
 from bertjax.serving.heads import classes, masks, tags  # noqa: E402
 from bertjax.serving.server import Server  # noqa: E402
 from bertjax.serving.settings import ServeConfig  # noqa: E402
+from tests.families.tiny import tiny_config  # noqa: E402
+from tests.parity.random_models import draw_parameters  # noqa: E402
 from tests.serving.served_models import load_heads  # noqa: E402
+from tests.text.tiny_tokenizers import make_of  # noqa: E402
 
 STRATEGIES = ("none", "simple", "first", "average", "max")
 TEXTS = [
@@ -47,6 +53,12 @@ def assert_equal(ours, theirs):
         for field, value in other.items():
             expected = pytest.approx(value, abs=1e-5) if field == "score" else value
             assert one[field] == expected, field
+
+
+def assert_same_words(ours, theirs):
+    """As `assert_equal`; `word`, as the page shows a token, is ours alone."""
+    assert all(one["word"] for one in ours)
+    assert_equal([{k: v for k, v in one.items() if k != "word"} for one in ours], theirs)
 
 
 @pytest.mark.parametrize("ignored", [("O",), ("B-PER", "LOC"), ()])
@@ -85,7 +97,7 @@ def test_words_for_masks_are_those_of_the_pipeline(server, pipeline, how):
         if isinstance(theirs[0], dict):
             ours, theirs = [ours], [theirs]
         for one, other in zip(ours, theirs, strict=True):
-            assert_equal(one, other)
+            assert_same_words(one, other)
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
@@ -111,3 +123,62 @@ def test_classes_are_those_of_the_pipeline(server, pipeline, head, function):
     served = server.models[head]
     [scores] = asyncio.run(classes.classify(served, [(TEXTS[0], None)], activation=function))
     assert_equal(classes.rank(scores, served.labels), theirs)
+
+
+TEXTS_IN_CAPITALS = ["The café owners believe it.", "It's unlikely: a likely story (told)."]
+
+
+@pytest.fixture(scope="module", params=["roberta", "modernbert", "xlm-roberta", "albert"])
+def of_family(request, tmp_path_factory):
+    """A server of a family's tagger and masked LM, and transformers' pipelines of both."""
+    folder, family = tmp_path_factory.mktemp(request.param), request.param
+    tokenizer = make_of(family)
+    tokenizer.save(folder / "tokenizer")
+    models = {}
+    for kind, labels in (("tokens", ("O", "B-PER", "I-PER")), ("masked-lm", ("x", "y"))):
+        config = tiny_config(
+            family, vocab_size=tokenizer.vocab_size, pad_token_id=tokenizer.pad_id, id2label=labels,
+            max_position_embeddings=64 + tokenizer.pad_id + 1,
+        )  # fmt: skip
+        name = classes_of(config)[kind].name
+        params = draw_parameters(config, name)
+        save_model_directory(folder / kind, config, params, folder / "tokenizer", name)
+        models[kind] = load(folder / kind)
+    server = Server(models, ServeConfig(max_batch_tokens=64))
+    yield server, lambda task, kind: transformers.pipeline(task, model=str(folder / kind))
+    server.close()
+
+
+def cut_to_letters(entities, text):
+    """Without the white space that ModernBERT's tokenizer counts to the token behind it."""
+    cut = []
+    for one in entities:
+        start, end = one["start"], one["end"]
+        start += len(text[start:end]) - len(text[start:end].lstrip())
+        cut.append(one | {"start": start})
+    return cut
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_tags_of_a_family_are_those_of_the_pipeline(of_family, strategy):
+    server, pipeline = of_family
+    theirs = pipeline("token-classification", "tokens")(
+        TEXTS_IN_CAPITALS, aggregation_strategy=strategy, ignore_labels=[]
+    )
+    ours = asyncio.run(tags.tag(server.models["tokens"], TEXTS_IN_CAPITALS, strategy, ()))
+    assert sum(map(len, theirs)) > 5
+    for one, other, text in zip(ours, theirs, TEXTS_IN_CAPITALS, strict=True):
+        assert_equal(one, cut_to_letters(other, text))
+
+
+def test_words_of_a_family_for_masks_are_those_of_the_pipeline(of_family):
+    server, pipeline = of_family
+    served, pipe = server.models["masked-lm"], pipeline("fill-mask", "masked-lm")
+    mask = served.tokenizer.mask_token
+    for text in (f"The {mask} owners", f"It is {mask} and {mask}."):
+        theirs = pipe(text, top_k=40)
+        [ours] = asyncio.run(masks.fill_masks(served, [text], 40))
+        if isinstance(theirs[0], dict):
+            ours, theirs = [ours], [theirs]
+        for one, other in zip(ours, theirs, strict=True):
+            assert_same_words(one, other)

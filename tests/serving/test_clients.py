@@ -381,7 +381,7 @@ def test_call_at_the_root_is_read_by_its_form_then_by_the_head(post, models):
     [nested] = post("/models/classes", inputs=TEXTS[0], parameters={})
     assert [one["label"] for one in flat] == [one["label"] for one in nested]
     assert post("/models/masks", inputs=text)[0].keys() == {
-        "score", "token", "token_str", "sequence",
+        "score", "token", "token_str", "word", "sequence",
     }  # fmt: skip
     [vector] = post("/models/masks", inputs="the dog sees")
     expected = models["masks"].embed(["the dog sees"], normalize=True)[0]

@@ -30,7 +30,7 @@ class EncodedText(NamedTuple):
             past the last; (0, 0) of special tokens.
         special: whether the token is one of the frame ([CLS], [SEP]).
         word_ids: which of `words` the token belongs to: 0, 1, 2, ... without a gap.
-        tokens: the vocabulary's entries.
+        tokens: as a reader is shown them (`Tokenizer.spell`).
         words: what the tokens are parts of: the pieces of the tokenizer's pre-tokenizer, as they
             stand in the text, or the words that were given. Special tokens are words of their own.
         source: which of the texts it is, or is a window of.
@@ -290,16 +290,20 @@ def _frame(tokenizer: Tokenizer, pieces: Sequence[_Piece], source: int, window: 
     parts = tokenizer.frame.parts(*(piece.ids for piece in pieces))
     starts = tokenizer.frame.starts([len(piece.ids) for piece in pieces])
     token_ids = np.concatenate(parts).astype(np.int64)
-    tokens = tuple(map(tokenizer.spell, token_ids))
     special, begins = np.ones((2, len(token_ids)), bool)
     offsets = np.zeros((len(token_ids), 2), np.int64)
-    words, done = [], 0
     for piece, start in zip(pieces, starts, strict=True):
         end = start + len(piece.ids)
         special[start:end], offsets[start:end] = False, piece.offsets
         begins[start:end] = np.diff(piece.word_ids, prepend=-1) > 0
+    tokens = tuple(
+        tokenizer.spell(id, begins_word=begins_word)
+        for id, begins_word in zip(token_ids, begins, strict=True)
+    )
+    words, done = [], 0
+    for piece, start in zip(pieces, starts, strict=True):
         words += [*tokens[done:start], *piece.words]
-        done = end
+        done = start + len(piece.ids)
     return EncodedText(
         token_ids,
         (np.arange(len(token_ids)) >= [*starts, len(token_ids)][1]).astype(np.int64),

@@ -82,7 +82,7 @@ class Captured(NamedTuple):
 
     @property
     def tokens(self) -> tuple[str, ...]:
-        """The tokens of the text, as the vocabulary spells them."""
+        """The tokens of the text, as a reader is shown them."""
         return self.encoded.tokens
 
 

@@ -121,11 +121,8 @@ def _words(whole: Model, encoded: EncodedText, answer: str | None) -> list[Named
             ids += logits.argmax(axis=-1).tolist()
     else:
         # A part of a word, as it is told in answers (##ing), is itself, not its characters.
-        own = whole.tokenizer.library.get_vocab(with_added_tokens=True).get(answer)
-        space = whole.tokenizer.word_space
-        tokens = whole.tokenizer.encode([space + answer])[0].ids
-        if own is not None and not (space and len(tokens) == 1):
-            tokens = [own]
+        own, space = whole.tokenizer.find_token(answer), whole.tokenizer.word_space
+        tokens = whole.tokenizer.encode([space + answer])[0].ids if own is None else [own]
         if len(tokens) != 1:
             raise UserError(
                 f"--answer {answer}: is {len(tokens)} tokens of the model's vocabulary; a"

@@ -97,7 +97,9 @@ def replace_word(
             f"with {replacement!r} the text has more than the {most} tokens that the model has"
             " positions for; shorten it"
         )
-    tokens = tuple(map(model.tokenizer.spell, ids))
+    tokens = tuple(
+        model.tokenizer.spell(id, begins_word=number == 0) for number, id in enumerate(ids)
+    )
 
     def swap(values: np.ndarray, new: np.ndarray) -> np.ndarray:
         return np.concatenate([values[:start], new.astype(values.dtype), values[end:]])

@@ -40,7 +40,7 @@ class Lens(NamedTuple):
         rank: of the true token among all V; 1 = the most likely.
         top_ids: the likeliest tokens, best first.
         top_probability: theirs.
-        top_tokens: as the vocabulary spells them, by layer, position and place.
+        top_tokens: as `Tokenizer.spell` shows them, by layer, position and place.
     """
 
     encoded: EncodedText
@@ -166,7 +166,7 @@ def ask_words(
 def spell(
     tokenizer: Tokenizer, ids: Int[np.ndarray, "places others top_k"]
 ) -> tuple[tuple[tuple[str, ...], ...], ...]:
-    """Tokens as the vocabulary has them."""
+    """Returns tokens as a reader is shown them."""
     return tuple(tuple(tuple(map(tokenizer.spell, place)) for place in layer) for layer in ids)
 
 

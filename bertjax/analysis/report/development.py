@@ -153,7 +153,10 @@ def _read_example(
         str(tokenizer.token(ids[own][0])) if special[own][0] else tokenizer.decode(ids[own]).strip()
         for own in (word_ids == word for word in range(int(word_ids[-1]) + 1))
     )
-    tokens = tuple(map(tokenizer.spell, ids))
+    tokens = tuple(
+        tokenizer.spell(id, begins_word=begins_word)
+        for id, begins_word in zip(ids, begins, strict=True)
+    )
     return EncodedText(
         np.asarray(ids, np.int64),
         np.asarray(types, np.int64),

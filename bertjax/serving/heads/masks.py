@@ -39,7 +39,8 @@ async def fill_masks(
             vocabulary has not; too many masks or words.
 
     Source: `transformers.FillMaskPipeline`. Differs: a target that is no token is refused, where
-    transformers takes its first token in its stead.
+    transformers takes its first token in its stead; `word` is there, too, which shows apart what
+    `token_str` may write alike (a word, and a part of one).
     """
     served.check_has("token")
     size = served.model.config.vocab_size
@@ -127,6 +128,7 @@ def _fill(
                     "score": float(own[id]),
                     "token": id,
                     "token_str": tokenizer.library.decode([id], skip_special_tokens=False),
+                    "word": tokenizer.spell(id),
                     # Special tokens are shown where there are masks left.
                     "sequence": tokenizer.library.decode(filled, skip_special_tokens=has_one),
                 }

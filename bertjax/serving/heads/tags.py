@@ -157,7 +157,7 @@ def _tokens(
             {
                 "scores": own,
                 "index": number + place,
-                "word": text[start:end] if is_unknown else tokenizer.spell(id),
+                "word": text[start:end] if is_unknown else tokenizer.token(id),
                 "start": start,
                 "end": end,
                 "continues": bool(tokenizer.continues_word[id]) and not is_unknown,

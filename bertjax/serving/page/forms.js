@@ -40,7 +40,7 @@ const FORMS = {
     call: (values, model) => ["fill-mask", { model, inputs: values.text, top_k: 5 }],
     show: (found) => (Array.isArray(found[0]) ? found : [found]).map((words, number, all) =>
       scoreTable(all.length > 1 ? `word for mask ${number + 1}` : "word",
-        words.map(({ token_str: label, score }) => ({
+        words.map(({ word: label, score }) => ({
           label, score, explain: { answer: label, mask: number },
         })))),
   },

@@ -179,11 +179,12 @@ class Answer(BaseModel):
 
 
 class Filled(BaseModel):
-    """A word for a mask."""
+    """A word for a mask; as `word`, it has `##` before it where it goes on a word."""
 
     score: float
     token: int
     token_str: str
+    word: str
     sequence: str
 
 

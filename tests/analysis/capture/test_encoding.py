@@ -301,7 +301,8 @@ def test_given_words_have_the_space_that_they_have_in_a_text():
     check_invariants(encoded)
     assert encoded.words == ("<s>", *words, "</s>")
     for word, first in enumerate(encoded.first_tokens[1:-1]):
-        assert encoded.tokens[first].startswith("Ġ"), word
+        assert tokenizer.token(encoded.token_ids[first]).startswith("Ġ"), word
+        assert not encoded.tokens[first].startswith(("Ġ", "##")), word
     for word, token_offsets in enumerate(
         np.split(encoded.offsets[1:-1], encoded.first_tokens[2:-1] - 1)
     ):
