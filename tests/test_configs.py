@@ -7,14 +7,13 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from bertjax.config import BertConfig
-from bertjax.model.bert import BertForPreTraining
+from bertjax.architectures import MASKED_LM, PRETRAINING, find_architecture
 from bertjax.program.config_parser import parse
 from bertjax.training.execution import remat_policy
 from bertjax.training.finetune_config import FinetuneConfig
 from bertjax.training.optimizer import make_optimizer, make_schedule
 from bertjax.training.pattern_start import start_with_patterns
-from bertjax.training.pretrain_config import PretrainConfig
+from bertjax.training.pretrain_config import PretrainConfig, shape_new_model
 
 FOLDER = Path(__file__).resolve().parents[1] / "configs"
 CONFIGS = sorted((FOLDER / "pretrain").glob("*.yaml"))
@@ -24,14 +23,16 @@ FINETUNE_CONFIGS = sorted((FOLDER / "finetune").glob("*.yaml"))
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_pretraining_config_is_read_and_traced(path):
     config = parse(PretrainConfig, "", ["--config", str(path), "--data", "rows", "--run", "run"])
-    bert_config = BertConfig.of_size(config.model.size, **config.model.differing_fields(BertConfig))
-    model = BertForPreTraining(bert_config, remat=remat_policy(config.remat))
+    bert_config = shape_new_model(config.model, 30522, {"pad_token_id": 0}, 64)
+    module = find_architecture(PRETRAINING, bert_config).module
+    model = module(bert_config, remat=remat_policy(config.remat))
     optimizer = make_optimizer(config.optimizer)
     tokens = jnp.zeros((2, 7), jnp.int32)
     params = jax.eval_shape(model.init, jax.random.key(0), tokens)["params"]
     jax.eval_shape(optimizer.init, params)
     output = jax.eval_shape(model.apply, {"params": params}, tokens)
-    assert output.mlm_logits.shape == (2, 7, 30522)
+    logits = output.logits if bert_config.pretraining == MASKED_LM else output.mlm_logits
+    assert logits.shape == (2, 7, 30522)
     if config.model.start == "patterns":
         small = dataclasses.replace(bert_config, vocab_size=99)
         start_with_patterns(small, jnp.zeros(99), 3, jax.random.key(0))

@@ -27,6 +27,7 @@ def attention(
     local: Bool[Array, ""] | None = None,
     dropout: Dropout | None = None,
     dtype: DTypeLike | None = None,
+    causal: bool = False,
 ) -> Float[Array, "B T N H"]:
     """Computes scaled dot-product attention; memory [B, N, T, T].
 
@@ -35,12 +36,14 @@ def attention(
     Args:
         dropout: of the probabilities.
         dtype: of the operands of the products; None = the query's.
+        causal: a query sees no key behind it.
 
     Source: Vaswani et al. 2017, section 3.2.1; google-research/bert `attention_layer`.
     """
     dtype = dtype or query.dtype
     scores = score_keys(query, key, dtype) * query.shape[-1] ** -0.5
-    weights, total = weigh_keys(scores, see_own_sequence(sequence_ids, reach_of(window, local)))
+    visible = see_own_sequence(sequence_ids, reach_of(window, local), causal)
+    weights, total = weigh_keys(scores, visible)
     if dropout is not None:
         weights = drop_out(weights, *dropout)
     return mix_values(weights, total, value, dtype).astype(value.dtype)

@@ -48,7 +48,7 @@ def see(
 
 
 def see_own_sequence(
-    sequence_ids: Integer[Array, "B T"], reach: Reach = None
+    sequence_ids: Integer[Array, "B T"], reach: Reach = None, causal: bool = False
 ) -> Bool[Array, "B 1 T S"]:
     """Returns who sees whom: a token its own example, padding nobody, and nobody padding.
 
@@ -61,10 +61,13 @@ def see_own_sequence(
                   2  . . x x .
                   0  . . . . .
 
-    With a reach, it sees no further than so many tokens to either side.
+    With a reach, it sees no further than so many tokens to either side; where it is causal,
+    nothing behind itself.
     """
     places = jnp.arange(sequence_ids.shape[1])
-    return see(sequence_ids, sequence_ids, places[:, None] - places, reach)
+    distance = places[:, None] - places
+    visible = see(sequence_ids, sequence_ids, distance, reach)
+    return visible & (distance >= 0) if causal else visible
 
 
 def check_window(window: int | None) -> None:

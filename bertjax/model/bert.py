@@ -1,5 +1,6 @@
 """The model classes: composition only."""
 
+import functools
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -8,7 +9,9 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, Integer
 
 from bertjax.config import BertConfig, Kind
+from bertjax.kernels import dense
 from bertjax.kernels.backends import AUTO, Need, choose_backend
+from bertjax.model.attention import Backend
 from bertjax.model.embeddings import Embeddings
 from bertjax.model.encoder import Encoder
 from bertjax.model.heads import (
@@ -19,6 +22,7 @@ from bertjax.model.heads import (
 )
 from bertjax.model.probe_points import Edits, Probes, check_edits, name_points
 from bertjax.numerics.placement import pick_vectors, target_platform
+from bertjax.program.errors import UserError
 from bertjax.types import (
     EncoderOutput,
     HeadOutput,
@@ -97,6 +101,9 @@ class BertModel(nn.Module):
         remat: a key of `encoder.REMAT_POLICIES`.
         pooling: whether there is a pooler, in a family that has one.
         attention: a key of `kernels.backends.BACKENDS`, or "auto" (see `choose_backend`).
+        causal: a token sees nothing behind itself, as in a language model that is to become an
+            encoder (Gisserot-Boukhlef et al. 2025); computed by whole maps, whatever `attention`
+            is.
 
     Source: Devlin et al. 2019; google-research/bert `BertModel`.
     """
@@ -106,6 +113,7 @@ class BertModel(nn.Module):
     remat: str = "none"
     pooling: bool = True
     attention: str = AUTO
+    causal: bool = False
 
     def setup(self) -> None:
         self.embeddings = Embeddings(self.config, self.dtype)
@@ -180,8 +188,12 @@ class BertModel(nn.Module):
         """Whether it answers with a pooled vector of every example."""
         return self.pooling and "pooler" in self.config.PARTS["body"]
 
-    def _choose_attention(self, length: int, dropout: bool, maps: bool) -> str:
+    def _choose_attention(self, length: int, dropout: bool, maps: bool) -> Backend:
         config = self.config
+        if self.causal and maps:
+            raise UserError("a causal model has no attention probabilities to read or edit")
+        if self.causal:
+            return functools.partial(dense.attention, dtype=self.dtype, causal=True)
         need = Need(
             target_platform(),
             jnp.dtype(self.dtype).name,
@@ -204,13 +216,16 @@ class _WithHead(nn.Module):
     dtype: DTypeLike = jnp.float32
     remat: str = "none"
     attention: str = AUTO
+    causal: bool = False
 
     def _make_body(self, kind: Kind) -> None:
         """Makes the body of a class, and what its heads have in common."""
         config, parts = self.config, self.config.PARTS[kind]
         if "mlm_head" in parts:
             config.check_decoder()
-        self.bert = BertModel(config, self.dtype, self.remat, "pooler" in parts, self.attention)
+        self.bert = BertModel(
+            config, self.dtype, self.remat, "pooler" in parts, self.attention, self.causal
+        )
         begins = "prediction_head" in parts
         self.prediction_head = PredictionHead(config, self.dtype) if begins else None
 

@@ -141,7 +141,7 @@ class Encoder(nn.Module):
         position_ids: Integer[Array, "B T"],
         dropout: bool,
         trace: tuple[str, ...],
-        backend: str,
+        backend: Backend,
     ) -> tuple[Float[Array, "B*T D"], dict[str, Array]]:
         """Computes the last hidden states, and every layer's values at the traced points."""
         config = self.config

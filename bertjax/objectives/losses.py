@@ -46,6 +46,17 @@ def cross_entropy(
     return Total((losses * weights).sum(), weights.sum())
 
 
+def squared_log_normalizers(
+    logits: Float[Array, "*places C"], weights: Float[Array, "*places"]
+) -> Total:
+    """Returns the weighted sum of (log of the softmax's denominator)^2, and the sum of weights.
+
+    Source: Chowdhery et al. 2022 (PaLM), section 5, which adds 1e-4 of its mean to the loss.
+    """
+    squares = jnp.square(jax.nn.logsumexp(logits, axis=-1))
+    return Total((squares * weights).sum(), weights.sum())
+
+
 def _pick(logits: Float[Array, "*places C"], labels: Integer[Array, "*places"]) -> Array:
     """Returns the logit of each place's label.
 

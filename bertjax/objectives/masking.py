@@ -12,7 +12,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int, Integer, Key
+from jaxtyping import Array, Bool, Float, Int, Integer, Key
 
 from bertjax.program.errors import UserError
 from bertjax.types import MaskedTokens, RowBatch
@@ -27,6 +27,9 @@ SPAN_PROBABILITY, SPAN_MAX_WORDS = 0.2, 10
 # A key of its own for evaluation: the same tokens are masked whatever the run's seed.
 EVALUATION_SEED = 15
 
+# A share of the budget: a number, or an array where the program that runs is given it.
+Progress = float | Float[Array, ""]
+
 _LAST = jnp.iinfo(jnp.int32).max
 
 
@@ -38,18 +41,34 @@ class MaskingConfig:
         strategy: token = each token by itself; whole-word = all pieces of a word together;
             span = runs of 1 to 10 words (SpanBERT)
         rate: share of a row's tokens that is masked, above 0 and at most 0.8
+        end_rate: the share at the end of the budget, to which it runs in a straight line (Ankner et
+            al. 2024); the same throughout when not given
     """
 
     strategy: Literal["token", "whole-word", "span"] = "token"
     rate: float = 0.15
+    end_rate: float | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.rate <= 0.8:
-            raise UserError(f"masking.rate={self.rate} must be above 0 and at most 0.8")
+        for name in ("rate", "end_rate"):
+            rate = getattr(self, name)
+            if rate is not None and not 0 < rate <= 0.8:
+                raise UserError(f"masking.{name}={rate} must be above 0 and at most 0.8")
 
-    def slots(self, max_length: int) -> int:
-        """Returns P, the number of masked slots a row of `max_length` tokens needs."""
-        return max(1, math.ceil(self.rate * max_length))
+    def rate_at(self, progress: Progress) -> Progress:
+        """Returns the share of tokens that is masked when so much of the budget is over, 0 to 1."""
+        if self.end_rate is None:
+            return self.rate
+        return self.rate + (self.end_rate - self.rate) * progress
+
+    def slots(self, max_length: int, span: tuple[float, float] = (0.0, 1.0)) -> int:
+        """Returns P, the number of masked slots a row of `max_length` tokens needs.
+
+        Args:
+            max_length: T.
+            span: the stretch of the budget in which it has to do.
+        """
+        return max(1, math.ceil(max(map(self.rate_at, span)) * max_length))
 
 
 class Vocabulary:
@@ -82,7 +101,12 @@ class Vocabulary:
 
 
 def mask_tokens(
-    key: Key[Array, ""], batch: RowBatch, config: MaskingConfig, vocabulary: Vocabulary
+    key: Key[Array, ""],
+    batch: RowBatch,
+    config: MaskingConfig,
+    vocabulary: Vocabulary,
+    progress: Progress = 0.0,
+    span: tuple[float, float] = (0.0, 1.0),
 ) -> MaskedTokens:
     """Chooses tokens, remembers them and replaces them: 80 % [MASK], 10 % random, 10 % kept.
 
@@ -95,6 +119,8 @@ def mask_tokens(
         batch: the rows; `row_numbers` and `epochs` key the randomness.
         config: the strategy and rate.
         vocabulary: that of the rows' tokenizer.
+        progress: the share of the budget that is over, for a rate that changes.
+        span: the stretch of the budget that `progress` stays in, which decides P.
 
     Returns:
         As many masked slots as the rate asks for, at least 1 where a row has an ordinary token;
@@ -105,7 +131,8 @@ def mask_tokens(
         `create_masked_lm_predictions`. Differs: the original draws once, at preparation; this
         draws anew in each epoch (RoBERTa's dynamic masking, Liu et al. 2019, section 4.1).
     """
-    slots = config.slots(batch.token_ids.shape[1])
+    slots = config.slots(batch.token_ids.shape[1], span)
+    rate = config.rate_at(progress)
 
     def mask_row(
         token_ids: Integer[Array, " T"],
@@ -119,7 +146,7 @@ def mask_tokens(
         candidates = (sequence_ids != 0) & ~vocabulary.special[token_ids]
         ranks = _rank_groups(order_key, token_ids, sequence_ids, candidates, config, vocabulary)
 
-        wanted = jnp.round(config.rate * candidates.sum()).astype(jnp.int32)
+        wanted = jnp.round(rate * candidates.sum()).astype(jnp.int32)
         wanted = jnp.clip(wanted, jnp.minimum(1, candidates.sum()), slots)
         order = jnp.argsort(ranks, stable=True)[:slots]
         used = jnp.arange(slots) < wanted
@@ -146,6 +173,23 @@ def mask_tokens(
         return MaskedTokens(masked, positions, labels, used.astype(jnp.float32))
 
     return jax.vmap(mask_row)(batch.token_ids, batch.sequence_ids, batch.row_numbers, batch.epochs)
+
+
+def aim_at_next_tokens(batch: RowBatch) -> MaskedTokens:
+    """Makes every token but the last of its example a place whose next token is to be predicted.
+
+    Nothing is masked: it is the model that does not look ahead.
+    """
+    rows, length = batch.token_ids.shape
+    follows = (batch.sequence_ids[:, 1:] == batch.sequence_ids[:, :-1]) & (
+        batch.sequence_ids[:, 1:] != 0
+    )
+    return MaskedTokens(
+        batch.token_ids,
+        jnp.broadcast_to(jnp.arange(length - 1, dtype=jnp.int32), (rows, length - 1)),
+        batch.token_ids[:, 1:].astype(jnp.int32),
+        follows.astype(jnp.float32),
+    )
 
 
 def _rank_groups(

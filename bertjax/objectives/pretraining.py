@@ -10,12 +10,15 @@ from jaxtyping import Array, Float, Integer, Key
 
 from bertjax.objectives import losses, masking
 from bertjax.objectives.losses import Total
-from bertjax.objectives.masking import MaskingConfig, Vocabulary
+from bertjax.objectives.masking import MaskingConfig, Progress, Vocabulary
 from bertjax.types import MaskedTokens, PreTrainingOutput, RowBatch
 
 
 class PretrainingObjective:
     """Mean masked-LM loss + mean next-sentence loss (`training.steps.Objective`).
+
+    With a causal model the first is that of predicting every next token, and there is no second, as
+    a [CLS] sees nothing but itself.
 
     Args:
         model: a `BertForPreTraining`; of families without a next-sentence head (Liu et al. 2019),
@@ -23,25 +26,49 @@ class PretrainingObjective:
         masking_config: which tokens are masked.
         vocabulary: of the rows' tokenizer.
         seed: the masks' seed.
+        span: the stretch of the budget that it is minimised in.
+        z_loss: weight of the mean square of the log of the softmax's denominator, which keeps it
+            near 1 (Chowdhery et al. 2022, section 5); 0 = none.
 
     Source: Devlin et al. 2019, section A.2.
     """
 
     def __init__(
-        self, model: Any, masking_config: MaskingConfig, vocabulary: Vocabulary, seed: int
+        self,
+        model: Any,
+        masking_config: MaskingConfig,
+        vocabulary: Vocabulary,
+        seed: int,
+        *,
+        span: tuple[float, float] = (0.0, 1.0),
+        z_loss: float = 0.0,
     ) -> None:
         self._model, self._config, self._vocabulary = model, masking_config, vocabulary
-        has_pairs = model.config.pretraining == "pretraining"
-        self.terms = dict.fromkeys(("mlm", "nsp") if has_pairs else ("mlm",), 1.0)
+        self._span = span
+        pairs = {"nsp": 1.0} if model.config.pretraining == "pretraining" else {}
+        self.terms = {"mlm": 1.0, **pairs, **({"z": z_loss} if z_loss else {})}
         self._key = jax.random.split(jax.random.key(seed))[0]  # the other half is dropout's
 
+    def slots(self, max_length: int) -> int:
+        """Returns P, how many places of a row of `max_length` tokens have something to predict."""
+        if self._model.causal:
+            return max_length - 1
+        return self._config.slots(max_length, self._span)
+
     def prepare(
-        self, batch: RowBatch
+        self, batch: RowBatch, progress: Progress
     ) -> tuple[tuple[RowBatch, MaskedTokens], dict[str, Float[Array, ""]]]:
         """Returns the batch, its masked tokens, and how many of them and of pairs there are."""
-        masked = masking.mask_tokens(self._key, batch, self._config, self._vocabulary)
+        if self._model.causal:
+            batch = batch._replace(next_sentence_labels=-jnp.ones_like(batch.next_sentence_labels))
+            masked = masking.aim_at_next_tokens(batch)
+        else:
+            masked = masking.mask_tokens(
+                self._key, batch, self._config, self._vocabulary, progress, self._span
+            )
         _, pairs = _next_sentence_labels(batch)
-        counts = {"mlm": masked.weights.sum(), "nsp": pairs.sum()}
+        words = masked.weights.sum()
+        counts = {"mlm": words, "nsp": pairs.sum(), "z": words}
         return (batch, masked), {term: counts[term] for term in self.terms}
 
     def totals(
@@ -64,11 +91,12 @@ class PretrainingObjective:
             dropout=dropout_key is not None,
             **options,
         )
-        mlm = losses.cross_entropy(output.mlm_logits, masked.labels, masked.weights)
-        if output.nsp_logits is None:
-            return {"mlm": mlm}, statistics
-        nsp = losses.cross_entropy(output.nsp_logits, *_next_sentence_labels(batch))
-        return {"mlm": mlm, "nsp": nsp}, statistics
+        found = {"mlm": losses.cross_entropy(output.mlm_logits, masked.labels, masked.weights)}
+        if output.nsp_logits is not None:
+            found["nsp"] = losses.cross_entropy(output.nsp_logits, *_next_sentence_labels(batch))
+        if "z" in self.terms:
+            found["z"] = losses.squared_log_normalizers(output.mlm_logits, masked.weights)
+        return found, statistics
 
 
 class Scores(NamedTuple):

@@ -29,7 +29,9 @@ class SupervisedObjective:
     ) -> None:
         self._model, self._loss, self._freeze = model, loss, freeze
 
-    def prepare(self, batch: TaskBatch) -> tuple[TaskBatch, dict[str, Float[Array, ""]]]:
+    def prepare(
+        self, batch: TaskBatch, progress: Float[Array, ""]
+    ) -> tuple[TaskBatch, dict[str, Float[Array, ""]]]:
         """Returns the batch, and the weight of all its targets."""
         return batch, {"task": batch.weights.sum()}
 

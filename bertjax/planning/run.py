@@ -32,6 +32,7 @@ from bertjax.text.tokenizer import load_tokenizer
 from bertjax.training.budget import Clock
 from bertjax.training.demand import memory_of_machine
 from bertjax.training.metrics import count_matmul_flops
+from bertjax.training.phases import Phase, make_phases
 from bertjax.training.pretrain_config import PretrainConfig, make_step, shape_new_model
 from bertjax.training.sharding import AXES, check_batch, make_mesh
 from bertjax.training.state import count_parameters, describe_state
@@ -79,6 +80,7 @@ class PlannedRun(NamedTuple):
     rows: Rows
     mesh: Mesh
     notes: list[str]
+    phase: Phase
 
     def plan(self, search: int, progress: Callable[[str], None]) -> dict[str, Any]:
         """Compiles the step, and `search` more for the largest batch; returns everything known.
@@ -91,10 +93,12 @@ class PlannedRun(NamedTuple):
         config, rows, mesh, places = self.config, self.rows, self.mesh, self.devices
         where = f"{places.name}, mesh {'x'.join(map(str, mesh.shape.values()))}"
         clock = Clock(config.budget, rows.count, config.batch_size)
-        step = make_step(config, self.bert_config, rows.vocabulary, clock.total, mesh)
+        step = make_step(config, self.bert_config, rows.vocabulary, clock.total, mesh, self.phase)
         key = jax.random.key(config.seed)
         with assume_cudnn():
-            state = describe_state(step.model, step.optimizer, mesh, key, step.objective.terms)
+            state = describe_state(
+                step.model, step.optimizer, mesh, key, step.objective.terms, bool(config.average)
+            )
 
         def compile_rows(size: int) -> CompiledStep:
             batch = describe_batch(size, rows.length, rows.examples, mesh)
@@ -118,7 +122,7 @@ class PlannedRun(NamedTuple):
             )
             for _ in range(search - largest.compilations):
                 progress("")
-        slots = config.masking.slots(rows.length)
+        slots = step.objective.slots(rows.length)
         examples = rows.examples * (self.bert_config.pretraining == "pretraining")
         flops = count_matmul_flops(
             self.bert_config,
@@ -233,6 +237,16 @@ def read_run(options: argparse.Namespace, devices: Devices, layout: str | None) 
         )
     rows = _read_rows(options, config, notes)
     bert_config = _read_model(config, rows)
+    clock = Clock(config.budget, rows.count, config.batch_size)
+    phases = make_phases(config.phases, config.batch_size, clock)
+    phase = max(phases, key=lambda one: one.batch_size * (one.length or rows.length))
+    if len(phases) > 1:
+        config = dataclasses.replace(config, batch_size=phase.batch_size)
+        rows = rows._replace(length=phase.length or rows.length)
+        notes.append(
+            f"of the {len(phases)} phases the one with the most tokens a step is planned: phase"
+            f" {phase.number + 1}, {phase.batch_size} rows of {rows.length}"
+        )
     sharers = count_sharers(mesh)
     check_batch("batch_size / accumulation", config.batch_size // config.accumulation, mesh)
     if config.evaluation.batch_size % sharers:
@@ -240,7 +254,7 @@ def read_run(options: argparse.Namespace, devices: Devices, layout: str | None) 
             f"evaluation.batch_size={config.evaluation.batch_size} is no multiple of the {sharers}"
             " devices that the rows are divided among: the run will refuse it"
         )
-    return PlannedRun(devices, config, bert_config, rows, mesh, notes)
+    return PlannedRun(devices, config, bert_config, rows, mesh, notes, phase)
 
 
 def _read_config(

@@ -116,6 +116,8 @@ class TrainingBatches:
         steps: of the run.
         here: the places in a batch that this process reads (`sharding.rows_here`); None = all.
         order: of the rows; None = one epoch after the other.
+        first_step: of those that use the rows.
+        rows_before: how many rows were used before it.
     """
 
     def __init__(
@@ -126,16 +128,20 @@ class TrainingBatches:
         steps: int,
         here: Integer[np.ndarray, " B"] | None = None,
         order: Order | None = None,
+        first_step: int = 0,
+        rows_before: int = 0,
     ) -> None:
         self._rows, self._batch_size, self._steps = rows, batch_size, steps
         self._order = EpochOrder(len(rows), seed) if order is None else order
         self._here = np.arange(batch_size) if here is None else here
+        self._first_step, self._rows_before = first_step, rows_before
 
     def __len__(self) -> int:
         return self._steps
 
     def __getitem__(self, step: int) -> RowBatch:
-        numbers, epochs = self._order(step * self._batch_size, self._batch_size)
+        first = self._rows_before + (step - self._first_step) * self._batch_size
+        numbers, epochs = self._order(first, self._batch_size)
         numbers, epochs = numbers[self._here], epochs[self._here]
         return _batch_of(self._rows[numbers], numbers, epochs)
 

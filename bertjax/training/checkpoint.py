@@ -122,7 +122,7 @@ class Checkpoints:
         notes = {"notes": notes, "checksums": fingerprint(state)}
         metrics = None if cost is None else {"cost": cost}
         arguments = ocp.args.Composite(
-            state=ocp.args.StandardSave(state), notes=ocp.args.JsonSave(notes)
+            state=ocp.args.StandardSave(_as_saved(state)), notes=ocp.args.JsonSave(notes)
         )
         self._write(lambda: self._manager.save(step, args=arguments, metrics=metrics))
 
@@ -207,10 +207,10 @@ class Checkpoints:
         content = self._manager.restore(
             step,
             args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(like), notes=ocp.args.JsonRestore()
+                state=ocp.args.StandardRestore(_as_saved(like)), notes=ocp.args.JsonRestore()
             ),
         )
-        state, notes = content["state"], content["notes"]
+        state, notes = like._replace(**content["state"]), content["notes"]
         checksums = fingerprint(state)
         for name, checksum in notes["checksums"].items():
             if checksums[name] != checksum:
@@ -229,6 +229,17 @@ class Checkpoints:
         on_first(move)
         self._manager.reload()
         return aside
+
+
+def _as_saved(state: TrainState) -> dict[str, Any]:
+    """Returns the fields as they are on the disk: none for an average that there is not.
+
+    Runs of before there were averages have no such field.
+    """
+    fields = state._asdict()
+    if not state.average:
+        del fields["average"]
+    return fields
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

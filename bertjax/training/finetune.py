@@ -39,7 +39,9 @@ from bertjax.training.finetune_results import (
     summarize_seeds,
 )
 from bertjax.training.finetune_validation import Validation
+from bertjax.training.loop import Stretch
 from bertjax.training.metrics import count_matmul_flops, measure_matmul_rate
+from bertjax.training.precision import WIDE, ImpreciseError, prove_agreement, settle_dtype
 from bertjax.training.progress import Reporter
 from bertjax.training.result import Result
 from bertjax.training.session import Session
@@ -162,9 +164,18 @@ def run_finetuning(
 def _run_once(
     config: FinetuneConfig, data: TaskData, mesh: Mesh | None, reporter: Reporter
 ) -> Result:
+    try:
+        return _train(config, data, mesh, reporter)
+    except ImpreciseError as error:
+        reporter.say(str(error))
+        return _train(dataclasses.replace(config, dtype=WIDE), data, mesh, reporter)
+
+
+def _train(config: FinetuneConfig, data: TaskData, mesh: Mesh | None, reporter: Reporter) -> Result:
     start = prepare(config, data)
     config = config.settle(len(start.encoded.units))
     mesh = make_mesh(config.mesh) if mesh is None else mesh
+    config, chosen = settle_dtype(config, start.model.config, mesh)
     plan = make_plan(config, start, mesh)
     clock, layout = plan.clock, plan.batches.layout
     identity = identity_of(config, start, data)
@@ -179,6 +190,8 @@ def _run_once(
 
         # ------------------------------------------------------------ first lines of the run
         session.note(*data.notes, *start.model.notes, *start.encoded.notes)
+        if chosen:
+            session.note(chosen)
         flops = count_matmul_flops(
             start.model.config, layout.rows, layout.length, 0, layout.slots, plan.model.attention
         )
@@ -196,7 +209,11 @@ def _run_once(
         )
         if not clock.in_seconds and (shortage := config.describe_shortage(clock.most_steps)):
             session.note(f"warning: {shortage}")
-        take_step = session.compile(plan.train_step, state, plan.batches[0], flops / rate)
+        (take_step,) = session.compile([(plan.train_step, plan.batches[0], flops / rate)], state)
+        if chosen:
+            wide = make_plan(dataclasses.replace(config, dtype=WIDE), start, mesh).train_step
+            with session.during("comparing bfloat16 with float32"):
+                session.say(prove_agreement(take_step, wide, state, plan.batches, mesh))
         if config.dry_run:
             return session.result({})
 
@@ -215,9 +232,7 @@ def _run_once(
 
             state, over = session.train(
                 state,
-                take_step,
-                plan.batches,
-                flops / rate,
+                [Stretch(take_step, lambda starts: plan.batches, flops / rate)],
                 lambda step, *seconds: step % every == 0,
                 validate if data.validation else None,
                 ended=validation.ends,

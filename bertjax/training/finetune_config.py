@@ -76,7 +76,8 @@ class FinetuneConfig:
         label_smoothing: share of the target that is spread evenly over the labels, in [0, 1)
         class_weights: of classification: balanced = each class weighs the same in the loss, however
             many its examples
-        dtype: of the matrix products; auto = bfloat16 on GPU and TPU, float32 on CPU
+        dtype: of the matrix products; auto = bfloat16 on GPU and TPU, and on a CPU whose products
+            are found to be much faster in it; float32 on others
         remat: what the backward pass computes again to save memory: none, dots (all but
             products with parameters) or full; auto = dots on CPU, which it makes faster, none on
             GPU and TPU

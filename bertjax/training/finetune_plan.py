@@ -113,7 +113,7 @@ def make_plan(config: FinetuneConfig, start: Start, mesh: Mesh) -> Plan:
         lambda logits, batch: start.trained_task.loss(logits, batch, batches.layout),
         lambda params: freeze(params, scales),
     )
-    train_step = make_run_step(config, objective, optimizer, schedule)
+    train_step = make_run_step(config, objective, optimizer, schedule, clock.total)
     return Plan(model, batches, clock, optimizer, objective, train_step, steps_per_epoch)
 
 

@@ -1,5 +1,6 @@
 """The loop that pretraining and fine-tuning share: step, log, evaluate, save, until it is over."""
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -27,8 +28,27 @@ class Intervals(NamedTuple):
     most_skipped: int
 
 
+class Stretch(NamedTuple):
+    """Steps of one kind: the whole run, or a phase of it.
+
+    Attributes:
+        take_step: (state, batch, clock) -> (state, report), compiled.
+        batches: of the first step of every stretch up to this one, returns those of the run, by the
+            number of the step.
+        ideal_seconds: what a step's matrix products alone take.
+        end: the clock's value at which the next stretch begins.
+        said: is reported when it begins, or goes on.
+    """
+
+    take_step: Callable[[TrainState, Any, Any], tuple[TrainState, StepReport]]
+    batches: Callable[[list[int]], Any]
+    ideal_seconds: float
+    end: float = math.inf
+    said: str = ""
+
+
 class Loop(NamedTuple):
-    """One sitting of a run.
+    """One sitting of a run, or of a stretch of it.
 
     Attributes:
         take_step: (state, batch, clock) -> (state, report), compiled.
@@ -36,6 +56,7 @@ class Loop(NamedTuple):
         clock: of the run; it has been started.
         intervals: see there.
         ideal_seconds: what a step's matrix products alone take.
+        until: the clock's value at which the stretch ends.
         validate: is called with the state after every so many steps and at the end; returns whether
             to stop early.
         keep: is called with the state to save it.
@@ -50,6 +71,7 @@ class Loop(NamedTuple):
     clock: Clock
     intervals: Intervals
     ideal_seconds: float
+    until: float
     validate: Callable[[TrainState], bool]
     keep: Callable[[TrainState], None]
     progress: Reporter
@@ -57,10 +79,10 @@ class Loop(NamedTuple):
     agree: Callable[[], None] = lambda: None
 
     def run(self, state: TrainState, stop: StopRequest) -> tuple[TrainState, bool]:
-        """Trains until the clock or `validate` ends it, or a signal comes.
+        """Trains until the clock or `validate` ends it, the stretch ends, or a signal comes.
 
         Returns:
-            The last state, and whether the run is over (not merely stopped).
+            The last state, and whether the run is over.
 
         Raises:
             UserError: loss or gradient were not finite in too many steps in a row.
@@ -70,7 +92,7 @@ class Loop(NamedTuple):
         self.agree()
         over = self.clock.is_over(step)
         seconds = self.clock.seconds
-        while not over and stop.name is None:
+        while not over and stop.name is None and self.clock.now(step) < self.until:
             now = np.float32(self.clock.now(step))
             state, report = self.take_step(state, next(self.batches), now)
             step += 1

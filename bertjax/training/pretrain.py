@@ -32,21 +32,23 @@ from bertjax.program.wording import counted
 from bertjax.text.rows import PREPARED_FILES, PreparedDirectory, open_prepared
 from bertjax.text.texts_in_memory import prepare_texts
 from bertjax.text.tokenizer import load_tokenizer
-from bertjax.training.batches import FittingRows, TrainingBatches
 from bertjax.training.budget import Clock
 from bertjax.training.curves import CurvesDrawer
 from bertjax.training.evaluation import is_due, make_evaluation
-from bertjax.training.metrics import count_matmul_flops, measure_matmul_rate, read_metrics
-from bertjax.training.pretrain_config import PretrainConfig, make_step
+from bertjax.training.metrics import measure_matmul_rate, read_metrics
+from bertjax.training.phases import PhasesConfig
+from bertjax.training.precision import WIDE, ImpreciseError, prove_agreement, settle_dtype
+from bertjax.training.pretrain_config import PretrainConfig
+from bertjax.training.pretrain_phases import open_phases
 from bertjax.training.pretrain_validation import LookInside, Patience, Validation
 from bertjax.training.processes import Agreement, is_first, wait_for_all
 from bertjax.training.progress import Reporter
-from bertjax.training.replay import describe_replay, mix_rows, open_replay
+from bertjax.training.replay import describe_replay, open_replay
 from bertjax.training.result import Result
 from bertjax.training.run_directory import PREPARED_NAME, check_kind
 from bertjax.training.run_step import identity_of_step
 from bertjax.training.session import Session
-from bertjax.training.sharding import check_batch, make_mesh, read_mesh, rows_here
+from bertjax.training.sharding import check_batch, make_mesh, read_mesh
 from bertjax.training.starting_model import resolve_model
 from bertjax.training.state import count_parameters, new_state
 
@@ -157,6 +159,22 @@ def run_pretraining(
     """
     if config.development.examples and make_development is None:
         raise ValueError(f"development.examples={config.development.examples} needs Development")
+    reporter = reporter or Reporter()
+    try:
+        return _run(config, mesh, reporter, make_development, origin)
+    except ImpreciseError as error:
+        reporter.say(str(error))
+        wide = dataclasses.replace(config, dtype=WIDE)
+        return _run(wide, mesh, reporter, make_development, origin)
+
+
+def _run(
+    config: PretrainConfig,
+    mesh: Mesh | None,
+    reporter: Reporter,
+    make_development: Callable[..., Any] | None,
+    origin: Mapping[str, Any],
+) -> Result:
     # ---------------------------------------------------------------- rows, tokenizer, model
     prepared = open_prepared(config.data)
     tokenizer = load_tokenizer(prepared.tokenizer_path)
@@ -169,29 +187,23 @@ def run_pretraining(
 
     # ---------------------------------------------------------------- how it is trained
     mesh = make_mesh(config.mesh) if mesh is None else mesh
-    check_batch("batch_size / accumulation", config.batch_size // config.accumulation, mesh)
+    config, chosen = settle_dtype(config, bert_config, mesh)
     check_batch("evaluation.batch_size", config.evaluation.batch_size, mesh)
     rows_of_epoch = config.replay.rows_of_epoch(len(prepared.train))
     clock = Clock(config.budget, rows_of_epoch, config.batch_size)
-    model, optimizer, objective, train_step = make_step(
-        config, bert_config, vocabulary, clock.total, mesh
+    phases = open_phases(config, prepared, replay, tokenizer, bert_config, clock, mesh)
+    model, optimizer, objective, _ = phases[-1].step
+    evaluate = make_evaluation(
+        config.evaluation, model.clone(causal=False), vocabulary, prepared.token_counts, mesh
     )
-    rows, order = mix_rows(config.replay, prepared, replay, config.seed)
-    batches = TrainingBatches(
-        FittingRows(rows, bert_config),
-        config.batch_size,
-        config.seed,
-        clock.most_steps,
-        rows_here(mesh, config.batch_size),
-        order,
-    )
-    evaluate = make_evaluation(config.evaluation, model, vocabulary, prepared.token_counts, mesh)
 
     identity = _identity(config, bert_config, prepared, replay)
-    with Session(config, identity, clock, mesh, reporter or Reporter()) as session:
-        session.note(*tokenizer.notes, *notes)
+    with Session(config, identity, clock, mesh, reporter) as session:
+        session.note(*tokenizer.notes, *notes, *([chosen] if chosen else []))
         key = jax.random.key(config.seed)
-        state = new_state(model, optimizer, mesh, key, objective.terms, start_params)
+        state = new_state(
+            model, optimizer, mesh, key, objective.terms, start_params, bool(config.average)
+        )
         del start_params
         state = session.restore(state)
         run, step = session.run, int(state.step)
@@ -202,33 +214,30 @@ def run_pretraining(
                 f"{run} is finished: {counted(step, 'step')}; its model is in {run / 'model'}"
             )
             return session.result(_read_scores(run, patience.reason))
-        length = prepared.train.max_length
-        examples = prepared.train.examples_per_row * ("nsp" in objective.terms)
-        flops = count_matmul_flops(
-            bert_config,
-            config.batch_size,
-            length,
-            config.masking.slots(length),
-            examples,
-            model.attention,
-        )
         rate = measure_matmul_rate(mesh, model.dtype)
         session.say(
             f"{count_parameters(state.params):,} parameters, "
             f"{int(prepared.token_counts.sum()):,} tokens in {len(prepared.train):,} rows of"
-            f" {length}, {describe_replay(config.replay, replay)}{clock.describe()} "
-            f"of {config.batch_size} rows on {mesh.devices.size} {jax.default_backend()}"
-            f" device(s), {flops:.3g} FLOP a step; matrix products run at"
-            f" {rate / 1e9:,.0f} GFLOP/s here; attention is {model.attention}"
+            f" {prepared.train.max_length}, {describe_replay(config.replay, replay)}"
+            f"{clock.describe()}"
+            f" of {' or '.join(str(each.phase.batch_size) for each in phases)} rows on"
+            f" {mesh.devices.size} {jax.default_backend()} device(s),"
+            f" {' or '.join(f'{each.flops:.3g}' for each in phases)} FLOP a step; matrix products"
+            f" run at {rate / 1e9:,.0f} GFLOP/s here; attention is {model.attention}"
         )
         look_inside = LookInside(config, bert_config, prepared, session, make_development)
-        take_step = session.compile(
-            train_step,
+        compiled = session.compile(
+            [(each.step.take, each.some_batch, each.flops / rate) for each in phases],
             state,
-            batches[0],
-            flops / rate,
             lambda: evaluate(state.params, prepared.validation, 1),
         )
+        if chosen:
+            wide = dataclasses.replace(config, dtype=WIDE)
+            opened = open_phases(wide, prepared, replay, tokenizer, bert_config, clock, mesh)
+            take = opened[0].step.take
+            batches = phases[0].batches([0])
+            with session.during("comparing bfloat16 with float32"):
+                session.say(prove_agreement(compiled[0], take, state, batches, mesh))
         if config.dry_run:
             return session.result({})
 
@@ -242,9 +251,7 @@ def run_pretraining(
                 look_inside(state)
             state, over = session.train(
                 state,
-                take_step,
-                batches,
-                flops / rate,
+                [each.stretch(step, rate) for each, step in zip(phases, compiled, strict=True)],
                 functools.partial(is_due, config.evaluation, clock),
                 validation,
                 Agreement(mesh, clock, session.stop),
@@ -289,11 +296,6 @@ def _check_rows(prepared: PreparedDirectory, config: PretrainConfig) -> None:
                 f"{config.data}: its {split} split has no rows, and a run needs all three; prepare"
                 f" it again{fraction or ', from more text'}"
             )
-    if len(prepared.train) < config.batch_size:
-        raise UserError(
-            f"{config.data} has {len(prepared.train)} training rows, less than one batch of "
-            f"batch_size={config.batch_size}; lower it, or prepare more text"
-        )
 
 
 def _identity(
@@ -317,8 +319,21 @@ def _identity(
         },
         "start": config.model.start,
         "masking": dataclasses.asdict(config.masking),
+        "phases": _identity_of_phases(config.phases),
+        "average": config.average or None,
+        "z_loss": config.z_loss or None,
         **identity_of_step(config),
     }
+
+
+def _identity_of_phases(config: PhasesConfig) -> dict[str, Any]:
+    """Returns the lists that are given, with the fingerprints of rows in the place of their paths.
+
+    What is not given is None, as in runs of before there were phases.
+    """
+    data = [open_prepared(path).fingerprint for path in config.data]
+    lists = vars(config) | {"data": data}
+    return {name: items or None for name, items in lists.items()}
 
 
 def _origin(config: PretrainConfig, prepared: PreparedDirectory) -> dict[str, Any]:

@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -30,6 +31,7 @@ from bertjax.training.optimizer import (
     make_optimizer,
     make_schedule,
 )
+from bertjax.training.phases import Phase, PhasesConfig
 from bertjax.training.replay import ReplayConfig
 from bertjax.training.run_step import make_run_step
 from bertjax.training.sharding import MeshConfig
@@ -128,10 +130,15 @@ class PretrainingFields:
     """How a model is pretrained, whatever on.
 
     Attributes:
+        average: decay of a moving average of the weights, which is evaluated and saved in their
+            place, as 0.999; 0 = none
+        z_loss: weight of the mean square of the log of the softmax's denominator (Chowdhery et al.
+            2022), as 1e-4; 0 = none
         seed: of initialisation, order of the rows, masks and dropout
         batch_size: rows a step, over all devices
         accumulation: microbatches that a step's batch is worked through in
-        dtype: of the matrix products; auto = bfloat16 on GPU and TPU, float32 on CPU
+        dtype: of the matrix products; auto = bfloat16 on GPU and TPU, and on a CPU whose products
+            are found to be much faster in it; float32 on others
         remat: what the backward pass computes again to save memory: none, dots (all but
             products with parameters) or full; auto = dots on CPU, which it makes faster, and on
             GPU, none on TPU
@@ -156,6 +163,9 @@ class PretrainingFields:
     development: DevelopmentConfig = dataclasses.field(default_factory=DevelopmentConfig)
     checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
+    phases: PhasesConfig = dataclasses.field(default_factory=PhasesConfig)
+    average: float = 0.0
+    z_loss: float = 0.0
     seed: int = 0
     batch_size: int = 32
     accumulation: int = 1
@@ -170,14 +180,25 @@ class PretrainingFields:
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
+        if not 0 <= self.average < 1:
+            raise UserError(f"average={self.average} must be in [0, 1)")
+        if not 0 <= self.z_loss < math.inf:
+            raise UserError(f"z_loss={self.z_loss} must not be negative")
+        if self.phases.shares and self.budget.epochs is not None:
+            raise UserError(
+                f"phases.shares={self.phases.shares} are of a budget in steps or minutes: with"
+                f" phases an epoch has no fixed number of steps; give budget.steps, not"
+                f" budget.epochs={self.budget.epochs:g}"
+            )
         for name in ("batch_size", "accumulation", "log_every", "most_skipped"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name}={getattr(self, name)} must be at least 1")
-        if self.batch_size % self.accumulation:
-            raise UserError(
-                f"batch_size={self.batch_size} must be a multiple of "
-                f"accumulation={self.accumulation}"
-            )
+        for size in self.phases.batch_sizes or [self.batch_size]:
+            if size % self.accumulation:
+                name = "phases.batch_sizes" if self.phases.batch_sizes else "batch_size"
+                raise UserError(
+                    f"{name}={size} must be a multiple of accumulation={self.accumulation}"
+                )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -246,6 +267,7 @@ def make_step(
     vocabulary: Vocabulary,
     total: float,
     mesh: Mesh,
+    phase: Phase | None = None,
 ) -> PretrainingStep:
     """Returns the step of a run for the devices of a mesh, which `bertjax plan` compiles, too.
 
@@ -255,6 +277,7 @@ def make_step(
         vocabulary: of the rows.
         total: the clock's value at the end of the run.
         mesh: whose devices may be absent.
+        phase: of the run; None = it has one alone.
     """
     platform = mesh.devices.flat[0].platform
     dtype, length = compute_dtype(config.dtype, platform), bert_config.max_length
@@ -263,9 +286,19 @@ def make_step(
         dtype,
         remat_policy(config.remat, platform),
         attention=attention_backend(config.attention, bert_config, dtype, length, platform),
+        causal=phase is not None and phase.causal,
     )
     optimizer = make_optimizer(config.optimizer)
     schedule = make_schedule(config.schedule, total)
-    objective = PretrainingObjective(model, config.masking, vocabulary, config.seed)
-    take = make_run_step(config, objective, optimizer, schedule)
+    objective = PretrainingObjective(
+        model,
+        config.masking,
+        vocabulary,
+        config.seed,
+        span=phase.span if phase else (0.0, 1.0),
+        z_loss=config.z_loss,
+    )
+    take = make_run_step(
+        config, objective, optimizer, schedule, total, average_decay=config.average
+    )
     return PretrainingStep(model, optimizer, objective, take)

@@ -85,12 +85,12 @@ class Validation:
     def __call__(self, state: TrainState) -> bool:
         """Scores a state, and keeps it if it is the best; returns whether the run ends here."""
         session, step = self._session, int(state.step)
-        loss = self.score(state.params, step, "validation", self._rows, f"step {step}: ")
+        loss = self.score(state.model_params, step, "validation", self._rows, f"step {step}: ")
         if is_first():
             self._curves.draw(at_once=False)
         self._look_inside(state)
         if self._patience.is_best(loss):
-            params = gather(state.params)
+            params = gather(state.model_params)
             if is_first():
                 save_model_directory(
                     session.run / "model", self._bert_config, params, self._prepared.tokenizer_path
@@ -102,7 +102,7 @@ class Validation:
 
     def begin(self, state: TrainState) -> None:
         """Scores the model as it was, on the test split, too: what there is to gain and lose."""
-        self.score(state.params, 0, "test", 0, "step 0: ")
+        self.score(state.model_params, 0, "test", 0, "step 0: ")
         self(state)
 
     def score(self, params: Any, step: int, split: str, limit: int, when: str = "") -> float:
@@ -123,7 +123,8 @@ class Validation:
             if its is not None:
                 rows = getattr(its, split)
                 scores, seconds = self._evaluate(params, rows, limit, its.token_counts)
-                self._session.metrics.write(step, name, scores, {"seconds": seconds})
+                timing = {"seconds": seconds, "seconds_of_training": self._session.clock.seconds}
+                self._session.metrics.write(step, name, scores, timing)
                 shown = name.replace("_", " ")
                 self._session.say(f"{when}{shown} {describe_scores(scores)}")
                 losses.append(scores["loss"])
@@ -151,7 +152,7 @@ class LookInside:
 
     def __call__(self, state: TrainState) -> None:
         """Measures a state: all processes take part, the first writes."""
-        params = gather(state.params) if self._wanted else None
+        params = gather(state.model_params) if self._wanted else None
         if self._development:
             started = time.perf_counter()
             figures = self._development.measure(params)

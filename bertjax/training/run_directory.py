@@ -90,6 +90,14 @@ def check_run(
         _check_identity(run, notes, identity, resume)
 
 
+def read_identity(run: Path, config: CheckpointConfig) -> Mapping[str, Any]:
+    """Returns the identity of a run that was begun (see `open_run`); nothing where none was."""
+    if not (run / "checkpoints").is_dir():
+        return {}
+    notes = Checkpoints(run / "checkpoints", config, read_only=True).newest_notes()
+    return notes["identity"] if notes else {}
+
+
 def write_provenance(run: Path, config_yaml: str, origin: Mapping[str, Any]) -> None:
     """Writes the resolved config, and where a run comes from: versions, devices, `origin`.
 

@@ -30,6 +30,9 @@ def make_run_step(
     objective: Objective,
     optimizer: optax.GradientTransformation,
     schedule: optax.Schedule,
+    total: float,
+    *,
+    average_decay: float = 0.0,
 ) -> Step:
     """Returns the function that `jax.jit` compiles for the training of a run.
 
@@ -38,12 +41,16 @@ def make_run_step(
         objective: what is minimised.
         optimizer: of `make_optimizer`, at learning rate 1.
         schedule: the factor of the learning rate as a function of the clock.
+        total: the clock's value at the end of the run.
+        average_decay: of a moving average of the weights; 0 = none.
     """
     return make_train_step(
         objective,
         optimizer,
         lambda now: config.optimizer.learning_rate * schedule(now),
         config.seed,
+        total=total,
+        average_decay=average_decay,
         microbatches=config.accumulation,
         clip_norm=config.optimizer.clip_norm,
         log_every=config.log_every,

@@ -3,7 +3,7 @@
 import contextlib
 import copy
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, runtime_checkable
@@ -18,7 +18,7 @@ from bertjax.training.batches import read_ahead
 from bertjax.training.budget import Clock
 from bertjax.training.checkpoint import CheckpointConfig, abstract
 from bertjax.training.demand import describe_demand
-from bertjax.training.loop import Intervals, Loop
+from bertjax.training.loop import Intervals, Loop, Stretch
 from bertjax.training.metrics import MetricsWriter, read_metrics
 from bertjax.training.progress import Reporter
 from bertjax.training.result import Result
@@ -168,30 +168,32 @@ class Session:
         return self.remembered.get("seconds", 0.0)
 
     def compile(
-        self, step: Step, state: TrainState, batch: Any, ideal_seconds: float, *others: Callable
-    ) -> jax.stages.Compiled:
-        """Compiles the step; a dry run reports what it takes.
+        self, steps: Sequence[tuple[Step, Any, float]], state: TrainState, *others: Callable
+    ) -> list[jax.stages.Compiled]:
+        """Compiles the steps of a run; a dry run reports what they take.
 
         Args:
-            step: of the run.
-            state: its first.
-            batch: one of its batches.
-            ideal_seconds: what a step's matrix products alone take.
+            steps: of every stretch, with one of its batches, and with what its matrix products
+                alone take, in seconds.
+            state: the first of the run.
             others: are called, as what they compile for is wanted soon.
         """
         started = time.perf_counter()
         with self.during("compiling"):
-            placed = place_rows(batch, self.mesh)
-            take_step = lower_step(step, state, placed, self.mesh).compile()
+            compiled = [
+                lower_step(step, state, place_rows(batch, self.mesh), self.mesh).compile()
+                for step, batch, _ in steps
+            ]
             for other in others:
                 other()
         self.say(f"compiled in {time.perf_counter() - started:.1f} s")
         if self._config.dry_run:
-            self.say(describe_demand(take_step, ideal_seconds, self.clock))
+            for take_step, (_, _, ideal_seconds) in zip(compiled, steps, strict=True):
+                self.say(describe_demand(take_step, ideal_seconds, self.clock))
             self.say("dry run: everything is in place; nothing was trained or written")
         elif self.continues:
             self.say(f"continuing {self.run} from step {self._first_step}")
-        return take_step
+        return compiled
 
     # ---------------------------------------------------------------- the loop
 
@@ -211,9 +213,7 @@ class Session:
     def train(
         self,
         state: TrainState,
-        take_step: jax.stages.Compiled,
-        batches: Any,
-        ideal_seconds: float,
+        stretches: Sequence[Stretch],
         is_due: Callable[[int, float, float], bool],
         validate: Callable[[TrainState], bool] | None,
         agree: Callable[[], None] = lambda: None,
@@ -225,9 +225,7 @@ class Session:
 
         Args:
             state: the first.
-            take_step: see `compile`.
-            batches: all of the run, by the number of the step.
-            ideal_seconds: what a step's matrix products alone take.
+            stretches: of the run, in their order.
             is_due: whether to validate, see `Intervals`.
             validate: see `Loop`; None = there is nothing to validate on.
             agree: see `Loop`.
@@ -242,20 +240,22 @@ class Session:
             begin(state)
         if validate and self.clock.is_over(self._first_step) and not self.has_written("validation"):
             validate(state)
-        config = self._config
-        loop = Loop(
-            take_step,
-            (place_rows(batch, self.mesh) for batch in read_ahead(batches, self._first_step)),
-            self.clock,
-            Intervals(config.log_every, is_due, config.checkpoint.every, config.most_skipped),
-            ideal_seconds,
-            validate or (lambda state: False),
-            self.keep,
-            self,
-            self.metrics,
-            agree,
-        )
-        state, over = (state, True) if ended else loop.run(state, self.stop)
+        over = ended
+        # Where every stretch began: which rows a step takes depends on it.
+        starts = self.remembered.setdefault("starts", [0])
+        for number, stretch in enumerate(stretches):
+            step = int(state.step)
+            if over or self.stop.name is not None:
+                break
+            if self.clock.now(step) >= stretch.end:
+                continue
+            if number == len(starts):
+                starts.append(step)
+            if stretch.said:
+                self.say(stretch.said)
+            state, over = self._train_stretch(
+                state, stretch, starts[: number + 1], is_due, validate, agree
+            )
         self.keep(state)
         self._checkpoints.close()
         self._saved = True
@@ -265,6 +265,31 @@ class Session:
                 " continues from there"
             )
         return state, over
+
+    def _train_stretch(
+        self,
+        state: TrainState,
+        stretch: Stretch,
+        starts: list[int],
+        is_due: Callable[[int, float, float], bool],
+        validate: Callable[[TrainState], bool] | None,
+        agree: Callable[[], None],
+    ) -> tuple[TrainState, bool]:
+        config, ahead = self._config, read_ahead(stretch.batches(starts), int(state.step))
+        loop = Loop(
+            stretch.take_step,
+            (place_rows(batch, self.mesh) for batch in ahead),
+            self.clock,
+            Intervals(config.log_every, is_due, config.checkpoint.every, config.most_skipped),
+            stretch.ideal_seconds,
+            stretch.end,
+            validate or (lambda state: False),
+            self.keep,
+            self,
+            self.metrics,
+            agree,
+        )
+        return loop.run(state, self.stop)
 
     def keep(self, state: TrainState, cost: float | None = None) -> None:
         """Saves the state, with what is remembered; `cost` says how good it is, lower is better."""

@@ -41,6 +41,8 @@ class TrainState(NamedTuple):
         skipped: steps whose loss or gradient was not finite and changed nothing.
         skipped_in_a_row: how many of them just now, without a good one between.
         window: sums for the log.
+        average: the moving average of `params`, which is evaluated and saved as the model; () in a
+            run without one.
     """
 
     params: Any
@@ -50,6 +52,12 @@ class TrainState(NamedTuple):
     skipped: Int[Array, ""]
     skipped_in_a_row: Int[Array, ""]
     window: Window
+    average: Any = ()
+
+    @property
+    def model_params(self) -> Any:
+        """The parameters of the model that the run has made so far."""
+        return self.average or self.params
 
 
 def empty_window(terms: Collection[str]) -> Window:
@@ -65,6 +73,7 @@ def new_state(
     key: Key[Array, ""],
     terms: Collection[str],
     params: Any = None,
+    averages: bool = False,
 ) -> TrainState:
     """Makes a state at step 0 where it will be: no device ever holds more than its share.
 
@@ -75,11 +84,12 @@ def new_state(
         key: of the initialisation.
         terms: of the objective.
         params: existing parameters to start from instead.
+        averages: whether it has a moving average of the weights.
     """
 
     if params is not None:
         params = place_params(params, mesh)
-    create = functools.partial(_create_state, model, optimizer, mesh, key, terms)
+    create = functools.partial(_create_state, model, optimizer, mesh, key, terms, averages)
     # What is traced asks the mesh in context which devices it is for.
     with jax.set_mesh(mesh):
         shardings = shardings_of(jax.eval_shape(create, params), mesh)
@@ -92,11 +102,12 @@ def describe_state(
     mesh: Mesh,
     key: Key[Array, ""],
     terms: Collection[str],
+    averages: bool = False,
 ) -> TrainState:
     """Describes what `new_state` makes, shapes, types and shardings; devices may be absent."""
     with jax.set_mesh(mesh):
         shapes = jax.eval_shape(
-            functools.partial(_create_state, model, optimizer, mesh, key, terms, params=None)
+            functools.partial(_create_state, model, optimizer, mesh, key, terms, averages, None)
         )
     return jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
@@ -111,6 +122,7 @@ def _create_state(
     mesh: Mesh,
     key: Key[Array, ""],
     terms: Collection[str],
+    averages: bool,
     params: Any,
 ) -> TrainState:
     # A row for each device: a kernel that is divided among them has no other way.
@@ -118,7 +130,8 @@ def _create_state(
     drawn = statistics.pop("params")
     start = drawn if params is None else params
     zero, window = jnp.zeros((), jnp.int32), empty_window(terms)
-    return TrainState(start, statistics, optimizer.init(start), zero, zero, zero, window)
+    average = jax.tree.map(jnp.copy, start) if averages else ()
+    return TrainState(start, statistics, optimizer.init(start), zero, zero, zero, window, average)
 
 
 def count_parameters(params: Any) -> int:

@@ -24,8 +24,13 @@ class Objective(Protocol):
 
     terms: Mapping[str, float]
 
-    def prepare(self, batch: Any) -> tuple[Any, Mapping[str, Array]]:
-        """Returns what the loss looks at, leading with the rows, and the count of every term."""
+    def prepare(self, batch: Any, progress: Float[Array, ""]) -> tuple[Any, Mapping[str, Array]]:
+        """Returns what the loss looks at, leading with the rows, and the count of every term.
+
+        Args:
+            batch: of the step.
+            progress: the share of the budget that is over, 0 to 1.
+        """
         ...
 
     def totals(
@@ -71,8 +76,10 @@ def make_train_step(
     learning_rate: Callable[[Array], Array],
     seed: int,
     *,
+    total: float = 1.0,
     microbatches: int = 1,
     clip_norm: float = 0.0,
+    average_decay: float = 0.0,
     log_every: int = 1,
     most_skipped: int = 2**31 - 1,
 ) -> Step:
@@ -87,9 +94,11 @@ def make_train_step(
         optimizer: of `make_optimizer`, at learning rate 1.
         learning_rate: the rate as a function of the clock.
         seed: of the dropout.
+        total: the clock's value at the end of the run.
         microbatches: the batch is worked through in so many parts, one after the other; must divide
             it.
         clip_norm: global norm that gradients are scaled down to; 0 = off.
+        average_decay: of `state.average`; 0 = there is none.
         log_every: the state's window starts anew after so many steps.
         most_skipped: `skipped_in_a_row` stays where it is once it has come so far, so that it need
             not be looked at after every step.
@@ -107,7 +116,7 @@ def make_train_step(
     def step(
         state: TrainState, batch: Any, clock: Float[Array, ""]
     ) -> tuple[TrainState, StepReport]:
-        inputs, counts = objective.prepare(batch)
+        inputs, counts = objective.prepare(batch, clock / total)
         rows = batch.token_ids.shape[0]
         key = jax.random.fold_in(dropout_key, state.step)
         differentiate = jax.value_and_grad(loss_of_part, has_aux=True)
@@ -151,10 +160,13 @@ def make_train_step(
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         updates, optimizer_state = optimizer.update(gradients, state.optimizer_state, state.params)
         params = jax.tree.map(lambda p, u: p + rate * u, state.params, updates)
-        params, statistics, optimizer_state = jax.tree.map(
+        average = state.average
+        if average_decay:
+            average = _move_average(average, params, average_decay, state.step)
+        params, statistics, optimizer_state, average = jax.tree.map(
             lambda new, old: jnp.where(finite, new, old),
-            (params, statistics, optimizer_state),
-            (state.params, state.statistics, state.optimizer_state),
+            (params, statistics, optimizer_state, average),
+            (state.params, state.statistics, state.optimizer_state, state.average),
         )
 
         totals = jax.tree.map(lambda total: jnp.where(finite, total, 0), totals)
@@ -176,6 +188,7 @@ def make_train_step(
             state.skipped + bad,
             in_a_row,
             window,
+            average,
         )
         window_loss = _weigh(objective, window.totals)
         return new_state, StepReport(loss, window_loss, norm, rate, in_a_row)
@@ -186,6 +199,17 @@ def make_train_step(
 def _weigh(objective: Objective, totals: Mapping[str, Total]) -> Float[Array, ""]:
     """Returns the weighted sum of the objective's means."""
     return sum(weight * totals[name].mean() for name, weight in objective.terms.items())
+
+
+def _move_average(average: Any, params: Any, decay: float, step: Array) -> Any:
+    """Returns the moving average with the parameters after `step` steps in it.
+
+    Source: Tan & Le 2019 and many before; the decay begins low, as TensorFlow's
+        `ExponentialMovingAverage(num_updates)`, so that the start of the run does not stay in it.
+    """
+    step = step.astype(jnp.float32)
+    decay = jnp.minimum(decay, (1 + step) / (10 + step))
+    return jax.tree.map(lambda old, new: old + (1 - decay) * (new - old), average, params)
 
 
 def lower_step(step: Step, state: TrainState, batch: Any, mesh: Mesh) -> jax.stages.Lowered:

@@ -346,7 +346,9 @@ class _Projection:
     def __init__(self, model: Any, architecture: str) -> None:
         self._model, self._architecture = model, architecture
 
-    def prepare(self, batch: Batch) -> tuple[Batch, dict[str, Float[Array, ""]]]:
+    def prepare(
+        self, batch: Batch, progress: Float[Array, ""]
+    ) -> tuple[Batch, dict[str, Float[Array, ""]]]:
         """Returns the batch, and how many real tokens and examples it has."""
         weights = _weights(batch)
         return batch, {name: weights[name].sum() for name in self.terms}

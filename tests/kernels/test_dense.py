@@ -52,6 +52,20 @@ def check_context(make):
     )
 
 
+def test_causal_query_sees_its_own_example_up_to_itself():
+    query, key, value = (part.astype(np.float64) for part in map(np.asarray, draw(*[QUERIES] * 3)))
+    sequence_ids = np.array([[1] * 7, [1, 1, 2, 2, 2, 2, 0], [1, 2, 3, 3, 3, 0, 0]])
+    scores = np.einsum("btnh,bsnh->bnts", query, key) / 5**0.5
+    same = sequence_ids[:, :, None] == sequence_ids[:, None]
+    visible = (same & (sequence_ids != 0)[:, None] & np.tri(7, dtype=bool))[:, None]
+    weights = np.where(visible, np.exp(scores), 0)
+    probs = weights / np.maximum(weights.sum(-1, keepdims=True), 1e-30)
+    expected = np.einsum("bnts,bsnh->btnh", probs, value)
+    given = (jnp.asarray(part, jnp.float32) for part in (query, key, value))
+    context = dense.attention(*given, jnp.asarray(sequence_ids), causal=True)
+    np.testing.assert_allclose(context, expected, 1e-5, 1e-5)
+
+
 def test_narrow_products_of_attention_and_their_gradients():
     check_scores(lambda query, key: score_keys(query, key, jnp.bfloat16))
     check_context(lambda *operands: mix_values(*operands, jnp.bfloat16))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bertjax.model.probe_points import gate_heads
+from bertjax.program.errors import UserError
 
 # Sizes of the fixtures: B=3, T=7, K=2, D=32, N=4, H=8, F=37, V=99, L=2, M=11, G=6.
 PARAMETERS = {
@@ -226,3 +227,28 @@ def test_gates_of_1_change_nothing(forward, params, batch):
     plain = forward(params, *batch[:5])
     gated = forward(params, *batch[:5], edit=gate_heads(jnp.ones((2, 4))))
     np.testing.assert_allclose(gated.mlm_logits, plain.mlm_logits, rtol=1e-5, atol=1e-5)
+
+
+# ------------------------------------------------------------------ a causal model
+
+
+def test_token_of_a_causal_model_sees_nothing_behind_itself(model, forward, params, batch):
+    """What comes behind a token changes nothing of it; the first sees itself alone."""
+    causal = jax.jit(
+        lambda params, inputs: model.clone(causal=True).apply({"params": params}, *inputs)
+    )
+    inputs = inputs_of(batch)
+    whole = np.asarray(causal(params, inputs).encoder.hidden)
+    for end in (1, 4):
+        begun = jnp.where(jnp.arange(7) < end, batch.sequence_ids, 0)
+        beginning = causal(params, inputs_of(batch, sequence_ids=begun)).encoder.hidden
+        np.testing.assert_allclose(whole[:, :end], beginning[:, :end], rtol=0, atol=1e-5)
+    alone = jnp.where(jnp.arange(7) < 1, batch.sequence_ids, 0)
+    first = forward(params, *inputs_of(batch, sequence_ids=alone)).encoder.hidden[:, 0]
+    np.testing.assert_allclose(whole[:, 0], first, rtol=0, atol=1e-5)
+    assert np.abs(whole[:, 0] - forward(params, *inputs).encoder.hidden[:, 0]).max() > 1e-3
+
+
+def test_causal_model_has_no_maps_to_read(model, params, batch):
+    with pytest.raises(UserError, match="a causal model has no attention probabilities"):
+        model.clone(causal=True).apply({"params": params}, *inputs_of(batch), trace=("probs",))

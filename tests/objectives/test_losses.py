@@ -14,6 +14,7 @@ from bertjax.objectives.losses import (
     cross_entropy,
     span_cross_entropy,
     squared_error,
+    squared_log_normalizers,
 )
 
 
@@ -26,6 +27,14 @@ def places():
     weights = np.ones((3, 5), np.float32)
     weights[0, 0], weights[1, 3], weights[2, 4] = 0, 0, 0.5
     return jnp.asarray(logits, jnp.float32), jnp.asarray(labels), jnp.asarray(weights)
+
+
+def test_square_of_the_log_of_the_denominator_equals_float64(places):
+    logits, _, weights = (np.asarray(part, np.float64) for part in places)
+    expected = (np.log(np.exp(logits).sum(-1)) ** 2 * weights).sum()
+    total = squared_log_normalizers(places[0], places[2])
+    assert float(total.sum) == pytest.approx(expected, rel=1e-6)
+    assert float(total.count) == weights.sum()
 
 
 def test_cross_entropy_equals_float64(places):

@@ -371,3 +371,30 @@ def test_rate_out_of_range_is_refused(rate):
 @pytest.mark.parametrize(("rate", "length", "slots"), [(0.15, 128, 20), (0.15, 3, 1), (0.4, 7, 3)])
 def test_slots_hold_what_the_rate_asks_for(rate, length, slots):
     assert MaskingConfig(rate=rate).slots(length) == slots
+
+
+# ------------------------------------------------------------------ a rate that changes
+
+
+def test_rate_runs_in_a_straight_line_over_the_budget(batch, vocabulary):
+    config = MaskingConfig("token", 0.4, 0.15)
+    assert config.slots(100) == 40
+    assert config.slots(100, (0.6, 1.0)) == 25
+    candidates = np.asarray((batch.sequence_ids != 0) & (batch.token_ids >= len(SPECIAL))).sum(1)
+    masked = jax.jit(
+        lambda progress: mask_tokens(KEY, batch, config, vocabulary, progress).weights.sum(1)
+    )
+    for progress, rate in ((0.0, 0.4), (0.6, 0.25), (1.0, 0.15)):
+        wanted = np.maximum(1, np.round(rate * candidates))
+        assert np.abs(np.asarray(masked(progress)) - wanted).max() <= 1  # a half rounds either way
+        assert np.asarray(masked(progress)).sum() == pytest.approx(wanted.sum(), rel=0.01)
+
+
+def test_next_tokens_are_aimed_at_within_an_example(batch):
+    aimed = masking.aim_at_next_tokens(batch)
+    np.testing.assert_array_equal(aimed.token_ids, batch.token_ids)
+    np.testing.assert_array_equal(aimed.labels, np.asarray(batch.token_ids)[:, 1:])
+    np.testing.assert_array_equal(aimed.positions[5], np.arange(LENGTH - 1))
+    expected = np.ones(LENGTH - 1)
+    expected[[19, *range(LENGTH - PADDING - 1, LENGTH - 1)]] = 0
+    np.testing.assert_array_equal(aimed.weights, np.tile(expected, (ROWS, 1)))

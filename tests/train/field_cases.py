@@ -94,6 +94,12 @@ PRETRAIN = {
     **BOTH,
     "masking.strategy": "/ --masking.strategy span",
     "masking.rate": "/ --masking.rate 0.5",
+    "masking.end_rate": "/ --masking.end-rate 0.5",
+    "phases.shares": "--budget.steps 8 / --phases.shares 0.5 0.5",
+    "phases.lengths": "--budget.steps 8 --phases.shares 0.5 0.5 / --phases.lengths 8 16",
+    "phases.data": "--budget.steps 8 --phases.shares 0.5 0.5 / --phases.data rows other",
+    "phases.batch_sizes": "--budget.steps 8 --phases.shares 0.5 0.5 / --phases.batch-sizes 8 16",
+    "phases.causal": "--budget.steps 8 --phases.shares 0.5 0.5 / --phases.causal true false",
     "model.family": "/ --model.family roberta",
     "model.size": "/ --model.size small",
     "model.num_hidden_layers": "/ --model.num-hidden-layers 3",
@@ -114,7 +120,7 @@ PRETRAIN = {
     **dict.fromkeys(
         ["data", "distributed", "model.init", "model.start", "evaluation.rows"]
         + ["evaluation.batch_size", "evaluation.at_start", "evaluation.patience"]
-        + ["evaluation.min_gain", "replay.data", "replay.share"]
+        + ["evaluation.min_gain", "replay.data", "replay.share", "average", "z_loss"]
         + [f"development.{name}" for name in ("examples", "treebank", "sentences")]
     ),
 }

@@ -37,6 +37,7 @@ from bertjax.training.budget import Clock
 from bertjax.training.evaluation import is_due
 from bertjax.training.finetune_config import FinetuneConfig
 from bertjax.training.optimizer import make_optimizer, make_schedule
+from bertjax.training.phases import make_phases
 from bertjax.training.pretrain_config import PretrainConfig, shape_new_model
 from bertjax.training.sharding import make_mesh
 from bertjax.training.starting_model import resolve_finetuned_model
@@ -146,7 +147,7 @@ def masking(config):
         **columns, row_numbers=jnp.arange(8, dtype=jnp.uint32), epochs=jnp.zeros(8, jnp.uint32)
     )
     vocabulary = Vocabulary(99, 4, [0, 1, 2, 3, 4], np.arange(99) % 2 == 1)
-    return mask_tokens(jax.random.key(0), batch, config.masking, vocabulary)._asdict()
+    return mask_tokens(jax.random.key(0), batch, config.masking, vocabulary, 0.5)._asdict()
 
 
 def transfer(config):
@@ -176,6 +177,7 @@ MAKERS = {
     "masking": masking,
     "transfer": transfer,
     "evaluation": evaluation,
+    "phases": lambda config: repr(make_phases(config.phases, 8, Clock(config.budget, 80, 8))),
     "mesh": lambda config: dict(make_mesh(config.mesh).shape),
     "budget": lambda config: (
         Clock(config.budget, 80, 8).total,

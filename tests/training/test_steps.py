@@ -280,7 +280,7 @@ class SmallWeights:
     def __init__(self, weight=1.0):
         self.terms = {"task": weight}
 
-    def prepare(self, batch):
+    def prepare(self, batch, progress):
         return batch.token_ids, {"task": jnp.float32(0.1)}
 
     def totals(self, params, statistics, part, row_ids, dropout_key):
@@ -300,3 +300,26 @@ def test_loss_of_small_weights_is_their_mean_times_the_weight_of_the_term(rows, 
     assert float(after.window.totals["task"].mean()) == pytest.approx(9)
     assert float(report.loss) == float(report.window_loss) == pytest.approx(9 * weight)
     assert float(report.gradient_norm) == pytest.approx(6 * weight)
+
+
+# ------------------------------------------------------------------ the average of the weights
+
+
+def test_average_moves_by_its_decay_and_not_by_a_step_that_is_skipped(make_step, start, rows):
+    averaging = make_step(average_decay=0.9)
+    before = start._replace(average=jax.tree.map(jnp.copy, start.params), step=jnp.int32(500))
+    first, _ = averaging(before, rows, RATE_1)
+    expected = jax.tree.map(lambda old, new: 0.9 * old + 0.1 * new, start.params, first.params)
+    assert_trees_close(first.average, expected, 1e-6)
+    assert first.model_params is first.average
+    early, _ = averaging(before._replace(step=jnp.int32(8)), rows, RATE_1)  # 9 of 18
+    expected = jax.tree.map(lambda old, new: 0.5 * (old + new), start.params, early.params)
+    assert_trees_close(early.average, expected, 1e-6)
+    broken = jax.tree.map(jnp.copy, first.params)
+    broken["mlm_head"]["bias"] = broken["mlm_head"]["bias"].at[3].set(jnp.nan)
+    skipped, report = averaging(first._replace(params=broken), rows, RATE_1)
+    assert int(report.skipped_in_a_row) == 1
+    for one, other in zip(
+        jax.tree.leaves(skipped.average), jax.tree.leaves(first.average), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
