@@ -1,297 +1,204 @@
-"""The same minutes of pretraining here and in torch + transformers: which model is better after it?
+"""What do I have after ten minutes on this machine? Recipes of pretraining at equal wall clock.
 
-    .venv-parity/bin/python benchmarks/bench_budget.py --data rows128 [--minutes 4.5]
+    .venv-parity/bin/python -m benchmarks.bench_budget --rows rows --pairs pairs --output budget \\
+        --minutes 10 --seeds 0 1 2
+    .venv-parity/bin/python -m benchmarks.bench_budget --output budget --plot budget.png
 
-Same rows (hence the same text and tokenizer), model shape, starting weights, objective (masked LM
-and next sentence), masking rule, optimizer, and schedule on the clock; no dropout. Ours is
-`bertjax pretrain` as a user runs it, in the precision given. torch gets its best practice: sdpa
-attention, fused AdamW, the masked-LM head on the masked positions only, padding masks only where
-there is padding, and its faster precision, measured first. A row with a second example packed into
-it is one text to torch, as transformers' run_mlm.py has it; its next-sentence label is that of the
-first. Compilation and loading are outside the minutes on both sides, masking inside. Both write a
-model directory, and one function scores both on the test split: 15 % of the tokens masked, the same
-ones for both.
+`rows` and `pairs` are prepared from the same texts with one tokenizer, the first with
+`--pairing none`. Every recipe trains a new model of mini size for so many minutes of training on
+the wall clock, loading and compilation left out, evaluations and masking not; they take turns, seed
+by seed. All are scored by one function on the same held-out rows, without pairs: masked-LM loss and
+accuracy, 15 % of the tokens masked, the same ones for all. What is done stays in the output folder
+and is not done again.
 """
 
 import argparse
 import importlib.util
+import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-import jax
-import numpy as np
-
-from bertjax.config import BertConfig
-from bertjax.interop.huggingface import load_model_directory, save_model_directory
-from bertjax.model.bert import BertForPreTraining
-from bertjax.objectives.masking import SHARE_MASK_TOKEN, SHARE_RANDOM_TOKEN, Vocabulary
+from benchmarks.budget.recipes import RECIPES, Ours, Torch
+from bertjax.architectures import MASKED_LM
+from bertjax.loaded import load
+from bertjax.objectives.masking import Vocabulary
 from bertjax.program.entry import program
 from bertjax.program.errors import UserError
 from bertjax.program.huge_pages import restart_with_huge_pages
+from bertjax.program.outputs import make_folder
 from bertjax.program.strict_json import to_json
 from bertjax.text.rows import PreparedDirectory, open_prepared
-from bertjax.text.tokenizer import load_tokenizer
 from bertjax.training.evaluation import EvaluationConfig, make_evaluation
 from bertjax.training.metrics import read_metrics
-from bertjax.training.optimizer import ADAM_EPSILON
-from bertjax.training.pretrain_config import ModelConfig
 from bertjax.training.sharding import MeshConfig, make_mesh
-from bertjax.training.starting_model import resolve_model
 
-# The recipe of configs/pretrain/textbooks.yaml.
-LEARNING_RATE, BETAS, WEIGHT_DECAY, CLIP_NORM = 1e-3, (0.9, 0.98), 0.01, 1.0
-WARMUP, RATE = 0.2, 0.25
-# Steps that tell which precision of torch is faster, after as many that are not counted.
-TRIAL_STEPS = 10
-NEVER = 10**9
+RESULTS_NAME = "results.jsonl"
+# Rows of the validation split that the curves are scored on, as in the configs.
+CURVE_ROWS = 512
 
 
 def main() -> None:
-    """Trains both, scores both, prints a table or JSON."""
+    """Trains what is not trained yet, and prints the table of all that is."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", metavar="DIR", required=True, help="a prepared directory")
-    parser.add_argument("--minutes", type=float, default=4.5, help="for each (default: 4.5)")
+    parser.add_argument("--output", metavar="DIR", required=True, help="folder of the results")
+    parser.add_argument("--rows", metavar="DIR", help="prepared with --pairing none")
+    parser.add_argument("--pairs", metavar="DIR", help="prepared with pairs, for recipes with them")
+    parser.add_argument("--minutes", type=float, default=10, help="each (default: 10)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="(default: 0)")
     parser.add_argument(
-        "--size", choices=BertConfig.SIZES, default="mini", help="model (default: mini)"
-    )
-    parser.add_argument(
-        "--start", choices=["random", "patterns"], default="patterns",
-        help="starting weights of both (default: patterns, as a random start spends minutes on a"
-        " plateau)",
+        "--recipes", nargs="+", choices=RECIPES, default=list(RECIPES),
+        help="(default: all)", metavar="NAME",
     )  # fmt: skip
-    parser.add_argument("--batch-size", type=int, default=8, help="rows a step (default: 8)")
-    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="bfloat16", help="ours")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--plot", metavar="FILE", help="draw the curves of what is done")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args()
-    if not options.minutes > 0 or options.batch_size < 1:
-        raise UserError("--minutes must be above 0 and --batch-size at least 1")
+    if not options.minutes > 0:
+        raise UserError("--minutes must be above 0")
+    output = Path(options.output)
+    if options.rows is not None:
+        train_missing(options, output)
+    results = read_metrics(output / RESULTS_NAME)
+    if not results:
+        raise UserError(f"{output}: has no results; give --rows and --pairs to make some")
+    if options.plot:
+        draw_curves(results, Path(options.plot))
+    print(to_json({"results": results}) if options.json else describe(results))
+
+
+def train_missing(options: argparse.Namespace, output: Path) -> None:
+    """Trains and scores every recipe with every seed that is not there yet."""
+    wanted = [RECIPES[name] for name in options.recipes]
+    if options.pairs is None and any(isinstance(one, Ours) and one.pairs for one in wanted):
+        raise UserError("--pairs is missing: a recipe learns from rows of pairs")
     missing = [one for one in ("torch", "transformers") if not importlib.util.find_spec(one)]
-    if missing:
+    if missing and any(isinstance(one, Torch) for one in wanted):
         raise UserError(
-            f"{' and '.join(missing)} not installed here: `make test-parity` makes"
-            " .venv-parity, whose python has both"
+            f"{' and '.join(missing)} not installed here: `make test-parity` makes .venv-parity,"
+            " whose python has both"
         )
-    prepared = open_prepared(options.data)
-    with tempfile.TemporaryDirectory() as folder:
-        start = make_start(prepared, options, Path(folder) / "start")
-        figures = {
-            "start": score(prepared, start),
-            "ours": train_ours(prepared, options, start, Path(folder) / "ours"),
-            "torch": train_torch(prepared, options, start, Path(folder) / "torch"),
-        }
-    if options.json:
-        print(to_json(vars(options) | figures))
-        return
-    unigram = figures["start"]
-    print(
-        f"{options.size}, rows of {prepared.train.max_length}, {options.batch_size} a step,"
-        f" {options.minutes:g} minutes each, start: {options.start}\n"
-        f"unigram: loss {unigram['unigram_loss']:.3f}, accuracy {unigram['unigram_accuracy']:.2%}"
-    )
-    for name, result in figures.items():
-        rate = f", {result['tokens_per_second']:,.0f} tokens/s" if "steps" in result else ""
-        steps = f", {result['steps']:,} steps in {result['dtype']}" if "steps" in result else ""
-        print(
-            f"{name:6} masked-LM loss {result['mlm_loss']:.3f},"
-            f" accuracy {result['mlm_accuracy']:.2%}, NSP {result['nsp_accuracy']:.2%}{steps}{rate}"
-        )
+    rows = open_prepared(options.rows)
+    make_folder(output)
+    done = {(one["recipe"], one["seed"]) for one in read_metrics(output / RESULTS_NAME)}
+    for seed in options.seeds:
+        for name in options.recipes:
+            if (name, seed) in done:
+                continue
+            print(f"{name}, seed {seed}", file=sys.stderr)
+            with tempfile.TemporaryDirectory() as folder:
+                recipe, place = RECIPES[name], Path(folder)
+                made = (
+                    train_ours(recipe, options, seed, place / "run")
+                    if isinstance(recipe, Ours)
+                    else train_torch(recipe, rows, options.minutes, seed, place)
+                )
+            about = {"recipe": name, "says": recipe.says, "seed": seed, "minutes": options.minutes}
+            with (output / RESULTS_NAME).open("a", encoding="utf-8") as file:
+                file.write(to_json(about | made) + "\n")
 
 
-def make_start(prepared: PreparedDirectory, options: argparse.Namespace, path: Path) -> Path:
-    """The model directory that both begin with."""
-    tokenizer = load_tokenizer(prepared.tokenizer_path)
-    config, params, _ = resolve_model(
-        ModelConfig(
-            size=options.size,
-            start=options.start,
-            hidden_dropout_prob=0.0,
-            attention_probs_dropout_prob=0.0,
-        ),
-        options.seed, prepared, tokenizer, Vocabulary.of(tokenizer),
-    )  # fmt: skip
-    if params is None:
-        initialize = jax.jit(BertForPreTraining(config).init)
-        params = initialize(jax.random.key(options.seed), np.zeros((1, 1), np.int32))["params"]
-    save_model_directory(path, config, jax.device_get(params), prepared.tokenizer_path)
-    return path
-
-
-def score(prepared: PreparedDirectory, directory: Path) -> dict[str, float]:
-    """The held-out scores of a model directory, whoever wrote it."""
-    config, params, _, _ = load_model_directory(directory, "BertForPreTraining")
-    vocabulary = Vocabulary.of(load_tokenizer(prepared.tokenizer_path))
-    mesh = make_mesh(MeshConfig())
-    model = BertForPreTraining(config)
-    counts = prepared.token_counts
-    evaluate = make_evaluation(EvaluationConfig(), model, vocabulary, counts, mesh)
-    return evaluate(params, prepared.test, 0)[0]
-
-
-# -------------------------------------------------------------------- ours
-
-
-def train_ours(
-    prepared: PreparedDirectory, options: argparse.Namespace, start: Path, run: Path
-) -> dict[str, Any]:
-    """`bertjax pretrain` in a process of its own."""
-    words = {
-        "data": prepared.path, "run": run, "seed": options.seed, "dtype": options.dtype,
-        "model.init": start, "masking.rate": RATE, "budget.minutes": options.minutes,
-        "optimizer.learning_rate": LEARNING_RATE, "optimizer.beta1": BETAS[0],
-        "optimizer.beta2": BETAS[1], "optimizer.weight_decay": WEIGHT_DECAY,
-        "optimizer.clip_norm": CLIP_NORM, "schedule.warmup": WARMUP,
-        "batch_size": options.batch_size, "evaluation.every": NEVER, "checkpoint.every": NEVER,
+def train_ours(recipe: Ours, options: argparse.Namespace, seed: int, run: Path) -> dict[str, Any]:
+    """Trains by `bertjax pretrain` in a process of its own, and scores its model."""
+    fields = {
+        "data": options.rows, "run": run, "seed": seed, "budget.minutes": options.minutes,
+        "evaluation.rows": CURVE_ROWS, **recipe.fields,
     }  # fmt: skip
-    arguments = [word for name, value in words.items() for word in (f"--{name}", str(value))]
-    subprocess.run([sys.executable, "-m", "train.pretrain", *arguments], check=True)
-    lines = [line for line in read_metrics(run / "metrics.jsonl") if line["split"] == "test"]
-    steps = lines[-1]["step"]
-    rate = steps * options.batch_size * prepared.train.max_length / (60 * options.minutes)
-    result = {"steps": steps, "dtype": options.dtype, "tokens_per_second": rate}
-    return score(prepared, run / "model") | result
-
-
-# -------------------------------------------------------------------- torch
+    if recipe.pairs:
+        fields |= {"phases.shares": 1.0, "phases.data": options.pairs}
+    words = [word for name, value in fields.items() for word in (f"--{name}", str(value))]
+    config = f"configs/pretrain/{recipe.config}.yaml"
+    program_line = [sys.executable, "-m", "train.pretrain", "--config", config, *words]
+    subprocess.run(program_line, check=True)
+    lines = read_metrics(run / "metrics.jsonl")
+    curve = [
+        {"seconds": line["timing"]["seconds_of_training"], "step": line["step"],
+         "loss": line["mlm_loss"]}
+        for line in lines if line["split"] == "validation"
+    ]  # fmt: skip
+    return {
+        "steps": lines[-1]["step"],
+        "curve": curve,
+        **score(open_prepared(options.rows), run / "model"),
+    }
 
 
 def train_torch(
-    prepared: PreparedDirectory, options: argparse.Namespace, start: Path, path: Path
+    recipe: Torch, rows: PreparedDirectory, minutes: float, seed: int, folder: Path
 ) -> dict[str, Any]:
-    """The same minutes with transformers' BertForPreTraining."""
-    import torch
-    import transformers
+    """Trains with torch in this process, and scores what it saved on the way."""
+    from benchmarks.budget import torch_run
 
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    tokenizer = load_tokenizer(prepared.tokenizer_path)
-
-    def make_model() -> Any:
-        return transformers.BertForPreTraining.from_pretrained(start, attn_implementation="sdpa")
-
-    trials = {}
-    for dtype in ("float32", "bfloat16"):
-        trial = TorchRun(make_model(), tokenizer, dtype, options.seed)
-        batches = torch_batches(prepared, options)
-        trial.train(batches, lambda: 1.0, TRIAL_STEPS)
-        started = time.perf_counter()
-        trial.train(batches, lambda: 1.0, TRIAL_STEPS)
-        trials[dtype] = (time.perf_counter() - started) / TRIAL_STEPS
-    said = ", ".join(f"{dtype} {seconds:.3f} s a step" for dtype, seconds in trials.items())
-    print(f"torch {torch.__version__}: {said}", file=sys.stderr)
-
-    dtype = min(trials, key=trials.__getitem__)
-    run = TorchRun(make_model(), tokenizer, dtype, options.seed)
-    run.train(torch_batches(prepared, options), lambda: 0.0, 2)  # at rate 0: for the first calls
-    total = 60 * options.minutes
-    began = time.perf_counter()
-
-    def schedule() -> float | None:
-        passed = (time.perf_counter() - began) / total
-        return None if passed >= 1 else min(passed / WARMUP, (1 - passed) / (1 - WARMUP))
-
-    steps = run.train(torch_batches(prepared, options), schedule)
-    run.model.save_pretrained(path)
-    tokens = steps * options.batch_size * prepared.train.max_length
-    result = {"steps": steps, "dtype": dtype, "tokens_per_second": tokens / total}
-    return score(prepared, path) | result
+    made = torch_run.train(recipe, rows, minutes, seed, folder)
+    saved = sorted((tuple(map(int, path.name.split("-"))), path) for path in folder.iterdir())
+    curve = [
+        {"seconds": seconds, "step": step,
+         "loss": score(rows, path, "validation", CURVE_ROWS)["loss"]}
+        for (seconds, step), path in saved
+    ]  # fmt: skip
+    return {**made, "curve": curve, **score(rows, saved[-1][1])}
 
 
-class TorchRun:
-    """A model, its optimizer, and its masks."""
-
-    def __init__(self, model: Any, tokenizer: Any, dtype: str, seed: int) -> None:
-        import torch
-
-        self.model, self._dtype = model.train(), getattr(torch, dtype)
-        self._random = torch.Generator().manual_seed(seed)
-        self._mask_id, self._vocabulary = tokenizer.mask_id, tokenizer.vocab_size
-        special = list(tokenizer.special_ids)
-        self._special = torch.zeros(tokenizer.vocab_size, dtype=torch.bool)
-        self._special[special] = True
-        self._ordinary = torch.tensor(sorted(set(range(tokenizer.vocab_size)) - set(special)))
-        named = list(model.named_parameters())
-        no_decay = ("bias", "LayerNorm.weight")
-        self._optimizer = torch.optim.AdamW(
-            [
-                {"params": [p for n, p in named if not n.endswith(no_decay)]},
-                {"params": [p for n, p in named if n.endswith(no_decay)], "weight_decay": 0.0},
-            ],
-            lr=LEARNING_RATE, betas=BETAS, eps=ADAM_EPSILON, weight_decay=WEIGHT_DECAY, fused=True,
-        )  # fmt: skip
-
-    def train(self, batches: Iterator[Any], schedule: Any, most_steps: int = NEVER) -> int:
-        """Trains until the schedule gives None or so many steps are done; returns how many."""
-        import torch
-
-        for step in range(most_steps):
-            share = schedule()
-            if share is None:
-                return step
-            for group in self._optimizer.param_groups:
-                group["lr"] = LEARNING_RATE * share
-            token_ids, token_types, real, position_ids, next_labels = next(batches)
-            masked, labels = self._mask(token_ids, real)
-            with torch.autocast("cpu", torch.bfloat16, enabled=self._dtype == torch.bfloat16):
-                hidden, pooled = self.model.bert(
-                    masked,
-                    attention_mask=None if real.all() else real.long(),
-                    token_type_ids=token_types,
-                    position_ids=position_ids,
-                    return_dict=False,
-                )
-                logits, related = self.model.cls(hidden[labels >= 0], pooled)
-            entropy = torch.nn.functional.cross_entropy
-            loss = entropy(logits.float(), labels[labels >= 0])
-            if (next_labels >= 0).any():
-                loss = loss + entropy(related.float(), next_labels, ignore_index=-1)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP_NORM)
-            self._optimizer.step()
-            self._optimizer.zero_grad()
-        return most_steps
-
-    def _mask(self, token_ids: Any, real: Any) -> tuple[Any, Any]:
-        """The rule of `objectives.masking` by token; labels are -1 where nothing is masked."""
-        import torch
-
-        candidates = real & ~self._special[token_ids]
-        wanted = (RATE * candidates.sum(1, keepdim=True)).round()
-        order = torch.rand(token_ids.shape, generator=self._random).masked_fill(~candidates, 2.0)
-        chosen = (order.argsort(1).argsort(1) < wanted) & candidates
-        kind = torch.rand(token_ids.shape, generator=self._random)
-        drawn = torch.randint(len(self._ordinary), token_ids.shape, generator=self._random)
-        replacement = torch.where(
-            kind < SHARE_MASK_TOKEN + SHARE_RANDOM_TOKEN, self._ordinary[drawn], token_ids
-        ).masked_fill(kind < SHARE_MASK_TOKEN, self._mask_id)
-        masked = torch.where(chosen, replacement, token_ids)
-        return masked, token_ids.masked_fill(~chosen, -1)
+def score(
+    rows: PreparedDirectory, directory: Path, split: str = "test", limit: int = 0
+) -> dict[str, float]:
+    """Returns the held-out loss and accuracy of a model directory, whoever wrote it."""
+    model = load(directory, MASKED_LM, dtype="float32")
+    vocabulary, mesh = Vocabulary.of(model.tokenizer), make_mesh(MeshConfig())
+    evaluate = make_evaluation(
+        EvaluationConfig(), model.module, vocabulary, rows.token_counts, mesh
+    )
+    scores, _ = evaluate(model.params, getattr(rows, split), limit)
+    return {"loss": scores["mlm_loss"], "accuracy": scores["mlm_accuracy"]}
 
 
-def torch_batches(prepared: PreparedDirectory, options: argparse.Namespace) -> Iterator[Any]:
-    """Rows in random order, epoch after epoch, as tensors."""
-    import torch
+def describe(results: list[dict[str, Any]]) -> str:
+    """Returns the table of what is done: the mean over the seeds, and the lowest and highest."""
+    by_recipe = defaultdict(list)
+    for one in results:
+        by_recipe[one["recipe"]].append(one)
+    lines = [
+        "| recipe | seeds | steps | loss | lowest to highest | accuracy |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, own in by_recipe.items():
+        losses = [one["loss"] for one in own]
+        steps = statistics.mean(one["steps"] for one in own)
+        accuracy = statistics.mean(one["accuracy"] for one in own)
+        lines.append(
+            f"| {name}: {own[0]['says']} | {len(own)} | {steps:,.0f} |"
+            f" {statistics.mean(losses):.3f} | {min(losses):.3f} to {max(losses):.3f} |"
+            f" {accuracy:.1%} |"
+        )
+    return "\n".join(lines)
 
-    rows = prepared.train
-    random = np.random.default_rng(options.seed)
-    while True:
-        order = random.permutation(len(rows))
-        for start in range(0, len(order) - options.batch_size + 1, options.batch_size):
-            row = rows[order[start : start + options.batch_size]]
-            yield (
-                torch.as_tensor(row["token_ids"].astype(np.int64)),
-                torch.as_tensor(row["token_type_ids"].astype(np.int64)),
-                torch.as_tensor(row["sequence_ids"] > 0),
-                torch.as_tensor(row["position_ids"].astype(np.int64)),
-                torch.as_tensor(row["next_sentence_labels"][:, 0].astype(np.int64)),
-            )
+
+def draw_curves(results: list[dict[str, Any]], path: Path) -> None:
+    """Draws the held-out loss by minutes and by steps."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    by_minutes, by_steps = figure.subplots(1, 2, sharey=True)
+    colors: dict[str, str] = {}
+    for one in results:
+        first = one["recipe"] not in colors
+        color = colors.setdefault(one["recipe"], f"C{len(colors)}")
+        label = one["says"] if first else None
+        losses = [point["loss"] for point in one["curve"]]
+        minutes = [point["seconds"] / 60 for point in one["curve"]]
+        steps = [point["step"] for point in one["curve"]]
+        by_minutes.plot(minutes, losses, color=color, label=label, linewidth=1.2)
+        by_steps.plot(steps, losses, color=color, linewidth=1.2)
+    by_minutes.set(xlabel="minutes of training", ylabel="held-out masked-LM loss (nats)")
+    by_steps.set(xlabel="steps", xscale="log")
+    by_minutes.legend(fontsize=8)
+    for axes in (by_minutes, by_steps):
+        axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=150)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import functools
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -220,9 +220,9 @@ def _run(
             f"{int(prepared.token_counts.sum()):,} tokens in {len(prepared.train):,} rows of"
             f" {prepared.train.max_length}, {describe_replay(config.replay, replay)}"
             f"{clock.describe()}"
-            f" of {' or '.join(str(each.phase.batch_size) for each in phases)} rows on"
+            f" of {_join(each.phase.batch_size for each in phases)} rows on"
             f" {mesh.devices.size} {jax.default_backend()} device(s),"
-            f" {' or '.join(f'{each.flops:.3g}' for each in phases)} FLOP a step; matrix products"
+            f" {_join(f'{each.flops:.3g}' for each in phases)} FLOP a step; matrix products"
             f" run at {rate / 1e9:,.0f} GFLOP/s here; attention is {model.attention}"
         )
         look_inside = LookInside(config, bert_config, prepared, session, make_development)
@@ -274,6 +274,11 @@ def _run(
             f'try it     bertjax fill-mask --model {run / "model"} "... {tokenizer.mask_token} ..."'
         )
         return session.result(_read_scores(run, patience.reason))
+
+
+def _join(figures: Iterable[Any]) -> str:
+    """Returns the figures of the phases, each once."""
+    return " or ".join(dict.fromkeys(map(str, figures)))
 
 
 def _read_scores(run: Path, reason: str | None) -> dict[str, Any]:

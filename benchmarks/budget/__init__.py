@@ -1,0 +1,1 @@
+"""Recipes of pretraining that get the same minutes: ours, and torch's with transformers."""
