@@ -74,14 +74,14 @@ def main() -> None:
 def train_missing(options: argparse.Namespace, output: Path) -> None:
     """Trains and scores every recipe with every seed that is not there yet."""
     wanted = [RECIPES[name] for name in options.recipes]
-    if options.pairs is None and any(isinstance(one, Ours) and one.pairs for one in wanted):
-        raise UserError("--pairs is missing: a recipe learns from rows of pairs")
     missing = [one for one in ("torch", "transformers") if not importlib.util.find_spec(one)]
     if missing and any(isinstance(one, Torch) for one in wanted):
         raise UserError(
             f"{' and '.join(missing)} not installed here: `make test-parity` makes .venv-parity,"
             " whose python has both"
         )
+    if options.pairs is None and any(isinstance(one, Ours) and one.pairs for one in wanted):
+        raise UserError("--pairs is missing: a recipe learns from rows of pairs")
     rows = open_prepared(options.rows)
     make_folder(output)
     done = {(one["recipe"], one["seed"]) for one in read_metrics(output / RESULTS_NAME)}
