@@ -1,7 +1,7 @@
 """Splash attention, jax's kernel for TPUs: memory linear in the length, far blocks are skipped."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -15,6 +15,8 @@ from jaxtyping import Array, Bool, Float, Integer
 
 from bertjax.kernels.visibility import check_window
 from bertjax.numerics.placement import HEAD_AXIS, ROW_AXES, full_precision, is_divided
+
+Kernel = splash_attention_kernel.SplashAttentionKernel
 
 # A TPU's vector is as wide: lengths and blocks are multiples of it.
 _LANES = 128
@@ -80,65 +82,79 @@ def _attend(
     segments = splash_attention_kernel.SegmentIds(ids, ids)
     inputs = by_head(query), by_head(key), by_head(value), segments
     if local is None:
-        context = _keep_precision(jax.vmap(make(window)))(*inputs)
+        context = _keep_precision(make(window), *inputs)
     else:
-        context = _run_one_of(jax.vmap(make(window)), jax.vmap(make(None)))(local, *inputs)
+        context = _run_one_of((make(window), make(None)), local, *inputs)
     context = jnp.swapaxes(context[:, :, :length], 1, 2).astype(query.dtype)
     # The kernel lets padding see padding.
     return jnp.where(sequence_ids[:, :, None, None] != 0, context, 0)
 
 
-def _keep_precision(kernel: Callable[..., Array]) -> Callable[..., Array]:
-    """Returns the kernel, whose float32 products are float32, those of its gradient too."""
+# A kernel holds arrays of the trace in which it was made, and its gradient is computed in another
+# one: so here they are arguments.
 
-    def run(*inputs: Any) -> Array:
-        with full_precision(inputs[0].dtype):
-            return kernel(*inputs)
 
-    def run_forward(*inputs: Any) -> tuple[Array, Callable[[Array], tuple[Any, ...]]]:
+def _keep_precision(kernel: Kernel, *inputs: Any) -> Float[Array, "B N T H"]:
+    """Runs a kernel, whose float32 products are float32, those of its gradient too."""
+    arrays, structure = jax.tree.flatten(kernel)
+
+    def run(arrays: Sequence[Array], *inputs: Any) -> Array:
         with full_precision(inputs[0].dtype):
-            return jax.vjp(kernel, *inputs)
+            return jax.vmap(structure.unflatten(arrays))(*inputs)
+
+    def run_forward(
+        arrays: Sequence[Array], *inputs: Any
+    ) -> tuple[Array, Callable[[Array], tuple[Any, ...]]]:
+        with full_precision(inputs[0].dtype):
+            return jax.vjp(jax.vmap(structure.unflatten(arrays)), *inputs)
 
     def run_backward(pull: Callable[[Array], tuple[Any, ...]], gradient: Array) -> tuple[Any, ...]:
         with full_precision(gradient.dtype):
-            return pull(gradient)
+            return None, *pull(gradient)
 
     precise = jax.custom_vjp(run)
     precise.defvjp(run_forward, run_backward)
-    return precise
+    return precise(arrays, *inputs)
 
 
-def _run_one_of(kernel: Callable[..., Array], other: Callable[..., Array]) -> Callable[..., Array]:
-    """Returns the function `(local, *inputs)` that runs the kernel, or the other.
+def _run_one_of(
+    kernels: tuple[Kernel, Kernel], local: Bool[Array, ""], *inputs: Any
+) -> Float[Array, "B N T H"]:
+    """Runs the first kernel where `local`, or the other, as `_keep_precision` does.
 
-    Its gradient keeps the inputs alone: of a choice jax would keep what each of both needs.
+    The gradient keeps the inputs alone: of a choice jax would keep what each of both needs.
     """
+    arrays, structure = jax.tree.flatten(kernels)
 
-    def run(local: Array, *inputs: Any) -> Array:
+    def run(arrays: Sequence[Array], local: Array, *inputs: Any) -> Array:
         with full_precision(inputs[0].dtype):
-            return jax.lax.cond(local, kernel, other, *inputs)
+            return jax.lax.cond(local, *map(jax.vmap, structure.unflatten(arrays)), *inputs)
 
-    def run_forward(local: Array, *inputs: Any) -> tuple[Array, tuple[Any, ...]]:
-        return run(local, *inputs), (local, *inputs)
+    def run_forward(
+        arrays: Sequence[Array], local: Array, *inputs: Any
+    ) -> tuple[Array, tuple[Any, ...]]:
+        return run(arrays, local, *inputs), (arrays, local, *inputs)
 
     def run_backward(kept: tuple[Any, ...], gradient: Array) -> tuple[Any, ...]:
-        local, *operands, segments = kept
+        arrays, local, *operands, segments = kept
 
-        def pull(kernel: Callable[..., Array]) -> tuple[Array, ...]:
-            return jax.vjp(lambda *operands: kernel(*operands, segments), *operands)[1](gradient)
+        def pull(kernel: Kernel) -> tuple[Array, ...]:
+            def attend(*operands: Array) -> Array:
+                return jax.vmap(kernel)(*operands, segments)
 
+            return jax.vjp(attend, *operands)[1](gradient)
+
+        near, far = structure.unflatten(arrays)
         with full_precision(gradient.dtype):
-            gradients = jax.lax.cond(local, lambda: pull(kernel), lambda: pull(other))
-        return None, *gradients, None
+            gradients = jax.lax.cond(local, lambda: pull(near), lambda: pull(far))
+        return None, None, *gradients, None
 
     one_of = jax.custom_vjp(run)
     one_of.defvjp(run_forward, run_backward)
-    return one_of
+    return one_of(arrays, local, *inputs)
 
 
-def _make_kernel(
-    length: int, heads: int, window: int | None, *, interpret: bool
-) -> splash_attention_kernel.SplashAttentionKernel:
+def _make_kernel(length: int, heads: int, window: int | None, *, interpret: bool) -> Kernel:
     shape = (length, length)
     mask: splash_attention_mask.Mask = splash_attention_mask.FullMask(shape)
     if window is not None:
@@ -149,13 +165,10 @@ def _make_kernel(
         block_q_dkv=block, block_kv_dkv=block, block_kv_dkv_compute=block,
         block_q_dq=block, block_kv_dq=block,
     )  # fmt: skip
-    # The kernel holds arrays, which must not be of the trace in which it is made: the backward pass
-    # and the two branches of a choice use them in others.
-    with jax.ensure_compile_time_eval():
-        return splash_attention_kernel.make_splash_mha(
-            splash_attention_mask.MultiHeadMask([mask] * heads),
-            block_sizes=sizes,
-            head_shards=1,
-            q_seq_shards=1,
-            interpret=interpret,
-        )
+    return splash_attention_kernel.make_splash_mha(
+        splash_attention_mask.MultiHeadMask([mask] * heads),
+        block_sizes=sizes,
+        head_shards=1,
+        q_seq_shards=1,
+        interpret=interpret,
+    )
