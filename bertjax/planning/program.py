@@ -35,7 +35,8 @@ class Memory(NamedTuple):
     Attributes:
         parameters: the model's.
         optimizer: the optimizer's moments.
-        batch: the rows of a step.
+        batch: the rows of a step, columns too that the program does not read (token types, in
+            families that have none).
         other: what else is constant: step counts and, on a TPU, the padding of array tiles.
         results: those that do not replace an argument.
         temporaries: activations kept for the backward pass, gradients, scratch space.
@@ -125,7 +126,7 @@ def compile_step(step: Step, state: TrainState, batch: RowBatch, mesh: Mesh) -> 
     except ValueError as error:
         unread = str(error)
     return CompiledStep(
-        _measure_memory(compiled.memory_analysis(), state, batch),
+        measure_memory(compiled.memory_analysis(), state, batch),
         collectives,
         seconds,
         (compiled.cost_analysis() or {}).get("flops", 0.0),
@@ -141,7 +142,8 @@ def bytes_on_a_device(tree: Any) -> int:
     )
 
 
-def _measure_memory(analysis: Any, state: TrainState, batch: RowBatch) -> Memory:
+def measure_memory(analysis: Any, state: TrainState, batch: RowBatch) -> Memory:
+    """Returns the memory of a step, by the compiler's account of its program."""
     parameters, optimizer = (
         bytes_on_a_device(state.params),
         bytes_on_a_device(state.optimizer_state),
@@ -151,7 +153,7 @@ def _measure_memory(analysis: Any, state: TrainState, batch: RowBatch) -> Memory
         parameters,
         optimizer,
         rows,
-        analysis.argument_size_in_bytes - parameters - optimizer - rows,
+        max(0, analysis.argument_size_in_bytes - parameters - optimizer - rows),
         analysis.output_size_in_bytes - analysis.alias_size_in_bytes,
         analysis.temp_size_in_bytes,
         analysis.generated_code_size_in_bytes,

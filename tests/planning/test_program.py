@@ -1,11 +1,18 @@
 """What is planned for eight CPU devices is what eight CPU devices take when the step is run."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bertjax.planning.program import bytes_on_a_device, compile_step, describe_batch
+from bertjax.planning.program import (
+    bytes_on_a_device,
+    compile_step,
+    describe_batch,
+    measure_memory,
+)
 from bertjax.text.row_writer import RowWriter
 from bertjax.text.rows import COLUMNS, Rows
 from bertjax.training.batches import TrainingBatches
@@ -38,6 +45,23 @@ def test_batch_is_described_as_it_comes(real_batches):
     described = describe_batch(16, LENGTH, EXAMPLES, mesh)
     for name, one, real in zip(described._fields, described, real_batches[0], strict=True):
         assert (one.shape, one.dtype) == (real.shape, real.dtype), name
+
+
+def test_columns_that_a_program_does_not_read_count_as_rows(even_model):
+    mesh = make_mesh(MeshConfig())
+    batch = describe_batch(16, LENGTH, EXAMPLES, mesh)
+    state = describe_state(
+        even_model, make_optimizer(OptimizerConfig()), mesh, jax.random.key(0), ("mlm",)
+    )
+    read = batch._replace(token_type_ids=None)  # a family without token types
+    analysis = SimpleNamespace(
+        argument_size_in_bytes=bytes_on_a_device((state.params, state.optimizer_state, read)),
+        output_size_in_bytes=5, alias_size_in_bytes=2, temp_size_in_bytes=7,
+        generated_code_size_in_bytes=1,
+    )  # fmt: skip
+    memory = measure_memory(analysis, state, batch)
+    assert (memory.batch, memory.other) == (bytes_on_a_device(batch), 0)
+    assert bytes_on_a_device(batch) == bytes_on_a_device(read) + 2 * LENGTH
 
 
 @pytest.mark.parametrize(
