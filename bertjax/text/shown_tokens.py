@@ -7,6 +7,12 @@ from bertjax.text.tokenizer_parts import has_part
 
 # What stands for the space before a word in the tokens of byte-level BPE, and in those of Unigram.
 _OF_BYTES, _OF_PIECES = "Ġ", "▁"
+# The letters that stand for bytes: those that can be seen for themselves, others for the rest.
+# Source: openai/gpt-2 `bytes_to_unicode`.
+_SEEN = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), 256)]
+_HIDDEN = [byte for byte in range(256) if byte not in _SEEN]
+BYTE_LETTERS = {chr(byte): byte for byte in _SEEN}
+BYTE_LETTERS |= {chr(256 + number): byte for number, byte in enumerate(_HIDDEN)}
 
 
 def find_space(parts: Mapping[str, Any]) -> str | None:
@@ -27,7 +33,8 @@ def show_token(token: str, space: str | None, *, begins_word: bool) -> str:
     WordPiece's vocabulary has tokens as they are shown. Byte-level BPE and Unigram mark the
     beginning of a word (`Ġdog`, `▁dog`), and the one writes letters as bytes (`ĠcafÃ©`): these
     tokens are shown like WordPiece's. Punctuation, which mostly follows a word, is shown as it is,
-    a space by itself as `␣`.
+    a space by itself as `␣`, and what cannot be seen by its number (`\\n`, `\\xe9` for a byte of a
+    letter).
 
     Args:
         token: as the vocabulary has it.
@@ -36,16 +43,13 @@ def show_token(token: str, space: str | None, *, begins_word: bool) -> str:
     """
     if space is None:
         return token
+    text = token.replace(space, " ")
     if space == _OF_BYTES:
-        from tokenizers import decoders
-
-        text = decoders.ByteLevel().decode([token])
-    else:
-        text = token.replace(space, " ")
-    word = text.strip()
-    if not word:  # white space alone
-        return "".join("␣" if letter == " " else repr(letter)[1:-1] for letter in text)
-    if "\ufffd" in word:  # a part of a letter's bytes
-        return token
-    goes_on = not begins_word and not text[0].isspace() and word[0].isalnum()
+        if not BYTE_LETTERS.keys() >= {*token}:  # no token of bytes
+            return token
+        text = bytes(map(BYTE_LETTERS.__getitem__, token)).decode("utf-8", "backslashreplace")
+    word = "".join(one if one.isprintable() else repr(one)[1:-1] for one in text).strip(" ")
+    if not word:
+        return "␣" * len(text)
+    goes_on = not begins_word and text[0] != " " and word[0].isalnum()
     return f"##{word}" if goes_on else word

@@ -3,6 +3,7 @@
 import pytest
 from tokenizers import decoders, models, pre_tokenizers
 
+from bertjax.text.shown_tokens import BYTE_LETTERS
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.text.tokenizer_parts import build
 from tests.text.tiny_tokenizers import FAMILIES, make, make_of
@@ -48,11 +49,32 @@ def test_tokens_are_shown_as_wordpiece_has_them(make_kind, column):
 
 
 @pytest.mark.parametrize(
-    ("entry", "shown"), [("Ċ", "\\n"), ("Ã", "Ã"), ("|||IP|||", "|||IP|||"), ("Ġspace", "Ġspace")]
+    ("entry", "shown"),
+    [
+        ("Ċ", "\\n"),
+        ("ĊĊ", "\\n\\n"),
+        ("Ã", "\\xc3"),
+        ("é", "\\xe9"),  # the byte, not the letter
+        ("Ġa©", "a\\xa9"),
+        ("Ģ", "\\x80"),
+        ("Ń", "\\xad"),
+        ("¬", "\\xac"),
+        ("|||IP|||", "|||IP|||"),
+        ("Ġspace", "Ġspace"),
+        ("中", "中"),
+    ],
 )
-def test_parts_of_letters_and_what_was_added_are_shown_as_they_are(entry, shown):
-    tokenizer = byte_level("Ġdog", "Ċ", "Ã")
+def test_what_cannot_be_seen_is_shown_by_its_number_and_what_was_added_as_it_is(entry, shown):
+    tokenizer = byte_level("Ġdog", "Ċ", "ĊĊ", "Ã", "é", "Ġa©", "Ģ", "Ń", "¬", "中")
     assert tokenizer.spell(tokenizer.library.token_to_id(entry)) == shown
+
+
+def test_letters_of_bytes_are_those_of_the_library():
+    assert {*BYTE_LETTERS} == {*pre_tokenizers.ByteLevel.alphabet()}
+    text = "".join(map(chr, [*range(0xD800), *range(0xE000, 0x2FFFF)]))
+    split = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    [(letters, _)] = split.pre_tokenize_str(text)
+    assert bytes(map(BYTE_LETTERS.__getitem__, letters)) == text.encode()
 
 
 def test_wordpiece_and_words_are_shown_as_they_are():

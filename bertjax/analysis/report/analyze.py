@@ -148,7 +148,7 @@ def plan_analysis(
         "layers": config.num_hidden_layers,
         "heads a layer": config.num_attention_heads,
         "hidden size": config.hidden_size,
-        **_describe_attention(config),
+        **_describe_layers(config),
         "vocabulary": config.vocab_size,
         "texts": len(kept),
         "tokens": sum(len(text.token_ids) for text in encoded),
@@ -158,9 +158,11 @@ def plan_analysis(
     return Analysis(subject, surveys, notes, Path(name).resolve().name, facts, started)
 
 
-def _describe_attention(config: BertConfig) -> dict[str, str]:
-    """Describes where the model departs from learned positions and layers that see all tokens."""
+def _describe_layers(config: BertConfig) -> dict[str, str]:
+    """Describes where the model departs from BERT's layers and learned positions."""
     facts = {}
+    if config.SHARES_LAYERS:
+        facts["parameters"] = "the same in all layers"
     if config.rotary_bases is not None:
         bases = [f"{base:,.0f}" for base in config.rotary_bases]
         facts["positions"] = f"rotary, of base {bases[0]} (global layers), {bases[1]} (local ones)"
