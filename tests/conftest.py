@@ -13,11 +13,12 @@ from pathlib import Path
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 # What one test compiled, the others, the programs that they start and the other worker of xdist
-# read from the disk: one folder for a run of the suite. jax locks it if its size is bounded.
+# read from the disk: one folder for a run of the suite. Its size has no bound: jax would look at
+# every file of the folder, under a lock, whenever it adds one (a minute of a run of the suite).
 if "PYTEST_XDIST_WORKER" not in os.environ:
     _compiled = tempfile.TemporaryDirectory(prefix="compiled-")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled.name
-    os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = "1000000000"
+    os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = "-1"
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 
 import jax
