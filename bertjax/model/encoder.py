@@ -158,6 +158,9 @@ class Encoder(nn.Module):
             split_rngs={"params": not shared, "dropout": True},
             in_axes=(0, *[0] * len(of_layers), *[nn.broadcast] * len(of_all)),
             length=config.num_hidden_layers,
+            # Layers are traced twice only where that counts: for what ALBERT's share, and for which
+            # random numbers they draw.
+            check_constancy_invariants=shared or dropout or self.is_initializing(),
         )
         if shared:
             stack = nn.map_variables(
