@@ -32,6 +32,7 @@ BODY: Kind = "body"
 PRETRAINING: Kind = "pretraining"
 MASKED_LM: Kind = "masked-lm"
 NEXT_SENTENCE: Kind = "next-sentence"
+REPLACED_TOKENS: Kind = "replaced-tokens"
 
 
 class _KindOfClass(NamedTuple):
@@ -57,7 +58,7 @@ _KINDS: dict[Kind, _KindOfClass] = {
     MASKED_LM: _KindOfClass("ForMaskedLM", ("token",)),
     NEXT_SENTENCE: _KindOfClass("ForNextSentencePrediction", ("next-sentence",)),
     "sentence-order": _KindOfClass("ForSentenceOrder", ("token", "sentence-order")),
-    "replaced-tokens": _KindOfClass("ForReplacedTokenDetection", ("replaced",)),
+    REPLACED_TOKENS: _KindOfClass("ForReplacedTokenDetection", ("replaced",)),
     "sequence": _KindOfClass(
         "ForSequenceClassification",
         ("class",),

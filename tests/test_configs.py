@@ -7,13 +7,15 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from bertjax.architectures import MASKED_LM, PRETRAINING, find_architecture
+from bertjax.objectives.masking import Vocabulary
+from bertjax.planning.program import describe_batch
 from bertjax.program.config_parser import parse
-from bertjax.training.execution import remat_policy
 from bertjax.training.finetune_config import FinetuneConfig
-from bertjax.training.optimizer import make_optimizer, make_schedule
+from bertjax.training.optimizer import make_schedule
 from bertjax.training.pattern_start import start_with_patterns
-from bertjax.training.pretrain_config import PretrainConfig, shape_new_model
+from bertjax.training.pretrain_config import PretrainConfig, make_step, shape_new_model
+from bertjax.training.sharding import MeshConfig, make_mesh
+from bertjax.training.state import describe_state
 
 FOLDER = Path(__file__).resolve().parents[1] / "configs"
 CONFIGS = sorted((FOLDER / "pretrain").glob("*.yaml"))
@@ -23,16 +25,17 @@ FINETUNE_CONFIGS = sorted((FOLDER / "finetune").glob("*.yaml"))
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_pretraining_config_is_read_and_traced(path):
     config = parse(PretrainConfig, "", ["--config", str(path), "--data", "rows", "--run", "run"])
-    bert_config = shape_new_model(config.model, 30522, {"pad_token_id": 0}, 64)
-    module = find_architecture(PRETRAINING, bert_config).module
-    model = module(bert_config, remat=remat_policy(config.remat))
-    optimizer = make_optimizer(config.optimizer)
-    tokens = jnp.zeros((2, 7), jnp.int32)
-    params = jax.eval_shape(model.init, jax.random.key(0), tokens)["params"]
-    jax.eval_shape(optimizer.init, params)
-    output = jax.eval_shape(model.apply, {"params": params}, tokens)
-    logits = output.logits if bert_config.pretraining == MASKED_LM else output.mlm_logits
-    assert logits.shape == (2, 7, 30522)
+    bert_config = shape_new_model(config.model, 30522, {"pad_token_id": 0}, 128)
+    vocabulary = Vocabulary(30522, 4, list(range(5)), jnp.zeros(30522, bool))
+    mesh = make_mesh(MeshConfig(), jax.devices()[:1])
+    step = make_step(config, bert_config, vocabulary, 100.0, mesh)
+    key, terms = jax.random.key(0), step.objective.terms
+    state = describe_state(step.model, step.optimizer, mesh, key, terms)
+    batch = describe_batch(config.batch_size, 128, 4, mesh)
+    with jax.set_mesh(mesh):
+        after, report = jax.eval_shape(step.take, state, batch, jnp.float32(0))
+    assert jax.tree.map(jnp.shape, after.params) == jax.tree.map(jnp.shape, state.params)
+    assert report.loss.shape == ()
     if config.model.start == "patterns":
         small = dataclasses.replace(bert_config, vocab_size=99)
         start_with_patterns(small, jnp.zeros(99), 3, jax.random.key(0))

@@ -49,6 +49,13 @@ class ElectraConfig(BertConfig):
         "summary_first_dropout": 0,
     }
     DROPOUT_RATES: ClassVar[tuple[str, ...]] = (*BertConfig.DROPOUT_RATES, "summary_last_dropout")
+    # Source: Clark et al. 2020, table 6 (small, base, large); the others are BERT's.
+    SIZES: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        **BertConfig.SIZES,
+        "small": {**BertConfig.SIZES["mini"], "num_hidden_layers": 12},
+        "base": {**BertConfig.SIZES["base"], "embedding_size": 768},
+        "large": {**BertConfig.SIZES["large"], "embedding_size": 1024},
+    }
 
     embedding_size: int = 128
     hidden_size: int = 256
@@ -64,6 +71,24 @@ class ElectraConfig(BertConfig):
                 f"summary_activation={self.summary_activation!r} is not one of"
                 f" {', '.join(HIDDEN_ACTIVATIONS)}, tanh"
             )
+
+    def shape_generator(self, size: float) -> "ElectraConfig":
+        """Returns the config of a generator for this discriminator.
+
+        Args:
+            size: its share of width, heads and feed-forward part, in whole heads.
+
+        Source: Clark et al. 2020, table 6; google-research/electra `get_generator_config`.
+        """
+        heads = max(1, round(self.num_attention_heads * size))
+        return dataclasses.replace(
+            self,
+            hidden_size=heads * self.head_size,
+            num_attention_heads=heads,
+            intermediate_size=max(
+                1, round(self.intermediate_size * heads / self.num_attention_heads)
+            ),
+        )
 
     @property
     def mlm_activation(self) -> str:

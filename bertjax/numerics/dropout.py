@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Integer, Key
+from jaxtyping import Array, Bool, Float, Integer, Key, UInt32
 
 
 class Dropout(NamedTuple):
@@ -27,27 +27,39 @@ def draw_kept(
     """Draws what dropout keeps: each element with probability 1 - rate, by (key, row id, place).
 
     A row's mask depends on nothing but its own id, so it is the same on one device or eight, alone
-    or in a microbatch. The bits come from a counter-based hash: two rounds of a 32-bit integer
-    finaliser over the element's index, keyed per row by threefry. threefry itself for every element
-    would be a tenth of a training step of the base size on a CPU (docs/performance.md).
+    or in a microbatch.
 
     Args:
         key: the key of this place in the network at this step.
         row_ids: the rows' places in the global batch.
         shape: a row's shape; at most 2^32 elements.
         rate: the share to drop, in [0, 1).
+    """
+    row_keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(row_ids)
+    return draw_bits(row_keys, shape) >= jnp.uint32(round(rate * 2**32))
+
+
+def draw_bits(row_keys: Key[Array, " B"], shape: tuple[int, ...]) -> UInt32[Array, "B ..."]:
+    """Draws 32 bits for every element of every row, from the row's key and the element's place.
+
+    They come from a counter-based hash: two rounds of a 32-bit integer finaliser over the element's
+    index, keyed per row by threefry. threefry itself for every element would be a tenth of a
+    training step of the base size on a CPU (docs/performance.md).
+
+    Args:
+        row_keys: each row's.
+        shape: a row's shape; at most 2^32 elements.
 
     Source: the finaliser is `lowbias32` (C. Wellons, hash-prospector).
     """
-    row_keys = jax.vmap(lambda row: jax.random.bits(jax.random.fold_in(key, row), (2,)))(row_ids)
+    words = jax.vmap(lambda key: jax.random.bits(key, (2,), jnp.uint32))(row_keys)
     place = jax.lax.broadcasted_iota(jnp.uint32, (1, *shape), len(shape))
     stride = 1
     for axis in range(len(shape) - 1, 0, -1):
         stride *= shape[axis]
         place += jax.lax.broadcasted_iota(jnp.uint32, (1, *shape), axis) * jnp.uint32(stride)
-    first, second = (row_keys[:, word].reshape(-1, *(1 for _ in shape)) for word in range(2))
-    bits = _mix_bits(_mix_bits(place + first) ^ second)
-    return bits >= jnp.uint32(round(rate * 2**32))
+    first, second = (words[:, word].reshape(-1, *(1 for _ in shape)) for word in range(2))
+    return _mix_bits(_mix_bits(place + first) ^ second)
 
 
 def _mix_bits(bits: Integer[Array, "*shape"]) -> Integer[Array, "*shape"]:

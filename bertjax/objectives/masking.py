@@ -7,7 +7,7 @@ rank order are masked until the row's budget is spent.
 
 import dataclasses
 import math
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +31,21 @@ EVALUATION_SEED = 15
 Progress = float | Float[Array, ""]
 
 _LAST = jnp.iinfo(jnp.int32).max
+
+
+class Replacements(NamedTuple):
+    """What becomes of the chosen tokens; the rest of them stays as it is.
+
+    Attributes:
+        mask_token: the share that becomes [MASK].
+        random_token: the share that becomes any ordinary token.
+    """
+
+    mask_token: float
+    random_token: float
+
+
+OF_BERT = Replacements(SHARE_MASK_TOKEN, SHARE_RANDOM_TOKEN)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +115,13 @@ class Vocabulary:
         return cls(tokenizer.vocab_size, tokenizer.mask_id, special_ids, continues)
 
 
+def key_of_row(
+    key: Key[Array, ""], epoch: Integer[Array, ""], row_number: Integer[Array, ""]
+) -> Key[Array, ""]:
+    """Returns the key of what is drawn for a row: the same on any devices, after any restart."""
+    return jax.random.fold_in(jax.random.fold_in(key, epoch), row_number)
+
+
 def mask_tokens(
     key: Key[Array, ""],
     batch: RowBatch,
@@ -107,8 +129,9 @@ def mask_tokens(
     vocabulary: Vocabulary,
     progress: Progress = 0.0,
     span: tuple[float, float] = (0.0, 1.0),
+    replacements: Replacements = OF_BERT,
 ) -> MaskedTokens:
-    """Chooses tokens, remembers them and replaces them: 80 % [MASK], 10 % random, 10 % kept.
+    """Chooses tokens, remembers them and replaces them, most of them by [MASK].
 
     Each row's randomness is keyed by its epoch and its number, so the same tokens are masked on any
     number of devices, in any order, after any restart. Special tokens and padding are never masked,
@@ -121,6 +144,7 @@ def mask_tokens(
         vocabulary: that of the rows' tokenizer.
         progress: the share of the budget that is over, for a rate that changes.
         span: the stretch of the budget that `progress` stays in, which decides P.
+        replacements: what becomes of the chosen tokens.
 
     Returns:
         As many masked slots as the rate asks for, at least 1 where a row has an ordinary token;
@@ -140,7 +164,7 @@ def mask_tokens(
         row_number: Integer[Array, ""],
         epoch: Integer[Array, ""],
     ) -> MaskedTokens:
-        row_key = jax.random.fold_in(jax.random.fold_in(key, epoch), row_number)
+        row_key = key_of_row(key, epoch, row_number)
         order_key, kind_key, token_key = jax.random.split(row_key, 3)
         token_ids = token_ids.astype(jnp.int32)
         candidates = (sequence_ids != 0) & ~vocabulary.special[token_ids]
@@ -158,18 +182,15 @@ def mask_tokens(
         draw = jax.random.uniform(kind_key, (slots,))
         random_index = jax.random.randint(token_key, (slots,), 0, vocabulary.ordinary_ids.size)
         replacement = jnp.where(
-            draw < SHARE_MASK_TOKEN,
+            draw < replacements.mask_token,
             vocabulary.mask_id,
             jnp.where(
-                draw < SHARE_MASK_TOKEN + SHARE_RANDOM_TOKEN,
+                draw < replacements.mask_token + replacements.random_token,
                 vocabulary.ordinary_ids[random_index],
                 labels,
             ),
         )
-        # Unused slots write past the end, which `drop` ignores: position 0 is [CLS] and stays.
-        target = jnp.where(used, positions, token_ids.size)
-        replacement = replacement.astype(token_ids.dtype)  # with x64 the indices are wider
-        masked = token_ids.at[target].set(replacement, mode="drop")
+        masked = write_tokens(token_ids, positions, used, replacement)
         return MaskedTokens(masked, positions, labels, used.astype(jnp.float32))
 
     return jax.vmap(mask_row)(batch.token_ids, batch.sequence_ids, batch.row_numbers, batch.epochs)
@@ -190,6 +211,19 @@ def aim_at_next_tokens(batch: RowBatch) -> MaskedTokens:
         batch.token_ids[:, 1:].astype(jnp.int32),
         follows.astype(jnp.float32),
     )
+
+
+def write_tokens(
+    token_ids: Int[Array, " T"],
+    positions: Int[Array, " P"],
+    used: Bool[Array, " P"],
+    written: Integer[Array, " P"],
+) -> Int[Array, " T"]:
+    """Returns a row with other tokens at the positions of the slots in use."""
+    # Unused slots write past the end, which `drop` ignores: position 0 is [CLS] and stays.
+    target = jnp.where(used, positions, token_ids.size)
+    # With x64 the indices are wider.
+    return token_ids.at[target].set(written.astype(token_ids.dtype), mode="drop")
 
 
 def _rank_groups(

@@ -98,6 +98,24 @@ class PretrainingObjective:
             found["z"] = losses.squared_log_normalizers(output.mlm_logits, masked.weights)
         return found, statistics
 
+    def score(
+        self, params: Any, batch: RowBatch, unigram_log_probs: Float[Array, " V"]
+    ) -> "Scores":
+        """Scores held-out rows, see `make_eval_step`."""
+        model = self._model.clone(causal=False)
+        return make_eval_step(model, self._vocabulary, unigram_log_probs)(params, batch)
+
+    def summarize(self, totals: "Scores") -> dict[str, float]:
+        """Returns the figures of a log's line."""
+        mlm, nsp = float(totals.mlm.mean()), float(totals.nsp.mean())
+        return {
+            "loss": mlm + nsp,
+            **summarize_masked_scores(totals),
+            "nsp_loss": nsp,
+            "nsp_accuracy": float(totals.nsp_correct.mean()),
+            "examples": float(totals.nsp.count),
+        }
+
 
 class Scores(NamedTuple):
     """Totals of an evaluation, which add up over batches."""
@@ -129,6 +147,17 @@ class MaskedScores(NamedTuple):
     mlm_correct: Total
     unigram: Total
     unigram_correct: Total
+
+
+def summarize_masked_scores(totals: Any) -> dict[str, float]:
+    """Returns the figures of totals that have the fields of `MaskedScores`."""
+    return {
+        "mlm_loss": float(totals.mlm.mean()),
+        "mlm_accuracy": float(totals.mlm_correct.mean()),
+        "unigram_loss": float(totals.unigram.mean()),
+        "unigram_accuracy": float(totals.unigram_correct.mean()),
+        "masked_tokens": float(totals.mlm.count),
+    }
 
 
 def mask_for_evaluation(batch: RowBatch, vocabulary: Vocabulary) -> MaskedTokens:

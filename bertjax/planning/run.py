@@ -31,9 +31,14 @@ from bertjax.text.rows import open_prepared
 from bertjax.text.tokenizer import load_tokenizer
 from bertjax.training.budget import Clock
 from bertjax.training.demand import memory_of_machine
-from bertjax.training.metrics import count_matmul_flops
+from bertjax.training.generator_directory import shape_generator
 from bertjax.training.phases import Phase, make_phases
-from bertjax.training.pretrain_config import PretrainConfig, make_step, shape_new_model
+from bertjax.training.pretrain_config import (
+    PretrainConfig,
+    kind_of_objective,
+    make_step,
+    shape_new_model,
+)
 from bertjax.training.sharding import AXES, check_batch, make_mesh
 from bertjax.training.state import count_parameters, describe_state
 
@@ -93,7 +98,11 @@ class PlannedRun(NamedTuple):
         config, rows, mesh, places = self.config, self.rows, self.mesh, self.devices
         where = f"{places.name}, mesh {'x'.join(map(str, mesh.shape.values()))}"
         clock = Clock(config.budget, rows.count, config.batch_size)
-        step = make_step(config, self.bert_config, rows.vocabulary, clock.total, mesh, self.phase)
+        generator_config = shape_generator(config, self.bert_config)
+        step = make_step(
+            config, self.bert_config, rows.vocabulary, clock.total, mesh, self.phase,
+            generator_config,
+        )  # fmt: skip
         key = jax.random.key(config.seed)
         with assume_cudnn():
             state = describe_state(
@@ -122,16 +131,7 @@ class PlannedRun(NamedTuple):
             )
             for _ in range(search - largest.compilations):
                 progress("")
-        slots = step.objective.slots(rows.length)
-        examples = rows.examples * (self.bert_config.pretraining == "pretraining")
-        flops = count_matmul_flops(
-            self.bert_config,
-            config.batch_size,
-            rows.length,
-            slots,
-            examples,
-            step.model.attention,
-        )
+        flops = step.count_flops(config.batch_size, rows.length, rows.examples)
         memory, chip, bounds = compiled.memory, places.chip, None
         collectives, notes, sent = compiled.collectives, self.notes, None
         if collectives is None:
@@ -353,6 +353,7 @@ def _read_model(config: PretrainConfig, rows: Rows) -> BertConfig:
         bert_config = shape_new_model(
             config.model, rows.vocabulary.size, {"pad_token_id": rows.pad_id}, rows.length
         )
+    kind_of_objective(config.objective, bert_config)  # refuses what it has no class for
     if rows.length > bert_config.max_length:
         raise UserError(
             f"rows of {rows.length} tokens do not fit the model's {bert_config.length_limit};"

@@ -41,8 +41,12 @@ class CurvesDrawer:
 def draw_pretraining_curves(path: Path, lines: Sequence[Mapping[str, Any]]) -> list[str]:
     """Draws the loss of the masked words, how many are right, next sentences, the learning rate.
 
-    Beside them stand what a model reaches that knows only how frequent each token is (unigram), and
-    chance. Training masks another share of the tokens than validation does, so their losses differ.
+    With replaced tokens the masked words are the generator's, and the discriminator's loss and
+    accuracies come first.
+
+    Beside them stand what a model reaches that knows only how frequent each token is (unigram), or
+    how many are replaced, and chance. Training masks another share of the tokens than validation
+    does, so their losses differ.
 
     Args:
         path: of the picture.
@@ -67,6 +71,7 @@ def draw_pretraining_curves(path: Path, lines: Sequence[Mapping[str, Any]]) -> l
         *[series_of(replay, "mlm_accuracy", "replay")] * bool(replay),
     ]
     panels = [
+        *_discriminator_panels(train, validation),
         Panel("masked-LM loss", losses, _baseline(newest, "unigram_loss")),
         Panel("masked accuracy", right, _baseline(newest, "unigram_accuracy")),
     ]
@@ -75,6 +80,23 @@ def draw_pretraining_curves(path: Path, lines: Sequence[Mapping[str, Any]]) -> l
         panels.append(Panel("next-sentence accuracy", [next_sentence], {"chance": 0.5}))
     panels.append(Panel("learning rate", [series_of(train, "learning_rate")]))
     return draw_panels(path, panels)
+
+
+def _discriminator_panels(
+    train: Sequence[Mapping[str, Any]], validation: Sequence[Mapping[str, Any]]
+) -> list[Panel]:
+    if not any("replaced_loss" in line for line in train):
+        return []
+    losses = [
+        series_of(train, "replaced_loss", "training"),
+        series_of(validation, "replaced_loss", "validation"),
+        series_of(validation, "share_loss", "the share alone"),
+    ]
+    accuracies = [
+        series_of(validation, "replaced_accuracy", "of replaced tokens"),
+        series_of(validation, "original_accuracy", "of original tokens"),
+    ]
+    return [Panel("replaced-token loss", losses), Panel("found", accuracies)]
 
 
 def _baseline(line: Mapping[str, Any], name: str) -> dict[str, float]:

@@ -4,16 +4,17 @@ import dataclasses
 import functools
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
-from jaxtyping import Integer
+from jaxtyping import Array, Float, Integer
 
+from bertjax.config import BertConfig
 from bertjax.numerics.placement import repeatable_options
 from bertjax.objectives.masking import Vocabulary
-from bertjax.objectives.pretraining import Scores, make_eval_step, unigram_log_probs
+from bertjax.objectives.pretraining import unigram_log_probs
 from bertjax.program.errors import UserError
 from bertjax.training.batches import FittingRows, RowSource, evaluation_batches
 from bertjax.training.budget import Clock
@@ -82,9 +83,23 @@ def is_due(
     return evaluations_before(seconds) > evaluations_before(seconds_before)
 
 
+@runtime_checkable
+class Scored(Protocol):
+    """An objective of pretraining, as far as its evaluation is concerned."""
+
+    def score(self, params: Any, batch: Any, unigram_log_probs: Float[Array, " V"]) -> Any:
+        """Returns totals, a NamedTuple of `Total`; see `score_masked_tokens` for the last."""
+        ...
+
+    def summarize(self, totals: Any) -> dict[str, float]:
+        """Returns the figures of a log's line, of totals over all batches; `loss` among them."""
+        ...
+
+
 def make_evaluation(
     config: EvaluationConfig,
-    model: Any,
+    objective: Scored,
+    bert_config: BertConfig,
     vocabulary: Vocabulary,
     token_counts: Integer[np.ndarray, " V"],
     mesh: Mesh,
@@ -96,17 +111,14 @@ def make_evaluation(
 
     Args:
         config: how many rows at a time.
-        model: of the class that is pretrained.
+        objective: what is minimised.
+        bert_config: of the model, which the rows must fit.
         vocabulary: of the rows' tokenizer.
         token_counts: how often each token occurs in the training rows, for the unigram baseline.
         mesh: the devices.
     """
-
-    def step(params: Any, batch: Any, log_probs: Any) -> Scores:
-        return make_eval_step(model, vocabulary, log_probs)(params, batch)
-
     score = jax.jit(
-        step,
+        objective.score,
         out_shardings=NamedSharding(mesh, REPLICATED),
         compiler_options=repeatable_options(mesh.devices.flat[0].platform),
     )
@@ -121,25 +133,14 @@ def make_evaluation(
     ) -> tuple[dict[str, float], float]:
         started = time.perf_counter()
         log_probs = np.asarray(unigram_log_probs(token_counts, vocabulary))
-        fitting = FittingRows(rows, model.config)
+        fitting = FittingRows(rows, bert_config)
         batches = evaluation_batches(fitting, config.batch_size, limit, here)
         with jax.set_mesh(mesh):
             parts = (
                 jax.device_get(score(params, place_rows(batch, mesh), log_probs))
                 for batch in batches
             )
-            total: Scores = functools.reduce(add, parts)
-        means = {name: float(part.mean()) for name, part in total._asdict().items()}
-        return {
-            "loss": means["mlm"] + means["nsp"],
-            "mlm_loss": means["mlm"],
-            "mlm_accuracy": means["mlm_correct"],
-            "nsp_loss": means["nsp"],
-            "nsp_accuracy": means["nsp_correct"],
-            "unigram_loss": means["unigram"],
-            "unigram_accuracy": means["unigram_correct"],
-            "masked_tokens": float(total.mlm.count),
-            "examples": float(total.nsp.count),
-        }, time.perf_counter() - started
+            total = functools.reduce(add, parts)
+        return objective.summarize(total), time.perf_counter() - started
 
     return evaluate

@@ -79,7 +79,13 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def count_matmul_flops(
-    config: BertConfig, rows: int, length: int, masked_slots: int, examples: int, attention: str
+    config: BertConfig,
+    rows: int,
+    length: int,
+    masked_slots: int,
+    examples: int,
+    attention: str,
+    judged: int = 0,
 ) -> int:
     """Counts the operations of the matrix products of a training step on `rows` rows.
 
@@ -95,6 +101,7 @@ def count_matmul_flops(
         masked_slots: P.
         examples: K; 0 where nothing is asked of whole examples.
         attention: a key of `kernels.backends.BACKENDS`.
+        judged: the tokens of all rows that a discriminator says of whether they are replaced.
     """
     width, inner = config.hidden_size, config.intermediate_size
     # That of all heads together; not the hidden size where heads were taken out of the tensors.
@@ -108,7 +115,8 @@ def count_matmul_flops(
     embeddings = tokens * of_words * width * config.projects_embeddings
     mlm_head = rows * masked_slots * (width * of_words + of_words * config.vocab_size)
     pooler_and_nsp = rows * examples * (width * width + 2 * width)
-    return 3 * 2 * (embeddings + encoder + mlm_head + pooler_and_nsp)
+    replaced_head = judged * (width * width + width)
+    return 3 * 2 * (embeddings + encoder + mlm_head + pooler_and_nsp + replaced_head)
 
 
 def _count_pairs(config: BertConfig, length: int, attention: str) -> int:

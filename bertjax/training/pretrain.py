@@ -21,8 +21,8 @@ from jax.sharding import Mesh
 from bertjax.config import BertConfig
 from bertjax.interop.checkpoint_files import fingerprint_weights
 from bertjax.interop.hub import find_model
-from bertjax.loaded import load
 from bertjax.objectives.masking import Vocabulary
+from bertjax.objectives.replaced_tokens import GeneratorAndDiscriminator
 from bertjax.program.config_parser import make_config
 from bertjax.program.errors import UserError
 from bertjax.program.naming import names_arguments
@@ -35,6 +35,12 @@ from bertjax.text.tokenizer import load_tokenizer
 from bertjax.training.budget import Clock
 from bertjax.training.curves import CurvesDrawer
 from bertjax.training.evaluation import is_due, make_evaluation
+from bertjax.training.generator_directory import (
+    GENERATOR_NAME,
+    load_pretrained,
+    shape_generator,
+    start_generator,
+)
 from bertjax.training.metrics import measure_matmul_rate, read_metrics
 from bertjax.training.phases import PhasesConfig
 from bertjax.training.precision import WIDE, ImpreciseError, prove_agreement, settle_dtype
@@ -182,8 +188,10 @@ def _run(
     _check_rows(prepared, config)
     replay = open_replay(config.replay, prepared, tokenizer)
     bert_config, start_params, notes = resolve_model(
-        config.model, config.seed, prepared, tokenizer, vocabulary
+        config.model, config.seed, prepared, tokenizer, vocabulary, config.objective
     )
+    generator_config = shape_generator(config, bert_config)
+    start_params, of_generator = start_generator(config, start_params)
 
     # ---------------------------------------------------------------- how it is trained
     mesh = make_mesh(config.mesh) if mesh is None else mesh
@@ -191,15 +199,16 @@ def _run(
     check_batch("evaluation.batch_size", config.evaluation.batch_size, mesh)
     rows_of_epoch = config.replay.rows_of_epoch(len(prepared.train))
     clock = Clock(config.budget, rows_of_epoch, config.batch_size)
-    phases = open_phases(config, prepared, replay, tokenizer, bert_config, clock, mesh)
+    of_phases = prepared, replay, tokenizer, bert_config, generator_config, clock, mesh
+    phases = open_phases(config, *of_phases)
     model, optimizer, objective, _ = phases[-1].step
     evaluate = make_evaluation(
-        config.evaluation, model.clone(causal=False), vocabulary, prepared.token_counts, mesh
+        config.evaluation, objective, bert_config, vocabulary, prepared.token_counts, mesh
     )
 
-    identity = _identity(config, bert_config, prepared, replay)
+    identity = _identity(config, bert_config, generator_config, prepared, replay)
     with Session(config, identity, clock, mesh, reporter) as session:
-        session.note(*tokenizer.notes, *notes, *([chosen] if chosen else []))
+        session.note(*tokenizer.notes, *notes, *of_generator, *([chosen] if chosen else []))
         key = jax.random.key(config.seed)
         state = new_state(
             model, optimizer, mesh, key, objective.terms, start_params, bool(config.average)
@@ -216,7 +225,7 @@ def _run(
             return session.result(_read_scores(run, patience.reason))
         rate = measure_matmul_rate(mesh, model.dtype)
         session.say(
-            f"{count_parameters(state.params):,} parameters, "
+            f"{_describe_parameters(state.params)}, "
             f"{int(prepared.token_counts.sum()):,} tokens in {len(prepared.train):,} rows of"
             f" {prepared.train.max_length}, {describe_replay(config.replay, replay)}"
             f"{clock.describe()}"
@@ -233,8 +242,7 @@ def _run(
         )
         if chosen:
             wide = dataclasses.replace(config, dtype=WIDE)
-            opened = open_phases(wide, prepared, replay, tokenizer, bert_config, clock, mesh)
-            take = opened[0].step.take
+            take = open_phases(wide, *of_phases)[0].step.take
             batches = phases[0].batches([0])
             with session.during("comparing bfloat16 with float32"):
                 session.say(prove_agreement(compiled[0], take, state, batches, mesh))
@@ -244,7 +252,7 @@ def _run(
         # ------------------------------------------------------------ the loop (training/loop.py)
         curves = CurvesDrawer(run)
         validation = Validation(
-            config, bert_config, prepared, replay, evaluate, session, curves, look_inside, patience
+            config, model, prepared, replay, evaluate, session, curves, look_inside, patience
         )
         with session.training({**origin, **_origin(config, prepared)}):
             if not (session.continues or config.evaluation.at_start):
@@ -263,7 +271,7 @@ def _run(
 
         # ------------------------------------------------------------ the test split, once
         wait_for_all("the model is written")
-        params = load(run / "model", mesh=mesh).params
+        params = load_pretrained(run / "model", model, mesh)
         validation.score(params, int(state.step), "test", 0)
         if is_first():
             curves.draw()
@@ -271,7 +279,7 @@ def _run(
         look_inside.draw()
         session.say(
             f"model      {run / 'model'}\nmetrics    {run / 'metrics.jsonl'}\n"
-            f'try it     bertjax fill-mask --model {run / "model"} "... {tokenizer.mask_token} ..."'
+            f"try it     {_show_use(run / 'model', model, tokenizer.mask_token)}"
         )
         return session.result(_read_scores(run, patience.reason))
 
@@ -279,6 +287,24 @@ def _run(
 def _join(figures: Iterable[Any]) -> str:
     """Returns the figures of the phases, each once."""
     return " or ".join(dict.fromkeys(map(str, figures)))
+
+
+def _describe_parameters(params: Any) -> str:
+    said = f"{count_parameters(params):,} parameters"
+    if "discriminator" not in params:
+        return said
+    of_model = count_parameters(params["discriminator"])
+    return f"{said}, of which {of_model:,} are the model's and the others its generator's"
+
+
+def _show_use(model: Path, pretrained: Any, mask_token: str) -> str:
+    """Returns a command that uses the model; a discriminator knows no words, its generator does."""
+    if not isinstance(pretrained, GeneratorAndDiscriminator):
+        return f'bertjax fill-mask --model {model} "... {mask_token} ..."'
+    return (
+        f'bertjax embed --model {model} --output vectors.npy "..."\n'
+        f'           bertjax fill-mask --model {model / GENERATOR_NAME} "... {mask_token} ..."'
+    )
 
 
 def _read_scores(run: Path, reason: str | None) -> dict[str, Any]:
@@ -306,6 +332,7 @@ def _check_rows(prepared: PreparedDirectory, config: PretrainConfig) -> None:
 def _identity(
     config: PretrainConfig,
     bert_config: BertConfig,
+    generator_config: BertConfig | None,
     prepared: PreparedDirectory,
     replay: PreparedDirectory | None,
 ) -> dict[str, Any]:
@@ -328,6 +355,10 @@ def _identity(
         "average": config.average or None,
         "z_loss": config.z_loss or None,
         **identity_of_step(config),
+        # None, as in runs that were begun before there was another objective.
+        "objective": config.objective if generator_config else None,
+        "replaced_tokens": dataclasses.asdict(config.replaced_tokens) if generator_config else None,
+        "generator": generator_config.to_dict() if generator_config else None,
     }
 
 

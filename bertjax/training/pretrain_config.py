@@ -12,11 +12,16 @@ import flax.linen as nn
 import optax
 from jax.sharding import Mesh
 
-from bertjax.architectures import PRETRAINING, find_architecture
-from bertjax.config import HIDDEN_ACTIVATIONS, BertConfig
+from bertjax.architectures import MASKED_LM, REPLACED_TOKENS, find_architecture
+from bertjax.config import HIDDEN_ACTIVATIONS, BertConfig, Kind
 from bertjax.families.registry import FAMILIES
 from bertjax.objectives.masking import MaskingConfig, Vocabulary
 from bertjax.objectives.pretraining import PretrainingObjective
+from bertjax.objectives.replaced_tokens import (
+    GeneratorAndDiscriminator,
+    ReplacedTokenObjective,
+    ReplacedTokensConfig,
+)
 from bertjax.program.errors import UserError
 from bertjax.program.wording import with_article
 from bertjax.training.batches import check_seed
@@ -25,6 +30,7 @@ from bertjax.training.checkpoint import CheckpointConfig
 from bertjax.training.development_config import DevelopmentConfig
 from bertjax.training.evaluation import EvaluationConfig
 from bertjax.training.execution import AttentionName, attention_backend, compute_dtype, remat_policy
+from bertjax.training.metrics import count_matmul_flops
 from bertjax.training.optimizer import (
     OptimizerConfig,
     ScheduleConfig,
@@ -38,6 +44,8 @@ from bertjax.training.sharding import MeshConfig
 from bertjax.training.steps import Step
 
 _SIZES = dict.fromkeys(size for family in FAMILIES.values() for size in family.config.SIZES)
+# Of a new generator. Source: Clark et al. 2020, table 6 (small, large).
+GENERATOR_SIZE = 0.25
 _OF_NEW_MODELS = ("family", "size", "init", "start")
 
 
@@ -116,12 +124,17 @@ class RowsAndRun:
         run: run directory; when it holds a checkpoint, the run is continued from there
         distributed: this process is one of several that train together, as train/launch/ starts
             them (docs/distributed.md)
+        objective: masked-lm: masked words are restored, and where the family has the head, next
+            sentences told from random ones; replaced-tokens: a generator fills the masks, and the
+            model finds what it wrote (ELECTRA), which needs a family with a discriminator
     """
 
     data: str
     run: str
     distributed: bool = False
+    objective: Literal["masked-lm", "replaced-tokens"] = "masked-lm"
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    replaced_tokens: ReplacedTokensConfig = dataclasses.field(default_factory=ReplacedTokensConfig)
     replay: ReplayConfig = dataclasses.field(default_factory=ReplayConfig)
 
 
@@ -208,6 +221,16 @@ class PretrainConfig(PretrainingFields, RowsAndRun):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.budget.require_one()
+        if self.objective != REPLACED_TOKENS and self.replaced_tokens != ReplacedTokensConfig():
+            raise UserError(
+                "fields of replaced_tokens have no effect with"
+                f" objective={self.objective}; pass objective=replaced-tokens, or leave them out"
+            )
+        if self.objective == REPLACED_TOKENS and any(self.phases.causal):
+            raise UserError(
+                f"phases.causal={self.phases.causal} is of objective=masked-lm: a discriminator"
+                " looks ahead; leave it out"
+            )
 
 
 def shape_new_model(
@@ -252,13 +275,54 @@ def shape_new_model(
     return shape
 
 
+def kind_of_objective(objective: str, bert_config: BertConfig) -> Kind:
+    """Returns the kind of class that learns by an objective of `PretrainConfig`.
+
+    Raises:
+        UserError: the family has none.
+    """
+    if objective == "masked-lm":
+        return bert_config.pretraining
+    if REPLACED_TOKENS not in bert_config.PARTS:
+        able = [name for name, one in FAMILIES.items() if REPLACED_TOKENS in one.config.PARTS]
+        raise UserError(
+            f"objective={objective} needs a family with a discriminator, and"
+            f" {with_article(bert_config.MODEL_TYPE)} has none: pass"
+            f" model.family={' or '.join(able)}, or leave the objective out"
+        )
+    return REPLACED_TOKENS
+
+
+def shape_new_generator(config: ReplacedTokensConfig, bert_config: BertConfig) -> BertConfig:
+    """Returns the config of a new generator beside a discriminator."""
+    return bert_config.shape_generator(config.generator_size or GENERATOR_SIZE)
+
+
 class PretrainingStep(NamedTuple):
     """A step of a run, and what it is made of."""
 
-    model: nn.Module
+    model: nn.Module | GeneratorAndDiscriminator
     optimizer: optax.GradientTransformation
-    objective: PretrainingObjective
+    objective: PretrainingObjective | ReplacedTokenObjective
     take: Step
+
+    def count_flops(self, rows: int, length: int, examples: int) -> int:
+        """Counts the operations of its matrix products.
+
+        Args:
+            rows: B.
+            length: T.
+            examples: K, of the rows.
+        """
+        of_words = rows, length, self.objective.slots(length)
+        attention = self.model.attention
+        if isinstance(self.model, GeneratorAndDiscriminator):
+            generator = self.model.generator.config
+            return count_matmul_flops(generator, *of_words, 0, attention) + count_matmul_flops(
+                self.model.config, rows, length, 0, 0, attention, judged=rows * length
+            )
+        examples *= "nsp" in self.objective.terms and not self.model.causal
+        return count_matmul_flops(self.model.config, *of_words, examples, attention)
 
 
 def make_step(
@@ -268,6 +332,7 @@ def make_step(
     total: float,
     mesh: Mesh,
     phase: Phase | None = None,
+    generator_config: BertConfig | None = None,
 ) -> PretrainingStep:
     """Returns the step of a run for the devices of a mesh, which `bertjax plan` compiles, too.
 
@@ -278,26 +343,32 @@ def make_step(
         total: the clock's value at the end of the run.
         mesh: whose devices may be absent.
         phase: of the run; None = it has one alone.
+        generator_config: with replaced tokens, of the generator; a new one's when left out.
     """
     platform = mesh.devices.flat[0].platform
-    dtype, length = compute_dtype(config.dtype, platform), bert_config.max_length
-    model = find_architecture(PRETRAINING, bert_config).module(
-        bert_config,
-        dtype,
-        remat_policy(config.remat, platform),
-        attention=attention_backend(config.attention, bert_config, dtype, length, platform),
-        causal=phase is not None and phase.causal,
-    )
+    dtype = compute_dtype(config.dtype, platform)
+
+    def make_model(kind: Kind, shape: BertConfig) -> nn.Module:
+        return find_architecture(kind, shape).module(
+            shape,
+            dtype,
+            remat_policy(config.remat, platform),
+            attention=attention_backend(config.attention, shape, dtype, shape.max_length, platform),
+            causal=phase is not None and phase.causal,
+        )
+
     optimizer = make_optimizer(config.optimizer)
     schedule = make_schedule(config.schedule, total)
-    objective = PretrainingObjective(
-        model,
-        config.masking,
-        vocabulary,
-        config.seed,
-        span=phase.span if phase else (0.0, 1.0),
-        z_loss=config.z_loss,
-    )
+    kind = kind_of_objective(config.objective, bert_config)
+    model = make_model(kind, bert_config)
+    masking = config.masking, vocabulary, config.seed
+    options = {"span": phase.span if phase else (0.0, 1.0), "z_loss": config.z_loss}
+    if kind == REPLACED_TOKENS:
+        shape = generator_config or shape_new_generator(config.replaced_tokens, bert_config)
+        model = GeneratorAndDiscriminator(make_model(MASKED_LM, shape), model)
+        objective = ReplacedTokenObjective(model, config.replaced_tokens, *masking, **options)
+    else:
+        objective = PretrainingObjective(model, *masking, **options)
     take = make_run_step(
         config, objective, optimizer, schedule, total, average_decay=config.average
     )

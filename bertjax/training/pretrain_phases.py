@@ -14,7 +14,6 @@ from bertjax.training.batches import EpochOrder, FittingRows, Order, RowSource, 
 from bertjax.training.budget import Clock
 from bertjax.training.cut_rows import CutRows
 from bertjax.training.loop import Stretch
-from bertjax.training.metrics import count_matmul_flops
 from bertjax.training.phases import Phase, count_rows_before, make_phases
 from bertjax.training.pretrain_config import PretrainConfig, PretrainingStep, make_step
 from bertjax.training.replay import mix_rows
@@ -49,15 +48,8 @@ class RunPhase(NamedTuple):
     @property
     def flops(self) -> int:
         """The operations of the matrix products of a step."""
-        length = self.rows.max_length
-        pairs = "nsp" in self.step.objective.terms and not self.phase.causal
-        return count_matmul_flops(
-            self.bert_config,
-            self.phase.batch_size,
-            length,
-            self.step.objective.slots(length),
-            self.rows.examples_per_row * pairs,
-            self.step.model.attention,
+        return self.step.count_flops(
+            self.phase.batch_size, self.rows.max_length, self.rows.examples_per_row
         )
 
     @property
@@ -99,6 +91,7 @@ def open_phases(
     replay: PreparedDirectory | None,
     tokenizer: Tokenizer,
     bert_config: BertConfig,
+    generator_config: BertConfig | None,
     clock: Clock,
     mesh: Mesh,
 ) -> list[RunPhase]:
@@ -115,7 +108,7 @@ def open_phases(
             phase,
             phases,
             *_read_rows(config, phase, prepared, replay, tokenizer, bert_config, mesh),
-            make_step(config, bert_config, vocabulary, clock.total, mesh, phase),
+            make_step(config, bert_config, vocabulary, clock.total, mesh, phase, generator_config),
             config,
             bert_config,
             clock,

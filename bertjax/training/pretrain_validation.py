@@ -4,14 +4,17 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import flax.linen as nn
+
 from bertjax.config import BertConfig
-from bertjax.interop.huggingface import save_model_directory
+from bertjax.objectives.replaced_tokens import GeneratorAndDiscriminator
 from bertjax.program.wording import counted
 from bertjax.text.rows import PreparedDirectory
 from bertjax.training.curves import CurvesDrawer
 from bertjax.training.evaluation import EvaluationConfig
+from bertjax.training.generator_directory import save_pretrained
 from bertjax.training.metrics import read_metrics
-from bertjax.training.pretrain_config import PretrainConfig
+from bertjax.training.pretrain_config import PretrainConfig, kind_of_objective
 from bertjax.training.processes import gather, is_first
 from bertjax.training.progress import describe_scores
 from bertjax.training.session import Session
@@ -68,7 +71,7 @@ class Validation:
     def __init__(
         self,
         config: PretrainConfig,
-        bert_config: BertConfig,
+        model: nn.Module | GeneratorAndDiscriminator,
         prepared: PreparedDirectory,
         replay: PreparedDirectory | None,
         evaluate: Evaluate,
@@ -77,7 +80,7 @@ class Validation:
         look_inside: Callable[[TrainState], None],
         patience: Patience,
     ) -> None:
-        self._rows, self._bert_config = config.evaluation.rows, bert_config
+        self._rows, self._model = config.evaluation.rows, model
         self._prepared, self._replay = prepared, replay
         self._evaluate, self._session = evaluate, session
         self._curves, self._look_inside, self._patience = curves, look_inside, patience
@@ -92,8 +95,8 @@ class Validation:
         if self._patience.is_best(loss):
             params = gather(state.model_params)
             if is_first():
-                save_model_directory(
-                    session.run / "model", self._bert_config, params, self._prepared.tokenizer_path
+                save_pretrained(
+                    session.run / "model", self._model, params, self._prepared.tokenizer_path
                 )
             session.keep(state, loss)
         if self._patience.reason:
@@ -147,7 +150,7 @@ class LookInside:
         if self._wanted and is_first():
             self._development = make_development(
                 config.development, bert_config, prepared.tokenizer_path, prepared.validation,
-                session.run,
+                session.run, kind_of_objective(config.objective, bert_config),
             )  # fmt: skip
 
     def __call__(self, state: TrainState) -> None:
@@ -155,7 +158,7 @@ class LookInside:
         params = gather(state.model_params) if self._wanted else None
         if self._development:
             started = time.perf_counter()
-            figures = self._development.measure(params)
+            figures = self._development.measure(params.get("discriminator", params))
             timing = {"seconds": time.perf_counter() - started}
             self._session.metrics.write(int(state.step), "analysis", figures, timing)
 

@@ -208,10 +208,20 @@ def describe_training(
 
 
 def describe_scores(scores: dict[str, float]) -> str:
-    """Describes an evaluation in one line, figures beside baselines; no NSP without pairs."""
+    """Describes an evaluation in one line, figures beside baselines; no NSP without pairs.
+
+    The figures of masked words are a generator's where there is a discriminator.
+    """
     said = (
         f"loss {scores['mlm_loss']:.3f} (unigram baseline {scores['unigram_loss']:.3f}), "
         f"masked accuracy {scores['mlm_accuracy']:.1%} "
         f"(baseline {scores['unigram_accuracy']:.1%})"
     )
+    if "replaced_loss" in scores:
+        return (
+            f"replaced tokens: loss {scores['replaced_loss']:.3f} (baseline of their share"
+            f" {scores['share_loss']:.3f}), found {scores['replaced_accuracy']:.1%} of the"
+            f" {scores['replaced_share']:.1%} replaced and {scores['original_accuracy']:.1%} of the"
+            f" others; generator: {said}"
+        )
     return f"{said}, NSP accuracy {scores['nsp_accuracy']:.1%}" if scores["examples"] else said

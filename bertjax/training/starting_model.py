@@ -7,8 +7,9 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 
-from bertjax.architectures import MASKED_LM, PRETRAINING, kind_of
+from bertjax.architectures import MASKED_LM, PRETRAINING, REPLACED_TOKENS, kind_of
 from bertjax.config import BertConfig
+from bertjax.families.registry import load_config
 from bertjax.interop.hub import find_model
 from bertjax.interop.huggingface import load_model_directory
 from bertjax.interop.model_tokenizer import load_model_tokenizer
@@ -21,7 +22,7 @@ from bertjax.text.rows import PreparedDirectory
 from bertjax.text.special_tokens import STYLES
 from bertjax.text.tokenizer import Tokenizer, load_tokenizer
 from bertjax.training.pattern_start import start_with_patterns
-from bertjax.training.pretrain_config import ModelConfig, shape_new_model
+from bertjax.training.pretrain_config import ModelConfig, kind_of_objective, shape_new_model
 
 
 def resolve_model(
@@ -30,6 +31,7 @@ def resolve_model(
     prepared: PreparedDirectory,
     tokenizer: Tokenizer,
     vocabulary: Vocabulary,
+    objective: str = MASKED_LM,
 ) -> tuple[BertConfig, Any, list[str]]:
     """Returns the model's config, its parameters where not simply drawn (else None), and notes.
 
@@ -39,6 +41,7 @@ def resolve_model(
         prepared: the rows, which the model must fit.
         tokenizer: of the rows.
         vocabulary: of the rows.
+        objective: that of `PretrainConfig`.
 
     Raises:
         UserError: the model does not fit the rows, or what was asked for contradicts itself.
@@ -48,6 +51,7 @@ def resolve_model(
     if config.init is None:
         bert_config = shape_new_model(config, tokenizer.vocab_size, tokenizer.ids_of_fields, length)
         params, family = None, bert_config.MODEL_TYPE
+        kind_of_objective(objective, bert_config)  # refuses what it has no class for
         if tokenizer.special_tokens != STYLES[family].tokens:
             notes_of_init.append(
                 f"the rows are framed as {tokenizer.describe_frame()}, with the special tokens of"
@@ -70,7 +74,11 @@ def resolve_model(
         )
     else:
         key, folder = jax.random.key(seed), find_model(config.init)
-        loaded, params, _, notes = load_model_directory(folder, PRETRAINING, initialize_missing=key)
+        # Of masked words the directory's own reader says what is wrong with it.
+        kind = PRETRAINING
+        if objective != MASKED_LM:
+            kind = kind_of_objective(objective, load_config(folder))
+        loaded, params, _, notes = load_model_directory(folder, kind, initialize_missing=key)
         chosen = config.differing_fields(type(loaded))
         rates = ("hidden_dropout_prob", "attention_probs_dropout_prob")
         for name, value in chosen.items():
@@ -103,10 +111,12 @@ def resolve_model(
             + ("" if config.init else ", or raise model.max_position_embeddings")
         )
     has_pairs = prepared.card["options"]["pairs"]["pairing"] != "none"
-    if has_pairs and bert_config.pretraining == MASKED_LM:
+    kind = kind_of_objective(objective, bert_config)
+    if has_pairs and kind in (MASKED_LM, REPLACED_TOKENS):
+        words = "masked words" if kind == MASKED_LM else "replaced tokens"
         notes_of_init.append(
             f"the rows in {prepared.path} have pairs, and"
-            f" {with_article(bert_config.MODEL_TYPE)} is pretrained by the masked words"
+            f" {with_article(bert_config.MODEL_TYPE)} is pretrained by the {words}"
             " alone: they are read as pairs, and how their texts follow each other is not learned"
         )
     return bert_config, params, notes_of_init

@@ -83,7 +83,8 @@ def new_state(
         mesh: of the devices.
         key: of the initialisation.
         terms: of the objective.
-        params: existing parameters to start from instead.
+        params: existing parameters to start from instead; of a model that is several ones, those
+            that are not there are drawn.
         averages: whether it has a moving average of the weights.
     """
 
@@ -128,7 +129,7 @@ def _create_state(
     # A row for each device: a kernel that is divided among them has no other way.
     statistics = model.init(key, jnp.zeros((count_sharers(mesh), 1), jnp.int32))
     drawn = statistics.pop("params")
-    start = drawn if params is None else params
+    start = drawn if params is None else {**drawn, **params}
     zero, window = jnp.zeros((), jnp.int32), empty_window(terms)
     average = jax.tree.map(jnp.copy, start) if averages else ()
     return TrainState(start, statistics, optimizer.init(start), zero, zero, zero, window, average)

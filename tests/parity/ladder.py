@@ -310,10 +310,10 @@ def compute_theirs(
     case: Case, architecture: str, params: Parameters, dtype: str = "float64"
 ) -> Results:
     """What torch and transformers compute; see `compute_ours`."""
-    return run_theirs(case, architecture, _build_theirs(case, architecture, params, dtype))
+    return run_theirs(case, architecture, build_theirs(case, architecture, params, dtype))
 
 
-def _build_theirs(case: Case, architecture: str, params: Parameters, dtype: str) -> Any:
+def build_theirs(case: Case, architecture: str, params: Parameters, dtype: str) -> Any:
     """The class of transformers with our parameters."""
     import torch
     import transformers

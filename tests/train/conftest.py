@@ -1,4 +1,4 @@
-"""A model to fine-tune, and a corpus to prepare."""
+"""A model to fine-tune, rows to pretrain on, and a corpus to prepare."""
 
 import os
 import sys
@@ -13,9 +13,22 @@ from bertjax.interop.huggingface import save_model_directory
 from bertjax.model.bert import BertForMaskedLM
 from bertjax.sweeps.space import PROGRAMS, Program
 from bertjax.sweeps.sweep import SweepConfig, sweep
+from bertjax.text.tokenizer import Tokenizer
+from bertjax.text.tokenizer_parts import build_wordpiece
 from bertjax.text.tokenizer_training import VocabularyConfig, train_tokenizer
+from bertjax.training.sharding import MeshConfig, make_mesh
+from tests.prepared_rows import write_rows
 from tests.train.fake_sweep import FAKE, SPACE, WAY
 from tests.train.finetune_runs import TINY
+from tests.train.pretrain_runs import (
+    ROWS,
+    SPECIAL,
+    WORDS,
+    V,
+    make_arguments,
+    make_columns,
+    start_program,
+)
 
 
 @pytest.fixture(scope="session")
@@ -53,6 +66,45 @@ def _known_rate_in_programs():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
         yield
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pretrain")
+    Tokenizer(build_wordpiece(SPECIAL + WORDS, True, None)).save(folder / "tokenizer")
+    splits = {
+        name: make_columns(rows, seed)
+        for seed, (name, rows) in enumerate({"train": ROWS, "validation": 5, "test": 3}.items())
+    }
+    write_rows(folder / "rows", splits, V, folder / "tokenizer")
+    return folder / "rows"
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("compiled")
+
+
+@pytest.fixture
+def launch(prepared, cache):
+    """Starts the program on the prepared rows; the processes share the compiled step."""
+
+    def start(run, *options, data=prepared, devices=1):
+        flags = (
+            f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
+        )
+        program = [sys.executable, "-m", "train.pretrain"]
+        return start_program(
+            [*program, *make_arguments(data, run, *options)], cache, XLA_FLAGS=flags
+        )
+
+    return start
+
+
+@pytest.fixture
+def here(known_rate):
+    """One device, for runs in this process."""
+    return make_mesh(MeshConfig(), jax.devices()[:1])
 
 
 @pytest.fixture(scope="session")

@@ -90,6 +90,7 @@ BOTH = {
         + ["log_every", "most_skipped", "resume", "dry_run", "json"]
     ),
 }
+REPLACED = "--model.family electra --model.size tiny --objective replaced-tokens"
 PRETRAIN = {
     **BOTH,
     "masking.strategy": "/ --masking.strategy span",
@@ -100,6 +101,14 @@ PRETRAIN = {
     "phases.data": "--budget.steps 8 --phases.shares 0.5 0.5 / --phases.data rows other",
     "phases.batch_sizes": "--budget.steps 8 --phases.shares 0.5 0.5 / --phases.batch-sizes 8 16",
     "phases.causal": "--budget.steps 8 --phases.shares 0.5 0.5 / --phases.causal true false",
+    **{
+        f"replaced_tokens.{name}": f"{REPLACED} / --replaced_tokens.{name} {value}"
+        for name, value in (
+            ("generator_size", 0.5),
+            ("discriminator_weight", 7),
+            ("temperature", 3),
+        )
+    },
     "model.family": "/ --model.family roberta",
     "model.size": "/ --model.size small",
     "model.num_hidden_layers": "/ --model.num-hidden-layers 3",
@@ -118,7 +127,7 @@ PRETRAIN = {
     ),
     "evaluation.every": "/ --evaluation.every 3",
     **dict.fromkeys(
-        ["data", "distributed", "model.init", "model.start", "evaluation.rows"]
+        ["objective", "data", "distributed", "model.init", "model.start", "evaluation.rows"]
         + ["evaluation.batch_size", "evaluation.at_start", "evaluation.patience"]
         + ["evaluation.min_gain", "replay.data", "replay.share", "average", "z_loss"]
         + [f"development.{name}" for name in ("examples", "treebank", "sentences")]

@@ -38,7 +38,7 @@ from bertjax.training.evaluation import is_due
 from bertjax.training.finetune_config import FinetuneConfig
 from bertjax.training.optimizer import make_optimizer, make_schedule
 from bertjax.training.phases import make_phases
-from bertjax.training.pretrain_config import PretrainConfig, shape_new_model
+from bertjax.training.pretrain_config import PretrainConfig, make_step, shape_new_model
 from bertjax.training.sharding import make_mesh
 from bertjax.training.starting_model import resolve_finetuned_model
 from bertjax.training.transfer import learning_rate_scales
@@ -150,6 +150,21 @@ def masking(config):
     return mask_tokens(jax.random.key(0), batch, config.masking, vocabulary, 0.5)._asdict()
 
 
+def replaced_tokens(config):
+    """The losses of a tiny discriminator and its generator, and their weights."""
+    shape = shape_new_model(config.model, 99, {"pad_token_id": 0}, 16)
+    vocabulary = Vocabulary(99, 4, list(range(5)), jnp.zeros(99, bool))
+    mesh = make_mesh(config.mesh, jax.devices()[:1])
+    step = make_step(config, shape, vocabulary, 10.0, mesh)
+    columns = make_columns(4, 0)
+    numbers = np.arange(4, dtype=np.uint32)
+    batch = jax.tree.map(jnp.asarray, RowBatch(*columns.values(), numbers, numbers))
+    params = jax.jit(step.model.init)(jax.random.key(0), batch.token_ids)["params"]
+    part, _ = step.objective.prepare(batch, 0.0)
+    totals = jax.jit(lambda params: step.objective.totals(params, {}, part, None, None))(params)
+    return totals, dict(step.objective.terms)
+
+
 def transfer(config):
     params = {"layers": {"kernel": np.ones((2, 3))}, "embeddings": {"embedding": np.ones(3)}}
     return learning_rate_scales(params, config.transfer)
@@ -175,6 +190,7 @@ MAKERS = {
     "schedule": schedule,
     "optimizer": optimizer,
     "masking": masking,
+    "replaced_tokens": replaced_tokens,
     "transfer": transfer,
     "evaluation": evaluation,
     "phases": lambda config: repr(make_phases(config.phases, 8, Clock(config.budget, 80, 8))),
@@ -195,7 +211,10 @@ MODELS = {
 
 
 # What must be compiled, or loaded, first.
-COSTLY = {PretrainConfig: ("masking.", "optimizer."), FinetuneConfig: ("model.", "optimizer.")}
+COSTLY = {
+    PretrainConfig: ("masking.", "optimizer.", "replaced_tokens."),
+    FinetuneConfig: ("model.", "optimizer."),
+}
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,10 @@
 """`train.pretrain` as a user runs it: real processes, killed, stopped, damaged, resumed."""
 
 import json
-import os
 import random
 import re
 import shutil
 import signal
-import sys
 
 import jax
 import numpy as np
@@ -21,8 +19,6 @@ from bertjax.program.ending import STOPPED_EXIT_CODE
 from bertjax.program.errors import UserError
 from bertjax.program.wording import with_article
 from bertjax.text.special_tokens import BERT_TOKENS, STYLES
-from bertjax.text.tokenizer import Tokenizer
-from bertjax.text.tokenizer_parts import build_wordpiece
 from bertjax.training.metrics import read_metrics
 from bertjax.training.pretrain import run_pretraining
 from bertjax.training.pretrain_config import PretrainConfig
@@ -31,65 +27,22 @@ from bertjax.training.sharding import MeshConfig, make_mesh
 from tests.prepared_rows import write_rows
 from tests.train.pretrain_runs import (
     ROWS,
-    SPECIAL,
     STEPS,
-    WORDS,
     T,
     V,
     assert_same_run,
     find_checkpoints,
     finish,
     kill_at_random,
-    make_arguments,
     make_columns,
     read_config,
-    start_program,
     wait_for,
 )
-
-
-@pytest.fixture(scope="session")
-def prepared(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pretrain")
-    Tokenizer(build_wordpiece(SPECIAL + WORDS, True, None)).save(folder / "tokenizer")
-    splits = {
-        name: make_columns(rows, seed)
-        for seed, (name, rows) in enumerate({"train": ROWS, "validation": 5, "test": 3}.items())
-    }
-    write_rows(folder / "rows", splits, V, folder / "tokenizer")
-    return folder / "rows"
-
-
-@pytest.fixture(scope="session")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("compiled")
-
-
-@pytest.fixture
-def launch(prepared, cache):
-    """Starts the program on the prepared rows; the processes share the compiled step."""
-
-    def start(run, *options, data=prepared, devices=1):
-        flags = (
-            f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
-        )
-        program = [sys.executable, "-m", "train.pretrain"]
-        return start_program(
-            [*program, *make_arguments(data, run, *options)], cache, XLA_FLAGS=flags
-        )
-
-    return start
 
 
 def pretrain(config, **arguments):
     """Runs in this process, which tells of it on stderr."""
     return run_pretraining(config, reporter=RunProgress(), **arguments)
-
-
-@pytest.fixture
-def here(known_rate):
-    """One device, for runs in this process."""
-    return make_mesh(MeshConfig(), jax.devices()[:1])
 
 
 @pytest.fixture(scope="session")

@@ -56,6 +56,24 @@ def test_curves_without_pairs_have_no_next_sentences_and_the_loss_by_its_name(dr
     assert drawn[0].series[0].values == [5.0] * 3
 
 
+def test_curves_of_replaced_tokens_begin_with_the_discriminator(drawn):
+    lines = [line | {"replaced_loss": 0.4} for line in lines_of_a_run(examples=0.0)]
+    for line in lines[1::2]:
+        line |= {"share_loss": 0.39, "replaced_accuracy": 0.2, "original_accuracy": 0.9}
+    draw_pretraining_curves(Path("curves.png"), lines)
+    assert [panel.label for panel in drawn] == [
+        "replaced-token loss",
+        "found",
+        "masked-LM loss",
+        "masked accuracy",
+        "learning rate",
+    ]
+    loss, found = drawn[:2]
+    assert [series.name for series in loss.series] == ["training", "validation", "the share alone"]
+    assert loss.series[2].values == [0.39] * 3
+    assert [series.values[0] for series in found.series] == [0.2, 0.9]
+
+
 def test_picture_is_renewed_while_the_run_goes_on_as_often_as_it_costs_little(
     tmp_path, monkeypatch
 ):

@@ -198,6 +198,25 @@ def test_scores_stand_beside_their_baseline():
     assert describe_scores(scores | {"examples": 0.0}).endswith("(baseline 6.2%)")
 
 
+def test_scores_of_a_discriminator_come_before_those_of_its_generator():
+    scores = {
+        "mlm_loss": 2.5,
+        "unigram_loss": 6.25,
+        "mlm_accuracy": 0.5,
+        "unigram_accuracy": 0.0625,
+        "replaced_loss": 0.25,
+        "share_loss": 0.375,
+        "replaced_accuracy": 0.75,
+        "original_accuracy": 0.9375,
+        "replaced_share": 0.125,
+    }
+    assert describe_scores(scores) == (
+        "replaced tokens: loss 0.250 (baseline of their share 0.375), found 75.0% of the 12.5%"
+        " replaced and 93.8% of the others; generator: loss 2.500 (unigram baseline 6.250), masked"
+        " accuracy 50.0% (baseline 6.2%)"
+    )
+
+
 def test_window_is_read_as_means_and_rates(step, start, rows):
     clock = jnp.float32(1)
     state, _ = step(start, rows, clock)

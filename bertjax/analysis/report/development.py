@@ -49,6 +49,7 @@ class Development:
         tokenizer_path: the directory of its tokenizer.
         rows: those of the validation split.
         folder: the run's; `first_model/` is saved there at the first measurement.
+        architecture: the class that is pretrained, by its name or its kind.
 
     Raises:
         UserError: the treebank cannot be read.
@@ -61,10 +62,12 @@ class Development:
         tokenizer_path: Path,
         rows: Rows,
         folder: Path,
+        architecture: str = PRETRAINING,
     ) -> None:
         tokenizer = load_tokenizer(tokenizer_path)
         self._config, self._tokenizer = bert_config, tokenizer
-        self._module = find_architecture(PRETRAINING, bert_config).module(bert_config)
+        self._architecture = find_architecture(architecture, bert_config)
+        self._module = self._architecture.module(bert_config)
         self._tokenizer_path, self._folder = tokenizer_path, folder
         # A row has at least one example.
         some = rows[np.arange(min(config.examples, len(rows)))]
@@ -103,7 +106,9 @@ class Development:
         }
         first = self._folder / "first_model"
         if not first.exists():
-            save_model_directory(first, self._config, params, self._tokenizer_path)
+            save_model_directory(
+                first, self._config, params, self._tokenizer_path, self._architecture.name
+            )
         last = [self._config.num_hidden_layers]
         likeness = compare_layers(
             load(first, dtype="float32"), body, self._texts,
