@@ -315,7 +315,10 @@ class ReplacedTokenObjective:
         """Scores held-out rows; masks and samples do not depend on the seed.
 
         The generator is scored as any masked language model is (`pretraining.make_eval_step`), and
-        the discriminator on what it writes there.
+        the discriminator on what it writes there. That task becomes harder as the generator learns,
+        so that the discriminator's loss cannot say which of two models is better: that of the
+        untrained one is the lowest for long. Hence it is also scored where the same places have
+        tokens drawn by their frequency, the same ones for every model: this is the `loss`.
         """
         key = jax.random.key(EVALUATION_SEED)
         masked = mask_for_evaluation(batch, self._vocabulary)
@@ -324,10 +327,9 @@ class ReplacedTokenObjective:
         sampled = sample_tokens(key, batch, mlm_logits, self._config.temperature)
         found = detect(self._models, params, batch, masked, sampled)
         real = _real(batch)
-        by_frequency = sample_tokens(
-            key, batch, jnp.broadcast_to(unigram_log_probs, mlm_logits.shape)
-        )
-        of_fixed = detect(self._models, params, batch, masked, by_frequency)
+        frequencies = jnp.broadcast_to(unigram_log_probs, mlm_logits.shape)
+        drawn = sample_tokens(key, batch, frequencies)
+        by_frequency = detect(self._models, params, batch, masked, drawn)
         replaced = real * found.replaced
         original = real - replaced
         right = (found.logits > 0) == found.replaced
@@ -337,7 +339,7 @@ class ReplacedTokenObjective:
             Total((right * replaced).sum(), replaced.sum()),
             Total((right * original).sum(), original.sum()),
             Total(replaced.sum(), real.sum()),
-            of_fixed.loss(real),
+            by_frequency.loss(real),
         )
 
     def summarize(self, totals: "ReplacedScores") -> dict[str, float]:
@@ -345,13 +347,12 @@ class ReplacedTokenObjective:
         figures = summarize_masked_scores(totals)
         replaced, share = float(totals.detection.mean()), float(totals.replaced.mean())
         return {
-            "loss": figures["mlm_loss"] + self._config.discriminator_weight * replaced,
+            "loss": float(totals.by_frequency.mean()),
             **figures,
             "replaced_loss": replaced,
             "replaced_accuracy": float(totals.detected.mean()),
             "original_accuracy": float(totals.kept.mean()),
             "replaced_share": share,
-            "fixed_loss": float(totals.fixed.mean()),
             "share_loss": -sum(p * math.log(p) for p in (share, 1 - share) if p > 0),
         }
 
@@ -372,6 +373,7 @@ class ReplacedScores(NamedTuple):
         detected: of the replaced tokens, those that the discriminator says are.
         kept: of the original tokens, those that the discriminator says are.
         replaced: of all tokens, those that are replaced.
+        by_frequency: the discriminator's loss on tokens drawn by their frequency.
     """
 
     mlm: Total
@@ -382,4 +384,4 @@ class ReplacedScores(NamedTuple):
     detected: Total
     kept: Total
     replaced: Total
-    fixed: Total
+    by_frequency: Total

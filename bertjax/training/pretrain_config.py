@@ -281,7 +281,7 @@ def kind_of_objective(objective: str, bert_config: BertConfig) -> Kind:
     Raises:
         UserError: the family has none.
     """
-    if objective == "masked-lm":
+    if objective == MASKED_LM:
         return bert_config.pretraining
     if REPLACED_TOKENS not in bert_config.PARTS:
         able = [name for name, one in FAMILIES.items() if REPLACED_TOKENS in one.config.PARTS]

@@ -219,7 +219,8 @@ def describe_scores(scores: dict[str, float]) -> str:
     )
     if "replaced_loss" in scores:
         return (
-            f"replaced tokens: loss {scores['replaced_loss']:.3f} (baseline of their share"
+            f"replaced tokens: loss {scores['loss']:.3f} on tokens drawn by frequency,"
+            f" {scores['replaced_loss']:.3f} on the generator's (baseline of their share"
             f" {scores['share_loss']:.3f}), found {scores['replaced_accuracy']:.1%} of the"
             f" {scores['replaced_share']:.1%} replaced and {scores['original_accuracy']:.1%} of the"
             f" others; generator: {said}"

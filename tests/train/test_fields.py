@@ -161,7 +161,8 @@ def replaced_tokens(config):
     batch = jax.tree.map(jnp.asarray, RowBatch(*columns.values(), numbers, numbers))
     params = jax.jit(step.model.init)(jax.random.key(0), batch.token_ids)["params"]
     part, _ = step.objective.prepare(batch, 0.0)
-    totals = jax.jit(lambda params: step.objective.totals(params, {}, part, None, None))(params)
+    rows = jnp.arange(4)
+    totals, _ = jax.jit(lambda params: step.objective.totals(params, {}, part, rows, None))(params)
     return totals, dict(step.objective.terms)
 
 

@@ -59,7 +59,8 @@ def test_curves_without_pairs_have_no_next_sentences_and_the_loss_by_its_name(dr
 def test_curves_of_replaced_tokens_begin_with_the_discriminator(drawn):
     lines = [line | {"replaced_loss": 0.4} for line in lines_of_a_run(examples=0.0)]
     for line in lines[1::2]:
-        line |= {"share_loss": 0.39, "replaced_accuracy": 0.2, "original_accuracy": 0.9}
+        line |= {"loss": 0.5, "share_loss": 0.39}
+        line |= {"replaced_accuracy": 0.2, "original_accuracy": 0.9}
     draw_pretraining_curves(Path("curves.png"), lines)
     assert [panel.label for panel in drawn] == [
         "replaced-token loss",
@@ -69,8 +70,12 @@ def test_curves_of_replaced_tokens_begin_with_the_discriminator(drawn):
         "learning rate",
     ]
     loss, found = drawn[:2]
-    assert [series.name for series in loss.series] == ["training", "validation", "the share alone"]
-    assert loss.series[2].values == [0.39] * 3
+    assert [(series.name, series.values[0]) for series in loss.series] == [
+        ("training", 0.4),
+        ("validation", 0.4),
+        ("validation, by frequency", 0.5),
+        ("the share alone", 0.39),
+    ]
     assert [series.values[0] for series in found.series] == [0.2, 0.9]
 
 
