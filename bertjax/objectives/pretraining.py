@@ -98,24 +98,6 @@ class PretrainingObjective:
             found["z"] = losses.squared_log_normalizers(output.mlm_logits, masked.weights)
         return found, statistics
 
-    def score(
-        self, params: Any, batch: RowBatch, unigram_log_probs: Float[Array, " V"]
-    ) -> "Scores":
-        """Scores held-out rows, see `make_eval_step`."""
-        model = self._model.clone(causal=False)
-        return make_eval_step(model, self._vocabulary, unigram_log_probs)(params, batch)
-
-    def summarize(self, totals: "Scores") -> dict[str, float]:
-        """Returns the figures of a log's line."""
-        mlm, nsp = float(totals.mlm.mean()), float(totals.nsp.mean())
-        return {
-            "loss": mlm + nsp,
-            **summarize_masked_scores(totals),
-            "nsp_loss": nsp,
-            "nsp_accuracy": float(totals.nsp_correct.mean()),
-            "examples": float(totals.nsp.count),
-        }
-
 
 class Scores(NamedTuple):
     """Totals of an evaluation, which add up over batches."""
@@ -126,6 +108,17 @@ class Scores(NamedTuple):
     nsp_correct: Total
     unigram: Total
     unigram_correct: Total
+
+    def summarize(self) -> dict[str, float]:
+        """Returns the figures of a log's line."""
+        mlm, nsp = float(self.mlm.mean()), float(self.nsp.mean())
+        return {
+            "loss": mlm + nsp,
+            **summarize_masked_scores(self),
+            "nsp_loss": nsp,
+            "nsp_accuracy": float(self.nsp_correct.mean()),
+            "examples": float(self.nsp.count),
+        }
 
 
 def unigram_log_probs(

@@ -5,7 +5,7 @@ Source: Clark et al. 2020 (ELECTRA), section 2; google-research/electra `run_pre
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -102,6 +102,10 @@ class GeneratorAndDiscriminator(NamedTuple):
     def attention(self) -> str:
         """The backend of both."""
         return self.discriminator.attention
+
+    def clone(self, **fields: Any) -> "GeneratorAndDiscriminator":
+        """Returns both with other fields, as `nn.Module.clone`."""
+        return GeneratorAndDiscriminator(*(model.clone(**fields) for model in self))
 
     def init(self, key: Key[Array, ""], token_ids: Integer[Array, "B T"]) -> dict[str, Any]:
         """Draws the parameters of both, as `nn.Module.init`."""
@@ -309,53 +313,6 @@ class ReplacedTokenObjective:
             totals["z"] = losses.squared_log_normalizers(mlm_logits, masked.weights)
         return totals, statistics
 
-    def score(
-        self, params: Any, batch: RowBatch, unigram_log_probs: Float[Array, " V"]
-    ) -> "ReplacedScores":
-        """Scores held-out rows; masks and samples do not depend on the seed.
-
-        The generator is scored as any masked language model is (`pretraining.make_eval_step`), and
-        the discriminator on what it writes there. That task becomes harder as the generator learns,
-        so that the discriminator's loss cannot say which of two models is better: that of the
-        untrained one is the lowest for long. Hence it is also scored where the same places have
-        tokens drawn by their frequency, the same ones for every model: this is the `loss`.
-        """
-        key = jax.random.key(EVALUATION_SEED)
-        masked = mask_for_evaluation(batch, self._vocabulary)
-        mlm_logits = restore_words(self._models, params, batch, masked)
-        judged = score_masked_tokens(mlm_logits, masked.labels, masked.weights, unigram_log_probs)
-        sampled = sample_tokens(key, batch, mlm_logits, self._config.temperature)
-        found = detect(self._models, params, batch, masked, sampled)
-        real = _real(batch)
-        frequencies = jnp.broadcast_to(unigram_log_probs, mlm_logits.shape)
-        drawn = sample_tokens(key, batch, frequencies)
-        by_frequency = detect(self._models, params, batch, masked, drawn)
-        replaced = real * found.replaced
-        original = real - replaced
-        right = (found.logits > 0) == found.replaced
-        return ReplacedScores(
-            *judged,
-            found.loss(real),
-            Total((right * replaced).sum(), replaced.sum()),
-            Total((right * original).sum(), original.sum()),
-            Total(replaced.sum(), real.sum()),
-            by_frequency.loss(real),
-        )
-
-    def summarize(self, totals: "ReplacedScores") -> dict[str, float]:
-        """Returns the figures of a log's line."""
-        figures = summarize_masked_scores(totals)
-        replaced, share = float(totals.detection.mean()), float(totals.replaced.mean())
-        return {
-            "loss": float(totals.by_frequency.mean()),
-            **figures,
-            "replaced_loss": replaced,
-            "replaced_accuracy": float(totals.detected.mean()),
-            "original_accuracy": float(totals.kept.mean()),
-            "replaced_share": share,
-            "share_loss": -sum(p * math.log(p) for p in (share, 1 - share) if p > 0),
-        }
-
 
 def _real(batch: RowBatch) -> Float[Array, "B T"]:
     return (batch.sequence_ids != 0).astype(jnp.float32)
@@ -385,3 +342,56 @@ class ReplacedScores(NamedTuple):
     kept: Total
     replaced: Total
     by_frequency: Total
+
+    def summarize(self) -> dict[str, float]:
+        """Returns the figures of a log's line."""
+        share = float(self.replaced.mean())
+        return {
+            "loss": float(self.by_frequency.mean()),
+            **summarize_masked_scores(self),
+            "replaced_loss": float(self.detection.mean()),
+            "replaced_accuracy": float(self.detected.mean()),
+            "original_accuracy": float(self.kept.mean()),
+            "replaced_share": share,
+            "share_loss": -sum(p * math.log(p) for p in (share, 1 - share) if p > 0),
+        }
+
+
+def make_detection_eval_step(
+    models: GeneratorAndDiscriminator,
+    vocabulary: Vocabulary,
+    unigram_log_probs: Float[Array, " V"],
+) -> Callable[[Any, RowBatch], ReplacedScores]:
+    """Makes the evaluation step for `jax.jit`: the same masks and noise whatever the run.
+
+    The generator is scored as any masked language model is (`pretraining.make_eval_step`), and the
+    discriminator on what it writes there. That task becomes harder as the generator learns, so that
+    its loss cannot say which of two models is better. Hence the discriminator is also scored where
+    the same places have tokens drawn by their frequency, the same ones for every model: this is the
+    `loss` of `ReplacedScores.summarize`.
+    """
+    key = jax.random.key(EVALUATION_SEED)
+
+    def step(params: Any, batch: RowBatch) -> ReplacedScores:
+        masked = mask_for_evaluation(batch, vocabulary)
+        mlm_logits = restore_words(models, params, batch, masked)
+        judged = score_masked_tokens(mlm_logits, masked.labels, masked.weights, unigram_log_probs)
+        sampled = sample_tokens(key, batch, mlm_logits)
+        found = detect(models, params, batch, masked, sampled)
+        frequencies = jnp.broadcast_to(unigram_log_probs, mlm_logits.shape)
+        drawn = sample_tokens(key, batch, frequencies)
+        by_frequency = detect(models, params, batch, masked, drawn)
+        real = _real(batch)
+        replaced = real * found.replaced
+        original = real - replaced
+        right = (found.logits > 0) == found.replaced
+        return ReplacedScores(
+            *judged,
+            found.loss(real),
+            Total((right * replaced).sum(), replaced.sum()),
+            Total((right * original).sum(), original.sum()),
+            Total(replaced.sum(), real.sum()),
+            by_frequency.loss(real),
+        )
+
+    return step

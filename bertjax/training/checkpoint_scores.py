@@ -3,11 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from bertjax.architectures import PRETRAINING, find_architecture, kind_of
+from bertjax.architectures import MASKED_LM, PRETRAINING, find_architecture, kind_of
 from bertjax.families.registry import read_config
 from bertjax.inference.task_outputs import Inference, predict_examples
 from bertjax.interop.model_tokenizer import load_model_tokenizer
 from bertjax.objectives.masking import Vocabulary
+from bertjax.objectives.replaced_tokens import GeneratorAndDiscriminator
 from bertjax.program.errors import UserError
 from bertjax.tasks.data_config import DataConfig
 from bertjax.tasks.reading import read_task_examples, task_of_model
@@ -67,7 +68,10 @@ def score_on_rows(identity: Mapping[str, Any], directories: Sequence[str]) -> Sc
         raise UserError("--data: a pretraining run is scored on one prepared directory")
     prepared = open_prepared(directories[0])
     config = read_config(identity["model"])
-    model = find_architecture(PRETRAINING, config).module(config)
+    model = find_architecture(identity.get("objective") or PRETRAINING, config).module(config)
+    if identity.get("generator"):
+        shape = read_config(identity["generator"])
+        model = GeneratorAndDiscriminator(find_architecture(MASKED_LM, shape).module(shape), model)
     tokenizer = load_tokenizer(prepared.tokenizer_path)
     if tokenizer.vocab_size != model.config.vocab_size:
         raise UserError(

@@ -4,17 +4,17 @@ import dataclasses
 import functools
 import time
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
-from jaxtyping import Array, Float, Integer
+from jaxtyping import Integer
 
-from bertjax.config import BertConfig
 from bertjax.numerics.placement import repeatable_options
 from bertjax.objectives.masking import Vocabulary
-from bertjax.objectives.pretraining import unigram_log_probs
+from bertjax.objectives.pretraining import make_eval_step, unigram_log_probs
+from bertjax.objectives.replaced_tokens import GeneratorAndDiscriminator, make_detection_eval_step
 from bertjax.program.errors import UserError
 from bertjax.training.batches import FittingRows, RowSource, evaluation_batches
 from bertjax.training.budget import Clock
@@ -83,23 +83,9 @@ def is_due(
     return evaluations_before(seconds) > evaluations_before(seconds_before)
 
 
-@runtime_checkable
-class Scored(Protocol):
-    """An objective of pretraining, as far as its evaluation is concerned."""
-
-    def score(self, params: Any, batch: Any, unigram_log_probs: Float[Array, " V"]) -> Any:
-        """Returns totals, a NamedTuple of `Total`; see `score_masked_tokens` for the last."""
-        ...
-
-    def summarize(self, totals: Any) -> dict[str, float]:
-        """Returns the figures of a log's line, of totals over all batches; `loss` among them."""
-        ...
-
-
 def make_evaluation(
     config: EvaluationConfig,
-    objective: Scored,
-    bert_config: BertConfig,
+    model: Any,
     vocabulary: Vocabulary,
     token_counts: Integer[np.ndarray, " V"],
     mesh: Mesh,
@@ -111,14 +97,19 @@ def make_evaluation(
 
     Args:
         config: how many rows at a time.
-        objective: what is minimised.
-        bert_config: of the model, which the rows must fit.
+        model: of the class that is pretrained, or a `GeneratorAndDiscriminator`.
         vocabulary: of the rows' tokenizer.
         token_counts: how often each token occurs in the training rows, for the unigram baseline.
         mesh: the devices.
     """
+    has_generator = isinstance(model, GeneratorAndDiscriminator)
+    make_step = make_detection_eval_step if has_generator else make_eval_step
+
+    def step(params: Any, batch: Any, log_probs: Any) -> Any:
+        return make_step(model, vocabulary, log_probs)(params, batch)
+
     score = jax.jit(
-        objective.score,
+        step,
         out_shardings=NamedSharding(mesh, REPLICATED),
         compiler_options=repeatable_options(mesh.devices.flat[0].platform),
     )
@@ -133,7 +124,7 @@ def make_evaluation(
     ) -> tuple[dict[str, float], float]:
         started = time.perf_counter()
         log_probs = np.asarray(unigram_log_probs(token_counts, vocabulary))
-        fitting = FittingRows(rows, bert_config)
+        fitting = FittingRows(rows, model.config)
         batches = evaluation_batches(fitting, config.batch_size, limit, here)
         with jax.set_mesh(mesh):
             parts = (
@@ -141,6 +132,6 @@ def make_evaluation(
                 for batch in batches
             )
             total = functools.reduce(add, parts)
-        return objective.summarize(total), time.perf_counter() - started
+        return total.summarize(), time.perf_counter() - started
 
     return evaluate

@@ -203,7 +203,7 @@ def _run(
     phases = open_phases(config, *of_phases)
     model, optimizer, objective, _ = phases[-1].step
     evaluate = make_evaluation(
-        config.evaluation, objective, bert_config, vocabulary, prepared.token_counts, mesh
+        config.evaluation, model.clone(causal=False), vocabulary, prepared.token_counts, mesh
     )
 
     identity = _identity(config, bert_config, generator_config, prepared, replay)

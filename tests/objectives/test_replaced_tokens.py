@@ -16,6 +16,7 @@ from bertjax.objectives.replaced_tokens import (
     ReplacedTokensConfig,
     detect,
     generator_of,
+    make_detection_eval_step,
     sample_tokens,
 )
 from bertjax.program.errors import UserError
@@ -213,11 +214,13 @@ def test_generator_has_no_table_of_its_own(models, params):
     assert len({float(leaf.std()) for leaf in layers}) == 2  # drawn by keys of their own
 
 
-def test_evaluation_scores_both_and_beside_them_the_unigram_and_the_share(objective, params, batch):
+def test_evaluation_scores_both_and_beside_them_the_unigram_and_the_share(
+    models, vocabulary, params, batch
+):
     log_probs = jnp.log(jnp.full(V, 1 / V)).at[50].add(0.5)
-    score = jax.jit(objective.score)
-    totals = jax.device_get(score(params, batch, log_probs))
-    figures = objective.summarize(totals)
+    score = jax.jit(make_detection_eval_step(models, vocabulary, log_probs))
+    totals = jax.device_get(score(params, batch))
+    figures = totals.summarize()
     assert figures["masked_tokens"] == 2 * ROWS  # 15 % of ten
     share = figures["replaced_share"]
     assert 0 < share < 2 / 14 + 1e-6
@@ -231,7 +234,7 @@ def test_evaluation_scores_both_and_beside_them_the_unigram_and_the_share(object
     bias = params["generator"]["mlm_head"]["bias"].at[7].set(100)
     head = {**params["generator"]["mlm_head"], "bias": bias}
     other = {**params, "generator": {**params["generator"], "mlm_head": head}}
-    changed = objective.summarize(jax.device_get(score(other, batch, log_probs)))
+    changed = jax.device_get(score(other, batch)).summarize()
     assert changed["loss"] == figures["loss"]
     assert changed["replaced_loss"] != figures["replaced_loss"]
 
