@@ -82,7 +82,7 @@ test-plan: install
 
 # torch comes from pip: uv would take the CUDA build.
 test-parity: .venv-parity/.installed
-	.venv-parity/bin/python -m pytest $(TWO_AT_A_TIME) tests/parity
+	OMP_NUM_THREADS=1 .venv-parity/bin/python -m pytest $(TWO_AT_A_TIME) tests/parity
 
 .venv-parity/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-parity

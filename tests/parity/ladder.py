@@ -318,6 +318,7 @@ def build_theirs(case: Case, architecture: str, params: Parameters, dtype: str) 
     import torch
     import transformers
 
+    torch.set_num_threads(1)  # of several, those without work would wait at full load
     wide, family = getattr(torch, dtype), family_of(case.config)
     kind = ARCHITECTURES[architecture].kind
     shape = case.config.to_dict()

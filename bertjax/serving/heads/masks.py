@@ -122,14 +122,14 @@ def _fill(
         row = []
         for id in candidates[order].tolist():
             filled = ids.tolist()
-            filled[position] = id
+            filled[position : position + 1] = [id] * (id != tokenizer.pad_id)
             row.append(
                 {
                     "score": float(own[id]),
                     "token": id,
                     "token_str": tokenizer.library.decode([id], skip_special_tokens=False),
                     "word": tokenizer.spell(id),
-                    # Special tokens are shown where there are masks left.
+                    # Special tokens but padding are shown where there are masks left.
                     "sequence": tokenizer.library.decode(filled, skip_special_tokens=has_one),
                 }
             )
