@@ -128,13 +128,16 @@ def run_adaptation(
         if config.dry_run and not (folder / "checkpoints").is_dir():
             folder = Path(elsewhere) / "run"  # a dry run writes nothing
         made = prepare_adaptation(config, folder, workers, reporter.say, report)
-        result = run_pretraining(
-            _pretraining_of(config, made),
-            mesh=mesh,
-            reporter=reporter,
-            make_development=make_development,
-            origin={"program": "bertjax adapt", "model": config.model},
-        )
+        try:
+            result = run_pretraining(
+                _pretraining_of(config, made),
+                mesh=mesh,
+                reporter=reporter,
+                make_development=make_development,
+                origin={"program": "bertjax adapt", "model": config.model},
+            )
+        except UserError as error:  # which names the run directory by the option of pretraining
+            raise UserError(str(error).replace("--run", "--output")) from None
     notes = [name_arguments(note) for note in made.record["notes"]]
     result = dataclasses.replace(result, notes=[*notes, *result.notes])
     if not result.scores:

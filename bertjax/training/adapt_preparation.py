@@ -148,7 +148,14 @@ def _read_options(config: AdaptConfig, contents: Contents) -> Texts:
     }
 
     def read(given: Mapping[str, Any], names: Sequence[str]) -> PreparationOptions:
-        return make_config(PreparationOptions, {**usual, **given, "reader.input": list(names)})
+        named = {**usual, **given, "reader.input": list(names)}
+        options = make_config(PreparationOptions, named)
+        if options.rows.max_length > contents.config.max_length:
+            raise UserError(
+                f"preparation.max_length={options.rows.max_length} is longer than {config.model}"
+                f" takes ({contents.config.length_limit}); give less, or leave it out"
+            )
+        return options
 
     of_replay = config.preparation
     if config.replay_preparation is not None:
@@ -194,8 +201,13 @@ def _find_record(
         if (folder / "checkpoints").is_dir():
             raise UserError(f"--output {folder}: holds a run that is no adaptation; name another")
         return None
-    record = json.loads(path.read_text(encoding="utf-8"))
-    then = record["request"]
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        then = record["request"]
+    except (ValueError, KeyError, TypeError):
+        raise UserError(
+            f"{path}: damaged; remove it, and what it describes is made again"
+        ) from None
     changed = [name for name in request if request[name] != then.get(name)]
     if changed:
         said = {"texts": "texts, or options of their preparation"}

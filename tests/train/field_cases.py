@@ -4,7 +4,9 @@ from pathlib import Path
 
 from bertjax.commands.prepare import PrepareConfig
 from bertjax.commands.tokenizer import TokenizerConfig
+from bertjax.program.config_fields import flat_fields
 from bertjax.sweeps.sweep import SweepConfig
+from bertjax.training.adapt_config import AdaptConfig
 from bertjax.training.finetune_config import FinetuneConfig
 from bertjax.training.pretrain_config import PretrainConfig
 
@@ -174,6 +176,8 @@ FINETUNE = {
         + [f"scoring.{name}" for name in ("every_epochs", "score", "patience")]
     ),
 }
+# What it hands on to a pretraining has its cases there.
+ADAPT = dict.fromkeys(name for name, _ in flat_fields(AdaptConfig))
 SWEEP = {
     "program": {"program": "pretrain"},
     "base": {"base": "base.yaml"},
@@ -196,6 +200,7 @@ CASES = {
     PrepareConfig: PREPARE,
     PretrainConfig: PRETRAIN,
     FinetuneConfig: FINETUNE,
+    AdaptConfig: ADAPT,
     SweepConfig: SWEEP,
 }
 LINES = {
@@ -203,6 +208,8 @@ LINES = {
     PrepareConfig: "--input text.txt --tokenizer tokenizer --max-length 32 --output new --workers 1"
     " --validation-fraction 0.1 --test-fraction 0.1",
     PretrainConfig: "--data rows --run run --budget.steps 10",
+    AdaptConfig: f"--model {TINY} --input text.txt --replay texts.csv --output run"
+    " --budget.steps 2 --batch-size 8 --evaluation.batch_size 8",
     FinetuneConfig: f"--task classification --data.train table.csv --model.init {TINY} --run run"
     " --budget.steps 10",
 }

@@ -114,6 +114,15 @@ def test_dry_run_writes_nothing(run_adapt, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_second_run_in_one_directory_is_named_by_its_option(run_adapt, tmp_path):
+    run_adapt(replay=None, new_tokens=0, steps=1)
+    with pytest.raises(UserError, match=r"^output \S+run: was begun with other settings.*new out"):
+        run_adapt(replay=None, new_tokens=0, steps=1, seed=7)
+    (tmp_path / "run" / "adaptation.json").write_text("{")
+    with pytest.raises(UserError, match=r"adaptation.json: damaged; remove it"):
+        run_adapt(replay=None, new_tokens=0, steps=1)
+
+
 def test_run_of_another_program_is_left_alone(run_adapt, tmp_path):
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     (tmp_path / "run" / "prepared").mkdir()
@@ -135,7 +144,7 @@ def test_run_of_another_program_is_left_alone(run_adapt, tmp_path):
         ({"preparation": {"max_len": 3}}, r"unknown key max_len; did you mean 'rows.max_length'"),
         ({"steps": 3, "minutes": 3}, r"give exactly one of budget.steps"),
         ({"model": "nowhere"}, r"nowhere"),
-        ({"preparation": {"max_length": 64}}, r"rows in \S+ are 64 tokens long, the model has"),
+        ({"preparation": {"max_length": 64}}, r"max_length=64 is longer than \S+ takes \(max_pos"),
         ({"learning_rat": 3}, r"did you mean 'optimizer.learning_rate'"),
     ],
 )

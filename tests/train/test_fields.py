@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from bertjax.commands import adapt as adapt_program
 from bertjax.commands import finetune as finetune_program
 from bertjax.commands import prepare, tokenizer
 from bertjax.commands import pretrain as pretrain_program
@@ -33,6 +34,7 @@ from bertjax.sweeps.space import PROGRAMS, Program
 from bertjax.sweeps.sweep import SweepConfig, sweep
 from bertjax.tasks.reading import read_task_data
 from bertjax.text.tokenizer import Tokenizer, build_wordpiece
+from bertjax.training.adapt_config import AdaptConfig
 from bertjax.training.budget import Clock
 from bertjax.training.evaluation import is_due
 from bertjax.training.finetune_config import FinetuneConfig
@@ -384,6 +386,18 @@ def test_fields_of_pretraining_are_read(folder, tmp_path, monkeypatch, known_rat
     words = [*LINES[PretrainConfig].split(), *words.split(), "--run", str(tmp_path / "run")]
     assert pretrain_program.run(pretrain_program.read_config(words)) == 0
     assert unread(PretrainConfig, read) == set()
+
+
+@pytest.mark.slow
+def test_fields_of_adaptation_are_read(folder, tmp_path, monkeypatch, known_rate, watch):
+    monkeypatch.chdir(folder)
+    read = watch(AdaptConfig)
+    words = [*LINES[AdaptConfig].split(), "--development.examples", "3"]
+    words += ["--development.treebank", TREEBANK, "--output", str(tmp_path / "run")]
+    rows = "max_length: 16, pairing: none, validation_fraction: 0.2, test_fraction: 0.2"
+    words += ["--preparation", f"{{{rows}}}", "--replay-preparation", f"{{{rows}}}"]
+    assert adapt_program.run(adapt_program.read_config(words)) == 0
+    assert unread(AdaptConfig, read) == set()
 
 
 @pytest.mark.slow
