@@ -130,7 +130,7 @@ def describe_run(path: Path) -> dict[str, Any]:
 
 def _describe_adaptation(path: Path) -> dict[str, Any]:
     """Describes what an adaptation made of its texts; nothing for other runs."""
-    record = _read_object(path / "adaptation.json")
+    record = _read_object(path / "adaptation" / "record.json")
     if not record:
         return {}
     return {

@@ -180,7 +180,7 @@ def _encode(
     encoded = tokenizer.encode_batch([tokenizer.word_space + word for word in words])
     for word, ids in zip(words, encoded, strict=True):
         known = tuple(ids.tolist())
-        yield word, [tokenizer.spell(id) for id in known], known
+        yield word, list(map(tokenizer.library.id_to_token, known)), known
 
 
 # -------------------------------------------------------------------- merges

@@ -12,7 +12,7 @@ from bertjax.text.readers import DocumentConfig, list_sources, read_documents
 from bertjax.text.tokenizer import Tokenizer
 
 # A word is a run of letters and digits, whatever the tokenizer takes for one.
-_WORD = re.compile(r"\w+")
+_WORD = re.compile(r"[^\W_]+")
 # Distinct words that are counted at once, which take some 100 MB; then the rarest are dropped.
 _MOST_WORDS = 1 << 20
 # Words with many tokens that are shown.
@@ -90,11 +90,15 @@ def measure_cuts(tokenizer: Tokenizer, counts: Mapping[str, int]) -> Cuts:
         share(tokens == 3),
         share(tokens > 3),
         tuple(
-            CutWord(words[at], int(number[at]), tuple(map(tokenizer.spell, encoded[at])))
+            CutWord(words[at], int(number[at]), _spell(tokenizer, encoded[at]))
             for at in costly.tolist()
             if tokens[at] > 1
         ),
     )
+
+
+def _spell(tokenizer: Tokenizer, ids: np.ndarray) -> tuple[str, ...]:
+    return tuple(tokenizer.spell(id, begins_word=not place) for place, id in enumerate(ids))
 
 
 def describe_cuts(columns: Mapping[str, Cuts]) -> str:

@@ -124,10 +124,10 @@ def run_adaptation(
     """
     reporter = reporter or Reporter()
     with tempfile.TemporaryDirectory(prefix="bertjax-adapt-") as elsewhere:
-        folder = Path(config.output)
-        if config.dry_run and not (folder / "checkpoints").is_dir():
-            folder = Path(elsewhere) / "run"  # a dry run writes nothing
-        made = prepare_adaptation(config, folder, workers, reporter.say, report)
+        run = Path(config.output)
+        if config.dry_run and not (run / "checkpoints").is_dir():
+            run = Path(elsewhere) / "run"  # a dry run writes nothing
+        made = prepare_adaptation(config, run, workers, reporter.say, report)
         try:
             result = run_pretraining(
                 _pretraining_of(config, made),

@@ -1,6 +1,6 @@
 """What an adaptation makes of its texts before it trains: cuts, new tokens, rows, a model to start.
 
-All of it stands in the run directory, and is made once: the same command finds it there.
+All of it stands in a folder of the run directory, and is made once: the same command finds it.
 """
 
 import collections
@@ -46,11 +46,11 @@ from bertjax.training.adapt_config import AdaptConfig
 from bertjax.training.run_directory import (
     ADAPTATION_NAME,
     PREPARED_NAME,
-    REPLAY_NAME,
-    START_NAME,
     check_kind,
 )
 
+# In the folder of an adaptation, beside the rows: those to replay, the model with new tokens.
+_REPLAY_NAME, _START_NAME = "replay", "start"
 # Tokens in a row, unless the model has positions for fewer.
 _MAX_LENGTH = 128
 # New tokens that are named in a report.
@@ -68,19 +68,19 @@ class Texts(NamedTuple):
     new: PreparationOptions
     replay: PreparationOptions | None
 
-    def all(self) -> dict[str, PreparationOptions]:
+    def by_name(self) -> dict[str, PreparationOptions]:
         """Returns those that there are, by what tables call them."""
         return {"new text": self.new} | ({"replay": self.replay} if self.replay else {})
 
 
 class Made(NamedTuple):
-    """What stands in the run directory.
+    """What is made before training.
 
     Attributes:
         data: the rows of the new text.
         replay: those of the replay; None where there is none.
         init: the model to begin with.
-        record: what `adaptation.json` has.
+        record: what was found out, and made, of what.
     """
 
     data: Path
@@ -91,7 +91,7 @@ class Made(NamedTuple):
 
 def prepare_adaptation(
     config: AdaptConfig,
-    folder: Path,
+    run: Path,
     workers: int,
     say: Callable[[str], None],
     report: Report,
@@ -100,7 +100,7 @@ def prepare_adaptation(
 
     Args:
         config: of the adaptation.
-        folder: where they are made: the run directory.
+        run: the run directory.
         workers: processes that prepare texts.
         say: is called with what is to be known.
         report: see `prepare`.
@@ -113,20 +113,21 @@ def prepare_adaptation(
     tokenizer = _load_tokenizer(config.model, model, contents)
     texts = _read_options(config, contents)
     request = _request(config, model, texts)
-    record = _find_record(folder, config, request)
+    folder = run / ADAPTATION_NAME
+    record = _find_record(run, config, request)
     if record is None:
-        check_kind(folder)
+        check_kind(run)
         make_folder(folder)
         record = _make(config, model, contents, tokenizer, texts, folder, workers, say, report)
         record = {"request": request, **record}
-        write_json(folder / ADAPTATION_NAME, record)
+        write_json(_place_record(run), record)
     say(record["report"])
     for note in record["notes"]:
         say(note)
     return Made(
         folder / PREPARED_NAME,
-        folder / REPLAY_NAME if texts.replay else None,
-        folder / START_NAME if record["new_tokens"] else model,
+        folder / _REPLAY_NAME if texts.replay else None,
+        folder / _START_NAME if record["new_tokens"] else model,
         record,
     )
 
@@ -172,7 +173,7 @@ def _request(config: AdaptConfig, model: Path, texts: Texts) -> dict[str, Any]:
     """
     sources = {
         what: {source.fingerprint(): source.name for source in list_sources(options.reader)}
-        for what, options in texts.all().items()
+        for what, options in texts.by_name().items()
     }
     for fingerprint, name in sources.get("replay", {}).items():
         if fingerprint in sources["new text"]:
@@ -181,7 +182,7 @@ def _request(config: AdaptConfig, model: Path, texts: Texts) -> dict[str, Any]:
                 " forgotten; name other texts"
             )
     options = {}
-    for what, its in texts.all().items():
+    for what, its in texts.by_name().items():
         names = ("reader", "cleaning", "duplicates", "pairs", "rows")
         options[what] = {name: dict(vars(getattr(its, name))) for name in names}
         options[what]["reader"]["input"] = list(sources[what])
@@ -192,14 +193,18 @@ def _request(config: AdaptConfig, model: Path, texts: Texts) -> dict[str, Any]:
     }
 
 
+def _place_record(run: Path) -> Path:
+    return run / ADAPTATION_NAME / "record.json"
+
+
 def _find_record(
-    folder: Path, config: AdaptConfig, request: Mapping[str, Any]
+    run: Path, config: AdaptConfig, request: Mapping[str, Any]
 ) -> dict[str, Any] | None:
     """Returns what was made before of the same request; None where nothing was."""
-    path = folder / ADAPTATION_NAME
+    path = _place_record(run)
     if not path.exists():
-        if (folder / "checkpoints").is_dir():
-            raise UserError(f"--output {folder}: holds a run that is no adaptation; name another")
+        if (run / "checkpoints").is_dir():
+            raise UserError(f"--output {run}: holds a run that is no adaptation; name another")
         return None
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -212,7 +217,7 @@ def _find_record(
     if changed:
         said = {"texts": "texts, or options of their preparation"}
         raise UserError(
-            f"--output {folder}: was begun with other"
+            f"--output {run}: was begun with other"
             f" {' and other '.join(said.get(name, name) for name in changed)}; put them back, or"
             " name a new directory"
         )
@@ -231,7 +236,7 @@ def _make(
     report: Report,
 ) -> dict[str, Any]:
     counts: dict[str, collections.Counter[str]] = {}
-    for what, options in texts.all().items():
+    for what, options in texts.by_name().items():
         report(f"counting words: {what}", 0, None)
         counts[what] = count_words(read_clean_texts(options.reader, options.cleaning))
     cuts = {"before": {what: measure_cuts(tokenizer, its) for what, its in counts.items()}}
@@ -246,9 +251,9 @@ def _make(
         )
     start = model
     if new:
-        start = folder / START_NAME
+        start = folder / _START_NAME
         notes += _save_start(config, model, contents, tokenizer, new, texts, start)
-    for name, options in ((PREPARED_NAME, texts.new), (REPLAY_NAME, texts.replay)):
+    for name, options in ((PREPARED_NAME, texts.new), (_REPLAY_NAME, texts.replay)):
         if options is not None:
             _prepare(options, start, folder / name, workers, say, report)
     return {
@@ -257,7 +262,7 @@ def _make(
             for when, those in cuts.items()
         },
         "new_tokens": [token._asdict() for token in new],
-        "report": _describe(cuts, new),
+        "report": _describe(cuts, [tokenizer.spell(token.id) for token in new]),
         "notes": notes,
     }
 
@@ -310,14 +315,14 @@ def _save_start(
     return loaded.notes
 
 
-def _describe(cuts: Mapping[str, Mapping[str, Cuts]], new: Sequence[NewToken]) -> str:
+def _describe(cuts: Mapping[str, Mapping[str, Cuts]], new: Sequence[str]) -> str:
     """Returns the table of the cuts, the words that are cut the most, and which tokens are new."""
     columns = dict(cuts["before"])
     for what, its in cuts.get("after", {}).items():
         columns[f"{what} +{len(new):,}"] = its
     lines = [describe_cuts(columns), describe_most_cut(cuts["before"]["new text"])]
     if new:
-        named = ", ".join(token.token for token in new[:_MOST_NAMED])
         more = f" and {len(new) - _MOST_NAMED:,} more" if len(new) > _MOST_NAMED else ""
+        named = ", ".join(new[:_MOST_NAMED])
         lines.append(f"{counted(len(new), 'new token')}: {named}{more}")
     return "\n".join(filter(None, lines))

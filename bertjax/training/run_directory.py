@@ -18,9 +18,10 @@ from bertjax.training.provenance import describe_environment
 LOCK_NAME = ".lock"
 # Where the rows are that a run made of texts.
 PREPARED_NAME = "prepared"
-# What an adaptation made before it trained: rows to replay, the model with new tokens, the record.
-REPLAY_NAME, START_NAME, ADAPTATION_NAME = "replay", "start", "adaptation.json"
-_BEFORE_TRAINING = {PREPARED_NAME, REPLAY_NAME, START_NAME, ADAPTATION_NAME}
+# What an adaptation made of its texts before it trained.
+ADAPTATION_NAME = "adaptation"
+# Beginnings of the names of all that may be there before a run is.
+_BEFORE_TRAINING = (LOCK_NAME, PREPARED_NAME, ADAPTATION_NAME)
 # Differing settings that a message names; the rest is counted.
 _MOST_NAMED = 5
 
@@ -116,7 +117,7 @@ def check_kind(run: Path) -> None:
         return
     if not run.is_dir():
         raise UserError(f"--run {run}: is a file; name a directory")
-    names = {path.name for path in run.iterdir()} - {LOCK_NAME} - _BEFORE_TRAINING
+    names = [path.name for path in run.iterdir() if not path.name.startswith(_BEFORE_TRAINING)]
     if names and not (run / "checkpoints").is_dir():
         raise UserError(f"--run {run}: holds something that is not a run; name a new directory")
 

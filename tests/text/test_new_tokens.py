@@ -128,6 +128,12 @@ def test_cuts_are_counted_by_how_often_words_occur():
     assert describe_most_cut(measure_cuts(tokenizer, {"the": 2})) == ""
 
 
+def test_words_are_runs_of_letters_and_digits():
+    assert count_words(["the _Antelope_ isn't 2nd-rate; das Süße"]) == dict.fromkeys(
+        ["the", "Antelope", "isn", "t", "2nd", "rate", "das", "Süße"], 1
+    )
+
+
 def test_rarest_words_are_dropped_where_there_are_very_many(monkeypatch):
     monkeypatch.setattr("bertjax.text.word_counts._MOST_WORDS", 3)
     assert count_words(["a b", "a c", "d e", "f a"]) == {"a": 3, "f": 1}

@@ -3,16 +3,22 @@
 import json
 import shutil
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+import tokenizers
 
 import bertjax
+from bertjax.architectures import MASKED_LM, find_architecture
 from bertjax.commands.adapt import read_config
 from bertjax.directories import describe_directory
 from bertjax.interop.huggingface import load_model_directory, save_model_directory
 from bertjax.program.errors import UserError
 from bertjax.text.tokenizer import load_tokenizer
 from bertjax.training.adapt import adapt, compare_domains, describe_domains
+from bertjax.training.pretrain_config import ModelConfig, shape_new_model
+from tests.text.tiny_tokenizers import FAMILIES, make, make_of
 from tests.train.finetune_runs import TINY, one_device
 from tests.train.pretrain_runs import assert_same_run
 
@@ -67,7 +73,9 @@ def test_interrupted_adaptation_goes_on_to_the_same_bits(run_adapt, pretrained, 
     assert_same_run(tmp_path / "whole", tmp_path / "cut", 4)
 
     # The model begins with the means of the pieces, and nothing else of it is new.
-    start, before = (load_model_directory(path) for path in (whole.run / "start", pretrained))
+    start, before = (
+        load_model_directory(path) for path in (whole.run / "adaptation" / "start", pretrained)
+    )
     vocab_size = before.config.vocab_size
     assert start.config.vocab_size == vocab_size + 2
     tokenizer = load_tokenizer(TINY)
@@ -106,7 +114,7 @@ def test_adaptation_without_replay_or_new_tokens_keeps_the_tokenizer(run_adapt, 
     assert result.scores["ended_early"].startswith("no gain of 9 nats in 1 evaluation")
     assert set(result.scores["domains"]) == {"new"}
     assert result.model.tokenizer.fingerprint == load_tokenizer(pretrained).fingerprint
-    assert not (result.run / "start").exists()
+    assert not (result.run / "adaptation" / "start").exists()
 
 
 def test_dry_run_writes_nothing(run_adapt, tmp_path):
@@ -118,17 +126,26 @@ def test_second_run_in_one_directory_is_named_by_its_option(run_adapt, tmp_path)
     run_adapt(replay=None, new_tokens=0, steps=1)
     with pytest.raises(UserError, match=r"^output \S+run: was begun with other settings.*new out"):
         run_adapt(replay=None, new_tokens=0, steps=1, seed=7)
-    (tmp_path / "run" / "adaptation.json").write_text("{")
-    with pytest.raises(UserError, match=r"adaptation.json: damaged; remove it"):
+    (tmp_path / "run" / "adaptation" / "record.json").write_text("{")
+    with pytest.raises(UserError, match=r"record.json: damaged; remove it"):
         run_adapt(replay=None, new_tokens=0, steps=1)
+
+
+def test_preparation_that_was_killed_is_made_again(run_adapt, tmp_path):
+    half = tmp_path / "run" / "adaptation" / "prepared.partial"
+    half.mkdir(parents=True)
+    (half / "left").write_text("over")
+    result = run_adapt(replay=None, new_tokens=0, steps=1)
+    assert result.scores["step"] == 1
+    assert not half.exists()
 
 
 def test_run_of_another_program_is_left_alone(run_adapt, tmp_path):
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
-    (tmp_path / "run" / "prepared").mkdir()
+    (tmp_path / "run" / "adaptation").mkdir()
     with pytest.raises(UserError, match="holds a run that is no adaptation; name another"):
         run_adapt()
-    assert (tmp_path / "run" / "prepared").exists()
+    assert list((tmp_path / "run" / "adaptation").iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -174,6 +191,34 @@ def test_model_with_another_head_is_told_of(run_adapt, tmp_path):
     assert any(
         "a new one is trained with it: its first loss is that of guessing" in n for n in notes
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", [*FAMILIES, "distilbert"])
+def test_model_of_every_family_gets_new_tokens(run_adapt, tmp_path, family):
+    tokenizer = make("wordpiece") if family == "distilbert" else make_of(family)
+    tokenizer.save(tmp_path / "tokenizer")
+    shape = ModelConfig(
+        family=family,
+        num_hidden_layers=1,
+        hidden_size=32,
+        num_attention_heads=2,
+        intermediate_size=48,
+    )
+    config = shape_new_model(shape, tokenizer.vocab_size, tokenizer.ids_of_fields, 16)
+    module = find_architecture(MASKED_LM, config).module(config)
+    params = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
+    save_model_directory(tmp_path / "model", config, params, tmp_path / "tokenizer", MASKED_LM)
+    result = run_adapt(model=str(tmp_path / "model"), replay=None, new_tokens=3, steps=1)
+    adapted = result.model
+    size = tokenizer.vocab_size
+    assert adapted.config.vocab_size == adapted.tokenizer.vocab_size == size + 3
+    text = "this harpooner was a whaler"
+    assert max(adapted.tokenizer.encode_batch([text])[0]) >= size
+    raw = tokenizers.Tokenizer.from_file(str(result.run / "model" / "tokenizer.json"))
+    ids = adapted.tokenizer.encode_batch([text])[0].tolist()
+    assert raw.encode(text, add_special_tokens=False).ids == ids
+    assert adapted.architecture == find_architecture(MASKED_LM, config).name
 
 
 def test_options_have_defaults_of_their_own(capsys):
