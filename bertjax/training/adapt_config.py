@@ -51,11 +51,11 @@ class DomainFields:
 
 
 def _evaluation() -> EvaluationConfig:
-    return EvaluationConfig(at_start=True, patience=3, min_gain=0.005)
+    return EvaluationConfig(at_start=True, patience=3)
 
 
 def _optimizer() -> OptimizerConfig:
-    return OptimizerConfig(learning_rate=2e-4, beta2=0.98)
+    return OptimizerConfig(learning_rate=1e-4, beta2=0.98)
 
 
 def _schedule() -> ScheduleConfig:

@@ -20,6 +20,8 @@ from bertjax.training.batches import FittingRows, RowSource, evaluation_batches
 from bertjax.training.budget import Clock
 from bertjax.training.sharding import REPLICATED, place_rows, rows_here
 
+# What a gain is, in nats, unless given.
+MIN_GAIN = 0.005
 # How often, unless given: in steps, or with a budget in minutes by the clock.
 STEPS_BETWEEN = 500
 FIRST_SECONDS, SECONDS_BETWEEN, MOST_EVALUATIONS = 15.0, 30.0, 20
@@ -37,7 +39,7 @@ class EvaluationConfig:
         batch_size: rows at a time
         at_start: also before the first step, on validation and test: what there is to gain or lose
         patience: evaluations in a row without a gain after which the run stops; 0 = never
-        min_gain: nats of validation loss below the last gain that are a gain
+        min_gain: nats of validation loss below the last gain that are a gain; 0.005 when not given
     """
 
     every: int | None = None
@@ -45,7 +47,7 @@ class EvaluationConfig:
     batch_size: int = 64
     at_start: bool = False
     patience: int = 0
-    min_gain: float = 0.0
+    min_gain: float | None = None
 
     def __post_init__(self) -> None:
         least = {"every": 1, "rows": 0, "batch_size": 1, "patience": 0, "min_gain": 0}
@@ -54,7 +56,7 @@ class EvaluationConfig:
                 raise UserError(
                     f"evaluation.{name}={getattr(self, name)} must be at least {least[name]}"
                 )
-        if self.min_gain and not self.patience:
+        if self.min_gain is not None and not self.patience:
             raise UserError(
                 f"evaluation.min_gain={self.min_gain} has no effect without evaluation.patience;"
                 " give both, or leave it out"

@@ -11,7 +11,7 @@ from bertjax.objectives.replaced_tokens import GeneratorAndDiscriminator
 from bertjax.program.wording import counted
 from bertjax.text.rows import PreparedDirectory
 from bertjax.training.curves import CurvesDrawer
-from bertjax.training.evaluation import EvaluationConfig
+from bertjax.training.evaluation import MIN_GAIN, EvaluationConfig
 from bertjax.training.generator_directory import save_pretrained
 from bertjax.training.metrics import read_metrics
 from bertjax.training.pretrain_config import PretrainConfig, kind_of_objective
@@ -33,14 +33,15 @@ class Patience:
     """
 
     def __init__(self, config: EvaluationConfig, remembered: dict[str, Any]) -> None:
-        self._config, self._remembered = config, remembered
+        self._patience, self._remembered = config.patience, remembered
+        self._min_gain = MIN_GAIN if config.min_gain is None else config.min_gain
         unknown = {"best": float("inf"), "gained": float("inf"), "unimproved": 0}
         remembered.update(unknown | remembered)
 
     def is_best(self, loss: float) -> bool:
         """Takes the next loss; returns whether it is the lowest."""
-        known, config = self._remembered, self._config
-        if loss < known["gained"] and loss <= known["gained"] - config.min_gain:
+        known = self._remembered
+        if loss < known["gained"] and loss <= known["gained"] - self._min_gain:
             known |= {"gained": loss, "unimproved": 0}
         else:
             known["unimproved"] += 1
@@ -53,12 +54,11 @@ class Patience:
     def reason(self) -> str | None:
         """Why the run ends before its budget does; None where it does not."""
         unimproved = self._remembered["unimproved"]
-        if not 0 < self._config.patience <= unimproved:
+        if not 0 < self._patience <= unimproved:
             return None
-        gain = f" of {self._config.min_gain:g} nats" if self._config.min_gain else ""
         return (
-            f"no gain{gain} in {counted(unimproved, 'evaluation')}"
-            f" (evaluation.patience={self._config.patience})"
+            f"no gain of {self._min_gain:g} nats in {counted(unimproved, 'evaluation')}"
+            f" (evaluation.patience={self._patience})"
         )
 
 

@@ -98,15 +98,17 @@ def test_run_without_gain_ends_early_and_stays_ended(run_on):
 @pytest.mark.parametrize(
     ("losses", "min_gain", "patience", "expected"),
     [
-        ([3, 2, 2, 2], 0, 2, [False, False, False, True]),
+        ([3, 2, 2, 2], 0.0, 2, [False, False, False, True]),
         ([3, 2, 1.95, 1.91, 1.85], 0.1, 2, [False, False, False, True, False]),
-        ([3, 3, 3, 3], 0, 0, [False] * 4),
-        ([float("nan"), 3, float("nan")], 0, 1, [True, False, True]),
+        ([3, 3, 3, 3], None, 0, [False] * 4),
+        ([3, 2.996, 2.994, 2.991], None, 2, [False, False, False, False]),
+        ([3, 2.999, 2.996], None, 2, [False, False, True]),
+        ([float("nan"), 3, float("nan")], 0.0, 1, [True, False, True]),
     ],
 )
 def test_gain_is_counted_from_the_last_one(losses, min_gain, patience, expected):
     remembered = {}
-    config = EvaluationConfig(patience=patience, min_gain=float(min_gain))
+    config = EvaluationConfig(patience=patience, min_gain=min_gain)
     ends = []
     for loss in losses:
         Patience(config, remembered).is_best(float(loss))
