@@ -29,6 +29,7 @@ class PretrainingObjective:
         span: the stretch of the budget that it is minimised in.
         z_loss: weight of the mean square of the log of the softmax's denominator, which keeps it
             near 1 (Chowdhery et al. 2022, section 5); 0 = none.
+        pairs: whether the model has a next-sentence head; None = as its family has.
 
     Source: Devlin et al. 2019, section A.2.
     """
@@ -42,11 +43,17 @@ class PretrainingObjective:
         *,
         span: tuple[float, float] = (0.0, 1.0),
         z_loss: float = 0.0,
+        pairs: bool | None = None,
     ) -> None:
         self._model, self._config, self._vocabulary = model, masking_config, vocabulary
         self._span = span
-        pairs = {"nsp": 1.0} if model.config.pretraining == "pretraining" else {}
-        self.terms = {"mlm": 1.0, **pairs, **({"z": z_loss} if z_loss else {})}
+        if pairs is None:
+            pairs = model.config.pretraining == "pretraining"
+        self.terms = {
+            "mlm": 1.0,
+            **({"nsp": 1.0} if pairs else {}),
+            **({"z": z_loss} if z_loss else {}),
+        }
         self._key = jax.random.split(jax.random.key(seed))[0]  # the other half is dropout's
 
     def slots(self, max_length: int) -> int:

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import jax
 
-from bertjax.architectures import PRETRAINING
 from bertjax.interop.checkpoint_files import fingerprint_weights
 from bertjax.interop.hub import find_model
 from bertjax.interop.huggingface import (
@@ -48,6 +47,7 @@ from bertjax.training.run_directory import (
     PREPARED_NAME,
     check_kind,
 )
+from bertjax.training.starting_model import kind_to_continue
 
 # In the folder of an adaptation, beside the rows: those to replay, the model with new tokens.
 _REPLAY_NAME, _START_NAME = "replay", "start"
@@ -301,9 +301,8 @@ def _save_start(
     start: Path,
 ) -> list[str]:
     """Saves the model with embeddings for the new tokens; returns notes on how it was read."""
-    loaded = load_model_directory(
-        model, PRETRAINING, initialize_missing=jax.random.key(config.seed)
-    )
+    kind = kind_to_continue(model, texts.new.pairs.pairing != "none")
+    loaded = load_model_directory(model, kind, initialize_missing=jax.random.key(config.seed))
     bert_config, params = grow_vocabulary(
         loaded.config, loaded.params, {token.id: token.pieces for token in new}
     )

@@ -68,7 +68,8 @@ def score_on_rows(identity: Mapping[str, Any], directories: Sequence[str]) -> Sc
         raise UserError("--data: a pretraining run is scored on one prepared directory")
     prepared = open_prepared(directories[0])
     config = read_config(identity["model"])
-    model = find_architecture(identity.get("objective") or PRETRAINING, config).module(config)
+    kind = identity.get("class") or identity.get("objective") or PRETRAINING
+    model = find_architecture(kind, config).module(config)
     if identity.get("generator"):
         shape = read_config(identity["generator"])
         model = GeneratorAndDiscriminator(find_architecture(MASKED_LM, shape).module(shape), model)

@@ -7,7 +7,7 @@ from typing import Any
 import flax.linen as nn
 from jax.sharding import Mesh
 
-from bertjax.architectures import MASKED_LM, REPLACED_TOKENS
+from bertjax.architectures import MASKED_LM, REPLACED_TOKENS, kind_of_module
 from bertjax.config import BertConfig
 from bertjax.families.registry import CONFIG_NAME, load_config
 from bertjax.interop.hub import find_model
@@ -104,7 +104,7 @@ def save_pretrained(
 ) -> None:
     """Writes the model directory of what is pretrained; a generator is in `generator/` there."""
     if not isinstance(model, GeneratorAndDiscriminator):
-        save_model_directory(path, model.config, params, tokenizer_path)
+        save_model_directory(path, model.config, params, tokenizer_path, kind_of_module(model))
         return
     own = params["discriminator"]
     save_model_directory(path, model.config, own, tokenizer_path, REPLACED_TOKENS)

@@ -44,7 +44,7 @@ from bertjax.training.generator_directory import (
 from bertjax.training.metrics import measure_matmul_rate, read_metrics
 from bertjax.training.phases import PhasesConfig
 from bertjax.training.precision import WIDE, ImpreciseError, prove_agreement, settle_dtype
-from bertjax.training.pretrain_config import PretrainConfig
+from bertjax.training.pretrain_config import PretrainConfig, kind_of_objective
 from bertjax.training.pretrain_phases import open_phases
 from bertjax.training.pretrain_validation import LookInside, Patience, Validation
 from bertjax.training.processes import Agreement, is_first, wait_for_all
@@ -187,7 +187,7 @@ def _run(
     vocabulary = Vocabulary.of(tokenizer)
     _check_rows(prepared, config)
     replay = open_replay(config.replay, prepared, tokenizer)
-    bert_config, start_params, notes = resolve_model(
+    bert_config, start_params, kind, notes = resolve_model(
         config.model, config.seed, prepared, tokenizer, vocabulary, config.objective
     )
     generator_config = shape_generator(config, bert_config)
@@ -199,7 +199,7 @@ def _run(
     check_batch("evaluation.batch_size", config.evaluation.batch_size, mesh)
     rows_of_epoch = config.replay.rows_of_epoch(len(prepared.train))
     clock = Clock(config.budget, rows_of_epoch, config.batch_size)
-    of_phases = prepared, replay, tokenizer, bert_config, generator_config, clock, mesh
+    of_phases = prepared, replay, tokenizer, bert_config, generator_config, kind, clock, mesh
     phases = open_phases(config, *of_phases)
     model, optimizer, objective, _ = phases[-1].step
     evaluate = make_evaluation(
@@ -207,6 +207,8 @@ def _run(
     )
 
     identity = _identity(config, bert_config, generator_config, prepared, replay)
+    # Runs of before are of the class that their family is pretrained as.
+    identity["class"] = None if kind == kind_of_objective(config.objective, bert_config) else kind
     with Session(config, identity, clock, mesh, reporter) as session:
         session.note(*tokenizer.notes, *notes, *of_generator, *([chosen] if chosen else []))
         key = jax.random.key(config.seed)
@@ -234,7 +236,7 @@ def _run(
             f" {_join(f'{each.flops:.3g}' for each in phases)} FLOP a step; matrix products"
             f" run at {rate / 1e9:,.0f} GFLOP/s here; attention is {model.attention}"
         )
-        look_inside = LookInside(config, bert_config, prepared, session, make_development)
+        look_inside = LookInside(config, bert_config, kind, prepared, session, make_development)
         compiled = session.compile(
             [(each.step.take, each.some_batch, each.flops / rate) for each in phases],
             state,

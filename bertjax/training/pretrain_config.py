@@ -12,7 +12,12 @@ import flax.linen as nn
 import optax
 from jax.sharding import Mesh
 
-from bertjax.architectures import MASKED_LM, REPLACED_TOKENS, find_architecture
+from bertjax.architectures import (
+    MASKED_LM,
+    PRETRAINING,
+    REPLACED_TOKENS,
+    find_architecture,
+)
 from bertjax.config import HIDDEN_ACTIVATIONS, BertConfig, Kind
 from bertjax.families.registry import FAMILIES
 from bertjax.objectives.masking import MaskingConfig, Vocabulary
@@ -333,6 +338,7 @@ def make_step(
     mesh: Mesh,
     phase: Phase | None = None,
     generator_config: BertConfig | None = None,
+    kind: Kind | None = None,
 ) -> PretrainingStep:
     """Returns the step of a run for the devices of a mesh, which `bertjax plan` compiles, too.
 
@@ -344,6 +350,7 @@ def make_step(
         mesh: whose devices may be absent.
         phase: of the run; None = it has one alone.
         generator_config: with replaced tokens, of the generator; a new one's when left out.
+        kind: of class that is trained; that of the objective when left out.
     """
     platform = mesh.devices.flat[0].platform
     dtype = compute_dtype(config.dtype, platform)
@@ -359,7 +366,7 @@ def make_step(
 
     optimizer = make_optimizer(config.optimizer)
     schedule = make_schedule(config.schedule, total)
-    kind = kind_of_objective(config.objective, bert_config)
+    kind = kind or kind_of_objective(config.objective, bert_config)
     model = make_model(kind, bert_config)
     masking = config.masking, vocabulary, config.seed
     options = {"span": phase.span if phase else (0.0, 1.0), "z_loss": config.z_loss}
@@ -368,7 +375,7 @@ def make_step(
         model = GeneratorAndDiscriminator(make_model(MASKED_LM, shape), model)
         objective = ReplacedTokenObjective(model, config.replaced_tokens, *masking, **options)
     else:
-        objective = PretrainingObjective(model, *masking, **options)
+        objective = PretrainingObjective(model, *masking, **options, pairs=kind == PRETRAINING)
     take = make_run_step(
         config, objective, optimizer, schedule, total, average_decay=config.average
     )

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 from jax.sharding import Mesh
 
-from bertjax.config import BertConfig
+from bertjax.config import BertConfig, Kind
 from bertjax.objectives.masking import Vocabulary
 from bertjax.program.errors import UserError
 from bertjax.text.rows import PreparedDirectory, open_prepared
@@ -92,6 +92,7 @@ def open_phases(
     tokenizer: Tokenizer,
     bert_config: BertConfig,
     generator_config: BertConfig | None,
+    kind: Kind,
     clock: Clock,
     mesh: Mesh,
 ) -> list[RunPhase]:
@@ -108,7 +109,9 @@ def open_phases(
             phase,
             phases,
             *_read_rows(config, phase, prepared, replay, tokenizer, bert_config, mesh),
-            make_step(config, bert_config, vocabulary, clock.total, mesh, phase, generator_config),
+            make_step(
+                config, bert_config, vocabulary, clock.total, mesh, phase, generator_config, kind
+            ),
             config,
             bert_config,
             clock,

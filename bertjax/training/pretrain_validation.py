@@ -6,7 +6,7 @@ from typing import Any
 
 import flax.linen as nn
 
-from bertjax.config import BertConfig
+from bertjax.config import BertConfig, Kind
 from bertjax.objectives.replaced_tokens import GeneratorAndDiscriminator
 from bertjax.program.wording import counted
 from bertjax.text.rows import PreparedDirectory
@@ -14,7 +14,7 @@ from bertjax.training.curves import CurvesDrawer
 from bertjax.training.evaluation import MIN_GAIN, EvaluationConfig
 from bertjax.training.generator_directory import save_pretrained
 from bertjax.training.metrics import read_metrics
-from bertjax.training.pretrain_config import PretrainConfig, kind_of_objective
+from bertjax.training.pretrain_config import PretrainConfig
 from bertjax.training.processes import gather, is_first
 from bertjax.training.progress import describe_scores
 from bertjax.training.session import Session
@@ -141,6 +141,7 @@ class LookInside:
         self,
         config: PretrainConfig,
         bert_config: BertConfig,
+        kind: Kind,
         prepared: PreparedDirectory,
         session: Session,
         make_development: Callable[..., Any] | None,
@@ -150,7 +151,7 @@ class LookInside:
         if self._wanted and is_first():
             self._development = make_development(
                 config.development, bert_config, prepared.tokenizer_path, prepared.validation,
-                session.run, kind_of_objective(config.objective, bert_config),
+                session.run, kind,
             )  # fmt: skip
 
     def __call__(self, state: TrainState) -> None:

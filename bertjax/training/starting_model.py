@@ -7,11 +7,11 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 
-from bertjax.architectures import MASKED_LM, PRETRAINING, REPLACED_TOKENS, kind_of
-from bertjax.config import BertConfig
+from bertjax.architectures import MASKED_LM, REPLACED_TOKENS, kind_of
+from bertjax.config import BertConfig, Kind
 from bertjax.families.registry import load_config
 from bertjax.interop.hub import find_model
-from bertjax.interop.huggingface import load_model_directory
+from bertjax.interop.huggingface import inspect_model_directory, load_model_directory
 from bertjax.interop.model_tokenizer import load_model_tokenizer
 from bertjax.objectives.masking import Vocabulary
 from bertjax.objectives.pretraining import unigram_log_probs
@@ -32,8 +32,9 @@ def resolve_model(
     tokenizer: Tokenizer,
     vocabulary: Vocabulary,
     objective: str = MASKED_LM,
-) -> tuple[BertConfig, Any, list[str]]:
-    """Returns the model's config, its parameters where not simply drawn (else None), and notes.
+) -> tuple[BertConfig, Any, Kind, list[str]]:
+    """Returns the model's config, its parameters where not simply drawn (else None), the kind of
+    class that is trained, and notes.
 
     Args:
         config: what was asked for.
@@ -48,10 +49,11 @@ def resolve_model(
     """
     length = prepared.train.max_length
     notes_of_init: list[str] = []
+    has_pairs = prepared.card["options"]["pairs"]["pairing"] != "none"
     if config.init is None:
         bert_config = shape_new_model(config, tokenizer.vocab_size, tokenizer.ids_of_fields, length)
         params, family = None, bert_config.MODEL_TYPE
-        kind_of_objective(objective, bert_config)  # refuses what it has no class for
+        kind = kind_of_objective(objective, bert_config)
         if tokenizer.special_tokens != STYLES[family].tokens:
             notes_of_init.append(
                 f"the rows are framed as {tokenizer.describe_frame()}, with the special tokens of"
@@ -74,8 +76,7 @@ def resolve_model(
         )
     else:
         key, folder = jax.random.key(seed), find_model(config.init)
-        # Of masked words the directory's own reader says what is wrong with it.
-        kind = PRETRAINING
+        kind = kind_to_continue(folder, has_pairs)
         if objective != MASKED_LM:
             kind = kind_of_objective(objective, load_config(folder))
         loaded, params, _, notes = load_model_directory(folder, kind, initialize_missing=key)
@@ -110,8 +111,6 @@ def resolve_model(
             f"--max-length {bert_config.max_length}"
             + ("" if config.init else ", or raise model.max_position_embeddings")
         )
-    has_pairs = prepared.card["options"]["pairs"]["pairing"] != "none"
-    kind = kind_of_objective(objective, bert_config)
     if has_pairs and kind in (MASKED_LM, REPLACED_TOKENS):
         words = "masked words" if kind == MASKED_LM else "replaced tokens"
         notes_of_init.append(
@@ -119,7 +118,18 @@ def resolve_model(
             f" {with_article(bert_config.MODEL_TYPE)} is pretrained by the {words}"
             " alone: they are read as pairs, and how their texts follow each other is not learned"
         )
-    return bert_config, params, notes_of_init
+    return bert_config, params, kind, notes_of_init
+
+
+def kind_to_continue(folder: Path, has_pairs: bool) -> Kind:
+    """Returns the kind of class by which a pretrained model learns masked words further.
+
+    One without a next-sentence head gets none that rows without pairs could not train.
+    """
+    contents = inspect_model_directory(folder)
+    if "nsp_head" in contents.parts or has_pairs:
+        return contents.config.pretraining
+    return MASKED_LM
 
 
 @dataclasses.dataclass(frozen=True)

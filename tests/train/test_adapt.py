@@ -84,6 +84,7 @@ def test_interrupted_adaptation_goes_on_to_the_same_bits(run_adapt, pretrained, 
     np.testing.assert_allclose(table[vocab_size], old[pieces].mean(0), rtol=1e-5)
     np.testing.assert_array_equal(table[:vocab_size], old)
     model = whole.model
+    assert model.architecture == "BertForMaskedLM"  # as it came
     assert model.config.vocab_size == vocab_size + 2
     assert model.tokenizer.encode_batch(["harpooner whaler"])[0].tolist() == [99, 100]
 
