@@ -154,7 +154,15 @@ def test_right_guess_is_an_original_token(run, batch, masked):
 @pytest.fixture(scope="module")
 def objective(models, vocabulary):
     config = ReplacedTokensConfig(discriminator_weight=7.0)
-    return ReplacedTokenObjective(models, config, MaskingConfig(rate=0.3), vocabulary, seed=17)
+    return ReplacedTokenObjective(
+        models, config, MaskingConfig(rate=0.3, end_rate=0.1), vocabulary, seed=17, z_loss=0.1
+    )
+
+
+def test_rate_of_masking_follows_the_budget(objective, batch):
+    assert objective.slots(LENGTH) == 5  # of the highest rate, rounded up
+    prepare = jax.jit(lambda progress: objective.prepare(batch, progress)[1])
+    assert [int(prepare(progress)["mlm"]) for progress in (0.0, 1.0)] == [3 * ROWS, ROWS]
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +202,8 @@ def test_no_gradient_passes_through_the_samples_and_both_losses_reach_the_embedd
         assert largest(bias_of_keys) < 1e-5  # a softmax does not change with it
         assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(tree))
     assert totals["replaced"].count == 14 * ROWS
-    assert totals["mlm"].count == 3 * ROWS
+    assert totals["mlm"].count == totals["z"].count == 3 * ROWS
+    assert totals["z"].sum / totals["z"].count == pytest.approx(math.log(V) ** 2, rel=0.1)
     assert totals["mlm"].sum / totals["mlm"].count == pytest.approx(math.log(V), rel=0.05)
     assert totals["replaced"].sum / totals["replaced"].count == pytest.approx(math.log(2), rel=0.1)
 
