@@ -109,6 +109,7 @@ def test_unlikely_token_is_never_preferred_by_the_noise(batch):
 def test_samples_are_a_function_of_key_epoch_and_row(batch):
     logits = jnp.zeros((ROWS, 9, V))
     samples = np.asarray(sample_tokens(KEY, batch, logits))
+    assert (samples[0] == samples[1]).mean() < 0.3
     some = jnp.array([4, 1])
     part = batch._replace(row_numbers=batch.row_numbers[some], epochs=batch.epochs[some])
     np.testing.assert_array_equal(sample_tokens(KEY, part, logits[:2]), samples[some])

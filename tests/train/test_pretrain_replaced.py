@@ -21,7 +21,6 @@ from bertjax.training.progress import Reporter
 from bertjax.training.sharding import MeshConfig, make_mesh
 from tests.prepared_rows import write_rows
 from tests.train.pretrain_runs import (
-    STEPS,
     T,
     V,
     assert_same_run,
@@ -191,10 +190,14 @@ def test_run_is_not_continued_with_another_objective(finished, prepared, here):
 
 @pytest.mark.slow
 def test_killed_and_resumed_equals_uninterrupted(launch, tmp_path):
-    assert finish(launch(tmp_path / "whole", *ELECTRA))[0] == 0
-    reached, _ = kill_at_random(launch, tmp_path / "killed", random.Random(5), 3, *ELECTRA)
+    steps = 200
+    options = (*ELECTRA, "--budget.steps", steps)
+    assert finish(launch(tmp_path / "whole", *options))[0] == 0
+    killed = tmp_path / "killed"
+    reached, _ = kill_at_random(launch, killed, random.Random(5), 3, *options, later=1.0)
     print(f"newest checkpoint at each kill: {reached}")
-    assert_same_run(tmp_path / "whole", tmp_path / "killed", STEPS)
+    assert 0 < reached[0] < reached[-1]
+    assert_same_run(tmp_path / "whole", tmp_path / "killed", steps)
     weights = [
         (tmp_path / name / "model" / "generator" / "model.safetensors").read_bytes()
         for name in ("whole", "killed")
