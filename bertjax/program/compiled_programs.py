@@ -16,6 +16,8 @@ PLACE, SWITCH = "JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_COMPILATION_CACHE"
 _TRUTHS = ("y", "yes", "t", "true", "on", "1", "n", "no", "f", "false", "off", "0")
 # Bytes; beyond this, the least recently used entries go. A step of the base size takes 1 MB.
 MOST_BYTES = 500_000_000
+# Beyond this number, too: jax looks at each whenever it saves another, for 50 microseconds or so.
+MOST_PROGRAMS = 1000
 # Seconds; what compiles faster is not worth a file.
 LEAST_SECONDS = 0.1
 # Seconds after which nobody is writing to a file any more.
@@ -46,6 +48,7 @@ def keep_compiled_programs() -> None:
         if not _is_ours(folder):
             return
         _remove_broken(folder)
+        _remove_oldest(folder)
     except (OSError, RuntimeError):  # no permission, a full disk, no home
         return
     settings = {
@@ -103,3 +106,17 @@ def _remove_broken(folder: Path) -> None:
         whole = file.with_name(file.name.removesuffix("-cache") + "-atime").exists()
         if not whole and time.time() - file.stat().st_mtime > _LONG_DONE:
             file.unlink(missing_ok=True)
+
+
+def _remove_oldest(folder: Path) -> None:
+    """Removes the least recently used programs beyond `MOST_PROGRAMS`, as jax does by size."""
+    if len([*folder.glob("*-atime")]) <= MOST_PROGRAMS:
+        return
+    from filelock import FileLock, Timeout
+
+    # jax's own lock; who holds it saves or removes programs, and the next start does this.
+    with contextlib.suppress(Timeout), FileLock(folder / ".lockfile", timeout=0):
+        used = sorted(folder.glob("*-atime"), key=lambda file: file.stat().st_mtime)
+        for file in used[:-MOST_PROGRAMS]:
+            file.with_name(file.name.removesuffix("-atime") + "-cache").unlink(missing_ok=True)
+            file.unlink()

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from bertjax.program import compiled_programs
 from bertjax.program.compiled_programs import keep_compiled_programs
@@ -156,6 +157,20 @@ def test_half_written_entry_is_removed_once_nobody_writes_it(tmp_path):
     assert {file.name for file in tmp_path.iterdir()} == {
         "whole-cache", "whole-atime", "new-cache"
     }  # fmt: skip
+
+
+def test_least_recently_used_programs_go_where_there_are_too_many(tmp_path, monkeypatch):
+    monkeypatch.setattr(compiled_programs, "MOST_PROGRAMS", 3)
+    for age, name in enumerate("abcde"):
+        for suffix in ("cache", "atime"):
+            (tmp_path / f"{name}-{suffix}").write_bytes(b"12345678")
+        os.utime(tmp_path / f"{name}-atime", (0, 1000 - age))
+    with FileLock(tmp_path / ".lockfile"):  # jax is at work
+        compiled_programs._remove_oldest(tmp_path)
+    assert len([*tmp_path.glob("*-cache")]) == 5
+    compiled_programs._remove_oldest(tmp_path)
+    kept = {file.name for file in tmp_path.iterdir()} - {".lockfile"}
+    assert kept == {f"{name}-{suffix}" for name in "abc" for suffix in ("cache", "atime")}
 
 
 def test_folder_is_named_after_the_processor(monkeypatch):
