@@ -1,25 +1,13 @@
 """Directories of tiny models with random weights, of any class."""
 
-import functools
-
-import jax
-import numpy as np
-
-from bertjax.architectures import ARCHITECTURES
 from bertjax.config import BertConfig
 from bertjax.interop.huggingface import save_model_directory
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.text.tokenizer_parts import build_wordpiece
+from tests.parity.random_models import draw_parameters
 
 WORDS = ["the", "dog", "cat", "sees", "hears", "a", "bird", "red", "old", ".", "good", "bad"]
 TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
-
-
-@functools.cache
-def draw_params(architecture, config):
-    model = ARCHITECTURES[architecture].module(config)
-    params = jax.jit(model.init)(jax.random.key(3), np.zeros((1, 1), np.int32))["params"]
-    return {"bert": params} if architecture == "BertModel" else params
 
 
 def save(folder, architecture, **fields):
@@ -27,7 +15,7 @@ def save(folder, architecture, **fields):
         vocab_size=len(TOKENS), hidden_size=24, num_hidden_layers=2, num_attention_heads=3,
         intermediate_size=29, max_position_embeddings=12, **fields,
     )  # fmt: skip
-    params = draw_params(architecture, config)
+    params = draw_parameters(config, architecture)
     Tokenizer(build_wordpiece(TOKENS, True, None)).save(folder / "tokenizer")
     save_model_directory(folder / "model", config, params, folder / "tokenizer", architecture)
     return folder / "model"

@@ -1,18 +1,18 @@
 """A tiny body with attention that is not flat, and texts for it."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from bertjax.analysis.capture.encoding import encode_texts
+from bertjax.architectures import BODY, classes_of
 from bertjax.families.registry import FAMILIES
 from bertjax.loaded import Model
 from bertjax.model.bert import BertModel
 from bertjax.text.special_tokens import BERT_TOKENS
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.text.tokenizer_parts import build_wordpiece
+from tests.parity.random_models import draw_parameters
 
 WORDS = ("the", "cat", "sat", "on", "a", "mat", "dog", "big", "saw", "un")
 VOCABULARY = (*BERT_TOKENS, *WORDS, "##s", "##ly", ".", ",", "-")
@@ -20,11 +20,6 @@ VOCABULARY = (*BERT_TOKENS, *WORDS, "##s", "##ly", ".", ",", "-")
 
 def make_tokenizer():
     return Tokenizer(build_wordpiece(VOCABULARY, lowercase=True, strip_accents=None))
-
-
-@functools.cache
-def _new_params(model):
-    return jax.jit(model.init)(jax.random.key(3), jnp.zeros((1, 1), jnp.int32))["params"]
 
 
 def make_body(positions=48, family="bert", **fields):
@@ -40,11 +35,12 @@ def make_body(positions=48, family="bert", **fields):
         **fields,
     )
     model = BertModel(config, pooling=False)
-    params = jax.tree.map(lambda x: x, _new_params(model))
+    params = draw_parameters(config, classes_of(config)[BODY].name, spread=0.02)["bert"]
+    params.pop("pooler", None)
     attention = params["encoder"]["layers"]["attention"]
     for name in ("query", "key"):
         attention[name]["kernel"] *= 10
-    return Model(model, params, make_tokenizer())
+    return Model(model, jax.tree.map(jnp.asarray, params), make_tokenizer())
 
 
 def make_texts(body, lengths, seed=0):

@@ -1,9 +1,5 @@
 """A classifier that is wired by hand: one head, which looks for a colour, decides the class."""
 
-import functools
-
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from bertjax.config import BertConfig
@@ -12,6 +8,7 @@ from bertjax.model.bert import BertForSequenceClassification
 from bertjax.text.special_tokens import BERT_TOKENS
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.text.tokenizer_parts import build_wordpiece
+from tests.parity.random_models import draw_parameters
 
 WORDS = ("red", "blue", *"abcdefghijk")
 # Where the head is, of L=3 layers of N=4 heads.
@@ -29,20 +26,15 @@ CONFIG = BertConfig(
 MODEL = BertForSequenceClassification(CONFIG)
 
 
-@functools.cache
-def _new_params():
-    return jax.jit(MODEL.init)(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
-
-
 def make_wired_model() -> Model:
     """Class 1 where the text says red, class 0 where it says blue; else neither.
 
     Dimension 0 of a token's embedding says that it is red, dimension 1 that it is blue. The head
     looks for either, and brings the difference to dimension 2 of [CLS], which the classifier reads.
-    All other heads are as a new model has them: they do next to nothing.
+    All other heads do next to nothing.
     """
     tokenizer = Tokenizer(build_wordpiece([*BERT_TOKENS, *WORDS], True, None))
-    params = jax.tree.map(np.array, _new_params())
+    params = draw_parameters(CONFIG, type(MODEL).__name__, spread=0.02)
     embeddings, layers = params["bert"]["embeddings"], params["bert"]["encoder"]["layers"]
     words = embeddings["word_embeddings"]
     words[:] = np.random.default_rng(0).normal(size=words.shape)

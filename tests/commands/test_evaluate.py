@@ -5,7 +5,6 @@ import functools
 import json
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
@@ -14,12 +13,13 @@ from bertjax.analysis.heads.importance import gates_without
 from bertjax.analysis.heads.masked_scores import score_masked_texts
 from bertjax.interop.huggingface import load_model_directory, save_model_directory
 from bertjax.loaded import Model, load
-from bertjax.model.bert import BertForMaskedLM, BertForSequenceClassification
+from bertjax.model.bert import BertForMaskedLM
 from bertjax.model.probe_points import gate_heads
 from bertjax.objectives.masking import Vocabulary
 from bertjax.text.rows import open_prepared
 from bertjax.training.evaluation import EvaluationConfig, make_evaluation
 from bertjax.training.sharding import MeshConfig, make_mesh
+from tests.parity.random_models import draw_parameters
 from tests.prepared_rows import write_rows
 
 TINY = Path(__file__).parents[1] / "parity" / "golden" / "tiny_bert"  # L=5, N=4, 17 positions
@@ -144,8 +144,7 @@ def classifier(tmp_path_factory):
     labels = ("$10_to_$50", "a very long name of a class" * 3, "none")
     config, params, *_ = load_model_directory(TINY, "BertModel")
     config = dataclasses.replace(config, id2label=labels)
-    model = BertForSequenceClassification(config)
-    new = jax.jit(model.init)(jax.random.key(0), np.zeros((1, 1), np.int32))["params"]
+    new = draw_parameters(config, "BertForSequenceClassification")
     folder = tmp_path_factory.mktemp("classifier") / "model"
     merged = {**new, "bert": {**new["bert"], **params["bert"]}}
     save_model_directory(folder, config, merged, TINY, "BertForSequenceClassification")

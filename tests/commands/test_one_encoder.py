@@ -3,12 +3,10 @@
 import json
 import shutil
 
-import jax
 import numpy as np
 import pytest
 
 from bertjax.analysis.capture.encoding import encode_texts, encode_words
-from bertjax.architectures import ARCHITECTURES
 from bertjax.config import BertConfig
 from bertjax.inference.task_outputs import Inference
 from bertjax.interop.huggingface import save_model_directory
@@ -21,6 +19,7 @@ from bertjax.text.special_tokens import BERT_TOKENS
 from bertjax.text.tokenizer import Tokenizer, load_tokenizer
 from bertjax.text.tokenizer_parts import build_wordpiece
 from bertjax.training.batches import FittingRows
+from tests.parity.random_models import draw_parameters
 
 TOKENS = [*BERT_TOKENS, "the", "film", "was", "good", "bad", "[", "]", "sep", "mask", "e", "##1"]
 TEXT = "The [E1] film[E1] was [SEP] <user>"
@@ -36,9 +35,7 @@ def save(folder, architecture, tokens=TOKENS, **fields):
     config = BertConfig(
         hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=12, **shape
     )
-    model = ARCHITECTURES[architecture].module(config)
-    params = jax.jit(model.init)(jax.random.key(3), np.zeros((1, 1), np.int32))["params"]
-    params = {"bert": params} if architecture == "BertModel" else params
+    params = draw_parameters(config, architecture)
     save_model_directory(folder / "model", config, params, folder / "tokenizer", architecture)
     return folder / "model"
 

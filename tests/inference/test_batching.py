@@ -16,6 +16,7 @@ from bertjax.model.bert import BertModel
 from bertjax.text.framing import TokenSequence
 from bertjax.training.compilations import count_compilations
 from bertjax.training.sharding import MeshConfig, make_mesh
+from tests.parity.random_models import draw_parameters
 
 CONFIG = BertConfig(
     vocab_size=50, hidden_size=8, num_hidden_layers=1, num_attention_heads=2,
@@ -97,9 +98,7 @@ def test_an_output_that_was_taken_is_not_kept():
 
 def make_embedder(mesh=None):
     body = BertModel(CONFIG, pooling=False)
-    params = jax.jit(body.init)(jax.random.key(0), np.zeros((1, 1), np.int32))["params"]
-    # Weights that differ from text to text visibly.
-    params = jax.tree.map(lambda part: 5 * part, params)
+    params = draw_parameters(CONFIG, "BertModel")["bert"]
     return Embedder(body, params, Pad(), mesh=mesh)
 
 

@@ -5,9 +5,6 @@ import json
 import tempfile
 from pathlib import Path
 
-import jax
-import numpy as np
-
 from bertjax.architectures import ARCHITECTURES
 from bertjax.families.registry import FAMILIES
 from bertjax.interop.huggingface import save_model_directory
@@ -15,6 +12,7 @@ from bertjax.loaded import load
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.text.tokenizer_parts import build_wordpiece
 from tests.analysis.saved import TOKENS
+from tests.parity.random_models import draw_parameters
 
 LETTERS = [f"{before}{letter}" for letter in "abcdefghijklmnopqrstuvwxyz" for before in ("", "##")]
 TEMPLATE = ["this", "example", "is"]
@@ -60,24 +58,10 @@ def save_tiny(folder, architecture, **fields):
         vocab_size=len(VOCABULARY), hidden_size=24, num_hidden_layers=2, num_attention_heads=3,
         intermediate_size=29, **{"max_position_embeddings": 32, **fields},
     )  # fmt: skip
-    params = draw_params(architecture, config)
+    params = draw_parameters(config, architecture, spread=0.1)
     Tokenizer(build_wordpiece(VOCABULARY, True, None)).save(folder / "tokenizer")
     save_model_directory(folder / "model", config, params, folder / "tokenizer", architecture)
     return folder / "model"
-
-
-def draw_params(architecture, config):
-    """Weights that tell texts apart, with biases that are not zero; nothing is compiled."""
-    model = ARCHITECTURES[architecture].module(config)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 1), np.int32))["params"]
-    rng = np.random.default_rng(2)
-
-    def draw(path, shape):
-        middle = 1 if path[-1].key == "scale" else 0
-        return (middle + 0.1 * rng.normal(size=shape.shape)).astype(np.float32)
-
-    params = jax.tree_util.tree_map_with_path(draw, shapes)
-    return {"bert": params} if architecture == "BertModel" else params
 
 
 @functools.cache

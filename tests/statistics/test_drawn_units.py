@@ -1,7 +1,5 @@
 """What a bootstrap draws: texts and not windows, and no more units than memory has room for."""
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.stats import t
@@ -21,6 +19,7 @@ from bertjax.program.errors import UserError
 from bertjax.statistics.drawn_units import number_units, sum_by_unit
 from tests.analysis.tiny_bodies import WORDS, make_body, make_texts
 from tests.analysis.wired import CONFIG, make_wired_model
+from tests.parity.random_models import draw_parameters
 
 WINDOWS = (3, 1, 2)  # of each text
 
@@ -103,7 +102,7 @@ def test_the_lens_draws_texts(windows):
 
 def test_importance_of_heads_draws_texts():
     model, tokenizer = BertForMaskedLM(CONFIG), make_wired_model().tokenizer
-    params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
+    params = draw_parameters(CONFIG, "BertForMaskedLM")
     whole = Model(model, params, tokenizer)
     texts = encode_texts(
         tokenizer, ["a b red c d e f g h i k j a b red c", "a red i", "b c d blue"], 13,

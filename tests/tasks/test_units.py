@@ -1,7 +1,6 @@
 """Units in rows: nothing lost, nothing moved, and packed rows that mean what single ones mean."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -17,6 +16,7 @@ from bertjax.tasks.units import (
     places_of,
 )
 from bertjax.text.framing import TokenSequence
+from tests.parity.random_models import draw_parameters
 
 PAD = 0
 CONFIG = BertConfig(vocab_size=1 << 20, hidden_size=64, num_attention_heads=4)
@@ -153,8 +153,7 @@ def test_packed_and_unpacked_batches_have_the_same_loss_and_gradients():
         id2label=("a", "b", "c"),
     )
     model = BertForSequenceClassification(config)
-    params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
-    params = jax.tree.map(lambda leaf: leaf + 0.05, params)
+    params = draw_parameters(config, "BertForSequenceClassification")
     units = [
         unit._replace(labels=unit.labels % 3) for unit in make_units([3, 5, 11, 7, 2, 4, 9, 2])
     ]

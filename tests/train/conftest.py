@@ -5,18 +5,17 @@ import sys
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import pytest
 
 from bertjax.config import BertConfig
 from bertjax.interop.huggingface import save_model_directory
-from bertjax.model.bert import BertForMaskedLM
 from bertjax.sweeps.space import PROGRAMS, Program
 from bertjax.sweeps.sweep import SweepConfig, sweep
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.text.tokenizer_parts import build_wordpiece
 from bertjax.text.tokenizer_training import VocabularyConfig, train_tokenizer
 from bertjax.training.sharding import MeshConfig, make_mesh
+from tests.parity.random_models import draw_parameters
 from tests.prepared_rows import write_rows
 from tests.train.fake_sweep import FAKE, SPACE, WAY
 from tests.train.finetune_runs import TINY
@@ -43,8 +42,7 @@ def pretrained(tmp_path_factory):
         max_position_embeddings=17,
         initializer_range=0.2,
     )
-    model = BertForMaskedLM(config)
-    params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
+    params = draw_parameters(config, "BertForMaskedLM")
     path = tmp_path_factory.mktemp("pretrained") / "model"
     save_model_directory(path, config, params, TINY, "BertForMaskedLM")
     return str(path)

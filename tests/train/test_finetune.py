@@ -6,7 +6,6 @@ import shutil
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -18,7 +17,6 @@ from bertjax.interop.huggingface import (
     load_model_directory,
     save_model_directory,
 )
-from bertjax.model.bert import BertForMaskedLM
 from bertjax.program.ending import STOPPED_EXIT_CODE
 from bertjax.program.errors import UserError
 from bertjax.tasks.data_config import DataConfig
@@ -29,6 +27,7 @@ from bertjax.training.budget import BudgetConfig
 from bertjax.training.finetune_config import ScoringConfig
 from bertjax.training.signals import StopRequest
 from bertjax.training.starting_model import FinetunedModelConfig
+from tests.parity.random_models import draw_parameters
 from tests.train.finetune_runs import TINY, WORDS, make_config, run, write_classes
 
 pytestmark = pytest.mark.usefixtures("known_rate")
@@ -291,8 +290,7 @@ def test_same_data_and_model_are_continued_with_wherever_they_are(
     assert run(moved) == 0
     # Another model of the same shape is another one, although its path is the same.
     config = load_config(tmp_path / "data" / "model")
-    module = BertForMaskedLM(config)
-    params = jax.jit(module.init)(jax.random.key(9), jnp.zeros((1, 1), jnp.int32))["params"]
+    params = draw_parameters(config, "BertForMaskedLM", seed=9)
     save_model_directory("model", config, params, "model", "BertForMaskedLM")
     with pytest.raises(UserError, match=rf"\(init: {pretrained} then, {tmp_path}/data/model now, "):
         run(moved)

@@ -34,6 +34,7 @@ from bertjax.model.probe_points import Edit
 from bertjax.program.errors import UserError
 from tests.analysis.wired import CONFIG, make_wired_model
 from tests.families.tiny import BERT_CLASSES
+from tests.parity.random_models import draw_parameters
 
 TEXT = "a b red c [MASK] d"
 RED, MASKED = 3, 5  # positions
@@ -87,10 +88,8 @@ def make_model(wired):
     def make(architecture):
         if architecture not in made:
             model = ARCHITECTURES[architecture].module(CONFIG)
-            params = jax.jit(model.init)(jax.random.key(1), jnp.zeros((1, 1), jnp.int32))["params"]
-            random = np.random.default_rng(2)
-            params = jax.tree.map(lambda x: x + 0.2 * random.normal(size=x.shape), params)
-            params = jax.tree.map(lambda x: np.asarray(x, np.float32), params)
+            params = draw_parameters(CONFIG, architecture)
+            params = params["bert"] if architecture == "BertModel" else params
             made[architecture] = Model(model, params, wired.tokenizer)
         return made[architecture]
 

@@ -32,6 +32,7 @@ from bertjax.tasks.multiple_choice import MultipleChoice
 from bertjax.tasks.tagged_sentences import sentence_of_line
 from bertjax.tasks.tagging import Tagging
 from tests.analysis.wired import CONFIG, HEAD, LAYER, make_wired_model
+from tests.parity.random_models import draw_parameters
 
 TINY = Path(__file__).parents[2] / "parity" / "golden" / "tiny_bert"  # L=5, N=4, M=17
 TEXTS = ["this is a cat", "they were all of us", "a b c d e f g h i j k l m n"]
@@ -157,8 +158,7 @@ def make_choices(wired):
 @pytest.mark.parametrize("make", [make_tagging, make_choices])
 def test_loss_and_score_are_those_of_evaluate(wired, make):
     model, task, examples = make(wired)
-    params = jax.jit(model.init)(jax.random.key(3), jnp.zeros((1, 1), jnp.int32))["params"]
-    params = jax.tree.map(lambda x: 5 * x, params)
+    params = draw_parameters(CONFIG, type(model).__name__, seed=7)
     whole = wired.replace(module=model, params=params)
     measured = task_objective(whole, task, examples, 13).measure(params)
     inference = Inference(model, task, wired.tokenizer.pad_id)

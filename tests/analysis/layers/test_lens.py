@@ -39,10 +39,8 @@ def model():
     large = jax.tree.map(lambda leaf: 8 * leaf if leaf.ndim > 2 else leaf, layers)
     body = body.replace(params={**body.params, "encoder": {"layers": large}})
     own = BertForMaskedLM(body.config)
-    params = jax.jit(own.init)(jax.random.key(8), jnp.zeros((1, 1), jnp.int32))["params"]
-    head = jax.tree.map(
-        lambda x: x + 0.3 * jax.random.normal(jax.random.key(x.size), x.shape), params["mlm_head"]
-    )
+    drawn = draw_parameters(body.config, "BertForMaskedLM", spread=0.3)["mlm_head"]
+    head = jax.tree.map(jnp.asarray, drawn)
     return Model(own, {"bert": body.params, "mlm_head": head}, body.tokenizer)
 
 

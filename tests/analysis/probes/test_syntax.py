@@ -1,5 +1,3 @@
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -21,6 +19,7 @@ from bertjax.program.errors import UserError
 from bertjax.text.special_tokens import BERT_TOKENS
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.text.tokenizer_parts import build_wordpiece
+from tests.parity.random_models import draw_parameters
 
 LAYERS, HEADS = 2, 3
 # Layer and head that are wired to the treebank, from the dependent and from its head.
@@ -245,7 +244,7 @@ def test_a_body_is_studied_beside_its_control(treebank, tokenizer, config):
         }
     )
     model = BertModel(shape, pooling=False)
-    params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
+    params = draw_parameters(shape, "BertModel", spread=0.02)["bert"]
     body = Model(model, params, tokenizer)
     done = []
     some = treebank.select(range(30))
