@@ -26,7 +26,7 @@ from bertjax.interop.vocabulary_growth import grow_vocabulary
 from bertjax.program.config_parser import make_config
 from bertjax.program.errors import UserError
 from bertjax.program.outputs import make_folder, write_json
-from bertjax.program.wording import counted
+from bertjax.program.wording import counted, with_article
 from bertjax.text.new_tokens import NewToken, add_new_tokens
 from bertjax.text.preparation import Report, prepare
 from bertjax.text.preparation_options import PreparationOptions
@@ -271,8 +271,9 @@ def _notes_on(config: AdaptConfig, contents: Contents) -> list[str]:
     if "mlm_head" in contents.parts:
         return []
     return [
-        f"{config.model}: is a {contents.architecture} without a masked-LM head, so a new one is"
-        " trained with it: its first loss is that of guessing, and much of the gain is the head's"
+        f"{config.model}: is {with_article(contents.architecture)} without a masked-LM head, so a"
+        " new one is trained with it: its first loss is that of guessing, and much of the gain is"
+        " the head's"
     ]
 
 

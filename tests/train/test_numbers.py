@@ -36,6 +36,7 @@ NEGATIVE = {
                 *("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size"),
                 *("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"),
                 *("initializer_range", "max_position_embeddings", "attention_window"),
+                *("local_attention", "global_attn_every_n_layers"),
             )
         ],
         "checked in the config of the model that they make",

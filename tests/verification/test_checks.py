@@ -101,12 +101,12 @@ def test_every_class_learns_alike_on_devices_and_in_parts(architecture):
     assert found["kernels"].detail == f"attention {' and '.join(others)}, packed, and dense"
 
 
-def sees_padding(sequence_ids, window):
+def sees_padding(sequence_ids, window, causal):
     rows, length = sequence_ids.shape
     return jnp.ones((rows, 1, length, length), bool)
 
 
-def sees_other_examples(sequence_ids, window):
+def sees_other_examples(sequence_ids, window, causal):
     real = sequence_ids != 0
     return (real[:, :, None] & real[:, None, :])[:, None]
 
