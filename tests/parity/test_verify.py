@@ -58,7 +58,7 @@ def test_positions_that_are_wrong_fail(monkeypatch):
     assert row.difference > 1e-3
 
 
-def sees_itself(sequence_ids, window):
+def sees_itself(sequence_ids, window, causal):
     itself = jnp.eye(sequence_ids.shape[1], dtype=bool)
     return (itself & (sequence_ids != 0)[:, None, :])[:, None]
 
