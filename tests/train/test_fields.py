@@ -397,7 +397,8 @@ def test_fields_of_adaptation_are_read(folder, tmp_path, monkeypatch, known_rate
     rows = "max_length: 16, pairing: none, validation_fraction: 0.2, test_fraction: 0.2"
     words += ["--preparation", f"{{{rows}}}", "--replay-preparation", f"{{{rows}}}"]
     assert adapt_program.run(adapt_program.read_config(words)) == 0
-    assert unread(AdaptConfig, read) == set()
+    # Its schedule is by default another one than that of which this is the exponent.
+    assert unread(AdaptConfig, read) == {"schedule.power"}
 
 
 @pytest.mark.slow
