@@ -50,9 +50,8 @@ class Phase(NamedTuple):
 
     Attributes:
         number: 0, 1, ...
-        begin: the clock's value before its first step.
         end: the clock's value at which the next one begins.
-        span: both, as shares of the budget.
+        span: from where to where it goes, as shares of the budget.
         batch_size: rows a step.
         length: tokens a row; None = the rows' own.
         data: prepared directory; None = the run's.
@@ -60,7 +59,6 @@ class Phase(NamedTuple):
     """
 
     number: int
-    begin: float
     end: float
     span: tuple[float, float]
     batch_size: int
@@ -110,7 +108,6 @@ def make_phases(config: PhasesConfig, batch_size: int, clock: Clock) -> list[Pha
     return [
         Phase(
             number,
-            begins[number],
             clocks[number] if number < count - 1 else math.inf,
             (begins[number] / clock.total, clocks[number] / clock.total),
             item(config.batch_sizes, number, batch_size),

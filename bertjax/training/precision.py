@@ -5,6 +5,7 @@ takes less than half of the time (docs/performance.md); on the others it is slow
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -58,7 +59,7 @@ def settle_dtype(config: Config, bert_config: BertConfig, mesh: Mesh) -> tuple[C
     platform = mesh.devices.flat[0].platform
     said, dtype = "", begun or jnp.dtype(compute_dtype(AUTO, platform)).name
     if not begun and platform == "cpu" and bert_config.hidden_size >= LEAST_WIDTH:
-        narrow, wide = (measure_matmul_rate(mesh, name) for name in (NARROW, WIDE))
+        narrow, wide = measure_rates(mesh)
         # Where several processes train, the slowest decides for all.
         if not anywhere(narrow < LEAST_GAIN * wide):
             dtype = NARROW
@@ -67,6 +68,12 @@ def settle_dtype(config: Config, bert_config: BertConfig, mesh: Mesh) -> tuple[C
                 f" {wide / 1e9:,.0f} in float32: training in bfloat16 (dtype=float32 for the other)"
             )
     return dataclasses.replace(config, dtype=dtype), said
+
+
+@functools.cache  # the seeds of a run, and the trials of a sweep, are to have one dtype
+def measure_rates(mesh: Mesh) -> tuple[float, float]:
+    """Returns the rates of matrix products in bfloat16 and in float32, in FLOP/s."""
+    return measure_matmul_rate(mesh, NARROW), measure_matmul_rate(mesh, WIDE)
 
 
 def prove_agreement(

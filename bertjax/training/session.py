@@ -249,12 +249,14 @@ class Session:
                 break
             if self.clock.now(step) >= stretch.end:
                 continue
-            if number == len(starts):
-                starts.append(step)
+            # One that the clock has passed over begins with the next; those that come again where
+            # the budget was raised will begin anew.
+            starts += [step] * (number + 1 - len(starts))
+            del starts[number + 1 :]
             if stretch.said:
                 self.say(stretch.said)
             state, over = self._train_stretch(
-                state, stretch, starts[: number + 1], is_due, validate, agree
+                state, stretch, starts.copy(), is_due, validate, agree
             )
         self.keep(state)
         self._checkpoints.close()

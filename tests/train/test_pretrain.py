@@ -313,6 +313,18 @@ def test_changing_run_stopped_in_any_phase_equals_uninterrupted(
     assert_same_run(changing_run[0], tmp_path / "run")
 
 
+@pytest.mark.slow
+def test_phase_that_the_clock_passes_over_is_left_out(here, prepared, tmp_path):
+    """Of a tenth of a millisecond, on the rows of the others."""
+    given = ("--budget.steps", "null", "--budget.minutes", 0.02, "--evaluation.every", 9999)
+    given += ("--phases.shares", 0.3, 0.0001, 0.6999, "--phases.batch-sizes", 8, 16, 8)
+    lines = []
+    config = read_config(prepared, tmp_path / "run", *given)
+    run_pretraining(config, mesh=here, reporter=Reporter(lines.append))
+    told = [line.split(",")[0] for line in lines if line.startswith("phase")]
+    assert told == ["phase 1", "phase 3"]
+
+
 def test_model_that_is_saved_is_the_average(changing_run):
     """The checkpoint with the lowest loss holds both, the average and what is averaged."""
     run, _ = changing_run

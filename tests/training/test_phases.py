@@ -17,14 +17,14 @@ STEPS = Clock(BudgetConfig(steps=101), 24, 8)
 
 def test_run_without_phases_is_one():
     (phase,) = make_phases(PhasesConfig(), 8, STEPS)
-    assert (phase.begin, phase.end, phase.span, phase.batch_size) == (0, math.inf, (0, 1), 8)
+    assert (phase.end, phase.span, phase.batch_size) == (math.inf, (0, 1), 8)
     assert (phase.length, phase.data, phase.causal) == (None, None, False)
 
 
 def test_phases_begin_at_whole_steps_and_fill_the_budget():
     config = PhasesConfig([0.25, 0.25, 0.5], [8, 16, 16], batch_sizes=[32, 8, 8])
     phases = make_phases(config, 4, STEPS)
-    assert [(phase.begin, phase.end) for phase in phases] == [(0, 25), (25, 50), (50, math.inf)]
+    assert [phase.end for phase in phases] == [25, 50, math.inf]
     assert [phase.span for phase in phases] == [(0, 25 / 101), (25 / 101, 50 / 101), (50 / 101, 1)]
     assert [(phase.length, phase.batch_size) for phase in phases] == [(8, 32), (16, 8), (16, 8)]
 

@@ -21,7 +21,9 @@ WIDE_MODEL = BertConfig(hidden_size=256, num_attention_heads=4)
 def rates(monkeypatch):
     """The rates that are measured, by dtype; a test changes them."""
     rates = {"float32": 60e9, "bfloat16": 240e9}
-    monkeypatch.setattr(precision, "measure_matmul_rate", lambda mesh, dtype: rates[dtype])
+    monkeypatch.setattr(
+        precision, "measure_rates", lambda mesh: (rates["bfloat16"], rates["float32"])
+    )
     return rates
 
 
