@@ -189,7 +189,7 @@ def output(forward, params, batch):
     return forward(params, *batch[:5], trace=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it is open, its event loop keeps others from running
 def browser():
     """Chromium; tests are skipped where there is none, but for `make test-browser`."""
     lacks = pytest.fail if os.environ.get("REQUIRE_BROWSER") else pytest.skip
