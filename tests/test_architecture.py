@@ -52,6 +52,10 @@ MAY_IMPORT = {
         "config", "types", "kernels", "numerics", "model", "objectives", "training", "interop",
         "architectures",
     },
+    "exporting": {
+        "architectures", "config", "families", "inference", "interop", "kernels", "loaded",
+        "tasks", "text", "types", "verification",
+    },
     "planning": {
         "families",
         "config", "types", "kernels", "numerics", "text", "interop", "model", "objectives",
@@ -67,7 +71,7 @@ MAY_IMPORT = {
         "families",
         "config", "pictures", "types", "model", "interop", "text", "tasks", "directories",
         "objectives", "training", "sweeps", "verification", "planning", "benchmarking", "analysis",
-        "kernels", "statistics", "architectures", "inference", "loaded", "serving",
+        "kernels", "statistics", "architectures", "inference", "loaded", "serving", "exporting",
     },
     "cli": {"commands", "config", "interop"},
     "__main__": {"cli"},

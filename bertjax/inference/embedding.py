@@ -51,6 +51,11 @@ class PooledBody:
         """Returns the shape of the body."""
         return self.body.config
 
+    @property
+    def is_exported(self) -> bool:
+        """Whether the body is no program of jax."""
+        return getattr(self.body, "is_exported", False)
+
     def apply(self, variables: Any, *inputs: Array) -> HeadOutput:
         """Returns the pooled hidden states `[B, K, D]` of packed rows."""
         output: EncoderOutput = self.body.apply(variables, *inputs)
@@ -226,7 +231,7 @@ def pool(
     own = is_own.astype(hidden.dtype)
     number = own.sum(axis=-1, keepdims=True)
     if kind in ("cls", "lasttoken"):
-        last = example_starts + jnp.maximum(is_own.sum(axis=-1) - 1, 0)
+        last = jnp.where(is_own, jnp.arange(is_own.shape[-1]), 0).max(axis=-1)
         places = example_starts if kind == "cls" else last
         return jnp.take_along_axis(hidden, places[..., None], axis=1)
     if kind == "max":

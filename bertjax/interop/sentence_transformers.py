@@ -105,6 +105,11 @@ class SentenceModel(NamedTuple):
         """Whether the last step scales vectors to length 1."""
         return bool(self.after) and isinstance(self.after[-1], Normalize)
 
+    def size(self, hidden_size: int) -> int:
+        """Returns how many numbers a vector has."""
+        widths = [len(step.weight) for step in self.after if isinstance(step, Dense)]
+        return widths[-1] if widths else len(self.pooling) * hidden_size
+
 
 def read_sentence_model(path: Path | str) -> SentenceModel:
     """Returns how a directory makes vectors: as its modules.json says, else the mean over tokens.
@@ -150,6 +155,50 @@ def read_sentence_model(path: Path | str) -> SentenceModel:
     return SentenceModel(
         body, pooling, tuple(after), max_length, lowercase, prompt, prompts, tuple(notes)
     )
+
+
+def write_sentence_model(folder: Path, steps: SentenceModel, hidden_size: int) -> None:
+    """Writes the files that say how vectors are made, which `read_sentence_model` reads.
+
+    Args:
+        folder: of the BERT.
+        steps: how vectors are made.
+        hidden_size: of the BERT.
+    """
+    from safetensors.numpy import save_file
+
+    kinds = ["Transformer", "Pooling", *(type(step).__name__ for step in steps.after)]
+    modules = []
+    for number, kind in enumerate(kinds):
+        path = f"{number}_{kind}" if number else ""
+        (folder / path).mkdir(exist_ok=True)
+        kind = f"sentence_transformers.models.{kind}"
+        modules.append({"idx": number, "name": str(number), "path": path, "type": kind})
+    pooling = {name: mode in steps.pooling for name, mode in POOLINGS.items()}
+    config = {"word_embedding_dimension": hidden_size, **pooling}
+    if steps.pooling != tuple(mode for mode in POOLINGS.values() if mode in steps.pooling):
+        config["pooling_mode"] = list(steps.pooling)  # in an order of its own
+    settings = {"max_seq_length": steps.max_length, "do_lower_case": steps.lowercase}
+    names = [name for name, text in steps.prompts.items() if text and text == steps.prompt]
+    prompts = {"prompts": dict(steps.prompts), "default_prompt_name": next(iter(names), None)}
+    files: dict[str, Any] = {
+        MODULES_NAME: modules,
+        "1_Pooling/config.json": config,
+        _SETTINGS_NAMES[0]: settings,
+        **({"config_sentence_transformers.json": prompts} if steps.prompts else {}),
+    }
+    for step, module in zip(steps.after, modules[2:], strict=True):
+        if isinstance(step, Dense):
+            files[f"{module['path']}/config.json"] = {
+                "in_features": step.weight.shape[1],
+                "out_features": len(step.weight),
+                "bias": True,
+                "activation_function": f"torch.nn.modules.activation.{step.activation}",
+            }
+            tensors = {"linear.weight": np.ascontiguousarray(step.weight), "linear.bias": step.bias}
+            save_file(tensors, folder / module["path"] / "model.safetensors")
+    for name, content in files.items():
+        (folder / name).write_text(to_json(content, indent=2) + "\n", encoding="utf-8")
 
 
 def module_folders(path: Path) -> list[Path]:

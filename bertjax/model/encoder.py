@@ -65,7 +65,7 @@ class EncoderLayer(nn.Module):
         sequence_ids: Integer[Array, "B T"],
         row_ids: Integer[Array, " B"],
     ) -> tuple[Float[Array, "B*T D"], dict[str, Array]]:
-        probes = Probes(edits, self.trace, len(sequence_ids))
+        probes = Probes(edits, self.trace, sequence_ids.shape[0])
         attended = self.attention(hidden, sequence_ids, row_ids, self.dropout, probes)
         attended = probes("attention", attended)
         if self.config.DROPS_ATTENTION_OUTPUT:  # DistilBERT (Sanh et al. 2019) does not
@@ -176,7 +176,7 @@ class Encoder(nn.Module):
             return layers(hidden, edits, *of_layers, *of_all)
         before, last = _part_last(edits)
         hidden, kept = layers(hidden, before, *of_layers, *of_all)
-        probes = Probes(last, tuple({"hidden"} & {*trace}), len(sequence_ids))
+        probes = Probes(last, tuple({"hidden"} & {*trace}), sequence_ids.shape[0])
         hidden = probes("hidden", self.final_layer_norm(hidden))
         if probes.kept:
             kept["hidden"] = kept["hidden"].at[-1].set(probes.kept["hidden"])

@@ -73,7 +73,7 @@ class PreNormLayer(nn.Module):
         rotations: Rotation,
     ) -> tuple[Float[Array, "B*T D"], dict[str, Array]]:
         config = self.config
-        probes = Probes(edits, self.trace, len(sequence_ids))
+        probes = Probes(edits, self.trace, sequence_ids.shape[0])
         local = config.window is not None if kind.local is None else kind.local
         rotation = jax.tree.map(lambda both: jnp.where(local, both[1], both[0]), rotations)
         normalized = jnp.where(kind.first, hidden, self.attention_layer_norm(hidden))

@@ -15,6 +15,19 @@ class Rotation(NamedTuple):
     sine: Float[Array, "*kinds B T pairs"]
 
 
+def rotary_frequencies(
+    bases: tuple[float, ...], head_size: int
+) -> Float[np.ndarray, "kinds pairs"]:
+    """Computes `base^(-2i/H)` of the i-th of the H/2 pairs, in float32.
+
+    Rounded otherwise, far positions would have other angles than in training.
+    """
+    exponents = np.arange(0, head_size, 2, dtype=np.float32) / np.float32(head_size)
+    # A power in float64, rounded, is torch's in float32 but for few; numpy's own is off more often.
+    powers = np.power(np.array(bases)[:, None], exponents.astype(np.float64))
+    return np.float32(1) / powers.astype(np.float32)
+
+
 def make_rotations(
     bases: tuple[float, ...],
     head_size: int,
@@ -23,15 +36,11 @@ def make_rotations(
 ) -> Rotation:
     """Computes the rotations of each base, of positions that restart with every example.
 
-    The i-th of the H/2 angles is `position * base^(-2i/H)`, in float32 or wider, with frequencies
-    in float32: rounded otherwise, far positions would have other angles than in training.
+    The angles are positions times `rotary_frequencies`, in float32 or wider.
 
     Source: Su et al. 2021, section 3.2.2; `ModernBertRotaryEmbedding`.
     """
-    exponents = np.arange(0, head_size, 2, dtype=np.float32) / np.float32(head_size)
-    # A power in float64, rounded, is torch's in float32 but for few; numpy's own is off more often.
-    powers = np.power(np.array(bases)[:, None], exponents.astype(np.float64))
-    frequencies = np.float32(1) / powers.astype(np.float32)
+    frequencies = rotary_frequencies(bases, head_size)
     wide = jnp.promote_types(dtype, jnp.float32)
     angles = position_ids[..., None].astype(wide) * frequencies[:, None, None].astype(wide)
     return Rotation(jnp.cos(angles), jnp.sin(angles))

@@ -6,6 +6,7 @@ from bertjax.program.errors import UserError
 
 LIBRARIES = {
     "analysis": ("matplotlib", "scipy", "conllu"),
+    "onnx": ("onnx", "onnx_ir", "onnxruntime"),
     "serve": ("fastapi", "uvicorn", "prometheus_client", "orjson", "scipy", "matplotlib"),
 }
 

@@ -1,0 +1,53 @@
+"""A model in the format of ONNX, run by onnxruntime on the CPU."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bertjax.program.errors import UserError
+from bertjax.program.libraries import require_libraries
+from bertjax.text.workers import count_cores
+
+
+class OnnxSession:
+    """Runs the model of a file.
+
+    Args:
+        path: of the file; what it has outside is beside it.
+        threads: that share an operator out; as many as there are cores when left out.
+
+    Attributes:
+        path: of the file.
+        inputs, outputs: their names.
+
+    Raises:
+        UserError: onnxruntime is not installed, or cannot read the file.
+    """
+
+    def __init__(self, path: Path | str, threads: int | None = None) -> None:
+        require_libraries(str(path), "onnx")
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or count_cores()
+        options.log_severity_level = 3  # what is wrong is an exception, too
+        self.path = Path(path)
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # its exceptions have no class in common
+            raise UserError(f"{path}: onnxruntime cannot read it ({error})") from None
+        self.inputs = tuple(value.name for value in self._session.get_inputs())
+        self.outputs = tuple(value.name for value in self._session.get_outputs())
+
+    def __call__(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Returns the outputs by name.
+
+        Args:
+            inputs: whole numbers, by name; those that the model has not are left out.
+        """
+        given = {name: np.asarray(inputs[name], np.int64) for name in self.inputs}
+        return dict(zip(self.outputs, self._session.run(None, given), strict=True))
