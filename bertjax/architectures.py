@@ -164,6 +164,8 @@ def kind_of(task: str) -> Kind:
 
 
 def kind_of_module(module: "nn.Module") -> Kind:
-    """Returns the kind of a model of `model.bert`."""
+    """Returns the kind of a model of `model.bert`, or of an exported one, which says it."""
+    if getattr(module, "is_exported", False):
+        return module.kind
     suffix = type(module).__name__.removeprefix("Bert")
     return next(kind for kind, one in _KINDS.items() if one.suffix == suffix)

@@ -31,6 +31,7 @@ from bertjax.kernels.backends import DTYPES, Need, choose_backend
 from bertjax.program.errors import UserError
 from bertjax.program.naming import name_arguments, names_arguments
 from bertjax.program.stages import StageProgress, ignore_stages
+from bertjax.program.wording import with_article
 from bertjax.text.given_texts import place_texts, read_text, read_texts
 from bertjax.text.tokenizer import Tokenizer
 
@@ -138,7 +139,15 @@ class Model:
         Raises:
             UserError: the model lacks a part of that class, or there is no such class.
         """
-        return self._view(find_architecture(name, self.config), self.architecture)
+        wanted = find_architecture(name, self.config)
+        if not getattr(self.module, "is_exported", False):
+            return self._view(wanted, self.architecture)
+        if wanted.name != self.architecture:
+            raise UserError(
+                f"{self.directory}: was exported as {with_article(self.architecture)}, and this"
+                f" needs {with_article(wanted.name)}; export the model as that, with --architecture"
+            )
+        return self
 
     def _view(self, wanted: Architecture, known_as: str) -> "Model":
         """Does the work of `as_architecture`; errors say that the model is a `known_as`."""
@@ -418,6 +427,45 @@ class Model:
         save_model_directory(folder, self.config, params, tokenizer, self.architecture)
         if self.directory and (remembered := data_format.recall(self.directory)):
             data_format.write_fields(Path(folder), remembered)
+
+    def export(
+        self,
+        output: Path | str,
+        format: Literal["onnx", "stablehlo"] = "onnx",
+        *,
+        pooling: str | Sequence[str] | None = None,
+        normalize: bool | None = None,
+        max_length: int | None = None,
+        check: Sequence[Any] = (),
+        data: Any = None,
+        overwrite: bool = False,
+        progress: StageProgress = ignore_stages,
+    ) -> dict[str, Any]:
+        """Writes the directory of `bertjax export`, and returns what the command prints as JSON.
+
+        Args:
+            output: the directory to make.
+            format: onnx, or stablehlo, which jax alone runs.
+            pooling, normalize, max_length: of a class without a head, as of `embed`.
+            check: texts or tuples of texts; with them a model with weights in eight bits is
+                written, too, where both models answer them alike.
+            data: labelled files or rows; likewise, where both score alike.
+            overwrite: replace an exported directory that is there.
+            progress: called for every stage as it proceeds (`program.stages`).
+
+        Raises:
+            bertjax.exporting.export.MovedError: answers are too far from the model's.
+        """
+        from bertjax.exporting.export import choose_vectors, export
+        from bertjax.exporting.quality import gate_in_memory
+
+        steps = choose_vectors(self, pooling, normalize, max_length)
+        gate = gate_in_memory(self, check, data)
+        done = export(
+            self, output, format, steps, gate=gate, overwrite=overwrite, progress=progress
+        )
+        _warn(done.notes)
+        return done.result
 
     def verify(self) -> list["Check"]:
         """Returns the checks of `bertjax verify` of the model as it is in memory."""

@@ -5,6 +5,7 @@ import importlib.util
 import io
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -107,6 +108,26 @@ def shared_data():
     if not folder.is_dir():
         pytest.skip(f"no real data: {folder} is not there")
     return folder
+
+
+@pytest.fixture(scope="session")
+def minilm(shared_data, tmp_path_factory):
+    """all-MiniLM-L6-v2, which a script beside the data brings; skipped where it cannot."""
+    script = shared_data.parent / "get-minilm"
+    if not script.is_file():
+        pytest.skip(f"no MiniLM: {script} is not there")
+    folder = tmp_path_factory.mktemp("minilm")
+    done = subprocess.run([script, folder], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"no MiniLM: {script} failed: {done.stderr[-300:]}")
+    return folder / "minilm"
+
+
+@pytest.fixture(params=["bert_tiny_mlm", "minilm"])
+def checkpoint(request, shared_data):
+    if request.param == "minilm":
+        return request.getfixturevalue("minilm")
+    return shared_data / "weights" / "bert_tiny_mlm"
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from bertjax.commands.arguments import whole_number
 from bertjax.commands.screen import tell
 from bertjax.kernels.backends import CHOICES, DTYPES
+from bertjax.program.errors import UserError
 
 if TYPE_CHECKING:
     from bertjax.loaded import Model
@@ -64,16 +65,53 @@ def add_model(
         )
 
 
+ENGINES = ("jax", "onnxruntime")
+
+
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    """Adds `--engine`."""
+    parser.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default="jax",
+        help="what runs the model; onnxruntime runs a directory of `bertjax export` on the CPU, of"
+        " two files the one with weights in eight bits (default: %(default)s)",
+    )
+
+
+def runs_exported(options: argparse.Namespace) -> bool:
+    """Returns whether `--engine` asks for onnxruntime.
+
+    Raises:
+        UserError: it does, and an option is given that is of jax.
+    """
+    if getattr(options, "engine", "jax") == "jax":
+        return False
+    for name, default in (("dtype", "auto"), ("attention", "auto"), ("devices", None)):
+        if getattr(options, name) != default:
+            raise UserError(
+                f"--{name} {getattr(options, name)} has no effect with --engine"
+                f" {options.engine}; leave it out"
+            )
+    return True
+
+
 def open_model(options: argparse.Namespace, architecture: str | None = None) -> "Model":
     """Loads the model of `--model`; its notes go to stderr.
 
     Args:
-        options: of `add_model`.
+        options: of `add_model`, and of `add_engine` where the command has it.
         architecture: the class that is wanted; the checkpoint's own when left out.
 
     Raises:
         UserError: see `loaded.load`.
     """
+    if runs_exported(options):
+        from bertjax.inference.exported import load_exported
+
+        model = load_exported(options.model)
+        tell(model.notes)
+        return model if architecture is None else model.as_architecture(architecture)
     from bertjax.loaded import load
     from bertjax.training.sharding import choose_mesh
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from bertjax.commands.arguments import choose_length, whole_number
-from bertjax.commands.model_options import add_model, open_model
+from bertjax.commands.model_options import add_model, open_model, runs_exported
 from bertjax.commands.screen import tell
 from bertjax.commands.text_options import add_encoding, add_tables, add_text_columns
 from bertjax.program.errors import UserError
@@ -53,13 +53,18 @@ def add_task_model(
 
 
 def add_data_options(
-    parser: argparse.ArgumentParser, names: str = "--labels", *, labels: bool = True
+    parser: argparse.ArgumentParser,
+    names: str = "--labels",
+    *,
+    labels: bool = True,
+    file_format: str = "--format",
 ) -> None:
     """Adds how labelled files are read; without these options, as the model was fitted.
 
     Args:
         parser: of the command.
         names: what the option for the names of the classes or tags is called.
+        file_format: what the option for the format of the files is called.
         labels: whether the command reads the labels in them; else there is nothing to say of them.
     """
     group = parser.add_argument_group(
@@ -70,7 +75,8 @@ def add_data_options(
     add_text_columns(group, pairs=True)
     add_tables(group)
     group.add_argument(
-        "--format",
+        file_format,
+        dest="format",
         choices=get_args(FileFormat),
         help="the format of the files, whatever their names end in (by their names)",
     )
@@ -191,13 +197,18 @@ def load_task_model(options: argparse.Namespace) -> TaskModel:
     from bertjax.tasks.reading import task_of_model
     from bertjax.tasks.tagging import Tagging
 
-    contents = inspect_model_directory(options.model)
+    if runs_exported(options):
+        model = open_model(options)
+        config, architecture = model.config, model.architecture
+    else:
+        model = None
+        config, architecture, *_ = inspect_model_directory(options.model)
     try:
         scheme = options.scheme or recall(options.model).get("scheme")
-        task = task_of_model(contents.config, contents.architecture, scheme)
+        task = task_of_model(config, architecture, scheme)
     except UserError as error:
         raise UserError(f"{options.model}: {error}") from None
-    model = open_model(options)
+    model = model or open_model(options)
     if isinstance(task, Tagging) and (reading := task.describe_reading()):
         tell([f"{options.model}: {reading}"])
     length = choose_length(options, model.config.max_length)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float
@@ -55,14 +56,20 @@ class Inference:
 
         def forward(slots_per_unit: int, variables: Any, batch: TaskBatch) -> tuple[Any, Total]:
             logits = model.apply(variables, *batch[:5]).logits
+            if self._is_exported:
+                logits, batch = jax.tree.map(jnp.asarray, (logits, batch))
             slots = batch.example_starts.shape[1]
             layout = Layout(*batch.token_ids.shape, slots, slots_per_unit)
             return logits, task.loss(logits, batch, layout)
 
         self._platform = mesh.devices.flat[0].platform if mesh else target_platform()
-        self._forward = jax.jit(
-            forward, static_argnums=0, compiler_options=repeatable_options(self._platform)
-        )
+        # An exported model is no program of jax, and takes a text a row.
+        self._is_exported = getattr(model, "is_exported", False)
+        self._forward = forward
+        if not self._is_exported:
+            self._forward = jax.jit(
+                forward, static_argnums=0, compiler_options=repeatable_options(self._platform)
+            )
 
     def run(
         self,
@@ -119,7 +126,8 @@ class Inference:
             between=False,
             mesh=self.mesh,
         )
-        return Batching(shapes, lambda unit: unit.length, make, take, items_per_row=UNITS_PER_ROW)
+        in_a_row = 1 if self._is_exported else UNITS_PER_ROW
+        return Batching(shapes, lambda unit: unit.length, make, take, items_per_row=in_a_row)
 
 
 @functools.lru_cache(maxsize=32)

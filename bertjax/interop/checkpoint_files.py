@@ -11,6 +11,7 @@ import numpy as np
 
 from bertjax.interop.flax_msgpack import read_flax_weights
 from bertjax.interop.hub import PICKLED_NAMES
+from bertjax.interop.signature import ONNX_NAME
 from bertjax.program.errors import UserError
 
 WEIGHTS_NAME = "model.safetensors"
@@ -57,6 +58,11 @@ def find_tensors(path: Path) -> dict[str, Tensor]:
     way_out = describe_convertible(path) or (
         "the directory is not a whole model: fetch or save it again"
     )
+    if (path / ONNX_NAME).is_file():
+        way_out = (
+            f"it has {ONNX_NAME}, which `bertjax predict` and `bertjax embed` run with"
+            " --engine onnxruntime; for all else name the model that it was exported from"
+        )
     raise UserError(f"{path}: no {WEIGHTS_NAME}; {way_out}")
 
 

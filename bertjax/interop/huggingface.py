@@ -237,15 +237,12 @@ def save_model_directory(
     if saved.kind == BODY and "pooler" not in params["bert"]:
         parts.discard("pooler")
     tensors = to_theirs(params, config, parts, np.dtype(dtype))
-    if saved.head in ("span_head", "order_head"):  # transformers makes one output a label
-        config = dataclasses.replace(config, id2label=BertConfig.id2label)
     if saved.kind == BODY:
         prefix = f"{family_of(config).body}."
         tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
     with whole_files(path, last=WEIGHTS_NAME) as partial:
         write_model_tokenizer(partial, tokenizer_path, config)
-        values = {"architectures": [saved.name], **config.to_dict(), "dtype": dtype}
-        (partial / CONFIG_NAME).write_text(to_json(values, indent=2) + "\n", encoding="utf-8")
+        write_config(partial, config, saved, dtype)
         try:
             save_file(tensors, partial / WEIGHTS_NAME, metadata=_METADATA)
         except SafetensorError as error:  # it wraps what the operating system says
@@ -256,6 +253,43 @@ def save_model_directory(
             raise OSError(int(code[1]), os.strerror(int(code[1])), file) from None
         # safetensors makes files that only their owner may read.
         shutil.copymode(partial / CONFIG_NAME, partial / WEIGHTS_NAME)
+
+
+def read_architecture(path: Path, config: BertConfig) -> str:
+    """Returns the class that the config.json of a directory names, which may have no weights.
+
+    Raises:
+        UserError: it names none of the family's.
+    """
+    said = _stated_architectures(path)
+    name = said[0] if isinstance(said, list) and said else None
+    if name not in (its.name for its in classes_of(config).values()):
+        raise UserError(
+            f"{path / CONFIG_NAME}: architectures={to_json(said)} names no class of the family;"
+            " export the model again"
+        )
+    return name
+
+
+def _stated_architectures(path: Path) -> Any:
+    return json.loads((path / CONFIG_NAME).read_text(encoding="utf-8")).get("architectures")
+
+
+def write_config(
+    folder: Path, config: BertConfig, architecture: Architecture, dtype: str = "float32"
+) -> None:
+    """Writes the config.json of a model.
+
+    Args:
+        folder: of the model.
+        config: its shape.
+        architecture: its class.
+        dtype: that its tensors are stored in.
+    """
+    if architecture.head in ("span_head", "order_head"):  # transformers makes one output a label
+        config = dataclasses.replace(config, id2label=BertConfig.id2label)
+    values = {"architectures": [architecture.name], **config.to_dict(), "dtype": dtype}
+    (folder / CONFIG_NAME).write_text(to_json(values, indent=2) + "\n", encoding="utf-8")
 
 
 def _open(
@@ -277,7 +311,7 @@ def _open(
         if not (path / CONFIG_NAME).exists() and (way_out := describe_convertible(path)):
             raise UserError(f"{path}: no {CONFIG_NAME}; {way_out}")
         config = load_config(path)
-        said = json.loads((path / CONFIG_NAME).read_text(encoding="utf-8")).get("architectures")
+        said = _stated_architectures(path)
     named: dict[str, Tensor] = {}
     for stored, tensor in (find_tensors(path) if tensors is None else tensors).items():
         name = current_name(stored, config)

@@ -55,10 +55,15 @@ class Arrangement(NamedTuple):
     places: dict[int, Place]
 
 
-def draw_examples(config: BertConfig) -> list[Example]:
-    """Draws eight examples of three lengths, any token but padding, two segments where known."""
+def draw_examples(config: BertConfig, longest: int = LONGEST) -> list[Example]:
+    """Draws eight examples of three lengths, any token but padding, two segments where known.
+
+    Args:
+        config: of the model.
+        longest: tokens of the longest, where the model has positions for them.
+    """
     random = np.random.default_rng(SEED)
-    longest = min(LONGEST, config.max_length)
+    longest = min(longest, config.max_length)
     lengths = [longest, longest // 3, longest // 8, longest // 3] * 2
     tokens = np.setdiff1d(np.arange(config.vocab_size), [config.pad_token_id])
     examples = []

@@ -1,34 +1,12 @@
 """Real checkpoints go in, out and in again, and every tensor is the same to the byte."""
 
 import hashlib
-import subprocess
 
-import pytest
 from safetensors import safe_open
 
 from bertjax.config import BertConfig
 from bertjax.interop.huggingface import load_model_directory, save_model_directory
 from bertjax.interop.tensor_names import current_name
-
-
-@pytest.fixture(scope="session")
-def minilm(shared_data, tmp_path_factory):
-    """all-MiniLM-L6-v2, which a script beside the data brings; skipped where it cannot."""
-    script = shared_data.parent / "get-minilm"
-    if not script.is_file():
-        pytest.skip(f"no MiniLM: {script} is not there")
-    folder = tmp_path_factory.mktemp("minilm")
-    done = subprocess.run([script, folder], capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"no MiniLM: {script} failed: {done.stderr[-300:]}")
-    return folder / "minilm"
-
-
-@pytest.fixture(params=["bert_tiny_mlm", "minilm"])
-def checkpoint(request, shared_data):
-    if request.param == "minilm":
-        return request.getfixturevalue("minilm")
-    return shared_data / "weights" / "bert_tiny_mlm"
 
 
 def hash_tensors(directory):

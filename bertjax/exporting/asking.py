@@ -1,0 +1,85 @@
+"""The same texts put to a model and to what was exported of it, in the same batches."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from bertjax.architectures import ARCHITECTURES
+from bertjax.inference.batches import Batching, Place, run
+from bertjax.inference.shapes import Shape, Shapes
+from bertjax.interop.signature import (
+    ATTENTION_MASK,
+    INPUT_IDS,
+    TOKEN_TYPE_IDS,
+    input_names,
+    outputs_of,
+)
+from bertjax.loaded import Model
+from bertjax.text.framing import TokenSequence
+from bertjax.text.packing import Places
+
+# Tokens of a batch, padding included.
+BATCH_TOKENS = 1024
+
+# What is asked at once: a text, or all choices of a question.
+Question = Sequence[TokenSequence]
+# By the names of the outputs, without padding.
+Answer = dict[str, np.ndarray]
+
+
+def ask(
+    answer: Callable[[Any, Any], Any], params: Any, model: Model, questions: Sequence[Question]
+) -> Iterator[Answer]:
+    """Yields what is answered to each question.
+
+    Args:
+        answer: a function of parameters and inputs (`answers.answering`).
+        params: its parameters.
+        model: whose inputs and outputs they are.
+        questions: any number.
+    """
+    yield from run(answer, params, questions, _batching(model, questions))
+
+
+def _batching(model: Model, questions: Iterable[Question]) -> Batching[Question]:
+    """Returns how questions become inputs by name, and what each is answered."""
+    config, architecture = model.config, ARCHITECTURES[model.architecture]
+    names, axes = input_names(config), outputs_of(architecture, config)
+    most = sorted({len(question) for question in questions})
+    by_choice = architecture.kind == "choice"
+
+    def make(some: Sequence[Question], places: Places, shape: Shape) -> dict[str, np.ndarray]:
+        inputs = {
+            INPUT_IDS: np.full((shape.rows, shape.slots, shape.length), config.pad_token_id),
+            ATTENTION_MASK: np.zeros((shape.rows, shape.slots, shape.length), int),
+            TOKEN_TYPE_IDS: np.zeros((shape.rows, shape.slots, shape.length), int),
+        }
+        for question, row in zip(some, places.row, strict=True):
+            for slot, sequence in enumerate(question):
+                length = len(sequence.token_ids)
+                inputs[INPUT_IDS][row, slot, :length] = sequence.token_ids
+                inputs[ATTENTION_MASK][row, slot, :length] = 1
+                inputs[TOKEN_TYPE_IDS][row, slot, sequence.second_start : length] = 1
+        return {
+            name: (inputs[name] if by_choice else inputs[name][:, 0]).astype(np.int32)
+            for name in names
+        }
+
+    def take(output: dict[str, np.ndarray], question: Question, place: Place) -> Answer:
+        length = len(question) if by_choice else len(question[0].token_ids)
+        # What has no second axis of its own is of the text.
+        of_text = {name for name, its in axes.items() if isinstance(its[1], int)}
+        return {
+            name: np.array(values[place.row] if name in of_text else values[place.row, :length])
+            for name, values in output.items()
+        }
+
+    shapes = Shapes(
+        config.max_length, lambda length: max(1, BATCH_TOKENS // length), slots=lambda length: most
+    )
+
+    def longest(question: Question) -> int:
+        return max(len(sequence.token_ids) for sequence in question)
+
+    return Batching(shapes, longest, make, take, slots=len)

@@ -1,0 +1,61 @@
+"""Whether what was exported answers as the model does, before anybody uses it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from bertjax.config import BertConfig
+from bertjax.exporting.answers import answering
+from bertjax.exporting.asking import Question, ask
+from bertjax.interop.sentence_transformers import SentenceModel
+from bertjax.loaded import Model
+from bertjax.text.framing import TokenSequence
+from bertjax.verification.examples import LONGEST, draw_examples
+
+
+def draw_questions(config: BertConfig, choices: int = 1) -> list[Question]:
+    """Draws token sequences of three lengths, which a window does not take in whole.
+
+    Args:
+        config: of the model.
+        choices: sequences of a question.
+    """
+    longest = max(LONGEST, 3 * (config.window or 0))
+    sequences = []
+    for token_ids, types in draw_examples(config, longest):
+        start = int(types.argmax()) if types.any() else len(token_ids)
+        sequences.append(TokenSequence(token_ids, start))
+    return [sequences[place : place + choices] for place in range(0, len(sequences), choices)]
+
+
+def measure_difference(
+    model: Model,
+    steps: SentenceModel,
+    exported: Callable[[Any, Any], Any],
+    params: Any = None,
+) -> dict[str, float]:
+    """Returns the largest difference of each output, of sequences that are drawn.
+
+    Args:
+        model: the model.
+        steps: how a body makes vectors of texts.
+        exported: the function of parameters and inputs that was exported.
+        params: its parameters, where they are not within.
+
+    Returns:
+        By the name of the output, as a share of its largest value where that is above 1; NaN where
+        there is one in either.
+    """
+    questions = draw_questions(model.config, choices=2 if model.kind == "choice" else 1)
+    ours = ask(jax.jit(answering(model, steps)), model.params, model, questions)
+    theirs = ask(exported, params, model, questions)
+    largest: dict[str, float] = {}
+    sizes: dict[str, float] = {}
+    for expected, actual in zip(ours, theirs, strict=True):
+        for name, values in expected.items():
+            gap = np.abs(actual[name] - values).max(initial=0)
+            largest[name] = float(np.maximum(largest.get(name, 0.0), gap))
+            sizes[name] = float(np.maximum(sizes.get(name, 1.0), np.abs(values).max(initial=0)))
+    return {name: gap / sizes[name] for name, gap in largest.items()}
