@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertjax.commands.arguments import whole_number
-from bertjax.commands.model_options import add_model, open_model
+from bertjax.commands.model_options import add_engine, add_model, open_model
 from bertjax.commands.screen import count_on, tell
 from bertjax.commands.text_options import add_texts, choose_reading
 from bertjax.commands.texts import Texts
@@ -28,6 +28,7 @@ SUMMARY = "one vector for every text, into an .npy or .parquet file"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options."""
     add_model(parser)
+    add_engine(parser)
     add_texts(parser, pairs=False, keep_empty=True)
     parser.add_argument(
         "--output",

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bertjax.commands.model_options import add_engine
 from bertjax.commands.screen import count_on, tell
 from bertjax.commands.task_model import add_task_model, load_task_model, read_data_config
 from bertjax.commands.text_options import add_arguments_and_files, choose_reading
@@ -21,6 +22,7 @@ SUMMARY = "what a fine-tuned model predicts for texts: labels, numbers, tags, an
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options."""
     add_task_model(parser, labels=False)
+    add_engine(parser)
     add_arguments_and_files(
         parser,
         "a text (for question answering: question and context; for multiple choice: a context and"

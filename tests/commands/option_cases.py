@@ -107,6 +107,7 @@ CASES = {
             "--output": ["--output", "v.parquet"],
             "--pooling": ["--pooling", "cls"],
             "--normalize": ["--normalize"],
+            "--engine": ["--engine", "onnxruntime"],
             "--dtype": ["--dtype", "bfloat16"],
             "--max-length": ["--max-length", "4"],
         },
@@ -234,6 +235,7 @@ CASES = {
             "--input": ["--input", "table.csv"],
             "--model": ["--model", "tags"],
             "--output": ["--output", "p.jsonl"],
+            "--engine": ["--engine", "onnxruntime"],
         },
     ),
     "evaluate": (
@@ -289,6 +291,11 @@ READ = {
             *("attention", "--shapes", "1x8x1x8", "--backends", "explicit", "--rounds", "1"),
             *("--compare", "times/attention.json"),
         ],
+    ],
+    "export": [
+        [*MLM, "--output", "out", "--int8", "--check", "text.txt"],
+        [*LABELS, "--output", "out", "--int8", "--data", "table.csv", "--most-lost", "0.5"],
+        [*MLM, "--architecture", "BertModel", "--output", "out"],
     ],
     "plan": [
         ["--config", "plan.yaml", "--devices", "cpu:1", "--length", "16", "--vocab-size", "99"],

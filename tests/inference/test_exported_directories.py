@@ -1,0 +1,82 @@
+"""`--engine onnxruntime` predicts and embeds as the model that was exported."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+import bertjax
+from bertjax.inference.exported import load_exported
+from bertjax.program.errors import UserError
+from tests.analysis.saved import save
+
+TEXTS = ["the dog sees a bird .", "a cat", "the old red dog hears the cat ."]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Models `labels` and `body`, and what was exported of them, `labels-onnx` and `body-onnx`."""
+    folder = tmp_path_factory.mktemp("exported")
+    for name, architecture, fields in (
+        ("labels", "BertForSequenceClassification", {"id2label": ("bad", "good")}),
+        ("body", "BertModel", {}),
+    ):
+        (folder / f"made_{name}").mkdir()
+        shutil.move(save(folder / f"made_{name}", architecture, **fields), folder / name)
+        bertjax.load(folder / name).export(folder / f"{name}-onnx")
+    return folder
+
+
+def test_predictions_are_those_of_the_model(bertjax_command, folder):
+    options = ("--engine", "onnxruntime")
+    code, out, err = bertjax_command("predict", "--model", folder / "labels", *TEXTS)
+    assert (code, err) == (0, "")
+    expected = [json.loads(line) for line in out.splitlines()]
+    code, out, err = bertjax_command("predict", "--model", folder / "labels-onnx", *options, *TEXTS)
+    assert (code, err) == (0, f"{folder}/labels-onnx/onnx/model.onnx: run by onnxruntime\n")
+    actual = [json.loads(line) for line in out.splitlines()]
+    assert [one["label"] for one in actual] == [one["label"] for one in expected]
+    for ours, theirs in zip(actual, expected, strict=True):
+        assert ours.keys() == theirs.keys()
+        assert ours["probability"] == pytest.approx(theirs["probability"], abs=1e-5)
+
+
+def test_vectors_are_those_of_the_model(bertjax_command, folder, tmp_path):
+    line = ("embed", "--model", folder / "body-onnx", "--output", tmp_path / "v.npy", *TEXTS)
+    code, _, err = bertjax_command(*line, "--engine", "onnxruntime", "--pooling", "max")
+    assert (code, "body-onnx/onnx/model.onnx: run by onnxruntime" in err) == (0, True)
+    expected = bertjax.load(folder / "body").embed(TEXTS, pooling="max")
+    np.testing.assert_allclose(np.load(tmp_path / "v.npy"), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("command", "model", "words", "message"),
+    [
+        ("predict", "labels-onnx", [], "which `bertjax predict` and `bertjax embed` run with"),
+        ("predict", "labels", ["onnxruntime"], "labels: no onnx/model.onnx; write it with"),
+        (
+            "predict",
+            "labels-onnx",
+            ["onnxruntime", "--dtype", "float32"],
+            "--dtype float32 has no effect with --engine onnxruntime",
+        ),
+        ("embed", "labels-onnx", ["onnxruntime"], "and this needs a BertModel; export the model"),
+    ],
+)
+def test_engine_that_does_not_fit_is_refused(
+    bertjax_command, folder, tmp_path, command, model, words, message
+):
+    options = ["--engine", *words] if words else []
+    output = ["--output", tmp_path / "v.npy"] if command == "embed" else []
+    line = (command, "--model", folder / model, *options, *output, *TEXTS)
+    code, _, err = bertjax_command(*line)
+    assert (code, message in err) == (2, True), err
+
+
+def test_directory_that_names_no_class_is_refused(folder, tmp_path):
+    shutil.copytree(folder / "labels-onnx", tmp_path / "exported")
+    config = tmp_path / "exported" / "config.json"
+    config.write_text(config.read_text().replace("BertForSequenceClassification", "Bert"))
+    with pytest.raises(UserError, match="names no class of the family; export the model again"):
+        load_exported(tmp_path / "exported")
