@@ -9,7 +9,7 @@ from bertjax.commands.embed import POOLINGS
 from bertjax.commands.model_options import add_model
 from bertjax.commands.screen import add_json, print_fields, print_json, stage_bars, tell
 from bertjax.commands.task_model import add_data_options, read_data_config, refuse_label_options
-from bertjax.commands.text_options import choose_reading
+from bertjax.commands.text_options import OF_TABLES, OF_TEXT_FILES, choose_reading
 from bertjax.commands.texts import Texts
 from bertjax.exporting.limits import FORMATS, LEAST_COSINE, MOST_CHANGED, MOST_LOST
 from bertjax.program.errors import UserError
@@ -171,6 +171,14 @@ def _check_options(options: argparse.Namespace) -> None:
             )
     if not options.data:
         refuse_label_options(options, "--labels", "--data")
+    if options.check or options.data:
+        return
+    for name in (*OF_TABLES, *OF_TEXT_FILES, "format"):
+        if getattr(options, name) not in (None, "utf-8", "strict"):
+            option = "data-format" if name == "format" else name.replace("_", "-")
+            raise UserError(
+                f"--{option} applies to files of --check or --data, and none are read; leave it out"
+            )
 
 
 def _read_gate(options: argparse.Namespace, model: "Model") -> "Gate":

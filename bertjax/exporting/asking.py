@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from bertjax.architectures import ARCHITECTURES
-from bertjax.inference.batches import Batching, Place, run
+from bertjax.inference.batches import WINDOW_TOKENS, Batching, Place, run
 from bertjax.inference.shapes import Shape, Shapes
 from bertjax.interop.signature import (
     ATTENTION_MASK,
@@ -19,8 +19,9 @@ from bertjax.loaded import Model
 from bertjax.text.framing import TokenSequence
 from bertjax.text.packing import Places
 
-# Tokens of a batch, padding included.
-BATCH_TOKENS = 1024
+# Tokens of a batch, padding included; fewer where each has a number for every word, and then no
+# more answers are held at a time.
+BATCH_TOKENS, BATCH_LOGITS = 1024, 2**25
 
 # What is asked at once: a text, or all choices of a question.
 Question = Sequence[TokenSequence]
@@ -48,6 +49,8 @@ def _batching(model: Model, questions: Iterable[Question]) -> Batching[Question]
     names, axes = input_names(config), outputs_of(architecture, config)
     most = sorted({len(question) for question in questions})
     by_choice = architecture.kind == "choice"
+    # What has no second axis of any size is of the text.
+    of_text = {name for name, its in axes.items() if isinstance(its[1], int)}
 
     def make(some: Sequence[Question], places: Places, shape: Shape) -> dict[str, np.ndarray]:
         inputs = {
@@ -68,18 +71,20 @@ def _batching(model: Model, questions: Iterable[Question]) -> Batching[Question]
 
     def take(output: dict[str, np.ndarray], question: Question, place: Place) -> Answer:
         length = len(question) if by_choice else len(question[0].token_ids)
-        # What has no second axis of its own is of the text.
-        of_text = {name for name, its in axes.items() if isinstance(its[1], int)}
         return {
             name: np.array(values[place.row] if name in of_text else values[place.row, :length])
             for name, values in output.items()
         }
 
+    tokens = BATCH_TOKENS
+    if model.restores_words:
+        tokens = min(tokens, BATCH_LOGITS // config.vocab_size)
     shapes = Shapes(
-        config.max_length, lambda length: max(1, BATCH_TOKENS // length), slots=lambda length: most
+        config.max_length, lambda length: max(1, tokens // length), slots=lambda length: most
     )
 
     def longest(question: Question) -> int:
         return max(len(sequence.token_ids) for sequence in question)
 
-    return Batching(shapes, longest, make, take, slots=len)
+    window = tokens if model.restores_words else WINDOW_TOKENS
+    return Batching(shapes, longest, make, take, slots=len, window=window)

@@ -234,6 +234,9 @@ def test_gate_refuses_a_spoiled_model(bertjax_command, models, tmp_path, monkeyp
         ("words", ["--check", "texts.txt"], "--check applies with --int8; give both"),
         ("words", ["--most-lost", "0.1"], "--most-lost applies with --data"),
         ("words", ["--labels", "a"], "--labels applies to labelled files"),
+        ("words", ["--delimiter", ";"], "--delimiter applies to files of --check or --data"),
+        ("words", ["--data-format", "csv"], "--data-format applies to files of --check or --data"),
+        ("words", ["--encoding", "latin-1"], "--encoding applies to files of --check or --data"),
         ("words", ["--pooling", "cls"], "BertForMaskedLM gives none; leave it out"),
         ("words", ["--int8", "--data", "texts.txt"], "BertForMaskedLM"),
         (

@@ -4,20 +4,16 @@ and at padding, too.
 
 import functools
 
-import jax
 import numpy as np
 import onnx
-import onnx_ir
 import pytest
 
-from bertjax.architectures import ARCHITECTURES, BODY
-from bertjax.exporting.answers import answering
-from bertjax.inference.onnx_session import OnnxSession
-from bertjax.interop.onnx.graph import OPSET
-from bertjax.interop.onnx.model import build_model
+from bertjax.architectures import ARCHITECTURES
+from bertjax.interop.onnx.blocks import activate
 from bertjax.interop.sentence_transformers import Dense, Normalize, SentenceModel
 from bertjax.interop.signature import input_names
-from bertjax.loaded import Model
+from bertjax.program.errors import UserError
+from tests.exporting.onnx_table import answer, measure, write
 from tests.families.tiny import tiny_config_of
 from tests.parity.cases import CLASSES_OF, OF_FAMILY, draw_cases
 from tests.parity.random_models import draw_parameters
@@ -25,7 +21,6 @@ from tests.parity.random_models import draw_parameters
 # Rounding gives 4e-6.
 TOLERANCE = 5e-5
 ROWS, LENGTH = 5, 13
-STEPS = SentenceModel(None, ("weightedmean", "max", "lasttoken", "mean"), (Normalize(),))
 # Every family, and every kind of class in one of them.
 QUICK = [
     ("BertModel", {}),
@@ -41,26 +36,6 @@ QUICK = [
     ("ModernBertForMaskedLM", {"local_attention": 4, "num_hidden_layers": 3}),
     ("ModernBertForSequenceClassification", {"classifier_pooling": "mean", "attention_bias": True}),
 ]  # fmt: skip
-
-
-def write(folder, config, name, params, steps=STEPS):
-    """The session of the file, which the checker of ONNX takes."""
-    built = build_model(config, ARCHITECTURES[name], params, steps, "0")
-    onnx_ir.save(built, folder / "model.onnx")
-    onnx.checker.check_model(str(folder / "model.onnx"), full_check=True)
-    model = onnx.load(folder / "model.onnx")
-    assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", OPSET)]
-    return OnnxSession(folder / "model.onnx")
-
-
-def reference(config, name, steps=STEPS):
-    """The function of parameters and inputs, compiled."""
-    module = ARCHITECTURES[name].module(config)
-    return jax.jit(answering(Model(module, {}, None), steps))
-
-
-def of_class(name, params):
-    return params["bert"] if ARCHITECTURES[name].kind == BODY else params
 
 
 def draw_inputs(config, name, rows=ROWS, length=LENGTH, seed=0):
@@ -88,7 +63,7 @@ def test_graph_answers_as_the_model(tmp_path, name, fields):
     config = tiny_config_of(name, **fields)
     params = draw_parameters(config, name)
     session, inputs = write(tmp_path, config, name, params), draw_inputs(config, name)
-    expected = jax.device_get(reference(config, name)(of_class(name, params), inputs))
+    expected = answer(config, name, params, inputs)
     assert_near(session(inputs), expected)
     # A row alone, of another length: the answers are those of its places in the batch.
     last = {key: values[-1:] for key, values in inputs.items()}
@@ -126,8 +101,7 @@ def test_vector_goes_through_linear_layers(tmp_path):
     params = draw_parameters(config, "DistilBertModel")
     session = write(tmp_path, config, "DistilBertModel", params, steps)
     inputs = draw_inputs(config, "DistilBertModel")
-    answer = reference(config, "DistilBertModel", steps)
-    expected = jax.device_get(answer(params["bert"], inputs))
+    expected = answer(config, "DistilBertModel", params, inputs, steps)
     assert_near(session(inputs), expected)
     # The steps on the host, which `bertjax embed` takes, are the reference of both.
     hidden, real = expected["last_hidden_state"], inputs["attention_mask"][..., None]
@@ -155,6 +129,11 @@ def test_text_beyond_the_positions_is_refused(tmp_path):
         session(draw_inputs(config, name, length=config.max_length + 1))
 
 
+def test_activation_without_operators_is_refused():
+    with pytest.raises(UserError, match="the activation 'quick_gelu' has no operators of ONNX"):
+        activate(None, "quick_gelu", None)
+
+
 @functools.cache
 def cases_of(family):
     return draw_cases(family, 4)
@@ -163,19 +142,7 @@ def cases_of(family):
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(4))
 @pytest.mark.parametrize("family", OF_FAMILY)
-def test_graph_answers_as_any_model(tmp_path, family, number):
+def test_graph_answers_as_any_model(family, number):
     case = cases_of(family)[number]
-    every = {
-        "input_ids": case.token_ids,
-        "attention_mask": case.real,
-        "token_type_ids": case.token_type_ids,
-    }
     for name in CLASSES_OF[family]:
-        params = draw_parameters(case.config, name, seed=number)
-        inputs = {key: every[key].astype(np.int32) for key in input_names(case.config)}
-        if ARCHITECTURES[name].kind == "choice":
-            shape = (-1, case.choices, case.token_ids.shape[1])
-            inputs = {key: values.reshape(shape) for key, values in inputs.items()}
-        session = write(tmp_path, case.config, name, params)
-        answer = reference(case.config, name)
-        assert_near(session(inputs), jax.device_get(answer(of_class(name, params), inputs)))
+        assert measure(case, name, number) < TOLERANCE, name

@@ -12,9 +12,13 @@ import pytest
 import bertjax
 from bertjax.architectures import ARCHITECTURES
 from bertjax.exporting.answers import answering
+from bertjax.interop.huggingface import save_model_directory
 from bertjax.interop.sentence_transformers import SentenceModel
 from bertjax.interop.signature import outputs_of
 from tests.analysis.saved import save
+from tests.families.tiny import tiny_config_of
+from tests.parity.random_models import draw_parameters
+from tests.parity.test_golden import GOLDEN
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "deployment.md"
@@ -82,6 +86,27 @@ def test_loader_of_the_page_answers_as_the_model(loader, tmp_path, name):
     assert outputs_of(ARCHITECTURES[name], model.config).keys() == expected.keys()
     for key, values in expected.items():
         np.testing.assert_allclose(kept[f"answer {key}"], values, atol=1e-5, err_msg=key)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("BertForMaskedLM", {"attention_window": 2}),
+        ("RobertaForSequenceClassification", {}),
+        ("AlbertForPreTraining", {}),
+        ("DistilBertForQuestionAnswering", {}),
+        ("ElectraForPreTraining", {}),
+        ("ModernBertForSequenceClassification", {"classifier_pooling": "mean"}),
+        ("ModernBertModel", {"local_attention": 4}),
+    ],
+)
+def test_program_of_every_family_answers_as_the_model(tmp_path, name, fields):
+    config = tiny_config_of(name, pad_token_id=0, **fields)
+    params = draw_parameters(config, name)
+    save_model_directory(tmp_path / "model", config, params, GOLDEN / "tiny_bert", name)
+    done = run(EXPORT, tmp_path)  # which compares both
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow

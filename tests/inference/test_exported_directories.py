@@ -50,6 +50,43 @@ def test_vectors_are_those_of_the_model(bertjax_command, folder, tmp_path):
     np.testing.assert_allclose(np.load(tmp_path / "v.npy"), expected, atol=1e-5)
 
 
+def flatten(value):
+    """The words of an answer, and its numbers."""
+    if isinstance(value, dict):
+        value = [value[key] for key in sorted(value)]
+    if not isinstance(value, list):
+        return [value]
+    return [part for item in value for part in flatten(item)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("architecture", "fields", "texts"),
+    [
+        ("BertForTokenClassification", {"id2label": ("O", "B-X", "I-X")}, TEXTS),
+        ("BertForQuestionAnswering", {}, [f"a cat\t{text} the dog" for text in TEXTS]),
+        ("BertForMultipleChoice", {}, ["a\tdog\tcat", "the dog\tsees a cat\thears\tthe bird"]),
+        ("BertForSequenceClassification", {"id2label": ("value",)}, TEXTS),
+        (
+            "BertForSequenceClassification",
+            {"id2label": ("a", "b"), "problem_type": "multi_label_classification"},
+            [*TEXTS, "a cat\ta dog"],
+        ),
+    ],
+)
+def test_every_task_predicts_as_the_model(bertjax_command, tmp_path, architecture, fields, texts):
+    model = save(tmp_path, architecture, **fields)
+    bertjax.load(model).export(tmp_path / "onnx")
+    ours, theirs = (
+        bertjax_command("predict", "--model", *line, *texts)
+        for line in ([tmp_path / "onnx", "--engine", "onnxruntime"], [model])
+    )
+    assert (ours[0], theirs[0]) == (0, 0), ours[2]
+    for one, other in zip(ours[1].splitlines(), theirs[1].splitlines(), strict=True):
+        for left, right in zip(flatten(json.loads(one)), flatten(json.loads(other)), strict=True):
+            assert left == (pytest.approx(right, abs=1e-4) if isinstance(right, float) else right)
+
+
 @pytest.mark.parametrize(
     ("command", "model", "words", "message"),
     [

@@ -9,6 +9,7 @@ import numpy as np
 from bertjax.config import BertConfig
 from bertjax.interop.onnx.graph import FLOAT, INT64, Graph, Weights
 from bertjax.model.rotary import rotary_frequencies
+from bertjax.program.errors import UserError
 
 if TYPE_CHECKING:
     from onnx_ir import Value
@@ -83,10 +84,14 @@ def activate(graph: Graph, name: str, values: "Value") -> "Value":
         return graph("Mul", values, graph("Sigmoid", values))
     if name == "gelu":
         curve = graph("Erf", graph("Mul", values, math.sqrt(0.5)))
-    else:  # gelu_new
+    elif name == "gelu_new":
         cube = graph("Mul", graph("Mul", values, values), values)
         inner = graph("Add", values, graph("Mul", cube, 0.044715))
         curve = graph("Tanh", graph("Mul", inner, math.sqrt(2 / math.pi)))
+    else:
+        raise UserError(
+            f"the activation {name!r} has no operators of ONNX here; export to stablehlo"
+        )
     return graph("Mul", graph("Mul", values, 0.5), graph("Add", curve, 1.0))
 
 
@@ -188,7 +193,7 @@ def attend(
 
 def _rotate(graph: Graph, values: "Value", cosine: "Value", sine: "Value", half: int) -> "Value":
     """Adds the turning of pairs of numbers `[B, N, T, H]` (`model.rotary.rotate`)."""
-    first, second = graph.split("Split", 2, values, [half, half], axis=-1)
+    first, second = graph.split(values, half, half)
     turned = [
         graph("Sub", graph("Mul", first, cosine), graph("Mul", second, sine)),
         graph("Add", graph("Mul", second, cosine), graph("Mul", first, sine)),

@@ -44,13 +44,14 @@ class Weights(NamedTuple):
         Layers that share their parameters (L = 1) have the same names, too, and are stored once.
         """
 
+        number = min(number, len(self.values["output"]["kernel"]) - 1)
+
         def take(values: Any) -> Any:
             if isinstance(values, Mapping):
                 return {name: take(value) for name, value in values.items()}
-            return values[min(number, len(values) - 1)]
+            return values[number]
 
-        layers = len(self.values["output"]["kernel"])
-        return Weights(f"{self.name}.{min(number, layers - 1)}", take(self.values))
+        return Weights(f"{self.name}.{number}", take(self.values))
 
 
 class Graph:
@@ -88,14 +89,13 @@ class Graph:
             operands: values; arrays and numbers become constants.
             attributes: of the operator.
         """
-        return self.split(operator, 1, *operands, **attributes)[0]
-
-    def split(
-        self, operator: str, outputs: int, *operands: Operand, **attributes: Any
-    ) -> "tuple[ir.Value, ...]":
-        """Adds an operator with so many outputs; arguments as of a call."""
         values = [self._value(operand) for operand in operands]
-        return tuple(self._tape.op_multi_out(operator, values, attributes, num_outputs=outputs))
+        return self._tape.op(operator, values, attributes)
+
+    def split(self, values: "ir.Value", *sizes: int) -> "Sequence[ir.Value]":
+        """Adds the parts of the last axis, of these sizes."""
+        operands = [values, self._value(sizes)]
+        return self._tape.op_multi_out("Split", operands, {"axis": -1}, num_outputs=len(sizes))
 
     def weight(self, weights: Weights, name: str, *shape: int) -> "ir.Value":
         """Returns a parameter, float32; of one that is used twice there is one.

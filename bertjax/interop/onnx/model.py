@@ -104,7 +104,7 @@ def _answer(
             continue
         logits = classify(graph, config, head, own, read)
         if output == "start":
-            both = graph.split("Split", 2, logits, [1, 1], axis=-1)
+            both = graph.split(logits, 1, 1)
             answers += [graph("Squeeze", one, [-1]) for one in both]
         else:
             answers.append(graph("Squeeze", logits, [-1]) if output == "replaced" else logits)
