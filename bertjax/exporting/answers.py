@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Integer
+from jaxtyping import Array, Bool, Float, Integer
 
 from bertjax.architectures import ARCHITECTURES
 from bertjax.inference.embedding import pool
@@ -49,7 +49,10 @@ def _answer(
         for values in map(inputs.get, (INPUT_IDS, ATTENTION_MASK, TOKEN_TYPE_IDS))
     )
     sequence_ids = (mask != 0).astype(jnp.int32)
-    output = module.apply({"params": params}, token_ids, types, sequence_ids)
+    positions = None
+    if module.config.POSITIONS_SKIP_PADDING and not isinstance(shape[-1], int):
+        positions = _count_real(token_ids != module.config.pad_token_id)
+    output = module.apply({"params": params}, token_ids, types, sequence_ids, positions)
     match output:
         case EncoderOutput():
             vectors = make_vectors(steps, output.hidden, sequence_ids)
@@ -68,6 +71,15 @@ def _answer(
         case HeadOutput():
             answers = [output.logits[:, 0]]
     return dict(zip(outputs_of(architecture, module.config), answers, strict=True))
+
+
+def _count_real(real: Bool[Array, "B T"]) -> Integer[Array, "B T"]:
+    """Returns the positions of `model.bert.complete_inputs` along an axis without a size, of which
+    jax has no running sum that all devices keep.
+    """
+    places = jnp.arange(real.shape[1])
+    counts = (real[:, None] & (places <= places[:, None])).sum(axis=-1, dtype=jnp.int32)
+    return jnp.where(real, counts, 0) - 1
 
 
 def make_vectors(
