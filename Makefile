@@ -16,7 +16,7 @@ CONSTRAINTS := $(if $(filter newest,$(JAX)),$(VENV)/constraints.txt,constraints.
 # jax takes seconds to import where Python may not keep what it compiled.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo test test-all test-browser test-notebooks test-wheel test-plan test-parity bench-peers lint format clean
+.PHONY: install demo test test-all test-browser test-notebooks test-wheel test-deploy test-plan test-parity bench-peers lint format clean
 .DELETE_ON_ERROR:
 
 install: $(VENV)/.installed
@@ -69,7 +69,12 @@ test-notebooks: install
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint $(CONSTRAINTS) --editable '.[notebooks]'
 	REQUIRE_NOTEBOOKS=1 $(BIN)/python -m pytest tests/test_notebooks.py
 
-# The wheel in a bare environment.
+# What deploy/ and .github/ say, by those who read it.
+test-deploy: install
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint $(CONSTRAINTS) --editable '.[deploy]'
+	$(BIN)/python -m pytest tests/test_deploy.py
+
+# The wheel in a bare environment, and the instructions of the image.
 test-wheel: install
 	$(BIN)/python -m pytest tests/test_wheel.py
 
