@@ -37,6 +37,8 @@ LEDGER_NAME = "ledger.jsonl"
 PULSE_SECONDS = 0.1
 _BEGINS: Activity = "import"
 _ENDS = ("end", "killed")
+# What time goes into, in the order in which it is shown.
+_SPENT = ("import", "load", "compile", "train", "wait", "evaluate", "save", "lost", "down")
 
 
 class Ledger:
@@ -167,7 +169,7 @@ def read_ledger(run: Path) -> dict[str, Any]:
         "goodput": round(seconds["train"] / wall, 4) if wall else 0.0,
         "sittings": names.count(_BEGINS),
         "killed": names.count("killed"),
-        "seconds": {name: round(value, 1) for name, value in seconds.items() if value},
+        "seconds": {name: round(seconds[name], 1) for name in _SPENT if seconds[name]},
     }
 
 
