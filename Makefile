@@ -41,7 +41,7 @@ demo: install
 	$(BIN)/bertjax tokenizer --input $(CORPUS) --output $(DEMO)/tokenizer --vocab-size 2048
 	$(BIN)/bertjax prepare --input $(CORPUS) --output $(DEMO)/rows --max-length 64 \
 	  --tokenizer $(DEMO)/tokenizer --duplicate-factor 4
-	$(BIN)/bertjax pretrain --config configs/pretrain/minutes.yaml --data $(DEMO)/rows \
+	$(BIN)/bertjax pretrain --config configs/pretrain/demo.yaml --data $(DEMO)/rows \
 	  --run $(DEMO)/run --budget.minutes 3.5
 	$(BIN)/bertjax fill-mask --model $(DEMO)/run/model --top-k 3 \
 	  "Raise an [MASK] if the argument is not a string." \
