@@ -46,11 +46,12 @@ def describe_directory(path: Path | str) -> dict[str, Any]:
 def describe_model(path: Path) -> dict[str, Any]:
     """Describes a model directory: size, parts, tokenizer, how its labelled files are read."""
     from bertjax.interop.huggingface import inspect_model_directory
+    from bertjax.interop.temperature import read_record
     from bertjax.tasks.data_format import recall
 
     contents = inspect_model_directory(path)
     config = contents.config
-    remembered = recall(path)
+    remembered, calibration = recall(path), read_record(path)
     return {
         "kind": "model",
         "path": str(path),
@@ -69,6 +70,7 @@ def describe_model(path: Path) -> dict[str, Any]:
         "heads": contents.parts,
         "tokenizer": _describe_tokenizer(path, config),
         **({"files_are_read_with": remembered} if remembered else {}),
+        **({"calibration": calibration} if calibration else {}),
     }
 
 
@@ -92,7 +94,6 @@ def describe_run(path: Path) -> dict[str, Any]:
         UserError: a damaged run.json or eval_results.json.
     """
     from bertjax.tasks.scoring import goodness
-    from bertjax.training.ledger import LEDGER_NAME, read_ledger
     from bertjax.training.metrics import read_metrics
 
     about, results = (_read_object(path / name) for name in ("run.json", "eval_results.json"))
@@ -125,7 +126,6 @@ def describe_run(path: Path) -> dict[str, Any]:
         "best_validation": _scores(kept[-1] if kept else best) if measured else None,
         "test": _scores(tests[-1]) if tests else None,
         **_describe_adaptation(path),
-        **({"time": read_ledger(path)} if (path / LEDGER_NAME).exists() else {}),
         "model": describe_model(model) if model.is_dir() else None,
     }
 

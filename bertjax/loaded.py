@@ -419,12 +419,16 @@ class Model:
         import jax
 
         from bertjax.interop.huggingface import save_model_directory
+        from bertjax.interop.temperature import read_record, write_record
         from bertjax.tasks import data_format
 
+        # Read first: the folder may be the model's own.
+        calibration = read_record(self.directory) if self.directory else {}
         params = jax.device_get(dict(self.params))
         params = {"bert": params} if self.kind == BODY else params
         tokenizer = Path(self.tokenizer.name)
         save_model_directory(folder, self.config, params, tokenizer, self.architecture)
+        write_record(Path(folder), calibration)
         if self.directory and (remembered := data_format.recall(self.directory)):
             data_format.write_fields(Path(folder), remembered)
 

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 from bertjax.architectures import ARCHITECTURES
 from bertjax.commands.arguments import Number, choose_length, whole_number
 from bertjax.commands.model_options import open_model
-from bertjax.commands.screen import add_json, console, count_on, print_json, stage_bars, tell
+from bertjax.commands.screen import (
+    add_json,
+    console,
+    count_on,
+    print_fields,
+    print_json,
+    stage_bars,
+    tell,
+)
 from bertjax.commands.task_model import (
     add_task_model,
     load_task_model,
@@ -18,9 +26,11 @@ from bertjax.commands.text_options import choose_reading
 from bertjax.commands.texts import Texts
 from bertjax.program.errors import UserError
 from bertjax.program.outputs import check_output, write_json
+from bertjax.program.stages import StageProgress, Stages
 from bertjax.program.wording import counted
 
 if TYPE_CHECKING:
+    from bertjax.inference.labelled import Labelled
     from bertjax.loaded import Model
 
 SUMMARY = "the scores of a model on labelled files, of a masked LM on raw texts, with intervals"
@@ -74,6 +84,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " each true class, as confusion_matrix.png and .svg (default: none)",
     )
     parser.add_argument(
+        "--calibrate",
+        action="store_true",
+        help="with labelled files that the model was not fitted on: also fit a temperature to its"
+        " probabilities, and keep it in the model's directory, so that every program that loads"
+        " the directory has calibrated probabilities; answers stay as they are (default: no)",
+    )
+    parser.add_argument(
         "--without-heads",
         metavar="HEADS",
         help="score the model without these attention heads, their gates closed: layer-head with"
@@ -111,14 +128,16 @@ def run(options: argparse.Namespace) -> None:
 def _check_options(options: argparse.Namespace) -> None:
     """Refuses options that are impossible or have no effect."""
     if options.watch:
-        for name in ("output", "resamples", "figures", "without_heads"):
-            if getattr(options, name) is not None:
+        for name in ("output", "resamples", "figures", "calibrate", "without_heads"):
+            if getattr(options, name) not in (None, False):
                 raise UserError(
                     f"--{name.replace('_', '-')} is for --model; --watch keeps its table in the run"
                     " directory"
                 )
         options.interval = 10.0 if options.interval is None else options.interval
         return
+    if options.calibrate and options.without_heads:
+        raise UserError("--calibrate is of the whole model; leave --without-heads out")
     if options.interval is not None:
         raise UserError("--interval is for --watch; leave it out")
     if options.output:
@@ -143,16 +162,34 @@ def _score_labelled(options: argparse.Namespace) -> tuple[dict[str, Any], list[s
     tell([*labelled.notes, *describe_classes(task, {"examples": labelled.examples}, config)])
     resamples = RESAMPLES if options.resamples is None else options.resamples
     with stage_bars() as progress:
+        fitted = {}
+        if options.calibrate:
+            fitted = {"calibration": _calibrate(model, labelled, length, progress)}
         result, notes = evaluate_read(model, labelled, resamples, length, progress)
+    if fitted:
+        notes.append(
+            "the scores are of the model as it was, and the temperature is fitted to these"
+            " examples: measure calibration on others"
+        )
     tell(notes)
-    return {"model": str(options.model), **about, **result}, []
+    return {"model": str(options.model), **about, **result, **fitted}, []
+
+
+def _calibrate(
+    model: "Model", labelled: "Labelled", length: int, progress: StageProgress
+) -> dict[str, Any]:
+    from bertjax.inference.calibration import calibrate
+
+    # The model answers before and after.
+    step = Stages(1, progress).begin("calibrating", 2 * len(labelled.examples))
+    return calibrate(model, labelled, length, step)
 
 
 def _score_texts(options: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
     """Returns the result of a masked LM on raw texts, and what to print behind it."""
     refuse_label_options(options, "--labels", "a fine-tuned model")
-    for name in ("figures", "resamples"):
-        if getattr(options, name) is not None:
+    for name in ("figures", "resamples", "calibrate"):
+        if getattr(options, name) not in (None, False):
             raise UserError(f"--{name} is for labelled files and fine-tuned models; leave it out")
     reading = choose_reading(options, options.model, options.format)
     texts = Texts(reading, files=options.data, pairs=True).read()
@@ -222,6 +259,8 @@ def _print_table(result: dict[str, Any]) -> None:
         for name, part in result["slices"].items():
             slices.add_row(name, f"{part['examples']:,}", f"{part['mean']:.4f}")
         out.print(slices)
+    if "calibration" in result:
+        print_fields({"calibration": result["calibration"]})
     matrix = result["scores"].get("confusion_matrix")
     if isinstance(matrix, list) and len(matrix) <= _MOST_SHOWN:
         out.print(_tabulate_confusions(matrix, result["labels"]))

@@ -29,6 +29,7 @@ from bertjax.interop.signature import (
     input_names,
     outputs_of,
 )
+from bertjax.interop.temperature import read_record, write_record
 from bertjax.loaded import Model
 from bertjax.program.errors import UserError
 from bertjax.program.libraries import require_libraries
@@ -175,8 +176,10 @@ def _write_beside(model: Model, steps: SentenceModel, folder: Path) -> None:
     write_model_tokenizer(folder, Path(model.tokenizer.name), model.config)
     if model.kind == BODY:
         write_sentence_model(folder, steps, model.config.hidden_size)
-    if model.directory and (remembered := data_format.recall(model.directory)):
-        data_format.write_fields(folder, remembered)
+    if model.directory:
+        write_record(folder, read_record(model.directory))
+        if remembered := data_format.recall(model.directory):
+            data_format.write_fields(folder, remembered)
 
 
 def _write_onnx(model: Model, steps: SentenceModel, folder: Path) -> tuple[Any, None]:

@@ -23,6 +23,7 @@ from bertjax.interop.checkpoint_files import (
     read_arrays,
 )
 from bertjax.interop.model_tokenizer import write_model_tokenizer
+from bertjax.interop.temperature import RECORD_NAME
 from bertjax.interop.tensor_names import (
     Parameters,
     check_names,
@@ -253,6 +254,7 @@ def save_model_directory(
             raise OSError(int(code[1]), os.strerror(int(code[1])), file) from None
         # safetensors makes files that only their owner may read.
         shutil.copymode(partial / CONFIG_NAME, partial / WEIGHTS_NAME)
+    (path / RECORD_NAME).unlink(missing_ok=True)  # it was of the weights that stood here
 
 
 def read_architecture(path: Path, config: BertConfig) -> str:

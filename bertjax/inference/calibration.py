@@ -1,0 +1,194 @@
+"""A temperature for the probabilities of a fitted model, from labelled examples that it has not
+learned from.
+
+    probabilities = softmax(logits / temperature)      of classes, choices and tags
+    probability   = sigmoid(logit / temperature)       of each of several labels
+
+Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.2.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from bertjax.architectures import ARCHITECTURES
+from bertjax.inference.labelled import Labelled
+from bertjax.inference.task_outputs import Outputs, make_inference
+from bertjax.interop.temperature import (
+    check_writable,
+    fold_temperature,
+    read_record,
+    write_temperature,
+)
+from bertjax.loaded import Model
+from bertjax.program.errors import UserError
+from bertjax.program.wording import counted
+from bertjax.tasks import scores
+from bertjax.tasks.scores import scoring_library
+from bertjax.tasks.units import Unit
+
+# Temperatures beyond these mean that there is nothing to fit.
+LEAST, MOST = 0.05, 20.0
+# The tasks whose answers have probabilities that a temperature changes alone.
+TASKS = ("classification", "multi-label", "tokens", "multiple-choice")
+
+
+class Decisions(NamedTuple):
+    """The logits of everything that a model decides, and what is right.
+
+    Attributes:
+        logits: of each decision; -inf where one has fewer alternatives than others.
+        gold: the number of the right alternative.
+    """
+
+    logits: Float[np.ndarray, "M C"]
+    gold: Int[np.ndarray, " M"]
+
+    def probabilities(self, temperature: float = 1.0) -> Float[np.ndarray, "M C"]:
+        """Returns the probability of each alternative."""
+        return np.exp(self._log_probabilities(temperature))
+
+    def log_loss(self, temperature: float = 1.0) -> float:
+        """Returns the mean of -log probability of what is right, in nats."""
+        logs = self._log_probabilities(temperature)
+        return float(-logs[np.arange(len(self.gold)), self.gold].mean())
+
+    def calibration_error(self) -> float:
+        """Returns the expected calibration error (`scores.calibration_error`)."""
+        return scores.calibration_error(self.gold, self.probabilities())
+
+    def _log_probabilities(self, temperature: float) -> Float[np.ndarray, "M C"]:
+        logits = self.logits / temperature
+        logits = logits - logits.max(axis=-1, keepdims=True)
+        return logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+
+
+def fit_temperature(decisions: Decisions) -> float:
+    """Finds the temperature with the least log loss.
+
+    Raises:
+        UserError: no temperature within the bounds is best: the examples say nothing about it.
+    """
+    optimize = scoring_library("scipy.optimize")
+    found = optimize.minimize_scalar(
+        lambda logarithm: decisions.log_loss(float(np.exp(logarithm))),
+        bounds=(np.log(LEAST), np.log(MOST)),
+        method="bounded",
+        options={"xatol": 1e-6},
+    )
+    temperature = float(np.exp(found.x))
+    if not LEAST * 1.01 < temperature < MOST / 1.01:
+        right = int((decisions.logits.argmax(axis=-1) == decisions.gold).sum())
+        raise UserError(
+            f"no temperature from {LEAST:g} to {MOST:g} is best for these examples, of which"
+            f" {right:,} of {counted(len(decisions.gold), 'answer')} are right; give more examples,"
+            " which the model was not fitted on"
+        )
+    return temperature
+
+
+def calibrate(
+    model: Model,
+    labelled: Labelled,
+    max_length: int | None = None,
+    progress: Callable[[int], None] = lambda done: None,
+) -> dict[str, Any]:
+    """Fits a temperature to a model on labelled examples, and keeps it in the model's directory.
+
+    It is folded into the last layer of the head (`interop.temperature`), so that whatever loads
+    the directory from now on has the calibrated probabilities. The most probable answer is the
+    same as before. A second time, it is on top of the first.
+
+    Args:
+        model: from a directory.
+        labelled: examples of its task which it was not fitted on (`read_labelled`).
+        max_length: longest sequence in tokens; the model's positions when left out.
+        progress: called with the number of examples done since the last call, each of them twice.
+
+    Returns:
+        The record that the directory has: `temperature`; `log_loss` (nats) and
+        `calibration_error`, before and after, on these examples; `examples`, `data`.
+
+    Raises:
+        UserError: the task has no such probabilities, the directory cannot be written, or the
+            examples say nothing about a temperature.
+    """
+    head, directory = ARCHITECTURES[model.architecture].head, model.directory
+    if labelled.task.name not in TASKS:
+        raise UserError(
+            f"{directory}: a model for {labelled.task.name} has no probabilities that a temperature"
+            f" calibrates; those for {', '.join(TASKS)} have"
+        )
+    if directory is None or getattr(model.module, "is_exported", False):
+        raise UserError(
+            "a temperature is kept in the directory of a model, and this has none of its own; save"
+            " the model, or calibrate it before it is exported"
+        )
+    check_writable(directory, model.config, head)
+    decided, examples = _decide(model, labelled, max_length, progress)
+    if not len(decided.gold):
+        raise UserError(f"{', '.join(labelled.names)}: there is no label to fit a temperature to")
+    temperature = fit_temperature(decided)
+    params = fold_temperature(model.params, head, temperature)
+    calibrated, _ = _decide(model.replace(params=params), labelled, max_length, progress)
+    if calibrated.log_loss() > decided.log_loss() + 1e-6:
+        raise RuntimeError("the log loss is no less with the temperature than without")
+    record = {
+        "temperature": temperature * read_record(directory).get("temperature", 1.0),
+        "log_loss": {"before": decided.log_loss(), "after": calibrated.log_loss()},
+        "calibration_error": {
+            "before": decided.calibration_error(),
+            "after": calibrated.calibration_error(),
+        },
+        "changed_answers": int(
+            (decided.logits.argmax(axis=-1) != calibrated.logits.argmax(axis=-1)).sum()
+        ),
+        "examples": examples,
+        "data": labelled.names,
+    }
+    write_temperature(directory, model.config, head, temperature, record)
+    return record
+
+
+def _decide(
+    model: Model, labelled: Labelled, max_length: int | None, progress: Callable[[int], None]
+) -> tuple[Decisions, int]:
+    """Returns what the model decides of all examples, and how many examples there are."""
+    task = labelled.task
+    encoded = task.encode(
+        labelled.examples, model.tokenizer, max_length or model.config.max_length, training=False
+    )
+    inference = make_inference(model.module, task, model.tokenizer.pad_id, model.mesh)
+    outputs = inference.run({"params": model.params}, encoded.units, progress)
+    return decisions_of(task.name, encoded.units, outputs), len(labelled.examples)
+
+
+def decisions_of(task: str, units: Sequence[Unit], outputs: Outputs) -> Decisions:
+    """Returns the decisions in the outputs for labelled units of a task, one of `TASKS`.
+
+    Each of several labels is a decision between it and nothing, whose logit is 0.
+    """
+    logits, gold = [], []
+    for unit, output in zip(units, outputs.logits, strict=True):
+        known: Bool[np.ndarray, " places"] = unit.weights > 0
+        output = output.astype(np.float64)
+        if task == "multiple-choice":
+            if known.any():
+                logits.append(output[None])
+                gold.append(np.flatnonzero(known))
+        elif task == "multi-label":
+            own = output[known].ravel()
+            logits.append(np.stack([np.zeros_like(own), own], axis=-1))
+            gold.append(unit.labels[known].ravel().astype(np.int64))
+        else:
+            logits.append(output[known])
+            gold.append(unit.labels[known].astype(np.int64))
+    most = max((one.shape[-1] for one in logits), default=1)
+    padded = [
+        np.pad(one, ((0, 0), (0, most - one.shape[-1])), constant_values=-np.inf) for one in logits
+    ]
+    if not padded:
+        return Decisions(np.zeros((0, most)), np.zeros(0, np.int64))
+    return Decisions(np.concatenate(padded), np.concatenate(gold))
