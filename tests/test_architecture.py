@@ -56,6 +56,7 @@ MAY_IMPORT = {
         "architectures", "config", "families", "inference", "interop", "kernels", "loaded",
         "tasks", "text", "types", "verification",
     },
+    "gating": {"analysis", "inference", "interop", "loaded", "statistics", "tasks"},
     "planning": {
         "families",
         "config", "types", "kernels", "numerics", "text", "interop", "model", "objectives",
@@ -72,6 +73,7 @@ MAY_IMPORT = {
         "config", "pictures", "types", "model", "interop", "text", "tasks", "directories",
         "objectives", "training", "sweeps", "verification", "planning", "benchmarking", "analysis",
         "kernels", "statistics", "architectures", "inference", "loaded", "serving", "exporting",
+        "gating",
     },
     "cli": {"commands", "config", "interop"},
     "__main__": {"cli"},

@@ -215,6 +215,7 @@ def test_command_loads_its_model_on_the_devices(command, folders, tmp_path, monk
     words = {
         "predict": [TEXTS[0]],
         "evaluate": ["--data", str(rows)],
+        "gate": ["--against", str(folders["labels"]), "--data", str(rows)],
         "analyze": ["--text", str(rows), "--output", str(tmp_path / "report")],
         "prune": ["--data", str(rows), "--heads", "1", "--output", str(tmp_path / "pruned")],
         "embed": [TEXTS[0], "--output", str(tmp_path / "v.npy")],

@@ -1,9 +1,10 @@
 """The bootstrap: samples drawn from units with repetitions, and the interval of their figures.
 
-Source: Efron & Tibshirani 1993, chapter 13 (percentile interval).
+Source: Efron & Tibshirani 1993, chapter 13 (percentile interval), 14 (BCa).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -62,3 +63,58 @@ def find_ends(
         if which.any():
             ends[:, which] = percentile(resampled[:, which], [tail, 100 - tail], axis=0)
     return Ends(*ends)
+
+
+class Jackknife(NamedTuple):
+    """A figure without one unit of a sample, for some or all of its units.
+
+    Attributes:
+        figures: without each of those units.
+        units: how many units the sample has.
+    """
+
+    figures: Float[np.ndarray, " some"]
+    units: int
+
+
+def find_lower_bound(
+    figure: float,
+    resampled: Float[np.ndarray, " resamples"],
+    without_one: Sequence[Jackknife],
+    confidence: float = CONFIDENCE,
+) -> float:
+    """Finds what a figure is above with this confidence, by the BCa bootstrap.
+
+    The plain percentile is too sure where the spread of a figure depends on its value, as that of a
+    few errors does: at 20 expected errors it lets 6.6 % through in place of 5. BCa corrects for
+    that by the skewness of what each unit contributes (the acceleration).
+
+    Args:
+        figure: of the whole sample.
+        resampled: of samples drawn from it; undefined ones (NaN) are left out.
+        without_one: of each of the samples that the figure depends on.
+        confidence: above 1/2.
+
+    Returns:
+        NaN where the figure, or that of half of the samples, is undefined.
+
+    Source: Efron & Tibshirani 1993, eq. 14.9 to 14.15.
+    """
+    defined = resampled[np.isfinite(resampled)]
+    if not np.isfinite(figure) or 2 * len(defined) <= len(resampled):
+        return float("nan")
+    normal, least = NormalDist(), 0.5 / len(defined)
+    below = np.mean(defined < figure) + 0.5 * np.mean(defined == figure)
+    bias = normal.inv_cdf(float(np.clip(below, least, 1 - least)))
+    cubes = squares = 0.0
+    for one in without_one:
+        figures = one.figures[np.isfinite(one.figures)]
+        if len(figures):
+            gaps = (figures.mean() - figures) * (one.units - 1) / one.units
+            weight = one.units / len(figures)
+            cubes += weight * float((gaps**3).sum())
+            squares += weight * float((gaps**2).sum())
+    acceleration = cubes / (6 * squares**1.5) if squares > 0 else 0.0
+    shift = bias + normal.inv_cdf(1 - confidence)
+    share = normal.cdf(bias + shift / (1 - acceleration * shift))
+    return float(np.quantile(defined, share))

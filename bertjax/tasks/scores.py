@@ -22,6 +22,8 @@ from bertjax.program.errors import UserError
 
 # A label of a set is predicted from this probability on.
 THRESHOLD = 0.5
+# Of the confidence, for the calibration error.
+BINS = 15
 
 
 def scoring_library(name: str) -> ModuleType:
@@ -205,7 +207,7 @@ def tag_scores(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]
 
 
 def calibration_error(
-    gold: Int[np.ndarray, " N"], probabilities: Float[np.ndarray, "N C"], bins: int = 15
+    gold: Int[np.ndarray, " N"], probabilities: Float[np.ndarray, "N C"], bins: int = BINS
 ) -> float:
     """Computes the expected calibration error: how far the confidence in the predicted class is
     from the share of right predictions, in bins of equal width, weighted by their examples.
@@ -221,11 +223,23 @@ def calibration_error(
 
 
 def calibration_gaps(
-    gold: Int[np.ndarray, " N"], probabilities: Float[np.ndarray, "N C"], bins: int = 15
+    gold: Int[np.ndarray, " N"], probabilities: Float[np.ndarray, "N C"], bins: int = BINS
 ) -> tuple[Int[np.ndarray, " N"], Float[np.ndarray, " N"]]:
     """Returns each example's bin, and what it adds to the bin's accuracy minus confidence."""
     confidence = probabilities.max(axis=-1).astype(float)
-    right = probabilities.argmax(axis=-1) == gold
+    return confidence_gaps(confidence, probabilities.argmax(axis=-1) == gold, bins)
+
+
+def confidence_gaps(
+    confidence: Float[np.ndarray, " N"], right: Bool[np.ndarray, " N"], bins: int = BINS
+) -> tuple[Int[np.ndarray, " N"], Float[np.ndarray, " N"]]:
+    """Returns the bin of each answer, and what it adds to the bin's accuracy minus confidence.
+
+    Args:
+        confidence: the probability of the answer that was given.
+        right: whether it was right.
+        bins: how many, of equal width.
+    """
     # Bins are open below and closed above, as in the paper.
     return np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1), right - confidence
 

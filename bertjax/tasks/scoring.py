@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool
 
 from bertjax.program.errors import UserError
 from bertjax.program.wording import nearest
@@ -18,6 +18,8 @@ from bertjax.tasks.task import Prediction, Task
 
 # Suffixes of the names of scores where less is better.
 LESS_IS_BETTER = ("loss", "mse", "error")
+# Of a column, for `slice_examples`.
+MOST_VALUES = 20
 
 
 class Predicted(NamedTuple):
@@ -145,12 +147,26 @@ def evaluate_predictions(
         "scores": scores,
         "intervals": intervals,
         "slice_score": task.outcome_name,
-        "slices": _slices(examples, outcomes),
+        "slices": {
+            name: {"examples": int(here.sum()), "mean": float(outcomes[here].mean())}
+            for name, here in slice_examples(examples).items()
+        },
         "outcomes": outcomes.tolist(),
     }
 
 
-def _slices(examples: Sequence[Any], outcomes: Float[np.ndarray, " n"]) -> dict[str, Any]:
+def slice_examples(
+    examples: Sequence[Any], columns: Sequence[str] = ()
+) -> dict[str, Bool[np.ndarray, " n"]]:
+    """Says which examples are in each slice: quarters by length, labels, values of columns.
+
+    Args:
+        examples: with labels.
+        columns: of their files; each value of one is a slice.
+
+    Raises:
+        UserError: there is no such column, or it has too many values.
+    """
     lengths = np.array([_characters(example) for example in examples])
     bounds = np.unique(np.percentile(lengths, [0, 25, 50, 75, 100]).astype(int))
     slices = {}
@@ -161,11 +177,28 @@ def _slices(examples: Sequence[Any], outcomes: Float[np.ndarray, " n"]) -> dict[
     labels = [getattr(example, "label", None) for example in examples]
     for label in sorted({label for label in labels if isinstance(label, str)}):
         slices[f"label {label}"] = np.array([other == label for other in labels])
-    return {
-        name: {"examples": int(here.sum()), "mean": float(outcomes[here].mean())}
-        for name, here in slices.items()
-        if here.any()
-    }
+    for column in columns:
+        values = np.array([_cell(example, column) for example in examples])
+        distinct = np.unique(values)
+        if len(distinct) > MOST_VALUES:
+            raise UserError(
+                f"the column {column!r} has {len(distinct):,} values, and {MOST_VALUES} is the most"
+                " that are slices; name one with fewer, or group its values first"
+            )
+        slices |= {f"{column} {value}": values == value for value in distinct.tolist()}
+    return {name: here for name, here in slices.items() if here.any()}
+
+
+def _cell(example: Any, column: str) -> str:
+    """Returns what an example's row has in a column, as text."""
+    row = getattr(example, "record", None) or {}
+    if column not in row:
+        known = sorted(row)
+        has = f"the columns {', '.join(known)}" if known else "no columns beside the task's own"
+        raise UserError(
+            f"{example.place}: no column {column!r}, it has {has}{nearest(column, known)}"
+        )
+    return str(row[column])
 
 
 def _characters(example: Any) -> int:

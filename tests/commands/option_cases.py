@@ -247,6 +247,7 @@ CASES = {
             "--output": ["--output", "s.json"],
             "--resamples": ["--resamples", "0"],
             "--figures": ["--figures", "pictures"],
+            "--calibrate": ["--calibrate"],
             "--without-heads": ["--without-heads", "0-1,1-2"],
             "--json": ["--json"],
         },
@@ -296,6 +297,12 @@ READ = {
         [*MLM, "--output", "out", "--int8", "--check", "text.txt"],
         [*LABELS, "--output", "out", "--int8", "--data", "table.csv", "--most-lost", "0.5"],
         [*MLM, "--architecture", "BertModel", "--output", "out"],
+    ],
+    "gate": [
+        [
+            *(*LABELS, "--against", "other_labels", "--data", "table.csv", "--output", "page"),
+            *("--require", "accuracy >= old - 0.5", "--slice", "second", "--speed-texts", "1"),
+        ],
     ],
     "plan": [
         ["--config", "plan.yaml", "--devices", "cpu:1", "--length", "16", "--vocab-size", "99"],

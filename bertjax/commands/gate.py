@@ -1,0 +1,209 @@
+"""`bertjax gate`: whether a new model may take the place of an old one, for a release pipeline."""
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, Any
+
+from bertjax.commands.arguments import choose_length, seed_number, whole_number
+from bertjax.commands.model_options import open_model
+from bertjax.commands.screen import add_json, console, print_json, stage_bars, tell
+from bertjax.commands.task_model import add_task_model, load_task_model, read_data_config
+from bertjax.gating.terms import RESAMPLES, SPEED_TEXTS, UNITS
+from bertjax.interop.hub import find_model
+from bertjax.program.errors import UserError
+from bertjax.program.outputs import check_output
+from bertjax.program.wording import counted
+
+if TYPE_CHECKING:
+    from bertjax.gating.gate import Verdict
+
+SUMMARY = "whether a new model may replace an old one, by requirements on both"
+DESCRIPTION = (
+    "Measures a new model beside an old one on labelled files that neither was fitted on: scores"
+    " with intervals, calibration, slices, robustness to changed texts, size and speed. Each"
+    " --require compares quantities of the new model with numbers or with those of the old one:"
+    " 'macro_f1 >= old - 0.01', 'p95_ms <= 1.2 * old', 'brier < old.brier + 0.02'. It is met where"
+    " it holds with 95 % confidence, by the paired bootstrap (one-sided), not where it happens to"
+    " hold on these examples; so a model that is worse than required by however little passes one"
+    " time in 20 at most, and equal models need a margin. Exit code 0: all are met; 1: the ones"
+    " that are not are named; 2: a mistake in what was asked."
+)
+EPILOG = (
+    "Quantities: the scores of `bertjax evaluate` (0 to 1; of question answering percent); "
+    + "; ".join(f"{name}, {meaning} ({unit})" for name, (unit, meaning) in UNITS.items())
+    + ". old is the same quantity of the old model, old.NAME another one."
+)
+
+# The exit code where a requirement is not met.
+UNMET_EXIT_CODE = 1
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options."""
+    parser.epilog = EPILOG
+    add_task_model(parser)
+    parser.add_argument(
+        "--against",
+        metavar="DIR",
+        required=True,
+        help="the old model: a directory or a name on the hub, for the same task and labels"
+        " (required)",
+    )
+    parser.add_argument(
+        "--data",
+        metavar="FILE",
+        nargs="+",
+        required=True,
+        help="labelled files that neither model was fitted on (required)",
+    )
+    parser.add_argument(
+        "--require",
+        metavar="REQUIREMENT",
+        action="append",
+        default=[],
+        help="what has to hold, in quotation marks; may be given several times (default: nothing,"
+        " and all is measured)",
+    )
+    parser.add_argument(
+        "--slice",
+        metavar="COLUMN",
+        dest="slices",
+        action="append",
+        default=[],
+        help="a column of the files, each of whose values is a slice, beside those by length and"
+        " label; may be given several times (default: none)",
+    )
+    parser.add_argument(
+        "--output",
+        metavar="DIR",
+        help="a folder for report.html, numbers.json and the figures (default: none)",
+    )
+    parser.add_argument(
+        "--resamples",
+        metavar="R",
+        type=whole_number(100),
+        default=RESAMPLES,
+        help="of the bootstrap (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--speed-texts",
+        metavar="N",
+        type=whole_number(0),
+        default=SPEED_TEXTS,
+        help="of how many texts to measure the time, the models in turns; 0 = none"
+        " (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seed",
+        type=seed_number(),
+        default=0,
+        help="of changes to texts, and of resamples (default: %(default)s)",
+    )
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measures, judges and prints; returns the exit code."""
+    if options.output:
+        check_output(options.output, folder=True)
+    config = read_data_config(options)
+    new, _, length = load_task_model(options)
+    old = open_model(argparse.Namespace(**{**vars(options), "model": _find(options.against)}))
+    from bertjax.gating.gate import gate
+    from bertjax.inference.labelled import read_labelled
+
+    labelled = read_labelled(new, options.data, config)
+    tell(labelled.notes)
+    given = None if options.max_length is None else length
+    if given is not None:
+        choose_length(options, old.config.max_length)
+    with stage_bars() as progress:
+        verdict = gate(
+            new,
+            old,
+            labelled,
+            options.require,
+            columns=options.slices,
+            resamples=options.resamples,
+            speed_texts=options.speed_texts,
+            max_length=given,
+            seed=options.seed,
+            progress=progress,
+        )
+    tell(verdict.notes)
+    if options.output:
+        from bertjax.gating.page import write_page
+
+        page = write_page(verdict, labelled.task, options.output)[0]
+        tell([f"page  {page}"])
+    if options.json:
+        print_json(verdict.to_json())
+    else:
+        _print(verdict)
+    for one in verdict.unmet:
+        print(f"not met: {one.requirement}: {_name_figures(one)}{one.why}", file=sys.stderr)
+    return UNMET_EXIT_CODE if verdict.unmet else 0
+
+
+def _find(name: str) -> str:
+    try:
+        return str(find_model(name))
+    except UserError as error:
+        raise UserError(f"--against {error}") from None
+
+
+def _name_figures(decision: Any) -> str:
+    """Returns the quantities of a requirement with their values, `accuracy 0.9, old.loss 1, `."""
+    named = decision.new | {f"old.{name}": value for name, value in decision.old.items()}
+    return "".join(f"{name} {value:.6g}, " for name, value in named.items())
+
+
+def _print(verdict: "Verdict") -> None:
+    from rich.table import Table
+
+    out, result = console(), verdict.to_json()
+    table = Table(
+        "quantity", "new", "95 % interval", "old", "95 % interval",
+        title=counted(result["examples"], "example"),
+    )  # fmt: skip
+    for name, part in result["quantities"].items():
+        cells = [
+            cell
+            for side in ("new", "old")
+            for cell in (_show(part[side]), _show_ends(part.get(f"{side}_interval")))
+        ]
+        table.add_row(name, *cells)
+    out.print(table)
+    slices = Table("slice", "examples", "new", "old", "difference", title=result["slice_score"])
+    for name, part in verdict.slices.items():
+        ends = _show_ends(part["interval"], sign="+")
+        shown = f"{part['difference']:+.4f}" + (f" ({ends})" if ends else "")
+        slices.add_row(
+            name, f"{part['examples']:,}", f"{part['new']:.4f}", f"{part['old']:.4f}", shown
+        )
+    out.print(slices)
+    compared = verdict.comparison
+    out.print(
+        f"{compared.score}: new {compared.B:.4f}, old {compared.A:.4f}, difference"
+        f" {compared.difference:+.4f} ({_show_ends(compared.interval, sign='+')}),"
+        f" p = {compared.p_value:.3g} ({compared.test}): {compared.verdict}"
+    )
+    if verdict.decisions:
+        required = Table("requirement", "met", "holds by", "with 95 % confidence")
+        for one in verdict.decisions:
+            bound = "exact" if one.bound is None else _show(one.bound)
+            required.add_row(one.requirement, "yes" if one.met else "no", _show(one.margin), bound)
+        out.print(required)
+
+
+def _show(value: float | None) -> str:
+    if value is None or value != value:
+        return "undefined"
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4f}"
+
+
+def _show_ends(ends: Any, sign: str = "") -> str:
+    if not ends or None in ends:
+        return ""
+    low, high = ends
+    return f"{low:{sign}.4f} to {high:{sign}.4f}"
