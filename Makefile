@@ -16,7 +16,7 @@ CONSTRAINTS := $(if $(filter newest,$(JAX)),$(VENV)/constraints.txt,constraints.
 # jax takes seconds to import where Python may not keep what it compiled.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo test test-all test-browser test-notebooks test-wheel test-plan test-parity bench-peers lint format clean
+.PHONY: install demo test test-all test-browser test-notebooks test-wheel test-deploy test-plan test-parity bench-peers lint format clean
 .DELETE_ON_ERROR:
 
 install: $(VENV)/.installed
@@ -41,7 +41,7 @@ demo: install
 	$(BIN)/bertjax tokenizer --input $(CORPUS) --output $(DEMO)/tokenizer --vocab-size 2048
 	$(BIN)/bertjax prepare --input $(CORPUS) --output $(DEMO)/rows --max-length 64 \
 	  --tokenizer $(DEMO)/tokenizer --duplicate-factor 4
-	$(BIN)/bertjax pretrain --config configs/pretrain/minutes.yaml --data $(DEMO)/rows \
+	$(BIN)/bertjax pretrain --config configs/pretrain/demo.yaml --data $(DEMO)/rows \
 	  --run $(DEMO)/run --budget.minutes 3.5
 	$(BIN)/bertjax fill-mask --model $(DEMO)/run/model --top-k 3 \
 	  "Raise an [MASK] if the argument is not a string." \
@@ -69,7 +69,12 @@ test-notebooks: install
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint $(CONSTRAINTS) --editable '.[notebooks]'
 	REQUIRE_NOTEBOOKS=1 $(BIN)/python -m pytest tests/test_notebooks.py
 
-# The wheel in a bare environment.
+# What deploy/ and .github/ say, by those who read it.
+test-deploy: install
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint $(CONSTRAINTS) --editable '.[deploy]'
+	$(BIN)/python -m pytest tests/test_deploy.py
+
+# The wheel in a bare environment, and the instructions of the image.
 test-wheel: install
 	$(BIN)/python -m pytest tests/test_wheel.py
 

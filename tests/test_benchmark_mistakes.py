@@ -52,6 +52,6 @@ def test_mistakes_are_told(words, message):
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("torch") is not None, reason="torch is installed")
 def test_missing_torch_is_told_before_ours_is_trained():
-    done = start("benchmarks/bench_budget.py", "--output", "none", "--rows", "none")
+    done = start("-m", "benchmarks.bench_budget", "--output", "none", "--rows", "none")
     assert done.returncode == 2
     assert "torch and transformers not installed here" in done.stderr

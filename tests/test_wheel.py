@@ -1,16 +1,24 @@
-"""What a stranger does with the wheel: install it in a bare environment, make a BERT there."""
+"""What a stranger does with the wheel: install it in a bare environment, make a BERT, serve it."""
 
+import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
+import urllib.request
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from tests.dockerfile import instructions_of
+
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
+ALONE = {**os.environ, "PYTHONPATH": "", "JAX_PLATFORMS": "cpu"}
 
 # The way through the face of the library, from a model directory to a fitted model and back.
 NOTEBOOK = """
@@ -73,27 +81,95 @@ def test_wheel_holds_the_library_and_nothing_else(wheel):
     assert {"bertjax/py.typed", *pages} <= set(names)
 
 
-def test_bert_is_made_and_fitted_in_a_bare_environment(bare, tmp_path):
-    environment = {**os.environ, "PYTHONPATH": "", "JAX_PLATFORMS": "cpu"}
+def run(*words, folder):
+    """Runs a program that sees nothing of this checkout; returns what it prints."""
+    done = subprocess.run(
+        [str(word) for word in words],
+        cwd=folder,
+        env=ALONE,
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
-    def run(*words):
-        command = [str(word) for word in words]
-        done = subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=500
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
 
+def make_bert(program, folder):
+    """Makes a BERT in `run/model` of a folder, from words."""
     words = ["dog", "cat", "bird"]
     lines = [f"the {a} sees the {b} . the {b} hears a {a} ." for a in words for b in words]
-    (tmp_path / "texts.txt").write_text("\n\n".join(lines * 12) + "\n")
-    program = bare / "bertjax"
+    (folder / "texts.txt").write_text("\n\n".join(lines * 12) + "\n")
     size = ["--vocab-size", 47, "--minimum-frequency", 1]
-    run(program, "tokenizer", "--input", "texts.txt", "--output", "tokenizer", *size)
+    text = ["--input", "texts.txt"]
+    run(program, "tokenizer", *text, "--output", "tokenizer", *size, folder=folder)
     rows = ["--tokenizer", "tokenizer", "--output", "rows", "--max-length", 16]
-    run(program, "prepare", "--input", "texts.txt", *rows)
+    run(program, "prepare", *text, *rows, folder=folder)
     shape = ["--model.size", "tiny", "--model.hidden-size", 32, "--batch-size", 4]
-    run(program, "pretrain", "--data", "rows", "--run", "run", *shape, "--budget.steps", 30)
+    steps = ["--budget.steps", 30]
+    run(program, "pretrain", "--data", "rows", "--run", "run", *shape, *steps, folder=folder)
+
+
+def test_bert_is_made_and_fitted_in_a_bare_environment(bare, tmp_path):
+    make_bert(bare / "bertjax", tmp_path)
     (tmp_path / "notebook.py").write_text(NOTEBOOK)
-    told = run(bare / "python", "notebook.py")
+    told = run(bare / "python", "notebook.py", folder=tmp_path)
     assert told.splitlines()[-1] in ("good", "bad")
+
+
+# The user and the folder of the image are the machine's; everything else is run as it stands.
+OF_THE_MACHINE = """
+useradd() { :; }
+install() { mkdir -p "${@: -1}"; }
+"""
+
+
+def test_image_is_made_serves_and_stops_as_its_file_says(wheel, tmp_path):
+    """The instructions of deploy/Dockerfile, one by one, in an environment of their own."""
+    image = instructions_of(ROOT / "deploy" / "Dockerfile")[-1]
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    shutil.copy(wheel, wheels)
+    shutil.copy(ROOT / "constraints.txt", wheels)
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    programs = tmp_path / "venv" / "bin"
+    own = {"/wheels": str(wheels), "/cache": str(tmp_path / "cache")}
+    there = ALONE | {"PATH": f"{programs}:{os.environ['PATH']}"}
+    (steps,) = image["RUN"]
+    for place, ours in own.items():
+        steps = steps.replace(place, ours)
+    subprocess.run(["bash", "-c", OF_THE_MACHINE + steps], env=there, check=True)
+    assert not wheels.exists()
+
+    make_bert(programs / "bertjax", tmp_path)
+    for name, value in re.findall(r"(\w+)=(\S+)", image["ENV"][0]):
+        there[name] = own.get(value, value)
+    words = [*json.loads(image["ENTRYPOINT"][0]), *json.loads(image["CMD"][0])]
+    here = {"0.0.0.0": "127.0.0.1", "/model": str(tmp_path / "run" / "model")}
+    command = [here.get(word, word) for word in words] + ["--port", "0", "--no-explain"]
+    server = subprocess.Popen(command, cwd=tmp_path, env=there, stderr=subprocess.PIPE, text=True)
+    address = re.search(r"http://127.0.0.1:\d+", _read_until(server.stderr, "http://"))[0]
+    check = json.loads(image["HEALTHCHECK"][0].partition("CMD ")[2])
+    check[-1] = check[-1].replace("http://127.0.0.1:3000", address)
+    deadline = time.monotonic() + 300
+    while subprocess.run(check, env=there, stderr=subprocess.DEVNULL).returncode:
+        assert server.poll() is None
+        assert time.monotonic() < deadline
+    asked = urllib.request.Request(
+        f"{address}/fill-mask",
+        json.dumps({"inputs": "the dog [MASK] the cat ."}).encode(),
+        {"content-type": "application/json"},
+    )
+    with urllib.request.urlopen(asked) as answer:
+        assert json.load(answer)[0]["token_str"]
+    assert list((tmp_path / "cache").rglob("*"))
+    server.send_signal(getattr(signal, image["STOPSIGNAL"][0]))
+    _, errors = server.communicate(timeout=60)
+    assert server.returncode == 0, errors
+
+
+def _read_until(stream, text):
+    for line in stream:
+        if text in line:
+            return line
+    raise AssertionError(f"it ended before it said {text}")

@@ -5,7 +5,9 @@ import functools
 import io
 import os
 import sys
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from bertjax.program.cuda_plugin import leave_cuda_out
@@ -34,6 +36,20 @@ def begin(resumes: bool = False, huge_pages: bool = False) -> None:
         from bertjax.program.huge_pages import restart_with_huge_pages
 
         restart_with_huge_pages(hold_back)
+
+
+def began_at() -> float:
+    """Returns when this process was started, in seconds of the epoch; now where that is unknown.
+
+    A restart in place, as `restart_with_huge_pages` makes, does not count.
+    """
+    try:
+        fields = Path("/proc/self/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        uptime = float(Path("/proc/uptime").read_text(encoding="ascii").split()[0])
+    except OSError:
+        return time.time()
+    started = int(fields[19]) / os.sysconf("SC_CLK_TCK")  # field 22 of proc(5), from 1
+    return time.time() - (uptime - started)
 
 
 def _mend_streams() -> None:

@@ -13,6 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from bertjax.program.ending import on_sudden_end
+from bertjax.program.entry import began_at
 from bertjax.program.naming import name_arguments
 from bertjax.training.processes import is_first
 from bertjax.training.state import TrainState
@@ -22,12 +23,20 @@ from bertjax.training.steps import StepReport
 class Reporter:
     """A listener to a run: its lines, and how far it is. This one passes the lines on, if to any.
 
-    Args:
-        pass_on: called with every line.
+    Attributes:
+        began: when what is spent on the run began, in seconds of the epoch: the process, where it
+            is there for the run alone.
+        called: when the run was asked for.
     """
 
     def __init__(self, pass_on: Callable[[str], None] | None = None) -> None:
+        """Listens from now on.
+
+        Args:
+            pass_on: called with every line.
+        """
         self._pass_on = pass_on
+        self.began = self.called = time.time()
 
     def __enter__(self) -> "Reporter":
         return self
@@ -63,6 +72,7 @@ class LiveReporter(Reporter):
             console: of stderr.
             display: what is shown while entered; None: lines only.
         """
+        super().__init__()
         self._console, self._display = console, display
         self._ending = contextlib.ExitStack()
 
@@ -93,6 +103,7 @@ class RunProgress(LiveReporter):
         shows = sys.stderr.isatty() and is_first()
         live = Live(self._bar, console=console, transient=True) if shows else None
         super().__init__(console, live)
+        self.began = began_at()
 
     def expect(self, total: float) -> None:
         """Sets the end of the bar."""

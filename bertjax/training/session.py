@@ -18,8 +18,10 @@ from bertjax.training.batches import read_ahead
 from bertjax.training.budget import Clock
 from bertjax.training.checkpoint import CheckpointConfig, abstract
 from bertjax.training.demand import describe_demand
+from bertjax.training.ledger import Ledger
 from bertjax.training.loop import Intervals, Loop, Stretch
 from bertjax.training.metrics import MetricsWriter, read_metrics
+from bertjax.training.processes import is_first
 from bertjax.training.progress import Reporter
 from bertjax.training.result import Result
 from bertjax.training.run_directory import check_run, leave_run, open_run, write_provenance
@@ -82,6 +84,8 @@ class Session:
         reporter.expect(clock.total)
         asked = (self.run, config.checkpoint, identity, config.resume)
         self._checkpoints = check_run(*asked) if config.dry_run else open_run(*asked, self.say)
+        writes = is_first() and not config.dry_run
+        self._ledger = Ledger(self.run, reporter.began, reporter.called, writes)
 
     def __enter__(self) -> "Session":
         return self
@@ -98,6 +102,9 @@ class Session:
             if not self._saved:
                 self._let_go(error)
         finally:
+            self._ledger.close(nothing_done=not self._ledger.has_worked and error is None)
+            # What the process does next is spent on the next run.
+            self._reporter.began = self._reporter.called = time.time()
             leave_run(self.run)
 
     def _let_go(self, error: BaseException | None) -> None:
@@ -179,6 +186,7 @@ class Session:
             others: are called, as what they compile for is wanted soon.
         """
         started = time.perf_counter()
+        self._ledger.turn_to("compile", self._first_step)
         with self.during("compiling"):
             compiled = [
                 lower_step(step, state, place_rows(batch, self.mesh), self.mesh).compile()
@@ -236,6 +244,8 @@ class Session:
             The last state, and whether the run is over (not merely stopped).
         """
         self.clock.start(self._seconds_before)
+        self._ledger.turn_to("train")
+        begin, validate = self._evaluating(begin), self._evaluating(validate)
         if begin and not self.continues:
             begin(state)
         if validate and self.clock.is_over(self._first_step) and not self.has_written("validation"):
@@ -259,14 +269,29 @@ class Session:
                 state, stretch, starts.copy(), is_due, validate, agree
             )
         self.keep(state)
-        self._checkpoints.close()
+        with self._ledger.spending("save"):
+            self._checkpoints.close()
         self._saved = True
+        self._ledger.turn_to("evaluate")
         if not over:
             self.say(
                 f"{self.stop.name}: saved step {int(state.step)} in {self.run}; the same command"
                 " continues from there"
             )
         return state, over
+
+    def _evaluating(
+        self, function: Callable[[TrainState], Any] | None
+    ) -> Callable[[TrainState], Any] | None:
+        """Returns the function with its time in the ledger as evaluation."""
+        if function is None:
+            return None
+
+        def evaluate(state: TrainState) -> Any:
+            with self._ledger.spending("evaluate", int(state.step)):
+                return function(state)
+
+        return evaluate
 
     def _train_stretch(
         self,
@@ -280,7 +305,7 @@ class Session:
         config, ahead = self._config, read_ahead(stretch.batches(starts), int(state.step))
         loop = Loop(
             stretch.take_step,
-            (place_rows(batch, self.mesh) for batch in ahead),
+            (place_rows(batch, self.mesh) for batch in self._ledger.waiting(ahead)),
             self.clock,
             Intervals(config.log_every, is_due, config.checkpoint.every, config.most_skipped),
             stretch.ideal_seconds,
@@ -296,7 +321,8 @@ class Session:
     def keep(self, state: TrainState, cost: float | None = None) -> None:
         """Saves the state, with what is remembered; `cost` says how good it is, lower is better."""
         self.remembered["seconds"] = self.clock.seconds
-        self._checkpoints.save(state, copy.deepcopy(self.remembered), cost)
+        with self._ledger.spending("save", int(state.step)):
+            self._checkpoints.save(state, copy.deepcopy(self.remembered), cost)
 
     def result(self, scores: dict[str, Any], stopped: str | None = None) -> Result:
         """Returns what the run has come to."""

@@ -13,8 +13,9 @@ from onnx import numpy_helper
 import bertjax
 from bertjax.exporting import export as exporting
 from bertjax.exporting import int8, limits
+from bertjax.exporting.quality import encode_questions
 from bertjax.inference.onnx_session import OnnxSession
-from bertjax.interop.sentence_transformers import read_sentence_model
+from bertjax.interop.sentence_transformers import SentenceModel, read_sentence_model
 from bertjax.text.tokenizer import load_tokenizer
 from tests.analysis.saved import save
 
@@ -176,6 +177,21 @@ def test_int8_is_kept_where_it_answers_alike(bertjax_command, models, tmp_path, 
     assert operators.count("MatMulInteger") == 12 + {"words": 2, "labels": 2, "body": 1}[name]
     assert operators.count("MatMul") == 4
     assert logging.root.manager.disable == 0
+
+
+def test_masked_lm_is_asked_about_masked_words(models):
+    model, text = bertjax.load(models / "words"), "the dog sees a bird . the cat hears"
+    asked = encode_questions(model, [("text 1", text)], SentenceModel(None))
+    [places], [[sequence]] = asked.places, asked.questions
+    [ids] = model.tokenizer.encode_batch([text])
+    assert len(places) == 1  # 15 % of nine words
+    assert sequence.token_ids[places] == model.tokenizer.mask_id
+    expected = np.array([model.tokenizer.cls_id, *ids, model.tokenizer.sep_id])
+    expected[places] = model.tokenizer.mask_id
+    np.testing.assert_array_equal(sequence.token_ids, expected)
+    assert 0 < places[0] < len(ids) + 1
+    with pytest.raises(bertjax.UserError, match="text 1: there is no token to mask"):
+        encode_questions(model, [("text 1", "")], SentenceModel(None))
 
 
 def quantized(folder):

@@ -5,6 +5,7 @@ import random
 import re
 import shutil
 import signal
+import time
 
 import jax
 import numpy as np
@@ -19,6 +20,7 @@ from bertjax.program.ending import STOPPED_EXIT_CODE
 from bertjax.program.errors import UserError
 from bertjax.program.wording import with_article
 from bertjax.text.special_tokens import BERT_TOKENS, STYLES
+from bertjax.training.ledger import read_ledger
 from bertjax.training.metrics import read_metrics
 from bertjax.training.pretrain import run_pretraining
 from bertjax.training.pretrain_config import PretrainConfig
@@ -90,8 +92,16 @@ def test_ten_kills_resumed_equal_uninterrupted(launch, tmp_path):
     steps = 200
     options = ("--budget.steps", steps)
     killed = tmp_path / "killed"
+    began = time.time()
     reached, _ = kill_at_random(launch, killed, random.Random(5), 10, *options, later=0.7)
+    wall = time.time() - began
     print(f"newest checkpoint at each kill: {reached}")
+    ledger = read_ledger(killed)
+    print(f"{wall:.1f} s on the wall clock, in the ledger: {ledger}")
+    assert (ledger["sittings"], ledger["killed"]) == (11, 10)
+    assert sum(ledger["seconds"].values()) == pytest.approx(ledger["wall_seconds"], abs=1)
+    assert 0.97 * wall < ledger["wall_seconds"] < wall
+    assert ledger["seconds"]["lost"] > 0
     assert sorted(reached) == reached
     assert len(set(reached)) > 3
     assert finish(launch(tmp_path / "whole", *options))[0] == 0
