@@ -11,7 +11,7 @@ Programs: `bertjax tokenizer`, `prepare`, `pretrain`, `adapt`, `finetune` and `s
 `bertjax.finetune`, `bertjax.pretrain`, `bertjax.adapt`, and the methods of `bertjax.Model`:
 `fill_mask`, `predict`, `embed`, `evaluate`, `compare`, `trace`, `heads`, `compare_layers`,
 `explain`, `what_if`, `contexts`, `prune`, `verify`, `save`. `bertjax.Edit` is a change at a probe
-point, for `module.apply(..., edit=...)`.
+point, for `module.apply(..., edit=...)`, and `bertjax.gate_heads` makes those that turn heads down.
 """
 
 import importlib
@@ -22,7 +22,7 @@ from bertjax.program.cuda_plugin import leave_cuda_out
 if TYPE_CHECKING:
     from bertjax.config import BertConfig
     from bertjax.loaded import Model, load
-    from bertjax.model.probe_points import Edit
+    from bertjax.model.probe_points import Edit, gate_heads
     from bertjax.program.errors import UserError
     from bertjax.training.adapt import adapt
     from bertjax.training.finetune import finetune
@@ -39,6 +39,7 @@ _PLACES = {
     "UserError": "bertjax.program.errors",
     "adapt": "bertjax.training.adapt",
     "finetune": "bertjax.training.finetune",
+    "gate_heads": "bertjax.model.probe_points",
     "load": "bertjax.loaded",
     "pretrain": "bertjax.training.pretrain",
 }
@@ -51,6 +52,7 @@ __all__ = [
     "__version__",
     "adapt",
     "finetune",
+    "gate_heads",
     "load",
     "pretrain",
 ]

@@ -171,7 +171,11 @@ class Model:
         return self.replace(module=module, params=params, spare=parts)
 
     def replace(self, **changes: Any) -> "Model":
-        """Returns the model with other fields, for instance `params`; `config` is its module's."""
+        """Returns the model with other fields; this one stays as it is.
+
+        Args:
+            changes: fields by their names, for instance `params`; `config` is the module's.
+        """
         if "config" in changes:
             changes["module"] = self.module.clone(config=changes.pop("config"))
         return dataclasses.replace(self, **changes)
@@ -179,7 +183,22 @@ class Model:
     def fill_mask(
         self, texts: Sequence[str], top_k: int = 5, progress: Callable[[int], None] = _ignore
     ) -> list[Any]:
-        """Returns the likeliest words at every [MASK] of each text (`inference.fill_mask`)."""
+        """Returns the likeliest words at every mask of each text (`inference.fill_mask`).
+
+        Args:
+            texts: any number, each with at least one mask (`tokenizer.mask_token`).
+            top_k: words a mask, 1 to V.
+            progress: called with the number of texts done since the last call.
+
+        Returns:
+            A `FilledText` a text: probabilities, and the text with the likeliest words.
+
+        Raises:
+            UserError: a text without a mask, or longer than the model; no masked-LM head; `top_k`
+                out of range.
+
+        Source: Devlin et al. 2019, section 3.1.
+        """
         from bertjax.inference.fill_mask import fill_mask
 
         model, texts = self.as_architecture(MASKED_LM), read_texts(texts, pairs=False)
@@ -206,6 +225,11 @@ class Model:
             max_length: longest text in tokens, longer ones are cut; what the directory says when
                 left out, else the model's positions.
             progress: called with the number of texts done since the last call.
+
+        Raises:
+            UserError: a pooling that is unknown, a length that the model has not, no list of texts.
+
+        Source: Reimers & Gurevych 2019, section 3 (the mean of the tokens).
         """
         from bertjax.inference.embedding import choose_steps, embed
 
@@ -215,7 +239,18 @@ class Model:
         return vectors
 
     def predict(self, texts: Any, progress: Callable[[float], None] = _ignore) -> list[Any]:
-        """Returns what a fine-tuned model says of texts, tuples or rows (`inference.labelled`)."""
+        """Returns what a fine-tuned model answers (`inference.labelled`).
+
+        Args:
+            texts: texts, tuples of texts or rows (dicts of fields), as the model was fitted to.
+            progress: called with the number of examples done since the last call.
+
+        Returns:
+            A named tuple an example, in their order: the label or value, and its probability.
+
+        Raises:
+            UserError: the model has no head of a task, or an example lacks what the task needs.
+        """
         from bertjax.inference.labelled import predict
 
         predictions, notes = predict(self, texts, progress)
@@ -235,6 +270,12 @@ class Model:
                 a masked LM texts or pairs, of which 15 % of the tokens are masked.
             resamples: of the bootstrap over labelled examples; 0 = no intervals.
             progress: called with the number of examples done since the last call.
+
+        Returns:
+            A dict of scores, shares of 1 and losses in nats, with 95 % intervals over examples.
+
+        Raises:
+            UserError: the model has no head, or the data are not of its task.
         """
         from bertjax.tasks.evaluation import Evaluation
 
@@ -251,7 +292,20 @@ class Model:
         return Evaluation(scores)
 
     def compare(self, other: "Model", data: Any, level: float = 0.05) -> "ComparedModels":
-        """Returns whether `other` (B) is better than this model (A) on the data of `evaluate`."""
+        """Returns whether another model (B) is better than this one (A) on the same examples.
+
+        Args:
+            other: the model to compare with, of the same task.
+            data: as of `evaluate`.
+            level: of significance, 0 to 1.
+
+        Returns:
+            The difference B - A with its interval, the p-value of a paired test, and the verdict.
+
+        Raises:
+            UserError: `other` is no `Model`, the models have other tasks, or there are fewer than 2
+                examples.
+        """
         from bertjax.tasks.significance import compare_evaluations
 
         _check_model(other)
@@ -275,6 +329,13 @@ class Model:
             too_long: what becomes of a longer text: it is an error, or is cut into windows between
                 words, each with a result of its own.
             progress: called with the number of texts done since the last call.
+
+        Returns:
+            A `Captured` a text, float32: `probs [L, N, T, T]`, `hidden [L + 1, T, D]`, the
+            embeddings' output first, and `context [L, T, N, H]`.
+
+        Raises:
+            UserError: a text that is too long or empty, or a head that there is not.
         """
         from bertjax.analysis.capture.encoding import encode_texts
         from bertjax.analysis.capture.maps import capture
@@ -300,6 +361,14 @@ class Model:
             seed: of the random weights and of the intervals.
             progress: called with the number of texts done since the last call; each counts
                 twice, once for the random weights.
+
+        Returns:
+            Shares of attention of every head `[L, N]`, with 95 % intervals over texts.
+
+        Raises:
+            UserError: no list of texts, or an empty one.
+
+        Source: Clark et al. 2019, section 3; Kovaleva et al. 2019 (the classes).
         """
         from bertjax.analysis.heads.patterns import HeadPatterns, patterns_with_company
 
@@ -319,6 +388,14 @@ class Model:
             other: a model with the same tokenizer, whose layers are the columns; this one itself
                 when left out.
             progress: called with the number of texts done since the last call.
+
+        Returns:
+            Similarities `[L + 1, L + 1]`, 0 to 1, with 95 % intervals; the embeddings first.
+
+        Raises:
+            UserError: too few texts or tokens, or a model with another tokenizer.
+
+        Source: Kornblith et al. 2019, section 3.
         """
         from bertjax.analysis.layers.similarity import compare_layers
 
@@ -340,7 +417,22 @@ class Model:
         word: str | None = None,
         methods: Sequence[str] = ("integrated-gradients",),
     ) -> list["Explanation"]:
-        """Returns for each answer to the text, or the one that is named, what each word adds."""
+        """Returns for each answer to the text, or the one that is named, what each word adds.
+
+        Args:
+            text: a text, or a pair in a tuple.
+            answer: a label, or a word at the mask; the model's own when left out.
+            word: of a tagger, the word that is asked for, or its number; all with a tag otherwise.
+            methods: of attribution, for instance "integrated-gradients", "rollout".
+
+        Returns:
+            An `Explanation` an answer; what words add is in units of the logit (log-odds).
+
+        Raises:
+            UserError: an answer, word or method that there is not, or a model without a head.
+
+        Source: Sundararajan et al. 2017 (integrated gradients); Abnar & Zuidema 2020 (rollout).
+        """
         from bertjax.analysis.capture.encoding import encode_texts
         from bertjax.analysis.explain.explanation import explain
         from bertjax.analysis.explain.named_targets import choose_targets
@@ -361,7 +453,22 @@ class Model:
         top: int = 10,
         progress: Callable[[int], None] = _ignore,
     ) -> "NearestContexts":
-        """Returns where in a corpus the word is used as it is in the text."""
+        """Returns where in a corpus the word is used as it is in the text.
+
+        Args:
+            text: in which the word stands.
+            word: the word, or its number in the text.
+            corpus: texts to search; long ones are read in parts.
+            layer: whose hidden states count, 0 (the embeddings) to L; the last when left out.
+            top: how many places are returned, at least 1.
+            progress: called with the number of texts done since the last call.
+
+        Returns:
+            The nearest places with their cosine similarity, -1 to 1, and the mean over all places.
+
+        Raises:
+            UserError: the word is not in the text or not in the corpus, or there is no such layer.
+        """
         from bertjax.analysis.capture.encoding import encode_texts, find_word_number
         from bertjax.analysis.layers.contexts import nearest_contexts
 
@@ -373,7 +480,21 @@ class Model:
         return nearest_contexts(self, query, number, texts, layer=layer, top=top, progress=progress)
 
     def what_if(self, text: Any, word: str, by: str | None = None, seed: int = 0) -> "WhatIf":
-        """Returns what changes when `by`, or without it a mask, replaces `word`."""
+        """Returns what changes when another word, or a mask, stands in the place of a word.
+
+        Args:
+            text: a text, or a pair in a tuple.
+            word: the word, or its number in the text.
+            by: what stands there instead; a mask when left out.
+            seed: of the random weights that are compared with.
+
+        Returns:
+            Natural logarithms of every other word's probability before and after, and how far each
+            head's attention moves, 0 to 1.
+
+        Raises:
+            UserError: the word is not in the text, or there is no other; no masked-LM head.
+        """
         from bertjax.analysis.capture.encoding import encode_texts, find_word_number
         from bertjax.analysis.explain.what_if import what_if
 
@@ -405,6 +526,13 @@ class Model:
             shown: how many texts have their attention on the page, at most.
             seed: of the random control.
             progress: called for every section as it proceeds (`program.stages`).
+
+        Returns:
+            The `Report`: the files, the page first, and notes of what was cut or proves little.
+
+        Raises:
+            UserError: texts, treebank or labelled rows that cannot be read, or a folder that is
+                there and no report.
         """
         from bertjax.analysis.report.analyze import plan_analysis, write_analysis
 
@@ -415,7 +543,14 @@ class Model:
         return write_analysis(plan, output, progress)
 
     def save(self, folder: Path | str) -> None:
-        """Writes a model directory that transformers loads, and how its files are read."""
+        """Writes a model directory that transformers loads, and how its files are read.
+
+        Args:
+            folder: the directory; made where it is not there.
+
+        Raises:
+            UserError: it cannot be written.
+        """
         import jax
 
         from bertjax.interop.huggingface import save_model_directory
@@ -458,7 +593,8 @@ class Model:
             progress: called for every stage as it proceeds (`program.stages`).
 
         Raises:
-            bertjax.exporting.export.MovedError: answers are too far from the model's.
+            UserError: a directory that is there, a format or pooling that the model has not; as
+                `bertjax.exporting.export.MovedError`, answers that are too far from the model's.
         """
         from bertjax.exporting.export import choose_vectors, export
         from bertjax.exporting.quality import gate_in_memory
@@ -472,7 +608,11 @@ class Model:
         return done.result
 
     def verify(self) -> list["Check"]:
-        """Returns the checks of `bertjax verify` of the model as it is in memory."""
+        """Returns the checks of `bertjax verify` of the model as it is in memory.
+
+        Each says whether it holds, and by how much at most: packing, padding, the order of a batch,
+        devices, and where torch is installed transformers, must give the same answers.
+        """
         import tempfile
 
         from bertjax.verification.checks import verify
@@ -488,6 +628,11 @@ class Model:
             heads: their names.
             shrink: take them out of the tensors, as many in every layer, instead of filling them
                 with zeros.
+
+        Raises:
+            UserError: a head that there is not; with `shrink` not as many in every layer.
+
+        Source: Michel et al. 2019.
         """
         from bertjax.analysis.heads.pruning import prune_heads
 
@@ -520,6 +665,12 @@ class Model:
                 zeros.
             seed: of masks and random heads.
             progress: called for every stage as it proceeds (`program.stages`).
+
+        Raises:
+            UserError: neither or both of texts and data, more heads than there are, or an order
+                that is unknown.
+
+        Source: Michel et al. 2019, section 2 (importance by the gradient of gates).
         """
         from bertjax.analysis.heads.pruning_study import examples_in_memory, study_pruning
 
@@ -569,6 +720,9 @@ def load(
         attention: a name in `kernels.backends.NAMES`, or auto.
         mesh: the devices that share the rows, and on `fsdp` and `tensor` the parameters
             (`training.sharding.make_mesh`); jax's first device has them all when left out.
+
+    Returns:
+        The model, with its parameters in float32 on the devices.
 
     Raises:
         UserError: no such model, a damaged one, one that lacks what the class needs, a tokenizer

@@ -52,7 +52,11 @@ class Edit(NamedTuple):
     where: Bool[Array, "..."] | None = None
 
     def apply(self, values: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """Returns the values after the change, in their own dtype."""
+        """Returns the values after the change, in their own dtype.
+
+        Args:
+            values: of the probe point; every part of the edit broadcasts to them.
+        """
         changed = values
         if self.replace is not None:
             changed = jnp.broadcast_to(self.replace.astype(values.dtype), values.shape)
@@ -67,7 +71,15 @@ Edits = Mapping[str, Edit]
 
 
 def gate_heads(gates: Float[Array | np.ndarray, "L N"]) -> dict[str, Edit]:
-    """Returns the edit that multiplies each head's output by its gate; 0 is a head without effect.
+    """Returns the edit that multiplies each head's output by its gate.
+
+        model.module.apply({"params": model.params}, token_ids, edit=bertjax.gate_heads(gates))
+
+    Args:
+        gates: of every head; 1 changes nothing, 0 is a head without effect.
+
+    Returns:
+        An edit of the probe point `context`, by which it can be differentiated.
 
     Source: Michel et al. 2019, section 2.2.
     """

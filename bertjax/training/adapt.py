@@ -65,6 +65,9 @@ def adapt(
         fields: any field of `AdaptConfig`: in its section (`budget={"minutes": 10}`), or by its
             last part alone (`minutes=10`).
 
+    Returns:
+        The run: scores (losses in nats, rates as shares of 1), history, and the best model.
+
     Raises:
         UserError: an unknown field, and whatever `run_adaptation` raises.
     """

@@ -81,6 +81,9 @@ def finetune(
         fields: any field of `FinetuneConfig`: in its section (`budget={"epochs": 3}`), or by its
             last part alone (`epochs=3`).
 
+    Returns:
+        The run: scores (losses in nats, rates as shares of 1), history, and the best model.
+
     Raises:
         UserError: an unknown field, and whatever `run_finetuning` raises.
     """

@@ -94,6 +94,9 @@ def pretrain(
         fields: any field of `PretrainConfig`: in its section (`budget={"minutes": 10}`), or by its
             last part alone (`minutes=10`).
 
+    Returns:
+        The run: scores (losses in nats, rates as shares of 1), history, and the best model.
+
     Raises:
         UserError: an unknown field, other texts than the run was begun with, and whatever
             `prepare` and `run_pretraining` raise.

@@ -64,7 +64,7 @@ class Attribution(NamedTuple):
 
     @property
     def relative_gap(self) -> float | None:
-        """|gap| / |value - baseline_value|: above some percent, more steps are needed."""
+        """`|gap| / |value - baseline_value|`: above some percent, more steps are needed."""
         if self.gap is None or self.baseline_value is None:
             return None
         return abs(self.gap) / max(abs(self.value - self.baseline_value), np.finfo(float).tiny)

@@ -35,8 +35,8 @@ class PairSums(NamedTuple):
         tokens: how many, n.
         cross: X'Y.
         first, second: the sum of the rows of X, and of Y.
-        first_by_length, second_by_length: sum of x |y|^2, and of y |x|^2.
-        first_lengths, second_lengths, lengths: sum of |x|^2, of |y|^2, of |x|^2 |y|^2.
+        first_by_length, second_by_length: sum of `x |y|^2`, and of `y |x|^2`.
+        first_lengths, second_lengths, lengths: sum of `|x|^2`, `|y|^2`, `|x|^2 |y|^2`.
     """
 
     tokens: int
@@ -84,7 +84,7 @@ class PairSums(NamedTuple):
                 dependence grows with width / tokens even between unrelated representations.
 
         Source: Gretton et al. 2005 (biased); Song et al. 2012, eq. 5 (unbiased), both written in
-        feature space: with K = XX' the trace of KL is |X'Y|^2.
+        feature space: with K = XX' the trace of KL is `|X'Y|^2`.
         """
         n = self.tokens
         if not unbiased:

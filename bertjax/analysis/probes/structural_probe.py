@@ -1,7 +1,7 @@
 """Structural probes: whether trees are in the vectors as distances, and depths as lengths.
 
-A probe is a matrix B. The squared distance of two words under it, |B h_i - B h_j|^2, should be the
-number of edges between them, and the squared length |B h_i|^2 the number of edges to the root.
+A probe is a matrix B. The squared distance of two words under it, `|B h_i - B h_j|^2`, should be
+the number of edges between them, and the squared length `|B h_i|^2` that of edges to the root.
 
 Source: Hewitt & Manning 2019.
 """
@@ -116,7 +116,7 @@ def predict_distances(
     vectors: Float[Array, "probes words D"],
     words: Int[Array, "B W"],
 ) -> Float[Array, "probes B W W"]:
-    """Returns |B h_i - B h_j|^2 of every two words."""
+    """Returns `|B h_i - B h_j|^2` of every two words."""
     projected = _project(projection, vectors, words)
     lengths = (projected**2).sum(axis=-1)
     products = jnp.einsum("pbwr,pbvr->pbwv", projected, projected, precision="highest")
@@ -128,7 +128,7 @@ def predict_depths(
     vectors: Float[Array, "probes words D"],
     words: Int[Array, "B W"],
 ) -> Float[Array, "probes B W"]:
-    """Returns |B h_i|^2 of every word."""
+    """Returns `|B h_i|^2` of every word."""
     return (_project(projection, vectors, words) ** 2).sum(axis=-1)
 
 
