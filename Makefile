@@ -16,7 +16,7 @@ CONSTRAINTS := $(if $(filter newest,$(JAX)),$(VENV)/constraints.txt,constraints.
 # jax takes seconds to import where Python may not keep what it compiled.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo test test-all test-browser test-notebooks test-wheel test-deploy test-plan test-parity bench-peers lint format clean
+.PHONY: install demo test test-all test-browser test-notebooks notebooks docs test-wheel test-deploy test-plan test-parity bench-peers lint format clean
 .DELETE_ON_ERROR:
 
 install: $(VENV)/.installed
@@ -67,7 +67,22 @@ test-browser: install
 # The notebooks of docs/, from end to end, with a small model in the place of theirs.
 test-notebooks: install
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint $(CONSTRAINTS) --editable '.[notebooks]'
-	REQUIRE_NOTEBOOKS=1 $(BIN)/python -m pytest tests/test_notebooks.py
+	REQUIRE_NOTEBOOKS=1 $(BIN)/python -m pytest $(PYTEST_NOTEBOOKS) tests/test_notebooks.py
+
+# The same, kept with their outputs: after a change of a notebook, or of what it shows. They start from
+# BERTJAX_NOTEBOOK_MODEL; NOTEBOOK=read_the_model keeps one of them.
+notebooks: export KEEP_NOTEBOOKS := 1
+notebooks: PYTEST_NOTEBOOKS := -k 'notebook_runs$(if $(NOTEBOOK), and $(NOTEBOOK))'
+notebooks: test-notebooks
+
+# build/site/index.html: the pages, the notebooks as they are kept and the docstrings; a link that leads
+# nowhere fails.
+docs: install
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint $(CONSTRAINTS) --editable '.[docs]'
+	rm -rf build/site
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --doctree-dir build/doctrees \
+	  --conf-dir docs . build/site
+	REQUIRE_SITE=1 $(BIN)/python -m pytest tests/test_site.py
 
 # What deploy/ and .github/ say, by those who read it.
 test-deploy: install
