@@ -16,7 +16,11 @@ from bertjax.program.errors import UserError
 from bertjax.sweeps import space as sweep_space
 
 WAY = Path(__file__).parents[1]
-PAGES = [WAY / "README.md", WAY / "CONTRIBUTING.md", *sorted((WAY / "docs").glob("*.md"))]
+PAGES = [
+    *(WAY / name for name in ("README.md", "README.es.md", "CONTRIBUTING.md")),
+    *sorted((WAY / "docs").glob("*.md")),
+    *sorted((WAY / "docs" / "es").glob("*.md")),
+]
 PROGRAM = re.compile(
     r"(?:\$ )?(?:\S+/bin/)?(?:(bertjax|make|train/launch/local\.sh \d+)"
     r"|python -m ((?:train|benchmarks|tests)\.[\w.]+)|(?:python )?(?:benchmarks/)?(bench_\w+)\.py)"
