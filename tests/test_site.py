@@ -127,4 +127,4 @@ def test_a_link_that_leads_nowhere_fails_the_build(address, fails, tmp_path):
         [sys.executable, "-m", "sphinx", *options], cwd=tmp_path, capture_output=True, text=True
     )
     assert (done.returncode != 0) == fails, done.stderr
-    assert (address.partition("#")[0] in done.stderr) == fails
+    assert ("none" in done.stderr) == fails
