@@ -17,8 +17,10 @@ from bertjax.serving.settings import ServeConfig
 SUMMARY = "models over HTTP, to the clients that exist"
 DESCRIPTION = f"Serves {SUMMARY}, until it is ended."
 
-# Docker sets HOSTNAME to the container's name, and nobody asks to listen there.
-WITHOUT_VARIABLE = ("hostname",)
+# Docker sets HOSTNAME to the container's name, and nobody asks to listen there. What is logged, the
+# command line alone says.
+OF_LOG = ("log_sample", "log_texts", "log_max_bytes")
+WITHOUT_VARIABLE = ("hostname", *OF_LOG)
 
 DEFAULTS = ServeConfig()
 
@@ -162,6 +164,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " %(default)s)",
     )
     parser.add_argument(
+        "--log",
+        metavar="DIR",
+        default=DEFAULTS.log,
+        help="keep a sample of requests and answers in this folder, which `bertjax drift` compares;"
+        " of texts only salted hashes (default: none)",
+    )
+    add(
+        "log_sample", "SHARE", Number(float, above=0, most=1),
+        "of the requests that --log keeps, by a hash of their ids",
+    )  # fmt: skip
+    parser.add_argument(
+        "--log-texts",
+        action="store_true",
+        help="keep the texts themselves in the folder of --log, too (default: no)",
+    )
+    add(
+        "log_max_bytes", "BYTES", whole_number(80_000),
+        "of the folder of --log; the oldest lines are deleted",
+    )  # fmt: skip
+    parser.add_argument(
         "--allow-reload",
         action="store_true",
         help="let POST /models/NAME/reload read a model again from its directory, while the old one"
@@ -192,6 +214,11 @@ def run(options: argparse.Namespace) -> None:
             f"--max-input-length {options.max_input_length} leaves a text no room beside its"
             " special tokens; pass 3 or more, or 0 for the model's own length"
         )
+    for field in OF_LOG:
+        if not options.log and getattr(options, field) != getattr(DEFAULTS, field):
+            raise UserError(
+                f"--{field.replace('_', '-')} has no effect without --log DIR; pass both"
+            )
     if options.json and not options.check:
         raise UserError("--json prints what --check finds; pass both")
     require_libraries("bertjax serve", "serve")
@@ -199,6 +226,7 @@ def run(options: argparse.Namespace) -> None:
     from bertjax.serving.checkup import check_up
     from bertjax.serving.keys import read_keys
     from bertjax.serving.listen import listen, open_sockets
+    from bertjax.serving.request_log import open_log
     from bertjax.serving.server import Server
 
     file = Path(options.api_key_file) if options.api_key_file else None
@@ -208,11 +236,12 @@ def run(options: argparse.Namespace) -> None:
     config = ServeConfig(**values)
     # Before the models are loaded: an address in use costs no minute.
     sockets = [] if options.check else open_sockets(config.hostname, config.port)
+    log = open_log(config)
     models = {
         name: load(directory, dtype=options.dtype, attention=options.attention)
         for name, directory in names.items()
     }
-    with contextlib.closing(Server(models, config)) as server:
+    with contextlib.closing(Server(models, config, log)) as server:
         for name, model in models.items():
             directory = "" if name == names[name] else f" ({names[name]})"
             tell([f"{name}{directory}: {model.architecture}", *model.notes])

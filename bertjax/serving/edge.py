@@ -24,6 +24,7 @@ from bertjax.serving.problems import (
     UNSUPPORTED,
     RefusedError,
 )
+from bertjax.serving.sampling import SAMPLED
 from bertjax.serving.served import SPENT, Spent
 from bertjax.serving.server import Server
 from bertjax.serving.wire.errors import error_response
@@ -58,6 +59,9 @@ class Edge:
         spent = [Spent()]
         SPENT.set(spent)
         call = _Call(scope, send, began, spent, self._server.devices[0].platform)
+        log = self._server.log
+        sampled = log.sample(call.id) if log else None
+        SAMPLED.set(sampled)
         try:
             self._check_key(scope)
             _check_encoding(scope)
@@ -77,6 +81,8 @@ class Edge:
             failure = await call.refuse(problem)
         self._metrics.count_call(call.method, spent[0], time.perf_counter() - began, failure)
         call.log(failure)
+        if sampled and failure is None:
+            log.put(sampled, call.method)
 
     def _check_key(self, scope: Message) -> None:
         authorization = dict(scope["headers"]).get(b"authorization", b"")

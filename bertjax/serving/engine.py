@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from bertjax.inference.shapes import Shape
 from bertjax.serving.programs import Asked, Program
@@ -227,7 +226,7 @@ class Engine:
                 else:
                     sequences = [entry.asked for entry in entries]
                     rows = program.make(sequences, batch.places, batch.shape)
-                    whole = np.asarray(program.run(rows, device))
+                    whole = jax.device_get(program.run(rows, device))
                     outputs = program.take(whole, sequences, batch.places)
                     self._note(program, sequences, batch.shape, time.monotonic() - began)
             except Exception as error:

@@ -1,5 +1,8 @@
 """What a server counts, by the names of text-embeddings-inference where it has them."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import jax
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -9,6 +12,9 @@ from bertjax.serving.served import Spent
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 TOKENS = (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)
+
+# Lines of the log over which the gauges of requests and answers have their running means.
+LATEST = 1000
 
 # What jax calls the event of a compilation (jax._src.dispatch.BACKEND_COMPILE_EVENT).
 COMPILATION = "/jax/core/compile/backend_compile_duration"
@@ -54,6 +60,22 @@ class Metrics:
             **own,
         )
         self.compilations = Counter("bertjax_compilations", "programs that XLA compiled", **own)
+        self.logged = Counter("bertjax_log_lines", "requests that were logged", **own)
+        self.dropped = Counter(
+            "bertjax_log_dropped", "requests that were to be logged, and could not be", **own
+        )
+        self.answers = Counter(
+            "bertjax_logged_answers", "answers that were logged", ["model", "label"], **own
+        )
+        self.means = {
+            field: Gauge(f"bertjax_logged_{name}", f"{what}: running mean", ["model"], **own)
+            for field, name, what in (
+                ("tokens", "input_tokens", "tokens of a text that was logged"),
+                ("unknown", "unknown_words", "share of its words that the vocabulary has not"),
+                ("confidence", "confidence", "probability of its answer"),
+            )
+        }
+        self._lines: dict[tuple[str, str], int] = {}
 
     def watch_compilations(self) -> None:
         """Counts what XLA compiles in this process from now on."""
@@ -90,6 +112,21 @@ class Metrics:
             self.queue.observe(spent.queue)
             self.inference.observe(spent.inference)
             self.input_length.observe(spent.tokens)
+
+    def count_line(self, line: Mapping[str, Any] | None) -> None:
+        """Counts a line of the log that was written; None for one that was dropped."""
+        if line is None:
+            self.dropped.inc()
+            return
+        model = line["model"]
+        for label, share in (line["labels"] or {}).items():
+            self.answers.labels(model, label).inc(share)
+        for field, gauge in self.means.items():
+            if line[field] is not None:
+                number = self._lines[model, field] = self._lines.get((model, field), 0) + 1
+                mean = gauge.labels(model)
+                mean.inc((line[field] - mean._value.get()) / min(number, LATEST))
+        self.logged.inc()
 
     def text(self) -> bytes:
         """Returns all of them in Prometheus' format."""

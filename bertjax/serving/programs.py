@@ -25,6 +25,8 @@ from bertjax.text.packing import Places, fill_rows, pack
 SEQUENCES_PER_ROW = 16
 # Slots for masks in a row: a few, or every token.
 FEW_MASKS = 8
+# Numbers of a sketch: the random projection of a sequence's mean hidden state.
+SKETCH_NUMBERS = 32
 
 
 class Asked(NamedTuple):
@@ -33,10 +35,12 @@ class Asked(NamedTuple):
     Attributes:
         sequence: its tokens.
         positions: tokens whose words are asked for; for a masked LM only.
+        text: what was asked: a text, or the two of a pair; None where its tokens were.
     """
 
     sequence: TokenSequence
     positions: Int[np.ndarray, " p"] | None = None
+    text: tuple[str, ...] | None = None
 
     @property
     def length(self) -> int:
@@ -53,6 +57,13 @@ class Rows(NamedTuple):
     position_ids: Integer[Array | np.ndarray, "B T"]
     example_starts: Integer[Array | np.ndarray, "B K"]
     masked_positions: Integer[Array | np.ndarray, "B P"]
+
+
+class Sketched(NamedTuple):
+    """The output for a sequence, and its sketch."""
+
+    output: np.ndarray
+    sketch: Float[np.ndarray, " numbers"]
 
 
 class Batch(NamedTuple):
@@ -85,7 +96,7 @@ class Program:
         module: of the model.
         params: its parameters on each of the devices that run it, each by itself.
         forward: (module, params, rows) -> an array that leads with rows, and with slots, tokens or
-            masked positions.
+            masked positions; and the hidden states [B, T, D] that it is made of.
         take: which part of it is a sequence's.
         pad_id: of [PAD].
         longest: tokens of the longest sequence.
@@ -93,6 +104,7 @@ class Program:
         asks_positions: whether sequences have masked positions.
         before: a program that this one takes the place of; what it has compiled is used again
             where the module, the shapes and `forward` are the same.
+        projection: of hidden states; with it, outputs are `Sketched`.
     """
 
     def __init__(
@@ -100,7 +112,7 @@ class Program:
         name: str,
         module: Any,
         params: Mapping[jax.Device, Any],
-        forward: Callable[[Any, Any, Rows], Array],
+        forward: Callable[[Any, Any, Rows], tuple[Array, Array]],
         take: Callable[[np.ndarray, Asked, int, int, int], np.ndarray],
         *,
         pad_id: int,
@@ -108,6 +120,7 @@ class Program:
         batch_tokens: int,
         asks_positions: bool = False,
         before: "Program | None" = None,
+        projection: Float[np.ndarray, "D numbers"] | None = None,
     ) -> None:
         self.name, self._take, self._pad_id = name, take, pad_id
         self._asks_positions, self.batch_tokens = asks_positions, batch_tokens
@@ -121,13 +134,23 @@ class Program:
             between=False,
             ratio=2,
         )
-        self._computes = (module, forward, tuple(self.shapes), devices)
+        self._sketches = projection is not None
+        # On every device, as the parameters are.
+        self._projections = {
+            device: jax.device_put(projection, device) if self._sketches else None
+            for device in devices
+        }
+
+        def compute(params: Any, rows: Rows, projection: Array | None) -> Any:
+            output, hidden = forward(module, params, rows)
+            return output if projection is None else (output, _sketch(hidden, rows, projection))
+
+        self._computes = (module, forward, tuple(self.shapes), devices, self._sketches)
         if before and before._computes == self._computes:
             self._forward = before._forward
         else:
             self._forward = jax.jit(
-                lambda params, rows: forward(module, params, rows),
-                compiler_options=repeatable_options(devices[0].platform),
+                compute, compiler_options=repeatable_options(devices[0].platform)
             )
 
     def warm_up(self, progress: Callable[[int], None] = lambda done: None) -> None:
@@ -180,20 +203,36 @@ class Program:
         rows = fill_rows([asked.sequence for asked in sequences], places, size, self._pad_id)
         masked = np.zeros((shape.rows, shape.slots), np.int32)
         used = np.zeros(shape.rows, np.int64)
-        for (_, positions), row, start in zip(sequences, places.row, places.start, strict=True):
+        for asked, row, start in zip(sequences, places.row, places.start, strict=True):
+            positions = asked.positions
             if positions is not None:
                 masked[row, used[row] : used[row] + len(positions)] = start + positions
                 used[row] += len(positions)
         return Rows(*rows, masked)
 
-    def run(self, rows: Rows, device: jax.Device) -> Array:
+    def run(self, rows: Rows, device: jax.Device) -> Any:
         """Starts the forward pass and returns its output, which may not be there yet."""
-        return self._forward(self.params[device], jax.device_put(rows, device))
+        placed = jax.device_put(rows, device)
+        return self._forward(self.params[device], placed, self._projections[device])
 
-    def take(
+    def take(self, output: Any, sequences: Sequence[Asked], places: Places) -> list[Any]:
+        """Returns the output for each sequence of a batch, `Sketched` with a projection."""
+        if not self._sketches:
+            return self._take_outputs(output, sequences, places)
+        outputs, sketches = output
+        return [
+            Sketched(own, sketches[row, slot].copy())
+            for own, row, slot in zip(
+                self._take_outputs(outputs, sequences, places),
+                places.row,
+                places.slot,
+                strict=True,
+            )
+        ]
+
+    def _take_outputs(
         self, output: np.ndarray, sequences: Sequence[Asked], places: Places
     ) -> list[np.ndarray]:
-        """Returns the output for each sequence of a batch."""
         if not self._asks_positions:
             return [
                 self._take(output, asked, int(row), int(slot), int(start))
@@ -208,17 +247,19 @@ class Program:
         return outputs
 
 
-def _head_logits(module: Any, params: Any, rows: Rows) -> Float[Array, "B places ..."]:
-    return module.apply({"params": params}, *rows[:5]).logits
+def _head_logits(module: Any, params: Any, rows: Rows) -> tuple[Array, Array]:
+    output = module.apply({"params": params}, *rows[:5])
+    return output.logits, output.encoder.hidden
 
 
-def _words(module: Any, params: Any, rows: Rows) -> Float[Array, "B P V"]:
+def _words(module: Any, params: Any, rows: Rows) -> tuple[Array, Array]:
     output = module.apply({"params": params}, *rows[:5], masked_positions=rows.masked_positions)
-    return jax.nn.softmax(output.logits, axis=-1)
+    return jax.nn.softmax(output.logits, axis=-1), output.encoder.hidden
 
 
-def _hidden(module: Any, params: Any, rows: Rows) -> Float[Array, "B T D"]:
-    return module.apply({"params": params}, *rows[:5]).hidden.astype(jnp.float32)
+def _hidden(module: Any, params: Any, rows: Rows) -> tuple[Array, Array]:
+    hidden = module.apply({"params": params}, *rows[:5]).hidden.astype(jnp.float32)
+    return hidden, hidden
 
 
 class _Vectors(NamedTuple):
@@ -226,10 +267,18 @@ class _Vectors(NamedTuple):
 
     kinds: tuple[Pooling, ...]
 
-    def __call__(self, module: Any, params: Any, rows: Rows) -> Float[Array, "B K D"]:
-        hidden = _hidden(module, params, rows)
+    def __call__(self, module: Any, params: Any, rows: Rows) -> tuple[Array, Array]:
+        hidden, _ = _hidden(module, params, rows)
         pooled = [pool(hidden, *rows[2:5], kind) for kind in self.kinds]
-        return jnp.concatenate(pooled, axis=-1)
+        return jnp.concatenate(pooled, axis=-1), hidden
+
+
+def _sketch(
+    hidden: Float[Array, "B T D"], rows: Rows, projection: Float[Array, "D numbers"]
+) -> Float[Array, "B K numbers"]:
+    """Returns the projection of each sequence's mean hidden state."""
+    mean = pool(hidden.astype(jnp.float32), *rows[2:5], "mean")
+    return jnp.einsum("bkd,ds->bks", mean, projection, precision="highest")
 
 
 def put_on(devices: Sequence[jax.Device], model: Model) -> dict[jax.Device, Model]:
@@ -260,6 +309,7 @@ def make_program(
     running: Running,
     kinds: Sequence[Pooling] = (),
     before: Program | None = None,
+    projection: Float[np.ndarray, "D numbers"] | None = None,
 ) -> Program:
     """Makes the program that computes one output of a model.
 
@@ -271,6 +321,7 @@ def make_program(
         running: how it is run.
         kinds: of pooling, for "vector".
         before: a program that this one takes the place of (`Program`).
+        projection: see `Program`.
     """
     forward, take, architecture = {
         "class": (_head_logits, _of_sequences, None),
@@ -298,4 +349,5 @@ def make_program(
         batch_tokens=running.batch_tokens,
         asks_positions=name == "token",
         before=before,
+        projection=projection,
     )

@@ -17,6 +17,7 @@ from bertjax.serving.engine import Engine
 from bertjax.serving.explaining import Explainer
 from bertjax.serving.problems import BACKEND, TOO_LARGE, VALIDATION, RefusedError
 from bertjax.serving.programs import Asked, Program, Running, make_program, put_on
+from bertjax.serving.sampling import SAMPLED, fingerprint_model, make_projection
 from bertjax.serving.settings import ServeConfig
 from bertjax.serving.threads import Threads
 from bertjax.text.framing import TokenSequence, frame
@@ -83,6 +84,10 @@ class Served:
         devices: that run it.
         before: a model that this one takes the place of; what it has compiled is used again where
             the two are alike.
+        observed: whether calls may be logged (`SAMPLED`).
+
+    Attributes:
+        fingerprint: of the model, where calls may be logged.
     """
 
     def __init__(
@@ -94,8 +99,10 @@ class Served:
         config: ServeConfig,
         devices: tuple[jax.Device, ...],
         before: "Served | None" = None,
+        observed: bool = False,
     ) -> None:
         self.name, self.model, self.config = name, model, config
+        self.fingerprint = fingerprint_model(model) if observed else None
         self._engine, self._threads = engine, threads
         self.steps = choose_steps(model)
         self.tokenizer = model.tokenizer.lowercased() if self.steps.lowercase else model.tokenizer
@@ -114,6 +121,9 @@ class Served:
         names = [name for name in names if name in OUTPUTS]
         if "hidden" in outputs or "token" in outputs:
             names += ["vector", "hidden"]
+        projection = None
+        if self.fingerprint:
+            projection = make_projection(self.fingerprint, model.config.hidden_size)
         self.programs: dict[str, Program] = {
             name: make_program(
                 name,
@@ -121,6 +131,7 @@ class Served:
                 self.running,
                 self.steps.pooling,
                 before and before.programs.get(name),
+                projection,
             )
             for name in names
         }
@@ -192,9 +203,15 @@ class Served:
         ran = await self._engine.run(self.programs[program], asked)
         tokens = sum(one.length for one in asked)
         spend(Spent(tokens=tokens, queue=ran.queued, inference=ran.computed))
-        if not all(np.isfinite(output).all() for output in ran.outputs):
+        outputs = ran.outputs
+        if self.fingerprint:
+            outputs = [one.output for one in ran.outputs]
+        if not all(np.isfinite(output).all() for output in outputs):
             raise RefusedError(BACKEND, "the model's output is not finite; `bertjax verify` it")
-        return ran.outputs
+        if self.fingerprint and (sampled := SAMPLED.get()):
+            sketches = [one.sketch for one in ran.outputs]
+            sampled.observe(self, program, asked, outputs, sketches)
+        return outputs
 
     async def run_texts(
         self, program: str, inputs: Sequence[Input], cut: Cut = AS_CONFIGURED
@@ -207,7 +224,11 @@ class Served:
         self.check_has(program)
         self.check_room(len(inputs))
         sequences = await self.encode(self.frame_inputs, inputs, cut, size=count_symbols(inputs))
-        return await self.run(program, [Asked(sequence) for sequence in sequences])
+        asked = [
+            Asked(sequence, text=as_texts(one) if isinstance(one, tuple) else None)
+            for one, sequence in zip(inputs, sequences, strict=True)
+        ]
+        return await self.run(program, asked)
 
     def frame_inputs(self, inputs: Sequence[Input], cut: Cut) -> list[TokenSequence]:
         """Frames texts and pairs of texts, cut where they are too long and may be.
@@ -301,6 +322,11 @@ def count_symbols(inputs: Sequence[Input]) -> int:
         sum(len(part or "") for part in one) if isinstance(one, tuple) else len(one)
         for one in inputs
     )
+
+
+def as_texts(pair: tuple[str, str | None]) -> tuple[str, ...]:
+    """Returns the texts that there are of a text and its second one."""
+    return tuple(part for part in pair if part is not None)
 
 
 def spend(more: Spent) -> None:

@@ -18,6 +18,7 @@ from bertjax.serving.problems import (
     VALIDATION,
     RefusedError,
 )
+from bertjax.serving.request_log import RequestLog
 from bertjax.serving.served import Served
 from bertjax.serving.settings import ServeConfig
 from bertjax.serving.threads import Threads
@@ -30,10 +31,15 @@ class Server:
     Args:
         models: by the names by which calls name them; the first answers calls that name none.
         config: its settings.
+        log: of requests and answers, which it closes; none when left out.
     """
 
-    def __init__(self, models: Mapping[str, Model], config: ServeConfig) -> None:
-        self.config, self.metrics = config, Metrics()
+    def __init__(
+        self, models: Mapping[str, Model], config: ServeConfig, log: RequestLog | None = None
+    ) -> None:
+        self.config, self.metrics, self.log = config, Metrics(), log
+        if log:
+            log.start(self.metrics.count_line)
         self.devices = tuple(jax.local_devices())
         if self.devices[0].platform == "cpu":
             self.devices = self.devices[:1]
@@ -55,7 +61,16 @@ class Server:
         self.is_ready, self._reloading = threading.Event(), threading.Lock()
 
     def _serve(self, name: str, model: Model, before: Served | None = None) -> Served:
-        return Served(name, model, self.engine, self._threads, self.config, self.devices, before)
+        return Served(
+            name,
+            model,
+            self.engine,
+            self._threads,
+            self.config,
+            self.devices,
+            before,
+            observed=self.log is not None,
+        )
 
     def warm_up(self, progress: Callable[[int], None] = lambda done: None) -> None:
         """Compiles whatever a call can need.
@@ -140,3 +155,5 @@ class Server:
         """Finishes what was taken, and ends the threads."""
         self.engine.close()
         self._threads.close()
+        if self.log:
+            self.log.close()

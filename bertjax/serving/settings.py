@@ -28,6 +28,10 @@ class ServeConfig(NamedTuple):
         explain: whether answers are explained, and attention is given.
         explain_max_tokens: tokens of a text that is explained.
         cors_allow_origin: origins whose pages may call; "*" for all.
+        log: folder for a sample of requests and answers; "" for none.
+        log_sample: share of the requests that are logged.
+        log_texts: whether lines have texts, not only hashes of them.
+        log_max_bytes: of the folder; the oldest lines are deleted.
     """
 
     hostname: str = "127.0.0.1"
@@ -46,3 +50,7 @@ class ServeConfig(NamedTuple):
     explain: bool = True
     explain_max_tokens: int = 128
     cors_allow_origin: tuple[str, ...] = ()
+    log: str = ""
+    log_sample: float = 0.01
+    log_texts: bool = False
+    log_max_bytes: int = 100_000_000

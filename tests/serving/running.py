@@ -10,6 +10,7 @@ import uvicorn
 
 from bertjax.serving.app import make_app
 from bertjax.serving.connection import Connection
+from bertjax.serving.request_log import open_log
 from bertjax.serving.server import Server
 from bertjax.serving.settings import ServeConfig
 
@@ -17,7 +18,8 @@ from bertjax.serving.settings import ServeConfig
 @contextlib.contextmanager
 def running(models, keys=None, **settings):
     """The address and the `Server`, which is ready; few shapes, as batches are small."""
-    server = Server(models, ServeConfig(**{"max_batch_tokens": 64, "explain": False, **settings}))
+    config = ServeConfig(**{"max_batch_tokens": 64, "explain": False, **settings})
+    server = Server(models, config, open_log(config))
     listener = uvicorn.Server(
         uvicorn.Config(
             make_app(server, keys),

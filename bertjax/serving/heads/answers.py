@@ -75,7 +75,10 @@ async def answer_question(
         encoded = await served.encode(encode, size=len(question) + len(context))
     except UserError as error:
         raise RefusedError(VALIDATION, str(error)) from None
-    outputs = await served.run("span", [Asked(unit.sequences[0]) for unit in encoded.units])
+    asked_of = (question, context)
+    outputs = await served.run(
+        "span", [Asked(unit.sequences[0], text=asked_of) for unit in encoded.units]
+    )
     [prediction] = await served.offload(
         task.decode, examples, encoded.units, outputs, size=len(context)
     )

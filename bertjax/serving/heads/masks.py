@@ -56,7 +56,10 @@ async def fill_masks(
     except UserError as error:
         raise RefusedError(VALIDATION, f"inputs: {error}") from None
     mask_id = served.tokenizer.mask_id
-    asked = [Asked(TokenSequence(ids, len(ids)), np.flatnonzero(ids == mask_id)) for ids in encoded]
+    asked = [
+        Asked(TokenSequence(ids, len(ids)), np.flatnonzero(ids == mask_id), (text,))
+        for ids, text in zip(encoded, texts, strict=True)
+    ]
     count = sum(len(one.positions) for one in asked)
     words = min(top_k, size if chosen is None else len(chosen))
     if count > MOST_MASKS or count * words > MOST_WORDS:

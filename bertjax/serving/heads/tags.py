@@ -66,8 +66,8 @@ async def tag(
     windows = [_windows(len(ids), room, stride) for ids, _ in encoded]
     served.check_room(sum(map(len, windows)))
     asked = [
-        Asked(frame(served.tokenizer, ids[start:end], None, served.max_length)[0])
-        for (ids, _), bounds in zip(encoded, windows, strict=True)
+        Asked(frame(served.tokenizer, ids[start:end], None, served.max_length)[0], text=(text,))
+        for (ids, _), bounds, text in zip(encoded, windows, texts, strict=True)
         for start, end in bounds
     ]
     outputs = iter(await served.run("tag", asked))
