@@ -68,8 +68,9 @@ MAY_IMPORT = {
         "architectures", "config", "inference", "kernels", "loaded", "numerics", "tasks", "text",
         "analysis", "interop",
     },
+    "drift": {"architectures", "loaded", "serving", "statistics"},
     "commands": {
-        "families",
+        "families", "drift",
         "config", "pictures", "types", "model", "interop", "text", "tasks", "directories",
         "objectives", "training", "sweeps", "verification", "planning", "benchmarking", "analysis",
         "kernels", "statistics", "architectures", "inference", "loaded", "serving", "exporting",

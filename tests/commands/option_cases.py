@@ -36,6 +36,10 @@ ELSEWHERE = {
     ("evaluate", "--interval"): "the same",
     ("serve", "--access-log"): "goes to standard error: tests/serving/test_process.py",
     ("serve", "--max-batch-wait-ms"): "shows in time alone: tests/serving/test_engine.py",
+    **{
+        ("serve", option): "each log has a salt of its own: tests/serving/test_request_log.py"
+        for option in ("--log", "--log-sample", "--log-texts", "--log-max-bytes")
+    },
 }
 
 MLM, LABELS, TAGS = (["--model", name] for name in ("mlm", "labels", "tags"))
@@ -282,6 +286,10 @@ CASES = {
 # Commands that compile for long, or print times: lines in which every option is read. What each
 # option does, their own tests show (tests/analysis, tests/verification, tests/planning).
 READ = {
+    "drift": [
+        ["--reference", "earlier", "--log", "later"],
+        ["--reference", "text.txt", "--model", "mlm", "--log", "later"],
+    ],
     "analyze": [
         [*MLM, "--text", "text.txt", "--output", "report"],
         [*LABELS, "--text", "text.txt", "--labels", "table.csv", "--output", "report"],

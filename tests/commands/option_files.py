@@ -1,5 +1,7 @@
 """Small files in which each option of reading shows."""
 
+from tests.drift.logged import make_lines, write_log
+
 
 def write_files(folder):
     """Writes them into the folder."""
@@ -27,3 +29,5 @@ def write_files(folder):
     (folder / "latin.csv").write_bytes("text,label\ncaf\xe9 dog,good\ncat,bad\n".encode("latin-1"))
     (folder / "tags.conll").write_text("the dog O\ndog cat B-X\n\na bird O\ncat red B-X\n")
     (folder / "tags.jsonl").write_text('{"tokens": ["the", "dog"], "tags": [0, 1]}\n')
+    for seed, name in enumerate(("earlier", "later")):
+        write_log(folder / name, make_lines(120, seed))

@@ -1,0 +1,247 @@
+"""Whether a later sample of requests differs from an earlier one, and in what."""
+
+import math
+from collections.abc import Callable
+from statistics import NormalDist
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from bertjax.drift.samples import Sample
+from bertjax.program.errors import UserError
+from bertjax.program.wording import counted
+from bertjax.statistics.permutation import (
+    Splits,
+    adjust_p_values,
+    draw_splits,
+    energy_coefficient,
+    number_energy,
+    point_energy,
+    share_distance,
+)
+
+PERMUTATIONS = 1999
+# Too few to tell: a shift of so many standard deviations would be seen less often than that.
+LEAST_SHIFT, POWER = 0.5, 0.8
+
+# Numbers of a request that are compared: of its text, then of its answer.
+INPUTS = (
+    "tokens", "characters", "unknown", "pieces", "digits", "capitals", "punctuation", "beyond_ascii"
+)  # fmt: skip
+ANSWERS = ("confidence", "number")
+EMBEDDINGS, LABELS = "embeddings", "labels"
+# What an effect is: from 0, alike, to 1, nothing in common.
+MEASURES = {
+    EMBEDDINGS: "energy coefficient of their distance",
+    LABELS: "share of answers with another label",
+}
+OF_NUMBERS = "largest difference of the shares below a value (Kolmogorov-Smirnov)"
+
+
+class Shift(NamedTuple):
+    """What is compared, and how far it has moved.
+
+    Attributes:
+        name: of a field, "embeddings" or "labels".
+        before, after: means of the reference and of the log; of labels those of each; None of
+            embeddings.
+        effect: from 0, alike, to 1, nothing in common.
+        measure: what the effect is.
+        p_value: adjusted for all that is compared.
+        moved: whether it is at most the level.
+    """
+
+    name: str
+    before: float | dict[str, float] | None
+    after: float | dict[str, float] | None
+    effect: float
+    measure: str
+    p_value: float
+    moved: bool
+
+
+class Drift(NamedTuple):
+    """A comparison of two samples.
+
+    Attributes:
+        reference, log: the samples.
+        level: the probability, at most, that anything is said to have moved where nothing has.
+        visible_shift: of a number's mean, in standard deviations, that is seen 4 times in 5.
+        shifts: all that was compared.
+        notes: a sentence for what was not.
+    """
+
+    reference: Sample
+    log: Sample
+    level: float
+    visible_shift: float
+    shifts: list[Shift]
+    notes: list[str]
+
+    @property
+    def moved(self) -> list[str]:
+        """Returns the names of what has moved."""
+        return [shift.name for shift in self.shifts if shift.moved]
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns what `bertjax drift --json` prints."""
+        return {
+            "reference": self.reference.to_json(),
+            "log": self.log.to_json(),
+            "alpha": self.level,
+            "visible_shift": self.visible_shift,
+            "moved": self.moved,
+            "tests": [shift._asdict() for shift in self.shifts],
+            "notes": self.notes,
+        }
+
+
+class _Compared(NamedTuple):
+    """Something that is compared: its values of all requests, the reference's first."""
+
+    name: str
+    values: Float[np.ndarray, "requests ..."]
+    test: Callable[[Any, Splits], Float[np.ndarray, " splits"]]
+
+    def known(self, first: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the values that are known of each sample."""
+        there = ~np.isnan(self.values.reshape(len(self.values), -1)).any(axis=1)
+        return self.values[:first][there[:first]], self.values[first:][there[first:]]
+
+
+def compare(
+    reference: Sample,
+    log: Sample,
+    level: float = 0.05,
+    permutations: int = PERMUTATIONS,
+    seed: int = 0,
+    progress: Callable[[float], None] = lambda done: None,
+) -> Drift:
+    """Compares the requests of a log with those of a reference, by permutation tests.
+
+    All tests share their permutations, and their p-values are adjusted together, so that the
+    probability that any of them is at most `level` where nothing has moved is at most `level`.
+
+    Args:
+        reference: the earlier requests, or the texts of a file.
+        log: the later ones.
+        level: above.
+        permutations: of the requests.
+        seed: of the permutations.
+        progress: is called with the share of the work done since the call before.
+
+    Raises:
+        UserError: two models, or too few requests or permutations to tell.
+    """
+    if reference.fingerprint != log.fingerprint:
+        raise UserError(
+            f"{reference.source} and {log.source}: of different models (fingerprints"
+            f" {reference.fingerprint} and {log.fingerprint}), whose answers cannot be compared;"
+            " compare requests to one model"
+        )
+    labels = sorted({label for one in (reference, log) for line in one.lines
+                     for label in line["labels"] or ()})  # fmt: skip
+    compared = [
+        *(
+            _Compared(field, np.concatenate([one.numbers(field) for one in (reference, log)]),
+                      number_energy)
+            for field in (*INPUTS, *ANSWERS)
+        ),
+        _Compared(EMBEDDINGS, np.concatenate([one.sketches() for one in (reference, log)]),
+                  point_energy),
+    ]  # fmt: skip
+    if labels:
+        shares = np.concatenate([one.shares(labels) for one in (reference, log)])
+        compared.append(_Compared(LABELS, shares, share_distance))
+    first, second = len(reference.lines), len(log.lines)
+    there = [one for one in compared if all(map(len, one.known(first)))]
+    _check_enough(reference, log, least_requests(len(there), level))
+    chosen, notes = _leave_out(compared, first, least_requests(len(there), level))
+    if permutations + 1 < len(chosen) / level:
+        raise UserError(
+            f"--permutations {permutations:,}: with {len(chosen)} tests no p-value could be as low"
+            f" as --alpha {level:g}; pass at least {math.ceil(len(chosen) / level):,}"
+        )
+    splits = draw_splits(first, second, permutations, seed)
+    distances = []
+    for one in chosen:
+        distances.append(one.test(one.values, splits))
+        progress(1 / len(chosen))
+    p_values = adjust_p_values(np.stack(distances)).adjusted
+    shifts = [
+        _describe(one, first, labels, float(p_value), level)
+        for one, p_value in zip(chosen, p_values, strict=True)
+    ]
+    visible = LEAST_SHIFT * math.sqrt(least_requests(len(chosen), level) * (1 / first + 1 / second))
+    return Drift(reference, log, level, visible, shifts, notes)
+
+
+def least_requests(tests: int, level: float) -> float:
+    """Returns what `n m / (n + m)` of two samples has to be, so that there is enough to tell.
+
+    It is that of a test of means at `level`, adjusted for the number of tests, which sees a shift
+    of `LEAST_SHIFT` standard deviations with probability `POWER`.
+    """
+    quantile = NormalDist().inv_cdf
+    return ((quantile(1 - level / (2 * tests)) + quantile(POWER)) / LEAST_SHIFT) ** 2
+
+
+def _check_enough(reference: Sample, log: Sample, least: float) -> None:
+    """Raises a `UserError` where the samples have too few requests, with how many they need."""
+    first, second = len(reference.lines), len(log.lines)
+    if first * second >= least * (first + second):
+        return
+    told = f"{reference.describe()}; {log.describe()}"
+    if first > least:
+        needed = f"{log.source} needs {_beside(first, least):,}"
+    elif second > least:
+        needed = f"{reference.source} needs {_beside(second, least):,}"
+    else:
+        needed = f"both need {math.ceil(2 * least):,}"
+    raise UserError(
+        f"{told}: too few to tell; {needed}, so that a shift of {LEAST_SHIFT:g} standard deviations"
+        " is seen 4 times in 5. Wait, raise --log-sample of `bertjax serve`, or name a longer time"
+    )
+
+
+def _beside(other: int, least: float) -> int:
+    return math.ceil(1 / (1 / least - 1 / other))
+
+
+def _leave_out(
+    compared: list[_Compared], first: int, least: float
+) -> tuple[list[_Compared], list[str]]:
+    """Returns what can be compared, and a sentence for what is known too seldom."""
+    chosen, notes = [], []
+    for one in compared:
+        n, m = map(len, one.known(first))
+        if n * m and n * m >= least * (n + m):
+            chosen.append(one)
+        elif n or m:
+            notes.append(
+                f"{one.name}: not compared, since {counted(n, 'request')} of the reference and"
+                f" {m:,} of the log have any"
+            )
+    return chosen, notes
+
+
+def _describe(one: _Compared, first: int, labels: list[str], p_value: float, level: float) -> Shift:
+    own, other = one.known(first)
+    before: Any = None
+    after: Any = None
+    if one.name == EMBEDDINGS:
+        effect = energy_coefficient(own, other)
+    elif one.name == LABELS:
+        means = [part.mean(axis=0) for part in (own, other)]
+        before, after = (dict(zip(labels, mean.tolist(), strict=True)) for mean in means)
+        effect = float(min(1.0, np.abs(means[0] - means[1]).sum() / 2))
+    else:
+        before, after = float(own.mean()), float(other.mean())
+        places = np.sort(np.concatenate([own, other]))
+        below = [
+            np.searchsorted(np.sort(part), places, "right") / len(part) for part in (own, other)
+        ]
+        effect = float(np.abs(below[0] - below[1]).max())
+    measure = MEASURES.get(one.name, OF_NUMBERS)
+    return Shift(one.name, before, after, effect, measure, p_value, p_value <= level)

@@ -1,0 +1,180 @@
+"""`bertjax drift` on logs: what has moved, what has not, and what cannot be told."""
+
+import json
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from bertjax.drift.comparison import compare, least_requests
+from bertjax.drift.samples import MOST_REQUESTS, collect
+from bertjax.program.errors import UserError
+from tests.drift.logged import make_lines, write_log
+
+
+def sample(lines, **options):
+    return collect(lines, "some/log", **options)
+
+
+@pytest.fixture
+def drift(bertjax_command):
+    """Runs the command on two logs; the exit code, and what it prints as JSON."""
+
+    def run(reference, log, *words):
+        line = ["drift", "--reference", reference, "--log", log, "--json", *words]
+        code, out, err = bertjax_command(*line)
+        return code, json.loads(out) if out else None, err
+
+    return run
+
+
+def test_nothing_moved_between_requests_of_one_kind(tmp_path, drift):
+    earlier = write_log(tmp_path / "earlier", make_lines(200), make_lines(150, 1))
+    later = write_log(tmp_path / "later", make_lines(300, 2, first=9000))
+    code, told, err = drift(earlier, later)
+    assert (code, told["moved"], err) == (0, [], "")
+    assert told["reference"]["requests"] == 350
+    assert told["log"]["first"] == "2026-11-07T06:00:00+00:00"
+    names = [test["name"] for test in told["tests"]]
+    assert names == [
+        "tokens", "characters", "unknown", "pieces", "digits", "capitals", "punctuation",
+        "beyond_ascii", "confidence", "embeddings", "labels",
+    ]  # fmt: skip
+    assert all(test["p_value"] > 0.05 for test in told["tests"])
+
+
+def test_what_has_moved_is_named_with_how_far(tmp_path, drift):
+    earlier, lines = make_lines(300), make_lines(300, 2, shift=1.0)
+    code, told, _ = drift(
+        write_log(tmp_path / "earlier", earlier), write_log(tmp_path / "later", lines)
+    )
+    assert code == 1
+    assert told["moved"] == ["tokens", "embeddings", "labels"]
+    tests = {test["name"]: test for test in told["tests"]}
+    before, after = ([line["tokens"] for line in part] for part in (earlier, lines))
+    assert tests["tokens"]["before"] == pytest.approx(np.mean(before))
+    assert tests["tokens"]["after"] == pytest.approx(np.mean(after))
+    assert tests["tokens"]["effect"] == pytest.approx(stats.ks_2samp(before, after).statistic)
+    spam = [np.mean(["spam" in line["labels"] for line in part]) for part in (earlier, lines)]
+    assert tests["labels"]["before"] == pytest.approx({"ham": 1 - spam[0], "spam": spam[0]})
+    assert tests["labels"]["effect"] == pytest.approx(spam[1] - spam[0])
+    assert 0.05 < tests["embeddings"]["effect"] < 0.5
+    assert tests["digits"]["p_value"] > 0.05
+
+
+def test_table_names_what_has_moved(tmp_path, bertjax_command):
+    earlier = write_log(tmp_path / "earlier", make_lines(300))
+    later = write_log(tmp_path / "later", make_lines(300, 2, shift=1.0))
+    code, out, _ = bertjax_command("drift", "--reference", earlier, "--log", later)
+    assert code == 1
+    assert out.splitlines()[-1] == "moved: tokens, embeddings, labels"
+    assert "would be seen 4 times in 5" in " ".join(out.split())
+    code, out, _ = bertjax_command("drift", "--reference", earlier, "--log", earlier)
+    assert (code, "is --log, too" in out) == (2, False)
+
+
+def test_one_log_is_compared_with_what_it_had_before(tmp_path, drift):
+    parts = make_lines(150), make_lines(150, 1, first=2880, shift=1.0)
+    log = write_log(tmp_path / "log", *parts)
+    code, _, err = drift(log, log)
+    assert (code, "what was logged before --since; pass it" in err) == (2, True)
+    code, told, _ = drift(log, log, "--since", "2026-11-02")
+    assert (code, told["reference"]["requests"], told["log"]["requests"]) == (1, 150, 150)
+    words = ["--since", "2026-11-01T02:15+01:00", "--until", "2026-11-01T02:00"]
+    code, _, err = drift(log, log, *words)
+    assert (code, "before --since: 75 requests, " in err, "log: 45 requests, " in err) == (
+        2, True, True,
+    )  # fmt: skip
+    code, _, err = drift(log, log, "--since", "2030-01-01")
+    assert (code, "none of its 300 requests is of the time" in err) == (2, True)
+
+
+def test_too_few_requests_are_refused_with_how_many_are_needed(tmp_path, drift):
+    earlier = write_log(tmp_path / "earlier", make_lines(1000))
+    few = write_log(tmp_path / "few", make_lines(20, 1))
+    code, told, err = drift(earlier, few)
+    assert (code, told) == (2, None)
+    needed = int(err.split(f"{few} needs ")[1].split(",")[0])
+    more = write_log(tmp_path / "more", make_lines(needed, 1))
+    assert drift(earlier, more)[0] == 0
+    fewer = write_log(tmp_path / "fewer", make_lines(needed - 1, 1))
+    assert drift(earlier, fewer)[0] == 2
+    assert drift(few, earlier)[2].count(f"{few} needs {needed},") == 1
+    other = write_log(tmp_path / "other", make_lines(30, 2))
+    assert "both need 109," in drift(few, other)[2]
+
+
+def test_as_many_as_are_needed_see_the_shift_that_is_promised():
+    """A two-sided test of means at the adjusted level, by scipy's normal distribution."""
+    tests, level = 11, 0.05
+    both = 2 * least_requests(tests, level)
+    error = np.sqrt(2 / both)
+    quantile = stats.norm.isf(level / (2 * tests))
+    assert stats.norm.sf(quantile - 0.5 / error) == pytest.approx(0.8)
+
+
+def test_models_are_not_mixed():
+    one, other = make_lines(150), make_lines(150, 1, fingerprint="00bb", first=200)
+    with pytest.raises(UserError, match=r"different models have answered as sms \(00aa from 2026"):
+        sample(one + other)
+    with pytest.raises(UserError, match="fingerprints 00aa and 00bb"):
+        compare(sample(one), sample(other))
+    vectors = make_lines(150, 2, model="vectors")
+    with pytest.raises(UserError, match="requests to 2 models, sms, vectors; pass one of them as"):
+        sample(one + vectors)
+    with pytest.raises(UserError, match="no requests to the model 'x'; it has sms"):
+        sample(one, name="x")
+    assert sample(one + vectors, name="vectors").requests == 150
+    assert sample(vectors, name="sms", must_have_name=False).model == "vectors"
+
+
+def test_too_few_permutations_are_refused():
+    lines = sample(make_lines(150))
+    with pytest.raises(UserError, match=r"no p-value could be as low as --alpha 0.05; .* 220"):
+        compare(lines, lines, permutations=99)
+
+
+def test_what_one_sample_has_not_is_left_out_and_said():
+    earlier = sample(make_lines(150, labels=None, confidence=None))
+    drift = compare(earlier, sample(make_lines(150, 1)))
+    assert {"labels", "confidence"}.isdisjoint(shift.name for shift in drift.shifts)
+    assert any("labels: not compared, since 0 requests of the ref" in one for one in drift.notes)
+
+
+def test_of_many_requests_some_are_drawn_from_all(monkeypatch):
+    lines = make_lines(3 * MOST_REQUESTS)
+    one = sample(lines)
+    assert (one.requests, len(one.lines)) == (3 * MOST_REQUESTS, MOST_REQUESTS)
+    places = [(line["time"] - lines[0]["time"]) / 60 / len(lines) for line in one.lines]
+    assert stats.kstest(places, "uniform").pvalue > 1e-3
+    assert sample(lines, seed=1).lines != one.lines == sample(lines).lines
+
+
+def test_mistakes_are_told_in_a_paragraph(tmp_path, bertjax_command):
+    log = write_log(tmp_path / "log", make_lines(150))
+    other = tmp_path / "texts.txt"
+    other.write_text("a b\n")
+    for words, told in (
+        (["--reference", log, "--log", tmp_path], "no log; `bertjax serve --log"),
+        (["--reference", other, "--log", log], "with files --model DIR has to name the model"),
+        (
+            ["--reference", log, "--log", log, "--since", "2026-11-01T01", "--delimiter", ";"],
+            "--delimiter is for files as --reference",
+        ),
+        (
+            ["--reference", log, "--log", log, "--since", "yesterday"],
+            "--since yesterday: not a time",
+        ),
+    ):
+        code, out, err = bertjax_command("drift", *words)
+        assert (code, out, told in err) == (2, "", True), err
+    [file] = log.glob("*.jsonl")
+    whole = file.read_text()
+    file.write_text(whole + '{"time": 1}\n')
+    code, _, err = bertjax_command("drift", "--reference", log, "--log", log)
+    assert (code, "jsonl:151: no field id" in err) == (2, True)
+    file.write_text(whole + '{"time": 1')  # what a power cut leaves
+    code, _, _ = bertjax_command(
+        "drift", "--reference", write_log(tmp_path / "b", make_lines(200, 5)), "--log", log
+    )
+    assert code == 0
