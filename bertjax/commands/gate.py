@@ -162,10 +162,10 @@ def _print(verdict: "Verdict") -> None:
     from rich.table import Table
 
     out, result = console(), verdict.to_json()
-    table = Table(
-        "quantity", "new", "95 % interval", "old", "95 % interval",
-        title=counted(result["examples"], "example"),
-    )  # fmt: skip
+    table = Table(title=counted(result["examples"], "example"))
+    table.add_column("quantity", no_wrap=True)
+    for title in ("new", "95 % interval", "old", "95 % interval"):
+        table.add_column(title)
     for name, part in result["quantities"].items():
         cells = [
             cell

@@ -210,7 +210,7 @@ def test_every_task_is_measured(task, tmp_path):
     assert ("flips" in quantities) == (task != "regression")
     for one in verdict.decisions:
         assert one.met == bool(np.isfinite(one.margin)), one
-        # A score that can fall has not been measured exactly.
+        # A score that can fall has not been measured exactly; a number is not right or wrong.
         [(name, value)] = one.new.items()
-        if name != "bytes" and value > 0:
+        if name != "bytes" and value > 0 and task != "regression":
             assert one.bound < one.margin, one
