@@ -141,7 +141,7 @@ def run(options: argparse.Namespace) -> int:
     else:
         _print(verdict)
     for one in verdict.unmet:
-        print(f"not met: {one.requirement}: {_name_figures(one)}{one.why}", file=sys.stderr)
+        print(f"not met: {one.describe()}", file=sys.stderr)
     return UNMET_EXIT_CODE if verdict.unmet else 0
 
 
@@ -150,12 +150,6 @@ def _find(name: str) -> str:
         return str(find_model(name))
     except UserError as error:
         raise UserError(f"--against {error}") from None
-
-
-def _name_figures(decision: Any) -> str:
-    """Returns the quantities of a requirement with their values, `accuracy 0.9, old.loss 1, `."""
-    named = decision.new | {f"old.{name}": value for name, value in decision.old.items()}
-    return "".join(f"{name} {value:.6g}, " for name, value in named.items())
 
 
 def _print(verdict: "Verdict") -> None:

@@ -12,6 +12,8 @@ from bertjax.statistics.bootstrap import CONFIDENCE, Jackknife, find_lower_bound
 # How many more errors no sample excludes, even where it has none: with n examples a share of 3 / n
 # goes unseen in one sample of 20. Source: Hanley & Lippman-Hand 1983, the rule of three.
 UNSEEN_ERRORS = 3
+# Errors are whole: the exact bound of a few is up to one beyond that of their bootstrap.
+CORRECTED_ERRORS = 1
 # Margins below it are rounding.
 _ROUNDING = 1e-12
 
@@ -40,6 +42,12 @@ class Decision(NamedTuple):
     old: dict[str, float]
     why: str = ""
 
+    def describe(self) -> str:
+        """Returns the requirement, its quantities, and why it is not met, in one line."""
+        named = self.new | {f"old.{name}": value for name, value in self.old.items()}
+        figures = [f"{name} {_show(value)}" for name, value in named.items()]
+        return f"{self.requirement}: {', '.join([*figures, self.why])}"
+
     def to_json(self) -> dict[str, Any]:
         """Returns its fields; an undefined number is null."""
         return {name: _plain(value) for name, value in self._asdict().items()}
@@ -49,10 +57,10 @@ def decide(requirement: Requirement, new: Measured, old: Measured) -> Decision:
     """Decides a requirement by a one-sided test with 95 % confidence.
 
     It is met where the lower end of the margin's interval is above 0: by the BCa bootstrap, both
-    models on the same resamples, and never above the margin less what three more wrong answers
-    would cost. So a model that is worse than required by however little passes at most one time in
-    20; one that is only just good enough fails as often as not, and more examples tell it apart.
-    What is known exactly, such as a size, is compared as it is.
+    models on the same resamples, less what one more wrong answer would cost (for continuity), and
+    never above the margin less what three would. So a model that is worse than required by however
+    little passes at most one time in 20; one that is only just good enough fails as often as not,
+    and more examples tell it apart. What is known exactly, such as a size, is compared as it is.
 
     Args:
         requirement: what is required.
@@ -95,20 +103,24 @@ def _find_bound(requirement: Requirement, new: Measured, old: Measured, margin: 
     spoiled = {name: values for name, values in new.spoiled.items() if name in requirement.names}
     worse = requirement.margin(new.values | spoiled, old.values)
     cost = max(0.0, float(np.nanmax(margin - worse, initial=0.0)))
-    return float(np.minimum(bound, margin - UNSEEN_ERRORS * cost))
+    return float(np.minimum(bound - CORRECTED_ERRORS * cost, margin - UNSEEN_ERRORS * cost))
 
 
 def _explain(decision: Decision) -> str:
     if not np.isfinite(decision.margin):
         return "a side of it is not defined on these examples"
     if decision.bound is None or decision.margin < 0:
-        return f"it is missed by {abs(decision.margin):.4g}"
+        return f"it is missed by {_show(abs(decision.margin))}"
     if not np.isfinite(decision.bound):
         return "it is not defined in half of the resamples: there are too few examples"
     return (
-        f"it holds by {decision.margin:.4g} on these examples, and by {decision.bound:.4g} with"
-        " 95 % confidence: they are too few to be certain, or the difference too small"
+        f"it holds by {_show(decision.margin)} on these examples, and by {_show(decision.bound)}"
+        " with 95 % confidence: they are too few to be certain, or the difference too small"
     )
+
+
+def _show(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
 
 
 def _plain(value: Any) -> Any:

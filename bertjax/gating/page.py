@@ -44,7 +44,7 @@ def _make_report(verdict: Verdict, task: Task) -> ReportData:
         "seed": about["seed"],
         "bertjax": bertjax.__version__,
     }
-    notes = [f"Not met: {one.requirement}: {one.why}" for one in unmet]
+    notes = [f"Not met: {one.describe()}" for one in unmet]
     curve = _draw_reliability(verdict)
     return ReportData(
         f"Gate: {Path(about['new']['model']).resolve().name}",

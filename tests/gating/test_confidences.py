@@ -57,14 +57,13 @@ def test_classes_have_the_error_of_evaluate_and_brier_is_the_squared_distance():
 
 def test_each_of_several_labels_is_an_answer():
     task = MultiLabelClassification(("art", "war"))
-    predictions = [
-        {"labels": ["art"], "probabilities": {"art": 0.75, "war": 0.25}},
-        {"labels": ["art"], "probabilities": {"art": 0.75, "war": 0.25}},
-    ]
-    found = figures(task, [text(("art",)), text(("war",))], predictions)
-    # Each with confidence 3/4, two of four right.
-    assert found["calibration_error"] == pytest.approx(0.25)
-    assert found["brier"] == pytest.approx((2 * 0.25**2 + 2 * 0.75**2) / 4)
+    predictions = [{"labels": ["art"], "probabilities": {"art": 0.75, "war": 0.4}}] * 3
+    examples = [text(("art",)), text(("war",)), text(("art",))]
+    found = figures(task, examples, predictions)
+    # Three with confidence 0.75 and three with 0.6, two of each right.
+    assert found["calibration_error"] == pytest.approx((0.25 + 0.2) / 6)
+    squares = 2 * (0.25**2 + 0.4**2) + 0.75**2 + 0.6**2
+    assert found["brier"] == pytest.approx(squares / 6)
 
 
 def test_each_word_is_an_answer():
