@@ -19,11 +19,9 @@ READ_INSIDE = {"read_the_model"}
 SHOW_PICTURES = {"read_the_model", "patching_and_ablation", "many_devices_on_one_cpu"}
 # Those that take minutes or start from MiniLM, and that are kept without outputs.
 WITHOUT_OUTPUTS = {
-    "a_first_bert_in_ten_minutes",
     "fit_and_trust_a_classifier",
     "many_devices_on_one_cpu",
     "take_minilm_apart",
-    "un_primer_bert_en_diez_minutos",
 }
 # In Spanish: the same code with the same outputs between other words.
 TRANSLATED = {
