@@ -17,12 +17,8 @@ NOTEBOOKS = sorted([*DOCS.glob("notebooks/*.ipynb"), *DOCS.glob("es/*.ipynb")])
 READ_INSIDE = {"read_the_model"}
 # Those that show pictures, and no tables or maps.
 SHOW_PICTURES = {"read_the_model", "patching_and_ablation", "many_devices_on_one_cpu"}
-# Those that take minutes or start from MiniLM, and that are kept without outputs.
-WITHOUT_OUTPUTS = {
-    "fit_and_trust_a_classifier",
-    "many_devices_on_one_cpu",
-    "take_minilm_apart",
-}
+# Those that start from MiniLM, and that are kept without outputs.
+WITHOUT_OUTPUTS = {"fit_and_trust_a_classifier", "take_minilm_apart"}
 # In Spanish: the same code with the same outputs between other words.
 TRANSLATED = {
     DOCS / "notebooks" / "a_first_bert_in_ten_minutes.ipynb": DOCS
