@@ -87,6 +87,5 @@ def test_tweets_among_sms_are_seen_the_sooner_the_more_they_are(lines):
         print(f"{share:>15.0%}  {row}")
     least = 1 / (1 / least_requests(TESTS, LEVEL) - 1 / 1000)
     print(f"requests that are needed beside 1000: {int(np.ceil(least))}")
-    assert power[1.0, 60] == 1.0
-    assert power[0.25, 1000] == 1.0
-    assert power[0.1, 60] < power[0.1, 1000]
+    assert power[1.0, 60] >= 0.9
+    assert power[0.25, 1000] > power[0.25, 60] + 0.2
