@@ -134,7 +134,7 @@ def start(tmp_path_factory):
     if real.is_dir():
         return real
     folder = tmp_path_factory.mktemp("start")
-    texts = [path.read_text(encoding="utf-8") for path in Path(__file__).parents[1].glob("*.md")]
+    texts = [path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("*.md"))]
     return bertjax.pretrain(
         texts,
         run=folder / "run",
