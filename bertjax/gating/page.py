@@ -85,7 +85,7 @@ def _tabulate_quantities(verdict: Verdict, task: Task) -> Table:
     rows = []
     for name in verdict.new.measured.values:
         cells = [_measure(side, name) for side in (verdict.new, verdict.old)]
-        meaning = UNITS.get(name, ("", "of `bertjax evaluate`"))[1]
+        meaning = UNITS.get(name, ("", "a score of bertjax evaluate"))[1]
         rows.append((name, *cells, unit_of(name, task), meaning))
     return Table(
         "quantities",
