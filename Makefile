@@ -79,7 +79,7 @@ notebooks: test-notebooks
 # nowhere fails.
 docs: install
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint $(CONSTRAINTS) --editable '.[docs]'
-	rm -rf build/site
+	rm -rf build/site build/doctrees
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --doctree-dir build/doctrees \
 	  --conf-dir docs . build/site
 	REQUIRE_SITE=1 $(BIN)/python -m pytest tests/test_site.py

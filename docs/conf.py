@@ -58,10 +58,12 @@ def navigate(app: Any, docname: str, source: list[str]) -> None:
         return
     seen = set()
     for heading, text in re.findall(r"^## (.*)\n((?:(?!## ).*\n)*)", source[0], re.M):
-        linked = re.findall(r"\]\((?!https?:)([^)#]+)", text)
-        pages = [posixpath.normpath(posixpath.join("docs", link)) for link in linked]
-        new = [f"/{page}" for page in dict.fromkeys(pages) if page not in seen]
-        seen.update(pages)
+        new = []
+        for title, link in re.findall(r"\[([^\]]+)\]\((?!https?:)([^)#]+)", text):
+            page = posixpath.normpath(posixpath.join("docs", link))
+            if page not in seen:
+                new.append(f"{title} </{page}>")
+                seen.add(page)
         if new:
             entries = "\n".join(new)
             source[0] += f"\n```{{toctree}}\n:hidden:\n:caption: {heading}\n\n{entries}\n```\n"
