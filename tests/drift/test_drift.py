@@ -1,6 +1,7 @@
 """`bertjax drift` on logs: what has moved, what has not, and what cannot be told."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -178,3 +179,22 @@ def test_mistakes_are_told_in_a_paragraph(tmp_path, bertjax_command):
         "drift", "--reference", write_log(tmp_path / "b", make_lines(200, 5)), "--log", log
     )
     assert code == 0
+
+
+def test_what_few_requests_have_is_left_out():
+    lines = make_lines(20) + make_lines(130, 2, first=20, labels=None)
+    drift = compare(sample(lines), sample(make_lines(150, 1)))
+    assert "labels" not in [shift.name for shift in drift.shifts]
+    assert any("since 20 requests of the reference and 150 of" in one for one in drift.notes)
+
+
+def test_time_without_an_offset_is_in_utc_on_every_machine(tmp_path, drift, monkeypatch):
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        log = write_log(tmp_path / "log", make_lines(300))
+        code, told, _ = drift(log, log, "--since", "2026-11-01T02:30")
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert (code, told["reference"]["requests"]) == (0, 150)
