@@ -52,7 +52,7 @@ def test_function_says_what_it_takes_returns_and_raises(name):
     assert ("UserError" in raised) == (name not in CANNOT_FAIL)
 
 
-@pytest.mark.parametrize("name", METHODS.keys() - CALLED.keys())
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in CALLED])
 def test_property_says_what_it_is(name):
     thing = METHODS[name]
     got = thing.func if hasattr(thing, "func") else getattr(thing, "fget", thing)
