@@ -11,6 +11,7 @@ import numpy as np
 from bertjax.drift.samples import MOST_REQUESTS, Sample
 from bertjax.loaded import Model
 from bertjax.program.errors import UserError
+from bertjax.program.wording import with_article
 from bertjax.serving.engine import Engine
 from bertjax.serving.heads import answers, choices, classes, tags, vectors
 from bertjax.serving.observation import describe
@@ -75,8 +76,8 @@ def ask_model(
         programs = [program for program in _ASK if program in served.programs]
         if not programs:
             raise UserError(
-                f"{model.directory}: a {model.architecture} answers nothing that a file could ask;"
-                " compare two logs"
+                f"{model.directory}: {with_article(model.architecture)} answers nothing that a"
+                " file could ask; compare two logs"
             )
         ask = _ASK[programs[0]]
 

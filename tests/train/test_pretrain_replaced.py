@@ -38,6 +38,7 @@ class Lines(Reporter):
     """Keeps every line, as a command says it."""
 
     def __init__(self):
+        super().__init__()
         self.said = []
 
     def say(self, message):
