@@ -18,7 +18,6 @@ from bertjax.analysis.capture.encoding import encode_texts  # noqa: E402
 from bertjax.analysis.capture.maps import capture  # noqa: E402
 from bertjax.interop.huggingface import save_model_directory  # noqa: E402
 from bertjax.loaded import load  # noqa: E402
-from tests.interop.test_real_checkpoints import minilm  # noqa: E402, F401 - a fixture
 from tests.parity.random_models import make_random_model  # noqa: E402
 
 TINY = Path(__file__).parent / "golden" / "tiny_bert"
