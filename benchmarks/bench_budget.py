@@ -104,20 +104,8 @@ def train_missing(options: argparse.Namespace, output: Path) -> None:
 
 def train_ours(recipe: Ours, options: argparse.Namespace, seed: int, run: Path) -> dict[str, Any]:
     """Trains by `bertjax pretrain` in a process of its own, and scores its model."""
-    fields = {
-        "data": options.rows, "run": run, "seed": seed, "budget.minutes": options.minutes,
-        "evaluation.rows": CURVE_ROWS, **recipe.fields,
-    }  # fmt: skip
-    if recipe.pairs:
-        fields |= {"phases.shares": 1.0, "phases.data": options.pairs}
-    words = [
-        word
-        for name, value in fields.items()
-        for word in (f"--{name}", *map(str, value if isinstance(value, tuple) else (value,)))
-    ]
-    config = f"configs/pretrain/{recipe.config}.yaml"
-    program_line = [sys.executable, "-m", "train.pretrain", "--config", config, *words]
-    subprocess.run(program_line, check=True)
+    words = options_of(recipe, options, seed, run)
+    subprocess.run([sys.executable, "-m", "train.pretrain", *words], check=True)
     lines = read_metrics(run / "metrics.jsonl")
     curve = [
         {"seconds": line["timing"]["seconds_of_training"], "step": line["step"],
@@ -129,6 +117,22 @@ def train_ours(recipe: Ours, options: argparse.Namespace, seed: int, run: Path) 
         "curve": curve,
         **score(open_prepared(options.rows), run / "model"),
     }
+
+
+def options_of(recipe: Ours, options: argparse.Namespace, seed: int, run: Path) -> list[str]:
+    """Returns the words of `bertjax pretrain` for a recipe."""
+    fields = {
+        "data": options.rows, "run": run, "seed": seed, "budget.minutes": options.minutes,
+        "evaluation.rows": CURVE_ROWS, **recipe.fields,
+    }  # fmt: skip
+    if recipe.pairs:
+        fields |= {"phases.shares": 1.0, "phases.data": options.pairs}
+    words = [
+        word
+        for name, value in fields.items()
+        for word in (f"--{name}", *map(str, value if isinstance(value, tuple) else (value,)))
+    ]
+    return ["--config", f"configs/pretrain/{recipe.config}.yaml", *words]
 
 
 def train_torch(

@@ -94,7 +94,7 @@ def describe_run(path: Path) -> dict[str, Any]:
         UserError: a damaged run.json or eval_results.json.
     """
     from bertjax.tasks.scoring import goodness
-    from bertjax.training.ledger import LEDGER_NAME, read_ledger
+    from bertjax.training.ledger import read_ledger
     from bertjax.training.metrics import read_metrics
 
     about, results = (_read_object(path / name) for name in ("run.json", "eval_results.json"))
@@ -127,7 +127,7 @@ def describe_run(path: Path) -> dict[str, Any]:
         "best_validation": _scores(kept[-1] if kept else best) if measured else None,
         "test": _scores(tests[-1]) if tests else None,
         **_describe_adaptation(path),
-        **({"time": read_ledger(path)} if (path / LEDGER_NAME).exists() else {}),
+        **({"time": time} if (time := read_ledger(path)) else {}),
         "model": describe_model(model) if model.is_dir() else None,
     }
 

@@ -53,7 +53,7 @@ def without(ingredient: str, fields: Mapping[str, Any]) -> Ours:
     return Ours(f"minutes.yaml without {ingredient}", "minutes", fields=fields)
 
 
-def with_(ingredient: str, fields: Mapping[str, Any]) -> Ours:
+def adding(ingredient: str, fields: Mapping[str, Any]) -> Ours:
     """Returns minutes.yaml with something that it has not."""
     return Ours(f"minutes.yaml with {ingredient}", "minutes", fields=fields)
 
@@ -83,22 +83,22 @@ RECIPES: dict[str, Ours | Torch] = {
     "no-dots": without("remat dots (full)", {"remat": "full"}),
     "no-rate": without("masking 25 % (15 %)", {"masking.rate": 0.15}),
     "no-small-batch": without("batches of 8 rows (32)", {"batch_size": 32}),
-    "slower": with_("half the learning rate", {"optimizer.learning_rate": 0.0005}),
-    "faster": with_("twice the learning rate", {"optimizer.learning_rate": 0.002}),
-    "end-rate": with_(
+    "slower": adding("half the learning rate", {"optimizer.learning_rate": 0.0005}),
+    "faster": adding("twice the learning rate", {"optimizer.learning_rate": 0.002}),
+    "end-rate": adding(
         "masking 40 % to 15 %", {"masking.rate": 0.4, "masking.end_rate": 0.15}
     ),
-    "average": with_("a moving average of the weights", {"average": 0.999}),
-    "z-loss": with_("z-loss", {"z_loss": 1e-4}),
-    "lengths": with_(
+    "average": adding("a moving average of the weights", {"average": 0.999}),
+    "z-loss": adding("z-loss", {"z_loss": 1e-4}),
+    "lengths": adding(
         "64 tokens a row at first",
         {"phases.shares": (0.2, 0.4, 0.4), "phases.causal": ("true", "false", "false"),
          "phases.lengths": (64, 64, 128), "phases.batch_sizes": (16, 16, 8)},
     ),
-    "batch-ramp": with_(
+    "batch-ramp": adding(
         "32 rows a step at the end",
         {"phases.shares": (0.2, 0.5, 0.3), "phases.causal": ("true", "false", "false"),
          "phases.batch_sizes": (8, 8, 32)},
     ),
-    "muon": with_("Muon, 32 rows a step", {"optimizer.name": "muon", "batch_size": 32}),
+    "muon": adding("Muon, 32 rows a step", {"optimizer.name": "muon", "batch_size": 32}),
 }  # fmt: skip

@@ -72,8 +72,11 @@ class Ledger:
         os.truncate(self._path, self._had)
         if lines and lines[-1]["activity"] not in _ENDS:
             self._append("killed", alive)
-        self._append(_BEGINS, began)
-        self._append("load", called)
+        # A process may have started before the one before it ended, or on a machine whose clock is
+        # behind: no time is counted twice.
+        ended = alive if lines else began
+        self._append(_BEGINS, max(began, ended))
+        self._append("load", max(called, ended))
         self._pulse = threading.Thread(target=self._live, name="ledger", daemon=True)
         self._pulse.start()
 
@@ -144,8 +147,8 @@ def read_ledger(run: Path) -> dict[str, Any]:
 
     Returns:
         `wall_seconds`, from the start of the first process to the end of the last; `goodput`, the
-        share of it that was training that counted; `sittings`, how many processes worked on it, and
-        `killed`, how many of them did not end by themselves; and `seconds` by activity, which add
+        share of it that was training that counted; `sittings`, how often a process opened the run,
+        and `killed`, how often one did not close it; and `seconds` by activity, which add
         up to `wall_seconds`: those of the lines, and
 
             wait   for rows, while training

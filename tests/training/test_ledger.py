@@ -72,6 +72,15 @@ def test_killed_process_is_dated_by_its_last_sign_of_life(tmp_path):
     assert [line["at"] for line in lines[-5:-2]] == [25, 30, 31]
 
 
+def test_process_that_started_before_the_last_ended_counts_no_time_twice(tmp_path):
+    write_lines(tmp_path, *FIRST, (36, "end", 60))
+    os.utime(tmp_path / LEDGER_NAME, (36, 36))
+    ledger = Ledger(tmp_path, 34.0, 35.0)
+    ledger.close()
+    lines = [json.loads(line) for line in (tmp_path / LEDGER_NAME).read_text().splitlines()]
+    assert [line["at"] for line in lines[len(FIRST) : -1]] == [36, 36, 36]
+
+
 def test_open_ledger_shows_that_its_process_lives(tmp_path):
     ledger = Ledger(tmp_path, 0.0, 1.0)
     os.utime(tmp_path / LEDGER_NAME, (0, 0))
