@@ -152,21 +152,26 @@ def test_image_is_made_serves_and_stops_as_its_file_says(wheel, tmp_path):
     told = tmp_path / "told.txt"
     with told.open("w") as file:  # which takes all that the server says of every call
         server = subprocess.Popen(command, cwd=tmp_path, env=there, stderr=file)
-    said = _wait_for(server, lambda: re.search(r"http://127.0.0.1:\d+", told.read_text()))
-    address = said[0]
-    check = json.loads(image["HEALTHCHECK"][0].partition("CMD ")[2])
-    check[-1] = check[-1].replace("http://127.0.0.1:3000", address)
-    _wait_for(server, lambda: not subprocess.run(check, env=there, capture_output=True).returncode)
-    asked = urllib.request.Request(
-        f"{address}/fill-mask",
-        json.dumps({"inputs": "the dog [MASK] the cat ."}).encode(),
-        {"content-type": "application/json"},
-    )
-    with urllib.request.urlopen(asked) as answer:
-        assert json.load(answer)[0]["token_str"]
-    assert list((tmp_path / "cache").rglob("*"))
-    server.send_signal(getattr(signal, image["STOPSIGNAL"][0]))
-    assert server.wait(timeout=60) == 0, told.read_text()
+    try:
+        said = _wait_for(server, lambda: re.search(r"http://127.0.0.1:\d+", told.read_text()))
+        address = said[0]
+        check = json.loads(image["HEALTHCHECK"][0].partition("CMD ")[2])
+        check[-1] = check[-1].replace("http://127.0.0.1:3000", address)
+        _wait_for(
+            server, lambda: not subprocess.run(check, env=there, capture_output=True).returncode
+        )
+        asked = urllib.request.Request(
+            f"{address}/fill-mask",
+            json.dumps({"inputs": "the dog [MASK] the cat ."}).encode(),
+            {"content-type": "application/json"},
+        )
+        with urllib.request.urlopen(asked) as answer:
+            assert json.load(answer)[0]["token_str"]
+        assert list((tmp_path / "cache").rglob("*"))
+        server.send_signal(getattr(signal, image["STOPSIGNAL"][0]))
+        assert server.wait(timeout=60) == 0, told.read_text()
+    finally:
+        server.kill()
 
 
 def _wait_for(process, find):
