@@ -31,6 +31,9 @@ from bertjax.tasks.units import Unit
 
 # Temperatures beyond these mean that there is nothing to fit.
 LEAST, MOST = 0.05, 20.0
+# How far logits may be from those of the temperature, in shares of the largest: ten times what
+# products in bfloat16 round.
+_MOST_ROUNDED = 0.05
 # The tasks whose answers have probabilities that a temperature changes alone.
 TASKS = ("classification", "multi-label", "tokens", "multiple-choice")
 
@@ -133,8 +136,10 @@ def calibrate(
     temperature = fit_temperature(decided)
     params = fold_temperature(model.params, head, temperature)
     calibrated, _ = _decide(model.replace(params=params), labelled, max_length, progress)
-    if calibrated.log_loss() > decided.log_loss() + 1e-6:
-        raise RuntimeError("the log loss is no less with the temperature than without")
+    expected = decided.logits / temperature
+    rounded = _MOST_ROUNDED * np.abs(expected[np.isfinite(expected)]).max()
+    if not np.allclose(calibrated.logits, expected, rtol=0, atol=rounded):
+        raise RuntimeError("the logits of the calibrated head are not those of the temperature")
     record = {
         "temperature": temperature * read_record(directory).get("temperature", 1.0),
         "log_loss": {"before": decided.log_loss(), "after": calibrated.log_loss()},

@@ -9,7 +9,9 @@ import pytest
 from safetensors.numpy import load_file
 
 import bertjax
-from bertjax.inference.calibration import Decisions, fit_temperature
+from bertjax.inference import calibration
+from bertjax.inference.calibration import Decisions, calibrate, fit_temperature
+from bertjax.inference.labelled import read_labelled
 from bertjax.program.errors import UserError
 from bertjax.tasks.task import softmax
 from tests.analysis.saved import save
@@ -150,6 +152,23 @@ def test_second_temperature_is_on_top_of_the_first(calibrated, made, bertjax_com
     # On the same examples the best is there already.
     assert again["temperature"] == pytest.approx(record["temperature"], rel=1e-3)
     assert again["log_loss"]["before"] == pytest.approx(record["log_loss"]["after"], abs=1e-6)
+
+
+def test_products_in_few_bits_are_calibrated_again_and_again(made, tmp_path):
+    shutil.copytree(made[0], tmp_path / "model")
+    for _ in range(4):  # from the second time on there is less to gain than is rounded
+        model = bertjax.load(tmp_path / "model", dtype="bfloat16")
+        record = calibrate(model, read_labelled(model, [str(made[1])]))
+    assert record["log_loss"]["after"] == pytest.approx(record["log_loss"]["before"], abs=0.01)
+
+
+def test_temperature_that_is_not_in_the_logits_is_not_kept(made, tmp_path, monkeypatch):
+    monkeypatch.setattr(calibration, "fold_temperature", lambda params, *more: params)
+    shutil.copytree(made[0], tmp_path / "model")
+    model = bertjax.load(tmp_path / "model")
+    with pytest.raises(RuntimeError, match="not those of the temperature"):
+        calibrate(model, read_labelled(model, [str(made[1])]))
+    assert not (tmp_path / "model" / "bertjax_calibration.json").exists()
 
 
 @pytest.mark.parametrize(
