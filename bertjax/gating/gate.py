@@ -8,7 +8,14 @@ from jaxtyping import Bool
 
 from bertjax.gating.confidences import Confidences, judge_confidences
 from bertjax.gating.decision import Decision, decide
-from bertjax.gating.quantities import Measured, measure, sample_examples, sample_times, spoil
+from bertjax.gating.quantities import (
+    Answered,
+    Measured,
+    measure,
+    sample_examples,
+    sample_times,
+    spoil,
+)
 from bertjax.gating.requirements import Requirement, read_requirement
 from bertjax.gating.robustness import change_examples, find_flips, kinds_for
 from bertjax.gating.speed import ROUNDS, Contender, time_in_turns
@@ -161,15 +168,15 @@ def gate(
     for contender, said, own, taken, size in zip(
         contenders, predicted, flips, times, sizes, strict=True
     ):
-        given = contender.task, examples, said.predictions
-        samples = [sample_examples(*given, slices, own)]
+        answered = Answered(contender.task, examples, said.predictions, slices, own)
+        samples = [sample_examples(answered)]
         if taken is not None:
             samples.append(sample_times(taken))
-        spoiled = spoil(*given, slices, own)
-        measured = measure(samples, size, spoiled, resamples, seed, step)
+        measured = measure(samples, size, spoil(answered), resamples, seed, step)
         scores = evaluate_predictions(contender.task, examples, said, resamples=0)
         evaluation = {"task": task.name, "data": labelled.names, **scores}
-        sides.append(Side(evaluation, measured, judge_confidences(*given)))
+        confidences = judge_confidences(contender.task, examples, said.predictions)
+        sides.append(Side(evaluation, measured, confidences))
     new_side, old_side = sides
     about = {
         **{name: _describe(one.model) for name, one in zip(NAMES, contenders, strict=True)},

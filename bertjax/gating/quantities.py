@@ -38,6 +38,24 @@ class Sample(NamedTuple):
     units: int
 
 
+class Answered(NamedTuple):
+    """A model's answers to labelled examples.
+
+    Attributes:
+        task: the model's.
+        examples: with labels.
+        predictions: the model's.
+        slices: which examples are in each (`scoring.slice_examples`).
+        flips: for each kind of change to the texts, whether the answer became another.
+    """
+
+    task: Task
+    examples: Sequence[Any]
+    predictions: Sequence[Prediction]
+    slices: Mapping[str, Bool[np.ndarray, " n"]]
+    flips: Mapping[str, Bool[np.ndarray, " n"]]
+
+
 class Measured(NamedTuple):
     """The quantities of a model, and what is known of how certain they are.
 
@@ -55,22 +73,9 @@ class Measured(NamedTuple):
     spoiled: dict[str, Float[np.ndarray, " some"]]
 
 
-def sample_examples(
-    task: Task,
-    examples: Sequence[Any],
-    predictions: Sequence[Prediction],
-    slices: Mapping[str, Bool[np.ndarray, " n"]],
-    flips: Mapping[str, Bool[np.ndarray, " n"]],
-) -> Sample:
-    """Returns the quantities of a model on labelled examples.
-
-    Args:
-        task: the model's.
-        examples: with labels.
-        predictions: the model's.
-        slices: which examples are in each (`scoring.slice_examples`).
-        flips: for each kind of change to the texts, whether the answer became another.
-    """
+def sample_examples(answered: Answered) -> Sample:
+    """Returns the quantities of a model on labelled examples."""
+    task, examples, predictions, slices, flips = answered
     rescore = task.resampler(examples, predictions)
     confidences = judge_confidences(task, examples, predictions)
     outcomes = task.outcomes(examples, predictions)
@@ -140,21 +145,17 @@ def measure(
     return Measured(values, draws, without_one, others | _columns(worse, wholes[0]))
 
 
-def spoil(
-    task: Task,
-    examples: Sequence[Any],
-    predictions: Sequence[Prediction],
-    slices: Mapping[str, Bool[np.ndarray, " n"]],
-    flips: Mapping[str, Bool[np.ndarray, " n"]],
-) -> Iterator[Figures]:
+def spoil(answered: Answered) -> Iterator[Figures]:
     """Yields the quantities of a model with one more answer wrong, for an example of each slice.
 
     They say how much a single example weighs: a score over classes falls further by an error in a
-    rare one. Arguments as of `sample_examples`.
+    rare one. Where slices are more than `MOST_SPOILED`, they are the smallest.
     """
+    task, examples, predictions, slices, flips = answered
     every = np.arange(len(examples))
     done = set[int]()
-    for here in [*slices.values(), np.ones(len(examples), bool)][:MOST_SPOILED]:
+    smallest_first = sorted(slices.values(), key=np.count_nonzero)
+    for here in [*smallest_first, np.ones(len(examples), bool)][:MOST_SPOILED]:
         for number in np.flatnonzero(here).tolist():
             if number in done:
                 continue
@@ -165,7 +166,7 @@ def spoil(
             changed = [*predictions]
             changed[number] = wrong
             flipped = {kind: own | (every == number) for kind, own in flips.items()}
-            yield sample_examples(task, examples, changed, slices, flipped).of(every)
+            yield sample_examples(answered._replace(predictions=changed, flips=flipped)).of(every)
             break
 
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from bertjax.gating.decision import decide
 from bertjax.gating.gate import read_requirements
-from bertjax.gating.quantities import measure, sample_examples, spoil
+from bertjax.gating.quantities import Answered, measure, sample_examples, spoil
 from bertjax.tasks.classification import Classification
 from bertjax.tasks.labelled import TextExample
 from bertjax.tasks.scoring import slice_examples
@@ -59,9 +59,9 @@ def judge(text, gold, old, new, resamples=500, seed=0):
     [requirement] = read_requirements(TASK, [text], speed_texts=0)
     measured = []
     for answers in (new, old):
-        given = (TASK, examples, predict(answers), slices, {})
-        samples = [sample_examples(*given)]
-        measured.append(measure(samples, {}, spoil(*given), resamples, seed))
+        answered = Answered(TASK, examples, predict(answers), slices, {})
+        samples = [sample_examples(answered)]
+        measured.append(measure(samples, {}, spoil(answered), resamples, seed))
     return decide(requirement, *measured)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bertjax.gating.confidences import judge_confidences
-from bertjax.gating.quantities import sample_examples
+from bertjax.gating.quantities import Answered, sample_examples
 from bertjax.tasks import scores
 from bertjax.tasks.choice_questions import ChoiceQuestion
 from bertjax.tasks.classification import Classification, MultiLabelClassification
@@ -21,7 +21,7 @@ def text(label):
 
 
 def figures(task, examples, predictions):
-    sample = sample_examples(task, examples, predictions, {}, {})
+    sample = sample_examples(Answered(task, examples, predictions, {}, {}))
     return sample.of(np.arange(len(examples)))
 
 

@@ -5,7 +5,11 @@ import pytest
 from scipy import stats
 
 from bertjax.gating.gate import read_requirements
+from bertjax.gating.quantities import Answered, spoil
 from bertjax.statistics.bootstrap import Jackknife, draw_samples, find_lower_bound
+from bertjax.tasks.classification import Classification
+from bertjax.tasks.labelled import TextExample
+from bertjax.tasks.scoring import slice_examples
 from tests.gating.populations import TASK, count_passes, judge, population, true_scores
 
 # Rates of (both, only old, only new, neither) for ham and for spam.
@@ -68,6 +72,21 @@ def test_no_error_seen_is_not_no_error(gold):
     # The rule of three: 3 of 200.
     assert not judge("accuracy >= 0.986", gold, gold, gold).met
     assert judge("accuracy >= 0.984", gold, gold, gold).met
+
+
+def test_error_in_the_rarest_of_many_classes_is_among_those_that_are_tried():
+    labels = tuple(f"{number:02}" for number in range(40))
+    task, gold = Classification(labels), [*range(39)] * 20 + [39, 39]
+    examples = [TextExample(f"f:{n}", "x", None, labels[one]) for n, one in enumerate(gold)]
+    predictions = [
+        {"label": one, "probability": 1.0, "probabilities": dict.fromkeys(labels, 0.0) | {one: 1.0}}
+        for one in (labels[number] for number in gold)
+    ]
+    spoiled = list(spoil(Answered(task, examples, predictions, slice_examples(examples), {})))
+    assert len(spoiled) == 24
+    # One of its two is taken for one more of another class, which has 20.
+    expected = (38 + 2 / 3 + 40 / 41) / 40
+    assert min(one["macro_f1"] for one in spoiled) == pytest.approx(expected)
 
 
 def test_point_estimate_is_not_enough(gold):
