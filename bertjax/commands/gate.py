@@ -29,7 +29,7 @@ DESCRIPTION = (
     " that are not are named; 2: a mistake in what was asked."
 )
 EPILOG = (
-    "Quantities: the scores of `bertjax evaluate` (0 to 1; of question answering percent); "
+    "Quantities: the scores of `bertjax evaluate` (of question answering in percent); "
     + "; ".join(f"{name}, {meaning} ({unit})" for name, (unit, meaning) in UNITS.items())
     + ". old is the same quantity of the old model, old.NAME another one."
 )
