@@ -184,7 +184,7 @@ def _ask_files(options: argparse.Namespace, log: "Sample") -> "Sample":
 
 def _read_files(options: argparse.Namespace) -> "list[Request]":
     """Reads the texts of files, each with its place."""
-    from bertjax.architectures import ARCHITECTURES
+    from bertjax.architectures import ARCHITECTURES, NEXT_SENTENCE
     from bertjax.interop.huggingface import inspect_model_directory
 
     config, architecture, *_ = inspect_model_directory(options.model)
@@ -197,7 +197,8 @@ def _read_files(options: argparse.Namespace) -> "list[Request]":
                     " are read here; leave it out"
                 )
         reading = choose_reading(options, options.model, options.format)
-        texts = Texts(reading, files=options.reference, pairs=task is not None).read()
+        pairs = task is not None or ARCHITECTURES[architecture].kind == NEXT_SENTENCE
+        texts = Texts(reading, files=options.reference, pairs=pairs).read()
         return [(place, (text,) if isinstance(text, str) else text) for place, text in texts]
     from bertjax.tasks.reading import read_task_examples
 

@@ -15,7 +15,7 @@ from bertjax.program.wording import with_article
 from bertjax.serving.engine import Engine
 from bertjax.serving.heads import answers, choices, classes, tags, vectors
 from bertjax.serving.observation import describe
-from bertjax.serving.problems import RefusedError
+from bertjax.serving.problems import VALIDATION, RefusedError
 from bertjax.serving.sampling import SAMPLED, SampledCall
 from bertjax.serving.served import Served
 from bertjax.serving.settings import ServeConfig
@@ -35,8 +35,19 @@ _ASK: dict[str, Callable[[Served, tuple[str, ...]], Awaitable[Any]]] = {
     "span": lambda served, texts: answers.answer_question(served, *texts),
     "choice": lambda served, texts: choices.choose(served, texts[0], texts[1:]),
     "vector": lambda served, texts: vectors.embed(served, texts[:1]),
-    "next-sentence": lambda served, texts: choices.follows(served, [texts[:2]]),
+    "next-sentence": lambda served, texts: choices.follows(served, [_as_pair(texts)]),
 }
+
+
+def _as_pair(texts: tuple[str, ...]) -> tuple[str, str]:
+    if len(texts) == 1:
+        raise RefusedError(
+            VALIDATION,
+            "a text alone, and whether one text follows another is asked of pairs; give it its"
+            " second text",
+        )
+    first, second = texts
+    return first, second
 
 
 def ask_model(

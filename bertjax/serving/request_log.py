@@ -6,6 +6,7 @@ or cannot write, is dropped and counted.
 
 import contextlib
 import errno
+import fnmatch
 import hashlib
 import json
 import logging
@@ -187,7 +188,7 @@ class RequestLog:
 
     def _begin_file(self) -> None:
         """Begins a new file, and deletes the oldest ones that there is no room for."""
-        sizes = {file: file.stat().st_size for file in sorted(self._folder.glob(FILES))}
+        sizes = {file: file.stat().st_size for file in _files_of(self._folder)}
         room = self._max_bytes - self._file_bytes
         for file in [*sizes]:
             # An empty one is of a server that did not start.
@@ -222,14 +223,29 @@ def open_log(config: ServeConfig) -> RequestLog | None:
     )
 
 
+def _files_of(folder: Path) -> list[Path]:
+    """Returns the files of a log, the oldest first; `glob` finds none where it may not look."""
+    return [folder / name for name in sorted(fnmatch.filter(os.listdir(folder), FILES))]
+
+
 def is_log(folder: Path) -> bool:
     """Returns whether a folder is one that a server has logged to."""
-    return folder.is_dir() and any(folder.glob(FILES))
+    return folder.is_dir() and bool(_files_of(folder))
 
 
 def count_bytes(folder: Path) -> int:
-    """Returns the bytes of a log's lines."""
-    return sum(file.stat().st_size for file in folder.glob(FILES))
+    """Returns the bytes of a log's lines.
+
+    Raises:
+        UserError: no log is there.
+    """
+    return sum(file.stat().st_size for file in _files_there(folder))
+
+
+def _files_there(folder: Path) -> list[Path]:
+    if not is_log(folder):
+        raise UserError(f"{folder}: no log; `bertjax serve --log {folder}` writes one")
+    return _files_of(folder)
 
 
 def read_log(
@@ -247,9 +263,7 @@ def read_log(
     Raises:
         UserError: no log is there, or a line is none of it.
     """
-    if not is_log(folder):
-        raise UserError(f"{folder}: no log; `bertjax serve --log {folder}` writes one")
-    for path in sorted(folder.glob(FILES)):
+    for path in _files_there(folder):
         try:
             content = path.read_bytes()
         except FileNotFoundError:

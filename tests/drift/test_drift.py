@@ -1,6 +1,8 @@
 """`bertjax drift` on logs: what has moved, what has not, and what cannot be told."""
 
+import errno
 import json
+import os
 import time
 
 import numpy as np
@@ -9,8 +11,11 @@ from scipy import stats
 
 from bertjax.drift.comparison import compare, least_requests
 from bertjax.drift.samples import MOST_REQUESTS, collect
+from bertjax.loaded import load
 from bertjax.program.errors import UserError
+from bertjax.serving.sampling import fingerprint_model
 from tests.drift.logged import make_lines, write_log
+from tests.serving.served_models import save_tiny
 
 
 def sample(lines, **options):
@@ -169,6 +174,8 @@ def test_mistakes_are_told_in_a_paragraph(tmp_path, bertjax_command):
     ):
         code, out, err = bertjax_command("drift", *words)
         assert (code, out, told in err) == (2, "", True), err
+    code, _, err = bertjax_command("drift", "--reference", log, "--log", tmp_path / "nowhere")
+    assert (code, "no log; `bertjax serve --log" in err) == (2, True), err
     [file] = log.glob("*.jsonl")
     whole = file.read_text()
     file.write_text(whole + '{"time": 1}\n')
@@ -179,6 +186,41 @@ def test_mistakes_are_told_in_a_paragraph(tmp_path, bertjax_command):
         "drift", "--reference", write_log(tmp_path / "b", make_lines(200, 5)), "--log", log
     )
     assert code == 0
+
+
+def test_folder_that_may_not_be_read_is_not_said_to_be_no_log(tmp_path, monkeypatch, drift):
+    log = write_log(tmp_path / "log", make_lines(150))
+
+    def refuse(path):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    monkeypatch.setattr(os, "scandir", refuse)
+    code, _, err = drift(log, log)
+    assert (code, f"{log}: Permission denied" in err) == (2, True), err
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("pairs.txt", "a b\tthe dog\n", None),
+        ("pairs.csv", "a b,the dog\n", None),
+        ("texts.txt", "a b\n", "a text alone, and whether one text follows another"),
+    ],
+)
+def test_pairs_of_files_are_asked_of_a_model_of_next_sentences(name, text, told, tmp_path, drift):
+    folder = save_tiny(tmp_path / "model", "BertForNextSentencePrediction")
+    fingerprint = fingerprint_model(load(folder))
+    log = write_log(tmp_path / "log", make_lines(150, fingerprint=fingerprint))
+    (tmp_path / name).write_text(text * 150)
+    words = ["--columns", "text_a", "text_b"] if name.endswith(".csv") else []
+    code, drifted, err = drift(tmp_path / name, log, "--model", folder, *words)
+    if told:
+        assert (code, told in err) == (2, True), err
+    else:
+        assert code == 1, err
+        assert drifted["reference"]["compared"] == 150
+        assert [test["before"] for test in drifted["tests"] if test["name"] == "characters"] == [10]
 
 
 def test_what_few_requests_have_is_left_out():
