@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from bertjax.drift.samples import Sample
+from bertjax.drift.samples import MOST_REQUESTS, Sample
 from bertjax.program.errors import UserError
 from bertjax.program.wording import counted
 from bertjax.statistics.permutation import (
@@ -193,9 +193,9 @@ def _check_enough(reference: Sample, log: Sample, least: float) -> None:
     if first * second >= least * (first + second):
         return
     told = f"{reference.describe()}; {log.describe()}"
-    if first > least:
+    if _beside(first, least) <= MOST_REQUESTS:
         needed = f"{log.source} needs {_beside(first, least):,}"
-    elif second > least:
+    elif _beside(second, least) <= MOST_REQUESTS:
         needed = f"{reference.source} needs {_beside(second, least):,}"
     else:
         needed = f"both need {math.ceil(2 * least):,}"
@@ -205,8 +205,9 @@ def _check_enough(reference: Sample, log: Sample, least: float) -> None:
     )
 
 
-def _beside(other: int, least: float) -> int:
-    return math.ceil(1 / (1 / least - 1 / other))
+def _beside(other: int, least: float) -> float:
+    """Returns how many requests are enough beside some others; infinity where none are."""
+    return math.ceil(1 / (1 / least - 1 / other)) if other > least else math.inf
 
 
 def _leave_out(

@@ -110,6 +110,18 @@ def test_too_few_requests_are_refused_with_how_many_are_needed(tmp_path, drift):
     assert "both need 109," in drift(few, other)[2]
 
 
+def test_no_more_requests_are_said_to_be_needed_than_are_compared():
+    """Beside 55 requests some 4,000 others would be enough, of which 2,000 are drawn."""
+    for first, second, told in (
+        (55, 30, "both need 109,"),
+        (30, 55, "both need 109,"),
+        (55, MOST_REQUESTS, "some/log needs 56,"),
+    ):
+        with pytest.raises(UserError, match=told):
+            compare(sample(make_lines(first)), sample(make_lines(second, 1)))
+    compare(sample(make_lines(56)), sample(make_lines(MOST_REQUESTS, 1)))
+
+
 def test_as_many_as_are_needed_see_the_shift_that_is_promised():
     """A two-sided test of means at the adjusted level, by scipy's normal distribution."""
     tests, level = 11, 0.05
