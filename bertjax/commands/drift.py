@@ -124,8 +124,9 @@ def run(options: argparse.Namespace) -> int:
         source = f"{first} before --since" if is_same else str(first)
         before = since if is_same else None
         reference = _collect(
-            first, source, name=log.model, must_have_name=is_same, until=before, seed=options.seed
-        )
+            first, source, name=log.model, must_have_name=is_same, fingerprint=log.fingerprint,
+            until=before, seed=options.seed,
+        )  # fmt: skip
     else:
         reference = _ask_files(options, log)
     with count_on("comparing", 1) as progress:

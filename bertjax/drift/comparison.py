@@ -158,6 +158,11 @@ def compare(
     there = [one for one in compared if all(map(len, one.known(first)))]
     _check_enough(reference, log, least_requests(len(there), level))
     chosen, notes = _leave_out(compared, first, least_requests(len(there), level))
+    if reference.left_out:
+        notes.append(
+            f"{reference.source}: {counted(reference.left_out, 'request')} that other models"
+            f" answered as {reference.model} left out"
+        )
     if permutations + 1 < len(chosen) / level:
         raise UserError(
             f"--permutations {permutations:,}: with {len(chosen)} tests no p-value could be as low"

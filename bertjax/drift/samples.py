@@ -27,6 +27,7 @@ class Sample(NamedTuple):
         first, last: when the first and the last of them was answered, in seconds since 1970; None
             of a file.
         lines: those of them that are compared, `MOST_REQUESTS` at most.
+        left_out: requests to the same name that other models have answered.
     """
 
     source: str
@@ -36,6 +37,7 @@ class Sample(NamedTuple):
     first: float | None
     last: float | None
     lines: list[Line]
+    left_out: int = 0
 
     def numbers(self, field: str) -> Float[np.ndarray, " requests"]:
         """Returns a field of all lines; NaN for null."""
@@ -111,6 +113,7 @@ def collect(
     since: float | None = None,
     until: float | None = None,
     must_have_name: bool = True,
+    fingerprint: str | None = None,
     seed: int = 0,
 ) -> Sample:
     """Collects the lines of a log that are of one model and of a time.
@@ -122,6 +125,8 @@ def collect(
         since: the first time that counts, in seconds since 1970.
         until: the first time that counts no more.
         must_have_name: refuse a log without the name; else it may have one other.
+        fingerprint: of the model, where several have answered by its name; where it is none of
+            them, the lines of the last one are collected.
         seed: of the lines that are kept of many.
 
     Raises:
@@ -154,15 +159,17 @@ def collect(
                 " as --name"
             )
     chosen = name if name in names else names[0]
-    its = {fingerprint: group for (own, fingerprint), group in groups.items() if own == chosen}
-    if len(its) > 1:
+    its = {own: group for (model, own), group in groups.items() if model == chosen}
+    if len(its) > 1 and fingerprint is None:
         told = "; ".join(
-            f"{fingerprint} from {show_time(group.first)} to {show_time(group.last)}"
-            for fingerprint, group in its.items()
+            f"{own} from {show_time(group.first)} to {show_time(group.last)}"
+            for own, group in its.items()
         )
         raise UserError(
             f"{source}: different models have answered as {chosen} ({told}), and what they answer"
             " cannot be compared; choose the time of one with --since and --until"
         )
-    [(fingerprint, group)] = its.items()
-    return Sample(source, chosen, fingerprint, group.count, group.first, group.last, group.kept)
+    own = fingerprint if fingerprint in its else [*its][-1]
+    group = its[own]
+    left_out = sum(other.count for other in its.values()) - group.count
+    return Sample(source, chosen, own, group.count, group.first, group.last, group.kept, left_out)

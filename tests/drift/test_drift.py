@@ -146,6 +146,20 @@ def test_models_are_not_mixed():
     assert sample(vectors, name="sms", must_have_name=False).model == "vectors"
 
 
+def test_what_a_model_answered_before_another_took_its_place_is_left_out_and_said(tmp_path, drift):
+    before = make_lines(200, 3, fingerprint="00bb", shift=1.0)
+    since = make_lines(150, first=1440), make_lines(150, 1, first=2880)
+    log = write_log(tmp_path / "log", before, *since)
+    code, told, _ = drift(log, log, "--since", "2026-11-03")
+    assert (code, told["reference"]["fingerprint"]) == (0, "00aa")
+    assert told["reference"]["requests"] == 150
+    assert "before --since: 200 requests that other models answered as sms left" in told["notes"][0]
+    code, _, err = drift(log, log, "--since", "2026-11-02")
+    assert (code, "log before --since and " in err, "fingerprints 00bb and 00aa" in err) == (
+        2, True, True,
+    )  # fmt: skip
+
+
 def test_too_few_permutations_are_refused():
     lines = sample(make_lines(150))
     with pytest.raises(UserError, match=r"no p-value could be as low as --alpha 0.05; .* 220"):
