@@ -39,8 +39,9 @@ from bertjax.tasks import data_format
 
 # What protobuf holds in a file. Source: ONNX, "External Data".
 MOST_INSIDE = 2**31 - 2**20
-# What an exported directory may hold, `whole_directory`.
-FILES = (CONFIG_NAME, "*.json", "*.txt", "*.safetensors", "onnx/*", "stablehlo/*")
+# What an exported directory may hold, `whole_directory`: of weights those of Dense modules alone, so
+# that no model directory is taken for one.
+FILES = (CONFIG_NAME, "*.json", "*.txt", "*_Dense/model.safetensors", "onnx/*", "stablehlo/*")
 
 
 class Export(NamedTuple):

@@ -15,7 +15,7 @@ from bertjax.exporting import export as exporting
 from bertjax.exporting import int8, limits
 from bertjax.exporting.quality import encode_questions
 from bertjax.inference.onnx_session import OnnxSession
-from bertjax.interop.sentence_transformers import SentenceModel, read_sentence_model
+from bertjax.interop.sentence_transformers import Dense, SentenceModel, read_sentence_model
 from bertjax.text.tokenizer import load_tokenizer
 from tests.analysis.saved import save
 
@@ -94,6 +94,25 @@ def test_directory_is_replaced_only_where_asked(bertjax_command, models, tmp_pat
     code, _, err = bertjax_command(*line)
     assert (code, "pass --overwrite true to replace it" in err) == (2, True)
     assert bertjax_command(*line, "--overwrite", "true")[0] == 0
+
+
+def test_model_directory_is_no_exported_one_and_stays(bertjax_command, models, tmp_path):
+    shutil.copytree(models / "labels", tmp_path / "out")
+    line = ("export", "--model", models / "words", "--output", tmp_path / "out")
+    code, _, err = bertjax_command(*line, "--overwrite", "true")
+    assert (code, "is not replaced: it holds model.safetensors" in err) == (2, True)
+    assert bertjax.load(tmp_path / "out").architecture == "BertForSequenceClassification"
+
+
+def test_exported_directory_with_a_linear_layer_is_replaced(models, tmp_path):
+    model, random = bertjax.load(models / "body"), np.random.default_rng(0)
+    arrays = random.normal(size=(7, 24)), random.normal(size=7)
+    dense = Dense(*(values.astype(np.float32) for values in arrays), "Tanh")
+    steps = SentenceModel(None, after=(dense,), max_length=9)
+    for overwrite in (False, True):
+        exporting.export(model, tmp_path / "out", steps=steps, overwrite=overwrite)
+    [read] = read_sentence_model(tmp_path / "out").after
+    np.testing.assert_array_equal(read.weight, dense.weight)
 
 
 def test_weights_above_what_a_file_holds_are_beside_it(
