@@ -554,11 +554,11 @@ class Model:
         import jax
 
         from bertjax.interop.huggingface import save_model_directory
-        from bertjax.interop.temperature import read_record, write_record
+        from bertjax.interop.temperature import record_of, write_record
         from bertjax.tasks import data_format
 
         # Read first: the folder may be the model's own.
-        calibration = read_record(self.directory) if self.directory else {}
+        calibration = record_of(self.directory, ARCHITECTURES[self.architecture].head)
         params = jax.device_get(dict(self.params))
         params = {"bert": params} if self.kind == BODY else params
         tokenizer = Path(self.tokenizer.name)

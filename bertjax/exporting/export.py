@@ -29,7 +29,7 @@ from bertjax.interop.signature import (
     input_names,
     outputs_of,
 )
-from bertjax.interop.temperature import read_record, write_record
+from bertjax.interop.temperature import record_of, write_record
 from bertjax.loaded import Model
 from bertjax.program.errors import UserError
 from bertjax.program.libraries import require_libraries
@@ -39,8 +39,8 @@ from bertjax.tasks import data_format
 
 # What protobuf holds in a file. Source: ONNX, "External Data".
 MOST_INSIDE = 2**31 - 2**20
-# What an exported directory may hold, `whole_directory`: of weights those of Dense modules alone, so
-# that no model directory is taken for one.
+# What an exported directory may hold, `whole_directory`: of weights those of Dense modules alone,
+# so that no model directory is taken for one.
 FILES = (CONFIG_NAME, "*.json", "*.txt", "*_Dense/model.safetensors", "onnx/*", "stablehlo/*")
 
 
@@ -173,14 +173,14 @@ def _in_float32(model: Model) -> Model:
 
 def _write_beside(model: Model, steps: SentenceModel, folder: Path) -> None:
     """Writes what a model directory has beside the weights."""
-    write_config(folder, model.config, ARCHITECTURES[model.architecture])
+    architecture = ARCHITECTURES[model.architecture]
+    write_config(folder, model.config, architecture)
     write_model_tokenizer(folder, Path(model.tokenizer.name), model.config)
     if model.kind == BODY:
         write_sentence_model(folder, steps, model.config.hidden_size)
-    if model.directory:
-        write_record(folder, read_record(model.directory))
-        if remembered := data_format.recall(model.directory):
-            data_format.write_fields(folder, remembered)
+    write_record(folder, record_of(model.directory, architecture.head))
+    if model.directory and (remembered := data_format.recall(model.directory)):
+        data_format.write_fields(folder, remembered)
 
 
 def _write_onnx(model: Model, steps: SentenceModel, folder: Path) -> tuple[Any, None]:

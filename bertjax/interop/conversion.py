@@ -27,6 +27,7 @@ from bertjax.interop.huggingface import (
 from bertjax.interop.model_tokenizer import load_model_tokenizer
 from bertjax.interop.pickled_weights import find_pickled_tensors, has_pickled_weights
 from bertjax.interop.sentence_transformers import MODULES_NAME, module_folders
+from bertjax.interop.temperature import RECORD_NAME, record_of, write_record
 from bertjax.interop.tensor_names import (
     Parameters,
     current_name,
@@ -42,7 +43,7 @@ MODEL_FILES = (CONFIG_NAME, WEIGHTS_NAME, "*.json", "*.txt", "*.md", "*.safetens
 # What is written anew, or belongs to the files that are not.
 _MADE_ANEW = (
     CONFIG_NAME, "bert_config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt",
-    "special_tokens_map.json", "added_tokens.json",
+    "special_tokens_map.json", "added_tokens.json", RECORD_NAME,
 )  # fmt: skip
 # Source: google-research/bert modeling.py, `gelu` (that of google-research/electra is exact).
 _TANH_NOTE = (
@@ -122,6 +123,7 @@ def convert(
             notes.append("float64 numbers are rounded to float32, which is the most that is stored")
         _, tokenizer_notes = load_model_tokenizer(source.folder, config)
         save_model_directory(partial, config, params, source.folder, wanted.name, stored)
+        write_record(partial, record_of(source.folder, wanted.head))
         copied = _copy_others(source.folder, partial) if source.config is None else []
         compared = _compare(partial, source, config, stored)
         result = {

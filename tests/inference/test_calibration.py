@@ -139,6 +139,15 @@ def test_temperature_is_kept_by_save_and_convert(calibrated, bertjax_command, tm
     for folder in (tmp_path / "saved", tmp_path / "converted"):
         assert json.loads((folder / "bertjax_calibration.json").read_text()) == record
         assert bertjax.load(folder).predict(TEXTS[:3]) == expected
+    # What has no classifier has no temperature, either.
+    body = bertjax.load(directory, "BertModel")
+    body.save(tmp_path / "saved_body")
+    body.export(tmp_path / "exported_body")
+    line = (*words[:-1], tmp_path / "converted_body", "--architecture", "BertModel")
+    assert bertjax_command("convert", *line)[0] == 0
+    for name in ("saved_body", "exported_body", "converted_body"):
+        assert (tmp_path / name / "config.json").exists()
+        assert not (tmp_path / name / "bertjax_calibration.json").exists()
     # Other weights in the same place have none.
     made = bertjax.load(directory).replace(directory=None)
     made.save(tmp_path / "saved")
