@@ -1,7 +1,6 @@
 """The operators of embeddings, attention and layers: those of `bertjax.model`, written down."""
 
 import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -209,10 +208,12 @@ def encode(
 ) -> "Value":
     """Adds all layers (`model.encoder.Encoder`): the last hidden states `[B, T, D]`."""
     shared = _share(graph, config, rows)
-    layer: Callable[..., Value] = _pre_norm if config.NORMALIZES_FIRST else _post_norm
     for number, local in enumerate(config.local_layers):
         own = weights.part("layers").layer(number)
-        hidden = layer(graph, config, own, hidden, shared, local, number == 0)
+        if config.NORMALIZES_FIRST:
+            hidden = _pre_norm(graph, config, own, hidden, shared, local, number == 0)
+        else:
+            hidden = _post_norm(graph, config, own, hidden, shared, local)
     if config.NORMALIZES_FIRST:
         final = weights.part("final_layer_norm")
         hidden = layer_norm(graph, hidden, final, config.layer_norm_eps)
@@ -220,13 +221,7 @@ def encode(
 
 
 def _post_norm(
-    graph: Graph,
-    config: BertConfig,
-    weights: Weights,
-    hidden: "Value",
-    shared: Shared,
-    local: bool,
-    first: bool,
+    graph: Graph, config: BertConfig, weights: Weights, hidden: "Value", shared: Shared, local: bool
 ) -> "Value":
     """Adds a layer of a BERT (`model.encoder.EncoderLayer`)."""
     epsilon = config.layer_norm_eps
