@@ -37,6 +37,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="an .npy file (float32 [texts, D], in the order of the texts), or .parquet (columns"
         " text and embedding) (required)",
     )
+    add_vector_options(parser, "longer ones are cut")
+
+
+def add_vector_options(
+    parser: "argparse.ArgumentParser | argparse._ArgumentGroup", of_longest: str
+) -> None:
+    """Adds the options of `inference.embedding.choose_steps`.
+
+    Args:
+        parser: the parser, or a group of it.
+        of_longest: what the longest text is for.
+    """
     parser.add_argument(
         "--pooling",
         nargs="+",
@@ -54,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-length",
         metavar="T",
         type=whole_number(3),
-        help="longest text in tokens; longer ones are cut (default: what a sentence-transformers"
+        help=f"longest text in tokens; {of_longest} (default: what a sentence-transformers"
         " directory says, else the model's max_position_embeddings)",
     )
 

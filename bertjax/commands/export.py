@@ -4,8 +4,8 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from bertjax.commands.arguments import Number, whole_number
-from bertjax.commands.embed import POOLINGS
+from bertjax.commands.arguments import Number
+from bertjax.commands.embed import add_vector_options
 from bertjax.commands.model_options import add_model
 from bertjax.commands.screen import add_json, print_fields, print_json, stage_bars, tell
 from bertjax.commands.task_model import add_data_options, read_data_config, refuse_label_options
@@ -58,25 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     vectors = parser.add_argument_group(
         "vectors of texts", "Of a class without a head, which has the output sentence_embedding."
     )
-    vectors.add_argument(
-        "--pooling",
-        nargs="+",
-        choices=POOLINGS,
-        help="how the hidden states of a text's tokens become a vector (default: what modules.json"
-        " or 1_Pooling of a sentence-transformers directory says, else mean)",
-    )
-    vectors.add_argument(
-        "--normalize",
-        action=argparse.BooleanOptionalAction,
-        help="scale every vector to length 1 (default: as modules.json says, else no)",
-    )
-    vectors.add_argument(
-        "--max-length",
-        metavar="T",
-        type=whole_number(3),
-        help="longest text in tokens, written into sentence_bert_config.json (default: what a"
-        " sentence-transformers directory says, else the model's max_position_embeddings)",
-    )
+    add_vector_options(vectors, "written into sentence_bert_config.json")
     _add_int8(parser.add_argument_group("weights in eight bits"))
     add_data_options(parser, file_format="--data-format")
     add_json(parser)
