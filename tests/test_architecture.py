@@ -54,7 +54,7 @@ MAY_IMPORT = {
     },
     "exporting": {
         "architectures", "config", "families", "inference", "interop", "kernels", "loaded",
-        "tasks", "text", "types", "verification",
+        "numerics", "tasks", "text", "types", "verification",
     },
     "gating": {"analysis", "inference", "interop", "loaded", "statistics", "tasks"},
     "planning": {

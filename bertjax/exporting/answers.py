@@ -4,13 +4,12 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Integer
 
 from bertjax.architectures import ARCHITECTURES
 from bertjax.inference.embedding import pool
-from bertjax.interop.sentence_transformers import Dense, Normalize, SentenceModel
+from bertjax.interop.sentence_transformers import SentenceModel
 from bertjax.interop.signature import (
     ATTENTION_MASK,
     HIDDEN,
@@ -21,6 +20,7 @@ from bertjax.interop.signature import (
     outputs_of,
 )
 from bertjax.loaded import Model
+from bertjax.numerics.placement import full_precision
 from bertjax.types import EncoderOutput, HeadOutput, PreTrainingOutput, SentenceOrderOutput
 
 Answers = dict[str, Any]
@@ -94,23 +94,7 @@ def make_vectors(
         for kind in steps.pooling
     ]
     vectors = jnp.concatenate(pooled, axis=-1)
-    for step in steps.after:
-        vectors = _follow(step, vectors)
+    with full_precision(vectors.dtype):
+        for step in steps.after:
+            vectors = step(vectors)
     return vectors
-
-
-def _follow(step: Dense | Normalize, vectors: Float[Array, "B width"]) -> Float[Array, "B S"]:
-    """Computes what `step` does on the host."""
-    if isinstance(step, Dense):
-        product = jnp.matmul(vectors, step.weight.T, precision="highest") + step.bias
-        return _ACTIVATIONS[step.activation](product)
-    length = jnp.linalg.norm(vectors, axis=-1, keepdims=True)
-    return vectors / jnp.where(length == 0, 1, length)
-
-
-_ACTIVATIONS = {
-    "Identity": lambda values: values,
-    "Tanh": jnp.tanh,
-    "ReLU": jax.nn.relu,
-    "Sigmoid": jax.nn.sigmoid,
-}

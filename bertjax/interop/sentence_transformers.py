@@ -1,7 +1,7 @@
 """What a sentence-transformers directory makes of a BERT's hidden states: modules.json, heeded."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -33,11 +33,12 @@ _KNOWN_SETTINGS = {
     "transformer_task": "feature-extraction",
     "module_output_name": "token_embeddings",
 }
-_ACTIVATIONS = {
-    "Identity": lambda values: values,
-    "Tanh": np.tanh,
-    "ReLU": lambda values: np.maximum(values, 0),
-    "Sigmoid": lambda values: 1 / (1 + np.exp(-values)),
+# Of `maths`, numpy's functions or those of another library that has them, and values.
+_ACTIVATIONS: dict[str, Callable[[Any, Any], Any]] = {
+    "Identity": lambda maths, values: values,
+    "Tanh": lambda maths, values: maths.tanh(values),
+    "ReLU": lambda maths, values: maths.maximum(values, 0),
+    "Sigmoid": lambda maths, values: 1 / (1 + maths.exp(-values)),
 }
 
 
@@ -59,9 +60,10 @@ class Dense(NamedTuple):
         """What it does, in words."""
         return f"a linear layer to {len(self.weight)} numbers ({self.activation})"
 
-    def __call__(self, vectors: Float[np.ndarray, "texts in"]) -> Float[np.ndarray, "texts out"]:
-        """Returns the layer's output."""
-        return _ACTIVATIONS[self.activation](vectors @ self.weight.T + self.bias)
+    def __call__(self, vectors: Float[Any, "texts in"]) -> Float[Any, "texts out"]:
+        """Returns the layer's output, of arrays of numpy or of jax."""
+        maths = vectors.__array_namespace__()
+        return _ACTIVATIONS[self.activation](maths, vectors @ self.weight.T + self.bias)
 
 
 class Normalize:
@@ -69,10 +71,11 @@ class Normalize:
 
     name = "scaled to length 1"
 
-    def __call__(self, vectors: Float[np.ndarray, "texts D"]) -> Float[np.ndarray, "texts D"]:
-        """Returns the vectors; one of zeros stays as it is."""
-        length = np.linalg.norm(vectors, axis=-1, keepdims=True)
-        return vectors / np.where(length == 0, 1, length)
+    def __call__(self, vectors: Float[Any, "texts D"]) -> Float[Any, "texts D"]:
+        """Returns the vectors, of numpy or of jax; one of zeros stays as it is."""
+        maths = vectors.__array_namespace__()
+        length = maths.linalg.norm(vectors, axis=-1, keepdims=True)
+        return vectors / maths.where(length == 0, 1, length)
 
 
 class SentenceModel(NamedTuple):

@@ -87,7 +87,8 @@ def test_every_kind_and_family_is_among_the_quick_ones():
     assert {its.kind for its in quick} == kinds
 
 
-def test_vector_goes_through_linear_layers(tmp_path):
+@pytest.mark.parametrize("activations", [("Tanh", "ReLU"), ("Sigmoid", "Identity")])
+def test_vector_goes_through_linear_layers(tmp_path, activations):
     config, random = tiny_config_of("DistilBertModel"), np.random.default_rng(1)
     first, second = (
         Dense(
@@ -95,7 +96,7 @@ def test_vector_goes_through_linear_layers(tmp_path):
             random.normal(size=shape[0]).astype(np.float32),
             activation,
         )
-        for shape, activation in (((64, 64), "Tanh"), ((64, 64), "ReLU"))
+        for shape, activation in zip(((9, 64), (7, 9)), activations, strict=True)
     )
     steps = SentenceModel(None, ("cls", "mean_sqrt_len_tokens"), (first, second, Normalize()))
     params = draw_parameters(config, "DistilBertModel")
