@@ -167,8 +167,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--log",
         metavar="DIR",
         default=DEFAULTS.log,
-        help="keep a sample of requests and answers in this folder, which `bertjax drift` compares;"
-        " of texts only salted hashes (default: none)",
+        help="keep a sample of requests and answers in this folder, which `bertjax drift` compares,"
+        " without their texts (default: none)",
     )
     add(
         "log_sample", "SHARE", Number(float, above=0, most=1),

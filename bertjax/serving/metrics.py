@@ -13,7 +13,7 @@ SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30
 TOKENS = (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)
 
-# Lines of the log over which the gauges of requests and answers have their running means.
+# After so many lines of the log each one counts 1 / LATEST in the running means of the gauges.
 LATEST = 1000
 
 # What jax calls the event of a compilation (jax._src.dispatch.BACKEND_COMPILE_EVENT).
