@@ -86,6 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--calibrate",
         action="store_true",
+        default=None,
         help="with labelled files that the model was not fitted on: also fit a temperature to its"
         " probabilities, and keep it in the model's directory, so that every program that loads"
         " the directory has calibrated probabilities; answers stay as they are (default: no)",
@@ -129,7 +130,7 @@ def _check_options(options: argparse.Namespace) -> None:
     """Refuses options that are impossible or have no effect."""
     if options.watch:
         for name in ("output", "resamples", "figures", "calibrate", "without_heads"):
-            if getattr(options, name) not in (None, False):
+            if getattr(options, name) is not None:
                 raise UserError(
                     f"--{name.replace('_', '-')} is for --model; --watch keeps its table in the run"
                     " directory"
@@ -189,7 +190,7 @@ def _score_texts(options: argparse.Namespace) -> tuple[dict[str, Any], list[str]
     """Returns the result of a masked LM on raw texts, and what to print behind it."""
     refuse_label_options(options, "--labels", "a fine-tuned model")
     for name in ("figures", "resamples", "calibrate"):
-        if getattr(options, name) not in (None, False):
+        if getattr(options, name) is not None:
             raise UserError(f"--{name} is for labelled files and fine-tuned models; leave it out")
     reading = choose_reading(options, options.model, options.format)
     texts = Texts(reading, files=options.data, pairs=True).read()

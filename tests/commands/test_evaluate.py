@@ -178,6 +178,7 @@ def test_confusion_matrix_is_drawn_and_printed(bertjax_command, classifier, tmp_
         (["--without-heads", "3"], "name heads as layer-head with commas between them"),
         (["--label-column", "x"], "--label-column applies to labelled files, and none are read"),
         (["--resamples", "9"], "--resamples is for labelled files"),
+        (["--resamples", "0"], "--resamples is for labelled files"),
         (["--figures", "f"], "--figures is for labelled files"),
         (["--interval", "3"], "--interval is for --watch"),
         (["--max-length", "99"], "--max-length 99 must be between 8 and the model's 17"),
@@ -191,6 +192,14 @@ def test_mistakes_about_a_masked_lm_are_told(
     code, _, err = bertjax_command("evaluate", "--model", TINY, "--data", "t.txt", *words)
     assert (code, message in err) == (2, True), err
     assert [path.name for path in tmp_path.iterdir()] == ["t.txt"]
+
+
+@pytest.mark.parametrize(
+    "words", [["--resamples", "0"], ["--calibrate"], ["--without-heads", "0-0"]]
+)
+def test_watching_refuses_what_is_of_a_model(bertjax_command, words):
+    code, _, err = bertjax_command("evaluate", "--watch", "run", "--data", "x", *words)
+    assert (code, f"{words[0]} is for --model" in err) == (2, True), err
 
 
 @pytest.mark.parametrize("interval", ["-1", "nan", "0", "inf"])
