@@ -10,6 +10,7 @@ from bertjax.commands.screen import add_json, console, count_on, print_json, tel
 from bertjax.commands.task_model import add_data_options, read_data_config
 from bertjax.commands.text_options import choose_reading
 from bertjax.commands.texts import Texts
+from bertjax.drift.settings import LEVEL, MOST_REQUESTS, PERMUTATIONS
 from bertjax.program.errors import UserError
 from bertjax.program.libraries import require_libraries
 
@@ -67,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--alpha",
         type=Number(float, above=0, below=1),
-        default=0.05,
+        default=LEVEL,
         help="chance, at most, that anything is said to have moved where nothing has (default:"
         " %(default)s)",
     )
@@ -75,15 +76,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--permutations",
         metavar="P",
         type=whole_number(99),
-        default=1999,
+        default=PERMUTATIONS,
         help="of the requests, from which the p-values are (default: %(default)s)",
     )
     parser.add_argument(
         "--seed",
         type=seed_number(),
         default=0,
-        help="of the permutations, and of the 2,000 requests that are drawn of more (default:"
-        " %(default)s)",
+        help=f"of the permutations, and of the {MOST_REQUESTS:,} requests that are drawn of more"
+        " (default: %(default)s)",
     )
     add_json(parser)
     add_data_options(parser, labels=False)

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from bertjax.drift.samples import MOST_REQUESTS, Sample
+from bertjax.drift.samples import Sample
+from bertjax.drift.settings import LEVEL, MOST_REQUESTS, PERMUTATIONS
 from bertjax.program.errors import UserError
 from bertjax.program.wording import counted
 from bertjax.statistics.permutation import (
@@ -21,7 +22,6 @@ from bertjax.statistics.permutation import (
     share_distance,
 )
 
-PERMUTATIONS = 1999
 # Too few to tell: a shift of so many standard deviations would be seen less often than that.
 LEAST_SHIFT, POWER = 0.5, 0.8
 
@@ -34,7 +34,7 @@ EMBEDDINGS, LABELS = "embeddings", "labels"
 # What an effect is: from 0, alike, to 1, nothing in common.
 MEASURES = {
     EMBEDDINGS: "energy coefficient of their distance",
-    LABELS: "share of answers with another label",
+    LABELS: "half the differences of the labels' mean shares, at most 1 (total variation)",
 }
 OF_NUMBERS = "largest difference of the shares below a value (Kolmogorov-Smirnov)"
 
@@ -113,7 +113,7 @@ class _Compared(NamedTuple):
 def compare(
     reference: Sample,
     log: Sample,
-    level: float = 0.05,
+    level: float = LEVEL,
     permutations: int = PERMUTATIONS,
     seed: int = 0,
     progress: Callable[[float], None] = lambda done: None,
@@ -165,8 +165,9 @@ def compare(
         )
     if permutations + 1 < len(chosen) / level:
         raise UserError(
-            f"--permutations {permutations:,}: with {len(chosen)} tests no p-value could be as low"
-            f" as --alpha {level:g}; pass at least {math.ceil(len(chosen) / level):,}"
+            f"--permutations {permutations:,}: with {len(chosen)} tests, one that alone has moved"
+            f" may have no p-value as low as --alpha {level:g}; pass at least"
+            f" {math.ceil(len(chosen) / level):,}"
         )
     splits = draw_splits(first, second, permutations, seed)
     distances = []

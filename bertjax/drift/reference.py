@@ -8,7 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from bertjax.drift.samples import MOST_REQUESTS, Sample
+from bertjax.drift.samples import Sample
+from bertjax.drift.settings import MOST_REQUESTS
 from bertjax.loaded import Model
 from bertjax.program.errors import UserError
 from bertjax.program.wording import with_article

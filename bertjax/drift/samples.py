@@ -7,11 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from bertjax.drift.settings import MOST_REQUESTS
 from bertjax.program.errors import UserError
 from bertjax.serving.observation import read_sketch
-
-# Requests of a sample that are compared: more are drawn from.
-MOST_REQUESTS = 2000
 
 Line = Mapping[str, Any]
 

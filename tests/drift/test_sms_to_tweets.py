@@ -9,7 +9,8 @@ from scipy import stats
 import bertjax
 from bertjax.drift.comparison import compare, least_requests
 from bertjax.drift.reference import ask_model
-from bertjax.drift.samples import MOST_REQUESTS, Sample
+from bertjax.drift.samples import Sample
+from bertjax.drift.settings import MOST_REQUESTS
 
 LEVEL, DRAWS, PERMUTATIONS = 0.05, 200, 999
 FITTED, TESTS = 1000, 11
