@@ -15,7 +15,6 @@ from bertjax.interop.signature import input_axes, input_names
 from bertjax.interop.tensor_names import flatten, put
 from bertjax.kernels.backends import EXPLICIT
 from bertjax.loaded import Model
-from bertjax.program.errors import UserError
 
 PROGRAM_NAME, WEIGHTS_NAME = "model.jax_export", "weights.npz"
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -30,9 +29,6 @@ def write_program(model: Model, steps: SentenceModel, folder: Path) -> None:
         model: of any class, in float32.
         steps: how a body makes vectors of texts.
         folder: where the two files go.
-
-    Raises:
-        UserError: the model has an operation that no file keeps for later versions of jax.
     """
     model = model.replace(module=model.module.clone(attention=EXPLICIT))
     answer, named = answering(model, steps), dict(flatten(model.params))
@@ -51,12 +47,7 @@ def write_program(model: Model, steps: SentenceModel, folder: Path) -> None:
     inputs = {name: jax.ShapeDtypeStruct(sizes, jnp.int32) for name in input_names(model.config)}
     weights = [np.asarray(value) for value in named.values()]
     shapes = [jax.ShapeDtypeStruct(value.shape, value.dtype) for value in weights]
-    try:
-        exported = export.export(jax.jit(program), platforms=PLATFORMS)(shapes, inputs)
-    except ValueError as error:  # a custom call, for instance
-        raise UserError(
-            f"--format stablehlo: {model.architecture} cannot be kept: {error}"
-        ) from None
+    exported = export.export(jax.jit(program), platforms=PLATFORMS)(shapes, inputs)
     (folder / PROGRAM_NAME).write_bytes(exported.serialize())
     np.savez(folder / WEIGHTS_NAME, **dict(zip(paths, weights, strict=True)))
 
