@@ -197,8 +197,8 @@ def _write_onnx(model: Model, steps: SentenceModel, folder: Path) -> tuple[Any, 
 
 
 def _write_stablehlo(model: Model, steps: SentenceModel, folder: Path) -> tuple[Any, Any]:
-    stablehlo.write_program(model, steps, folder / "stablehlo")
-    return stablehlo.read_program(folder / "stablehlo")
+    stablehlo.write_program(model, steps, folder)
+    return stablehlo.read_program(folder)
 
 
 def _answering(session: OnnxSession) -> Callable[[Any, Mapping[str, Any]], dict[str, Any]]:

@@ -11,12 +11,12 @@ from jax import export
 
 from bertjax.exporting.answers import answering
 from bertjax.interop.sentence_transformers import SentenceModel
-from bertjax.interop.signature import input_axes, input_names
+from bertjax.interop.signature import PROGRAM_NAME, input_axes, input_names
 from bertjax.interop.tensor_names import flatten, put
 from bertjax.kernels.backends import EXPLICIT
 from bertjax.loaded import Model
 
-PROGRAM_NAME, WEIGHTS_NAME = "model.jax_export", "weights.npz"
+WEIGHTS_NAME = "stablehlo/weights.npz"
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
@@ -28,7 +28,7 @@ def write_program(model: Model, steps: SentenceModel, folder: Path) -> None:
     Args:
         model: of any class, in float32.
         steps: how a body makes vectors of texts.
-        folder: where the two files go.
+        folder: the model directory, with a folder `stablehlo`.
     """
     model = model.replace(module=model.module.clone(attention=EXPLICIT))
     answer, named = answering(model, steps), dict(flatten(model.params))

@@ -10,6 +10,7 @@ from bertjax.architectures import ARCHITECTURES
 from bertjax.config import BertConfig, Kind
 from bertjax.families.registry import load_config
 from bertjax.inference.onnx_session import OnnxSession
+from bertjax.interop.checkpoint_files import has_weights
 from bertjax.interop.huggingface import read_architecture
 from bertjax.interop.model_tokenizer import load_model_tokenizer
 from bertjax.interop.signature import (
@@ -42,8 +43,9 @@ def load_exported(directory: Path | str, threads: int | None = None) -> Model:
     config = load_config(directory)
     files = [directory / name for name in (INT8_NAME, ONNX_NAME) if (directory / name).is_file()]
     if not files:
+        source = directory if has_weights(directory) else "MODEL"
         raise UserError(
-            f"{directory}: no {ONNX_NAME}; write it with `bertjax export --model {directory}"
+            f"{directory}: no {ONNX_NAME}; write it with `bertjax export --model {source}"
             " --output DIR`, and name that directory"
         )
     tokenizer, notes = load_model_tokenizer(directory, config)

@@ -11,7 +11,7 @@ import numpy as np
 
 from bertjax.interop.flax_msgpack import read_flax_weights
 from bertjax.interop.hub import PICKLED_NAMES
-from bertjax.interop.signature import ONNX_NAME
+from bertjax.interop.signature import ONNX_NAME, PROGRAM_NAME
 from bertjax.program.errors import UserError
 
 WEIGHTS_NAME = "model.safetensors"
@@ -63,6 +63,8 @@ def find_tensors(path: Path) -> dict[str, Tensor]:
             f"it has {ONNX_NAME}, which `bertjax predict` and `bertjax embed` run with"
             " --engine onnxruntime; for all else name the model that it was exported from"
         )
+    elif (path / PROGRAM_NAME).is_file():
+        way_out = f"it has {PROGRAM_NAME}, for jax alone; name the model that it was exported from"
     raise UserError(f"{path}: no {WEIGHTS_NAME}; {way_out}")
 
 

@@ -10,6 +10,8 @@ from bertjax.config import BertConfig, Kind
 # Where an exported model is in its directory, and where optimum, text-embeddings-inference and
 # transformers.js look; the second is what the latter takes by default.
 ONNX_NAME, INT8_NAME = "onnx/model.onnx", "onnx/model_quantized.onnx"
+# Where the program for jax is.
+PROGRAM_NAME = "stablehlo/model.jax_export"
 
 INPUT_IDS, ATTENTION_MASK, TOKEN_TYPE_IDS = "input_ids", "attention_mask", "token_type_ids"
 HIDDEN, POOLED, SENTENCE = "last_hidden_state", "pooler_output", "sentence_embedding"

@@ -25,6 +25,10 @@ def folder(tmp_path_factory):
         (folder / f"made_{name}").mkdir()
         shutil.move(save(folder / f"made_{name}", architecture, **fields), folder / name)
         bertjax.load(folder / name).export(folder / f"{name}-onnx")
+    shutil.copytree(folder / "labels-onnx", folder / "labels-stablehlo")
+    shutil.rmtree(folder / "labels-stablehlo" / "onnx")
+    (folder / "labels-stablehlo" / "stablehlo").mkdir()
+    (folder / "labels-stablehlo" / "stablehlo" / "model.jax_export").touch()
     return folder
 
 
@@ -91,7 +95,9 @@ def test_every_task_predicts_as_the_model(bertjax_command, tmp_path, architectur
     ("command", "model", "words", "message"),
     [
         ("predict", "labels-onnx", [], "which `bertjax predict` and `bertjax embed` run with"),
-        ("predict", "labels", ["onnxruntime"], "labels: no onnx/model.onnx; write it with"),
+        ("predict", "labels", ["onnxruntime"], "/labels --output DIR`, and name that directory"),
+        ("predict", "labels-stablehlo", [], "name the model that it was exported from"),
+        ("predict", "labels-stablehlo", ["onnxruntime"], "with `bertjax export --model MODEL --"),
         (
             "predict",
             "labels-onnx",
