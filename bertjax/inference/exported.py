@@ -1,6 +1,6 @@
 """An exported model in the place of a class of `model.bert`, for everything that runs one."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -112,22 +112,34 @@ class ExportedModule:
             inputs[TOKEN_TYPE_IDS][number, : len(places)] = token_type_ids[row, places]
         if self.kind == "choice":
             inputs = {name: values[:, None] for name, values in inputs.items()}
-        answers = self.session(inputs)
+        answers = self._ask(inputs, [len(places) for *_, places in texts] or [1])
         axes = outputs_of(self.architecture, self.config)
 
         def pack(name: str) -> np.ndarray:
             values = answers[name]
             of_tokens = axes[name][1] == "sequence_length"
             width = token_ids.shape[1] if of_tokens else slots
-            packed = np.zeros((len(token_ids), width, *values.shape[1 + of_tokens :]), np.float32)
+            packed = np.zeros((len(token_ids), width, *values[0].shape[of_tokens:]), np.float32)
             for number, (row, slot, places) in enumerate(texts):
                 if of_tokens:
-                    packed[row, places] = values[number, : len(places)]
+                    packed[row, places] = values[number][: len(places)]
                 else:
                     packed[row, slot] = values[number]
             return packed
 
         return self._name([pack(name) for name in axes if name in answers and name != SENTENCE])
+
+    def _ask(
+        self, inputs: Mapping[str, np.ndarray], lengths: Sequence[int]
+    ) -> Mapping[str, Sequence[np.ndarray]]:
+        """Returns the answers to each text; none depends on the others, or on padding."""
+        if not self.session.is_quantized:
+            return self.session(inputs)
+        alone = [
+            self.session({name: ids[number, None, ..., :length] for name, ids in inputs.items()})
+            for number, length in enumerate(lengths)
+        ]
+        return {name: [answers[name][0] for answers in alone] for name in alone[0]}
 
     def _name(self, answers: list[np.ndarray]) -> Any:
         """Returns the answers as the class gives them."""

@@ -21,6 +21,8 @@ class OnnxSession:
     Attributes:
         path: of the file.
         inputs, outputs: their names.
+        is_quantized: whether onnxruntime has put its weights into eight bits. Then what they are
+            multiplied with is scaled by the largest of all that is asked at once, padding included.
 
     Raises:
         UserError: onnxruntime is not installed, or cannot read the file.
@@ -41,6 +43,7 @@ class OnnxSession:
         except Exception as error:  # its exceptions have no class in common
             raise UserError(f"{path}: onnxruntime cannot read it ({error})") from None
         self.inputs = tuple(value.name for value in self._session.get_inputs())
+        self.is_quantized = self._session.get_modelmeta().producer_name == "onnx.quantize"
         self.outputs = tuple(value.name for value in self._session.get_outputs())
 
     def __call__(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 import bertjax
+from bertjax.exporting.export import export
+from bertjax.exporting.quality import Gate
 from bertjax.inference.exported import load_exported
 from bertjax.program.errors import UserError
 from tests.analysis.saved import save
@@ -52,6 +54,19 @@ def test_vectors_are_those_of_the_model(bertjax_command, folder, tmp_path):
     assert (code, "body-onnx/onnx/model.onnx: run by onnxruntime" in err) == (0, True)
     expected = bertjax.load(folder / "body").embed(TEXTS, pooling="max")
     np.testing.assert_allclose(np.load(tmp_path / "v.npy"), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["labels", "body"])
+def test_answers_in_eight_bits_depend_on_no_other_text(folder, tmp_path, name):
+    gate = Gate([(text, text) for text in TEXTS], most_changed=1, least_cosine=-1)
+    export(bertjax.load(folder / name), tmp_path / "out", gate=gate)
+    model = load_exported(tmp_path / "out")
+    assert model.module.session.is_quantized
+    answer = model.embed if name == "body" else model.predict
+    many = TEXTS * 16  # so that some share a batch
+    alone = [answer([text])[0] for text in TEXTS] * 16
+    for ours, theirs in zip(answer(many), alone, strict=True):
+        assert np.array_equal(ours, theirs) if name == "body" else ours == theirs
 
 
 def flatten(value):
