@@ -37,6 +37,9 @@ from bertjax.types import MaskedTokens, RowBatch
 
 # Source: google-research/electra `pretrain_helpers.mask`. The paper has [MASK] in all of them.
 OF_ELECTRA = Replacements(0.85, 0.0)
+# The discriminator's loss counts so many times. Source: google-research/electra
+# `configure_pretraining.py`, disc_weight.
+DISCRIMINATOR_WEIGHT = 50.0
 # Which of a row's keys samples; `mask_tokens` has the three before it.
 _SAMPLING = 3
 
@@ -54,7 +57,7 @@ class ReplacedTokensConfig:
     """
 
     generator_size: float | None = None
-    discriminator_weight: float = 50.0
+    discriminator_weight: float = DISCRIMINATOR_WEIGHT
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
@@ -344,11 +347,18 @@ class ReplacedScores(NamedTuple):
     by_frequency: Total
 
     def summarize(self) -> dict[str, float]:
-        """Returns the figures of a log's line."""
-        share = float(self.replaced.mean())
+        """Returns the figures of a log's line.
+
+        `loss` is the sum that is minimised, by the paper's weights whatever the run's, so that runs
+        of different weights compare, and with the discriminator's loss on tokens that no model
+        chose (see `make_detection_eval_step`).
+        """
+        of_words, share = summarize_masked_scores(self), float(self.replaced.mean())
+        by_frequency = float(self.by_frequency.mean())
         return {
-            "loss": float(self.by_frequency.mean()),
-            **summarize_masked_scores(self),
+            "loss": of_words["mlm_loss"] + DISCRIMINATOR_WEIGHT * by_frequency,
+            **of_words,
+            "by_frequency_loss": by_frequency,
             "replaced_loss": float(self.detection.mean()),
             "replaced_accuracy": float(self.detected.mean()),
             "original_accuracy": float(self.kept.mean()),
@@ -367,8 +377,9 @@ def make_detection_eval_step(
     The generator is scored as any masked language model is (`pretraining.make_eval_step`), and the
     discriminator on what it writes there. That task becomes harder as the generator learns, so that
     its loss cannot say which of two models is better. Hence the discriminator is also scored where
-    the same places have tokens drawn by their frequency, the same ones for every model: this is the
-    `loss` of `ReplacedScores.summarize`.
+    the same places have tokens drawn by their frequency, the same ones for every model. Most of
+    these are easily told, and a pair whose generator has learned nothing can have as good a
+    discriminator of them as any: so the generator's loss counts, too, in what chooses a model.
     """
     key = jax.random.key(EVALUATION_SEED)
 

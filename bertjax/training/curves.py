@@ -90,7 +90,7 @@ def _discriminator_panels(
     losses = [
         series_of(train, "replaced_loss", "training"),
         series_of(validation, "replaced_loss", "validation"),
-        series_of(validation, "loss", "validation, by frequency"),
+        series_of(validation, "by_frequency_loss", "validation, by frequency"),
         series_of(validation, "share_loss", "the share alone"),
     ]
     accuracies = [

@@ -12,6 +12,7 @@ from rich.progress import Progress
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
+from bertjax.objectives.replaced_tokens import DISCRIMINATOR_WEIGHT
 from bertjax.program.ending import on_sudden_end
 from bertjax.program.entry import began_at
 from bertjax.program.naming import name_arguments
@@ -230,10 +231,10 @@ def describe_scores(scores: dict[str, float]) -> str:
     )
     if "replaced_loss" in scores:
         return (
-            f"replaced tokens: loss {scores['loss']:.3f} on tokens drawn by frequency,"
-            f" {scores['replaced_loss']:.3f} on the generator's (baseline of their share"
-            f" {scores['share_loss']:.3f}), found {scores['replaced_accuracy']:.1%} of the"
-            f" {scores['replaced_share']:.1%} replaced and {scores['original_accuracy']:.1%} of the"
-            f" others; generator: {said}"
+            f"loss {scores['loss']:.3f} = the generator's + {DISCRIMINATOR_WEIGHT:g} x"
+            f" {scores['by_frequency_loss']:.3f} on tokens drawn by frequency; on the generator's"
+            f" {scores['replaced_loss']:.3f} (baseline of their share {scores['share_loss']:.3f}),"
+            f" found {scores['replaced_accuracy']:.1%} of the {scores['replaced_share']:.1%}"
+            f" replaced and {scores['original_accuracy']:.1%} of the others; generator: {said}"
         )
     return f"{said}, NSP accuracy {scores['nsp_accuracy']:.1%}" if scores["examples"] else said

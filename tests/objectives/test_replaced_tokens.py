@@ -245,7 +245,10 @@ def test_evaluation_scores_both_and_beside_them_the_unigram_and_the_share(
     head = {**params["generator"]["mlm_head"], "bias": bias}
     other = {**params, "generator": {**params["generator"], "mlm_head": head}}
     changed = jax.device_get(score(other, batch)).summarize()
-    assert changed["loss"] == figures["loss"]
+    assert changed["by_frequency_loss"] == figures["by_frequency_loss"]
+    for its in (figures, changed):  # by the paper's weight
+        assert its["loss"] == pytest.approx(its["mlm_loss"] + 50 * its["by_frequency_loss"])
+    assert changed["loss"] - figures["loss"] > 10  # a worse generator makes a worse pair
     assert changed["replaced_loss"] != figures["replaced_loss"]
 
 

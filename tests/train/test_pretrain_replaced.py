@@ -95,9 +95,13 @@ def test_log_has_the_figures_of_both(finished):
     assert train[0]["replaced_loss"] == pytest.approx(np.log(2), rel=0.2)
     assert train[-1]["replaced_loss"] < train[0]["replaced_loss"]
     scores = result.scores["test"]
-    assert scores["loss"] == pytest.approx(np.log(2), rel=0.3)
+    assert scores["by_frequency_loss"] == pytest.approx(np.log(2), rel=0.3)
+    total = scores["mlm_loss"] + 50 * scores["by_frequency_loss"]
+    assert scores["loss"] == pytest.approx(total, rel=1e-5)
+    best = min(line["loss"] for line in result.history if line["split"] == "validation")
+    assert f"validation loss {best:.3f} = the generator's + 50 x" in said
     assert 0 < scores["replaced_share"] < 0.2
-    assert f"{scores['replaced_loss']:.3f} on the generator's (baseline of their share" in said
+    assert f"on the generator's {scores['replaced_loss']:.3f} (baseline of their share" in said
 
 
 def continue_from(result, prepared, run, *options):

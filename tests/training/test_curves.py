@@ -59,7 +59,7 @@ def test_curves_without_pairs_have_no_next_sentences_and_the_loss_by_its_name(dr
 def test_curves_of_replaced_tokens_begin_with_the_discriminator(drawn):
     lines = [line | {"replaced_loss": 0.4} for line in lines_of_a_run(examples=0.0)]
     for line in lines[1::2]:
-        line |= {"loss": 0.5, "share_loss": 0.39}
+        line |= {"by_frequency_loss": 0.5, "share_loss": 0.39}
         line |= {"replaced_accuracy": 0.2, "original_accuracy": 0.9}
     draw_pretraining_curves(Path("curves.png"), lines)
     assert [panel.label for panel in drawn] == [

@@ -204,7 +204,8 @@ def test_scores_of_a_discriminator_come_before_those_of_its_generator():
         "unigram_loss": 6.25,
         "mlm_accuracy": 0.5,
         "unigram_accuracy": 0.0625,
-        "loss": 0.3125,
+        "loss": 18.125,
+        "by_frequency_loss": 0.3125,
         "replaced_loss": 0.25,
         "share_loss": 0.375,
         "replaced_accuracy": 0.75,
@@ -212,10 +213,10 @@ def test_scores_of_a_discriminator_come_before_those_of_its_generator():
         "replaced_share": 0.125,
     }
     assert describe_scores(scores) == (
-        "replaced tokens: loss 0.312 on tokens drawn by frequency, 0.250 on the generator's"
-        " (baseline of their share 0.375), found 75.0% of the 12.5% replaced and 93.8% of the"
-        " others; generator: loss 2.500 (unigram baseline 6.250), masked accuracy 50.0%"
-        " (baseline 6.2%)"
+        "loss 18.125 = the generator's + 50 x 0.312 on tokens drawn by frequency; on the"
+        " generator's 0.250 (baseline of their share 0.375), found 75.0% of the 12.5% replaced and"
+        " 93.8% of the others; generator: loss 2.500 (unigram baseline 6.250), masked accuracy"
+        " 50.0% (baseline 6.2%)"
     )
 
 
