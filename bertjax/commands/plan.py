@@ -143,10 +143,11 @@ def _print_plan(plan: dict[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    out = console()
+    out, of_generator = console(), plan["generator_parameters"]
+    whose = f", of which {of_generator:,} are the generator's" if of_generator else ""
     out.print(
-        f"{plan['parameters']:,} parameters; products in {plan['dtype']}, remat {plan['remat']},"
-        f" attention {plan['attention']}\n"
+        f"{plan['parameters']:,} parameters{whose}; products in {plan['dtype']}, remat"
+        f" {plan['remat']}, attention {plan['attention']}\n"
         f"{plan['rows']:,} rows of {plan['length']:,} tokens a step, {plan['microbatches']}"
         f" microbatch(es); vocabulary of {plan['vocab_size']:,}\n"
         f"{plan['devices']}: {plan['device_count']} device(s), mesh {_mesh(plan)}; compiled in"

@@ -63,7 +63,7 @@ def bound_step(chip: Chip, matmul_flops: float, memory: Memory, sent: float | No
         memory: on each device.
         sent: bytes that each device sends; None where unknown.
     """
-    state = memory.parameters + memory.optimizer + memory.other
+    state = memory.parameters + memory.average + memory.optimizer + memory.other
     moved = 2 * state + memory.batch + memory.results + 2 * memory.temporaries
     return Bounds(
         matmul_flops / chip.flops,

@@ -34,6 +34,7 @@ class Memory(NamedTuple):
 
     Attributes:
         parameters: the model's.
+        average: the moving average of the parameters; 0 in a run without one.
         optimizer: the optimizer's moments.
         batch: the rows of a step, columns too that the program does not read (token types, in
             families that have none).
@@ -44,6 +45,7 @@ class Memory(NamedTuple):
     """
 
     parameters: int
+    average: int
     optimizer: int
     batch: int
     other: int
@@ -144,16 +146,11 @@ def bytes_on_a_device(tree: Any) -> int:
 
 def measure_memory(analysis: Any, state: TrainState, batch: RowBatch) -> Memory:
     """Returns the memory of a step, by the compiler's account of its program."""
-    parameters, optimizer = (
-        bytes_on_a_device(state.params),
-        bytes_on_a_device(state.optimizer_state),
-    )
-    rows = bytes_on_a_device(batch)
+    parts = state.params, state.average, state.optimizer_state, batch
+    known = [bytes_on_a_device(part) for part in parts]
     return Memory(
-        parameters,
-        optimizer,
-        rows,
-        max(0, analysis.argument_size_in_bytes - parameters - optimizer - rows),
+        *known,
+        max(0, analysis.argument_size_in_bytes - sum(known)),
         analysis.output_size_in_bytes - analysis.alias_size_in_bytes,
         analysis.temp_size_in_bytes,
         analysis.generated_code_size_in_bytes,

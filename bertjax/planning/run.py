@@ -14,8 +14,9 @@ import numpy as np
 import yaml
 from jax.sharding import Mesh
 
-from bertjax.config import BertConfig
-from bertjax.interop.huggingface import inspect_model_directory
+from bertjax.config import BertConfig, Kind
+from bertjax.families.registry import load_config
+from bertjax.interop.hub import find_model
 from bertjax.numerics.placement import count_sharers
 from bertjax.objectives.masking import Vocabulary
 from bertjax.planning import DEFAULT_LENGTH, DEFAULT_VOCABULARY, MOST_TOKENS
@@ -40,6 +41,7 @@ from bertjax.training.pretrain_config import (
     shape_new_model,
 )
 from bertjax.training.sharding import AXES, check_batch, make_mesh
+from bertjax.training.starting_model import kind_to_continue
 from bertjax.training.state import count_parameters, describe_state
 
 # Stands for a tokenizer: the ids of [MASK] and the other special tokens change no program.
@@ -67,13 +69,14 @@ class Devices(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """What the model is planned for: T, K, V, and what masking must know."""
+    """What the model is planned for: T, K, V, and what masking and its heads must know."""
 
     length: int
     examples: int
     vocabulary: Vocabulary
     pad_id: int
     count: int
+    has_pairs: bool
 
 
 class PlannedRun(NamedTuple):
@@ -82,6 +85,7 @@ class PlannedRun(NamedTuple):
     devices: Devices
     config: PretrainConfig
     bert_config: BertConfig
+    kind: Kind
     rows: Rows
     mesh: Mesh
     notes: list[str]
@@ -101,7 +105,7 @@ class PlannedRun(NamedTuple):
         generator_config = shape_generator(config, self.bert_config)
         step = make_step(
             config, self.bert_config, rows.vocabulary, clock.total, mesh, self.phase,
-            generator_config,
+            generator_config, self.kind,
         )  # fmt: skip
         key = jax.random.key(config.seed)
         with assume_cudnn():
@@ -153,6 +157,7 @@ class PlannedRun(NamedTuple):
             "examples": rows.examples,
             "vocab_size": self.bert_config.vocab_size,
             "parameters": count_parameters(state.params),
+            "generator_parameters": count_parameters(state.params.get("generator", {})),
             "dtype": jnp.dtype(step.model.dtype).name,
             "remat": step.model.remat,
             "attention": step.model.attention,
@@ -236,7 +241,7 @@ def read_run(options: argparse.Namespace, devices: Devices, layout: str | None) 
             " communication takes, is unknown"
         )
     rows = _read_rows(options, config, notes)
-    bert_config = _read_model(config, rows)
+    bert_config, kind = _read_model(config, rows)
     clock = Clock(config.budget, rows.count, config.batch_size)
     phases = make_phases(config.phases, config.batch_size, clock)
     phase = max(phases, key=lambda one: one.batch_size * (one.length or rows.length))
@@ -254,7 +259,7 @@ def read_run(options: argparse.Namespace, devices: Devices, layout: str | None) 
             f"evaluation.batch_size={config.evaluation.batch_size} is no multiple of the {sharers}"
             " devices that the rows are divided among: the run will refuse it"
         )
-    return PlannedRun(devices, config, bert_config, rows, mesh, notes, phase)
+    return PlannedRun(devices, config, bert_config, kind, rows, mesh, notes, phase)
 
 
 def _read_config(
@@ -328,7 +333,7 @@ def _read_rows(options: argparse.Namespace, config: PretrainConfig, notes: list[
         train = prepared.train
         return Rows(
             train.max_length, train.examples_per_row, Vocabulary.of(tokenizer), tokenizer.pad_id,
-            len(train),
+            len(train), prepared.has_pairs,
         )  # fmt: skip
     length, size = given.get("length", DEFAULT_LENGTH), given.get("vocab_size", DEFAULT_VOCABULARY)
     wanted = RowConfig(max_length=length, examples_per_row=given.get("examples"))
@@ -342,24 +347,28 @@ def _read_rows(options: argparse.Namespace, config: PretrainConfig, notes: list[
         f" {wanted.examples_per_row} examples, and a vocabulary of {size:,}, are assumed"
     )
     vocabulary = Vocabulary(size, _MASK_ID, list(_SPECIAL_IDS), np.zeros(size, bool))
-    return Rows(length, wanted.examples_per_row, vocabulary, _PAD_ID, _SOME_ROWS)
+    # Rows that are made for a model have pairs where it can learn of them.
+    return Rows(length, wanted.examples_per_row, vocabulary, _PAD_ID, _SOME_ROWS, False)
 
 
-def _read_model(config: PretrainConfig, rows: Rows) -> BertConfig:
+def _read_model(config: PretrainConfig, rows: Rows) -> tuple[BertConfig, Kind]:
+    """Returns the model's config, and the kind of class that is trained."""
     if config.model.init is not None:
-        shape = inspect_model_directory(config.model.init).config
+        folder = find_model(config.model.init)
+        shape = load_config(folder)
         bert_config = dataclasses.replace(shape, **config.model.differing_fields(type(shape)))
+        kind = kind_to_continue(folder, rows.has_pairs, config.objective)
     else:
         bert_config = shape_new_model(
             config.model, rows.vocabulary.size, {"pad_token_id": rows.pad_id}, rows.length
         )
-    kind_of_objective(config.objective, bert_config)  # refuses what it has no class for
+        kind = kind_of_objective(config.objective, bert_config)
     if rows.length > bert_config.max_length:
         raise UserError(
             f"rows of {rows.length} tokens do not fit the model's {bert_config.length_limit};"
             f" pass --length {bert_config.max_length}"
         )
-    return bert_config
+    return bert_config, kind
 
 
 def _versions() -> dict[str, str]:

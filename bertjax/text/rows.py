@@ -174,6 +174,11 @@ class PreparedDirectory:
         )
         self.token_counts: np.ndarray = np.load(path / TOKEN_COUNTS_NAME)
 
+    @property
+    def has_pairs(self) -> bool:
+        """Whether next sentences can be told from its rows."""
+        return self.card["options"]["pairs"]["pairing"] != "none"
+
 
 def open_prepared(path: Path | str, check_again: bool = False) -> PreparedDirectory:
     """Opens a prepared directory after checking that it is whole.

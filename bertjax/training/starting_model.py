@@ -49,7 +49,6 @@ def resolve_model(
     """
     length = prepared.train.max_length
     notes_of_init: list[str] = []
-    has_pairs = prepared.card["options"]["pairs"]["pairing"] != "none"
     if config.init is None:
         bert_config = shape_new_model(config, tokenizer.vocab_size, tokenizer.ids_of_fields, length)
         params, family = None, bert_config.MODEL_TYPE
@@ -76,9 +75,7 @@ def resolve_model(
         )
     else:
         key, folder = jax.random.key(seed), find_model(config.init)
-        kind = kind_to_continue(folder, has_pairs)
-        if objective != MASKED_LM:
-            kind = kind_of_objective(objective, load_config(folder))
+        kind = kind_to_continue(folder, prepared.has_pairs, objective)
         loaded, params, _, notes = load_model_directory(folder, kind, initialize_missing=key)
         chosen = config.differing_fields(type(loaded))
         rates = ("hidden_dropout_prob", "attention_probs_dropout_prob")
@@ -111,7 +108,7 @@ def resolve_model(
             f"--max-length {bert_config.max_length}"
             + ("" if config.init else ", or raise model.max_position_embeddings")
         )
-    if has_pairs and kind in (MASKED_LM, REPLACED_TOKENS):
+    if prepared.has_pairs and kind in (MASKED_LM, REPLACED_TOKENS):
         words = "masked words" if kind == MASKED_LM else "replaced tokens"
         notes_of_init.append(
             f"the rows in {prepared.path} have pairs, and"
@@ -121,11 +118,21 @@ def resolve_model(
     return bert_config, params, kind, notes_of_init
 
 
-def kind_to_continue(folder: Path, has_pairs: bool) -> Kind:
-    """Returns the kind of class by which a pretrained model learns masked words further.
+def kind_to_continue(folder: Path, has_pairs: bool, objective: str = MASKED_LM) -> Kind:
+    """Returns the kind of class by which a pretrained model learns further.
 
     One without a next-sentence head gets none that rows without pairs could not train.
+
+    Args:
+        folder: of the model.
+        has_pairs: whether the rows have pairs.
+        objective: that of `PretrainConfig`.
+
+    Raises:
+        UserError: the model's family has no class for the objective.
     """
+    if objective != MASKED_LM:
+        return kind_of_objective(objective, load_config(folder))
     contents = inspect_model_directory(folder)
     if "nsp_head" in contents.parts or has_pairs:
         return contents.config.pretraining

@@ -21,7 +21,7 @@ SLOW = Chip(
 
 
 def step_of(temporaries):
-    return CompiledStep(Memory(100, 200, 5, 2, 3, temporaries, 30), [], 1.0, 0.0)
+    return CompiledStep(Memory(60, 40, 200, 5, 2, 3, temporaries, 30), [], 1.0, 0.0)
 
 
 REFUSED = CompiledStep(None, [], 1.0, 0.0, "too large")
@@ -32,7 +32,7 @@ def test_roofline_is_the_slowest_of_three():
     assert bounds.products == 5000 / 100
     # State and temporaries are read and written, the batch is read, other results are written; the
     # program is neither.
-    assert bounds.memory == (2 * (100 + 200 + 2 + 400) + 5 + 3) / 10
+    assert bounds.memory == (2 * (60 + 40 + 200 + 2 + 400) + 5 + 3) / 10
     assert bounds.links == 80 / 4
     assert bounds.overlapped == bounds.memory
     assert bounds.in_turn == 50 + 141.2 + 20

@@ -7,13 +7,19 @@ import sys
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import bertjax.commands.plan
 import bertjax.planning.run
+from bertjax.config import BertConfig
+from bertjax.interop.huggingface import save_model_directory
+from bertjax.model.bert import BertForMaskedLM, BertForPreTraining
 from bertjax.numerics.products import hidden_dtype
 from bertjax.planning import absent_devices
 from bertjax.planning.chips import CHIPS
+from bertjax.planning.program import CompiledStep, Memory, bytes_on_a_device
+from tests.train.finetune_runs import TINY
 
 CONFIG = """\
 model: {hidden_size: 32, num_hidden_layers: 2, num_attention_heads: 4, intermediate_size: 64,
@@ -65,6 +71,64 @@ def test_plan_for_cpu_devices_is_complete(plan):
     assert found["seconds_at_least"] is None
     assert "are assumed" in found["notes"][0]
     assert "evaluation.batch_size=4" not in " ".join(found["notes"])
+
+
+@pytest.fixture
+def states(monkeypatch):
+    """The states that steps are planned for, none of which is compiled."""
+    seen = []
+
+    def compile_step(step, state, batch, mesh):
+        seen.append(state)
+        memory = Memory(bytes_on_a_device(state.params), *7 * [0])
+        return CompiledStep(memory, [], 1.0, 0.0)
+
+    monkeypatch.setattr(bertjax.planning.run, "compile_step", compile_step)
+    return seen
+
+
+def test_replaced_tokens_are_planned_with_both_models(plan, states):
+    fields = "objective=replaced-tokens", "model.family=electra"
+    code, out, err = plan(
+        "--devices", "cpu:1", "--search", 0, "--json", "--set", *fields, "average=0.5"
+    )
+    assert code == 0, err
+    found, params = json.loads(out), states[0].params
+    assert set(params) == {"discriminator", "generator"}
+    generator, whole = (
+        sum(leaf.size for leaf in jax.tree.leaves(tree)) for tree in (params["generator"], params)
+    )
+    assert (found["generator_parameters"], found["parameters"]) == (generator, whole)
+    assert found["memory"]["parameters"] == 4 * whole
+
+    def encoder(width, inner):  # of two layers, for 16 tokens that see each other
+        return 2 * (4 * width**2 + 2 * width * inner + 2 * 16 * width)
+
+    # The tables are 128 wide; 3 of 16 tokens may be masked, and all are judged.
+    of_discriminator = 128 * 32 + encoder(32, 64) + 32 * 32 + 32
+    of_generator = 128 * 8 + encoder(8, 16) + 3 / 16 * (8 * 128 + 128 * 96)
+    expected = 3 * 2 * 16 * 16 * (of_discriminator + of_generator)  # 16 rows
+    assert found["matmul_flops_per_device"] == expected
+
+    code, out, err = plan("--devices", "cpu:1", "--search", 0, "--set", *fields)
+    assert out.startswith(f"{whole:,} parameters, of which {generator:,} are the generator's; pr")
+
+
+def test_model_that_is_trained_further_is_planned_with_the_heads_that_it_gets(
+    plan, config_file, states, tmp_path
+):
+    """A `BertForMaskedLM` has no next-sentence head, and rows without pairs give it none."""
+    config_file.write_text("budget: {steps: 10}\nbatch_size: 16\n")
+    shape = BertConfig(99, 8, 1, 1, 8, max_position_embeddings=16)
+    for module in (BertForMaskedLM, BertForPreTraining):
+        params = jax.jit(module(shape).init)(jax.random.key(0), np.zeros((1, 1), np.int32))
+        path = tmp_path / module.__name__
+        save_model_directory(path, shape, params["params"], TINY, module.__name__)
+        code, _, err = plan("--devices", "cpu:1", "--search", 0, "--set", f"model.init={path}")
+        assert code == 0, err
+        assert jax.tree.map(jnp.shape, states.pop().params) == jax.tree.map(
+            jnp.shape, params["params"]
+        )
 
 
 def test_several_layouts_make_a_table(plan):

@@ -77,10 +77,10 @@ def test_plan_is_what_a_run_takes(even_model, half, vocabulary, real_batches, ax
     optimizer = make_optimizer(OptimizerConfig())
     step, key, terms = make_step(even_model, half, vocabulary), jax.random.key(0), ("mlm", "nsp")
 
-    described = describe_state(even_model, optimizer, mesh, key, terms)
+    described = describe_state(even_model, optimizer, mesh, key, terms, averages=True)
     planned = compile_step(step, described, describe_batch(16, LENGTH, EXAMPLES, mesh), mesh)
 
-    state = new_state(even_model, optimizer, mesh, key, terms)
+    state = new_state(even_model, optimizer, mesh, key, terms, averages=True)
     batch = place_rows(real_batches[0], mesh)
     for one, real in zip(jax.tree.leaves(described), jax.tree.leaves(state), strict=True):
         assert (one.shape, one.dtype, one.sharding) == (real.shape, real.dtype, real.sharding)
@@ -89,7 +89,7 @@ def test_plan_is_what_a_run_takes(even_model, half, vocabulary, real_batches, ax
         return sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(tree))
 
     memory = planned.memory
-    assert memory.parameters == held(state.params)
+    assert memory.parameters == memory.average == held(state.params)
     assert memory.optimizer == held(state.optimizer_state)
     assert memory.batch == held(batch)
     counts = state.step, state.skipped, state.skipped_in_a_row, state.window
