@@ -5,7 +5,7 @@ import sys
 from bertjax.program.entry import begin
 
 # Commands that train for long, and continue where they were stopped.
-TRAINING = ("pretrain", "finetune", "sweep")
+TRAINING = ("pretrain", "adapt", "finetune", "sweep")
 # Commands that compute for minutes, in buffers as large as training's.
 LONG = (*TRAINING, "analyze", "bench")
 

@@ -56,21 +56,24 @@ def test_nothing_is_asked_where_nothing_can_be_had(tmp_path, monkeypatch, settin
 
 
 @pytest.mark.parametrize(
-    ("words", "restarts"),
+    ("words", "resumes", "restarts"),
     [
-        (["analyze", "--model", "m"], True),
-        (["pretrain", "--data", "rows"], True),
-        (["bench", "attention"], True),
-        (["fill-mask", "analyze"], False),
-        (["--help"], False),
-        ([], False),
+        (["analyze", "--model", "m"], False, True),
+        (["pretrain", "--data", "rows"], True, True),
+        (["adapt", "--model", "m"], True, True),
+        (["finetune", "--task", "tagging"], True, True),
+        (["sweep", "--config", "sweep.yaml"], True, True),
+        (["bench", "attention"], False, True),
+        (["fill-mask", "analyze"], False, False),
+        (["--help"], False, False),
+        ([], False, False),
     ],
 )
-def test_only_commands_that_compute_for_long_are_restarted(monkeypatch, words, restarts):
+def test_only_commands_that_compute_for_long_are_restarted(monkeypatch, words, resumes, restarts):
     called = []
-    monkeypatch.setattr(__main__, "begin", lambda resumes, huge_pages: called.append(huge_pages))
+    monkeypatch.setattr(__main__, "begin", lambda **given: called.append(given))
     monkeypatch.setattr(cli, "main", lambda given: called.append(given))
     monkeypatch.setattr(sys, "argv", ["bertjax", *words])
     __main__.main()
-    assert called == [restarts, words]
+    assert called == [{"resumes": resumes, "huge_pages": restarts}, words]
     assert set(__main__.LONG) <= {*cli.PROGRAMS, *cli.COMMANDS}
