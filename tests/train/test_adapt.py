@@ -1,7 +1,10 @@
 """A pretrained model adapted to texts: what is made, resumed, gained, and refused."""
 
 import json
+import os
 import shutil
+import signal
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +20,17 @@ from bertjax.interop.huggingface import load_model_directory, save_model_directo
 from bertjax.program.errors import UserError
 from bertjax.text.tokenizer import load_tokenizer
 from bertjax.training.adapt import adapt, compare_domains, describe_domains
+from bertjax.training.metrics import read_metrics
 from bertjax.training.pretrain_config import ModelConfig, shape_new_model
 from tests.text.tiny_tokenizers import FAMILIES, make, make_of
 from tests.train.finetune_runs import TINY, one_device
-from tests.train.pretrain_runs import assert_same_run
+from tests.train.pretrain_runs import (
+    assert_same_run,
+    find_checkpoints,
+    finish,
+    start_program,
+    wait_for,
+)
 
 pytestmark = pytest.mark.usefixtures("known_rate")
 
@@ -116,6 +126,66 @@ def test_adaptation_without_replay_or_new_tokens_keeps_the_tokenizer(run_adapt, 
     assert set(result.scores["domains"]) == {"new"}
     assert result.model.tokenizer.fingerprint == load_tokenizer(pretrained).fingerprint
     assert not (result.run / "adaptation" / "start").exists()
+
+
+@pytest.fixture
+def launch_adapt(pretrained, cache, tmp_path):
+    """Starts `bertjax adapt` on files, for a number of steps."""
+    for name, texts in (("new", NEW), ("old", OLD)):
+        (tmp_path / f"{name}.txt").write_text("\n\n".join(texts))
+    preparation = json.dumps(FIELDS["preparation"])
+
+    def start(run, steps, devices=1):
+        flags = f"--xla_force_host_platform_device_count={devices}"
+        return start_program(
+            [
+                *(sys.executable, "-m", "bertjax", "adapt", "--model", pretrained),
+                *("--input", tmp_path / "new.txt", "--replay", tmp_path / "old.txt"),
+                *("--output", run, "--preparation", preparation, "--replay-share", 0.25),
+                *("--new-tokens", 2, "--budget.steps", steps, "--batch-size", 8),
+                *("--log-every", 1, "--checkpoint.every", 2, "--evaluation.batch_size", 8),
+                *("--evaluation.patience", 0),
+            ],
+            cache,
+            XLA_FLAGS=f"{os.environ.get('XLA_FLAGS', '')} {flags}",
+        )
+
+    return start
+
+
+@pytest.mark.slow
+def test_killed_adaptation_goes_on_to_the_same_bits(launch_adapt, tmp_path):
+    """Killed while it prepares the texts, and while it trains."""
+    steps, killed = 60, tmp_path / "killed"
+    for has_come_far in (
+        (killed / "adaptation").is_dir,
+        lambda: find_checkpoints(killed),
+        lambda: max(find_checkpoints(killed)) > steps / 2,
+    ):
+        process = launch_adapt(killed, steps)
+        wait_for(process, has_come_far)
+        process.kill()
+        assert finish(process)[0] == -signal.SIGKILL
+        print(f"newest checkpoint: {max([0, *find_checkpoints(killed)])}")
+    for run in (killed, tmp_path / "whole"):
+        code, _, errors = finish(launch_adapt(run, steps))
+        assert code == 0, errors
+    assert_same_run(tmp_path / "whole", killed, steps)
+
+
+@pytest.mark.slow
+def test_adaptation_is_the_same_on_any_devices(launch_adapt, tmp_path):
+    curves = {}
+    for devices in (1, 2, 4, 8):
+        run = tmp_path / str(devices)
+        code, _, errors = finish(launch_adapt(run, 12, devices))
+        assert code == 0, errors
+        curves[devices] = np.array([line["loss"] for line in read_metrics(run / "metrics.jsonl")])
+        # Each step, and before, at every step and after: new and replayed text.
+        assert len(curves[devices]) == 12 + 2 * (1 + 1 + 12 + 1)
+    worst = {number: np.abs(curve / curves[1] - 1).max() for number, curve in curves.items()}
+    print(f"largest relative difference by devices: {worst}")
+    assert max(worst.values()) < 1e-5
 
 
 def test_dry_run_writes_nothing(run_adapt, tmp_path):

@@ -116,10 +116,36 @@ CHANGING = (
 )
 
 
+MUON = ("--optimizer.name", "muon")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("changing", [False, True])
+def test_changing_run_killed_in_every_phase_equals_uninterrupted(launch, tmp_path):
+    steps, run = 200, tmp_path / "killed"  # phases of 50, 50 and 100
+    options = (*CHANGING, *MUON, "--budget.steps", steps)
+    reached = []
+    for step in (2, 60, 120):
+        process = launch(run, *options)
+        wait_for(process, lambda step=step: max([0, *find_checkpoints(run)]) >= step)
+        process.kill()
+        assert finish(process)[0] == -signal.SIGKILL
+        reached.append(max(find_checkpoints(run)))
+    print(f"newest checkpoint at each kill: {reached}")
+    assert reached[0] < 50 < reached[1] < 100 < reached[2]
+    for path in (run, tmp_path / "whole"):
+        code, _, errors = finish(launch(path, *options))
+        assert code == 0, errors
+    assert_same_run(tmp_path / "whole", run, steps)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("more", "accumulations"),
+    [((), (1, 4)), (CHANGING, (1,)), (MUON, (1,))],
+    ids=["plain", "changing", "muon"],
+)
 def test_loss_curve_is_the_same_on_any_devices_and_accumulation(
-    launch, prepared, tmp_path, changing
+    launch, prepared, tmp_path, more, accumulations
 ):
     rows = tmp_path / "rows"
     splits = {name: make_columns(64, seed) for seed, name in enumerate(("train", "validation"))}
@@ -129,9 +155,9 @@ def test_loss_curve_is_the_same_on_any_devices_and_accumulation(
     options += ("--evaluation.every", 20, "--checkpoint.every", 20)
     curves = {}
     for devices in (1, 2, 4, 8):
-        for accumulation in (1,) if changing else (1, 4):
+        for accumulation in accumulations:
             run = tmp_path / f"{devices}x{accumulation}"
-            given = (*options, "--accumulation", accumulation, *(CHANGING if changing else ()))
+            given = (*options, "--accumulation", accumulation, *more)
             code, _, errors = finish(launch(run, *given, data=rows, devices=devices))
             assert code == 0, errors
             lines = read_metrics(run / "metrics.jsonl")
