@@ -64,6 +64,15 @@ def test_views_share_the_arrays_and_lead_back(tiny, name):
     assert (back.module, back.spare) == (tiny.module, {})
 
 
+def test_only_a_change_of_the_model_itself_is_one(tiny):
+    """Its files are still its own where it is seen as another class."""
+    assert not tiny.is_changed
+    assert not tiny.as_architecture("body").is_changed
+    assert not tiny.replace(notes=()).is_changed
+    assert tiny.replace(params=tiny.params).replace(notes=()).is_changed
+    assert tiny.replace(config=tiny.config).as_architecture("body").is_changed
+
+
 def test_apply_is_pure(tiny):
     token_ids = jnp.array([[2, 7, 8, 9, 3], [2, 8, 9, 3, 0], [2, 9, 3, 0, 0]])
 

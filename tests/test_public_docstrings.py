@@ -34,7 +34,7 @@ def model():
 
 def test_every_name_is_walked():
     assert FUNCTIONS.keys() == {"adapt", "finetune", "gate_heads", "load", "pretrain"}
-    assert {"fill_mask", "save", "trace", "export"} < METHODS.keys()
+    assert {"fill_mask", "save", "trace", "export", "gate", "calibrate", "drift"} < METHODS.keys()
     classes = {name for name in bertjax.__all__ if inspect.isclass(getattr(bertjax, name))}
     assert classes | FUNCTIONS.keys() | {"__version__"} == set(bertjax.__all__)
 
@@ -42,8 +42,8 @@ def test_every_name_is_walked():
 @pytest.mark.parametrize("name", CALLED)
 def test_function_says_what_it_takes_returns_and_raises(name):
     docs, signature = parsed(CALLED[name]), inspect.signature(CALLED[name])
+    taken = list(signature.parameters)[name in METHODS :]  # without the model itself
     assert docs.short_description.split()[0].endswith("s"), "begins with no verb"
-    taken = [parameter for parameter in signature.parameters if parameter != "self"]
     said = [part for item in docs.params for part in item.arg_name.split(", ")]
     assert said == taken
     returns = docs.short_description.startswith("Returns") or docs.returns
@@ -77,6 +77,9 @@ MISTAKES = {
     "predict": lambda model, folder: model.predict(["it was"]),
     "evaluate": lambda model, folder: model.evaluate(3),
     "compare": lambda model, folder: model.compare("another", ["it was"]),
+    "calibrate": lambda model, folder: model.calibrate([{"text": "it was", "label": "a"}]),
+    "gate": lambda model, folder: model.gate("another", [{"text": "it was", "label": "a"}]),
+    "drift": lambda model, folder: model.drift(["it was"], ["it is"]),
     "trace": lambda model, folder: model.trace(["it was"], without_heads="99-0"),
     "heads": lambda model, folder: model.heads(3),
     "compare_layers": lambda model, folder: model.compare_layers(["it was"]),

@@ -15,7 +15,7 @@ from bertjax.program.errors import UserError
 from bertjax.program.libraries import require_libraries
 
 if TYPE_CHECKING:
-    from bertjax.drift.comparison import Drift, Shift
+    from bertjax.drift.comparison import Drift
     from bertjax.drift.reference import Request
     from bertjax.drift.samples import Sample
 
@@ -177,11 +177,12 @@ def _ask_files(options: argparse.Namespace, log: "Sample") -> "Sample":
     model = load(options.model)
     tell(model.notes)
     max_length = log.lines[0]["max_length"]
-    with count_on("answering", count_asked(requests)) as progress:
-        return ask_model(
-            model, requests, source, name=log.model, max_length=max_length, seed=options.seed,
+    with count_on("answering", count_asked({source: requests})) as progress:
+        [sample] = ask_model(
+            model, {source: requests}, name=log.model, max_length=max_length, seed=options.seed,
             progress=progress,
         )  # fmt: skip
+    return sample
 
 
 def _read_files(options: argparse.Namespace) -> "list[Request]":
@@ -221,29 +222,13 @@ def _texts_of(task: str, example: Any) -> tuple[str, ...]:
 def _print_table(drift: "Drift") -> None:
     from rich.table import Table
 
+    from bertjax.drift.comparison import SHIFT_COLUMNS
+
     print(drift.reference.describe())
     print(drift.log.describe())
-    table = Table("", "before", "after", "effect", "p-value", "moved", box=None, pad_edge=False)
-    for shift in drift.shifts:
-        moved = "yes" if shift.moved else "no"
-        before, after = _show(shift)
-        table.add_row(
-            shift.name, before, after, f"{shift.effect:.3f}", f"{shift.p_value:.4f}", moved
-        )
+    table = Table(*SHIFT_COLUMNS, box=None, pad_edge=False)
+    for row in drift.tabulate():
+        table.add_row(*row)
     console().print(table)
-    print(
-        f"p-values are adjusted for {len(drift.shifts)} tests; effects are from 0, alike, to 1,"
-        f" nothing in common. A shift of {drift.visible_shift:.2f} standard deviations would be"
-        " seen 4 times in 5."
-    )
-    print(f"moved: {', '.join(drift.moved)}" if drift.moved else "nothing has moved")
-
-
-def _show(shift: "Shift") -> tuple[str, str]:
-    """Returns the means before and after; of labels those of the one that has moved most."""
-    if shift.before is None:
-        return "", ""
-    if not isinstance(shift.before, dict):
-        return f"{shift.before:.4g}", f"{shift.after:.4g}"
-    most = max(shift.before, key=lambda label: abs(shift.before[label] - shift.after[label]))
-    return f"{most} {shift.before[most]:.3f}", f"{most} {shift.after[most]:.3f}"
+    print(drift.describe_tests())
+    print(drift.summary)

@@ -179,11 +179,11 @@ def _score_labelled(options: argparse.Namespace) -> tuple[dict[str, Any], list[s
 def _calibrate(
     model: "Model", labelled: "Labelled", length: int, progress: StageProgress
 ) -> dict[str, Any]:
-    from bertjax.inference.calibration import calibrate
+    from bertjax.inference.calibration import calibrate_directory
 
     # The model answers before and after.
     step = Stages(1, progress).begin("calibrating", 2 * len(labelled.examples))
-    return calibrate(model, labelled, length, step)
+    return calibrate_directory(model, labelled, length, step)
 
 
 def _score_texts(options: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:

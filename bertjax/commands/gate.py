@@ -2,20 +2,20 @@
 
 import argparse
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bertjax.commands.arguments import choose_length, seed_number, whole_number
 from bertjax.commands.model_options import open_model
 from bertjax.commands.screen import add_json, console, print_json, stage_bars, tell
 from bertjax.commands.task_model import add_task_model, load_task_model, read_data_config
-from bertjax.gating.terms import RESAMPLES, SPEED_TEXTS, UNITS
+from bertjax.gating.terms import LEAST_RESAMPLES, RESAMPLES, SPEED_TEXTS, UNITS
 from bertjax.interop.hub import find_model
 from bertjax.program.errors import UserError
 from bertjax.program.outputs import check_output
 from bertjax.program.wording import counted
 
 if TYPE_CHECKING:
-    from bertjax.gating.gate import Verdict
+    from bertjax.gating.verdict import Verdict
 
 SUMMARY = "whether a new model may replace an old one, by requirements on both"
 DESCRIPTION = (
@@ -81,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resamples",
         metavar="R",
-        type=whole_number(100),
+        type=whole_number(LEAST_RESAMPLES),
         default=RESAMPLES,
         help="of the bootstrap (default: %(default)s)",
     )
@@ -155,49 +155,31 @@ def _find(name: str) -> str:
 def _print(verdict: "Verdict") -> None:
     from rich.table import Table
 
-    out, result = console(), verdict.to_json()
-    table = Table(title=counted(result["examples"], "example"))
-    table.add_column("quantity", no_wrap=True)
-    for title in ("new", "95 % interval", "old", "95 % interval"):
-        table.add_column(title)
-    for name, part in result["quantities"].items():
-        cells = [
-            cell
-            for side in ("new", "old")
-            for cell in (_show(part[side]), _show_ends(part.get(f"{side}_interval")))
-        ]
-        table.add_row(name, *cells)
+    from bertjax.gating.verdict import QUANTITY_COLUMNS, REQUIREMENT_COLUMNS, show_ends
+
+    out = console()
+    table = Table(title=counted(verdict.about["examples"], "example"))
+    for number, title in enumerate(QUANTITY_COLUMNS):
+        table.add_column(title, no_wrap=number == 0)
+    for row in verdict.tabulate_quantities():
+        table.add_row(*row)
     out.print(table)
-    slices = Table("slice", "examples", "new", "old", "difference", title=result["slice_score"])
+    compared = verdict.comparison
+    slices = Table("slice", "examples", "new", "old", "difference", title=compared.score)
     for name, part in verdict.slices.items():
-        ends = _show_ends(part["interval"], sign="+")
+        ends = show_ends(part["interval"], sign="+")
         shown = f"{part['difference']:+.4f}" + (f" ({ends})" if ends else "")
         slices.add_row(
             name, f"{part['examples']:,}", f"{part['new']:.4f}", f"{part['old']:.4f}", shown
         )
     out.print(slices)
-    compared = verdict.comparison
     out.print(
         f"{compared.score}: new {compared.B:.4f}, old {compared.A:.4f}, difference"
-        f" {compared.difference:+.4f} ({_show_ends(compared.interval, sign='+')}),"
+        f" {compared.difference:+.4f} ({show_ends(compared.interval, sign='+')}),"
         f" p = {compared.p_value:.3g} ({compared.test}): {compared.verdict}"
     )
     if verdict.decisions:
-        required = Table("requirement", "met", "holds by", "with 95 % confidence")
-        for one in verdict.decisions:
-            bound = "exact" if one.bound is None else _show(one.bound)
-            required.add_row(one.requirement, "yes" if one.met else "no", _show(one.margin), bound)
+        required = Table(*REQUIREMENT_COLUMNS)
+        for row in verdict.tabulate_requirements():
+            required.add_row(*row)
         out.print(required)
-
-
-def _show(value: float | None) -> str:
-    if value is None or value != value:
-        return "undefined"
-    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4f}"
-
-
-def _show_ends(ends: Any, sign: str = "") -> str:
-    if not ends or None in ends:
-        return ""
-    low, high = ends
-    return f"{low:{sign}.4f} to {high:{sign}.4f}"

@@ -1,5 +1,6 @@
 """Whether a later sample of requests differs from an earlier one, and in what."""
 
+import html
 import math
 from collections.abc import Callable
 from statistics import NormalDist
@@ -11,6 +12,7 @@ from jaxtyping import Float
 from bertjax.drift.samples import Sample
 from bertjax.drift.settings import LEVEL, MOST_REQUESTS, PERMUTATIONS
 from bertjax.program.errors import UserError
+from bertjax.program.notebook_tables import make_table
 from bertjax.program.wording import counted
 from bertjax.statistics.permutation import (
     Splits,
@@ -37,6 +39,7 @@ MEASURES = {
     LABELS: "half the differences of the labels' mean shares, at most 1 (total variation)",
 }
 OF_NUMBERS = "largest difference of the shares below a value (Kolmogorov-Smirnov)"
+SHIFT_COLUMNS = ("", "before", "after", "effect", "p-value", "moved")
 
 
 class Shift(NamedTuple):
@@ -59,6 +62,20 @@ class Shift(NamedTuple):
     measure: str
     p_value: float
     moved: bool
+
+    def cells(self) -> list[str]:
+        """Returns what is shown in `SHIFT_COLUMNS`; of labels the shares of the one that has moved
+        most.
+        """
+        before = after = ""
+        if isinstance(self.before, dict) and isinstance(self.after, dict):
+            gaps = {label: abs(self.before[label] - self.after[label]) for label in self.before}
+            most = max(gaps, key=gaps.__getitem__)
+            before, after = (f"{most} {part[most]:.3f}" for part in (self.before, self.after))
+        elif self.before is not None:
+            before, after = f"{self.before:.4g}", f"{self.after:.4g}"
+        figures = [f"{self.effect:.3f}", f"{self.p_value:.4f}"]
+        return [self.name, before, after, *figures, "yes" if self.moved else "no"]
 
 
 class Drift(NamedTuple):
@@ -83,6 +100,33 @@ class Drift(NamedTuple):
     def moved(self) -> list[str]:
         """Returns the names of what has moved."""
         return [shift.name for shift in self.shifts if shift.moved]
+
+    @property
+    def summary(self) -> str:
+        """Returns in a few words what has moved."""
+        return f"moved: {', '.join(self.moved)}" if self.moved else "nothing has moved"
+
+    def tabulate(self) -> list[list[str]]:
+        """Returns the rows of `SHIFT_COLUMNS`, to be shown."""
+        return [shift.cells() for shift in self.shifts]
+
+    def describe_tests(self) -> str:
+        """Returns what p-values and effects are, and how small a shift would be seen."""
+        return (
+            f"p-values are adjusted for {len(self.shifts)} tests; effects are from 0, alike, to 1,"
+            f" nothing in common. A shift of {self.visible_shift:.2f} standard deviations would be"
+            " seen 4 times in 5."
+        )
+
+    def __repr__(self) -> str:
+        both = "; ".join(one.describe() for one in (self.reference, self.log))
+        return f"Drift({both}; {self.summary})"
+
+    def _repr_html_(self) -> str:
+        """Returns a table for a notebook: what was compared, and how far it has moved."""
+        both = "<br>".join(html.escape(one.describe()) for one in (self.reference, self.log))
+        told = f"{html.escape(self.summary)}<br>{html.escape(self.describe_tests())}"
+        return f"<p>{both}</p>{make_table(SHIFT_COLUMNS, self.tabulate())}<p>{told}</p>"
 
     def to_json(self) -> dict[str, Any]:
         """Returns what `bertjax drift --json` prints."""
@@ -124,16 +168,18 @@ def compare(
     probability that any of them is at most `level` where nothing has moved is at most `level`.
 
     Args:
-        reference: the earlier requests, or the texts of a file.
+        reference: the earlier requests, or texts.
         log: the later ones.
-        level: above.
+        level: above, 0 to 1.
         permutations: of the requests.
         seed: of the permutations.
         progress: is called with the share of the work done since the call before.
 
     Raises:
-        UserError: two models, or too few requests or permutations to tell.
+        UserError: two models, too few requests or permutations to tell, or a level that is none.
     """
+    if not 0 < level < 1:
+        raise UserError(f"--alpha {level!r:.60} must be above 0 and below 1")
     if reference.fingerprint != log.fingerprint:
         raise UserError(
             f"{reference.source} and {log.source}: of different models (fingerprints"
@@ -188,6 +234,10 @@ def least_requests(tests: int, level: float) -> float:
 
     It is that of a test of means at `level`, adjusted for the number of tests, which sees a shift
     of `LEAST_SHIFT` standard deviations with probability `POWER`.
+
+    Args:
+        tests: how many.
+        level: the probability of a false alarm, at most, 0 to 1.
     """
     quantile = NormalDist().inv_cdf
     return ((quantile(1 - level / (2 * tests)) + quantile(POWER)) / LEAST_SHIFT) ** 2
@@ -200,14 +250,20 @@ def _check_enough(reference: Sample, log: Sample, least: float) -> None:
         return
     told = f"{reference.describe()}; {log.describe()}"
     if _beside(first, least) <= MOST_REQUESTS:
-        needed = f"{log.source} needs {_beside(first, least):,}"
+        few, needed = [log], f"{log.source} needs {_beside(first, least):,}"
     elif _beside(second, least) <= MOST_REQUESTS:
-        needed = f"{reference.source} needs {_beside(second, least):,}"
+        few, needed = [reference], f"{reference.source} needs {_beside(second, least):,}"
     else:
-        needed = f"both need {math.ceil(2 * least):,}"
+        few, needed = [reference, log], f"both need {math.ceil(2 * least):,}"
+    # Texts, unlike a log, have no time.
+    ways = {
+        "Give more texts" if one.first is None
+        else "Wait, raise --log-sample of `bertjax serve`, or name a longer time"
+        for one in few
+    }  # fmt: skip
     raise UserError(
         f"{told}: too few to tell; {needed}, so that a shift of {LEAST_SHIFT:g} standard deviations"
-        " is seen 4 times in 5. Wait, raise --log-sample of `bertjax serve`, or name a longer time"
+        f" is seen 4 times in 5. {'. '.join(sorted(ways))}"
     )
 
 

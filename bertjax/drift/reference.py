@@ -1,9 +1,10 @@
-"""The texts of a file, described as a server describes those that it is asked."""
+"""Texts of a file or in memory, described as a server describes those that it is asked."""
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -12,7 +13,7 @@ from bertjax.drift.samples import Sample
 from bertjax.drift.settings import MOST_REQUESTS
 from bertjax.loaded import Model
 from bertjax.program.errors import UserError
-from bertjax.program.wording import with_article
+from bertjax.program.wording import counted, with_article
 from bertjax.serving.engine import Engine
 from bertjax.serving.heads import answers, choices, classes, tags, vectors
 from bertjax.serving.observation import describe
@@ -22,12 +23,24 @@ from bertjax.serving.served import Served
 from bertjax.serving.settings import ServeConfig
 from bertjax.serving.threads import Threads
 
+Result = TypeVar("Result")
+
 # Texts that are asked at a time.
 TOGETHER = 64
 
 # A place for messages, and the texts of a request: one, a pair, a question and its context, a
 # context and its choices.
 Request = tuple[str, tuple[str, ...]]
+
+# What a program takes: the fewest texts of a request, the most, and what messages call them.
+_TAKES: dict[str, tuple[int, float, str]] = {
+    "class": (1, 2, "a text or a pair of texts"),
+    "tag": (1, 1, "a text"),
+    "span": (2, 2, "a question and its context"),
+    "choice": (3, float("inf"), "a context and its choices"),
+    "vector": (1, 1, "a text"),
+    "next-sentence": (1, 2, "a pair of texts"),
+}
 
 # What is asked of a model, by the first of these programs that it has.
 _ASK: dict[str, Callable[[Served, tuple[str, ...]], Awaitable[Any]]] = {
@@ -53,30 +66,34 @@ def _as_pair(texts: tuple[str, ...]) -> tuple[str, str]:
 
 def ask_model(
     model: Model,
-    requests: Sequence[Request],
-    source: str,
+    requests: Mapping[str, Sequence[Request]],
     *,
     name: str,
-    max_length: int,
+    max_length: int = 0,
     seed: int = 0,
     progress: Callable[[int], None] = lambda done: None,
-) -> Sample:
-    """Asks a model the texts of a file, as a server would.
+) -> list[Sample]:
+    """Asks a model texts, as a server would.
 
     Args:
         model: that is served.
-        requests: any number; of many a random sample is asked.
-        source: what they are, for messages.
+        requests: what they are, for messages, and the requests; of many a random sample is asked.
         name: of the model on the server.
-        max_length: tokens of a text, at most, as on the server.
-        seed: of the sample.
+        max_length: tokens of a text, at most, as on the server; 0 = as the model's directory says.
+        seed: of the samples.
         progress: is called with the number of texts done since the call before, of
             `count_asked(requests)`.
+
+    Returns:
+        A sample for each source.
 
     Raises:
         UserError: the model refuses a text.
     """
-    drawn = np.random.default_rng(seed).permutation(len(requests))[:MOST_REQUESTS]
+    drawn = {
+        source: np.random.default_rng(seed).permutation(len(own))[:MOST_REQUESTS]
+        for source, own in requests.items()
+    }
     devices = tuple(jax.local_devices()[:1])
     config = ServeConfig(explain=False, max_input_length=max_length)
     threads = Threads(1)
@@ -92,9 +109,15 @@ def ask_model(
                 " file could ask; compare two logs"
             )
         ask = _ASK[programs[0]]
+        fewest, most, called = _TAKES[programs[0]]
 
         async def describe_one(request: Request, turn: asyncio.Semaphore) -> dict[str, Any]:
             place, texts = request
+            if not fewest <= len(texts) <= most:
+                raise UserError(
+                    f"{place}: has {counted(len(texts), 'text')}, and"
+                    f" {with_article(model.architecture)} takes {called}"
+                )
             call = SampledCall(place)
             async with turn:
                 SAMPLED.set(call)
@@ -105,15 +128,37 @@ def ask_model(
             progress(1)
             return describe(call.observed)
 
-        async def describe_all() -> list[dict[str, Any]]:
+        async def describe_all() -> list[list[dict[str, Any]]]:
             turn = asyncio.Semaphore(TOGETHER)
-            return await asyncio.gather(*(describe_one(requests[number], turn) for number in drawn))
+            return [
+                await asyncio.gather(
+                    *(describe_one(requests[source][number], turn) for number in numbers)
+                )
+                for source, numbers in drawn.items()
+            ]
 
-        lines = asyncio.run(describe_all())
+        described = _run(describe_all())
         fingerprint = served.fingerprint
-    return Sample(source, name, fingerprint, len(requests), None, None, lines)
+    return [
+        Sample(source, name, fingerprint, len(own), None, None, lines)
+        for (source, own), lines in zip(requests.items(), described, strict=True)
+    ]
 
 
-def count_asked(requests: Sequence[Request]) -> int:
-    """Returns how many of the requests are asked."""
-    return min(len(requests), MOST_REQUESTS)
+def count_asked(requests: Mapping[str, Sequence[Request]]) -> int:
+    """Returns how many of the requests are asked.
+
+    Args:
+        requests: as of `ask_model`.
+    """
+    return sum(min(len(own), MOST_REQUESTS) for own in requests.values())
+
+
+def _run(work: Coroutine[Any, Any, Result]) -> Result:
+    """Runs it to its end; in a thread of its own where this one has a loop, as a notebook's has."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()

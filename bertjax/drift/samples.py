@@ -23,7 +23,7 @@ class Sample(NamedTuple):
         fingerprint: of the model.
         requests: how many there are.
         first, last: when the first and the last of them was answered, in seconds since 1970; None
-            of a file.
+            of texts that are in no log.
         lines: those of them that are compared, `MOST_REQUESTS` at most.
         left_out: requests to the same name that other models have answered.
     """
@@ -38,7 +38,11 @@ class Sample(NamedTuple):
     left_out: int = 0
 
     def numbers(self, field: str) -> Float[np.ndarray, " requests"]:
-        """Returns a field of all lines; NaN for null."""
+        """Returns a field of all lines; NaN for null.
+
+        Args:
+            field: of a line, one of `comparison.INPUTS` or `comparison.ANSWERS`.
+        """
         values = [np.nan if line[field] is None else line[field] for line in self.lines]
         return np.array(values, np.float64)
 
@@ -47,7 +51,11 @@ class Sample(NamedTuple):
         return np.stack([read_sketch(line["sketch"]) for line in self.lines])
 
     def shares(self, labels: Sequence[str]) -> Float[np.ndarray, "requests labels"]:
-        """Returns the shares of labels of all lines; NaN for null."""
+        """Returns the shares of labels of all lines; NaN for null.
+
+        Args:
+            labels: their names, in the order of the columns.
+        """
         return np.array(
             [
                 [np.nan if line["labels"] is None else line["labels"].get(one, 0) for one in labels]
@@ -78,7 +86,11 @@ class Sample(NamedTuple):
 
 
 def show_time(seconds: float) -> str:
-    """Returns a time in UTC, as `--since` reads it."""
+    """Returns a time in UTC, as `--since` reads it.
+
+    Args:
+        seconds: since 1970.
+    """
     return datetime.datetime.fromtimestamp(int(seconds), datetime.UTC).isoformat()
 
 

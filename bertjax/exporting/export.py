@@ -29,7 +29,7 @@ from bertjax.interop.signature import (
     input_names,
     outputs_of,
 )
-from bertjax.interop.temperature import record_of, write_record
+from bertjax.interop.temperature import write_record
 from bertjax.loaded import Model
 from bertjax.program.errors import UserError
 from bertjax.program.libraries import require_libraries
@@ -76,6 +76,12 @@ def choose_vectors(
     max_length: int | None = None,
 ) -> SentenceModel:
     """Returns how an exported body makes vectors of texts; arguments as of `choose_steps`.
+
+    Args:
+        model: that is exported.
+        pooling: as of `choose_steps`.
+        normalize: as of `choose_steps`.
+        max_length: as of `choose_steps`, in tokens.
 
     Raises:
         UserError: the model has a head, and one of them is given.
@@ -178,7 +184,7 @@ def _write_beside(model: Model, steps: SentenceModel, folder: Path) -> None:
     write_model_tokenizer(folder, Path(model.tokenizer.name), model.config)
     if model.kind == BODY:
         write_sentence_model(folder, steps, model.config.hidden_size)
-    write_record(folder, record_of(model.directory, architecture.head))
+    write_record(folder, model.calibration)
     if model.directory and (remembered := data_format.recall(model.directory)):
         data_format.write_fields(folder, remembered)
 

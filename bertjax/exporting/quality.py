@@ -21,7 +21,7 @@ from bertjax.loaded import Model
 from bertjax.program.errors import UserError
 from bertjax.tasks.scoring import evaluate_predictions, goodness
 from bertjax.tasks.task import frame_texts, softmax
-from bertjax.text.given_texts import Text, read_parts
+from bertjax.text.given_texts import Text, read_tuples
 from bertjax.text.lines import separate_pair
 
 # The share of a text's tokens that are masked where a masked LM is asked.
@@ -143,13 +143,15 @@ def _score(
 def gate_in_memory(model: Model, texts: Sequence[Any], data: Any) -> Gate | None:
     """Returns the gate of texts or tuples of texts, and of labelled files or rows; None of neither.
 
+    Args:
+        model: that is exported.
+        texts: any number.
+        data: of the model's task; None = none.
+
     Raises:
         UserError: something else is given, or the data are not of the model's task.
     """
-    lines = []
-    for number, text in enumerate([texts] if isinstance(texts, str) else texts, start=1):
-        place = f"text {number}"
-        lines.append((place, "\t".join(read_parts(text, place))))
+    lines = [(place, "\t".join(parts)) for place, parts in read_tuples(texts)]
     labelled = None if data is None else read_labelled(model, data)
     return Gate(lines, labelled) if lines or labelled else None
 

@@ -53,7 +53,11 @@ def write_program(model: Model, steps: SentenceModel, folder: Path) -> None:
 
 
 def read_program(folder: Path) -> tuple[Any, list[np.ndarray]]:
-    """Returns the function of weights and inputs that was written, and the weights."""
+    """Returns the function of weights and inputs that was written, and the weights.
+
+    Args:
+        folder: that `write_program` wrote to.
+    """
     exported = export.deserialize((folder / PROGRAM_NAME).read_bytes())
     with np.load(folder / WEIGHTS_NAME) as weights:
         return jax.jit(exported.call), [weights[name] for name in weights.files]

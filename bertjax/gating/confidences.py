@@ -74,6 +74,11 @@ def judge_confidences(
 ) -> Confidences | None:
     """Returns how sure a model is of its answers; None for a task whose answers have no
     probabilities: regression, and question answering, whose are among the best few spans alone.
+
+    Args:
+        task: of the model.
+        examples: with labels.
+        predictions: of the model for them.
     """
     judge = _judge_of(task)
     if judge is None:

@@ -1,16 +1,15 @@
 """The gate before a release: a new model measured beside the old one, and judged."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
 
-from bertjax.gating.confidences import Confidences, judge_confidences
-from bertjax.gating.decision import Decision, decide
+from bertjax.gating.confidences import judge_confidences
+from bertjax.gating.decision import decide
 from bertjax.gating.quantities import (
     Answered,
-    Measured,
     measure,
     sample_examples,
     sample_times,
@@ -19,90 +18,25 @@ from bertjax.gating.quantities import (
 from bertjax.gating.requirements import Requirement, read_requirement
 from bertjax.gating.robustness import change_examples, find_flips, kinds_for
 from bertjax.gating.speed import ROUNDS, Contender, time_in_turns
-from bertjax.gating.terms import EXACT, KINDS, RESAMPLES, SPEED, SPEED_TEXTS, UNITS
+from bertjax.gating.terms import (
+    EXACT,
+    KINDS,
+    LEAST_RESAMPLES,
+    RESAMPLES,
+    SPEED,
+    SPEED_TEXTS,
+    UNITS,
+)
+from bertjax.gating.verdict import NAMES, Side, Verdict
 from bertjax.inference.labelled import Labelled, task_of
 from bertjax.interop.checkpoint_files import find_tensors
 from bertjax.interop.huggingface import inspect_model_directory
-from bertjax.interop.temperature import read_record
 from bertjax.loaded import Model
 from bertjax.program.errors import UserError
 from bertjax.program.stages import StageProgress, Stages, ignore_stages
-from bertjax.statistics.bootstrap import find_ends
 from bertjax.tasks.scoring import check_known_labels, evaluate_predictions, slice_examples
-from bertjax.tasks.significance import ComparedModels, compare_evaluations, compare_paired
+from bertjax.tasks.significance import compare_evaluations, compare_paired
 from bertjax.tasks.task import Task
-
-# What both models are called.
-NAMES = ("new", "old")
-
-
-class Side(NamedTuple):
-    """A model and all that was measured of it.
-
-    Attributes:
-        evaluation: that of `bertjax evaluate`, without intervals.
-        measured: its quantities.
-        confidences: how sure it is of its answers; None where they have no probabilities.
-    """
-
-    evaluation: dict[str, Any]
-    measured: Measured
-    confidences: Confidences | None
-
-
-class Verdict(NamedTuple):
-    """What the gate says.
-
-    Attributes:
-        about: the models, the data and the options, for JSON.
-        decisions: one for each requirement, in their order.
-        new, old: what was measured of each model.
-        comparison: of the outcomes, of new (B) with old (A), as `bertjax compare` makes it.
-        slices: for each slice its examples, both means, the difference and its interval.
-        notes: a sentence for everything that was not read as it was given.
-    """
-
-    about: dict[str, Any]
-    decisions: list[Decision]
-    new: Side
-    old: Side
-    comparison: ComparedModels
-    slices: dict[str, dict[str, Any]]
-    notes: list[str]
-
-    @property
-    def unmet(self) -> list[Decision]:
-        """The requirements that are not met."""
-        return [decision for decision in self.decisions if not decision.met]
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns all of it; an undefined number is null."""
-        return {
-            "met": not self.unmet,
-            "not_met": [decision.requirement for decision in self.unmet],
-            **self.about,
-            "requirements": [decision.to_json() for decision in self.decisions],
-            "quantities": {name: self._describe(name) for name in self.new.measured.values},
-            "comparison": {**self.comparison._asdict(), "interval": list(self.comparison.interval)},
-            "slice_score": self.new.evaluation["slice_score"],
-            "slices": self.slices,
-            "reliability": {
-                name: side.confidences.describe_bins()
-                for name, side in zip(NAMES, (self.new, self.old), strict=True)
-                if side.confidences
-            },
-            "notes": self.notes,
-        }
-
-    def _describe(self, quantity: str) -> dict[str, Any]:
-        """Returns a quantity of both models, with the interval of each by itself."""
-        described: dict[str, Any] = {}
-        for name, side in zip(NAMES, (self.new, self.old), strict=True):
-            described[name] = _number(side.measured.values[quantity])
-            if quantity not in EXACT:
-                ends = find_ends(side.measured.draws[quantity])
-                described[f"{name}_interval"] = [*map(_number, ends)]
-        return described
 
 
 def gate(
@@ -134,8 +68,11 @@ def gate(
 
     Raises:
         UserError: the models are not for the same task and labels, one is in memory only, a
-            requirement cannot be read, or there is no such column; nothing was measured then.
+            requirement cannot be read, there is no such column, or too few resamples; nothing was
+            measured then.
     """
+    if resamples < LEAST_RESAMPLES:
+        raise UserError(f"--resamples {resamples} must be at least {LEAST_RESAMPLES}")
     task, examples = labelled.task, labelled.examples
     contenders = [
         Contender(new, task, max_length),
@@ -205,6 +142,11 @@ def gate(
 def read_requirements(task: Task, texts: Sequence[str], speed_texts: int) -> list[Requirement]:
     """Reads requirements on a model for a task.
 
+    Args:
+        task: of both models.
+        texts: as they were written.
+        speed_texts: of how many texts the times are measured; 0 = of none.
+
     Raises:
         UserError: one is not in the language, or names what there is not.
     """
@@ -258,10 +200,15 @@ def _measure_size(model: Model) -> dict[str, float]:
     """Returns how large a model is in its directory.
 
     Raises:
-        UserError: it is in memory only.
+        UserError: it is in memory only, or has changed there.
     """
     if model.directory is None:
         raise UserError("a model that is in memory only has no size on the disk; save it first")
+    if model.is_changed:
+        raise UserError(
+            f"{model.directory}: the model was changed in memory since it was read, and its size on"
+            " the disk is that of what it was; save it first, and load what is saved"
+        )
     files = {tensor.file for tensor in find_tensors(model.directory).values()}
     return {
         "parameters": float(inspect_model_directory(model.directory).parameters),
@@ -288,13 +235,9 @@ def _compare_slices(
 
 
 def _describe(model: Model) -> dict[str, Any]:
-    record = read_record(model.directory) if model.directory else {}
+    temperature = model.calibration.get("temperature")
     return {
         "model": str(model.directory),
         "architecture": model.architecture,
-        **({"temperature": record["temperature"]} if record else {}),
+        **({"temperature": temperature} if temperature else {}),
     }
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None

@@ -9,8 +9,9 @@ import numpy as np
 import bertjax
 from bertjax.analysis.report.data import Curve, Measure, ReportData, Series, Table
 from bertjax.analysis.report.pages import write_report
-from bertjax.gating.gate import NAMES, Side, Verdict, unit_of
+from bertjax.gating.gate import unit_of
 from bertjax.gating.terms import EXACT, UNITS
+from bertjax.gating.verdict import NAMES, Side, Verdict
 from bertjax.statistics.bootstrap import find_ends
 from bertjax.statistics.intervals import Interval
 from bertjax.tasks.scores import BINS
@@ -29,12 +30,9 @@ def write_page(verdict: Verdict, task: Task, output: Path | str) -> list[Path]:
 
 
 def _make_report(verdict: Verdict, task: Task) -> ReportData:
-    about, unmet, number = verdict.about, verdict.unmet, len(verdict.decisions)
-    said = f"passed: all {number} requirements are met" if number else "nothing was required"
-    if unmet:
-        said = f"not passed: {len(unmet)} of {number} requirements are not met"
+    about = verdict.about
     facts = {
-        "gate": said,
+        "gate": verdict.summary,
         "new model": about["new"]["model"],
         "old model": about["old"]["model"],
         "task": task.name,
@@ -44,7 +42,7 @@ def _make_report(verdict: Verdict, task: Task) -> ReportData:
         "seed": about["seed"],
         "bertjax": bertjax.__version__,
     }
-    notes = [f"Not met: {one.describe()}" for one in unmet]
+    notes = [f"Not met: {one.describe()}" for one in verdict.unmet]
     curve = _draw_reliability(verdict)
     return ReportData(
         f"Gate: {Path(about['new']['model']).resolve().name}",

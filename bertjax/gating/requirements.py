@@ -74,12 +74,22 @@ class Requirement(NamedTuple):
         return left, right
 
     def margin(self, new: Mapping[str, Value], old: Mapping[str, Value]) -> np.ndarray:
-        """Computes by how much the requirement is met: below 0 where it is not."""
+        """Computes by how much the requirement is met: below 0 where it is not.
+
+        Args:
+            new: as of `sides`.
+            old: as of `sides`.
+        """
         left, right = self.sides(new, old)
         return left - right if self.sign in (">=", ">") else right - left
 
     def holds(self, left: float, right: float) -> bool:
-        """Returns whether sides that are known exactly are as required."""
+        """Returns whether sides that are known exactly are as required.
+
+        Args:
+            left: the left side.
+            right: the right side.
+        """
         [compare] = [compare for sign, compare in _COMPARISONS.values() if sign == self.sign]
         return compare(left, right)
 

@@ -21,6 +21,9 @@ _MARKS = ".,;:!?"
 def kinds_for(task: str) -> tuple[str, ...]:
     """Returns the kinds of change that a task's texts allow: none of regression, whose answers are
     numbers; those within words of tagged ones, which are separate already.
+
+    Args:
+        task: its name.
     """
     if task == "regression":
         return ()
@@ -62,7 +65,12 @@ def _change(example: Any, change: Callable[[str], str]) -> Any:
 def find_flips(
     before: Sequence[Prediction], after: Sequence[Prediction]
 ) -> Bool[np.ndarray, " examples"]:
-    """Returns of which examples the answer is another."""
+    """Returns of which examples the answer is another.
+
+    Args:
+        before: to the texts as they were.
+        after: to the changed texts.
+    """
     return np.array([_answer(a) != _answer(b) for a, b in zip(before, after, strict=True)], bool)
 
 

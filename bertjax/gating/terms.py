@@ -18,6 +18,6 @@ UNITS = {
 EXACT = ("parameters", "bytes")
 SPEED = ("median_ms", "p95_ms")
 # Of the bootstrap: the end of a one-sided interval is the place of the 100th of them.
-RESAMPLES = 2000
+RESAMPLES, LEAST_RESAMPLES = 2000, 100
 # Of how many texts the times are measured.
 SPEED_TEXTS = 100

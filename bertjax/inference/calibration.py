@@ -10,18 +10,14 @@ Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.2
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from bertjax.architectures import ARCHITECTURES
 from bertjax.inference.labelled import Labelled
 from bertjax.inference.task_outputs import Outputs, make_inference
-from bertjax.interop.temperature import (
-    check_writable,
-    fold_temperature,
-    read_record,
-    write_temperature,
-)
+from bertjax.interop.temperature import check_writable, fold_temperature, write_temperature
 from bertjax.loaded import Model
 from bertjax.program.errors import UserError
 from bertjax.program.wording import counted
@@ -50,11 +46,19 @@ class Decisions(NamedTuple):
     gold: Int[np.ndarray, " M"]
 
     def probabilities(self, temperature: float = 1.0) -> Float[np.ndarray, "M C"]:
-        """Returns the probability of each alternative."""
+        """Returns the probability of each alternative.
+
+        Args:
+            temperature: above 0.
+        """
         return np.exp(self._log_probabilities(temperature))
 
     def log_loss(self, temperature: float = 1.0) -> float:
-        """Returns the mean of -log probability of what is right, in nats."""
+        """Returns the mean of -log probability of what is right, in nats.
+
+        Args:
+            temperature: above 0.
+        """
         logs = self._log_probabilities(temperature)
         return float(-logs[np.arange(len(self.gold)), self.gold].mean())
 
@@ -70,6 +74,9 @@ class Decisions(NamedTuple):
 
 def fit_temperature(decisions: Decisions) -> float:
     """Finds the temperature with the least log loss.
+
+    Args:
+        decisions: on examples that the model was not fitted on.
 
     Raises:
         UserError: no temperature within the bounds is best: the examples say nothing about it.
@@ -92,7 +99,21 @@ def fit_temperature(decisions: Decisions) -> float:
     return temperature
 
 
-def calibrate(
+class Calibrated(NamedTuple):
+    """A model with a temperature.
+
+    Attributes:
+        model: in memory; its directory is as it was.
+        temperature: by which its logits are divided; on top of one that it had before.
+        record: what is known of it (`Model.calibration`).
+    """
+
+    model: Model
+    temperature: float
+    record: dict[str, Any]
+
+
+def calibrate_directory(
     model: Model,
     labelled: Labelled,
     max_length: int | None = None,
@@ -100,48 +121,78 @@ def calibrate(
 ) -> dict[str, Any]:
     """Fits a temperature to a model on labelled examples, and keeps it in the model's directory.
 
-    It is folded into the last layer of the head (`interop.temperature`), so that whatever loads
-    the directory from now on has the calibrated probabilities. The most probable answer is the
-    same as before. A second time, it is on top of the first.
+    Whatever loads the directory from now on has the calibrated probabilities.
 
     Args:
         model: from a directory.
+        labelled: as of `calibrate`.
+        max_length: as of `calibrate`.
+        progress: as of `calibrate`.
+
+    Returns:
+        The record that the directory has.
+
+    Raises:
+        UserError: what `calibrate` raises, or the directory cannot be written.
+    """
+    head, directory = _check(model, labelled), model.directory
+    if directory is None:
+        raise UserError(
+            "a temperature is kept in the directory of a model, and this has none of its own; save"
+            " the model first"
+        )
+    check_writable(directory, model.config, head)
+    calibrated = calibrate(model, labelled, max_length, progress)
+    record = calibrated.record
+    write_temperature(directory, model.config, head, calibrated.temperature, record)
+    return record
+
+
+def calibrate(
+    model: Model,
+    labelled: Labelled,
+    max_length: int | None = None,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Calibrated:
+    """Fits a temperature to a model on labelled examples.
+
+    It is folded into the last layer of the head (`interop.temperature`). The most probable answer
+    is the same as before. A second time, it is on top of the first.
+
+    Args:
+        model: fitted to a task.
         labelled: examples of its task which it was not fitted on (`read_labelled`).
         max_length: longest sequence in tokens; the model's positions when left out.
         progress: called with the number of examples done since the last call, each of them twice.
 
     Returns:
-        The record that the directory has: `temperature`; `log_loss` (nats) and
+        The model with it, whose record has `temperature`; `log_loss` (nats) and
         `calibration_error`, before and after, on these examples; `examples`, `data`.
 
     Raises:
-        UserError: the task has no such probabilities, the directory cannot be written, or the
-            examples say nothing about a temperature.
+        UserError: the task has no such probabilities, the model was exported, or the examples say
+            nothing about a temperature.
     """
-    head, directory = ARCHITECTURES[model.architecture].head, model.directory
-    if labelled.task.name not in TASKS:
-        raise UserError(
-            f"{directory}: a model for {labelled.task.name} has no probabilities that a temperature"
-            f" calibrates; those for {', '.join(TASKS)} have"
-        )
-    if directory is None or getattr(model.module, "is_exported", False):
-        raise UserError(
-            "a temperature is kept in the directory of a model, and this has none of its own; save"
-            " the model, or calibrate it before it is exported"
-        )
-    check_writable(directory, model.config, head)
+    head = _check(model, labelled)
     decided, examples = _decide(model, labelled, max_length, progress)
     if not len(decided.gold):
         raise UserError(f"{', '.join(labelled.names)}: there is no label to fit a temperature to")
     temperature = fit_temperature(decided)
     params = fold_temperature(model.params, head, temperature)
-    calibrated, _ = _decide(model.replace(params=params), labelled, max_length, progress)
+    # On the devices where it was before.
+    on_devices = jax.tree.map(
+        lambda new, old: jax.device_put(new, getattr(old, "sharding", None)),
+        params[head],
+        dict(model.params[head]),
+    )
+    cooled = model.replace(params={**params, head: on_devices})
+    calibrated, _ = _decide(cooled, labelled, max_length, progress)
     expected = decided.logits / temperature
     rounded = _MOST_ROUNDED * np.abs(expected[np.isfinite(expected)]).max()
     if not np.allclose(calibrated.logits, expected, rtol=0, atol=rounded):
         raise RuntimeError("the logits of the calibrated head are not those of the temperature")
     record = {
-        "temperature": temperature * read_record(directory).get("temperature", 1.0),
+        "temperature": temperature * model.calibration.get("temperature", 1.0),
         "log_loss": {"before": decided.log_loss(), "after": calibrated.log_loss()},
         "calibration_error": {
             "before": decided.calibration_error(),
@@ -153,8 +204,22 @@ def calibrate(
         "examples": examples,
         "data": labelled.names,
     }
-    write_temperature(directory, model.config, head, temperature, record)
-    return record
+    return Calibrated(cooled.replace(fitted_temperature=record), temperature, record)
+
+
+def _check(model: Model, labelled: Labelled) -> str:
+    """Returns the head of a model that a temperature can be folded into."""
+    if labelled.task.name not in TASKS:
+        raise UserError(
+            f"{model.directory or 'the model'}: a model for {labelled.task.name} has no"
+            f" probabilities that a temperature calibrates; those for {', '.join(TASKS)} have"
+        )
+    if getattr(model.module, "is_exported", False):
+        raise UserError(
+            f"{model.directory}: was exported, and a temperature is folded into a model; calibrate"
+            " that, and export it again"
+        )
+    return ARCHITECTURES[model.architecture].head
 
 
 def _decide(
@@ -174,6 +239,11 @@ def decisions_of(task: str, units: Sequence[Unit], outputs: Outputs) -> Decision
     """Returns the decisions in the outputs for labelled units of a task, one of `TASKS`.
 
     Each of several labels is a decision between it and nothing, whose logit is 0.
+
+    Args:
+        task: its name.
+        units: of the examples.
+        outputs: of the model for them.
     """
     logits, gold = [], []
     for unit, output in zip(units, outputs.logits, strict=True):

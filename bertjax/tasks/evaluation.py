@@ -3,6 +3,7 @@
 import html
 from typing import Any
 
+from bertjax.program.notebook_tables import make_table
 from bertjax.program.wording import counted
 from bertjax.tasks.scoring import single_scores
 
@@ -23,11 +24,11 @@ class Evaluation(dict[str, Any]):
             [name, f"{part['mean']:.4f}", str(part["examples"])]
             for name, part in self["slices"].items()
         ]
-        page = (
-            f"<p>{html.escape(self._of)}</p>{_table(['score', 'value', '95 % interval'], scores)}"
+        page = f"<p>{html.escape(self._of)}</p>" + make_table(
+            ["score", "value", "95 % interval"], scores
         )
         if slices:
-            page += _table(["examples", f"mean {self['slice_score']}", "number"], slices)
+            page += make_table(["examples", f"mean {self['slice_score']}", "number"], slices)
         return page
 
     @property
@@ -43,11 +44,3 @@ class Evaluation(dict[str, Any]):
                 low, high = self["intervals"][name]
                 figures[-1].append(f"({low:.4f} to {high:.4f})")
         return figures
-
-
-def _table(names: list[str], rows: list[list[str]]) -> str:
-    lines = [
-        f"<tr>{''.join(f'<{cell}>{html.escape(value)}</{cell}>' for value in row)}</tr>"
-        for cell, row in [("th", names), *(("td", row) for row in rows)]
-    ]
-    return f"<table>{''.join(lines)}</table>"

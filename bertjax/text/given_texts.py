@@ -20,16 +20,22 @@ def read_texts(texts: Any, *, pairs: bool = True) -> list[Text]:
     Raises:
         UserError: a table, files, bytes, or something in the list that is not a text.
     """
-    if isinstance(texts, str):
-        texts = [texts]
-    elif isinstance(texts, Mapping) or hasattr(texts, "columns") or hasattr(texts, "column_names"):
-        raise UserError(
-            f"{type(texts).__name__} is not a list of texts; give one of its columns, for instance"
-            " table['text']"
-        )
-    elif isinstance(texts, bytes) or not isinstance(texts, Iterable):
-        raise UserError(f"{_not_texts(texts, pairs)}; {_way_out(texts)}")
+    texts = _as_list(texts, pairs)
     return [_read_text(text, f"text {number}", pairs) for number, text in enumerate(texts, 1)]
+
+
+def read_tuples(texts: Any, called: str = "text") -> list[tuple[str, tuple[str, ...]]]:
+    """Returns texts as tuples of one, and tuples of any number of texts, each with its place.
+
+    Args:
+        texts: any iterable of them, or a text.
+        called: what messages call each, before its number.
+
+    Raises:
+        UserError: what `read_texts` raises, or an empty tuple.
+    """
+    places = ((f"{called} {number}", text) for number, text in enumerate(_as_list(texts, True), 1))
+    return [(place, read_parts(text, place)) for place, text in places]
 
 
 def read_text(text: Any) -> Text:
@@ -63,14 +69,16 @@ def read_parts(text: Any, place: str, kind: str = "a text") -> tuple[str, ...]:
     """Returns a text, or all of several that belong together.
 
     Args:
-        text: a text, or a tuple or list of any number.
+        text: a text, or a tuple or list of any number but none.
         place: what messages call it.
         kind: what messages say that it is not.
 
     Raises:
-        UserError: what `check_text` raises.
+        UserError: what `check_text` raises, or no text at all.
     """
     parts = text if isinstance(text, tuple | list) else (text,)
+    if not parts:
+        raise UserError(f"{place}: is empty, and not {kind}")
     try:
         return tuple(check_text(part, kind) for part in parts)
     except UserError as error:
@@ -93,6 +101,20 @@ def check_text(text: Any, kind: str = "a text") -> str:
             " pair, which is no character; read the text with errors='replace'"
         ) from None
     return str(text)
+
+
+def _as_list(texts: Any, pairs: bool) -> list[Any]:
+    """Returns what is to be read as texts; a text is a list of one."""
+    if isinstance(texts, str):
+        return [texts]
+    if isinstance(texts, Mapping) or hasattr(texts, "columns") or hasattr(texts, "column_names"):
+        raise UserError(
+            f"{type(texts).__name__} is not a list of texts; give one of its columns, for instance"
+            " table['text']"
+        )
+    if isinstance(texts, bytes) or not isinstance(texts, Iterable):
+        raise UserError(f"{_not_texts(texts, pairs)}; {_way_out(texts)}")
+    return list(texts)
 
 
 def _read_text(text: Any, place: str, pairs: bool) -> Text:

@@ -1,5 +1,6 @@
 """`bertjax drift` on logs: what has moved, what has not, and what cannot be told."""
 
+import asyncio
 import errno
 import json
 import os
@@ -10,6 +11,7 @@ import pytest
 from scipy import stats
 
 from bertjax.drift.comparison import compare, least_requests
+from bertjax.drift.reference import ask_model
 from bertjax.drift.samples import collect
 from bertjax.drift.settings import MOST_REQUESTS
 from bertjax.loaded import load
@@ -250,6 +252,56 @@ def test_pairs_of_files_are_asked_of_a_model_of_next_sentences(name, text, told,
         assert code == 1, err
         assert drifted["reference"]["compared"] == 150
         assert [test["before"] for test in drifted["tests"] if test["name"] == "characters"] == [10]
+
+
+def test_method_compares_lists_of_texts_as_the_command_does_requests(tmp_path, drift):
+    """In a notebook, too, whose thread has a loop of events already."""
+    folder = save_tiny(tmp_path / "model", "BertForSequenceClassification")
+    model = load(folder)
+    random = np.random.default_rng(0)
+    made = [" ".join(random.choice(["dog", "cat", "a", "b"], 5)) for _ in range(360)]
+    before, same, longer = made[:120], made[120:240], [f"{text} the dog" for text in made[240:]]
+    assert model.drift(before, same).moved == []
+
+    async def cell():
+        return model.drift(before, longer)
+
+    moved = asyncio.run(cell())
+    assert "tokens" in moved.moved
+    told = f"reference: 120 requests; texts: 120 requests; moved: {', '.join(moved.moved)}"
+    assert repr(moved) == f"Drift({told})"
+    assert "<td>tokens</td><td>7</td><td>9</td><td>1.000</td>" in moved._repr_html_()
+
+    [asked] = ask_model(model, {"texts": [("text", (text,)) for text in longer]}, name="sms")
+    lines = [
+        {**line, **own, "fingerprint": asked.fingerprint}
+        for line, own in zip(make_lines(120), asked.lines, strict=True)
+    ]
+    (tmp_path / "before.txt").write_text("\n".join(before))
+    log = write_log(tmp_path / "log", lines)
+    _, told, err = drift(tmp_path / "before.txt", log, "--model", folder)
+    assert [one["name"] for one in told["tests"]] == [one.name for one in moved.shifts], err
+    for theirs, ours in zip(told["tests"], moved.shifts, strict=True):
+        assert theirs["effect"] == pytest.approx(ours.effect, abs=1e-6)
+        assert theirs["p_value"] == pytest.approx(ours.p_value, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("texts", "more", "told"),
+    [
+        (["a b"] * 20, {}, r"reference: 150 requests; texts: 20 .* needs 90,.*\. Give more texts$"),
+        (["a b"] * 150, {"alpha": 0.0}, r"^alpha 0\.0 must be above 0 and below 1$"),
+        (["a b"] * 150, {"permutations": 99}, "^permutations 99: with "),
+        ([("a", "b", "a")] * 150, {}, "^text 1: has 3 texts, and a BertForSequenceClassif"),
+        ([("a", "b"), ()], {}, "^text 2: is empty"),
+        ([{"text": "a"}], {}, r"^text 1: .*give the text alone, for instance row\['text'\]"),
+        ({"text": ["a"]}, {}, "dict is not a list of texts"),
+    ],
+)
+def test_lists_that_cannot_be_compared_are_refused(texts, more, told, tmp_path):
+    model = load(save_tiny(tmp_path / "model", "BertForSequenceClassification"))
+    with pytest.raises(UserError, match=told):
+        model.drift(["the dog", "a cat", "b"] * 50, texts, **more)
 
 
 def test_what_few_requests_have_is_left_out():

@@ -37,7 +37,8 @@ def lines(shared_data):
             part = [(str(number), (text,)) for number, text in enumerate(texts) if text][
                 start : start + MOST_REQUESTS
             ]
-            asked += ask_model(fitted, part, "texts", name="sms", max_length=0).lines
+            [sample] = ask_model(fitted, {"texts": part}, name="sms")
+            asked += sample.lines
         return asked
 
     tweets = read(folder / "vader_tweets.tsv", 2)

@@ -106,6 +106,46 @@ def test_gate_passes_names_what_is_not_met_and_writes_the_page(run, folder, tmp_
     }
 
 
+def test_method_says_what_the_command_says(run, folder, tmp_path):
+    required = ["accuracy >= old - 0.1", "bytes <= old"]
+    options = [word for text in required for word in ("--require", text)]
+    _, out, _ = run("wrong", "right", *options, "--slice", "source", "--json")
+    new, old = (bertjax.load(folder / name) for name in ("wrong", "right"))
+    verdict = new.gate(
+        old, str(folder / "data.csv"), required,
+        slices="source", output=tmp_path / "page", resamples=200, speed_texts=0,
+    )  # fmt: skip
+    assert verdict.to_json() == json.loads(out)
+    assert (verdict.passed, [one.requirement for one in verdict.unmet]) == (False, required[:1])
+    assert verdict.quantities["accuracy"]["old"] == 1
+    assert (tmp_path / "page" / "report.html").is_file()
+    told = "72 examples, not passed: 1 of 2 requirements are not met"
+    assert repr(verdict).startswith(f"Verdict({told}; accuracy >= old - 0.1: accuracy 0")
+    page = verdict._repr_html_()
+    assert told in page
+    assert "<td>accuracy &gt;= old - 0.1</td><td>no</td><td>-0.9000</td>" in page
+    assert "<td>accuracy</td><td>0.0000</td><td>0.0000 to 0.0000</td><td>1.0000</td>" in page
+
+    rows = [
+        {"text": text, "label": one.label, "feed": f"feed {n % 2}"}
+        for n, (text, one) in enumerate(zip(TEXTS, old.predict(TEXTS), strict=True))
+    ]
+    fast = {"resamples": 100, "speed_texts": 0}
+    verdict = old.gate(old, rows, "accuracy > 0.9", slices=["feed"], **fast)
+    assert verdict.passed
+    assert {name for name in verdict.slices if "feed" in name} == {"feed feed 0", "feed feed 1"}
+    smaller = old.prune("0-0")
+    for wrong, told in (
+        (lambda: old.gate("right", rows), "against='right' is not a Model; load it first"),
+        (lambda: old.gate(old, rows, resamples=5), "^resamples 5 must be at least 100"),
+        (lambda: old.gate(old, rows, ["acuracy > 1"], **fast), "^require 'acuracy > 1'"),
+        (lambda: smaller.gate(old, rows, **fast), "was changed in memory since it was read"),
+        (lambda: old.gate(smaller, rows, **fast), "save it first, and load what is saved"),
+    ):
+        with pytest.raises(UserError, match=told):
+            wrong()
+
+
 @pytest.mark.parametrize(
     ("new", "old", "more", "message"),
     [

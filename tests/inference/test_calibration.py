@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 
 import bertjax
 from bertjax.inference import calibration
-from bertjax.inference.calibration import Decisions, calibrate, fit_temperature
+from bertjax.inference.calibration import Decisions, calibrate_directory, fit_temperature
 from bertjax.inference.labelled import read_labelled
 from bertjax.program.errors import UserError
 from bertjax.tasks.task import softmax
@@ -154,6 +154,31 @@ def test_temperature_is_kept_by_save_and_convert(calibrated, bertjax_command, tm
     assert not (tmp_path / "saved" / "bertjax_calibration.json").exists()
 
 
+def test_model_in_memory_is_calibrated_as_a_directory_is(calibrated, made, tmp_path):
+    before, directory, record = calibrated
+    model = before.calibrate(str(made[1]))
+    kept = bertjax.load(directory)
+    assert model.calibration == record == kept.calibration
+    assert before.calibration == model.as_architecture("body").calibration == {}
+    shares = [
+        [list(answer.probabilities.values()) for answer in one.predict(TEXTS)]
+        for one in (before, model, kept)
+    ]
+    np.testing.assert_allclose(shares[1], shares[2], atol=1e-6)
+    assert np.abs(np.subtract(shares[0], shares[1])).max() > 0.01
+    assert not (made[0] / "bertjax_calibration.json").exists()
+    assert repr(model).endswith(f"changed from {before.directory})")
+
+    model.save(tmp_path / "saved")
+    again = bertjax.load(tmp_path / "saved")
+    assert (again.calibration, again.is_changed) == (record, False)
+    assert again.predict(TEXTS[:1]) == model.predict(TEXTS[:1])
+    twice = model.calibrate(str(made[1])).calibration
+    assert twice["temperature"] == pytest.approx(record["temperature"], rel=1e-3)
+    before.save(tmp_path / "saved")  # its weights have no temperature
+    assert bertjax.load(tmp_path / "saved").calibration == {}
+
+
 def test_second_temperature_is_on_top_of_the_first(calibrated, made, bertjax_command):
     _, directory, record = calibrated
     words = ("--model", directory, "--data", made[1], "--resamples", 0, "--calibrate", "--json")
@@ -167,7 +192,7 @@ def test_products_in_few_bits_are_calibrated_again_and_again(made, tmp_path):
     shutil.copytree(made[0], tmp_path / "model")
     for _ in range(4):  # from the second time on there is less to gain than is rounded
         model = bertjax.load(tmp_path / "model", dtype="bfloat16")
-        record = calibrate(model, read_labelled(model, [str(made[1])]))
+        record = calibrate_directory(model, read_labelled(model, [str(made[1])]))
     assert record["log_loss"]["after"] == pytest.approx(record["log_loss"]["before"], abs=0.01)
 
 
@@ -176,7 +201,7 @@ def test_temperature_that_is_not_in_the_logits_is_not_kept(made, tmp_path, monke
     shutil.copytree(made[0], tmp_path / "model")
     model = bertjax.load(tmp_path / "model")
     with pytest.raises(RuntimeError, match="not those of the temperature"):
-        calibrate(model, read_labelled(model, [str(made[1])]))
+        calibrate_directory(model, read_labelled(model, [str(made[1])]))
     assert not (tmp_path / "model" / "bertjax_calibration.json").exists()
 
 

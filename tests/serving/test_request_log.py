@@ -138,7 +138,7 @@ def test_file_is_described_as_the_server_describes_its_texts(logged, folder):
         post(address, {"inputs": text}, f"texts:{number}")
     lines = {line["id"]: line for line in read_log(log)}
     requests = [(f"texts:{number}", (text,)) for number, text in enumerate(TEXTS)]
-    sample = ask_model(load(folder), requests, "texts", name="tiny", max_length=32)
+    [sample] = ask_model(load(folder), {"texts": requests}, name="tiny", max_length=32)
     line_of(log, f"texts:{len(TEXTS) - 1}")
     lines = {line["text_hash"]: line for line in read_log(log) if line["id"].startswith("texts:")}
     assert sample.fingerprint == next(iter(lines.values()))["fingerprint"]
