@@ -78,6 +78,29 @@ class BertConfig:
     What is not a number of the file but differs between families is a capital letter's class
     attribute, or a property, on which `bertjax.model` decides where the difference is.
 
+    Attributes:
+        vocab_size: V, tokens of the vocabulary.
+        hidden_size: D, numbers of a hidden state.
+        num_hidden_layers: L.
+        num_attention_heads: N, heads of a layer.
+        intermediate_size: F, numbers inside the feed-forward network.
+        hidden_act: its activation, one of `HIDDEN_ACTIVATIONS`.
+        hidden_dropout_prob: of embeddings and of what is added to the hidden states, 0 to 1.
+        attention_probs_dropout_prob: of the attention probabilities, 0 to 1.
+        classifier_dropout: before a classifier, 0 to 1; None = as `hidden_dropout_prob`.
+        max_position_embeddings: M, rows of the table of positions.
+        type_vocab_size: G, kinds of token types.
+        initializer_range: standard deviation of new weights.
+        layer_norm_eps: added to the variance in a LayerNorm.
+        pad_token_id: the id of the padding.
+        tie_word_embeddings: whether the masked-LM head's decoder is the table of the tokens.
+        id2label: the labels of a classifier, C of them.
+        problem_type: of a classifier; None = regression with one label, else one label of several.
+        classifier_norm: none, layer or batch.
+        answerable: whether every question has an answer.
+        attention_head_size: H; None = hidden_size / num_attention_heads.
+        attention_window: tokens to either side; None = all.
+
     Source: Devlin et al. 2019; `transformers.BertConfig`.
 
     Raises:
@@ -172,6 +195,11 @@ class BertConfig:
 
         A device does not check: for an id beyond a table it reads another row, or nothing. So
         everything that gives inputs to a model calls this first.
+
+        Args:
+            token_ids: of any number of tokens.
+            token_type_ids: of the same.
+            position_ids: of the same.
 
         Raises:
             UserError: an id is beyond its table.
@@ -382,17 +410,28 @@ class BertConfig:
         """Returns the field that says the dropout before the linear layer of a part; None: none.
 
         Where `classifier_dropout` is None, `hidden_dropout_prob` has it.
+
+        Args:
+            part: of `PARTS`.
         """
         return "classifier_dropout" if part in CLASSIFIERS else None
 
     def head_dropout(self, part: str) -> float:
-        """Returns the dropout before the linear layer of a part of `PARTS`."""
+        """Returns the dropout before the linear layer of a part of `PARTS`.
+
+        Args:
+            part: its name.
+        """
         field = self.dropout_field(part)
         rate = 0.0 if field is None else getattr(self, field)
         return self.hidden_dropout_prob if rate is None else rate
 
     def with_head(self, part: str, **fields: Any) -> "BertConfig":
         """Returns the config with other fields, `classifier_dropout` being the dropout of a part.
+
+        Args:
+            part: of `PARTS`.
+            fields: their new values, by their names.
 
         Raises:
             UserError: the part has no dropout of its own, or no normalisation; or a value is out of
@@ -417,23 +456,42 @@ class BertConfig:
         return dataclasses.replace(self, **fields)
 
     def head_transform(self, part: str) -> HeadTransform | None:
-        """Returns the dense layer before the linear layer of a part; None: there is none."""
+        """Returns the dense layer before the linear layer of a part; None: there is none.
+
+        Args:
+            part: of `PARTS`.
+        """
         return None
 
     @classmethod
     def of_size(cls, size: str, **fields: Any) -> "BertConfig":
-        """Returns the config of a published size (a key of `SIZES`), with any field overridden."""
+        """Returns the config of a published size (a key of `SIZES`), with any field overridden.
+
+        Args:
+            size: for instance tiny or base.
+            fields: their values, by their names.
+
+        Raises:
+            UserError: there is no such size, or a value is out of range.
+        """
         if size not in cls.SIZES:
             raise UserError(f"model size {size!r} is not one of {', '.join(cls.SIZES)}")
         return cls(**{**cls.SIZES[size], **fields})
 
     def with_layers(self, number: int) -> "BertConfig":
-        """Returns the config of the lowest so many layers."""
+        """Returns the config of the lowest so many layers.
+
+        Args:
+            number: of layers.
+        """
         return dataclasses.replace(self, num_hidden_layers=number)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "BertConfig":
         """Reads the object of a `config.json`; fields for other parts of transformers are ignored.
+
+        Args:
+            values: the fields of the file.
 
         Raises:
             UserError: the file asks for something other than BERT as published (a decoder,

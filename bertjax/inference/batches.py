@@ -53,7 +53,13 @@ def in_turn(work: Callable[[], Result]) -> Result:
 
 
 class Place(NamedTuple):
-    """Where an item is in a batch: its row, its number in the row, its first token there."""
+    """Where an item is in a batch: its row, its number in the row, its first token there.
+
+    Attributes:
+        row: from 0.
+        slot: from 0.
+        start: from 0.
+    """
 
     row: int
     slot: int
@@ -147,7 +153,15 @@ def run_batches(
     *,
     mesh: Mesh | None = None,
 ) -> Iterator[Finished]:
-    """Yields every batch as soon as it has run. See `run`."""
+    """Yields every batch as soon as it has run. See `run`.
+
+    Args:
+        forward: as of `run`.
+        params: as of `run`.
+        items: as of `run`.
+        batching: as of `run`.
+        mesh: as of `run`.
+    """
     params = put_params(params, mesh)
     for first, window in _windows(items, batching):
         for numbers, places, shape in plan_batches(window, batching):
@@ -182,7 +196,12 @@ def compute(forward: Callable[[Any, Any], Any], params: Any, batch: Any, mesh: M
 
 
 def put_params(params: Any, mesh: Mesh | None) -> Any:
-    """Puts what is not yet on the devices there; with a mesh, a copy on each of its devices."""
+    """Puts what is not yet on the devices there; with a mesh, a copy on each of its devices.
+
+    Args:
+        params: a tree of arrays.
+        mesh: the devices; None for jax's first one.
+    """
     if mesh is None or mesh.size == 1:
         is_there = all(isinstance(part, jax.Array) for part in jax.tree.leaves(params))
         return params if is_there else jax.device_put(params)

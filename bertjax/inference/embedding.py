@@ -126,7 +126,12 @@ class Embedder:
         sequences: Sequence[TokenSequence],
         progress: Callable[[int], None] = lambda done: None,
     ) -> Float[np.ndarray, "texts D"]:
-        """Returns the vectors of framed texts."""
+        """Returns the vectors of framed texts.
+
+        Args:
+            sequences: of tokens, framed.
+            progress: called with the number of texts done since the last call.
+        """
         blank = np.zeros(1, np.float32)
         units = [
             Unit(number, (sequence,), blank, blank) for number, sequence in enumerate(sequences)
@@ -225,7 +230,15 @@ def pool(
     example_starts: Integer[Array, "B K"],
     kind: Pooling,
 ) -> Float[Array, "B K D"]:
-    """Returns a vector for each text of packed rows (see `Embedder`), any in unused slots."""
+    """Returns a vector for each text of packed rows (see `Embedder`), any in unused slots.
+
+    Args:
+        hidden: the last hidden states.
+        sequence_ids: which text of the row a token is of; 0 = padding.
+        position_ids: from 0 in each text.
+        example_starts: the first token of each text.
+        kind: of pooling.
+    """
     slots = jnp.arange(1, example_starts.shape[1] + 1)
     is_own = sequence_ids[:, None, :] == slots[:, None]  # [B, K, T]
     own = is_own.astype(hidden.dtype)

@@ -83,6 +83,9 @@ class Shapes:
     def length_for(self, tokens: int) -> int:
         """Returns the least length of rows that hold so many tokens.
 
+        Args:
+            tokens: of an item.
+
         Raises:
             ValueError: none does.
         """
@@ -92,17 +95,30 @@ class Shapes:
         raise ValueError(f"{tokens} tokens do not fit rows of {self.longest}")
 
     def slots_for(self, length: int, wanted: int) -> int:
-        """Returns the least number of slots of rows of this length that is enough."""
+        """Returns the least number of slots of rows of this length that is enough.
+
+        Args:
+            length: one of the set, in tokens.
+            wanted: slots that are needed; at most those of the largest shape.
+        """
         return next(slots for slots in self._slots[length] if slots >= wanted)
 
     def most_rows(self, length: int) -> int:
-        """Returns the rows of the largest batch of rows of this length."""
+        """Returns the rows of the largest batch of rows of this length.
+
+        Args:
+            length: one of the set, in tokens.
+        """
         return self._rows[length][0]
 
     def fill(self, rows: int, length: int) -> int:
         """Returns the rows of the batch to run first, of so many rows of this length that wait.
 
         It holds them all where at least half of it is full, and is full otherwise.
+
+        Args:
+            rows: that wait.
+            length: one of the set, in tokens.
         """
         options = self._rows[length]
         holds_all = [most for most in options if most >= rows]
@@ -114,6 +130,10 @@ class Shapes:
         """Returns the rows of each batch that together hold so many rows of this length.
 
         The last rows go into a batch that they fill for the most part, or into smaller ones.
+
+        Args:
+            rows: to run.
+            length: one of the set, in tokens.
         """
         parts: list[int] = []
         for most in self._rows[length]:
@@ -147,5 +167,9 @@ def _row_numbers(fits: int, group: int, ratio: int) -> Iterator[int]:
 
 
 def few_or_all(length: int) -> tuple[int, ...]:
-    """Returns slots for places that are asked for: one in a row, a few, or every token."""
+    """Returns slots for places that are asked for: one in a row, a few, or every token.
+
+    Args:
+        length: of a row, in tokens.
+    """
     return tuple(sorted({min(slots, length) for slots in (1, 8, length)}))

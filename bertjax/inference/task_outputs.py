@@ -102,11 +102,19 @@ class Inference:
         return Outputs(logits, loss)
 
     def forward(self, slots_per_unit: int = 1) -> Callable[[Any, TaskBatch], tuple[Any, Total]]:
-        """Returns the compiled forward pass for batches of `batching`: their logits and loss."""
+        """Returns the compiled forward pass for batches of `batching`: their logits and loss.
+
+        Args:
+            slots_per_unit: sequences of a unit, at most.
+        """
         return functools.partial(self._forward, slots_per_unit)
 
     def batching(self, slots_per_unit: int = 1) -> Batching[Unit]:
-        """Returns how units of so many sequences at most become rows, and all shapes of these."""
+        """Returns how units of so many sequences at most become rows, and all shapes of these.
+
+        Args:
+            slots_per_unit: sequences of a unit, at most.
+        """
         budget = CPU_BATCH_TOKENS if self._platform == "cpu" else BATCH_TOKENS
 
         def make(units: Sequence[Unit], places: Places, shape: Shape) -> TaskBatch:
@@ -132,7 +140,14 @@ class Inference:
 
 @functools.lru_cache(maxsize=32)
 def make_inference(model: Any, task: Any, pad_id: int, mesh: Mesh | None = None) -> Inference:
-    """Returns the `Inference` of a model and task, the same one for equal arguments."""
+    """Returns the `Inference` of a model and task, the same one for equal arguments.
+
+    Args:
+        model: the module, as of `Inference`.
+        task: its task.
+        pad_id: the tokenizer's.
+        mesh: the devices; None for jax's first one.
+    """
     return Inference(model, task, pad_id, mesh)
 
 

@@ -158,6 +158,10 @@ def convert(
 def find_source(path: Path, architecture: str | None = None) -> Source:
     """Finds what a model is stored as, and its tensors.
 
+    Args:
+        path: a directory, or a file of a checkpoint.
+        architecture: the class that is wanted, where the files do not say it.
+
     Raises:
         UserError: there is no model, or none that can be read.
     """

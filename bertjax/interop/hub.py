@@ -36,6 +36,9 @@ def hub_name(name: Path | str) -> HubName | None:
 
     `org/name` means a place where there is one, and where `org` is a folder here: a mistake in a
     path asks no server anything. `org/name@revision` means the hub wherever it is no place itself.
+
+    Args:
+        name: of a model, as a user gives it.
     """
     match = _NAME.fullmatch(os.fspath(name))
     if match is None or os.path.lexists(name):

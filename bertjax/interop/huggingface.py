@@ -184,6 +184,9 @@ def read_model_directory(
 def inspect_model_directory(path: Path | str) -> Contents:
     """Returns what a model directory holds, without reading its weights.
 
+    Args:
+        path: the directory.
+
     Raises:
         UserError: as `load_model_directory`.
     """
@@ -259,6 +262,10 @@ def save_model_directory(
 
 def read_architecture(path: Path, config: BertConfig) -> str:
     """Returns the class that the config.json of a directory names, which may have no weights.
+
+    Args:
+        path: the directory.
+        config: of the model.
 
     Raises:
         UserError: it names none of the family's.

@@ -109,7 +109,11 @@ class SentenceModel(NamedTuple):
         return bool(self.after) and isinstance(self.after[-1], Normalize)
 
     def size(self, hidden_size: int) -> int:
-        """Returns how many numbers a vector has."""
+        """Returns how many numbers a vector has.
+
+        Args:
+            hidden_size: of the model, D.
+        """
         widths = [len(step.weight) for step in self.after if isinstance(step, Dense)]
         return widths[-1] if widths else len(self.pooling) * hidden_size
 
@@ -118,6 +122,9 @@ def read_sentence_model(path: Path | str) -> SentenceModel:
     """Returns how a directory makes vectors: as its modules.json says, else the mean over tokens.
 
     A directory with `1_Pooling` and without modules.json is pooled as that says.
+
+    Args:
+        path: the directory.
 
     Raises:
         UserError: a file is missing or damaged, or asks for something that bertjax does not do.

@@ -82,7 +82,11 @@ class Backend(NamedTuple):
         return getattr(importlib.import_module(module), name)
 
     def objection(self, need: Need) -> str:
-        """Says why it cannot do what is asked, to follow its name; "" where it can."""
+        """Says why it cannot do what is asked, to follow its name; "" where it can.
+
+        Args:
+            need: what is asked of it.
+        """
         multiple, most = self.head_sizes
         if need.platform not in self.platforms:
             return f"runs on {' and '.join(self.platforms)}, not on {need.platform}"

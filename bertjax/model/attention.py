@@ -26,6 +26,10 @@ def masked_softmax(
 ) -> Float[Array, "B N T S"]:
     """Computes the attention probabilities over the keys.
 
+    Args:
+        scores: of each query and key.
+        visible: which keys a query sees.
+
     Returns:
         Rows that sum to 1 over the visible keys; every other key is exactly 0. A query that sees no
         key gets zeros, and no NaN in its gradient.
@@ -48,6 +52,10 @@ def attend(
     """Computes scaled dot-product attention, `softmax(Q K^T / sqrt(H)) V`, in float32 or wider.
 
     Args:
+        query: of every token and head.
+        key: of every token that may be attended to.
+        value: of the same tokens.
+        visible: which keys a query sees.
         dropout: of the probabilities.
         edit_probs: makes of the probabilities those that are used.
 
@@ -75,7 +83,17 @@ def attention(
     local: Bool[Array, ""] | None = None,
     dropout: Dropout | None = None,
 ) -> Float[Array, "B T N H"]:
-    """Computes `attend` as a backend; arguments and result as `kernels.blockwise.attention`."""
+    """Computes `attend` as a backend; arguments and result as `kernels.blockwise.attention`.
+
+    Args:
+        query: as of `attend`.
+        key: as of `attend`.
+        value: as of `attend`.
+        sequence_ids: tokens see those of the same number, which is not 0.
+        window: tokens to either side that are seen; None = all.
+        local: whether the window counts in this layer; None = it does.
+        dropout: of the probabilities; None = there is none.
+    """
     visible = see_own_sequence(sequence_ids, reach_of(window, local))
     return attend(query, key, value, visible, dropout)[0]
 
@@ -87,6 +105,11 @@ class SelfAttention(nn.Module):
     a head is to index it.
 
     In a family with rotary positions (Su et al. 2021) queries and keys are turned before.
+
+    Attributes:
+        config: of the model.
+        dtype: of the matrix products.
+        backend: that computes the context.
     """
 
     config: BertConfig

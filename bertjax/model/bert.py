@@ -36,7 +36,16 @@ Ids = Integer[Array, "B ..."] | None
 
 
 class ModelInputs(NamedTuple):
-    """The inputs of `BertModel`, none left out."""
+    """The inputs of `BertModel`, none left out.
+
+    Attributes:
+        token_ids: of every token.
+        token_type_ids: 0 for the first text of an example, 1 for the second.
+        sequence_ids: 0 = padding, k = the k-th example of the row.
+        position_ids: from 0 in every example.
+        example_starts: the first token of each example; 0 of an unused slot.
+        row_ids: numbers of the rows in the whole batch, which dropout depends on.
+    """
 
     token_ids: Integer[Array, "B T"]
     token_type_ids: Integer[Array, "B T"]
@@ -51,7 +60,11 @@ class ModelInputs(NamedTuple):
         return (self.sequence_ids[:, :, None] == slots).any(axis=1)
 
     def average_examples(self, hidden: Float[Array, "B T D"]) -> Float[Array, "B K D"]:
-        """Returns the mean of the hidden states of each example's tokens; 0 of an unused slot."""
+        """Returns the mean of the hidden states of each example's tokens; 0 of an unused slot.
+
+        Args:
+            hidden: states of every token.
+        """
         slots = jnp.arange(1, self.example_starts.shape[1] + 1)
         own = (self.sequence_ids[:, None] == slots[:, None]).astype(hidden.dtype)  # [B, K, T]
         wide = jnp.promote_types(hidden.dtype, jnp.float32)
@@ -71,7 +84,17 @@ def complete_inputs(
     example_starts: Integer[Array, "B K"] | None = None,
     row_ids: Integer[Array, " B"] | None = None,
 ) -> ModelInputs:
-    """Returns what stands for an input that is left out: see `BertModel`."""
+    """Returns what stands for an input that is left out: see `BertModel`.
+
+    Args:
+        config: of the model.
+        token_ids: as of `BertModel`.
+        token_type_ids: as of `BertModel`.
+        sequence_ids: as of `BertModel`.
+        position_ids: as of `BertModel`.
+        example_starts: as of `BertModel`.
+        row_ids: as of `BertModel`.
+    """
     rows, length = token_ids.shape
     if sequence_ids is None:
         sequence_ids = (token_ids != config.pad_token_id).astype(jnp.int32)

@@ -15,6 +15,10 @@ from bertjax.numerics.products import hidden_dtype
 class Embeddings(nn.Module):
     """The sum of three learned embeddings of every token, normalised.
 
+    Attributes:
+        config: of the model.
+        dtype: of the matrix products, and so of what comes out (`products.hidden_dtype`).
+
     Source: Devlin et al. 2019, figure 2; google-research/bert `embedding_postprocessor`. Other
     families: no token types (Sanh et al. 2019, DistilBERT), positions from another row on (Liu et
     al. 2019, RoBERTa), tables that are narrower than the hidden states (Clark et al. 2020,

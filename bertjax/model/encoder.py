@@ -27,7 +27,12 @@ REMAT_POLICIES = {
 
 
 def repeat_layers(config: BertConfig, params: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Returns the parameters of every layer, stacked, also where all layers share one's."""
+    """Returns the parameters of every layer, stacked, also where all layers share one's.
+
+    Args:
+        config: of the model.
+        params: of the layers; leading with the axis L, or with 1 where all layers share them.
+    """
     if not config.SHARES_LAYERS:
         return params
     layers = config.num_hidden_layers
@@ -38,6 +43,13 @@ class EncoderLayer(nn.Module):
     """One post-LN transformer layer.
 
     Called by the scan over layers, hence carry in, (carry, trace) out.
+
+    Attributes:
+        config: of the model.
+        dtype: of the matrix products.
+        dropout: whether there is any.
+        trace: the probe points whose values come out.
+        backend: of the attention.
 
     Source: Vaswani et al. 2017, section 3.1; google-research/bert `transformer_model`.
     """
@@ -93,6 +105,13 @@ def make_layer_inputs(
 ) -> tuple[type[EncoderLayer] | type[PreNormLayer], tuple[Any, ...], tuple[Any, ...]]:
     """Returns the class of the layers and what they are called with, behind hidden and edits.
 
+    Args:
+        config: of the model.
+        dtype: of the matrix products.
+        sequence_ids: as of `BertModel`.
+        row_ids: as of `BertModel`.
+        position_ids: as of `BertModel`.
+
     Returns:
         (class, arguments that lead with the axis L, arguments that all layers share).
     """
@@ -110,6 +129,8 @@ class Encoder(nn.Module):
     hidden state.
 
     Attributes:
+        config: of the model.
+        dtype: of the matrix products.
         remat: a key of `REMAT_POLICIES`: what is computed again in the backward pass to save
             memory.
     """
@@ -126,7 +147,11 @@ class Encoder(nn.Module):
     def normalize_states(
         self, states: Float[Array, "states B T D"]
     ) -> Float[Array, "states B T D"]:
-        """Returns hidden states, from the embeddings' on, as the last one is: ready for a head."""
+        """Returns hidden states, from the embeddings' on, as the last one is: ready for a head.
+
+        Args:
+            states: the hidden states in the order of the layers, the last layer's last.
+        """
         if not self.config.NORMALIZES_FIRST:
             return states
         return jnp.concatenate([self.final_layer_norm(states[:-1]), states[-1:]])

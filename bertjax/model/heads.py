@@ -23,6 +23,10 @@ BATCH_NORM_MOMENTUM, BATCH_NORM_EPSILON = 0.9, 1e-5
 class Pooler(nn.Module):
     """tanh(dense) of each example's [CLS].
 
+    Attributes:
+        config: of the model.
+        dtype: of the matrix products.
+
     Source: google-research/bert `BertModel.pooled_output`.
     """
 
@@ -38,6 +42,10 @@ class Pooler(nn.Module):
 
 class PredictionHead(nn.Module):
     """dense, activation, LayerNorm: what every head of a ModernBERT begins with.
+
+    Attributes:
+        config: of the model.
+        dtype: of the matrix products.
 
     Source: Warner et al. 2024; `transformers` `ModernBertPredictionHead`.
     """
@@ -65,6 +73,10 @@ class MaskedLanguageModelHead(nn.Module):
     """dense, activation, LayerNorm, then the token embedding as decoder (tied), a bias per token.
 
     Behind a `PredictionHead`, which has them already, it is the decoder alone.
+
+    Attributes:
+        config: of the model.
+        dtype: of the matrix products.
 
     Source: google-research/bert `get_masked_lm_output`.
     """
@@ -103,6 +115,12 @@ class ClassifierHead(nn.Module):
     comes before the dropout: behind it the running variance would count the noise of the dropout,
     which evaluation has not (Li et al. 2018, "Understanding the disharmony between dropout and
     batch normalization").
+
+    Attributes:
+        config: of the model.
+        part: its name among the parameters, a key of the family's parts.
+        classes: C, how many logits.
+        dtype: of the matrix products.
 
     Source: google-research/bert `run_classifier.create_model`, `run_squad.create_model`,
     `get_next_sentence_output`; `transformers.BertForSequenceClassification`.

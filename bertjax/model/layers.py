@@ -19,6 +19,10 @@ def initialize_weights(
 ) -> nn.initializers.Initializer:
     """Returns the initializer of kernels and tables: normal, cut at so many standard deviations.
 
+    Args:
+        standard_deviation: before the cut.
+        cutoff: in standard deviations.
+
     Source: google-research/bert `create_initializer`, tf.truncated_normal_initializer. Differs from
     `jax.nn.initializers.truncated_normal`, which rescales so that the *cut* distribution has the
     deviation asked for; TensorFlow's has 0.88 of it.
@@ -41,6 +45,11 @@ def initialize_waves(
 ) -> Float[Array, "M E"]:
     """Initializes a table of positions: sines in the even columns, cosines in the odd ones.
 
+    Args:
+        key: not used: nothing is drawn.
+        shape: (M, E), positions and columns.
+        dtype: of the table.
+
     Source: Vaswani et al. 2017, section 3.5; `transformers` `create_sinusoidal_embeddings`.
     """
     positions, columns = np.arange(shape[0])[:, None], np.arange(shape[1])
@@ -54,6 +63,10 @@ def activate(name: str, pre_activation: Float[Array, "*shape"]) -> Float[Array, 
     gelu is the exact one; jax's default is the tanh approximation, which is `gelu_new` here. It is
     written with erf, as torch's is: `jax.nn.gelu` takes erfc, which costs a CPU nearly
     twice as much. In bfloat16 `1 + erf` would be 3 % off at -2 and 0 below -3.5.
+
+    Args:
+        name: one of `config.HIDDEN_ACTIVATIONS`.
+        pre_activation: what goes in.
 
     Source: `transformers.activations.ACT2FN`; Hendrycks & Gimpel 2016.
     """
@@ -74,6 +87,12 @@ def normalize_layer(
     epsilon: float,
 ) -> Float[Array, "*rows D"]:
     """Normalises over the last axis; statistics in float32, result in the input's dtype.
+
+    Args:
+        hidden: vectors.
+        scale: by which each column is multiplied after it was normalised.
+        bias: what is added to each column then; None = nothing.
+        epsilon: added to the variance.
 
     Source: Ba et al. 2016, eq. 3-4; `torch.nn.LayerNorm`. BERT's epsilon is 1e-12 (flax: 1e-6).
     """
@@ -114,7 +133,12 @@ def _in_float32(
 
 
 class LayerNorm(nn.Module):
-    """`normalize_layer` with its parameters `scale [D]` and `bias [D]`, both float32."""
+    """`normalize_layer` with its parameters `scale [D]` and `bias [D]`, both float32.
+
+    Attributes:
+        epsilon: added to the variance.
+        has_bias: whether there is a bias.
+    """
 
     epsilon: float
     has_bias: bool = True

@@ -89,6 +89,9 @@ def gate_heads(gates: Float[Array | np.ndarray, "L N"]) -> dict[str, Edit]:
 def name_points(trace: bool | tuple[str, ...]) -> tuple[str, ...]:
     """Returns the points that a `trace` asks for: all of them for True, those that are named.
 
+    Args:
+        trace: as of a model's call.
+
     Raises:
         UserError: one is no probe point.
     """
@@ -99,6 +102,10 @@ def name_points(trace: bool | tuple[str, ...]) -> tuple[str, ...]:
 
 def check_edits(edits: Edits, layers: int) -> Edits:
     """Returns the edits, whose arrays are those of jax from here on.
+
+    Args:
+        edits: by the names of probe points.
+        layers: of the model, L.
 
     Raises:
         UserError: there is no such point, or an array has no axis of that many layers.

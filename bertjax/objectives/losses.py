@@ -10,7 +10,12 @@ from bertjax.numerics.placement import target_platform
 
 
 class Total(NamedTuple):
-    """A sum and the count to divide it by; totals of parts of a batch add up."""
+    """A sum and the count to divide it by; totals of parts of a batch add up.
+
+    Attributes:
+        sum: the numerator.
+        count: the denominator.
+    """
 
     sum: Float[Array, ""]
     count: Float[Array, ""]
@@ -50,6 +55,10 @@ def squared_log_normalizers(
     logits: Float[Array, "*places C"], weights: Float[Array, "*places"]
 ) -> Total:
     """Returns the weighted sum of (log of the softmax's denominator)^2, and the sum of weights.
+
+    Args:
+        logits: of every place.
+        weights: of every place in the loss.
 
     Source: Chowdhery et al. 2022 (PaLM), section 5, which adds 1e-4 of its mean to the loss.
     """
@@ -95,7 +104,13 @@ def squared_error(
     targets: Float[Array, "*places"],
     weights: Float[Array, "*places"],
 ) -> Total:
-    """Returns the weighted sum of (value - target)^2, and the sum of weights."""
+    """Returns the weighted sum of (value - target)^2, and the sum of weights.
+
+    Args:
+        values: that are predicted.
+        targets: that are right.
+        weights: of every place in the loss.
+    """
     return Total((jnp.square(values - targets) * weights).sum(), weights.sum())
 
 
@@ -160,6 +175,12 @@ def accuracy(
     labels: Integer[Array, "*places"],
     weights: Float[Array, "*places"],
 ) -> Total:
-    """Returns the weighted count of places whose largest logit is the label's, and of weights."""
+    """Returns the weighted count of places whose largest logit is the label's, and of weights.
+
+    Args:
+        logits: of every place.
+        labels: the numbers of the right classes.
+        weights: of every place.
+    """
     correct = (logits.argmax(axis=-1) == labels).astype(weights.dtype)
     return Total((correct * weights).sum(), weights.sum())

@@ -71,7 +71,11 @@ class MaskingConfig:
                 raise UserError(f"masking.{name}={rate} must be above 0 and at most 0.8")
 
     def rate_at(self, progress: Progress) -> Progress:
-        """Returns the share of tokens that is masked when so much of the budget is over, 0 to 1."""
+        """Returns the share of tokens that is masked when so much of the budget is over, 0 to 1.
+
+        Args:
+            progress: the share of the budget that is over, 0 to 1.
+        """
         if self.end_rate is None:
             return self.rate
         return self.rate + (self.end_rate - self.rate) * progress
@@ -110,7 +114,11 @@ class Vocabulary:
 
     @classmethod
     def of(cls, tokenizer: Any) -> "Vocabulary":
-        """Makes that of a `bertjax.text.tokenizer.Tokenizer`."""
+        """Makes that of a `bertjax.text.tokenizer.Tokenizer`.
+
+        Args:
+            tokenizer: the model's.
+        """
         special_ids, continues = list(tokenizer.special_ids), tokenizer.continues_word
         return cls(tokenizer.vocab_size, tokenizer.mask_id, special_ids, continues)
 
@@ -118,7 +126,13 @@ class Vocabulary:
 def key_of_row(
     key: Key[Array, ""], epoch: Integer[Array, ""], row_number: Integer[Array, ""]
 ) -> Key[Array, ""]:
-    """Returns the key of what is drawn for a row: the same on any devices, after any restart."""
+    """Returns the key of what is drawn for a row: the same on any devices, after any restart.
+
+    Args:
+        key: of the run.
+        epoch: the number of the epoch.
+        row_number: the number of the row in the data.
+    """
     return jax.random.fold_in(jax.random.fold_in(key, epoch), row_number)
 
 
@@ -200,6 +214,9 @@ def aim_at_next_tokens(batch: RowBatch) -> MaskedTokens:
     """Makes every token but the last of its example a place whose next token is to be predicted.
 
     Nothing is masked: it is the model that does not look ahead.
+
+    Args:
+        batch: the rows.
     """
     rows, length = batch.token_ids.shape
     follows = (batch.sequence_ids[:, 1:] == batch.sequence_ids[:, :-1]) & (
@@ -219,7 +236,14 @@ def write_tokens(
     used: Bool[Array, " P"],
     written: Integer[Array, " P"],
 ) -> Int[Array, " T"]:
-    """Returns a row with other tokens at the positions of the slots in use."""
+    """Returns a row with other tokens at the positions of the slots in use.
+
+    Args:
+        token_ids: the row.
+        positions: of the slots.
+        used: which slots are in use.
+        written: the token of each slot.
+    """
     # Unused slots write past the end, which `drop` ignores: position 0 is [CLS] and stays.
     target = jnp.where(used, positions, token_ids.size)
     # With x64 the indices are wider.

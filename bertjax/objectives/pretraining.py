@@ -57,7 +57,11 @@ class PretrainingObjective:
         self._key = jax.random.split(jax.random.key(seed))[0]  # the other half is dropout's
 
     def slots(self, max_length: int) -> int:
-        """Returns P, how many places of a row of `max_length` tokens have something to predict."""
+        """Returns P, how many places of a row of `max_length` tokens have something to predict.
+
+        Args:
+            max_length: of a row, in tokens.
+        """
         if self._model.causal:
             return max_length - 1
         return self._config.slots(max_length, self._span)
@@ -65,7 +69,12 @@ class PretrainingObjective:
     def prepare(
         self, batch: RowBatch, progress: Progress
     ) -> tuple[tuple[RowBatch, MaskedTokens], dict[str, Float[Array, ""]]]:
-        """Returns the batch, its masked tokens, and how many of them and of pairs there are."""
+        """Returns the batch, its masked tokens, and how many of them and of pairs there are.
+
+        Args:
+            batch: the rows of a step.
+            progress: the share of the budget that is over, 0 to 1.
+        """
         if self._model.causal:
             batch = batch._replace(next_sentence_labels=-jnp.ones_like(batch.next_sentence_labels))
             masked = masking.aim_at_next_tokens(batch)
@@ -86,7 +95,15 @@ class PretrainingObjective:
         row_ids: Integer[Array, " B"],
         dropout_key: Key[Array, ""] | None,
     ) -> tuple[dict[str, Total], Any]:
-        """Returns the two losses of some of the rows; `statistics` stays empty."""
+        """Returns the two losses of some of the rows; `statistics` stays empty.
+
+        Args:
+            params: of the model.
+            statistics: running ones, of which there are none.
+            part: rows and their masked tokens, as `prepare` returns them.
+            row_ids: numbers of the rows in the whole batch, which dropout depends on.
+            dropout_key: of the step; None = no dropout.
+        """
         batch, masked = part
         options = {} if dropout_key is None else {"rngs": {"dropout": dropout_key}}
         output = _apply(
@@ -107,7 +124,16 @@ class PretrainingObjective:
 
 
 class Scores(NamedTuple):
-    """Totals of an evaluation, which add up over batches."""
+    """Totals of an evaluation, which add up over batches.
+
+    Attributes:
+        mlm: the masked-LM loss, in nats a token.
+        mlm_correct: masked tokens whose likeliest token is the right one.
+        nsp: the next-sentence loss, in nats a pair.
+        nsp_correct: pairs that are told right.
+        unigram: the loss of the unigram baseline, in nats a token.
+        unigram_correct: masked tokens that are the most frequent one.
+    """
 
     mlm: Total
     mlm_correct: Total
@@ -134,6 +160,10 @@ def unigram_log_probs(
     """Returns the log of each token's share of the training rows; special tokens get almost none.
 
     Every count is raised by one: what training never saw is not impossible.
+
+    Args:
+        token_counts: of the training rows.
+        vocabulary: of the model.
     """
     special = np.asarray(vocabulary.special)
     counts = np.where(special, 1e-3, token_counts + 1.0)
@@ -141,7 +171,14 @@ def unigram_log_probs(
 
 
 class MaskedScores(NamedTuple):
-    """Totals over masked tokens, for a model and for the unigram baseline on the same tokens."""
+    """Totals over masked tokens, for a model and for the unigram baseline on the same tokens.
+
+    Attributes:
+        mlm: the masked-LM loss, in nats a token.
+        mlm_correct: masked tokens whose likeliest token is the right one.
+        unigram: the loss of the unigram baseline, in nats a token.
+        unigram_correct: masked tokens that are the most frequent one.
+    """
 
     mlm: Total
     mlm_correct: Total
@@ -150,7 +187,11 @@ class MaskedScores(NamedTuple):
 
 
 def summarize_masked_scores(totals: Any) -> dict[str, float]:
-    """Returns the figures of totals that have the fields of `MaskedScores`."""
+    """Returns the figures of totals that have the fields of `MaskedScores`.
+
+    Args:
+        totals: of all batches.
+    """
     return {
         "mlm_loss": float(totals.mlm.mean()),
         "mlm_accuracy": float(totals.mlm_correct.mean()),
@@ -161,7 +202,12 @@ def summarize_masked_scores(totals: Any) -> dict[str, float]:
 
 
 def mask_for_evaluation(batch: RowBatch, vocabulary: Vocabulary) -> MaskedTokens:
-    """Masks 15 % of the tokens, always the same ones, whatever the seed of a run."""
+    """Masks 15 % of the tokens, always the same ones, whatever the seed of a run.
+
+    Args:
+        batch: the rows.
+        vocabulary: of the model.
+    """
     key = jax.random.key(masking.EVALUATION_SEED)
     config = MaskingConfig("token", masking.EVALUATION_RATE)
     return masking.mask_tokens(key, batch, config, vocabulary)
@@ -199,6 +245,11 @@ def make_eval_step(
     """Makes the evaluation step for `jax.jit`: 15 % of the tokens, always the same ones.
 
     The unigram baseline's scores come with the model's (see `score_masked_tokens`).
+
+    Args:
+        model: the module.
+        vocabulary: of the model.
+        unigram_log_probs: of the baseline (`unigram_log_probs`).
     """
 
     def step(params: Any, batch: RowBatch) -> Scores:

@@ -229,7 +229,11 @@ def _files_of(folder: Path) -> list[Path]:
 
 
 def is_log(folder: Path) -> bool:
-    """Returns whether a folder is one that a server has logged to."""
+    """Returns whether a folder is one that a server has logged to.
+
+    Args:
+        folder: any path.
+    """
     return folder.is_dir() and bool(_files_of(folder))
 
 

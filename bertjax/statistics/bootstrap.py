@@ -17,7 +17,12 @@ _DRAWS_AT_ONCE = 1 << 20
 
 
 class Ends(NamedTuple):
-    """The ends of an interval, both included."""
+    """The ends of an interval, both included.
+
+    Attributes:
+        low: the lower end.
+        high: the upper end.
+    """
 
     low: Float[np.ndarray, "..."] | float
     high: Float[np.ndarray, "..."] | float
@@ -43,7 +48,11 @@ def draw_samples(
 
 
 def count_draws(samples: Int[np.ndarray, "some units"]) -> Float[np.ndarray, "some units"]:
-    """Counts how often each sample holds each unit, as factors of sums over units."""
+    """Counts how often each sample holds each unit, as factors of sums over units.
+
+    Args:
+        samples: the numbers of the drawn units (`draw_samples`).
+    """
     rows, units = samples.shape
     numbered = samples + units * np.arange(rows)[:, None]
     counts = np.bincount(numbered.ravel(), minlength=samples.size)
@@ -53,7 +62,12 @@ def count_draws(samples: Int[np.ndarray, "some units"]) -> Float[np.ndarray, "so
 def find_ends(
     resampled: Float[np.ndarray, "resamples ..."], confidence: float = CONFIDENCE
 ) -> Ends:
-    """Returns the ends of each figure's interval, over the samples in which it is defined."""
+    """Returns the ends of each figure's interval, over the samples in which it is defined.
+
+    Args:
+        resampled: the figures of each sample; NaN where one is undefined.
+        confidence: of the interval, 0 to 1.
+    """
     tail = 100 * (1 - confidence) / 2
     ends = np.full((2, *resampled.shape[1:]), np.nan)
     undefined = np.isnan(resampled).sum(axis=0)

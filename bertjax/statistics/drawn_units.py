@@ -29,7 +29,12 @@ def number_units(sources: Iterable[int], most: int = MOST_UNITS) -> Int[np.ndarr
 def sum_by_unit(
     values: Float[np.ndarray, "texts ..."], units: Int[np.ndarray, " texts"]
 ) -> Float[np.ndarray, "units ..."]:
-    """Sums the texts' figures by unit."""
+    """Sums the texts' figures by unit.
+
+    Args:
+        values: figures of each text.
+        units: the unit of each text (`number_units`).
+    """
     sums = np.zeros((units.max(initial=-1) + 1, *values.shape[1:]))
     np.add.at(sums, units, values)
     return sums

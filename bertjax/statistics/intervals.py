@@ -22,7 +22,12 @@ class Interval(NamedTuple):
 
 
 class Figures(NamedTuple):
-    """Figures of a model, and those of the same shape with random weights."""
+    """Figures of a model, and those of the same shape with random weights.
+
+    Attributes:
+        model: of the model.
+        control: of the random control.
+    """
 
     model: Interval
     control: Interval

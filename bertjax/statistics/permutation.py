@@ -131,6 +131,10 @@ def energy_coefficient(
     It is the energy distance over twice the mean distance between the samples, whose expectation
     is 0 for samples of one distribution: negative values are 0 here.
 
+    Args:
+        first: a sample of at least two points.
+        second: another.
+
     Source: Székely & Rizzo 2013, section 3 (coefficient of inhomogeneity), with U-statistics.
     """
     n, m = len(first), len(second)

@@ -18,7 +18,13 @@ from bertjax.types import TaskBatch
 
 
 class LabelPrediction(NamedTuple):
-    """The class of a text, its probability, and that of every class."""
+    """The class of a text, its probability, and that of every class.
+
+    Attributes:
+        label: the likeliest.
+        probability: of the label.
+        probabilities: by label; they sum to 1.
+    """
 
     label: str
     probability: float
@@ -112,7 +118,12 @@ class Classification(TextTask):
 
 
 class LabelsPrediction(NamedTuple):
-    """The labels of a text, those of a probability of at least 1/2, and all probabilities."""
+    """The labels of a text, those of a probability of at least 1/2, and all probabilities.
+
+    Attributes:
+        labels: in the model's order.
+        probabilities: by label, each for itself.
+    """
 
     labels: list[str]
     probabilities: dict[str, float]

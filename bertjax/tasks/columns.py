@@ -61,7 +61,13 @@ ColumnsConfig.__doc__ = ColumnsConfig.__doc__.format(**KNOWN_COLUMNS)
 
 
 class ColumnNames(NamedTuple):
-    """The fields that hold a text, or a pair of texts, and the label; None without one."""
+    """The fields that hold a text, or a pair of texts, and the label; None without one.
+
+    Attributes:
+        first: of the text, or of the first one.
+        second: of the second text.
+        label: of the label.
+    """
 
     first: str
     second: str | None

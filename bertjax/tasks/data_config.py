@@ -40,7 +40,11 @@ class DataConfig(ColumnsConfig, TaggedConfig):
     option_prefix: ClassVar[str] = "--data."
 
     def absolute_paths(self, split: str) -> list[str]:
-        """Returns a split's files as absolute paths; names of anything else stay as they are."""
+        """Returns a split's files as absolute paths; names of anything else stay as they are.
+
+        Args:
+            split: train, validation or test.
+        """
         return [
             name
             if name.startswith(("dataset:", IN_MEMORY))

@@ -27,7 +27,12 @@ from bertjax.types import TaskBatch
 
 
 class ChoicePrediction(NamedTuple):
-    """The number of a choice, from 0, and the probability of every choice."""
+    """The number of a choice, from 0, and the probability of every choice.
+
+    Attributes:
+        choice: the likeliest.
+        probabilities: by choice; they sum to 1.
+    """
 
     choice: int
     probabilities: list[float]

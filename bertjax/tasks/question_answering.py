@@ -42,7 +42,16 @@ class Window(NamedTuple):
 
 
 class AnswerPrediction(NamedTuple):
-    """The answer to a question (see `QuestionAnswering.decode`)."""
+    """The answer to a question (see `QuestionAnswering.decode`).
+
+    Attributes:
+        id: of the question.
+        answer: a part of the context; "" for none.
+        start: its first character in the context; None of no answer.
+        end: past its last character.
+        null_odds: the score of no answer minus that of the best span; None where there is no span.
+        nbest: the likeliest answers, each with its probability among them.
+    """
 
     id: str
     answer: str

@@ -81,7 +81,11 @@ class TaskData(NamedTuple):
         return smooth(task, smoothing) if smoothing else task
 
     def describe(self, config: DataConfig) -> list[str]:
-        """Describes each split in a line: where it comes from, how many examples."""
+        """Describes each split in a line: where it comes from, how many examples.
+
+        Args:
+            config: that it was read by.
+        """
         lines = []
         for split in ("train", "validation", "test"):
             files = getattr(config, split)
@@ -178,6 +182,12 @@ def read_task_examples(
     name: TaskName, files: Sequence[str], config: DataConfig, *, with_labels: bool = True
 ) -> tuple[list[Any], list[str]]:
     """Returns the examples of some files, and a sentence for everything in them that was mended.
+
+    Args:
+        name: of the task.
+        files: files, folders or globs.
+        config: how they are read.
+        with_labels: whether labels are read.
 
     Raises:
         UserError: what the readers raise; a field of the config that this task does not read.

@@ -18,7 +18,11 @@ from bertjax.types import TaskBatch
 
 
 class NumberPrediction(NamedTuple):
-    """The number of a text."""
+    """The number of a text.
+
+    Attributes:
+        value: in the unit of the labels.
+    """
 
     value: float
 

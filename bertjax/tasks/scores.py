@@ -82,6 +82,11 @@ def multilabel_scores(
 ) -> dict[str, Any]:
     """Scores any number of labels per example; those of at least the threshold are predicted.
 
+    Args:
+        gold: which labels are right.
+        probabilities: of each label.
+        labels: their names, in the order of the columns.
+
     Returns:
         `accuracy`, the share of examples whose labels are all right; `macro_f1`, the mean over all
         labels; `micro_f1`, over all pairs of example and label; `roc_auc`, the mean over labels,
@@ -117,6 +122,10 @@ def regression_scores(
 ) -> dict[str, float | None]:
     """Computes `pearson` and `spearman` correlation, None where either side is constant, and `mse`,
     the mean squared error.
+
+    Args:
+        gold: the right numbers.
+        predicted: the model's.
     """
     stats = scoring_library("scipy.stats")
     metrics = scoring_library("sklearn.metrics")
@@ -191,6 +200,10 @@ def entities_of(tags: Sequence[str]) -> set[tuple[str, int, int]]:
 def tag_scores(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> dict[str, Any]:
     """Scores tags that do not mark entities, such as parts of speech: `accuracy` over all
     tokens, `macro_f1` over the tags that occur, `per_label`.
+
+    Args:
+        gold: the right tags of each sentence.
+        predicted: the model's.
     """
     metrics = scoring_library("sklearn.metrics")
     for right, tags_given in zip(gold, predicted, strict=True):
@@ -213,6 +226,11 @@ def calibration_error(
     from the share of right predictions, in bins of equal width, weighted by their examples.
 
         sum over bins of |examples in it| / N * |accuracy in it - mean confidence in it|
+
+    Args:
+        gold: the numbers of the right classes.
+        probabilities: of each class.
+        bins: of the confidence.
 
     Returns:
         In [0, 1]; 0 if predictions with confidence 0.8 are right in 80 of 100 cases.

@@ -39,7 +39,11 @@ class Predicted(NamedTuple):
 
 
 def single_scores(scores: Mapping[str, Any]) -> dict[str, float]:
-    """Returns the scores that are one number and not a count."""
+    """Returns the scores that are one number and not a count.
+
+    Args:
+        scores: those of a task, by their names.
+    """
     return {name: float(value) for name, value in scores.items() if isinstance(value, float)}
 
 

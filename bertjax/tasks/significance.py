@@ -38,8 +38,11 @@ class ComparedModels(NamedTuple):
         examples: how many.
         A: the mean score of A.
         B: that of B.
-
-    The others are those of `Comparison`.
+        difference: as of `Comparison`.
+        interval: as of `Comparison`.
+        p_value: as of `Comparison`.
+        test: as of `Comparison`.
+        verdict: as of `Comparison`.
     """
 
     score: str

@@ -250,6 +250,9 @@ def normalize_answer(text: str) -> str:
     """Returns the text as answers are compared: lower case, without punctuation and the English
     articles a, an, the, with one space between words.
 
+    Args:
+        text: an answer.
+
     Source: Rajpurkar et al. 2016, section 6.1; `evaluate-v1.1.py` and `evaluate-v2.0.py` do the
     same in every language.
     """
@@ -258,7 +261,12 @@ def normalize_answer(text: str) -> str:
 
 
 def exact_match(answer: str, gold_texts: Sequence[str]) -> float:
-    """Returns 1 if the answer equals a gold one, both normalised, else 0; "" is no answer."""
+    """Returns 1 if the answer equals a gold one, both normalised, else 0; "" is no answer.
+
+    Args:
+        answer: the model's.
+        gold_texts: all answers that are right; none = there is no answer.
+    """
     wanted = normalize_answer(answer)
     return float(any(normalize_answer(gold) == wanted for gold in _comparable(gold_texts)))
 
@@ -266,6 +274,10 @@ def exact_match(answer: str, gold_texts: Sequence[str]) -> float:
 def answer_f1(answer: str, gold_texts: Sequence[str]) -> float:
     """Computes F1 in [0, 1] of the words that the answer and a gold one share, normalised, for the
     best gold one. If either is no answer, it is 1 if both are.
+
+    Args:
+        answer: the model's.
+        gold_texts: all answers that are right; none = there is no answer.
 
     Source: Rajpurkar et al. 2016, section 6.1; 2018 for no answer.
     """
@@ -327,6 +339,9 @@ def judge(
 
 def sum_up(judged: Judged) -> dict[str, float | int]:
     """Computes exact match and F1 in percent.
+
+    Args:
+        judged: all questions.
 
     Returns:
         `exact`, `f1` and `total`; the same for questions with an answer (`HasAns_...`) and without

@@ -31,7 +31,13 @@ from bertjax.types import TaskBatch
 
 
 class TagsPrediction(NamedTuple):
-    """The tag of each word, its probability, and the entities where tags mark them."""
+    """The tag of each word, its probability, and the entities where tags mark them.
+
+    Attributes:
+        tags: as the model names them.
+        probabilities: of each word's tag.
+        entities: each a dict of type, text and place; None where tags mark none.
+    """
 
     tags: list[str]
     probabilities: list[float]
@@ -76,6 +82,9 @@ class Tagging:
 
         Args:
             option: the option that gave it, for the message.
+
+        Raises:
+            UserError: they are not.
         """
         if self.scheme not in (None, self._reading.scheme):
             raise UserError(
@@ -237,7 +246,11 @@ class Tagging:
         return np.array([np.mean(words) if words else 1.0 for words in right])
 
     def labels_of(self, example: TaggedSentence) -> tuple[str, ...]:
-        """Returns the tags of a sentence as the model names them."""
+        """Returns the tags of a sentence as the model names them.
+
+        Args:
+            example: with tags.
+        """
         return self._gold(example) or ()
 
     def _gold(self, example: TaggedSentence) -> tuple[str, ...] | None:

@@ -59,7 +59,13 @@ class TagError(UserError):
 
 
 class Span(NamedTuple):
-    """An entity: its type, and its characters `text[start:end]`."""
+    """An entity: its type, and its characters `text[start:end]`.
+
+    Attributes:
+        type: for instance PER.
+        start: its first character.
+        end: past its last character.
+    """
 
     type: str
     start: int
@@ -108,6 +114,9 @@ class TagReading(NamedTuple):
 
         A tag that continues an entity that was not begun begins one, as in conlleval.
 
+        Args:
+            tags: in the scheme.
+
         Raises:
             TagError: the scheme does not have a tag.
         """
@@ -116,11 +125,18 @@ class TagReading(NamedTuple):
     def count_lone(self, tags: Sequence[str]) -> int:
         """Counts a sentence's tags that continue an entity that was not begun, which the scheme
         does not allow.
+
+        Args:
+            tags: in the scheme.
         """
         return 0 if self.scheme in ("none", "IO", "IOB1") else self._convert(tags)[1]
 
     def from_iob2(self, tags: Sequence[str]) -> tuple[str, ...]:
-        """Writes the IOB2 tags of a sentence in this scheme."""
+        """Writes the IOB2 tags of a sentence in this scheme.
+
+        Args:
+            tags: in IOB2.
+        """
         if self.scheme == "none":
             return tuple(tags)
         written = []
@@ -179,7 +195,11 @@ class TagReading(NamedTuple):
 
 
 def are_entity_tags(tags: Iterable[str]) -> bool:
-    """Returns whether these are IOB2 tags as B-TYPE, at least one of them other than O."""
+    """Returns whether these are IOB2 tags as B-TYPE, at least one of them other than O.
+
+    Args:
+        tags: any.
+    """
     marked = {tag for tag in tags if tag != OUTSIDE}
     return bool(marked) and all(tag[:2] in ("B-", "I-") and len(tag) > 2 for tag in marked)
 

@@ -19,7 +19,12 @@ Prediction = dict[str, Any]
 
 
 class Encoded(NamedTuple):
-    """Examples as units, and a sentence for everything that was cut or left out."""
+    """Examples as units, and a sentence for everything that was cut or left out.
+
+    Attributes:
+        units: of all examples.
+        notes: the sentences.
+    """
 
     units: list[Unit]
     notes: list[str]
@@ -81,7 +86,13 @@ class Task(Protocol):
         ...
 
     def loss(self, logits: Float[Array, "B ..."], batch: TaskBatch, layout: Layout) -> Total:
-        """Returns the loss, summed over the targets, and its weight `batch.weights.sum()`."""
+        """Returns the loss, summed over the targets, and its weight `batch.weights.sum()`.
+
+        Args:
+            logits: of the model.
+            batch: rows with their targets.
+            layout: of the rows.
+        """
         ...
 
     def decode(
@@ -90,11 +101,22 @@ class Task(Protocol):
         units: Sequence[Unit],
         outputs: Sequence[Float[np.ndarray, "places ..."]],
     ) -> list[Prediction]:
-        """Makes the prediction of every example from the logits of its units."""
+        """Makes the prediction of every example from the logits of its units.
+
+        Args:
+            examples: in their order.
+            units: of all of them, as `encode` makes them.
+            outputs: the logits of each unit.
+        """
         ...
 
     def score(self, examples: Sequence[Any], predictions: Sequence[Prediction]) -> dict[str, Any]:
-        """Computes the field's scores, among them `main_score`."""
+        """Computes the field's scores, among them `main_score`.
+
+        Args:
+            examples: with labels.
+            predictions: of them, in their order.
+        """
         ...
 
     def resampler(
@@ -102,19 +124,34 @@ class Task(Protocol):
     ) -> Callable[[Int[np.ndarray, " M"]], dict[str, Any]]:
         """Returns a function that quickly computes the scores of a resample of these examples, by
         their numbers: those of `score` that are one number.
+
+        Args:
+            examples: with labels.
+            predictions: of them, in their order.
         """
         ...
 
     def outcomes(
         self, examples: Sequence[Any], predictions: Sequence[Prediction]
     ) -> Float[np.ndarray, " examples"]:
-        """Scores each prediction, for paired comparisons; higher is better."""
+        """Scores each prediction, for paired comparisons; higher is better.
+
+        Args:
+            examples: with labels.
+            predictions: of them, in their order.
+        """
         ...
 
     def write_predictions(
         self, directory: Path, examples: Sequence[Any], predictions: Sequence[Prediction]
     ) -> None:
-        """Writes predictions in the formats of the field, `predictions.*`."""
+        """Writes predictions in the formats of the field, `predictions.*`.
+
+        Args:
+            directory: which has to be there.
+            examples: with or without labels.
+            predictions: of them, in their order.
+        """
         ...
 
 

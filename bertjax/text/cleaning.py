@@ -98,6 +98,10 @@ def clean(text: str, config: TextCleaningConfig) -> str:
     stays a line, since it is a paragraph or a sentence. Curly quotation marks stay: they say more
     than straight ones.
 
+    Args:
+        text: any.
+        config: what is done.
+
     Returns:
         The clean text; cleaning it again changes nothing.
     """

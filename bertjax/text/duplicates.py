@@ -57,11 +57,12 @@ class DuplicateConfig:
 class DocumentSignature(NamedTuple):
     """All that is needed to judge a document.
 
-    exact: 16 bytes, the hash of the text without differences in case and white space.
-    minima: uint16 [64], its MinHash.
-    overlap_hashes: uint64, a fixed quarter of the hashes of its runs of 8 words, for
-        `OverlapMeter.add`.
-    overlap_pieces: uint16, the piece of the document that each of those runs begins in.
+    Attributes:
+        exact: 16 bytes, the hash of the text without differences in case and white space.
+        minima: uint16 [64], its MinHash.
+        overlap_hashes: uint64, a fixed quarter of the hashes of its runs of 8 words, for
+            `OverlapMeter.add`.
+        overlap_pieces: uint16, the piece of the document that each of those runs begins in.
     """
 
     exact: bytes
@@ -146,6 +147,9 @@ class DuplicateFilter:
     def judge(self, signature: DocumentSignature) -> Verdict:
         """Returns whether a document is new, or an exact or near duplicate of a new one; remembers
         it if it is new.
+
+        Args:
+            signature: of the document.
         """
         exact = np.frombuffer(signature.exact, np.uint64)
         keys = _band_keys(signature.minima)

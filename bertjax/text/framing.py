@@ -48,18 +48,31 @@ class Frame(NamedTuple):
     after: tuple[int, ...]
 
     def size(self, pair: bool) -> int:
-        """Returns how many special tokens a text, or a pair of them, takes."""
+        """Returns how many special tokens a text, or a pair of them, takes.
+
+        Args:
+            pair: whether it is of two texts.
+        """
         return len(self.before) + len(self.after) + (len(self.between) if pair else 0)
 
     def starts(self, lengths: Sequence[int]) -> tuple[int, ...]:
-        """Returns where each text begins, by the lengths of A, or of A and B."""
+        """Returns where each text begins, by the lengths of A, or of A and B.
+
+        Args:
+            lengths: in tokens, of one or two texts.
+        """
         first = len(self.before)
         return (first, first + lengths[0] + len(self.between))[: len(lengths)]
 
     def parts(
         self, first: Int[np.ndarray, " a"], second: Int[np.ndarray, " b"] | None = None
     ) -> tuple[Int[np.ndarray, " part"], ...]:
-        """Returns the ids in order: special tokens and texts in turn, the former first."""
+        """Returns the ids in order: special tokens and texts in turn, the former first.
+
+        Args:
+            first: the ids of A.
+            second: the ids of B; None = there is no B.
+        """
         before, between, after = (np.array(ids, np.int32) for ids in self)
         alone = (before, first)
         return (*alone, after) if second is None else (*alone, between, second, after)
@@ -109,6 +122,12 @@ def frame(
     """Frames a text or a pair, and returns whether something had to be cut.
 
     Tokens are cut from the end of the longer text until both fit.
+
+    Args:
+        tokenizer: which has the frame.
+        first: the ids of A.
+        second: the ids of B; None = there is no B.
+        max_length: tokens of the whole, at most.
 
     Source: google-research/bert `_truncate_seq_pair`.
     """

@@ -13,7 +13,13 @@ if TYPE_CHECKING:
 
 
 class Places(NamedTuple):
-    """Where each example goes, [examples] each: its row, its slot there (from 0), its start."""
+    """Where each example goes, [examples] each: its row, its slot there (from 0), its start.
+
+    Attributes:
+        row: from 0.
+        slot: from 0.
+        start: the position of its first token in the row, from 0.
+    """
 
     row: np.ndarray
     slot: np.ndarray
@@ -68,6 +74,12 @@ def make_rows(
     examples: Sequence[Example], tokenizer: "Tokenizer", max_length: int, examples_per_row: int
 ) -> dict[str, np.ndarray]:
     """Makes the rows that hold these examples, as the columns of `bertjax.text.rows`.
+
+    Args:
+        examples: in the order of their rows.
+        tokenizer: which has the frame.
+        max_length: of a row, in tokens.
+        examples_per_row: at most.
 
     Returns:
         Every example is whole in one row in the tokenizer's frame, as `[CLS] A [SEP] B [SEP]` or

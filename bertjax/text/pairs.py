@@ -44,7 +44,12 @@ class PairConfig:
             )
 
     def room(self, frame: Frame, max_length: int) -> int:
-        """Returns how many tokens of text an example may have in a row of `max_length`."""
+        """Returns how many tokens of text an example may have in a row of `max_length`.
+
+        Args:
+            frame: of the tokenizer.
+            max_length: of a row, in tokens.
+        """
         return max_length - frame.size(pair=self.pairing != "none")
 
 
@@ -53,6 +58,11 @@ class Example(NamedTuple):
 
     `second` is empty and `label` is `NO_PAIR` for a single passage. Otherwise label 0 means that
     `second` is the next passage (nsp) or that both are in order (sop), and 1 that it is not.
+
+    Attributes:
+        first: ids of the first passage.
+        second: ids of the second one.
+        label: of the pair.
     """
 
     first: np.ndarray

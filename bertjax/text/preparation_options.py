@@ -68,7 +68,15 @@ class RowConfig:
 
 @dataclasses.dataclass
 class PreparationOptions:
-    """Everything that decides what the rows are."""
+    """Everything that decides what the rows are.
+
+    Attributes:
+        reader: how files become documents.
+        cleaning: what is mended in texts.
+        duplicates: which documents are left out.
+        pairs: how documents become examples.
+        rows: how examples become rows.
+    """
 
     reader: ReaderConfig
     cleaning: CleaningConfig = dataclasses.field(default_factory=CleaningConfig)

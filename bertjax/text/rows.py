@@ -57,7 +57,11 @@ MOST_EXAMPLES = 255  # sequence_ids is uint8 and 0 is padding
 
 
 def token_id_type(vocab_size: int) -> np.dtype:
-    """Returns the type of token ids on disk: uint16 where every id fits, else int32."""
+    """Returns the type of token ids on disk: uint16 where every id fits, else int32.
+
+    Args:
+        vocab_size: V.
+    """
     return np.dtype(np.uint16 if vocab_size <= 1 << 16 else np.int32)
 
 

@@ -81,6 +81,9 @@ def _cut_long_sentence(sentence: str, language: str) -> list[str]:
 def check_language(language: str) -> str:
     """Checks a language's code, and says which rules split its text.
 
+    Args:
+        language: for instance en or pt-br.
+
     Returns:
         An empty string where sentencex has rules for this language, else a sentence that gives the
         user what it does.

@@ -150,6 +150,9 @@ class Tokenizer:
         WordPiece marks it by the prefix `##`; byte-level BPE and Unigram mark the *beginning* of a
         word, so that every other token continues one (punctuation that follows a word, too).
         Special tokens continue nothing.
+
+        Raises:
+            UserError: the tokenizer does not say where words begin.
         """
         tokens = [self.token(id) or "" for id in range(self.vocab_size)]
         model = self._json["model"]
@@ -185,11 +188,17 @@ class Tokenizer:
 
         Where the tokenizer treats words separately, each distinct word goes through the library
         once and is cached: text repeats its words, so this is several times as fast.
+
+        Args:
+            texts: any number.
         """
         return [np.frombuffer(ids, np.int32) for ids in self._cache.encode(texts)]
 
     def encode_with_offsets(self, texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
         """Returns the ids of each text as `encode_batch` does, and the characters of each.
+
+        Args:
+            texts: any number.
 
         Returns:
             (ids [t] int32, offsets [t, 2] int64: from the first to past the last character).
@@ -200,7 +209,11 @@ class Tokenizer:
         ]
 
     def encode_joined(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the ids of all texts, concatenated, and how many each has; see `encode_batch`."""
+        """Returns the ids of all texts, concatenated, and how many each has; see `encode_batch`.
+
+        Args:
+            texts: any number.
+        """
         encoded = self._cache.encode(texts)
         lengths = np.array([len(ids) for ids in encoded], np.int64) // np.dtype(np.int32).itemsize
         return np.frombuffer(b"".join(encoded), np.int32), lengths
@@ -222,18 +235,30 @@ class Tokenizer:
         return self._json
 
     def with_parts(self, **changed: Any) -> "Tokenizer":
-        """Returns the same tokenizer with other parts of its tokenizer.json."""
+        """Returns the same tokenizer with other parts of its tokenizer.json.
+
+        Args:
+            changed: the parts by their names in tokenizer.json.
+        """
         import tokenizers
 
         library = tokenizers.Tokenizer.from_str(to_json({**self._json, **changed}))
         return Tokenizer(library, self.name, self.notes, self._declared)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Returns the text of the ids, special tokens left out."""
+        """Returns the text of the ids, special tokens left out.
+
+        Args:
+            ids: of tokens.
+        """
         return self.library.decode([int(id) for id in ids], skip_special_tokens=True)
 
     def token(self, id: int) -> str | None:
-        """Returns the token of an id; None for an id without one."""
+        """Returns the token of an id; None for an id without one.
+
+        Args:
+            id: any number.
+        """
         return self.library.id_to_token(int(id))
 
     def spell(self, id: int, *, begins_word: bool = False) -> str:
@@ -256,6 +281,9 @@ class Tokenizer:
         """Returns the id of the token that is shown so, or that the vocabulary calls so.
 
         Of several that are shown alike it is the shortest.
+
+        Args:
+            spelled: a token as a reader writes it.
         """
         id = self._ids_as_shown.get(spelled)
         return self.library.token_to_id(spelled) if id is None else id
@@ -322,7 +350,11 @@ class Tokenizer:
         return " ".join(filter(None, (before, "A", between, "B", after)))
 
     def describe_other_size(self, model_size: int) -> str:
-        """Says what is wrong with a model that has embeddings for another number of tokens."""
+        """Says what is wrong with a model that has embeddings for another number of tokens.
+
+        Args:
+            model_size: the rows of the model's table of tokens.
+        """
         if self.vocab_size > model_size:
             return (
                 f"its tokenizer has {self.vocab_size} tokens, more than the model's"
@@ -416,6 +448,9 @@ def load_tokenizer(path: Path | str) -> Tokenizer:
     (capitals, accents, Chinese characters) is given by the `tokenizer_config.json` beside it,
     otherwise judged by its words. Added tokens are in these files, or in the others that
     transformers reads.
+
+    Args:
+        path: a file or a directory.
 
     Raises:
         UserError: the file is missing, damaged, or without the special tokens that a model needs.

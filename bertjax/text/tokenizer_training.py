@@ -89,7 +89,11 @@ class VocabularyConfig:
         return [*self.style.first, *self.style.last]
 
     def lay_out(self, ordinary: Sequence[str]) -> list[str]:
-        """Returns all tokens in the order of their ids."""
+        """Returns all tokens in the order of their ids.
+
+        Args:
+            ordinary: the tokens beside the special ones.
+        """
         return [*self.style.first, *ordinary, *self.style.last]
 
 

@@ -24,6 +24,7 @@ class Result:
         run: its directory. One that was not named is temporary, and is gone with this object.
         notes: a sentence for everything that is not as it was given.
         stopped: the signal that stopped the run; None = it is over. The same call continues.
+        kept_alive: the temporary directory, which is deleted with the result; None of a named run.
     """
 
     scores: dict[str, Any]
@@ -31,7 +32,7 @@ class Result:
     run: Path
     notes: list[str]
     stopped: str | None = None
-    kept_alive: Any = None  # the temporary directory, which is deleted with it
+    kept_alive: Any = None
 
     @property
     def model_directory(self) -> Path:

@@ -67,6 +67,10 @@ class MeshConfig:
 def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """Returns the mesh of the devices (all that jax sees, when left out), one being the simplest.
 
+    Args:
+        config: the sizes of the axes; data -1 = what is left.
+        devices: in the order of the mesh.
+
     Raises:
         UserError: the axes ask for another number of devices than there are.
     """
@@ -128,7 +132,16 @@ def read_mesh(given: Any) -> tuple[Mesh | None, dict[str, Any]]:
 
 
 def check_batch(name: str, size: int, mesh: Mesh) -> None:
-    """Raises a `UserError` unless the devices can share out the rows of a batch evenly."""
+    """Raises a `UserError` unless the devices can share out the rows of a batch evenly.
+
+    Args:
+        name: of the field that has the size, for the message.
+        size: rows of a batch.
+        mesh: of the devices.
+
+    Raises:
+        UserError: they cannot.
+    """
     sharers = count_sharers(mesh)
     if size % sharers:
         raise UserError(
@@ -139,6 +152,9 @@ def check_batch(name: str, size: int, mesh: Mesh) -> None:
 
 def spec_of(path: str) -> PartitionSpec:
     """Returns how the parameter at `path` (keys joined by /) is divided.
+
+    Args:
+        path: of the parameter, for instance `bert/encoder/layers/attention/query/kernel`.
 
     Raises:
         LookupError: no row of `PARAMETERS` covers it: a new parameter needs a row.
@@ -154,6 +170,10 @@ def shardings_of(tree: Any, mesh: Mesh) -> Any:
 
     An optimizer's moments mirror the parameters, so their paths end in a parameter's; what has no
     such path (a step count, a constant) is on every device.
+
+    Args:
+        tree: of parameters or of a state.
+        mesh: of the devices.
 
     Raises:
         UserError: the mesh does not divide a parameter's axis.
@@ -180,6 +200,10 @@ def place_rows(batch: Any, mesh: Mesh) -> Any:
     """Puts a batch of numpy arrays on the mesh, rows divided over `data` and `fsdp`.
 
     Of several processes each gives the rows that `rows_here` names.
+
+    Args:
+        batch: a tree of arrays that lead with the axis B.
+        mesh: of the devices.
     """
     if mesh.devices.size == 1:
         return _placing_on_one(mesh)(batch)
@@ -197,13 +221,23 @@ def _placing_on_one(mesh: Mesh) -> Callable[[Any], Any]:
 
 
 def rows_here(mesh: Mesh, rows: int) -> Integer[np.ndarray, " B"]:
-    """Returns which rows of a batch of `rows` live on devices of this process, in order."""
+    """Returns which rows of a batch of `rows` live on devices of this process, in order.
+
+    Args:
+        mesh: of the devices.
+        rows: of the whole batch.
+    """
     places = NamedSharding(mesh, ROWS).addressable_devices_indices_map((rows,))
     return np.unique([np.arange(rows)[index] for index in places.values()])
 
 
 def place_params(params: Any, mesh: Mesh) -> Any:
-    """Puts parameters that every process has on the mesh, where the table says."""
+    """Puts parameters that every process has on the mesh, where the table says.
+
+    Args:
+        params: a tree of arrays.
+        mesh: of the devices.
+    """
 
     def place(x: Any, sharding: NamedSharding) -> jax.Array:
         whole = np.asarray(x)

@@ -100,7 +100,12 @@ def _draw_map(probs: Float[np.ndarray, "T T"]) -> str:
 
 
 def randomize(model: Model, seed: int = 0) -> Model:
-    """Returns the control of all figures: the same class with new random weights."""
+    """Returns the control of all figures: the same class with new random weights.
+
+    Args:
+        model: whose class and tokenizer it has.
+        seed: of the weights.
+    """
     params = _initialize(model.module, jax.random.key(seed))
     return model.replace(params=put_params(params, model.mesh), spare={}, notes=())
 

@@ -75,6 +75,12 @@ def attribute(
 ) -> Attribution:
     """Computes what each token adds to the target, by any of `METHODS` at its defaults.
 
+    Args:
+        whole: the model with the head that answers.
+        encoded: the text.
+        target: the number whose parts are asked for.
+        method: one of `METHODS`.
+
     Raises:
         UserError: a number that the model has not, or an unknown method.
     """
@@ -140,6 +146,11 @@ def multiply_gradient_by_input(whole: Model, encoded: EncodedText, target: Targe
     added, so that where attention adds little, the answer does not change with the vector's length,
     and the slope along it is near 0. Integrated gradients do not have this fault.
 
+    Args:
+        whole: the model with the head that answers.
+        encoded: the text.
+        target: the number whose parts are asked for.
+
     Source: Shrikumar et al. 2016.
     """
     embedded = embed_tokens(whole, encoded)
@@ -158,6 +169,12 @@ def follow_attention(
 
     Rollout and flow know nothing of the target but its position: they are the same for every class.
 
+    Args:
+        whole: the model with the head that answers.
+        encoded: the text.
+        target: the number whose parts are asked for.
+        method: which of the three.
+
     Source: see `attention_flow`.
     """
     value, probs, gradients = differentiate_by_attention(whole, encoded, target)
@@ -173,7 +190,13 @@ def follow_attention(
 def embed_baseline(
     whole: Model, encoded: EncodedText, baseline: Baseline
 ) -> Float[np.ndarray, "T D"]:
-    """Computes the embeddings' output with every token masked but [CLS] and [SEP]."""
+    """Computes the embeddings' output with every token masked but [CLS] and [SEP].
+
+    Args:
+        whole: the model.
+        encoded: the text.
+        baseline: what stands for a token that is not there: the mask, padding, or zeros.
+    """
     if baseline == "zero":
         return np.where(encoded.special[:, None], embed_tokens(whole, encoded), 0)
     blank = whole.tokenizer.mask_id if baseline == "mask" else whole.tokenizer.pad_id
@@ -183,7 +206,15 @@ def embed_baseline(
 def quadrature(
     steps: int, rule: Rule
 ) -> tuple[Float[np.ndarray, " steps"], Float[np.ndarray, " steps"]]:
-    """Points in (0, 1) and their weights, which sum to 1."""
+    """Points in (0, 1) and their weights, which sum to 1.
+
+    Args:
+        steps: how many points.
+        rule: where they are: in the middle of equal parts, or Gauss and Legendre's.
+
+    Raises:
+        UserError: fewer steps than 1.
+    """
     if steps < 1:
         raise UserError(f"steps={steps} must be at least 1")
     if rule == "middle":

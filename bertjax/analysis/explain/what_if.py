@@ -126,7 +126,15 @@ def what_if(
 ) -> WhatIf:
     """Compares the model's output before and after a word is replaced by another or by a mask.
 
-    Arguments and errors as `replace_word`; a text needs two words. `seed` is of the random control.
+    Args:
+        model: with a masked-LM head.
+        encoded: the text, of two words at least.
+        word: its number among `encoded.words`; no special one.
+        replacement: as of `replace_word`.
+        seed: of the random control.
+
+    Raises:
+        UserError: what `replace_word` raises, or a text of one word.
     """
     after = replace_word(model, encoded, word, replacement)
     asked = np.setdiff1d(np.flatnonzero(~encoded.special_words), [word])

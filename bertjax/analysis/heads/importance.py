@@ -35,7 +35,11 @@ class HeadImportance(NamedTuple):
         return self.sums.sum(axis=0) / self.counts.sum() / self.scale
 
     def interval(self, seed: int = 0) -> Interval:
-        """Computes the importance of each head with its bootstrap interval over units."""
+        """Computes the importance of each head with its bootstrap interval over units.
+
+        Args:
+            seed: of the bootstrap.
+        """
         return bootstrap_ratio(self.sums / self.scale, self.counts[:, None, None], seed)
 
 
@@ -121,7 +125,11 @@ def importance_with_company(
 
 
 def order_heads(importance: Float[np.ndarray, "L N"]) -> Int[np.ndarray, "heads 2"]:
-    """Sorts all heads (layer, head), the least important first."""
+    """Sorts all heads (layer, head), the least important first.
+
+    Args:
+        importance: of each head.
+    """
     flat = np.argsort(importance.ravel(), kind="stable")
     return np.stack(np.unravel_index(flat, importance.shape), axis=-1)
 
@@ -129,7 +137,13 @@ def order_heads(importance: Float[np.ndarray, "L N"]) -> Int[np.ndarray, "heads 
 def random_orders(
     shape: tuple[int, ...], number: int, seed: int = 0
 ) -> list[Int[np.ndarray, "heads 2"]]:
-    """Heads in random orders, as `order_heads` gives them."""
+    """Heads in random orders, as `order_heads` gives them.
+
+    Args:
+        shape: (L, N).
+        number: of orders.
+        seed: of the orders.
+    """
     random = np.random.default_rng(seed)
     return [order_heads(random.random(shape)) for _ in range(number)]
 
@@ -137,7 +151,12 @@ def random_orders(
 def gates_without(
     shape: tuple[int, ...], removed: Int[np.ndarray, "some 2"]
 ) -> Float[np.ndarray, "L N"]:
-    """Gates that are 0 at these heads and 1 elsewhere."""
+    """Gates that are 0 at these heads and 1 elsewhere.
+
+    Args:
+        shape: (L, N).
+        removed: the heads, (layer, head) each.
+    """
     gates = np.ones(shape, np.float32)
     gates[removed[:, 0], removed[:, 1]] = 0
     return gates
@@ -188,6 +207,9 @@ def draw_pruning_curve(
         order: the heads, the first to go first.
         steps: of equal size, from no head to all of them.
         progress: called with the number of measurements done since the last call.
+
+    Raises:
+        UserError: fewer steps than 1.
 
     Source: Michel et al. 2019, section 4.2, figure 3.
     """

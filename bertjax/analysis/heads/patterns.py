@@ -66,7 +66,15 @@ _CLASS_COLOURS = ("#cfe0f7", "#fbd9b5", "#d9ead3", "#e6d5f0", "#f2f2f2")
 
 
 class RankedHead(NamedTuple):
-    """A figure of a head with its 95 % interval, and that of the same head with random weights."""
+    """A figure of a head with its 95 % interval, and that of the same head with random weights.
+
+    Attributes:
+        head: its name, layer-head.
+        value: the figure of the model.
+        low: the lower end of its interval.
+        high: the upper end.
+        control: the figure with random weights.
+    """
 
     head: str
     value: float
@@ -91,6 +99,10 @@ class HeadPatterns(NamedTuple):
 
     def top(self, figure: str, count: int = 5) -> list[RankedHead]:
         """Returns the heads whose figure is largest, the largest first.
+
+        Args:
+            figure: one of `FIGURES`.
+            count: how many heads, at most.
 
         Raises:
             UserError: there is no such figure.
@@ -206,7 +218,13 @@ def patterns_with_company(
 def compare_tallies(
     model: Mapping[str, Tally], control: Mapping[str, Tally], seed: int = 0
 ) -> dict[str, Figures]:
-    """Computes each figure of a model with its interval, beside that of its control."""
+    """Computes each figure of a model with its interval, beside that of its control.
+
+    Args:
+        model: the sums and counts of each figure.
+        control: those of the random control.
+        seed: of the bootstrap.
+    """
     return {
         name: Figures(
             bootstrap_ratio(*model[name], seed=seed), bootstrap_ratio(*control[name], seed=seed)
@@ -216,12 +234,21 @@ def compare_tallies(
 
 
 def classify_heads(figures: Mapping[str, Figures]) -> Int[np.ndarray, "L N"]:
-    """Classifies each head by its shares over all texts together: a number in `CLASSES`."""
+    """Classifies each head by its shares over all texts together: a number in `CLASSES`.
+
+    Args:
+        figures: by the names of `FIGURES`.
+    """
     return classify(*(figures[name].model.value for name in ("vertical", "diagonal", "block")))
 
 
 def sum_maps(probs: Float[np.ndarray, "L N T T"], marks: TokenMarks) -> MapSums:
-    """Computes the sums of all maps of a text."""
+    """Computes the sums of all maps of a text.
+
+    Args:
+        probs: the attention of the text's heads.
+        marks: what is known of its tokens.
+    """
     layers, heads = probs.shape[:2]
     weights = weigh_targets(marks, marks).reshape(len(TARGETS), -1)
     targets = probs.reshape(layers * heads, -1) @ weights.T
@@ -234,7 +261,12 @@ def sum_maps(probs: Float[np.ndarray, "L N T T"], marks: TokenMarks) -> MapSums:
 
 
 def tally_text(sums: MapSums, marks: TokenMarks) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Computes sum and count `[L, N]` of all `FIGURES` of a text."""
+    """Computes sum and count `[L, N]` of all `FIGURES` of a text.
+
+    Args:
+        sums: of the text's maps (`sum_maps`).
+        marks: what is known of its tokens.
+    """
     tokens = len(marks.position)
     targets = dict(zip(TARGETS, sums.targets.astype(np.float64), strict=True))
     ones = np.ones_like(targets["self"])

@@ -71,6 +71,10 @@ def name_heads(wanted: str, config: BertConfig, option: str) -> Int[np.ndarray, 
 def check_prunable(config: BertConfig, given: str) -> None:
     """Checks that a layer has heads of its own.
 
+    Args:
+        config: of the model.
+        given: what asked for it, for the message.
+
     Raises:
         UserError: the layers share their parameters.
     """
@@ -84,6 +88,11 @@ def check_prunable(config: BertConfig, given: str) -> None:
 
 def check_shrinkable(removed: Int[np.ndarray, "some 2"], config: BertConfig, wanted: str) -> None:
     """Checks that the tensors can go without these heads.
+
+    Args:
+        removed: the heads, (layer, head) each.
+        config: of the model.
+        wanted: the heads as they were asked for, for the message.
 
     Raises:
         UserError: not the same number leaves every layer, or all leave.
@@ -253,6 +262,10 @@ def remove_heads(
 def gates_of(without_heads: str, config: BertConfig) -> Float[np.ndarray, "L N"]:
     """Gates that are 0 at the heads that are named and 1 elsewhere.
 
+    Args:
+        without_heads: names of heads, layer-head with commas between them.
+        config: of the model.
+
     Raises:
         UserError: no names, or a head that is not there.
     """
@@ -263,6 +276,11 @@ def gates_of(without_heads: str, config: BertConfig) -> Float[np.ndarray, "L N"]
 
 def must_name_heads(heads: str, config: BertConfig, argument: str) -> Int[np.ndarray, "some 2"]:
     """Returns the heads that are named, as `name_heads` does.
+
+    Args:
+        heads: names, layer-head with commas between them.
+        config: of the model.
+        argument: the argument or option that has them, for messages.
 
     Raises:
         UserError: no names, or a head that is not there.
@@ -277,7 +295,11 @@ def must_name_heads(heads: str, config: BertConfig, argument: str) -> Int[np.nda
 
 
 def heads_by_layer(removed: Int[np.ndarray, "some 2"]) -> dict[str, list[int]]:
-    """Groups heads for JSON: `{layer: heads}`, in ascending order."""
+    """Groups heads for JSON: `{layer: heads}`, in ascending order.
+
+    Args:
+        removed: the heads, (layer, head) each.
+    """
     layers = sorted(set(removed[:, 0].tolist()))
     return {str(layer): sorted(removed[removed[:, 0] == layer, 1].tolist()) for layer in layers}
 

@@ -96,6 +96,9 @@ def sum_divergences(
     Element [d, i] is of head i and head i + d, the head behind the last being the first: with d up
     to half the heads every pair is there. Terms of a cell are at least 0, so that nothing cancels
     between cells.
+
+    Args:
+        probs: attention, of `t` queries and `s` keys of each text.
     """
     heads = probs.shape[0]
     own = _times_log(probs)

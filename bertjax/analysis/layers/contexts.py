@@ -62,6 +62,10 @@ class NearestContexts(NamedTuple):
 def find_word(texts: Sequence[EncodedText], word: str) -> list[Place]:
     """Finds every place where the word occurs, ignoring case.
 
+    Args:
+        texts: of the corpus.
+        word: as it is written there.
+
     Raises:
         UserError: it does not occur.
     """

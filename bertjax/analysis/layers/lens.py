@@ -62,7 +62,14 @@ class _Question(NamedTuple):
 
 
 class Answers(NamedTuple):
-    """Of every layer for every question, see `Lens`."""
+    """Of every layer for every question, see `Lens`.
+
+    Attributes:
+        probability: of the true token.
+        rank: of the true token, 1 for the likeliest.
+        top_probability: of the likeliest tokens, the likeliest first.
+        top_ids: their ids.
+    """
 
     probability: Float[np.ndarray, "L+1 Q"]
     rank: Int[np.ndarray, "L+1 Q"]
@@ -72,6 +79,9 @@ class Answers(NamedTuple):
 
 def with_masked_lm(model: Model) -> Model:
     """Returns the model as a BertForMaskedLM, which the lens and the what-if need.
+
+    Args:
+        model: of any class.
 
     Raises:
         UserError: it has no masked-LM head.
@@ -118,7 +128,11 @@ def logit_lens(model: Model, encoded: EncodedText, *, masked: bool = True, top_k
 
 
 def lens_curve(lenses: Sequence[Lens]) -> Interval:
-    """Computes the mean reciprocal rank of the true token by layer; 1 = always the likeliest."""
+    """Computes the mean reciprocal rank of the true token by layer; 1 = always the likeliest.
+
+    Args:
+        lenses: of all texts.
+    """
     sums = np.stack([(1 / lens.rank).sum(axis=1) for lens in lenses])
     counts = np.array([[len(lens.positions)] for lens in lenses], np.float64)
     units = number_units(lens.encoded.source for lens in lenses)
@@ -132,7 +146,14 @@ def compare_lenses(
     masked: bool = True,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Figures:
-    """Computes `lens_curve` of the model beside that of its random control, over all texts."""
+    """Computes `lens_curve` of the model beside that of its random control, over all texts.
+
+    Args:
+        model: with a masked-LM head.
+        texts: to look at.
+        masked: whether each token is masked while it is asked for (`logit_lens`).
+        progress: called with the number of texts done since the last call; each counts twice.
+    """
     curves = []
     for compared in (model, randomize(model)):
         lenses = []
@@ -147,6 +168,11 @@ def ask_words(
     model: Model, encoded: EncodedText, words: Sequence[int]
 ) -> tuple[Float[np.ndarray, " words"], Answers]:
     """Measures how well the rest of the text predicts each word; its tokens are masked together.
+
+    Args:
+        model: with a masked-LM head.
+        encoded: the text.
+        words: their numbers among `encoded.words`.
 
     Returns:
         The mean natural logarithm of the probabilities of each word's tokens, at the last layer;
@@ -166,7 +192,12 @@ def ask_words(
 def spell(
     tokenizer: Tokenizer, ids: Int[np.ndarray, "places others top_k"]
 ) -> tuple[tuple[tuple[str, ...], ...], ...]:
-    """Returns tokens as a reader is shown them."""
+    """Returns tokens as a reader is shown them.
+
+    Args:
+        tokenizer: the model's.
+        ids: of tokens.
+    """
     return tuple(tuple(tuple(map(tokenizer.spell, place)) for place in layer) for layer in ids)
 
 

@@ -53,7 +53,12 @@ class PairSums(NamedTuple):
     def of(
         cls, first: Float[np.ndarray, "n D"], second: Float[np.ndarray, "n SECOND"]
     ) -> "PairSums":
-        """Computes the sums over the rows; the same row of both is the same token."""
+        """Computes the sums over the rows; the same row of both is the same token.
+
+        Args:
+            first: vectors of the tokens in one layer.
+            second: those of the same tokens in another.
+        """
         first_lengths = np.einsum("nd,nd->n", first, first)
         second_lengths = np.einsum("nd,nd->n", second, second)
         parts = (
@@ -69,11 +74,19 @@ class PairSums(NamedTuple):
         return cls(len(first), *(np.asarray(part, np.float64) for part in parts))
 
     def plus(self, other: "PairSums") -> "PairSums":
-        """Returns the sums over the tokens of both."""
+        """Returns the sums over the tokens of both.
+
+        Args:
+            other: sums over other tokens, of the same layers.
+        """
         return PairSums(*map(operator.add, self, other))
 
     def minus(self, other: "PairSums") -> "PairSums":
-        """Returns the sums over this one's tokens without the other's."""
+        """Returns the sums over this one's tokens without the other's.
+
+        Args:
+            other: sums over some of the same tokens.
+        """
         return PairSums(*map(operator.sub, self, other))
 
     def dependence(self, unbiased: bool) -> float:

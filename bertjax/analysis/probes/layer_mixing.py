@@ -67,7 +67,13 @@ def mix_layers(
     vectors: Float[Array, "L+1 words D"],
     words: Int[Array, "items places"],
 ) -> Float[Array, "probes items C"]:
-    """Computes the logits of every classifier over its own mixture of the layers."""
+    """Computes the logits of every classifier over its own mixture of the layers.
+
+    Args:
+        params: of every probe: `layers`, `scale`, `kernel` and `bias`.
+        vectors: of all words in all layers.
+        words: the numbers of the words of each item.
+    """
     chosen = vectors[:, words].reshape(vectors.shape[0], words.shape[0], -1)
     weights = layer_weights(params) * params["scale"][:, None]
     mixed = jnp.einsum("pl,lix->pix", weights, chosen, precision="highest")
@@ -78,7 +84,11 @@ def mix_layers(
 def layer_weights(
     params: Mapping[str, Float[Array, "probes ..."]],
 ) -> Float[Array, "probes L+1"]:
-    """Returns the share of every layer in each mixture."""
+    """Returns the share of every layer in each mixture.
+
+    Args:
+        params: of every probe, of which `layers` counts.
+    """
     return jax.nn.softmax(_STEEPNESS * params["layers"], axis=-1)
 
 
@@ -87,7 +97,13 @@ def mixing_loss(
     vectors: Float[Array, "L+1 words D"],
     batch: Any,
 ) -> tuple[Float[Array, " probes"], Float[Array, " probes"]]:
-    """Computes the cross-entropy of the labels, in nats, each item with the probe's weight."""
+    """Computes the cross-entropy of the labels, in nats, each item with the probe's weight.
+
+    Args:
+        params: of every probe.
+        vectors: of all words in all layers.
+        batch: items: their `words`, and labels.
+    """
     return sum_label_losses(mix_layers(params, vectors, batch.words), batch)
 
 

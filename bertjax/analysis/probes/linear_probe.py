@@ -76,7 +76,13 @@ def classify(
     vectors: Float[Array, "probes words D"],
     words: Int[Array, "items places"],
 ) -> Float[Array, "probes items C"]:
-    """Computes a linear classifier's logits over the concatenated vectors of an item's words."""
+    """Computes a linear classifier's logits over the concatenated vectors of an item's words.
+
+    Args:
+        params: of every probe, `kernel` and `bias`.
+        vectors: of all words, a layer for each probe.
+        words: the numbers of the words of each item.
+    """
     chosen = vectors[:, words].reshape(vectors.shape[0], words.shape[0], -1)
     logits = jnp.einsum("pix,pxc->pic", chosen, params["kernel"], precision="highest")
     return logits + params["bias"][:, None]
@@ -87,7 +93,13 @@ def label_loss(
     vectors: Float[Array, "probes words D"],
     batch: Any,
 ) -> tuple[Float[Array, " probes"], Float[Array, ""]]:
-    """Computes the cross-entropy of the labels, in nats."""
+    """Computes the cross-entropy of the labels, in nats.
+
+    Args:
+        params: of every probe.
+        vectors: of all words, a layer for each probe.
+        batch: items: their `words`, and labels.
+    """
     return sum_label_losses(classify(params, vectors, batch.words), batch)
 
 

@@ -116,7 +116,13 @@ def predict_distances(
     vectors: Float[Array, "probes words D"],
     words: Int[Array, "B W"],
 ) -> Float[Array, "probes B W W"]:
-    """Returns `|B h_i - B h_j|^2` of every two words."""
+    """Returns `|B h_i - B h_j|^2` of every two words.
+
+    Args:
+        projection: B, of rank R, for each probe.
+        vectors: of all words, a layer for each probe.
+        words: the numbers of the words of each sentence.
+    """
     projected = _project(projection, vectors, words)
     lengths = (projected**2).sum(axis=-1)
     products = jnp.einsum("pbwr,pbvr->pbwv", projected, projected, precision="highest")
@@ -128,7 +134,13 @@ def predict_depths(
     vectors: Float[Array, "probes words D"],
     words: Int[Array, "B W"],
 ) -> Float[Array, "probes B W"]:
-    """Returns `|B h_i|^2` of every word."""
+    """Returns `|B h_i|^2` of every word.
+
+    Args:
+        projection: B, of rank R, for each probe.
+        vectors: of all words, a layer for each probe.
+        words: the numbers of the words of each sentence.
+    """
     return (_project(projection, vectors, words) ** 2).sum(axis=-1)
 
 
@@ -136,6 +148,11 @@ def distance_loss(
     projection: Float[Array, "probes D R"], vectors: Float[Array, "probes words D"], batch: Any
 ) -> tuple[Float[Array, " probes"], Int[Array, ""]]:
     """Sums over sentences the mean error of the distances of all W^2 pairs.
+
+    Args:
+        projection: B, of rank R, for each probe.
+        vectors: of all words, a layer for each probe.
+        batch: sentences: their `words`, `lengths` and `distances` in the tree.
 
     Source: Hewitt & Manning 2019, equation 2.
     """
@@ -149,7 +166,13 @@ def distance_loss(
 def depth_loss(
     projection: Float[Array, "probes D R"], vectors: Float[Array, "probes words D"], batch: Any
 ) -> tuple[Float[Array, " probes"], Int[Array, ""]]:
-    """Sums over sentences the mean error of the depths of the words."""
+    """Sums over sentences the mean error of the depths of the words.
+
+    Args:
+        projection: B, of rank R, for each probe.
+        vectors: of all words, a layer for each probe.
+        batch: sentences: their `words`, `lengths` and `depths` in the tree.
+    """
     errors = jnp.abs(predict_depths(projection, vectors, batch.words) - batch.depths)
     means = jnp.where(_real(batch), errors, 0).sum(axis=-1) / jnp.maximum(batch.lengths, 1)
     return means.sum(axis=-1), (batch.lengths > 0).sum()
@@ -177,7 +200,12 @@ def make_tree_batches(
 def by_length(
     sentences: Sequence[Sentence], numbers: Int[np.ndarray, " some"]
 ) -> Int[np.ndarray, " some"]:
-    """Sorts sentence numbers by length, in a stable order."""
+    """Sorts sentence numbers by length, in a stable order.
+
+    Args:
+        sentences: all of them.
+        numbers: of those to sort.
+    """
     lengths = [len(sentences[number].words) for number in numbers]
     return numbers[np.argsort(lengths, kind="stable")]
 
@@ -227,6 +255,12 @@ def score_distances(
 ) -> TreeScores:
     """Computes UUAS and rank correlations of the sentences of these numbers, sorted by length.
 
+    Args:
+        projection: B, of rank R, for each probe.
+        vectors: of all words.
+        sentences: all of them.
+        numbers: of those to score.
+
     Source: Hewitt & Manning 2019, section 3.1.
     """
     ordered = by_length(sentences, numbers)
@@ -256,6 +290,12 @@ def score_depths(
     """Computes roots found and rank correlations, as `score_distances` does.
 
     Sentences whose root is punctuation are not tested for it.
+
+    Args:
+        projection: B, of rank R, for each probe.
+        vectors: of all words.
+        sentences: all of them.
+        numbers: of those to score.
     """
     ordered = by_length(sentences, numbers)
     predicted = _predict(predict_depths, projection, vectors, sentences, ordered)
@@ -281,6 +321,11 @@ def long_enough(
     splits: Mapping[Split, Int[np.ndarray, " some"]],
 ) -> Int[np.ndarray, " some"]:
     """Returns the sentences of a split that have a distance: those of two words or more.
+
+    Args:
+        split: its name.
+        sentences: all of them.
+        splits: the numbers of the sentences of each split.
 
     Raises:
         UserError: there are none.
