@@ -9,9 +9,10 @@
 Programs: `bertjax tokenizer`, `prepare`, `pretrain`, `adapt`, `finetune` and `sweep` make models;
 `bertjax --help` lists those that use and study them. From Python: `bertjax.load`,
 `bertjax.finetune`, `bertjax.pretrain`, `bertjax.adapt`, and the methods of `bertjax.Model`:
-`fill_mask`, `predict`, `embed`, `evaluate`, `compare`, `trace`, `heads`, `compare_layers`,
-`explain`, `what_if`, `contexts`, `prune`, `verify`, `save`. `bertjax.Edit` is a change at a probe
-point, for `module.apply(..., edit=...)`, and `bertjax.gate_heads` makes those that turn heads down.
+`fill_mask`, `predict`, `embed`, `evaluate`, `compare`, `calibrate`, `gate`, `drift`, `verify`,
+`trace`, `heads`, `compare_layers`, `explain`, `what_if`, `contexts`, `analyze`, `prune`,
+`study_pruning`, `save`, `export`. `bertjax.Edit` is a change at a probe point, for
+`module.apply(..., edit=...)`, and `bertjax.gate_heads` makes those that turn heads down.
 """
 
 import importlib
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from bertjax.training.finetune import finetune
     from bertjax.training.pretrain import pretrain
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 # Name -> the module that defines it, which is imported when the name is first used: jax takes
 # seconds.
