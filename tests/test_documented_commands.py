@@ -1,6 +1,7 @@
 """Commands in README.md and docs/ are parsed, none is started; files that they name are there."""
 
 import argparse
+import ast
 import importlib
 import inspect
 import re
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import bertjax
 from bertjax import cli
 from bertjax.program.errors import UserError
 from bertjax.sweeps import space as sweep_space
@@ -44,6 +46,41 @@ def find_commands(page):
             if span and name != "make" and not any(word.startswith("--") for word in words):
                 words.append("--help")
             yield name or module or f"benchmarks.{benchmark}", words
+
+
+def blocks_of(page):
+    """The code blocks of a page, comparable between languages: Python without its comments, of our
+    commands the first two words, the lines of anything else.
+    """
+    for language, block in re.findall(r"^```(\w*)\n(.*?)^```", page, re.S | re.M):
+        if language == "python":
+            yield ast.unparse(ast.parse(block))
+        else:
+            lines = block.replace("\\\n", " ").splitlines()
+            yield [line.split()[:2] if PROGRAM.fullmatch(line) else line for line in lines]
+
+
+def test_spanish_readme_has_the_code_and_the_outputs_of_the_english_one():
+    english, spanish = ((WAY / name).read_text(encoding="utf-8") for name in map(str, PAGES[:2]))
+    told = [*blocks_of(english)]
+    assert len(told) > 8
+    assert [*blocks_of(spanish)] == told
+    pages = [
+        set(re.findall(r"\]\((?!http)([^)#]+)", page)) - {"README.md", "README.es.md"}
+        for page in (english, spanish)
+    ]
+    # The first notebook is there in Spanish.
+    assert pages[0] - pages[1] == {"docs/notebooks/a_first_bert_in_ten_minutes.ipynb"}
+    commands = [
+        set(re.findall(r"`(?:bertjax )?([a-z][a-z-]+)[ `]", page)) & {*cli.PROGRAMS, *cli.COMMANDS}
+        for page in (english, spanish)
+    ]
+    assert commands[0] == commands[1]
+
+
+def test_version_is_the_last_one_of_the_changes():
+    changes = (WAY / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.findall(r"^## (.*)", changes, re.M)[:2] == ["Unreleased", bertjax.__version__]
 
 
 # ------------------------------------------------------------------ each kind of program
