@@ -176,10 +176,10 @@ def compare(
         progress: is called with the share of the work done since the call before.
 
     Raises:
-        UserError: two models, too few requests or permutations to tell, or a level that is none.
+        UserError: two models, too few requests or permutations to tell, or what `check_level`
+            raises.
     """
-    if not 0 < level < 1:
-        raise UserError(f"--alpha {level!r:.60} must be above 0 and below 1")
+    check_level(level)
     if reference.fingerprint != log.fingerprint:
         raise UserError(
             f"{reference.source} and {log.source}: of different models (fingerprints"
@@ -227,6 +227,19 @@ def compare(
     ]
     visible = LEAST_SHIFT * math.sqrt(least_requests(len(chosen), level) * (1 / first + 1 / second))
     return Drift(reference, log, level, visible, shifts, notes)
+
+
+def check_level(level: float) -> None:
+    """Checks a probability of a false alarm.
+
+    Args:
+        level: above 0 and below 1.
+
+    Raises:
+        UserError: it is not.
+    """
+    if not 0 < level < 1:
+        raise UserError(f"--alpha {level!r:.60} must be above 0 and below 1")
 
 
 def least_requests(tests: int, level: float) -> float:

@@ -204,14 +204,15 @@ def drift(
         A `Drift`: `moved`, the names of what has moved, and `shifts`, with effects and p-values.
 
     Raises:
-        UserError: too few texts to tell, with how many are needed; or texts that the model does not
-            take.
+        UserError: too few texts to tell, with how many are needed; texts that the model does not
+            take; or a chance that is none.
 
     Source: Westfall & Young 1993 (the adjusted p-values); Székely & Rizzo 2013 (the distances).
     """
-    from bertjax.drift.comparison import compare
+    from bertjax.drift.comparison import check_level, compare
     from bertjax.drift.reference import ask_model, count_asked
 
+    check_level(alpha)
     asked = {
         "reference": read_tuples(reference, "reference text"),
         "texts": read_tuples(texts),

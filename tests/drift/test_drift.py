@@ -254,10 +254,14 @@ def test_pairs_of_files_are_asked_of_a_model_of_next_sentences(name, text, told,
         assert [test["before"] for test in drifted["tests"] if test["name"] == "characters"] == [10]
 
 
-def test_method_compares_lists_of_texts_as_the_command_does_requests(tmp_path, drift):
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory):
+    return load(save_tiny(tmp_path_factory.mktemp("model"), "BertForSequenceClassification"))
+
+
+def test_method_compares_lists_of_texts_as_the_command_does_requests(classifier, tmp_path, drift):
     """In a notebook, too, whose thread has a loop of events already."""
-    folder = save_tiny(tmp_path / "model", "BertForSequenceClassification")
-    model = load(folder)
+    model, folder = classifier, classifier.directory
     random = np.random.default_rng(0)
     made = [" ".join(random.choice(["dog", "cat", "a", "b"], 5)) for _ in range(360)]
     before, same, longer = made[:120], made[120:240], [f"{text} the dog" for text in made[240:]]
@@ -298,10 +302,9 @@ def test_method_compares_lists_of_texts_as_the_command_does_requests(tmp_path, d
         ({"text": ["a"]}, {}, "dict is not a list of texts"),
     ],
 )
-def test_lists_that_cannot_be_compared_are_refused(texts, more, told, tmp_path):
-    model = load(save_tiny(tmp_path / "model", "BertForSequenceClassification"))
+def test_lists_that_cannot_be_compared_are_refused(texts, more, told, classifier):
     with pytest.raises(UserError, match=told):
-        model.drift(["the dog", "a cat", "b"] * 50, texts, **more)
+        classifier.drift(["the dog", "a cat", "b"] * 50, texts, **more)
 
 
 def test_what_few_requests_have_is_left_out():
