@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -110,14 +111,15 @@ def ask_model(
             )
         ask = _ASK[programs[0]]
         fewest, most, called = _TAKES[programs[0]]
-
-        async def describe_one(request: Request, turn: asyncio.Semaphore) -> dict[str, Any]:
-            place, texts = request
+        for place, texts in itertools.chain.from_iterable(requests.values()):
             if not fewest <= len(texts) <= most:
                 raise UserError(
                     f"{place}: has {counted(len(texts), 'text')}, and"
                     f" {with_article(model.architecture)} takes {called}"
                 )
+
+        async def describe_one(request: Request, turn: asyncio.Semaphore) -> dict[str, Any]:
+            place, texts = request
             call = SampledCall(place)
             async with turn:
                 SAMPLED.set(call)
