@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from bertjax.config import BertConfig, Kind
 from bertjax.families.registry import FAMILIES
@@ -163,9 +163,14 @@ def kind_of(task: str) -> Kind:
     return next(kind for kind, one in _KINDS.items() if task in one.tasks.values())
 
 
+def is_exported(module: Any) -> bool:
+    """Returns whether this is no class of `model.bert` but an exported model in its place."""
+    return getattr(module, "is_exported", False)
+
+
 def kind_of_module(module: "nn.Module") -> Kind:
     """Returns the kind of a model of `model.bert`, or of an exported one, which says it."""
-    if getattr(module, "is_exported", False):
+    if is_exported(module):
         return module.kind
     suffix = type(module).__name__.removeprefix("Bert")
     return next(kind for kind, one in _KINDS.items() if one.suffix == suffix)

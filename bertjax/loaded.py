@@ -12,6 +12,7 @@ from bertjax.architectures import (
     Architecture,
     classes_of,
     find_architecture,
+    is_exported,
     kind_of_module,
 )
 from bertjax.config import CLASSIFIERS, BertConfig, Kind
@@ -26,7 +27,7 @@ from bertjax.interop.sentence_transformers import (
 )
 from bertjax.interop.temperature import record_of
 from bertjax.interop.tensor_names import parts_with_parameters
-from bertjax.kernels.backends import DTYPES, Need, choose_backend
+from bertjax.kernels.backends import DTYPES, JAX, ONNXRUNTIME, Need, choose_backend
 from bertjax.methods import answers, files, study, trust
 from bertjax.program.errors import UserError
 from bertjax.program.naming import names_arguments
@@ -120,6 +121,23 @@ class Model:
         return kind_of_module(self.module)
 
     @property
+    def is_exported(self) -> bool:
+        """Returns whether it runs from an exported file, and has no parameters of its own."""
+        return is_exported(self.module)
+
+    @property
+    def engine(self) -> str:
+        """Returns what runs it, one of `kernels.backends.ENGINES`."""
+        return ONNXRUNTIME if self.is_exported else JAX
+
+    @property
+    def dtype(self) -> str:
+        """Returns the name of the dtype of its matrix products; int8 of weights in eight bits."""
+        import numpy as np
+
+        return np.dtype(self.module.dtype).name
+
+    @property
     def restores_words(self) -> bool:
         """Returns whether its class has a masked-LM head."""
         return "token" in ARCHITECTURES[self.architecture].outputs
@@ -162,14 +180,15 @@ class Model:
             UserError: the model lacks a part of that class, or there is no such class.
         """
         wanted = find_architecture(name, self.config)
-        if not getattr(self.module, "is_exported", False):
+        if not self.is_exported:
             return self._view(wanted, self.architecture)
-        if wanted.name != self.architecture:
+        outputs = ARCHITECTURES[self.architecture].outputs
+        if not {*wanted.outputs} <= {*outputs}:
             raise UserError(
                 f"{self.directory}: was exported as {with_article(self.architecture)}, and this"
                 f" needs {with_article(wanted.name)}; export the model as that, with --architecture"
             )
-        return self
+        return dataclasses.replace(self, module=self.module.as_kind(wanted.kind))
 
     def _view(self, wanted: Architecture, known_as: str) -> "Model":
         """Does the work of `as_architecture`; errors say that the model is a `known_as`."""

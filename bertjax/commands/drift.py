@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertjax.commands.arguments import Number, seed_number, utf8_text, whole_number
+from bertjax.commands.model_options import add_engine, load_by_engine, read_class
 from bertjax.commands.screen import add_json, console, count_on, print_json, tell
 from bertjax.commands.task_model import add_data_options, read_data_config
 from bertjax.commands.text_options import choose_reading
@@ -51,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with files as --reference: the model directory that is served, or its name on the"
         " Hugging Face hub (default: none)",
     )
+    _add_engine(parser)
     parser.add_argument(
         "--name",
         metavar="NAME",
@@ -88,6 +90,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_json(parser)
     add_data_options(parser, labels=False)
+
+
+def _add_engine(parser: argparse.ArgumentParser) -> None:
+    add_engine(parser, what="that model, as on the server")
+    parser.set_defaults(dtype="auto")
 
 
 def _read_time(option: str, word: str | None) -> float | None:
@@ -153,6 +160,7 @@ def _refuse_file_options(options: argparse.Namespace) -> None:
     """Raises a `UserError` where an option is given that only files have a use for."""
     parser = argparse.ArgumentParser()
     add_data_options(parser, labels=False)
+    _add_engine(parser)
     parser.set_defaults(model=None)
     for name, default in vars(parser.parse_args([])).items():
         if getattr(options, name) != default:
@@ -171,10 +179,9 @@ def _ask_files(options: argparse.Namespace, log: "Sample") -> "Sample":
             " that is served"
         )
     from bertjax.drift.reference import ask_model, count_asked
-    from bertjax.loaded import load
 
     requests = _read_files(options)
-    model = load(options.model)
+    model = load_by_engine(options, options.model)
     tell(model.notes)
     max_length = log.lines[0]["max_length"]
     with count_on("answering", count_asked({source: requests})) as progress:
@@ -188,9 +195,8 @@ def _ask_files(options: argparse.Namespace, log: "Sample") -> "Sample":
 def _read_files(options: argparse.Namespace) -> "list[Request]":
     """Reads the texts of files, each with its place."""
     from bertjax.architectures import ARCHITECTURES, NEXT_SENTENCE
-    from bertjax.interop.huggingface import inspect_model_directory
 
-    config, architecture, *_ = inspect_model_directory(options.model)
+    config, architecture = read_class(options)
     task = ARCHITECTURES[architecture].task_of(config.label_meaning)
     if task not in _WITH_READERS:
         for name in ("token_column", "scheme"):

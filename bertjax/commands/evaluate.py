@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertjax.architectures import ARCHITECTURES
 from bertjax.commands.arguments import Number, choose_length, whole_number
-from bertjax.commands.model_options import open_model
+from bertjax.commands.model_options import add_engine, open_model, read_class, runs_exported
 from bertjax.commands.screen import (
     add_json,
     console,
@@ -43,6 +43,7 @@ _MOST_SHOWN = 10
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options."""
     add_task_model(parser, required=False)
+    add_engine(parser)
     parser.add_argument(
         "--data",
         metavar="FILE",
@@ -110,9 +111,7 @@ def run(options: argparse.Namespace) -> None:
 
         watch(options)
         return
-    from bertjax.interop.huggingface import inspect_model_directory
-
-    architecture = inspect_model_directory(options.model).architecture
+    _, architecture = read_class(options)
     restores_words = "token" in ARCHITECTURES[architecture].outputs
     result, notes = (_score_texts if restores_words else _score_labelled)(options)
     if options.output:
@@ -135,8 +134,17 @@ def _check_options(options: argparse.Namespace) -> None:
                     f"--{name.replace('_', '-')} is for --model; --watch keeps its table in the run"
                     " directory"
                 )
+        if runs_exported(options):
+            raise UserError(f"--engine {options.engine} is for --model; leave it out")
         options.interval = 10.0 if options.interval is None else options.interval
         return
+    if runs_exported(options):
+        for name in ("calibrate", "without_heads"):
+            if getattr(options, name):
+                raise UserError(
+                    f"--{name.replace('_', '-')} is of the inside of a model, which --engine"
+                    f" {options.engine} does not show; name the model that was exported"
+                )
     if options.calibrate and options.without_heads:
         raise UserError("--calibrate is of the whole model; leave --without-heads out")
     if options.interval is not None:

@@ -1,15 +1,19 @@
 """`bertjax gate`: whether a new model may take the place of an old one, for a release pipeline."""
 
 import argparse
+import copy
 import sys
 from typing import TYPE_CHECKING
 
 from bertjax.commands.arguments import choose_length, seed_number, whole_number
-from bertjax.commands.model_options import open_model
+from bertjax.commands.model_options import OF_JAX, add_engine, open_model
 from bertjax.commands.screen import add_json, console, print_json, stage_bars, tell
 from bertjax.commands.task_model import add_task_model, load_task_model, read_data_config
 from bertjax.gating.terms import LEAST_RESAMPLES, RESAMPLES, SPEED_TEXTS, UNITS
+from bertjax.interop.checkpoint_files import has_weights
 from bertjax.interop.hub import find_model
+from bertjax.interop.signature import ONNX_NAME
+from bertjax.kernels.backends import JAX, ONNXRUNTIME
 from bertjax.program.errors import UserError
 from bertjax.program.outputs import check_output
 from bertjax.program.wording import counted
@@ -42,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options."""
     parser.epilog = EPILOG
     add_task_model(parser)
+    add_engine(parser, what="the new model")
     parser.add_argument(
         "--against",
         metavar="DIR",
@@ -49,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the old model: a directory or a name on the hub, for the same task and labels"
         " (required)",
     )
+    add_engine(parser, "--against-engine", "the old model")
     parser.add_argument(
         "--data",
         metavar="FILE",
@@ -107,8 +113,9 @@ def run(options: argparse.Namespace) -> int:
     if options.output:
         check_output(options.output, folder=True)
     config = read_data_config(options)
-    new, _, length = load_task_model(options)
-    old = open_model(argparse.Namespace(**{**vars(options), "model": _find(options.against)}))
+    new, _, length = load_task_model(_of_side(options, options.engine))
+    found = _find(options.against, options.against_engine)
+    old = open_model(_of_side(options, options.against_engine, model=found))
     from bertjax.gating.gate import gate
     from bertjax.inference.labelled import read_labelled
 
@@ -145,11 +152,26 @@ def run(options: argparse.Namespace) -> int:
     return UNMET_EXIT_CODE if verdict.unmet else 0
 
 
-def _find(name: str) -> str:
+def _of_side(options: argparse.Namespace, engine: str, **of_old: str) -> argparse.Namespace:
+    """Returns the options of one of the models; those of how jax computes are of what it runs."""
+    runs_one = options.engine != options.against_engine
+    without = OF_JAX if runs_one and engine != JAX else {}
+    side = copy.copy(options)
+    vars(side).update({**without, "engine": engine, **of_old})
+    return side
+
+
+def _find(name: str, engine: str) -> str:
     try:
-        return str(find_model(name))
+        folder = find_model(name)
     except UserError as error:
         raise UserError(f"--against {error}") from None
+    if engine == JAX and (folder / ONNX_NAME).is_file() and not has_weights(folder):
+        raise UserError(
+            f"--against {folder}: was exported; pass --against-engine {ONNXRUNTIME}, or name the"
+            " model that was exported"
+        )
+    return str(folder)
 
 
 def _print(verdict: "Verdict") -> None:

@@ -1,15 +1,22 @@
 """How commands name their model and say how it is computed, and how they open it."""
 
 import argparse
-from typing import TYPE_CHECKING
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from bertjax.commands.arguments import whole_number
 from bertjax.commands.screen import tell
-from bertjax.kernels.backends import CHOICES, DTYPES
+from bertjax.kernels.backends import CHOICES, DTYPES, ENGINES, JAX, ONNXRUNTIME
 from bertjax.program.errors import UserError
 
 if TYPE_CHECKING:
+    from bertjax.config import BertConfig
     from bertjax.loaded import Model
+
+# Options of how jax computes, and what they are when they are left out.
+OF_JAX = {"dtype": "auto", "attention": "auto", "devices": None}
 
 
 def add_model(
@@ -65,35 +72,95 @@ def add_model(
         )
 
 
-ENGINES = ("jax", "onnxruntime")
+def add_engine(
+    parser: argparse.ArgumentParser, option: str = "--engine", what: str = "the model"
+) -> None:
+    """Adds `--engine`.
 
-
-def add_engine(parser: argparse.ArgumentParser) -> None:
-    """Adds `--engine`."""
+    Args:
+        parser: of the command.
+        option: its name.
+        what: it runs.
+    """
     parser.add_argument(
-        "--engine",
+        option,
         choices=ENGINES,
-        default="jax",
-        help="what runs the model; onnxruntime runs a directory of `bertjax export` on the CPU, of"
+        default=JAX,
+        help=f"what runs {what}; onnxruntime runs a directory of `bertjax export` on the CPU, of"
         " two files the one with weights in eight bits (default: %(default)s)",
     )
 
 
 def runs_exported(options: argparse.Namespace) -> bool:
-    """Returns whether `--engine` asks for onnxruntime.
+    """Returns whether `--engine` asks for onnxruntime; False of a command without it."""
+    return getattr(options, "engine", JAX) == ONNXRUNTIME
+
+
+def refuse_without_effect(options: argparse.Namespace, of_jax: Mapping[str, Any] = OF_JAX) -> None:
+    """Raises a `UserError` where an option is given that an exported model has no use for.
+
+    Args:
+        options: of the command.
+        of_jax: such options, and what they are when they are left out.
+    """
+    for name, default in of_jax.items():
+        value = getattr(options, name, default)
+        if value == default:
+            continue
+        option, variable = f"--{name.replace('_', '-')}", name.upper()
+        said = option if isinstance(value, bool) else f"{option} {value}"
+        is_variable = os.environ.get(variable) == str(value)
+        told = f" ({variable} in the environment)" if is_variable else ""
+        raise UserError(f"{said}{told} has no effect with --engine {options.engine}; leave it out")
+
+
+def read_class(options: argparse.Namespace) -> "tuple[BertConfig, str]":
+    """Returns the config of the model of `--model`, and its class, without its weights.
 
     Raises:
-        UserError: it does, and an option is given that is of jax.
+        UserError: see `interop.huggingface.inspect_model_directory`.
     """
-    if getattr(options, "engine", "jax") == "jax":
-        return False
-    for name, default in (("dtype", "auto"), ("attention", "auto"), ("devices", None)):
-        if getattr(options, name) != default:
-            raise UserError(
-                f"--{name} {getattr(options, name)} has no effect with --engine"
-                f" {options.engine}; leave it out"
-            )
-    return True
+    from bertjax.families.registry import load_config
+    from bertjax.interop.huggingface import inspect_model_directory, read_architecture
+
+    if runs_exported(options):
+        config = load_config(options.model)
+        return config, read_architecture(Path(options.model), config)
+    contents = inspect_model_directory(options.model)
+    return contents.config, contents.architecture
+
+
+def load_by_engine(
+    options: argparse.Namespace,
+    name: str,
+    architecture: str | None = None,
+    mesh: Any = None,
+) -> "Model":
+    """Loads a model for what runs it.
+
+    Args:
+        options: with `--engine`, `--dtype` and `--attention` where the command has them.
+        name: of the model.
+        architecture: the class that is wanted; the checkpoint's own when left out.
+        mesh: of `loaded.load`.
+
+    Raises:
+        UserError: see `loaded.load` and `inference.exported.load_exported`.
+    """
+    if runs_exported(options):
+        from bertjax.inference.exported import load_exported
+
+        exported = load_exported(name)
+        return exported if architecture is None else exported.as_architecture(architecture)
+    from bertjax.loaded import load
+
+    return load(
+        name,
+        architecture,
+        dtype=getattr(options, "dtype", "float32"),
+        attention=getattr(options, "attention", "auto"),
+        mesh=mesh,
+    )
 
 
 def open_model(options: argparse.Namespace, architecture: str | None = None) -> "Model":
@@ -104,23 +171,15 @@ def open_model(options: argparse.Namespace, architecture: str | None = None) -> 
         architecture: the class that is wanted; the checkpoint's own when left out.
 
     Raises:
-        UserError: see `loaded.load`.
+        UserError: see `load_by_engine`; or an exported model has no use for an option.
     """
+    mesh = None
     if runs_exported(options):
-        from bertjax.inference.exported import load_exported
+        refuse_without_effect(options)
+    else:
+        from bertjax.training.sharding import choose_mesh
 
-        model = load_exported(options.model)
-        tell(model.notes)
-        return model if architecture is None else model.as_architecture(architecture)
-    from bertjax.loaded import load
-    from bertjax.training.sharding import choose_mesh
-
-    model = load(
-        options.model,
-        architecture,
-        dtype=getattr(options, "dtype", "float32"),
-        attention=getattr(options, "attention", "auto"),
-        mesh=choose_mesh(options.devices),
-    )
+        mesh = choose_mesh(options.devices)
+    model = load_by_engine(options, options.model, architecture, mesh)
     tell(list(model.notes))
     return model

@@ -8,6 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from bertjax.commands.arguments import Number, utf8_text, whole_number
+from bertjax.commands.model_options import (
+    OF_JAX,
+    add_engine,
+    load_by_engine,
+    refuse_without_effect,
+    runs_exported,
+)
 from bertjax.commands.screen import add_json, count_on, print_fields, print_json, tell
 from bertjax.kernels.backends import CHOICES, DTYPES
 from bertjax.program.errors import UserError
@@ -23,6 +30,12 @@ OF_LOG = ("log_sample", "log_texts", "log_max_bytes")
 WITHOUT_VARIABLE = ("hostname", *OF_LOG)
 
 DEFAULTS = ServeConfig()
+# Options that an exported model has no use for, and what they are when they are left out.
+WITHOUT_EXPORTED = {
+    **OF_JAX,
+    "explain": False,
+    "explain_max_tokens": DEFAULTS.explain_max_tokens,
+}
 
 
 def _from_environment(variable: str, read: Callable[[str], Any], default: Any) -> Any | UserError:
@@ -79,6 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " name it; several times for several models, the first of which answers calls that name"
         " none (required)",
     )
+    add_engine(parser, what="all of them")
     parser.add_argument(
         "--dtype",
         choices=DTYPES,
@@ -131,9 +145,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--explain",
         action=argparse.BooleanOptionalAction,
-        default=DEFAULTS.explain,
-        help="answer /explain and /attention, whose programs are compiled at startup, too"
-        " (default: %(default)s)",
+        help="answer /explain and /attention, whose programs are compiled at startup, too; left"
+        " out, where jax runs the models",
     )
     add(
         "explain_max_tokens", "TOKENS", whole_number(3),
@@ -219,10 +232,13 @@ def run(options: argparse.Namespace) -> None:
             raise UserError(
                 f"--{field.replace('_', '-')} has no effect without --log DIR; pass both"
             )
+    if options.explain is None:
+        options.explain = not runs_exported(options)
+    if runs_exported(options):
+        refuse_without_effect(options, WITHOUT_EXPORTED)
     if options.json and not options.check:
         raise UserError("--json prints what --check finds; pass both")
     require_libraries("bertjax serve", "serve")
-    from bertjax.loaded import load
     from bertjax.serving.checkup import check_up
     from bertjax.serving.keys import read_keys
     from bertjax.serving.listen import listen, open_sockets
@@ -237,10 +253,7 @@ def run(options: argparse.Namespace) -> None:
     # Before the models are loaded: an address in use costs no minute.
     sockets = [] if options.check else open_sockets(config.hostname, config.port)
     log = open_log(config)
-    models = {
-        name: load(directory, dtype=options.dtype, attention=options.attention)
-        for name, directory in names.items()
-    }
+    models = {name: load_by_engine(options, directory) for name, directory in names.items()}
     with contextlib.closing(Server(models, config, log)) as server:
         for name, model in models.items():
             directory = "" if name == names[name] else f" ({names[name]})"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from bertjax.commands.arguments import choose_length, whole_number
-from bertjax.commands.model_options import add_model, open_model, runs_exported
+from bertjax.commands.model_options import add_model, open_model, read_class
 from bertjax.commands.screen import tell
 from bertjax.commands.text_options import add_encoding, add_tables, add_text_columns
 from bertjax.program.errors import UserError
@@ -192,23 +192,17 @@ def load_task_model(options: argparse.Namespace) -> TaskModel:
     Raises:
         UserError: no model directory, or one without a head for a supervised task.
     """
-    from bertjax.interop.huggingface import inspect_model_directory
     from bertjax.tasks.data_format import recall
     from bertjax.tasks.reading import task_of_model
     from bertjax.tasks.tagging import Tagging
 
-    if runs_exported(options):
-        model = open_model(options)
-        config, architecture = model.config, model.architecture
-    else:
-        model = None
-        config, architecture, *_ = inspect_model_directory(options.model)
+    config, architecture = read_class(options)
     try:
         scheme = options.scheme or recall(options.model).get("scheme")
         task = task_of_model(config, architecture, scheme)
     except UserError as error:
         raise UserError(f"{options.model}: {error}") from None
-    model = model or open_model(options)
+    model = open_model(options)
     if isinstance(task, Tagging) and (reading := task.describe_reading()):
         tell([f"{options.model}: {reading}"])
     length = choose_length(options, model.config.max_length)

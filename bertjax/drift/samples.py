@@ -10,6 +10,7 @@ from jaxtyping import Float
 from bertjax.drift.settings import MOST_REQUESTS
 from bertjax.program.errors import UserError
 from bertjax.serving.observation import read_sketch
+from bertjax.serving.programs import SKETCH_NUMBERS
 
 Line = Mapping[str, Any]
 
@@ -47,8 +48,10 @@ class Sample(NamedTuple):
         return np.array(values, np.float64)
 
     def sketches(self) -> Float[np.ndarray, "requests numbers"]:
-        """Returns the sketches of all lines."""
-        return np.stack([read_sketch(line["sketch"]) for line in self.lines])
+        """Returns the sketches of all lines; NaN for null."""
+        unknown = np.full(SKETCH_NUMBERS, np.nan)
+        sketches = [line["sketch"] for line in self.lines]
+        return np.stack([unknown if one is None else read_sketch(one) for one in sketches])
 
     def shares(self, labels: Sequence[str]) -> Float[np.ndarray, "requests labels"]:
         """Returns the shares of labels of all lines; NaN for null.

@@ -209,6 +209,9 @@ def _measure_size(model: Model) -> dict[str, float]:
             f"{model.directory}: the model was changed in memory since it was read, and its size on"
             " the disk is that of what it was; save it first, and load what is saved"
         )
+    if model.is_exported:
+        exported = model.module
+        return {"parameters": float(exported.parameters), "bytes": float(exported.session.bytes)}
     files = {tensor.file for tensor in find_tensors(model.directory).values()}
     return {
         "parameters": float(inspect_model_directory(model.directory).parameters),
@@ -239,5 +242,7 @@ def _describe(model: Model) -> dict[str, Any]:
     return {
         "model": str(model.directory),
         "architecture": model.architecture,
+        "engine": model.engine,
+        "dtype": model.dtype,
         **({"temperature": temperature} if temperature else {}),
     }

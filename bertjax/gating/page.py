@@ -29,12 +29,15 @@ def write_page(verdict: Verdict, task: Task, output: Path | str) -> list[Path]:
     return write_report(_make_report(verdict, task), output)
 
 
+def _name(model: Mapping[str, Any]) -> str:
+    return f"{model['model']}, run by {model['engine']} in {model['dtype']}"
+
+
 def _make_report(verdict: Verdict, task: Task) -> ReportData:
     about = verdict.about
     facts = {
         "gate": verdict.summary,
-        "new model": about["new"]["model"],
-        "old model": about["old"]["model"],
+        **{f"{name} model": _name(about[name]) for name in NAMES},
         "task": task.name,
         "data": ", ".join(about["data"]),
         "examples": about["examples"],

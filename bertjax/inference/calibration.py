@@ -214,7 +214,7 @@ def _check(model: Model, labelled: Labelled) -> str:
             f"{model.directory or 'the model'}: a model for {labelled.task.name} has no"
             f" probabilities that a temperature calibrates; those for {', '.join(TASKS)} have"
         )
-    if getattr(model.module, "is_exported", False):
+    if model.is_exported:
         raise UserError(
             f"{model.directory}: was exported, and a temperature is folded into a model; calibrate"
             " that, and export it again"

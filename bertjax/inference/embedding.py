@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Integer
 
-from bertjax.architectures import BODY
+from bertjax.architectures import BODY, is_exported
 from bertjax.config import BertConfig
 from bertjax.inference.batches import put_params
 from bertjax.inference.task_outputs import make_inference
@@ -54,7 +54,7 @@ class PooledBody:
     @property
     def is_exported(self) -> bool:
         """Whether the body is no program of jax."""
-        return getattr(self.body, "is_exported", False)
+        return is_exported(self.body)
 
     def apply(self, variables: Any, *inputs: Array) -> HeadOutput:
         """Returns the pooled hidden states `[B, K, D]` of packed rows."""

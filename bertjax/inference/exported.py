@@ -1,16 +1,21 @@
 """An exported model in the place of a class of `model.bert`, for everything that runs one."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Integer
 
-from bertjax.architectures import ARCHITECTURES
+from bertjax.architectures import ARCHITECTURES, Output, classes_of
 from bertjax.config import BertConfig, Kind
 from bertjax.families.registry import load_config
 from bertjax.inference.onnx_session import OnnxSession
 from bertjax.interop.checkpoint_files import has_weights
+from bertjax.interop.hub import find_model
 from bertjax.interop.huggingface import read_architecture
 from bertjax.interop.model_tokenizer import load_model_tokenizer
 from bertjax.interop.signature import (
@@ -20,15 +25,20 @@ from bertjax.interop.signature import (
     ONNX_NAME,
     SENTENCE,
     TOKEN_TYPE_IDS,
+    input_names,
     outputs_of,
 )
 from bertjax.loaded import Model
 from bertjax.program.errors import UserError
+from bertjax.program.wording import counted, with_article
 from bertjax.types import EncoderOutput, HeadOutput, PreTrainingOutput, SentenceOrderOutput
+
+# Arrays on the host, or on a device of jax.
+Ids = Array | np.ndarray
 
 
 def load_exported(directory: Path | str, threads: int | None = None) -> Model:
-    """Loads a directory that `bertjax export` wrote, for predictions and vectors of texts.
+    """Loads a directory that `bertjax export` wrote, for whatever only asks a model.
 
     Of two files it runs the one with weights in eight bits.
 
@@ -39,7 +49,7 @@ def load_exported(directory: Path | str, threads: int | None = None) -> Model:
     Raises:
         UserError: there is no such model, or onnxruntime is missing or cannot read it.
     """
-    directory = Path(directory)
+    directory = find_model(directory)
     config = load_config(directory)
     files = [directory / name for name in (INT8_NAME, ONNX_NAME) if (directory / name).is_file()]
     if not files:
@@ -49,9 +59,9 @@ def load_exported(directory: Path | str, threads: int | None = None) -> Model:
             " --output DIR`, and name that directory"
         )
     tokenizer, notes = load_model_tokenizer(directory, config)
-    module = ExportedModule(
-        OnnxSession(files[0], threads), config, read_architecture(directory, config)
-    )
+    session = OnnxSession(files[0], threads)
+    module = ExportedModule(session, config, read_architecture(directory, config))
+    module.check()
     notes.append(f"{files[0]}: run by onnxruntime")
     return Model(module, {}, tokenizer, tuple(notes), directory)
 
@@ -62,37 +72,81 @@ class ExportedModule:
     Args:
         session: of the exported file.
         config: of the model.
-        architecture: its class.
+        architecture: the class that was exported.
+        kind: of the class that it answers as, whose outputs are among its own; its own when left
+            out.
+
+    Attributes:
+        dtype: of the weights in its matrix products, float32 or int8.
     """
 
     is_exported: ClassVar[bool] = True
 
-    def __init__(self, session: OnnxSession, config: BertConfig, architecture: str) -> None:
+    def __init__(
+        self,
+        session: OnnxSession,
+        config: BertConfig,
+        architecture: str,
+        kind: Kind | None = None,
+    ) -> None:
         self.session, self.config = session, config
         self.architecture = ARCHITECTURES[architecture]
+        self.kind = kind or self.architecture.kind
+        self.dtype = np.int8 if session.is_quantized else np.float32
 
-    @property
-    def kind(self) -> Kind:
-        """The kind of its class."""
-        return self.architecture.kind
+    def as_kind(self, kind: Kind) -> "ExportedModule":
+        """Returns the model that answers as another class, with the same session."""
+        if kind == self.kind:
+            return self
+        return ExportedModule(self.session, self.config, self.architecture.name, kind)
+
+    def check(self) -> None:
+        """Raises a `UserError` where the file does not take and give what the class does."""
+        its, way_out = with_article(self.architecture.name), "write it with `bertjax export`"
+        if unknown := [one for one in self.session.inputs if one not in input_names(self.config)]:
+            raise UserError(
+                f"{self.session.path}: asks for {', '.join(unknown)}, which {its} does not take;"
+                f" {way_out}"
+            )
+        for output, axes in outputs_of(self.architecture, self.config, pooler=False).items():
+            number = self.session.outputs.get(output)
+            if output != SENTENCE and number not in (0, len(axes)):
+                told = "no output" if number is None else f"{counted(number, 'axis', 'axes')} in"
+                raise UserError(
+                    f"{self.session.path}: has {told} {output}, and {its} gives {len(axes)};"
+                    f" {way_out}"
+                )
+
+    @functools.cached_property
+    def parameters(self) -> int:
+        """How many numbers its class has learned, whatever its file keeps."""
+        module = self.architecture.module(self.config)
+        drawn = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 1), jnp.int32))
+        return sum(leaf.size for leaf in jax.tree.leaves(drawn["params"]))
 
     def apply(
         self,
         variables: Mapping[str, Any],
-        token_ids: np.ndarray,
-        token_type_ids: np.ndarray,
-        sequence_ids: np.ndarray,
-        position_ids: np.ndarray,
-        example_starts: np.ndarray,
+        token_ids: Integer[Ids, "B T"],
+        token_type_ids: Integer[Ids, "B T"],
+        sequence_ids: Integer[Ids, "B T"],
+        position_ids: Integer[Ids, "B T"] | None = None,
+        example_starts: Integer[Ids, "B K"] | None = None,
+        masked_positions: Integer[Ids, "B P"] | None = None,
     ) -> Any:
-        """Returns what the class returns; 0 in unused slots and at places of padding.
+        """Returns what the class returns, but the encoder's output where it has a head; 0 in unused
+        slots and at places of padding.
 
         Args:
             variables: not used: weights are in the file.
             token_ids, token_type_ids, sequence_ids, example_starts: of `model.bert.BertModel`.
             position_ids: not used: they start at 0 in every text.
+            masked_positions: of `model.bert.BertForMaskedLM`.
         """
-        slots = example_starts.shape[1]
+        token_ids, token_type_ids, sequence_ids = map(
+            np.asarray, (token_ids, token_type_ids, sequence_ids)
+        )
+        slots = 1 if example_starts is None else example_starts.shape[1]
         texts = [
             (row, slot, np.flatnonzero(ids == slot + 1))
             for row, ids in enumerate(sequence_ids)
@@ -110,24 +164,33 @@ class ExportedModule:
             inputs[INPUT_IDS][number, : len(places)] = token_ids[row, places]
             inputs[ATTENTION_MASK][number, : len(places)] = 1
             inputs[TOKEN_TYPE_IDS][number, : len(places)] = token_type_ids[row, places]
-        if self.kind == "choice":
+        if self.architecture.kind == "choice":
             inputs = {name: values[:, None] for name, values in inputs.items()}
         answers = self._ask(inputs, [len(places) for *_, places in texts] or [1])
         axes = outputs_of(self.architecture, self.config)
+        rows, length = token_ids.shape
 
         def pack(name: str) -> np.ndarray:
             values = answers[name]
-            of_tokens = axes[name][1] == "sequence_length"
-            width = token_ids.shape[1] if of_tokens else slots
-            packed = np.zeros((len(token_ids), width, *values[0].shape[of_tokens:]), np.float32)
-            for number, (row, slot, places) in enumerate(texts):
-                if of_tokens:
+            if axes[name][1] != "sequence_length":
+                packed = np.zeros((rows, slots, *values[0].shape), np.float32)
+                for number, (row, slot, _) in enumerate(texts):
+                    packed[row, slot] = values[number]
+                return packed
+            width = length if masked_positions is None else masked_positions.shape[1]
+            packed = np.zeros((rows, width, *values[0].shape[1:]), np.float32)
+            for number, (row, _, places) in enumerate(texts):
+                if masked_positions is None:
                     packed[row, places] = values[number][: len(places)]
                 else:
-                    packed[row, slot] = values[number]
+                    masks = np.asarray(masked_positions[row])
+                    slot, own = np.nonzero(masks[:, None] == places)
+                    packed[row, slot] = values[number][own]
             return packed
 
-        return self._name([pack(name) for name in axes if name in answers and name != SENTENCE])
+        names = [name for name in axes if name != SENTENCE]
+        outputs = zip(self.architecture.outputs, names, strict=True)
+        return self._name({output: pack(name) for output, name in outputs if name in answers})
 
     def _ask(
         self, inputs: Mapping[str, np.ndarray], lengths: Sequence[int]
@@ -141,17 +204,18 @@ class ExportedModule:
         ]
         return {name: [answers[name][0] for answers in alone] for name in alone[0]}
 
-    def _name(self, answers: list[np.ndarray]) -> Any:
+    def _name(self, answers: Mapping[Output, np.ndarray]) -> Any:
         """Returns the answers as the class gives them."""
         match self.kind:
             case "body":
-                return EncoderOutput(answers[0], answers[1] if answers[1:] else None, None)
+                return EncoderOutput(answers["hidden"], answers.get("pooled"), None)
             case "pretraining":
-                return PreTrainingOutput(*answers, None)
+                return PreTrainingOutput(answers["token"], answers["next-sentence"], None)
             case "sentence-order":
-                return SentenceOrderOutput(*answers, None)
+                return SentenceOrderOutput(answers["token"], answers["sentence-order"], None)
             case "spans":
-                return HeadOutput(np.stack(answers, axis=-1), None)
+                return HeadOutput(np.stack([answers["start"], answers["end"]], axis=-1), None)
             case "choice":
-                return HeadOutput(answers[0][..., 0], None)
-        return HeadOutput(answers[0], None)
+                return HeadOutput(answers["choice"][..., 0], None)
+        [output] = classes_of(self.config)[self.kind].outputs
+        return HeadOutput(answers[output], None)

@@ -68,6 +68,11 @@ class Shapes:
         }
 
     @property
+    def shortest(self) -> int:
+        """Returns the tokens of the shortest row."""
+        return self._lengths[0]
+
+    @property
     def longest(self) -> int:
         """Returns the tokens of the longest row."""
         return self._lengths[-1]

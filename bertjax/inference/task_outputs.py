@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float
 
+from bertjax.architectures import is_exported
 from bertjax.inference.batches import Batching, Place, run_batches
 from bertjax.inference.shapes import Shape, Shapes
 from bertjax.numerics.placement import repeatable_options, target_platform
@@ -64,7 +65,7 @@ class Inference:
 
         self._platform = mesh.devices.flat[0].platform if mesh else target_platform()
         # An exported model is no program of jax, and takes a text a row.
-        self._is_exported = getattr(model, "is_exported", False)
+        self._is_exported = is_exported(model)
         self._forward = forward
         if not self._is_exported:
             self._forward = jax.jit(

@@ -60,8 +60,8 @@ def find_tensors(path: Path) -> dict[str, Tensor]:
     )
     if (path / ONNX_NAME).is_file():
         way_out = (
-            f"it has {ONNX_NAME}, which `bertjax predict` and `bertjax embed` run with"
-            " --engine onnxruntime; for all else name the model that it was exported from"
+            f"it has {ONNX_NAME}, which `bertjax serve`, `predict`, `embed`, `evaluate`, `gate` and"
+            " `drift` run with --engine onnxruntime; for all else name the model that was exported"
         )
     elif (path / PROGRAM_NAME).is_file():
         way_out = f"it has {PROGRAM_NAME}, for jax alone; name the model that it was exported from"

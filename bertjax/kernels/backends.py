@@ -142,6 +142,9 @@ NAMES = tuple(BACKENDS)
 CHOICES = (AUTO, *NAMES)
 # Of the operands of all matrix products, those of attention among them.
 DTYPES = (AUTO, "float32", "bfloat16", "float16")
+# What runs a whole model: jax a model directory, with these backends; onnxruntime an exported one.
+JAX, ONNXRUNTIME = "jax", "onnxruntime"
+ENGINES = (JAX, ONNXRUNTIME)
 
 
 def choose_backend(name: str, need: Need) -> str:

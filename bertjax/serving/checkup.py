@@ -46,6 +46,7 @@ def _describe(server: Server, served: Served) -> dict[str, Any]:
     model, explainer = served.model, served.explainer
     return {
         "architecture": model.architecture,
+        "engine": model.engine,
         "directory": None if model.directory is None else str(model.directory),
         "max_input_length": served.max_length,
         "labels": list(served.labels),
@@ -93,10 +94,11 @@ def _memory(server: Server) -> dict[str, int]:
         for served in server.models.values()
         for leaf in jax.tree.leaves((dict(served.model.params), dict(served.model.spare)))
     }
+    files = (one.model.module.session for one in server.models.values() if one.model.is_exported)
     # Linux counts in KiB, macOS in bytes.
     unit = 1 if sys.platform == "darwin" else 1024
     found = {
-        "parameters": sum(leaves.values()),
+        "parameters": sum(leaves.values()) + sum(session.bytes for session in files),
         "process_at_most": unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
     }
     for device in server.devices:

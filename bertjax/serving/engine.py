@@ -60,7 +60,7 @@ class BatchRan(NamedTuple):
         program: its name.
         sequences: in it.
         tokens: in it, without padding.
-        places: rows times length.
+        places: that were computed, padding included.
         seconds: it took, from the rows to the outputs on the host.
     """
 
@@ -239,7 +239,7 @@ class Engine:
     ) -> None:
         tokens = sum(asked.length for asked in sequences)
         self._seconds_per_token += 0.1 * (seconds / max(1, tokens) - self._seconds_per_token)
-        places = shape.rows * shape.length
+        places = program.count_places(sequences, shape)
         self._watch(BatchRan(program.name, len(sequences), tokens, places, seconds))
 
     def _give(

@@ -1,13 +1,13 @@
 """What a server counts, by the names of text-embeddings-inference where it has them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from bertjax.serving.engine import BatchRan
-from bertjax.serving.served import Spent
+from bertjax.serving.served import Served, Spent
 
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 TOKENS = (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
@@ -59,6 +59,12 @@ class Metrics:
             buckets=SECONDS,
             **own,
         )
+        self.models = Gauge(
+            "bertjax_model",
+            "1 for each model, with what runs it",
+            ["model", "engine", "dtype"],
+            **own,
+        )
         self.compilations = Counter("bertjax_compilations", "programs that XLA compiled", **own)
         self.logged = Counter("bertjax_log_lines", "requests that were logged", **own)
         self.dropped = Counter(
@@ -76,6 +82,13 @@ class Metrics:
             )
         }
         self._lines: dict[tuple[str, str], int] = {}
+
+    def set_models(self, models: Iterable[Served]) -> None:
+        """Notes the models that are served, in the place of those that were."""
+        self.models.clear()
+        for served in models:
+            model = served.model
+            self.models.labels(served.name, model.engine, model.dtype).set(1)
 
     def watch_compilations(self) -> None:
         """Counts what XLA compiles in this process from now on."""

@@ -29,10 +29,12 @@ def describe(observed: Observed) -> dict[str, Any]:
     Returns:
         `model` and `fingerprint`; `program`, what ran; `texts`, sequences of the call; what
         `describe_tokens`, `describe_characters` and `describe_answer` return; `max_length`, the
-        most tokens of a text; `sketch`, 32 float16 numbers in base64.
+        most tokens of a text; `sketch`, 32 float16 numbers in base64, null of an exported model
+        with a head.
     """
-    served = observed.served
-    sketch = observed.sketch.astype("<f2").tobytes()
+    served, sketch = observed.served, observed.sketch
+    if sketch is not None:
+        sketch = base64.b64encode(sketch.astype("<f2").tobytes()).decode()
     return {
         "model": served.name,
         "fingerprint": served.fingerprint,
@@ -42,7 +44,7 @@ def describe(observed: Observed) -> dict[str, Any]:
         **describe_tokens(served.tokenizer, observed.asked.sequence.token_ids),
         **describe_characters(observed.asked.text),
         **describe_answer(observed.program, observed.output, served.model.config),
-        "sketch": base64.b64encode(sketch).decode(),
+        "sketch": sketch,
     }
 
 

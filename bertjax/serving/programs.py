@@ -2,8 +2,11 @@
 
 sequences of any requests -> rows of a closed set of shapes -> forward(params, rows) -> an output
 for each sequence
+
+An exported model is run by onnxruntime; what is made of its outputs is compiled like the rest.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -12,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Integer
 
-from bertjax.architectures import BODY, MASKED_LM, NEXT_SENTENCE
+from bertjax.architectures import BODY, MASKED_LM, NEXT_SENTENCE, is_exported
 from bertjax.inference.batches import SHORTEST_PACKED_ROW
 from bertjax.inference.embedding import Pooling, pool
 from bertjax.inference.shapes import Shape, Shapes
@@ -21,7 +24,7 @@ from bertjax.numerics.placement import repeatable_options
 from bertjax.text.framing import TokenSequence
 from bertjax.text.packing import Places, fill_rows, pack
 
-# Sequences in a row, at most.
+# Sequences in a row, at most; an exported model takes a row for each.
 SEQUENCES_PER_ROW = 16
 # Slots for masks in a row: a few, or every token.
 FEW_MASKS = 8
@@ -95,15 +98,16 @@ class Program:
         name: of what it computes, for the metrics and the log.
         module: of the model.
         params: its parameters on each of the devices that run it, each by itself.
-        forward: (module, params, rows) -> an array that leads with rows, and with slots, tokens or
-            masked positions; and the hidden states [B, T, D] that it is made of.
+        answer: (output of the model, rows) -> an array that leads with rows, and with slots, tokens
+            or masked positions; and the hidden states [B, T, D] that it is made of, which an
+            exported model with a head does not give.
         take: which part of it is a sequence's.
         pad_id: of [PAD].
         longest: tokens of the longest sequence.
         batch_tokens: places of a batch at most, padding included.
         asks_positions: whether sequences have masked positions.
         before: a program that this one takes the place of; what it has compiled is used again
-            where the module, the shapes and `forward` are the same.
+            where the module, the shapes and `answer` are the same.
         projection: of hidden states; with it, outputs are `Sketched`.
     """
 
@@ -112,7 +116,7 @@ class Program:
         name: str,
         module: Any,
         params: Mapping[jax.Device, Any],
-        forward: Callable[[Any, Any, Rows], tuple[Array, Array]],
+        answer: "Answer",
         take: Callable[[np.ndarray, Asked, int, int, int], np.ndarray],
         *,
         pad_id: int,
@@ -123,13 +127,18 @@ class Program:
         projection: Float[np.ndarray, "D numbers"] | None = None,
     ) -> None:
         self.name, self._take, self._pad_id = name, take, pad_id
-        self._asks_positions, self.batch_tokens = asks_positions, batch_tokens
+        self._asks_positions = asks_positions
         self.params, devices = params, tuple(params)
-        self._shortest = min(SHORTEST_PACKED_ROW, longest)
+        self._packs = not is_exported(module)
+        self._per_row = SEQUENCES_PER_ROW if self._packs else 1
+        # What fills less than a packed row runs alone in a shorter one.
+        self._shortest = min(SHORTEST_PACKED_ROW, longest) if self._packs else 1
+        # In eight bits every text is asked alone: others would only make it wait.
+        is_alone = not self._packs and module.session.is_quantized
+        self.batch_tokens = 1 if is_alone else batch_tokens
         self.shapes = Shapes(
             longest,
-            # What fills less than a packed row runs alone in a shorter one.
-            lambda length: batch_tokens // length if length >= self._shortest else 1,
+            lambda length: self.batch_tokens // length if length >= self._shortest else 1,
             slots=(lambda length: (FEW_MASKS, length)) if asks_positions else lambda length: (1,),
             between=False,
             ratio=2,
@@ -141,17 +150,29 @@ class Program:
             for device in devices
         }
 
-        def compute(params: Any, rows: Rows, projection: Array | None) -> Any:
-            output, hidden = forward(module, params, rows)
+        compiled: Any = functools.partial(
+            jax.jit, compiler_options=repeatable_options(devices[0].platform)
+        )
+
+        def apply(params: Any, rows: Rows) -> Any:
+            asked = {"masked_positions": rows.masked_positions} if asks_positions else {}
+            return module.apply({"params": params}, *rows[:5], **asked)
+
+        def finish(given: Any, rows: Rows, projection: Array | None) -> Any:
+            output, hidden = answer(given, rows)
             return output if projection is None else (output, _sketch(hidden, rows, projection))
 
-        self._computes = (module, forward, tuple(self.shapes), devices, self._sketches)
+        def compute(params: Any, rows: Rows, projection: Array | None) -> Any:
+            return finish(apply(params, rows), rows, projection)
+
+        self._computes = (module, answer, tuple(self.shapes), devices, self._sketches)
         if before and before._computes == self._computes:
             self._forward = before._forward
+        elif self._packs:
+            self._forward = compiled(compute)
         else:
-            self._forward = jax.jit(
-                compute, compiler_options=repeatable_options(devices[0].platform)
-            )
+            finish = compiled(finish)
+            self._forward = compute
 
     def warm_up(self, progress: Callable[[int], None] = lambda done: None) -> None:
         """Compiles every shape on every device."""
@@ -168,13 +189,15 @@ class Program:
             offered: in the order in which they are due.
         """
         lengths = np.array([asked.length for asked in offered], np.int64)
-        least = min(self._shortest, int(lengths.sum()))
-        length = self.shapes.length_for(max(least, int(lengths[0])))
+        shortest = min(self._shortest, int(lengths.sum()))
+        length = self.shapes.length_for(max(shortest, int(lengths[0])))
         most = self.shapes.most_rows(length)
-        candidates = np.flatnonzero(lengths <= length)
+        # Without packing, what is much shorter would be padding for the most part.
+        least = 0 if self._packs or length == self.shapes.shortest else length // 2
+        candidates = np.flatnonzero((least < lengths) & (lengths <= length))
         room = np.cumsum(lengths[candidates]) <= most * length
         candidates = candidates[room]
-        places = pack(lengths[candidates], length, SEQUENCES_PER_ROW)
+        places = pack(lengths[candidates], length, self._per_row)
         rows = int(places.row.max()) + 1
         # The rows with what is due first; packing may have opened more than there may be.
         first_due = np.full(rows, len(offered))
@@ -199,7 +222,7 @@ class Program:
 
     def make(self, sequences: Sequence[Asked], places: Places, shape: Shape) -> Rows:
         """Makes the rows that hold these sequences, filled up with padding."""
-        size = (shape.rows, shape.length, SEQUENCES_PER_ROW)
+        size = (shape.rows, shape.length, self._per_row)
         rows = fill_rows([asked.sequence for asked in sequences], places, size, self._pad_id)
         masked = np.zeros((shape.rows, shape.slots), np.int32)
         used = np.zeros(shape.rows, np.int64)
@@ -209,6 +232,12 @@ class Program:
                 masked[row, used[row] : used[row] + len(positions)] = start + positions
                 used[row] += len(positions)
         return Rows(*rows, masked)
+
+    def count_places(self, sequences: Sequence[Asked], shape: Shape) -> int:
+        """Returns the places of a batch that are computed, padding included."""
+        if self._packs:
+            return shape.rows * shape.length
+        return len(sequences) * max(asked.length for asked in sequences)
 
     def run(self, rows: Rows, device: jax.Device) -> Any:
         """Starts the forward pass and returns its output, which may not be there yet."""
@@ -247,18 +276,21 @@ class Program:
         return outputs
 
 
-def _head_logits(module: Any, params: Any, rows: Rows) -> tuple[Array, Array]:
-    output = module.apply({"params": params}, *rows[:5])
-    return output.logits, output.encoder.hidden
+# See `Program`.
+Answer = Callable[[Any, Rows], tuple[Array, Array | None]]
 
 
-def _words(module: Any, params: Any, rows: Rows) -> tuple[Array, Array]:
-    output = module.apply({"params": params}, *rows[:5], masked_positions=rows.masked_positions)
-    return jax.nn.softmax(output.logits, axis=-1), output.encoder.hidden
+def _head_logits(given: Any, rows: Rows) -> tuple[Array, Array | None]:
+    return given.logits, None if given.encoder is None else given.encoder.hidden
 
 
-def _hidden(module: Any, params: Any, rows: Rows) -> tuple[Array, Array]:
-    hidden = module.apply({"params": params}, *rows[:5]).hidden.astype(jnp.float32)
+def _words(given: Any, rows: Rows) -> tuple[Array, Array | None]:
+    logits, hidden = _head_logits(given, rows)
+    return jax.nn.softmax(logits, axis=-1), hidden
+
+
+def _hidden(given: Any, rows: Rows) -> tuple[Array, Array]:
+    hidden = given.hidden.astype(jnp.float32)
     return hidden, hidden
 
 
@@ -267,8 +299,8 @@ class _Vectors(NamedTuple):
 
     kinds: tuple[Pooling, ...]
 
-    def __call__(self, module: Any, params: Any, rows: Rows) -> tuple[Array, Array]:
-        hidden, _ = _hidden(module, params, rows)
+    def __call__(self, given: Any, rows: Rows) -> tuple[Array, Array]:
+        hidden, _ = _hidden(given, rows)
         pooled = [pool(hidden, *rows[2:5], kind) for kind in self.kinds]
         return jnp.concatenate(pooled, axis=-1), hidden
 
@@ -323,7 +355,7 @@ def make_program(
         before: a program that this one takes the place of (`Program`).
         projection: see `Program`.
     """
-    forward, take, architecture = {
+    answer, take, architecture = {
         "class": (_head_logits, _of_sequences, None),
         "choice": (_head_logits, _of_sequences, None),
         "next-sentence": (_head_logits, _of_sequences, NEXT_SENTENCE),
@@ -342,7 +374,7 @@ def make_program(
         name,
         model.module,
         {device: view.params for device, view in views.items()},
-        forward,
+        answer,
         take,
         pad_id=model.tokenizer.pad_id,
         longest=running.longest,

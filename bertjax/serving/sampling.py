@@ -32,7 +32,8 @@ class Observed(NamedTuple):
         texts: sequences of the call, of which this is one.
         asked: the sequence.
         output: of the program for it, as `reduce_output` keeps it.
-        sketch: the random projection of its mean hidden state.
+        sketch: the random projection of its mean hidden state; None where the model, an exported
+            one with a head, does not give that.
     """
 
     served: "Served"
@@ -40,7 +41,7 @@ class Observed(NamedTuple):
     texts: int
     asked: Asked
     output: Float[np.ndarray, "..."] | None
-    sketch: Float[np.ndarray, " numbers"]
+    sketch: Float[np.ndarray, " numbers"] | None
 
 
 class SampledCall:
@@ -61,7 +62,7 @@ class SampledCall:
         program: str,
         asked: Sequence[Asked],
         outputs: Sequence[np.ndarray],
-        sketches: Sequence[np.ndarray],
+        sketches: Sequence[np.ndarray | None],
     ) -> None:
         """Keeps one of the sequences that a program has run on, the first time that one has."""
         if self.observed is None and asked:
@@ -114,10 +115,14 @@ def reduce_output(
 def fingerprint_model(model: Model) -> str:
     """Returns 16 hexadecimal digits that tell a model from others: shape, labels, tokens, weights.
 
-    It reads all parameters, about a second for each gigabyte.
+    It reads all parameters, or an exported model's files, about a second for each gigabyte.
     """
     about = [model.architecture, model.config.to_dict(), model.tokenizer.fingerprint]
     digest = hashlib.sha256(to_json(about, sort_keys=True).encode())
+    if model.is_exported:
+        for file in model.module.session.files:
+            with file.open("rb") as content:
+                digest.update(hashlib.file_digest(content, "sha256").digest())
     tree: Any = (dict(model.params), dict(model.spare))
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         digest.update(f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}".encode())

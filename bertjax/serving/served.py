@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import jax
 import numpy as np
 
-from bertjax.architectures import ARCHITECTURES
+from bertjax.architectures import ARCHITECTURES, BODY, classes_of
 from bertjax.inference.embedding import choose_steps
 from bertjax.inference.task_outputs import BATCH_TOKENS, CPU_BATCH_TOKENS
 from bertjax.loaded import Model
@@ -119,10 +119,13 @@ class Served:
         outputs = ARCHITECTURES[model.architecture].outputs
         names = ["span" if name == "start" else name for name in outputs if name != "end"]
         names = [name for name in names if name in OUTPUTS]
-        if "hidden" in outputs or "token" in outputs:
+        gives_hidden = "hidden" in outputs or not model.is_exported
+        if "hidden" in outputs or ("token" in outputs and gives_hidden):
             names += ["vector", "hidden"]
+        # An exported model with a head gives no hidden states to sketch.
+        self._sketches = self.fingerprint is not None and gives_hidden
         projection = None
-        if self.fingerprint:
+        if self._sketches:
             projection = make_projection(self.fingerprint, model.config.hidden_size)
         self.programs: dict[str, Program] = {
             name: make_program(
@@ -136,7 +139,7 @@ class Served:
             for name in names
         }
         self.explainer: Explainer | None = None
-        if config.explain:
+        if config.explain and not model.is_exported:
             longest = min(config.explain_max_tokens, self.max_length)
             self.explainer = Explainer(models[devices[0]], engine, devices[0], longest)
 
@@ -165,10 +168,13 @@ class Served:
     def check_has(self, *programs: str) -> None:
         """Raises a `RefusedError` where the model has none of these outputs."""
         if not any(program in self.programs for program in programs):
+            of_body = classes_of(self.model.config)[BODY].name
             raise RefusedError(
                 BACKEND,
                 f"the model {self.name} ({self.model.architecture}) has no output"
-                f" {' or '.join(programs)}; it has {', '.join(self.programs)}",
+                f" {' or '.join(programs)}; it has {', '.join(self.programs)}"
+                + f"; vectors are exported with --architecture {of_body}"
+                * (self.model.is_exported and "vector" in programs),
             )
 
     async def offload(self, function: Callable[..., Result], *arguments: Any, size: int) -> Result:
@@ -203,13 +209,13 @@ class Served:
         ran = await self._engine.run(self.programs[program], asked)
         tokens = sum(one.length for one in asked)
         spend(Spent(tokens=tokens, queue=ran.queued, inference=ran.computed))
-        outputs = ran.outputs
-        if self.fingerprint:
+        outputs, sketches = ran.outputs, [None] * len(asked)
+        if self._sketches:
             outputs = [one.output for one in ran.outputs]
+            sketches = [one.sketch for one in ran.outputs]
         if not all(np.isfinite(output).all() for output in outputs):
             raise RefusedError(BACKEND, "the model's output is not finite; `bertjax verify` it")
         if self.fingerprint and (sampled := SAMPLED.get()):
-            sketches = [one.sketch for one in ran.outputs]
             sampled.observe(self, program, asked, outputs, sketches)
         return outputs
 

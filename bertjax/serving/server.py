@@ -4,8 +4,8 @@ import threading
 from collections.abc import Callable, Mapping
 
 import jax
-import jax.numpy as jnp
 
+from bertjax.inference.exported import load_exported
 from bertjax.loaded import Model, load
 from bertjax.program.errors import UserError
 from bertjax.serving.engine import ClosingError, Engine
@@ -40,7 +40,8 @@ class Server:
         self.config, self.metrics, self.log = config, Metrics(), log
         if log:
             log.start(self.metrics.count_line)
-        self.devices = tuple(jax.local_devices())
+        exported = all(model.is_exported for model in models.values())
+        self.devices = tuple(jax.local_devices(backend="cpu" if exported else None))
         if self.devices[0].platform == "cpu":
             self.devices = self.devices[:1]
         self.tokenization_workers = config.tokenization_workers or count_cores()
@@ -54,6 +55,7 @@ class Server:
         self.metrics.watch_compilations()
         try:
             self.models = {name: self._serve(name, model) for name, model in models.items()}
+            self.metrics.set_models(self.models.values())
         except BaseException:
             self.close()  # whose threads would keep the process
             raise
@@ -112,11 +114,14 @@ class Server:
             )
         try:
             model = before.model
-            fresh = load(
-                model.directory,
-                dtype=jnp.dtype(model.module.dtype).name,
-                attention=model.module.attention,
-            )
+            if model.is_exported:
+                fresh = load_exported(model.directory)
+            else:
+                fresh = load(
+                    model.directory,
+                    dtype=model.dtype,
+                    attention=model.module.attention,
+                )
             served = self._serve(name, fresh, before)
             served.warm_up(self._unless_ending(lambda done: None))
         except UserError as error:
@@ -124,6 +129,7 @@ class Server:
         finally:
             self._reloading.release()
         self.models[name] = served
+        self.metrics.set_models(self.models.values())
         return served
 
     def model(self, name: str | None = None) -> Served:

@@ -71,6 +71,8 @@ def describe(served: Served) -> dict[str, Any]:
     return {
         "name": served.name,
         "architecture": served.model.architecture,
+        "engine": served.model.engine,
+        "dtype": served.model.dtype,
         "forms": forms,
         "explained": explained if explained != "vector" else None,
         "explains": explainer is not None and explainer.explains,

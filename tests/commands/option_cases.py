@@ -183,6 +183,7 @@ CASES = {
     "serve": (
         [*MLM, "--no-explain"],
         {
+            "--engine": ["--engine", "onnxruntime"],
             "--explain": ["--explain"],
             "--explain-max-tokens": (MLM, [], ["--explain-max-tokens", "3"]),
             "--model": ["--model", "other"],
@@ -248,6 +249,7 @@ CASES = {
             **labelled("--data"),
             "--data": ["--data", "bare.csv"],
             "--model": ["--model", "other_labels"],
+            "--engine": ["--engine", "onnxruntime"],
             "--output": ["--output", "s.json"],
             "--resamples": ["--resamples", "0"],
             "--figures": ["--figures", "pictures"],

@@ -109,7 +109,7 @@ def test_every_task_predicts_as_the_model(bertjax_command, tmp_path, architectur
 @pytest.mark.parametrize(
     ("command", "model", "words", "message"),
     [
-        ("predict", "labels-onnx", [], "which `bertjax predict` and `bertjax embed` run with"),
+        ("predict", "labels-onnx", [], "`evaluate`, `gate` and `drift` run with --engine onnx"),
         ("predict", "labels", ["onnxruntime"], "/labels --output DIR`, and name that directory"),
         ("predict", "labels-stablehlo", [], "name the model that it was exported from"),
         ("predict", "labels-stablehlo", ["onnxruntime"], "with `bertjax export --model MODEL --"),
@@ -130,6 +130,24 @@ def test_engine_that_does_not_fit_is_refused(
     line = (command, "--model", folder / model, *options, *output, *TEXTS)
     code, _, err = bertjax_command(*line)
     assert (code, message in err) == (2, True), err
+
+
+@pytest.mark.parametrize(
+    ("architecture", "message"),
+    [
+        (
+            "BertForTokenClassification",
+            r"model\.onnx: has 2 axes in logits, and a BertForTok\w+ gives 3",
+        ),
+        ("BertForQuestionAnswering", r"model\.onnx: has no output start_logits, and a BertForQ"),
+    ],
+)
+def test_file_of_another_class_is_refused(folder, tmp_path, architecture, message):
+    shutil.copytree(folder / "labels-onnx", tmp_path / "exported")
+    config = tmp_path / "exported" / "config.json"
+    config.write_text(config.read_text().replace("BertForSequenceClassification", architecture))
+    with pytest.raises(UserError, match=message):
+        load_exported(tmp_path / "exported")
 
 
 def test_directory_that_names_no_class_is_refused(folder, tmp_path):

@@ -2,12 +2,19 @@
 
 import functools
 import json
+import shutil
 import tempfile
 from pathlib import Path
 
-from bertjax.architectures import ARCHITECTURES
+import jax
+import onnx_ir
+
+from bertjax.architectures import ARCHITECTURES, BODY
 from bertjax.families.registry import FAMILIES
-from bertjax.interop.huggingface import save_model_directory
+from bertjax.inference.embedding import choose_steps
+from bertjax.interop.huggingface import save_model_directory, write_config
+from bertjax.interop.onnx.model import build_model
+from bertjax.interop.signature import ONNX_NAME
 from bertjax.loaded import load
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.text.tokenizer_parts import build_wordpiece
@@ -81,6 +88,20 @@ def load_heads(folder, **fields):
             make_sentence_model(directory)
         models[name] = load(directory)
     return models
+
+
+def export_quickly(model, folder, architecture=None):
+    """The directory that `bertjax export` writes of a model, which nobody compares with it."""
+    chosen = ARCHITECTURES[architecture or model.architecture]
+    model = model.as_architecture(chosen.name)
+    shutil.copytree(model.directory, folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    write_config(folder, model.config, chosen)
+    params = jax.device_get(dict(model.params))
+    params = {"bert": params} if chosen.kind == BODY else params
+    (folder / "onnx").mkdir()
+    built = build_model(model.config, chosen, params, choose_steps(model), "0")
+    onnx_ir.save(built, folder / ONNX_NAME)
+    return folder
 
 
 def make_sentence_model(directory):

@@ -50,6 +50,9 @@ class Recorded:
     def take(self, output, sequences, places):
         return list(output)
 
+    def count_places(self, sequences, shape):
+        return 1
+
 
 @pytest.fixture
 def engine():

@@ -3,7 +3,7 @@
 import collections
 import functools
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +17,7 @@ from bertjax.analysis.heads.objective import (
     batch_for_masking,
     nothing_to_mask,
 )
+from bertjax.architectures import is_exported
 from bertjax.inference.batches import Place, run, take_row
 from bertjax.loaded import Model
 from bertjax.objectives.masking import Vocabulary
@@ -190,30 +191,32 @@ def _make_score(
 ) -> tuple[Vocabulary, Callable[[tuple[Any, Any], RowBatch], tuple[MaskedScores, Array]]]:
     """Returns what masking knows of the tokenizer, and the compiled scores of a batch."""
     vocabulary = Vocabulary.of(tokenizer)
+    mask: Any = functools.partial(mask_for_evaluation, vocabulary=vocabulary)
+    judge: Any = _score
 
     def score(inputs: tuple[Any, Any], batch: RowBatch) -> tuple[MaskedScores, Array]:
-        masked = mask_for_evaluation(batch, vocabulary)
-        return _score(module, *inputs, batch, masked), masked.token_ids
+        params, log_probs = inputs
+        masked = mask(batch)
+        output = module.apply(
+            {"params": params},
+            masked.token_ids,
+            batch.token_type_ids,
+            batch.sequence_ids,
+            masked_positions=masked.positions,
+        )
+        logits = output.mlm_logits if hasattr(output, "mlm_logits") else output.logits
+        return judge(logits, log_probs, masked), masked.token_ids
 
+    if is_exported(module):  # no program of jax, so that what is before and behind it is compiled
+        mask, judge = jax.jit(mask), jax.jit(judge)
+        return vocabulary, score
     return vocabulary, jax.jit(score)
 
 
 def _score(
-    model: Any,
-    params: Mapping[str, Any],
-    log_probs: Float[Array, " V"],
-    batch: RowBatch,
-    masked: MaskedTokens,
+    logits: Float[Array, "B P V"], log_probs: Float[Array, " V"], masked: MaskedTokens
 ) -> MaskedScores:
     """Computes the scores of each row."""
-    output = model.apply(
-        {"params": params},
-        masked.token_ids,
-        batch.token_type_ids,
-        batch.sequence_ids,
-        masked_positions=masked.positions,
-    )
-    logits = output.mlm_logits if hasattr(output, "mlm_logits") else output.logits
     each = jax.vmap(score_masked_tokens, (0, 0, 0, None))
     # A padded vocabulary has rows that are no token's.
     missing = logits.shape[-1] - log_probs.shape[0]

@@ -68,6 +68,8 @@ function drawForm() {
   const own = form();
   byId("ask-title").textContent = own.name;
   byId("task-meaning").textContent = own.meaning();
+  const { architecture, engine, dtype } = model();
+  byId("runs").textContent = `${architecture}, run by ${engine} in ${dtype}.`;
   byId("send").textContent = own.send;
   byId("fields").replaceChildren(...own.fields.map((field) => makeField(field, typed[field[0]])));
   const first = byId("fields").querySelector("textarea");

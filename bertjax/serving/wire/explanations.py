@@ -119,6 +119,12 @@ def routes(server: Server) -> APIRouter:
 
     def explainer(name: str | None) -> tuple[Served, Explainer]:
         served = server.model(name)
+        if served.model.is_exported:
+            raise RefusedError(
+                BACKEND,
+                f"the model {served.name} is run by {served.model.engine}, which shows nothing of"
+                " its inside; serve the model that it was exported from",
+            )
         if served.explainer is None:
             raise RefusedError(
                 BACKEND, "this server explains nothing; it was started with --no-explain"

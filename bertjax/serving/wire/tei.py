@@ -135,6 +135,7 @@ class Info(BaseModel):
     model_id: str
     model_sha: str | None
     model_dtype: str
+    engine: Literal["jax", "onnxruntime"]
     served_model_name: str
     model_type: dict[Literal["embedding", "classifier", "reranker", "other"], dict[str, Any]]
     architecture: str
@@ -366,7 +367,8 @@ def describe(server: Server, served: Served) -> dict[str, Any]:
     return {
         "model_id": str(served.model.directory or served.name),
         "model_sha": None,
-        "model_dtype": str(served.model.module.dtype.__name__),
+        "model_dtype": served.model.dtype,
+        "engine": served.model.engine,
         "served_model_name": served.name,
         "model_type": model_type,
         "architecture": served.model.architecture,
