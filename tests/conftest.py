@@ -69,8 +69,10 @@ def _bind_full_product(left, right, **how):
     """Refuses what no CPU shows: a float32 product of ours that a GPU or TPU would round."""
     wide = all(jnp.issubdtype(one.dtype, jnp.floating) for one in (left, right))
     wide = wide and max(jnp.finfo(one.dtype).bits for one in (left, right)) >= 32
-    # jax's own attention names an algorithm for narrow values, on processors that have it.
+    # jax's own attention names an algorithm for narrow values, on processors that have it. Who says
+    # that the device may round (Muon of a model in bfloat16) has not forgotten it.
     named = isinstance(how["precision"], jax.lax.DotAlgorithm | jax.lax.DotAlgorithmPreset)
+    named = named or how["precision"] == (jax.lax.Precision.DEFAULT,) * 2
     if wide and not named and how["precision"] != (jax.lax.Precision.HIGHEST,) * 2:
         frame = sys._getframe(1)
         while frame and not frame.f_code.co_filename.startswith((_OURS, _TESTS)):

@@ -106,7 +106,7 @@ def make_plan(config: FinetuneConfig, start: Start, mesh: Mesh) -> Plan:
         multiple=count_sharers(mesh) * config.accumulation,
     )
     scales = learning_rate_scales(start.model.params, config.transfer)
-    optimizer = optax.chain(make_optimizer(config.optimizer), scale_updates(scales))
+    optimizer = optax.chain(make_optimizer(config.optimizer, dtype), scale_updates(scales))
     schedule = make_schedule(config.schedule, clock.total, in_steps=not clock.in_seconds)
     objective = SupervisedObjective(
         model,

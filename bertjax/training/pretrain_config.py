@@ -364,7 +364,7 @@ def make_step(
             causal=phase is not None and phase.causal,
         )
 
-    optimizer = make_optimizer(config.optimizer)
+    optimizer = make_optimizer(config.optimizer, dtype)
     schedule = make_schedule(config.schedule, total)
     kind = kind or kind_of_objective(config.objective, bert_config)
     model = make_model(kind, bert_config)

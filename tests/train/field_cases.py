@@ -92,7 +92,9 @@ BOTH = {
         + ["log_every", "most_skipped", "resume", "dry_run", "json"]
     ),
 }
+# Wide enough weights that a generator is sure of some token, at any temperature.
 REPLACED = "--model.family electra --model.size tiny --objective replaced-tokens"
+REPLACED += " --model.initializer_range 0.5"
 PRETRAIN = {
     **BOTH,
     "masking.strategy": "/ --masking.strategy span",
@@ -106,7 +108,7 @@ PRETRAIN = {
     **{
         f"replaced_tokens.{name}": f"{REPLACED} / --replaced_tokens.{name} {value}"
         for name, value in (
-            ("generator_size", 0.5),
+            ("generator_size", 1),
             ("discriminator_weight", 7),
             ("temperature", 3),
         )

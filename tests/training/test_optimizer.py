@@ -151,6 +151,15 @@ def test_muon_decays_the_encoders_matrices(muon, params):
     np.testing.assert_allclose(difference, -0.1 * flatten(params)[name], 1e-4, 1e-6)
 
 
+@pytest.mark.parametrize(("dtype", "precision"), [("float32", "HIGHEST"), ("bfloat16", "DEFAULT")])
+def test_muon_says_how_its_products_are_computed(params, dtype, precision):
+    """A GPU would round those of float32 to TF32 where nothing is said."""
+    optimizer = make_optimizer(OptimizerConfig("muon"), dtype)
+    program = str(jax.make_jaxpr(optimizer.update)(params, optimizer.init(params), params))
+    assert program.count("dot_general[") > 0
+    assert program.count("dot_general[") == program.count(f"precision=(Precision.{precision}, Precision.{precision})")
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
