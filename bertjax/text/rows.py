@@ -4,14 +4,14 @@ A prepared directory holds `train/ validation/ test/` (Arrow IPC files of rows),
 `train/token_counts.npy`, `tokenizer/` and `data_card.json`. One row of length T carries several
 examples, each in the frame of the tokenizer, here BERT's:
 
-| column | shape | on disk | meaning |
-|---|---|---|---|
-| token_ids | [T] | uint16 or int32 | `[CLS] A [SEP] B [SEP] [CLS] A [SEP] B [SEP] ... [PAD]` |
-| token_type_ids | [T] | uint8 | 0 for A, 1 for B |
-| sequence_ids | [T] | uint8 | 0 = padding, k = the k-th example of the row |
-| position_ids | [T] | uint16 | starts at 0 for every example |
-| example_starts | [K] | uint16 | where each example begins; 0 in an unused slot |
-| next_sentence_labels | [K] | int8 | 0 = B is next, 1 = random, -1 = unused slot or no pair |
+    | column | shape | on disk | meaning |
+    |---|---|---|---|
+    | token_ids | [T] | uint16 or int32 | `[CLS] A [SEP] B [SEP] [CLS] A [SEP] B [SEP] ... [PAD]` |
+    | token_type_ids | [T] | uint8 | 0 for A, 1 for B |
+    | sequence_ids | [T] | uint8 | 0 = padding, k = the k-th example of the row |
+    | position_ids | [T] | uint16 | starts at 0 for every example |
+    | example_starts | [K] | uint16 | where each example begins; 0 in an unused slot |
+    | next_sentence_labels | [K] | int8 | 0 = B is next, 1 = random, -1 = unused slot or no pair |
 """
 
 import json
