@@ -95,13 +95,21 @@ class ExportedModule:
         self.dtype = np.int8 if session.is_quantized else np.float32
 
     def as_kind(self, kind: Kind) -> "ExportedModule":
-        """Returns the model that answers as another class, with the same session."""
+        """Returns the model that answers as another class, with the same session.
+
+        Args:
+            kind: of the class.
+        """
         if kind == self.kind:
             return self
         return ExportedModule(self.session, self.config, self.architecture.name, kind)
 
     def check(self) -> None:
-        """Raises a `UserError` where the file does not take and give what the class does."""
+        """Checks that the file takes and gives what the class does.
+
+        Raises:
+            UserError: it does not.
+        """
         its, way_out = with_article(self.architecture.name), "write it with `bertjax export`"
         if unknown := [one for one in self.session.inputs if one not in input_names(self.config)]:
             raise UserError(
