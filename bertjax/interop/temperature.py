@@ -129,14 +129,11 @@ def record_of(directory: Path | str | None, head: str) -> dict[str, Any]:
 
 
 def write_record(directory: Path, record: Mapping[str, Any]) -> None:
-    """Writes what `record_of` returned for a directory whose weights have the same temperature.
-
-    Where there is none, that of weights which were there before is removed.
+    """Writes what `record_of` returned for a directory whose weights have the same temperature;
+    nothing where there is none.
     """
     if record:
         write_json(directory / RECORD_NAME, record)
-    else:
-        (directory / RECORD_NAME).unlink(missing_ok=True)
 
 
 def _divide(values: Any, temperature: float) -> np.ndarray:
