@@ -62,6 +62,24 @@ class HeadTransform(NamedTuple):
     drops_before: bool = True
 
 
+def check_length(length: int, most: int, least: int = 8) -> int:
+    """Returns a longest sequence that was asked for, in tokens.
+
+    Args:
+        length: above.
+        most: positions of the model.
+        least: that a sequence has to have room for.
+
+    Raises:
+        UserError: the model has no positions for it.
+    """
+    if not least <= length <= most:
+        raise UserError(
+            f"--max-length {length} must be between {least} and the model's {most} positions"
+        )
+    return int(length)
+
+
 @dataclasses.dataclass(frozen=True)
 class BertConfig:
     """The shape and constants of a BERT; a subclass is another family (`bertjax.families`).

@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "tasks": {"config", "types", "numerics", "text", "objectives", "statistics", "architectures"},
     "architectures": {"config", "families", "model"},
     "interop": {"config", "families", "types", "text", "model", "architectures"},
-    "methods": {"architectures", "text"},
+    "methods": {"architectures", "config", "text"},
     "loaded": {"kernels", "config", "families", "architectures", "interop", "methods", "text"},
     "inference": {
         "families",

@@ -5,6 +5,7 @@ import math
 import os
 from collections.abc import Callable
 
+from bertjax.config import check_length
 from bertjax.program.errors import UserError
 
 # Beyond it, counts overflow somewhere in numpy or jax.
@@ -110,8 +111,4 @@ def choose_length(
     length = options.max_length
     if length is None:
         return most if otherwise is None else otherwise
-    if not least <= length <= most:
-        raise UserError(
-            f"--max-length {length} must be between {least} and the model's {most} positions"
-        )
-    return int(length)
+    return check_length(length, most, least)

@@ -111,6 +111,9 @@ def ask_model(
             )
         ask = _ASK[programs[0]]
         fewest, most, called = _TAKES[programs[0]]
+        for source, own in requests.items():
+            if not own:
+                raise UserError(f"{source}: has no texts; give some")
         for place, texts in itertools.chain.from_iterable(requests.values()):
             if not fewest <= len(texts) <= most:
                 raise UserError(

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Integer
 
 from bertjax.architectures import BODY, is_exported
-from bertjax.config import BertConfig
+from bertjax.config import BertConfig, check_length
 from bertjax.inference.batches import put_params
 from bertjax.inference.task_outputs import make_inference
 from bertjax.interop.sentence_transformers import (
@@ -166,11 +166,7 @@ def choose_steps(
     most = model.config.max_length
     length = most if said.max_length is None else min(said.max_length, most)
     if max_length is not None:
-        if not 3 <= max_length <= most:
-            raise UserError(
-                f"--max-length {max_length} must be between 3 and the model's {most} positions"
-            )
-        length = max_length
+        length = check_length(max_length, most, 3)
     kinds, after, known = said.pooling, said.after, list(POOLINGS.values())
     if pooling is not None:
         kinds = tuple(pooling) if isinstance(pooling, list | tuple) else (pooling,)

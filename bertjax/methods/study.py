@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from bertjax.methods.arguments import check_model, listed, warn_of
+from bertjax.methods.arguments import check_lengths, check_model, listed, warn_of
 from bertjax.program.stages import StageProgress, ignore_stages
 from bertjax.text.given_texts import place_texts, read_text, read_texts
 
@@ -54,6 +54,7 @@ def trace(
     gates = None if without_heads is None else gates_of(without_heads, model.config)
     texts = read_texts(texts)
     warn_of(model.tokenizer.describe_readings(texts))
+    check_lengths(max_length, model, least=3)
     most = model.config.max_length if max_length is None else max_length
     encoded = encode_texts(model.tokenizer, texts, most, too_long=too_long)
     captures = capture(
@@ -150,7 +151,7 @@ def explain(
     warn_of(model.tokenizer.describe_readings([text], masks=masks))
     [encoded] = encode_texts(model.tokenizer, [text], most, masks=masks)
     targets = choose_targets(model, encoded, answer, word)
-    return [explain(model, encoded, target, listed(methods)) for target in targets]
+    return [explain(model, encoded, target, listed(methods, "methods")) for target in targets]
 
 
 def contexts(
@@ -248,7 +249,7 @@ def analyze(
     from bertjax.analysis.report.analyze import plan_analysis, write_analysis
 
     plan = plan_analysis(
-        model, place_texts(texts), treebank=listed(treebank), labelled=labelled,
+        model, place_texts(texts), treebank=listed(treebank, "treebank"), labelled=labelled,
         limit=limit, shown=shown, seed=seed,
     )  # fmt: skip
     return write_analysis(plan, output, progress)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertjax.methods.arguments import check_model, listed, warn_of
+from bertjax.methods.arguments import check_lengths, check_model, listed, warn_of
 from bertjax.program.stages import StageProgress, Stages, ignore_stages
 from bertjax.text.given_texts import place_texts, read_tuples
 
@@ -92,14 +92,15 @@ def calibrate(
         progress: called with the number of examples done since the last call, each of them twice.
 
     Raises:
-        UserError: the model is not for classes, tags or choices, or the examples say nothing of a
-            temperature: all answers are right, for instance.
+        UserError: the model is not for classes, tags or choices, it has not that many positions, or
+            the examples say nothing of a temperature: all answers are right, for instance.
 
     Source: Guo et al. 2017, section 4.2.
     """
     from bertjax.inference.calibration import calibrate
     from bertjax.inference.labelled import read_labelled
 
+    check_lengths(max_length, model)
     labelled = read_labelled(model, data)
     warn_of(labelled.notes)
     return calibrate(model, labelled, max_length, progress).model
@@ -155,6 +156,8 @@ def gate(
     from bertjax.program.outputs import check_output
 
     check_model(against, model, "against")
+    check_lengths(max_length, model, against)
+    required, columns = listed(require, "require"), listed(slices, "slices")
     if output is not None:
         check_output(output, folder=True)
     labelled = read_labelled(model, data)
@@ -162,8 +165,8 @@ def gate(
         model,
         against,
         labelled,
-        listed(require),
-        columns=listed(slices),
+        required,
+        columns=columns,
         resamples=resamples,
         speed_texts=speed_texts,
         max_length=max_length,

@@ -69,8 +69,10 @@ def read_given_examples(
         The examples, a sentence for everything in them that was mended, and the names of the files.
 
     Raises:
-        UserError: what `read_task_examples` raises, of rows with their numbers.
+        UserError: what `read_task_examples` raises, of rows with their numbers; no data.
     """
+    if data is None:
+        raise UserError("data=None is neither rows nor files; give labelled examples")
     with _written(name, config, {"data": data}) as (files, before):
         paths = files["data"]
         examples, notes = read_task_examples(name, paths, config, with_labels=with_labels)

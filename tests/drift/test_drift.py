@@ -298,6 +298,7 @@ def test_method_compares_lists_of_texts_as_the_command_does_requests(classifier,
         ([("a", "b"), ()], {}, "^text 2: is empty"),
         ([{"text": "a"}], {}, r"^text 1: .*give the text alone, for instance row\['text'\]"),
         ({"text": ["a"]}, {}, "dict is not a list of texts"),
+        ([], {}, "^texts: has no texts"),
     ],
 )
 def test_lists_that_cannot_be_compared_are_refused(texts, more, told, classifier):

@@ -157,7 +157,9 @@ def test_muon_says_how_its_products_are_computed(params, dtype, precision):
     optimizer = make_optimizer(OptimizerConfig("muon"), dtype)
     program = str(jax.make_jaxpr(optimizer.update)(params, optimizer.init(params), params))
     assert program.count("dot_general[") > 0
-    assert program.count("dot_general[") == program.count(f"precision=(Precision.{precision}, Precision.{precision})")
+    assert program.count("dot_general[") == program.count(
+        f"precision=(Precision.{precision}, Precision.{precision})"
+    )
 
 
 @pytest.mark.parametrize(
