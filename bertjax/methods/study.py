@@ -54,7 +54,7 @@ def trace(
     gates = None if without_heads is None else gates_of(without_heads, model.config)
     texts = read_texts(texts)
     warn_of(model.tokenizer.describe_readings(texts))
-    check_lengths(max_length, model, least=3)
+    check_lengths(max_length, model, least=0)
     most = model.config.max_length if max_length is None else max_length
     encoded = encode_texts(model.tokenizer, texts, most, too_long=too_long)
     captures = capture(

@@ -143,7 +143,7 @@ def test_method_says_what_the_command_says(run, folder, tmp_path):
         (lambda: old.gate(old, rows, slices=None), "^slices=None must be a string"),
         (lambda: old.gate(old, rows, max_length=13), "^max_length 13 must be between 8 and the"),
         (lambda: old.calibrate(rows, max_length=13), "must be between 8 and the model's 12 pos"),
-        (lambda: old.trace(["a"], max_length=13), "must be between 3 and the model's 12 pos"),
+        (lambda: old.trace(["a"], max_length=13), "must be between 0 and the model's 12 pos"),
         (lambda: old.gate(old, rows, ["acuracy > 1"], **fast), "^require 'acuracy > 1'"),
         (lambda: smaller.gate(old, rows, **fast), "was changed in memory since it was read"),
         (lambda: old.gate(smaller, rows, **fast), "save it first, and load what is saved"),
