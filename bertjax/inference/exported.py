@@ -12,7 +12,7 @@ from jaxtyping import Array, Integer
 
 from bertjax.architectures import ARCHITECTURES, Output, classes_of
 from bertjax.config import BertConfig, Kind
-from bertjax.families.registry import load_config
+from bertjax.families.registry import CONFIG_NAME, load_config
 from bertjax.inference.onnx_session import OnnxSession
 from bertjax.interop.checkpoint_files import has_weights
 from bertjax.interop.hub import find_model
@@ -25,12 +25,13 @@ from bertjax.interop.signature import (
     ONNX_NAME,
     SENTENCE,
     TOKEN_TYPE_IDS,
+    input_axes,
     input_names,
     outputs_of,
 )
 from bertjax.loaded import Model
 from bertjax.program.errors import UserError
-from bertjax.program.wording import counted, with_article
+from bertjax.program.wording import with_article
 from bertjax.types import EncoderOutput, HeadOutput, PreTrainingOutput, SentenceOrderOutput
 
 # Arrays on the host, or on a device of jax.
@@ -47,7 +48,8 @@ def load_exported(directory: Path | str, threads: int | None = None) -> Model:
         threads: of onnxruntime; as many as there are cores when left out.
 
     Raises:
-        UserError: there is no such model, or onnxruntime is missing or cannot read it.
+        UserError: there is no such model, onnxruntime is missing or cannot read it, or the file is
+            of another model than config.json.
     """
     directory = find_model(directory)
     config = load_config(directory)
@@ -64,6 +66,16 @@ def load_exported(directory: Path | str, threads: int | None = None) -> Model:
     module.check()
     notes.append(f"{files[0]}: run by onnxruntime")
     return Model(module, {}, tokenizer, tuple(notes), directory)
+
+
+def _may_be(actual: Sequence[Any], expected: Sequence[Any]) -> bool:
+    """Returns whether axes are as many and as long; a word stands for any length."""
+    if not actual:  # a file may leave even their number open
+        return True
+    lengths = zip(actual, expected, strict=False)
+    return len(actual) == len(expected) and all(
+        ours == theirs for ours, theirs in lengths if {type(ours), type(theirs)} == {int}
+    )
 
 
 class ExportedModule:
@@ -110,20 +122,25 @@ class ExportedModule:
         Raises:
             UserError: it does not.
         """
-        its, way_out = with_article(self.architecture.name), "write it with `bertjax export`"
-        if unknown := [one for one in self.session.inputs if one not in input_names(self.config)]:
+        session, its = self.session, self.architecture
+        taken = dict.fromkeys(input_names(self.config), input_axes(its.kind))
+        given = outputs_of(its, self.config, pooler=False)
+        given.pop(SENTENCE, None)  # vectors are pooled of hidden states
+        wrong = [f"it asks for {name}" for name in session.inputs if name not in taken]
+        wrong += [f"it takes no {name}" for name in taken if name not in session.inputs]
+        wrong += [f"it gives no {name}" for name in given if name not in session.outputs]
+        for expected, actual in ((taken, session.inputs), (given, session.outputs)):
+            wrong += [
+                f"its {name} is [{', '.join(map(str, actual[name]))}], not"
+                f" [{', '.join(map(str, axes))}]"
+                for name, axes in expected.items()
+                if name in actual and not _may_be(actual[name], axes)
+            ]
+        if wrong:
             raise UserError(
-                f"{self.session.path}: asks for {', '.join(unknown)}, which {its} does not take;"
-                f" {way_out}"
+                f"{session.path}: not {with_article(its.name)} as {CONFIG_NAME} describes it:"
+                f" {'; '.join(wrong)}. Export the model again, with `bertjax export`"
             )
-        for output, axes in outputs_of(self.architecture, self.config, pooler=False).items():
-            number = self.session.outputs.get(output)
-            if output != SENTENCE and number not in (0, len(axes)):
-                told = "no output" if number is None else f"{counted(number, 'axis', 'axes')} in"
-                raise UserError(
-                    f"{self.session.path}: has {told} {output}, and {its} gives {len(axes)};"
-                    f" {way_out}"
-                )
 
     @functools.cached_property
     def parameters(self) -> int:

@@ -21,8 +21,7 @@ class OnnxSession:
     Attributes:
         path: of the file.
         files: it, and what it has outside; together they have so many `bytes`.
-        inputs: their names.
-        outputs: their names, each with the number of its axes; 0 where the file does not say.
+        inputs, outputs: their axes by name, a size or a word each; none where the file does not say.
         is_quantized: whether onnxruntime has put its weights into eight bits. Then what they are
             multiplied with is scaled by the largest of all that is asked at once, padding included.
 
@@ -46,9 +45,9 @@ class OnnxSession:
             raise UserError(f"{path}: onnxruntime cannot read it ({error})") from None
         self.files = [self.path, *sorted(self.path.parent.glob(f"{self.path.name}[._]data"))]
         self.bytes = sum(file.stat().st_size for file in self.files)
-        self.inputs = tuple(value.name for value in self._session.get_inputs())
+        self.inputs = {value.name: tuple(value.shape) for value in self._session.get_inputs()}
+        self.outputs = {value.name: tuple(value.shape) for value in self._session.get_outputs()}
         self.is_quantized = self._session.get_modelmeta().producer_name == "onnx.quantize"
-        self.outputs = {value.name: len(value.shape) for value in self._session.get_outputs()}
 
     def __call__(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Returns the outputs by name.

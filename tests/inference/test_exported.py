@@ -1,6 +1,9 @@
 """An exported model in the place of a class answers packed rows as the class does."""
 
+import importlib.util
+
 import jax
+import onnx
 import onnx_ir
 import pytest
 
@@ -45,7 +48,63 @@ def test_packed_rows_are_answered_as_by_the_class(tmp_path, name):
     assert compare_answers(actual, expected) < 1e-4
 
 
-def test_file_that_is_none_is_named(tmp_path):
-    (tmp_path / "model.onnx").write_bytes(b"no model")
-    with pytest.raises(UserError, match=r"model\.onnx: onnxruntime cannot read it"):
+def write_with_data_outside(folder, location="model.onnx_data"):
+    """Writes a model whose weights are in a file beside it, by this name for them."""
+    config = tiny_config_of("BertForMaskedLM")
+    params = draw_parameters(config, "BertForMaskedLM")
+    built = build_model(config, ARCHITECTURES["BertForMaskedLM"], params, SentenceModel(None), "0")
+    onnx_ir.save(built, folder / "model.onnx", external_data="model.onnx_data")
+    model = onnx.load(folder / "model.onnx", load_external_data=False)
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            entry.value = location if entry.key == "location" else entry.value
+    onnx.save(model, folder / "model.onnx")
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+DAMAGES = {
+    "no model": lambda folder: (folder / "model.onnx").write_bytes(b"no model"),
+    "empty": lambda folder: (folder / "model.onnx").write_bytes(b""),
+    "cut off": lambda folder: cut(folder / "model.onnx"),
+    "a folder": lambda folder: [(folder / "model.onnx").unlink(), (folder / "model.onnx").mkdir()],
+    "no data": lambda folder: (folder / "model.onnx_data").unlink(),
+    "data cut off": lambda folder: cut(folder / "model.onnx_data"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_file_that_is_not_whole_is_named(tmp_path, damage):
+    write_with_data_outside(tmp_path)
+    OnnxSession(tmp_path / "model.onnx")
+    DAMAGES[damage](tmp_path)
+    with pytest.raises(UserError, match=r"model\.onnx: onnxruntime cannot read it \(.{9}"):
         OnnxSession(tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("way", ["above", "absolute", "link"])
+def test_weights_outside_the_directory_are_not_read(tmp_path, way):
+    """Of a directory from elsewhere, which would read any file of whoever runs it."""
+    inside, outside = tmp_path / "model", tmp_path / "model.onnx_data"
+    inside.mkdir()
+    where = {"above": "../model.onnx_data", "absolute": str(outside), "link": "model.onnx_data"}
+    write_with_data_outside(inside, where[way])
+    (inside / "model.onnx_data").rename(outside)
+    if way == "link":
+        (inside / "model.onnx_data").symlink_to(outside)
+    with pytest.raises(UserError, match=r"model\.onnx: onnxruntime cannot read it .*[Ee]xternal"):
+        OnnxSession(inside / "model.onnx")
+
+
+def test_runtime_that_is_missing_is_named(monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "onnxruntime" else find(name)
+    )
+    message = (
+        r"model\.onnx needs onnxruntime, which is not installed; pip install 'bertjax\[onnx\]'"
+    )
+    with pytest.raises(UserError, match=message):
+        OnnxSession("model.onnx")

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import numpy as np
+import onnx
 import pytest
 
 import bertjax
@@ -132,27 +133,99 @@ def test_engine_that_does_not_fit_is_refused(
     assert (code, message in err) == (2, True), err
 
 
-@pytest.mark.parametrize(
-    ("architecture", "message"),
-    [
-        (
-            "BertForTokenClassification",
-            r"model\.onnx: has 2 axes in logits, and a BertForTok\w+ gives 3",
-        ),
-        ("BertForQuestionAnswering", r"model\.onnx: has no output start_logits, and a BertForQ"),
-    ],
-)
-def test_file_of_another_class_is_refused(folder, tmp_path, architecture, message):
-    shutil.copytree(folder / "labels-onnx", tmp_path / "exported")
-    config = tmp_path / "exported" / "config.json"
-    config.write_text(config.read_text().replace("BertForSequenceClassification", architecture))
-    with pytest.raises(UserError, match=message):
-        load_exported(tmp_path / "exported")
-
-
 def test_directory_that_names_no_class_is_refused(folder, tmp_path):
     shutil.copytree(folder / "labels-onnx", tmp_path / "exported")
     config = tmp_path / "exported" / "config.json"
     config.write_text(config.read_text().replace("BertForSequenceClassification", "Bert"))
     with pytest.raises(UserError, match="names no class of the family; export the model again"):
         load_exported(tmp_path / "exported")
+
+
+def rewritten(folder, tmp_path, change):
+    """Returns a copy of `labels-onnx` whose graph or config.json was changed."""
+    copy = shutil.copytree(folder / "labels-onnx", tmp_path / "exported")
+    change(copy)
+    return copy
+
+
+def edit_graph(change):
+    def edit(copy):
+        model = onnx.load(copy / "onnx" / "model.onnx")
+        change(model.graph)
+        onnx.save(model, copy / "onnx" / "model.onnx")
+
+    return edit
+
+
+def edit_config(**fields):
+    def edit(copy):
+        config = json.loads((copy / "config.json").read_text())
+        (copy / "config.json").write_text(json.dumps({**config, **fields}))
+
+    return edit
+
+
+def rename(old, new):
+    """Gives a value of the graph another name."""
+
+    def change(graph):
+        for value in (*graph.input, *graph.output):
+            value.name = new if value.name == old else value.name
+        for node in graph.node:
+            for names in (node.input, node.output):
+                names[:] = [new if name == old else name for name in names]
+
+    return change
+
+
+def fix_mask(graph):
+    """Makes the mask a constant, as of an export that knows of no padding."""
+    [mask] = [value for value in graph.input if value.name == "attention_mask"]
+    graph.input.remove(mask)
+    ones = onnx.helper.make_tensor("attention_mask", onnx.TensorProto.INT64, [1, 1], [1])
+    graph.initializer.append(ones)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (edit_graph(rename("input_ids", "ids")), "it asks for ids; it takes no input_ids"),
+        (edit_graph(fix_mask), "it takes no attention_mask"),
+        (edit_graph(rename("logits", "scores")), "it gives no logits"),
+        (
+            edit_config(id2label={"0": "a", "1": "b", "2": "c"}),
+            r"its logits is \[batch_size, 2\], not \[batch_size, 3\]",
+        ),
+        (
+            edit_config(architectures=["BertForTokenClassification"]),
+            r"its logits is \[batch_size, 2\], not \[batch_size, sequence_length, 2\]",
+        ),
+        (
+            edit_config(architectures=["BertForQuestionAnswering"]),
+            "it gives no start_logits; it gives no end_logits",
+        ),
+        (
+            edit_config(architectures=["BertForMultipleChoice"]),
+            r"its input_ids is \[batch_size, sequence_length\], not \[batch_size, num_choices",
+        ),
+    ],
+)
+def test_file_of_another_model_is_refused(folder, tmp_path, change, message):
+    copy = rewritten(folder, tmp_path, change)
+    with pytest.raises(
+        UserError, match=rf"model\.onnx: not a Bert\w+ as config.json describes it: {message}"
+    ):
+        load_exported(copy)
+
+
+def test_axes_may_have_other_names(folder, tmp_path):
+    """As in other programs' exports."""
+
+    def rename_axes(graph):
+        for value in (*graph.input, *graph.output):
+            value.type.tensor_type.shape.dim[0].dim_param = "rows"
+
+    model = load_exported(rewritten(folder, tmp_path, edit_graph(rename_axes)))
+    assert model.module.session.outputs == {"logits": ("rows", 2)}
+    expected = load_exported(folder / "labels-onnx").predict(TEXTS[:1])
+    assert model.predict(TEXTS[:1]) == expected
