@@ -42,6 +42,8 @@ MOST_INSIDE = 2**31 - 2**20
 # What an exported directory may hold, `whole_directory`: of weights those of Dense modules alone,
 # so that no model directory is taken for one.
 FILES = (CONFIG_NAME, "*.json", "*.txt", "*_Dense/model.safetensors", "onnx/*", "stablehlo/*")
+# What text-embeddings-inference reads of every family by BERT's names. Source: its `backends/ort`.
+_SIZES = ("hidden_size", "num_hidden_layers")
 
 
 class Export(NamedTuple):
@@ -142,7 +144,7 @@ def export(
     inputs = [] if model.directory is None else [model.directory]
     with whole_directory(output, overwrite, FILES, inputs) as partial:
         done = stages.begin("writing", 1)
-        _write_beside(model, steps, partial)
+        write_beside(model, steps, partial)
         (partial / form).mkdir()
         write = _write_onnx if form == "onnx" else _write_stablehlo
         exported, params = write(model, steps, partial)
@@ -162,9 +164,8 @@ def export(
                 ],
             )
         if gate:
-            done = stages.begin("in eight bits", 1)
-            _add_int8(model, steps, partial, gate, asked, result)
-            done(1)
+            done = stages.begin("in eight bits", gate.count(asked))
+            _add_int8(model, steps, partial, gate, asked, result, done)
         files = sorted(file for file in partial.rglob("*") if file.is_file())
         result["files"] = {str(file.relative_to(partial)): file.stat().st_size for file in files}
     return Export(result, [*(asked.notes if asked else []), *_notes(model)])
@@ -177,10 +178,11 @@ def _in_float32(model: Model) -> Model:
     return model.replace(module=module, params=params, mesh=None)
 
 
-def _write_beside(model: Model, steps: SentenceModel, folder: Path) -> None:
+def write_beside(model: Model, steps: SentenceModel, folder: Path) -> None:
     """Writes what a model directory has beside the weights."""
     architecture = ARCHITECTURES[model.architecture]
-    write_config(folder, model.config, architecture)
+    sizes = {name: getattr(model.config, name) for name in _SIZES}
+    write_config(folder, model.config, architecture, **sizes)
     write_model_tokenizer(folder, Path(model.tokenizer.name), model.config)
     if model.kind == BODY:
         write_sentence_model(folder, steps, model.config.hidden_size)
@@ -222,11 +224,12 @@ def _add_int8(
     gate: Gate,
     asked: Asked | None,
     result: dict[str, Any],
+    progress: Callable[[float], None],
 ) -> None:
     """Writes the model with weights in eight bits, and asks the gate."""
     outside = _bytes_of(model.params) > MOST_INSIDE
     quantize(folder / ONNX_NAME, folder / INT8_NAME, outside=outside)
-    quality = gate.measure(model, steps, OnnxSession(folder / INT8_NAME), asked)
+    quality = gate.measure(model, steps, OnnxSession(folder / INT8_NAME), asked, progress)
     result["int8"] = quality.figures
     if quality.failures:
         raise MovedError(result, quality.failures)

@@ -1,6 +1,6 @@
 """How far the answers of an export have moved from those of its model, and whether that is much."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -57,8 +57,18 @@ class Gate(NamedTuple):
     least_cosine: float = LEAST_COSINE
     most_lost: float = MOST_LOST
 
+    def count(self, asked: "Asked | None") -> int:
+        """Returns what the progress of `measure` adds up to."""
+        examples = 0 if self.labelled is None else len(self.labelled.examples)
+        return 2 * examples + (0 if asked is None else len(asked.questions))
+
     def measure(
-        self, model: Model, steps: SentenceModel, session: OnnxSession, asked: "Asked | None"
+        self,
+        model: Model,
+        steps: SentenceModel,
+        session: OnnxSession,
+        asked: "Asked | None",
+        progress: Callable[[float], None] = lambda done: None,
     ) -> Quality:
         """Measures an export.
 
@@ -67,19 +77,26 @@ class Gate(NamedTuple):
             steps: how a body makes vectors of texts.
             session: of the exported file.
             asked: the texts, encoded (`encode_questions`); None = there are none.
+            progress: called with the number of questions and of examples, these once for each of
+                both, that were answered since the call before.
         """
         figures: dict[str, Any] = {}
         failures: list[str] = []
         if asked is not None:
-            figures["answers"], own = self._compare_answers(model, steps, session, asked)
+            figures["answers"], own = self._compare_answers(model, steps, session, asked, progress)
             failures += own
         if self.labelled is not None:
-            figures["scores"], own = self._compare_scores(model, session, self.labelled)
+            figures["scores"], own = self._compare_scores(model, session, self.labelled, progress)
             failures += own
         return Quality(figures, failures)
 
     def _compare_answers(
-        self, model: Model, steps: SentenceModel, session: OnnxSession, asked: "Asked"
+        self,
+        model: Model,
+        steps: SentenceModel,
+        session: OnnxSession,
+        asked: "Asked",
+        progress: Callable[[float], None],
     ) -> Quality:
         ours = ask(jax.jit(answering(model, steps)), model.params, model, asked.questions)
         theirs = ask(lambda params, inputs: session(inputs), None, model, asked.questions)
@@ -87,6 +104,7 @@ class Gate(NamedTuple):
         for expected, actual, places in zip(ours, theirs, asked.places, strict=True):
             for name, moved in _compare(model, expected, actual, places):
                 compared.setdefault(name, []).append(moved)
+            progress(1)
         figures: dict[str, Any] = {"questions": len(asked.questions)}
         failures = []
         for name, parts in compared.items():
@@ -103,10 +121,16 @@ class Gate(NamedTuple):
                 )
         return Quality(figures, failures)
 
-    def _compare_scores(self, model: Model, session: OnnxSession, labelled: Labelled) -> Quality:
+    def _compare_scores(
+        self,
+        model: Model,
+        session: OnnxSession,
+        labelled: Labelled,
+        progress: Callable[[float], None],
+    ) -> Quality:
         exported = ExportedModule(session, model.config, model.architecture)
-        before = _score(model, model.module, {"params": model.params}, labelled)
-        after = _score(model, exported, {}, labelled)
+        before = _score(model, model.module, {"params": model.params}, labelled, progress)
+        after = _score(model, exported, {}, labelled, progress)
         task, name = labelled.task, labelled.task.main_score
         lost = goodness(name, before) - goodness(name, after)
         figures = {
@@ -125,7 +149,11 @@ class Gate(NamedTuple):
 
 
 def _score(
-    model: Model, module: Any, variables: Mapping[str, Any], labelled: Labelled
+    model: Model,
+    module: Any,
+    variables: Mapping[str, Any],
+    labelled: Labelled,
+    progress: Callable[[float], None],
 ) -> dict[str, Any]:
     """Returns the scores of a module on examples; not `make_inference`, which would keep it."""
     inference = Inference(module, labelled.task, model.tokenizer.pad_id)
@@ -136,11 +164,12 @@ def _score(
         labelled.examples,
         model.tokenizer,
         model.config.max_length,
+        progress,
     )
     return evaluate_predictions(labelled.task, labelled.examples, predicted, resamples=0)["scores"]
 
 
-def gate_in_memory(model: Model, texts: Sequence[Any], data: Any) -> Gate | None:
+def gate_in_memory(model: Model, texts: Any, data: Any) -> Gate | None:
     """Returns the gate of texts or tuples of texts, and of labelled files or rows; None of neither.
 
     Args:
@@ -149,11 +178,18 @@ def gate_in_memory(model: Model, texts: Sequence[Any], data: Any) -> Gate | None
         data: of the model's task; None = none.
 
     Raises:
-        UserError: something else is given, or the data are not of the model's task.
+        UserError: something else is given, or nothing in its place, or the data are not of the
+            model's task.
     """
-    lines = [(place, "\t".join(parts)) for place, parts in read_tuples(texts)]
-    labelled = None if data is None else read_labelled(model, data)
-    return Gate(lines, labelled) if lines or labelled else None
+    if texts is None and data is None:
+        return None
+    given = [] if texts is None else read_tuples(texts)
+    if texts is not None and not given:
+        raise UserError("--check: there is no text; give some, or leave it out")
+    lines = [
+        (place, "	".join(part.replace("	", " ") for part in its)) for place, its in given
+    ]
+    return Gate(lines, None if data is None else read_labelled(model, data))
 
 
 class Asked(NamedTuple):

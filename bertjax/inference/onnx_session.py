@@ -21,7 +21,7 @@ class OnnxSession:
     Attributes:
         path: of the file.
         files: it, and what it has outside; together they have so many `bytes`.
-        inputs, outputs: their axes by name, a size or a word each; none where the file does not say.
+        inputs, outputs: their axes by name, a size or a word each; none where it does not say.
         is_quantized: whether onnxruntime has put its weights into eight bits. Then what they are
             multiplied with is scaled by the largest of all that is asked at once, padding included.
 

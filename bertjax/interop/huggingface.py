@@ -285,7 +285,11 @@ def _stated_architectures(path: Path) -> Any:
 
 
 def write_config(
-    folder: Path, config: BertConfig, architecture: Architecture, dtype: str = "float32"
+    folder: Path,
+    config: BertConfig,
+    architecture: Architecture,
+    dtype: str = "float32",
+    **more: Any,
 ) -> None:
     """Writes the config.json of a model.
 
@@ -294,10 +298,11 @@ def write_config(
         config: its shape.
         architecture: its class.
         dtype: that its tensors are stored in.
+        more: fields beside those of the family.
     """
     if architecture.head in ("span_head", "order_head"):  # transformers makes one output a label
         config = dataclasses.replace(config, id2label=BertConfig.id2label)
-    values = {"architectures": [architecture.name], **config.to_dict(), "dtype": dtype}
+    values = {"architectures": [architecture.name], **config.to_dict(), "dtype": dtype, **more}
     (folder / CONFIG_NAME).write_text(to_json(values, indent=2) + "\n", encoding="utf-8")
 
 

@@ -46,7 +46,7 @@ def export(
     pooling: str | Sequence[str] | None = None,
     normalize: bool | None = None,
     max_length: int | None = None,
-    check: Sequence[Any] = (),
+    check: Any = None,
     data: Any = None,
     overwrite: bool = False,
     progress: StageProgress = ignore_stages,

@@ -32,9 +32,12 @@ def read_tuples(texts: Any, called: str = "text") -> list[tuple[str, tuple[str, 
         called: what messages call each, before its number.
 
     Raises:
-        UserError: what `read_texts` raises, or an empty tuple.
+        UserError: what `read_texts` raises, the name of a file, or an empty tuple.
     """
-    places = ((f"{called} {number}", text) for number, text in enumerate(_as_list(texts, True), 1))
+    given = _as_list(texts, True)
+    for text in given:
+        _refuse_file(text)
+    places = ((f"{called} {number}", text) for number, text in enumerate(given, start=1))
     return [(place, read_parts(text, place)) for place, text in places]
 
 
@@ -60,9 +63,13 @@ def place_texts(texts: Any) -> list[tuple[str, Text]]:
     """
     read = read_texts(texts)
     for text in read:
-        if isinstance(text, str) and len(text) < 256 and Path(text).is_file():
-            raise UserError(f"{_not_texts(text, pairs=True)} but a file; {_way_out(Path(text))}")
+        _refuse_file(text)
     return [(f"text {number}", text) for number, text in enumerate(read, 1)]
+
+
+def _refuse_file(text: Any) -> None:
+    if isinstance(text, str) and len(text) < 256 and Path(text).is_file():
+        raise UserError(f"{_not_texts(text, pairs=True)} but a file; {_way_out(Path(text))}")
 
 
 def read_parts(text: Any, place: str, kind: str = "a text") -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import pandas
 import pytest
 
 from bertjax.program.errors import UserError
-from bertjax.text.given_texts import read_parts, read_text, read_texts
+from bertjax.text.given_texts import read_parts, read_text, read_texts, read_tuples
 
 
 @pytest.mark.parametrize(
@@ -68,3 +68,18 @@ def test_pair_is_refused_where_one_text_is_taken():
         read_texts([("a", "b")], pairs=False)
     with pytest.raises(UserError, match=r"^\['a'\] is a list, and this takes a text.* at a time$"):
         read_text(["a"])
+
+
+def test_texts_that_belong_together_are_any_number_and_no_file(tmp_path, monkeypatch):
+    given = ["a", ("b", "c", "d"), ["e"]]
+    assert read_tuples(given) == [
+        ("text 1", ("a",)), ("text 2", ("b", "c", "d")), ("text 3", ("e",))
+    ]  # fmt: skip
+    with pytest.raises(UserError, match=r"^text 2: 3 \(int\) is not a text; give strings"):
+        read_tuples(["a", ("b", 3)])
+    with pytest.raises(UserError, match=r"^dict is not a list of texts"):
+        read_tuples({"text": "a"})
+    (tmp_path / "texts.txt").touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"'texts.txt' is not .* but a file; read files first"):
+        read_tuples("texts.txt")
