@@ -1,12 +1,25 @@
 """The table of docs/deployment.md: how far ONNX is from the model, of each class and family.
 
-.venv/bin/python -m tests.exporting.onnx_table --configurations 4
+    .venv/bin/python -m tests.exporting.onnx_table --configurations 50
+
+The classes of a family have the same configurations, each of which is one program of jax
+(`answer_family`): a second or two of one core, compiled without most of XLA's optimizations, as in
+the tests. With `--figures FILE` what was measured is kept there, a line for each configuration, and
+not measured again: a run that is stopped goes on where it was.
 """
 
 import argparse
+import functools
+import gc
+import itertools
+import json
+import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
 import onnx
@@ -23,7 +36,7 @@ from bertjax.interop.signature import input_names
 from bertjax.interop.tensor_names import Parameters
 from bertjax.loaded import Model
 from tests.parity.cases import CLASSES_OF, OF_FAMILY, draw_cases
-from tests.parity.ladder import Case
+from tests.parity.ladder import Case, answer_with, body_of
 from tests.parity.random_models import draw_parameters
 
 STEPS = SentenceModel(Path(), ("weightedmean", "max", "lasttoken", "mean"), (Normalize(),))
@@ -68,33 +81,105 @@ def inputs_of(case: Case, name: str) -> dict[str, np.ndarray]:
     return {key: values.reshape(shape) for key, values in inputs.items()}
 
 
-def measure(case: Case, name: str, seed: int) -> float:
-    """Returns the largest difference of any output, as a share of its largest value above 1."""
-    params, inputs = draw_parameters(case.config, name, seed), inputs_of(case, name)
-    with tempfile.TemporaryDirectory() as folder:
-        actual = write(Path(folder), case.config, name, params)(inputs)
-    expected = answer(case.config, name, params, inputs)
-    assert actual.keys() == expected.keys()
-    return max(
-        float(np.abs(actual[key] - values).max() / max(1.0, np.abs(values).max()))
-        for key, values in expected.items()
+def answer_family(case: Case, params: Mapping[str, Parameters]) -> dict[str, dict[str, np.ndarray]]:
+    """Returns what every class answers, by one program in which the body is computed once.
+
+    Args:
+        case: the inputs.
+        params: of each class; all have the same body. That without a head is among them.
+    """
+    whole = body_of(params)
+    modules = {name: ARCHITECTURES[name].module(case.config) for name in params}
+    [body] = [name for name in params if ARCHITECTURES[name].kind == BODY]
+
+    @jax.jit
+    def compute(params: Any, rows: Any, inputs: Any) -> Any:
+        hidden = modules[body].apply({"params": params[body]}, *rows)
+        with nn.intercept_methods(functools.partial(answer_with, hidden)):
+            return {
+                name: answering(Model(module, {}, None), STEPS)(params[name], inputs[name])
+                for name, module in modules.items()
+            }
+
+    rows = [values.astype(np.int32) for values in (case.token_ids, case.token_type_ids, case.real)]
+    inputs = {name: inputs_of(case, name) for name in params}
+    return jax.device_get(compute({**params, body: whole}, rows, inputs))
+
+
+def measure_family(case: Case, classes: Sequence[str], seed: int) -> dict[str, float]:
+    """Returns by class the largest difference of any output, as a share of its largest value where
+    that is above 1.
+    """
+    params = {name: draw_parameters(case.config, name, seed) for name in classes}
+    expected, largest = answer_family(case, params), {}
+    for name, own in params.items():
+        with tempfile.TemporaryDirectory() as folder:
+            actual = write(Path(folder), case.config, name, own)(inputs_of(case, name))
+        assert actual.keys() == expected[name].keys()
+        gaps = [
+            np.abs(actual[key] - values).max() / max(1.0, np.abs(values).max())
+            for key, values in expected[name].items()
+        ]
+        largest[name] = float(np.max(gaps))  # NaN is the largest
+    return largest
+
+
+def print_table(largest: Mapping[str, float]) -> None:
+    """Prints the differences, a column for each family."""
+    bodies = [name for name in largest if ARCHITECTURES[name].kind == BODY]
+    prefixes = [name.removesuffix("Model") for name in bodies]
+    endings = dict.fromkeys(
+        name.removeprefix(prefix)
+        for prefix in prefixes
+        for name in largest
+        if name.startswith(prefix)
     )
+    print(f"| class | {' | '.join(prefixes)} |\n|---|{'---|' * len(prefixes)}")
+    for ending in endings:
+        cells = [largest.get(prefix + ending) for prefix in prefixes]
+        shown = ["" if value is None else f"{value:.1e}" for value in cells]
+        print(f"| `...{ending}` | {' | '.join(shown)} |")
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--configurations", type=int, default=4, help="of each family (default: %(default)s)"
+        "--configurations", type=int, default=50, help="of each family (default: %(default)s)"
     )
+    parser.add_argument("--families", nargs="*", choices=OF_FAMILY, help="(default: all)")
+    parser.add_argument("--figures", type=Path, help="the file of what was measured, and is")
     options = parser.parse_args(arguments)
+    families = options.families or list(OF_FAMILY)
     jax.config.update("jax_disable_most_optimizations", True)
-    print("| class | largest difference |\n|---|---|")
-    for family in OF_FAMILY:
-        cases = draw_cases(family, options.configurations)
-        for name in CLASSES_OF[family]:
-            largest = max(measure(case, name, number) for number, case in enumerate(cases))
-            print(f"| {name} | {largest:.1e} |", flush=True)
+    gc.set_threshold(100_000, 20, 20)  # tracing makes many objects, none of them garbage
+    cases = {family: draw_cases(family, options.configurations) for family in families}
+    done = read_figures(options.figures)
+    largest: dict[str, float] = {}
+    # All families have as many when a run is stopped.
+    for number, family in itertools.product(range(options.configurations), families):
+        case = cases[family][number]
+        place = (family, number, repr(case.config))
+        if place not in done:
+            what = f"\r  {number + 1}/{options.configurations} {family:20}"
+            print(what, end="", file=sys.stderr, flush=True)
+            done[place] = measure_family(case, CLASSES_OF[family], number)
+            if options.figures:
+                with options.figures.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps([*place, done[place]]) + "\n")
+            jax.clear_caches()  # what was compiled is never of use again
+        for name, gap in done[place].items():
+            largest[name] = np.maximum(largest.get(name, 0.0), gap)
+    print(file=sys.stderr)
+    print_table(largest)
+
+
+def read_figures(path: Path | None) -> dict[tuple[str, int, str], dict[str, float]]:
+    """Reads the differences by family, number and configuration."""
+    if path is None or not path.exists():
+        return {}
+    lines = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    return {(family, number, config): found for family, number, config, found in lines}
 
 
 if __name__ == "__main__":

@@ -147,10 +147,7 @@ def compute_family(case: Case, params: Mapping[str, Parameters], dtype: str) -> 
         dtype: float32 or float64, of everything.
     """
     kinds = {ARCHITECTURES[name].kind: name for name in params}
-    whole = params[kinds[BODY]]["bert"]
-    for own in params.values():
-        same = {part: whole[part] for part in own["bert"]}
-        jax.tree.map(np.testing.assert_array_equal, own["bert"], same)
+    whole = body_of(params)
     heads = {
         name: {part: value for part, value in own.items() if part != "bert"}
         for name, own in params.items()
@@ -170,7 +167,7 @@ def compute_family(case: Case, params: Mapping[str, Parameters], dtype: str) -> 
             def loss(head: Any, own: Any, body: Any, kind: Kind) -> Any:
                 output = body
                 if kind != BODY:
-                    with nn.intercept_methods(functools.partial(_answer_with, body)):
+                    with nn.intercept_methods(functools.partial(answer_with, body)):
                         output = modules[kind].apply(
                             {"params": {**head, "bert": own}}, *inputs, trace=True
                         )
@@ -206,8 +203,26 @@ def compute_family(case: Case, params: Mapping[str, Parameters], dtype: str) -> 
     return results
 
 
-def _answer_with(body: Any, call: Any, arguments: Any, named: Any, context: Any) -> Any:
-    """Takes the place of a call of the body within a class (`flax.linen.intercept_methods`)."""
+def body_of(params: Mapping[str, Parameters]) -> Parameters:
+    """Returns the parameters of the body, pooler included, that several classes of a family share.
+
+    Args:
+        params: of each class, that without a head among them.
+    """
+    [whole] = [own["bert"] for name, own in params.items() if ARCHITECTURES[name].kind == BODY]
+    for own in params.values():
+        same = {part: whole[part] for part in own["bert"]}
+        jax.tree.map(np.testing.assert_array_equal, own["bert"], same)
+    return whole
+
+
+def answer_with(body: Any, call: Any, arguments: Any, named: Any, context: Any) -> Any:
+    """Takes the place of a call of the body within a class (`flax.linen.intercept_methods`).
+
+    Args:
+        body: what it answered, with its pooler.
+        call, arguments, named, context: as flax hands them over.
+    """
     if not isinstance(context.module, BertModel) or context.method_name != "__call__":
         return call(*arguments, **named)
     return body if context.module.has_pooler else body._replace(pooled=None)
