@@ -8,13 +8,14 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from jax import export
 
 import bertjax
 from bertjax.architectures import ARCHITECTURES
 from bertjax.exporting.answers import answering
 from bertjax.interop.huggingface import save_model_directory
 from bertjax.interop.sentence_transformers import SentenceModel
-from bertjax.interop.signature import outputs_of
+from bertjax.interop.signature import PROGRAM_NAME, outputs_of
 from tests.analysis.saved import save
 from tests.families.tiny import tiny_config_of
 from tests.parity.random_models import draw_parameters
@@ -127,3 +128,21 @@ program.call([weights[name] for name in weights.files], inputs)
     done = run(code, tmp_path)
     assert done.returncode == 1
     assert "sequence_length" in done.stderr.splitlines()[-1] or "12" in done.stderr
+
+
+@pytest.mark.slow
+def test_attention_of_one_device_is_not_in_the_program(tmp_path):
+    """A model that runs by another backend is exported with the textbook's."""
+    save(tmp_path, "BertForMaskedLM")
+    code = """
+import bertjax
+for attention in ("blockwise", "explicit"):
+    bertjax.load("model", attention=attention).export(attention, "stablehlo")
+"""
+    done = run(code, tmp_path)
+    assert done.returncode == 0, done.stderr
+    ours, theirs = (
+        export.deserialize(bytearray((tmp_path / name / PROGRAM_NAME).read_bytes())).mlir_module()
+        for name in ("blockwise", "explicit")
+    )
+    assert ours == theirs
