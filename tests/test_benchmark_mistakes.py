@@ -34,6 +34,7 @@ def test_peers_start_as_a_file_too():
     ("words", "message"),
     [
         slow(["bench_input.py", "--data", "x", "--batch-size", "0"], "must be at least 1"),
+        slow(["bench_export.py", "--model", "x", "--texts", "x", "--rounds", "0"], "be above 0"),
         slow(["bench_step.py", "--rounds", "1"], "must be at least 2"),
         slow(["bench_finetune.py", "--data", "none", "--model", "x"], "there is no sms_spam.tsv"),
         slow(["bench_finetune.py", "--data", ".", "--model", ".", "--json", "no/x"], "its folder"),
