@@ -8,7 +8,7 @@ from bertjax.architectures import Architecture
 from bertjax.config import BertConfig, Kind
 
 # Where an exported model is in its directory, and where optimum, text-embeddings-inference and
-# transformers.js look; the second is what the latter takes by default.
+# transformers.js look; the second is what the latter takes in a browser by default.
 ONNX_NAME, INT8_NAME = "onnx/model.onnx", "onnx/model_quantized.onnx"
 # Where the program for jax is.
 PROGRAM_NAME = "stablehlo/model.jax_export"
