@@ -3,6 +3,7 @@
     python benchmarks/bench_step.py                 # base size, 8 rows of 128 tokens, dropout on
     python benchmarks/bench_step.py --profile       # and where the time goes
     python benchmarks/bench_step.py --compile       # compile time of 4 and of 24 layers
+    python benchmarks/bench_step.py --size mini --widths 128 192 256    # float32 beside bfloat16
     python benchmarks/bench_step.py --family modernbert --size ettin-17m --length 8192 --rows 1 \
         --attention blockwise                       # local layers, at a length where they matter
 
@@ -71,6 +72,15 @@ def main() -> int:
         default=[4, 24],
         help="layers of the two models that --compile compares (default: 4 24)",
     )
+    parser.add_argument(
+        "--widths",
+        metavar="D",
+        nargs="+",
+        type=int,
+        default=[],
+        help="compare float32 with bfloat16 instead, in models so wide, with heads of 64 and an"
+        " inner width of 4 D (default: do not)",
+    )
     parser.add_argument("--rows", type=int, default=8, help="rows a step (default: 8)")
     parser.add_argument("--length", type=int, default=128, help="tokens a row (default: 128)")
     parser.add_argument("--vocab-size", type=int, default=30522, help="tokens (default: 30522)")
@@ -87,7 +97,10 @@ def main() -> int:
         raise UserError("--rows and --rounds must be at least 1, --length at least 8")
     if options.rounds < 2 and not options.compile:
         raise UserError("--rounds must be at least 2: the loss has to fall from one to the next")
-    figures = measure_compilation(options) if options.compile else measure_step(options)
+    if any(width < 64 or width % 64 for width in options.widths):
+        raise UserError("--widths must be multiples of 64, as a head is 64 wide")
+    measure = measure_compilation if options.compile else measure_step
+    figures = (measure_dtypes if options.widths else measure)(options)
     if options.json:
         print(to_json(figures))
     else:
@@ -148,6 +161,38 @@ def measure_step(options: argparse.Namespace) -> dict[str, Any]:
         "tokens a second": options.rows * options.length / statistics.median(steps),
         **{f"thread time of {kind}, ms": milliseconds for kind, milliseconds in kinds.items()},
     }
+
+
+def measure_dtypes(options: argparse.Namespace) -> dict[str, Any]:
+    """Medians of the seconds of a step in each dtype by width, a step in turn."""
+    mesh, figures = make_mesh(MeshConfig()), {}
+    for width in options.widths:
+        config = make_config(
+            options,
+            hidden_size=width,
+            num_attention_heads=width // 64,
+            intermediate_size=4 * width,
+        )
+        compiled = {
+            dtype: compile_step(config, options, mesh, jnp.dtype(dtype))
+            for dtype in ("float32", "bfloat16")
+        }
+        seconds: dict[str, list[float]] = {dtype: [] for dtype in compiled}
+        for _ in range(options.rounds):
+            for dtype, (take_step, state, batch) in compiled.items():
+                started = time.perf_counter()
+                state, report = take_step(state, batch, jnp.float32(1))
+                report.loss.block_until_ready()
+                seconds[dtype].append(time.perf_counter() - started)
+                compiled[dtype] = take_step, state, batch
+        wide, narrow = (statistics.median(times) for times in seconds.values())
+        ratios = [one / other for one, other in zip(*seconds.values(), strict=True)]
+        figures |= {
+            f"{width} wide, float32, s": wide,
+            f"{width} wide, bfloat16, s": narrow,
+            f"{width} wide, float32 / bfloat16, median": statistics.median(ratios),
+        }
+    return figures
 
 
 def measure_compilation(options: argparse.Namespace) -> dict[str, Any]:

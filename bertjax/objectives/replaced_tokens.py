@@ -377,9 +377,9 @@ def make_detection_eval_step(
     The generator is scored as any masked language model is (`pretraining.make_eval_step`), and the
     discriminator on what it writes there. That task becomes harder as the generator learns, so that
     its loss cannot say which of two models is better. Hence the discriminator is also scored where
-    the same places have tokens drawn by their frequency, the same ones for every model. Most of
-    these are easily told, and a pair whose generator has learned nothing can have as good a
-    discriminator of them as any: so the generator's loss counts, too, in what chooses a model.
+    the same places have tokens drawn by their frequency, the same ones for every model. That says
+    nothing of the generator, which is saved and continued beside it, so that what chooses between
+    models is a sum of this loss and the generator's (`ReplacedScores.summarize`).
     """
     key = jax.random.key(EVALUATION_SEED)
 
