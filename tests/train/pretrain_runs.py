@@ -13,6 +13,8 @@ from bertjax.training.metrics import read_metrics
 from bertjax.training.pretrain_config import PretrainConfig
 
 T, K, ROWS, STEPS = 16, 2, 24, 12
+# A process that hangs is given up after so many seconds; one on a loaded machine is not.
+PATIENCE = 900
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = [f"w{number}" for number in range(30)]
 V = len(SPECIAL) + len(WORDS)
@@ -76,7 +78,7 @@ def start_program(command, cache, **environment):
 
 
 def finish(process):
-    output, errors = process.communicate(timeout=300)
+    output, errors = process.communicate(timeout=PATIENCE)
     return process.returncode, output, errors
 
 
@@ -143,7 +145,7 @@ def last_told(run):
 
 
 def wait_for(process, is_so):
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE
     while process.poll() is None and not is_so():
         assert time.monotonic() < deadline
         time.sleep(0.005)
