@@ -179,7 +179,13 @@ def _in_float32(model: Model) -> Model:
 
 
 def write_beside(model: Model, steps: SentenceModel, folder: Path) -> None:
-    """Writes what a model directory has beside the weights."""
+    """Writes what a model directory has beside the weights.
+
+    Args:
+        model: that is exported.
+        steps: how a body makes vectors of texts.
+        folder: the new directory.
+    """
     architecture = ARCHITECTURES[model.architecture]
     sizes = {name: getattr(model.config, name) for name in _SIZES}
     write_config(folder, model.config, architecture, **sizes)

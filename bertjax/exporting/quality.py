@@ -58,7 +58,11 @@ class Gate(NamedTuple):
     most_lost: float = MOST_LOST
 
     def count(self, asked: "Asked | None") -> int:
-        """Returns what the progress of `measure` adds up to."""
+        """Returns what the progress of `measure` adds up to.
+
+        Args:
+            asked: the texts, encoded (`encode_questions`); None = there are none.
+        """
         examples = 0 if self.labelled is None else len(self.labelled.examples)
         return 2 * examples + (0 if asked is None else len(asked.questions))
 
