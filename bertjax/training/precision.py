@@ -31,7 +31,8 @@ Config = TypeVar("Config", bound=StepConfig)
 AUTO, NARROW, WIDE = "auto", "bfloat16", "float32"
 # How much faster products have to be in bfloat16: a step has other things to do as well.
 LEAST_GAIN = 1.5
-# In narrower models most of a step is not products.
+# Beside other work a step of a model 128 wide gained as much (docs/performance.md). That was not
+# measured on a free machine, nor in a short run, to which the proof is a second compilation.
 LEAST_WIDTH = 192
 # Steps whose losses are compared, and how far they may be from each other, as a share: in bfloat16
 # a number has 8 bits, and the loss is a mean over hundreds of tokens.
