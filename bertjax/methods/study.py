@@ -142,14 +142,10 @@ def explain(
 
     Source: Sundararajan et al. 2017 (integrated gradients); Abnar & Zuidema 2020 (rollout).
     """
-    from bertjax.analysis.capture.encoding import encode_texts
     from bertjax.analysis.explain.explanation import explain
     from bertjax.analysis.explain.named_targets import choose_targets
 
-    text, masks = read_text(text), model.restores_words
-    most = model.config.max_length
-    warn_of(model.tokenizer.describe_readings([text], masks=masks))
-    [encoded] = encode_texts(model.tokenizer, [text], most, masks=masks)
+    encoded = _encode_text(model, text, masks=model.restores_words)
     targets = choose_targets(model, encoded, answer, word)
     return [explain(model, encoded, target, listed(methods, "methods")) for target in targets]
 
@@ -179,12 +175,10 @@ def contexts(
     Raises:
         UserError: the word is not in the text or not in the corpus, or there is no such layer.
     """
-    from bertjax.analysis.capture.encoding import encode_texts, find_word_number
+    from bertjax.analysis.capture.encoding import find_word_number
     from bertjax.analysis.layers.contexts import nearest_contexts
 
-    text, texts = read_text(text), _encode_parts(model, corpus)
-    warn_of(model.tokenizer.describe_readings([text]))
-    [query] = encode_texts(model.tokenizer, [text], model.config.max_length)
+    query, texts = _encode_text(model, text), _encode_parts(model, corpus)
     layer = model.config.num_hidden_layers if layer is None else layer
     number = find_word_number(query, word)
     return nearest_contexts(model, query, number, texts, layer=layer, top=top, progress=progress)
@@ -206,12 +200,10 @@ def what_if(model: "Model", text: Any, word: str, by: str | None = None, seed: i
     Raises:
         UserError: the word is not in the text, or there is no other; no masked-LM head.
     """
-    from bertjax.analysis.capture.encoding import encode_texts, find_word_number
+    from bertjax.analysis.capture.encoding import find_word_number
     from bertjax.analysis.explain.what_if import what_if
 
-    text, most = read_text(text), model.config.max_length
-    warn_of(model.tokenizer.describe_readings([text], masks=True))
-    [encoded] = encode_texts(model.tokenizer, [text], most, masks=True)
+    encoded = _encode_text(model, text, masks=True)
     return what_if(model, encoded, find_word_number(encoded, word), by, seed)
 
 
@@ -321,6 +313,16 @@ def study_pruning(
     )
     warn_of(study.notes)
     return study
+
+
+def _encode_text(model: "Model", text: Any, masks: bool = False) -> Any:
+    """Encodes a text or a pair; with `masks`, tokens that are written as [MASK] are it."""
+    from bertjax.analysis.capture.encoding import encode_texts
+
+    text, most = read_text(text), model.config.max_length
+    warn_of(model.tokenizer.describe_readings([text], masks=masks), stacklevel=5)
+    [encoded] = encode_texts(model.tokenizer, [text], most, masks=masks)
+    return encoded
 
 
 def _encode_parts(model: "Model", texts: Sequence[Any]) -> list[Any]:
