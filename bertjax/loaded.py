@@ -25,7 +25,7 @@ from bertjax.interop.sentence_transformers import (
     SentenceModel,
     read_sentence_model,
 )
-from bertjax.interop.temperature import record_of
+from bertjax.interop.temperature import read_record
 from bertjax.interop.tensor_names import parts_with_parameters
 from bertjax.kernels.backends import DTYPES, JAX, ONNXRUNTIME, Need, choose_backend
 from bertjax.methods import answers, files, study, trust
@@ -38,11 +38,10 @@ if TYPE_CHECKING:
     from flax import linen as nn
     from jax.sharding import Mesh
 
-
 Face = TypeVar("Face")
 
 
-def _name_arguments(face: "type[Face]") -> "type[Face]":
+def _name_arguments(face: type[Face]) -> type[Face]:
     """Decorates a class so that what its methods raise names arguments, not options."""
     for name, method in vars(face).copy().items():
         if callable(method) and not name.startswith("_"):
@@ -156,10 +155,11 @@ class Model:
         A dict of `temperature`, and, of the examples that it was fitted to, `log_loss` (nats) and
         `calibration_error` before and after.
         """
-        head = ARCHITECTURES[self.architecture].head
-        if self.fitted_temperature is None:
-            return record_of(self.directory, head)
-        return self.fitted_temperature if head in CLASSIFIERS else {}
+        if ARCHITECTURES[self.architecture].head not in CLASSIFIERS:
+            return {}
+        if self.fitted_temperature is not None:
+            return self.fitted_temperature
+        return read_record(self.directory) if self.directory else {}
 
     @property
     def parts(self) -> dict[str, Any]:
@@ -223,8 +223,10 @@ class Model:
         return dataclasses.replace(self, **{"is_changed": changed, **changes})
 
     def __repr__(self) -> str:
+        import jax
+
         config = self.config
-        numbers = sum(leaf.size for leaf in _leaves(self.params))
+        numbers = sum(leaf.size for leaf in jax.tree.leaves(self.params))
         where = f", {'changed from ' * self.is_changed}{self.directory}" if self.directory else ""
         return (
             f"Model({self.architecture}, {config.num_hidden_layers} layers of"
@@ -307,9 +309,3 @@ def _check_attention(name: str, platform: str, dtype: str, config: BertConfig) -
     """Raises a `UserError` where the backend cannot compute what every use of the model needs."""
     window = config.window is not None
     choose_backend(name, Need(platform, dtype, 1, config.head_size, window=window))
-
-
-def _leaves(tree: Mapping[str, Any]) -> list[Any]:
-    import jax
-
-    return jax.tree.leaves(tree)

@@ -7,7 +7,7 @@ learned from.
 Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.2.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -99,26 +99,12 @@ def fit_temperature(decisions: Decisions) -> float:
     return temperature
 
 
-class Calibrated(NamedTuple):
-    """A model with a temperature.
-
-    Attributes:
-        model: in memory; its directory is as it was.
-        temperature: by which its logits are divided; on top of one that it had before.
-        record: what is known of it (`Model.calibration`).
-    """
-
-    model: Model
-    temperature: float
-    record: dict[str, Any]
-
-
 def calibrate_directory(
     model: Model,
     labelled: Labelled,
     max_length: int | None = None,
     progress: Callable[[int], None] = lambda done: None,
-) -> dict[str, Any]:
+) -> Mapping[str, Any]:
     """Fits a temperature to a model on labelled examples, and keeps it in the model's directory.
 
     Whatever loads the directory from now on has the calibrated probabilities.
@@ -130,7 +116,7 @@ def calibrate_directory(
         progress: as of `calibrate`.
 
     Returns:
-        The record that the directory has.
+        What the directory has of it (`Model.calibration`).
 
     Raises:
         UserError: what `calibrate` raises, or the directory cannot be written.
@@ -142,10 +128,9 @@ def calibrate_directory(
             " the model first"
         )
     check_writable(directory, model.config, head)
-    calibrated = calibrate(model, labelled, max_length, progress)
-    record = calibrated.record
-    write_temperature(directory, model.config, head, calibrated.temperature, record)
-    return record
+    calibrated, temperature = calibrate(model, labelled, max_length, progress)
+    write_temperature(directory, model.config, head, temperature, calibrated.calibration)
+    return calibrated.calibration
 
 
 def calibrate(
@@ -153,7 +138,7 @@ def calibrate(
     labelled: Labelled,
     max_length: int | None = None,
     progress: Callable[[int], None] = lambda done: None,
-) -> Calibrated:
+) -> tuple[Model, float]:
     """Fits a temperature to a model on labelled examples.
 
     It is folded into the last layer of the head (`interop.temperature`). The most probable answer
@@ -166,15 +151,16 @@ def calibrate(
         progress: called with the number of examples done since the last call, each of them twice.
 
     Returns:
-        The model with it, whose record has `temperature`; `log_loss` (nats) and
-        `calibration_error`, before and after, on these examples; `examples`, `data`.
+        The model with it, in memory, and the temperature, on top of one that it had before. Its
+        `calibration` has `temperature`, of both; `log_loss` (nats) and `calibration_error`, before
+        and after, on these examples; `examples`, `data`.
 
     Raises:
         UserError: the task has no such probabilities, the model was exported, or the examples say
             nothing about a temperature.
     """
     head = _check(model, labelled)
-    decided, examples = _decide(model, labelled, max_length, progress)
+    decided = _decide(model, labelled, max_length, progress)
     if not len(decided.gold):
         raise UserError(f"{', '.join(labelled.names)}: there is no label to fit a temperature to")
     temperature = fit_temperature(decided)
@@ -186,7 +172,7 @@ def calibrate(
         dict(model.params[head]),
     )
     cooled = model.replace(params={**params, head: on_devices})
-    calibrated, _ = _decide(cooled, labelled, max_length, progress)
+    calibrated = _decide(cooled, labelled, max_length, progress)
     expected = decided.logits / temperature
     rounded = _MOST_ROUNDED * np.abs(expected[np.isfinite(expected)]).max()
     if not np.allclose(calibrated.logits, expected, rtol=0, atol=rounded):
@@ -201,10 +187,10 @@ def calibrate(
         "changed_answers": int(
             (decided.logits.argmax(axis=-1) != calibrated.logits.argmax(axis=-1)).sum()
         ),
-        "examples": examples,
+        "examples": len(labelled.examples),
         "data": labelled.names,
     }
-    return Calibrated(cooled.replace(fitted_temperature=record), temperature, record)
+    return cooled.replace(fitted_temperature=record), temperature
 
 
 def _check(model: Model, labelled: Labelled) -> str:
@@ -224,15 +210,15 @@ def _check(model: Model, labelled: Labelled) -> str:
 
 def _decide(
     model: Model, labelled: Labelled, max_length: int | None, progress: Callable[[int], None]
-) -> tuple[Decisions, int]:
-    """Returns what the model decides of all examples, and how many examples there are."""
+) -> Decisions:
+    """Returns what the model decides of all examples."""
     task = labelled.task
     encoded = task.encode(
         labelled.examples, model.tokenizer, max_length or model.config.max_length, training=False
     )
     inference = make_inference(model.module, task, model.tokenizer.pad_id, model.mesh)
     outputs = inference.run({"params": model.params}, encoded.units, progress)
-    return decisions_of(task.name, encoded.units, outputs), len(labelled.examples)
+    return decisions_of(task.name, encoded.units, outputs)
 
 
 def decisions_of(task: str, units: Sequence[Unit], outputs: Outputs) -> Decisions:

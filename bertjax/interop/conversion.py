@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 
 from bertjax.architectures import BODY, Architecture, find_architecture
-from bertjax.config import BertConfig
+from bertjax.config import CLASSIFIERS, BertConfig
 from bertjax.families.registry import CONFIG_NAME, family_of
 from bertjax.interop.checkpoint_files import (
     WEIGHTS_NAME,
@@ -27,7 +27,7 @@ from bertjax.interop.huggingface import (
 from bertjax.interop.model_tokenizer import load_model_tokenizer
 from bertjax.interop.pickled_weights import find_pickled_tensors, has_pickled_weights
 from bertjax.interop.sentence_transformers import MODULES_NAME, module_folders
-from bertjax.interop.temperature import RECORD_NAME, record_of, write_record
+from bertjax.interop.temperature import RECORD_NAME, read_record, write_record
 from bertjax.interop.tensor_names import (
     Parameters,
     current_name,
@@ -123,7 +123,8 @@ def convert(
             notes.append("float64 numbers are rounded to float32, which is the most that is stored")
         _, tokenizer_notes = load_model_tokenizer(source.folder, config)
         save_model_directory(partial, config, params, source.folder, wanted.name, stored)
-        write_record(partial, record_of(source.folder, wanted.head))
+        if wanted.head in CLASSIFIERS:
+            write_record(partial, read_record(source.folder))
         copied = _copy_others(source.folder, partial) if source.config is None else []
         compared = _compare(partial, source, config, stored)
         result = {

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from bertjax.config import CLASSIFIERS, BertConfig
+from bertjax.config import BertConfig
 from bertjax.interop.checkpoint_files import Tensor, find_tensors
 from bertjax.interop.tensor_names import Parameters, current_name, rows_of, their_names
 from bertjax.program.errors import UserError
@@ -114,22 +114,8 @@ def read_record(directory: Path | str) -> dict[str, Any]:
     return record
 
 
-def record_of(directory: Path | str | None, head: str) -> dict[str, Any]:
-    """Returns `read_record` for a class of a directory's model; nothing without a classifier, which
-    has the temperature.
-
-    Args:
-        directory: of the model; None where it is in memory alone.
-        head: of the class.
-
-    Raises:
-        UserError: the file is damaged.
-    """
-    return read_record(directory) if directory and head in CLASSIFIERS else {}
-
-
 def write_record(directory: Path, record: Mapping[str, Any]) -> None:
-    """Writes what `record_of` returned for a directory whose weights have the same temperature;
+    """Writes what `read_record` returned for a directory whose weights have the same temperature;
     nothing where there is none.
     """
     if record:

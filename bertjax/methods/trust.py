@@ -103,7 +103,8 @@ def calibrate(
     check_lengths(max_length, model)
     labelled = read_labelled(model, data)
     warn_of(labelled.notes)
-    return calibrate(model, labelled, max_length, progress).model
+    calibrated, _ = calibrate(model, labelled, max_length, progress)
+    return calibrated
 
 
 def gate(
