@@ -5,7 +5,7 @@ import contextlib
 import itertools
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -18,7 +18,7 @@ from bertjax.program.wording import counted, with_article
 from bertjax.serving.engine import Engine
 from bertjax.serving.heads import answers, choices, classes, tags, vectors
 from bertjax.serving.observation import describe
-from bertjax.serving.problems import VALIDATION, RefusedError
+from bertjax.serving.problems import RefusedError
 from bertjax.serving.sampling import SAMPLED, SampledCall
 from bertjax.serving.served import Served
 from bertjax.serving.settings import ServeConfig
@@ -33,36 +33,36 @@ TOGETHER = 64
 # context and its choices.
 Request = tuple[str, tuple[str, ...]]
 
-# What a program takes: the fewest texts of a request, the most, and what messages call them.
-_TAKES: dict[str, tuple[int, float, str]] = {
-    "class": (1, 2, "a text or a pair of texts"),
-    "tag": (1, 1, "a text"),
-    "span": (2, 2, "a question and its context"),
-    "choice": (3, float("inf"), "a context and its choices"),
-    "vector": (1, 1, "a text"),
-    "next-sentence": (1, 2, "a pair of texts"),
-}
 
-# What is asked of a model, by the first of these programs that it has.
-_ASK: dict[str, Callable[[Served, tuple[str, ...]], Awaitable[Any]]] = {
-    "class": lambda served, texts: classes.classify(served, [(texts[0], (*texts, None)[1])]),
-    "tag": lambda served, texts: tags.tag(served, texts[:1]),
-    "span": lambda served, texts: answers.answer_question(served, *texts),
-    "choice": lambda served, texts: choices.choose(served, texts[0], texts[1:]),
-    "vector": lambda served, texts: vectors.embed(served, texts[:1]),
-    "next-sentence": lambda served, texts: choices.follows(served, [_as_pair(texts)]),
-}
+class _Program(NamedTuple):
+    """What a program takes: its texts are so many, called so in messages; and how it is asked."""
+
+    fewest: int
+    most: float
+    called: str
+    ask: Callable[[Served, tuple[str, ...]], Awaitable[Any]]
 
 
-def _as_pair(texts: tuple[str, ...]) -> tuple[str, str]:
-    if len(texts) == 1:
-        raise RefusedError(
-            VALIDATION,
-            "a text alone, and whether one text follows another is asked of pairs; give it its"
-            " second text",
-        )
-    first, second = texts
-    return first, second
+# A model is asked by the first of these programs that it has.
+_PROGRAMS = {
+    "class": _Program(
+        1, 2, "a text or a pair of texts",
+        lambda served, texts: classes.classify(served, [(texts[0], (*texts, None)[1])]),
+    ),
+    "tag": _Program(1, 1, "a text", lambda served, texts: tags.tag(served, texts)),
+    "span": _Program(
+        2, 2, "a question and its context",
+        lambda served, texts: answers.answer_question(served, *texts),
+    ),
+    "choice": _Program(
+        3, float("inf"), "a context and its choices",
+        lambda served, texts: choices.choose(served, texts[0], texts[1:]),
+    ),
+    "vector": _Program(1, 1, "a text", lambda served, texts: vectors.embed(served, texts)),
+    "next-sentence": _Program(
+        2, 2, "a pair of texts", lambda served, texts: choices.follows(served, [texts])
+    ),
+}  # fmt: skip
 
 
 def ask_model(
@@ -103,22 +103,20 @@ def ask_model(
         contextlib.closing(Engine(devices, most_waiting=config.max_concurrent_requests)) as engine,
     ):
         served = Served(name, model, engine, threads, config, devices, observed=True)
-        programs = [program for program in _ASK if program in served.programs]
-        if not programs:
+        program = next((one for name, one in _PROGRAMS.items() if name in served.programs), None)
+        if program is None:
             raise UserError(
                 f"{model.directory}: {with_article(model.architecture)} answers nothing that a"
                 " file could ask; compare two logs"
             )
-        ask = _ASK[programs[0]]
-        fewest, most, called = _TAKES[programs[0]]
         for source, own in requests.items():
             if not own:
                 raise UserError(f"{source}: has no texts; give some")
         for place, texts in itertools.chain.from_iterable(requests.values()):
-            if not fewest <= len(texts) <= most:
+            if not program.fewest <= len(texts) <= program.most:
                 raise UserError(
                     f"{place}: has {counted(len(texts), 'text')}, and"
-                    f" {with_article(model.architecture)} takes {called}"
+                    f" {with_article(model.architecture)} takes {program.called}"
                 )
 
         async def describe_one(request: Request, turn: asyncio.Semaphore) -> dict[str, Any]:
@@ -127,7 +125,7 @@ def ask_model(
             async with turn:
                 SAMPLED.set(call)
                 try:
-                    await ask(served, texts)
+                    await program.ask(served, texts)
                 except RefusedError as error:
                     raise UserError(f"{place}: {error.message}") from None
             progress(1)

@@ -235,7 +235,7 @@ def test_folder_that_may_not_be_read_is_not_said_to_be_no_log(tmp_path, monkeypa
     [
         ("pairs.txt", "a b\tthe dog\n", None),
         ("pairs.csv", "a b,the dog\n", None),
-        ("texts.txt", "a b\n", "a text alone, and whether one text follows another"),
+        ("texts.txt", "a b\n", "has 1 text, and a BertForNextSentencePrediction takes a pair"),
     ],
 )
 def test_pairs_of_files_are_asked_of_a_model_of_next_sentences(name, text, told, tmp_path, drift):
