@@ -80,7 +80,7 @@ def judge_confidences(
         examples: with labels.
         predictions: of the model for them.
     """
-    judge = _judge_of(task)
+    judge = judge_of(task)
     if judge is None:
         return None
     judged = [judge(task, *both) for both in zip(examples, predictions, strict=True)]
@@ -103,7 +103,12 @@ def judge_confidences(
     )
 
 
-def _judge_of(task: Task) -> Any:
+def judge_of(task: Task) -> Any:
+    """Returns what judges an answer of a task; None where answers have no probabilities.
+
+    Args:
+        task: of the model.
+    """
     for kind, judge in (
         (Classification, _judge_class),
         (MultiLabelClassification, _judge_labels),

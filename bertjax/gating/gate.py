@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from bertjax.gating.confidences import judge_confidences
+from bertjax.gating.confidences import judge_confidences, judge_of
 from bertjax.gating.decision import decide
 from bertjax.gating.quantities import (
     Answered,
@@ -157,7 +157,7 @@ def read_requirements(task: Task, texts: Sequence[str], speed_texts: int) -> lis
         if name in SPEED:
             reason = "" if speed_texts else "no times are measured with --speed-texts 0"
         elif name in ("calibration_error", "brier"):
-            has = task.name not in ("regression", "question-answering")
+            has = judge_of(task) is not None
             reason = "" if has else f"answers of {task.name} have no probabilities of right ones"
         elif not kinds:
             reason = "the answers are numbers, which do not flip"
@@ -170,13 +170,6 @@ def read_requirements(task: Task, texts: Sequence[str], speed_texts: int) -> lis
         else:
             known.add(name)
     return [read_requirement(text, known, lacking) for text in texts]
-
-
-def unit_of(name: str, task: Task) -> str:
-    """Returns the unit of a quantity."""
-    if name in UNITS:
-        return UNITS[name][0]
-    return "percent" if task.score_scale == 100 else "score"
 
 
 def _same_task(task: Task, old: Model, examples: Sequence[Any]) -> Task:

@@ -9,7 +9,6 @@ import numpy as np
 import bertjax
 from bertjax.analysis.report.data import Curve, Measure, ReportData, Series, Table
 from bertjax.analysis.report.pages import write_report
-from bertjax.gating.gate import unit_of
 from bertjax.gating.terms import EXACT, UNITS
 from bertjax.gating.verdict import NAMES, Side, Verdict
 from bertjax.statistics.bootstrap import find_ends
@@ -83,11 +82,11 @@ def _tabulate_requirements(verdict: Verdict) -> Table:
 
 
 def _tabulate_quantities(verdict: Verdict, task: Task) -> Table:
-    rows = []
+    rows, own_unit = [], "percent" if task.score_scale == 100 else "score"
     for name in verdict.new.measured.values:
         cells = [_measure(side, name) for side in (verdict.new, verdict.old)]
-        meaning = UNITS.get(name, ("", "a score of bertjax evaluate"))[1]
-        rows.append((name, *cells, unit_of(name, task), meaning))
+        unit, meaning = UNITS.get(name, (own_unit, "a score of bertjax evaluate"))
+        rows.append((name, *cells, unit, meaning))
     return Table(
         "quantities",
         "Quantities",
