@@ -1,6 +1,6 @@
 """The same texts put to a model and to what was exported of it, in the same batches."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,17 +30,16 @@ Answer = dict[str, np.ndarray]
 
 
 def ask(
-    answer: Callable[[Any, Any], Any], params: Any, model: Model, questions: Sequence[Question]
+    answer: Callable[[Mapping[str, Any]], Any], model: Model, questions: Sequence[Question]
 ) -> Iterator[Answer]:
     """Yields what is answered to each question.
 
     Args:
-        answer: a function of parameters and inputs (`answers.answering`).
-        params: its parameters.
+        answer: from inputs by name to outputs by name.
         model: whose inputs and outputs they are.
         questions: any number.
     """
-    yield from run(answer, params, questions, _batching(model, questions))
+    yield from run(lambda _, inputs: answer(inputs), None, questions, _batching(model, questions))
 
 
 def _batching(model: Model, questions: Iterable[Question]) -> Batching[Question]:

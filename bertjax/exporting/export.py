@@ -1,6 +1,7 @@
 """A model directory for other programs: exported, compared with the model, gated, written whole."""
 
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -146,12 +147,12 @@ def export(
         done = stages.begin("writing", 1)
         write_beside(model, steps, partial)
         (partial / form).mkdir()
-        write = _write_onnx if form == "onnx" else _write_stablehlo
-        exported, params = write(model, steps, partial)
+        write = write_onnx if form == "onnx" else _write_stablehlo
+        exported = write(model, steps, partial)
         done(1)
         done = stages.begin("comparing with the model", 1)
         result = _describe(model, steps, str(output), form)
-        differences = measure_difference(model, steps, exported, params)
+        differences = measure_difference(model, steps, exported)
         result["largest_difference"] = differences
         done(1)
         if far := {name: gap for name, gap in differences.items() if not gap <= TOLERANCE}:
@@ -197,8 +198,8 @@ def write_beside(model: Model, steps: SentenceModel, folder: Path) -> None:
         data_format.write_fields(folder, remembered)
 
 
-def _write_onnx(model: Model, steps: SentenceModel, folder: Path) -> tuple[Any, None]:
-    """Writes the file; returns the function of parameters, which are within, and inputs."""
+def write_onnx(model: Model, steps: SentenceModel, folder: Path) -> OnnxSession:
+    """Writes the file, and opens it."""
     import onnx_ir
 
     params = jax.device_get(dict(model.params))
@@ -207,16 +208,14 @@ def _write_onnx(model: Model, steps: SentenceModel, folder: Path) -> tuple[Any, 
     built = build_model(model.config, architecture, params, steps, bertjax.__version__)
     outside = f"{Path(ONNX_NAME).name}_data" if _bytes_of(params) > MOST_INSIDE else None
     onnx_ir.save(built, folder / ONNX_NAME, external_data=outside)
-    return _answering(OnnxSession(folder / ONNX_NAME)), None
+    return OnnxSession(folder / ONNX_NAME)
 
 
-def _write_stablehlo(model: Model, steps: SentenceModel, folder: Path) -> tuple[Any, Any]:
+def _write_stablehlo(model: Model, steps: SentenceModel, folder: Path) -> Callable[[Any], Any]:
+    """Writes the program, and reads it as a function of inputs."""
     stablehlo.write_program(model, steps, folder)
-    return stablehlo.read_program(folder)
-
-
-def _answering(session: OnnxSession) -> Callable[[Any, Mapping[str, Any]], dict[str, Any]]:
-    return lambda params, inputs: session(inputs)
+    program, weights = stablehlo.read_program(folder)
+    return functools.partial(program, jax.device_put(weights))
 
 
 def _bytes_of(params: Any) -> int:

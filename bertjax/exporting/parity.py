@@ -1,6 +1,7 @@
 """Whether what was exported answers as the model does, before anybody uses it."""
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -31,26 +32,22 @@ def draw_questions(config: BertConfig, choices: int = 1) -> list[Question]:
 
 
 def measure_difference(
-    model: Model,
-    steps: SentenceModel,
-    exported: Callable[[Any, Any], Any],
-    params: Any = None,
+    model: Model, steps: SentenceModel, exported: Callable[[Mapping[str, Any]], Any]
 ) -> dict[str, float]:
     """Returns the largest difference of each output, of sequences that are drawn.
 
     Args:
         model: the model.
         steps: how a body makes vectors of texts.
-        exported: the function of parameters and inputs that was exported.
-        params: its parameters, where they are not within.
+        exported: what was exported, from inputs by name to outputs by name.
 
     Returns:
         By the name of the output, as a share of its largest value where that is above 1; NaN where
         there is one in either.
     """
     questions = draw_questions(model.config, choices=2 if model.kind == "choice" else 1)
-    ours = ask(jax.jit(answering(model, steps)), model.params, model, questions)
-    theirs = ask(exported, params, model, questions)
+    own = functools.partial(jax.jit(answering(model, steps)), model.params)
+    ours, theirs = (ask(answer, model, questions) for answer in (own, exported))
     largest: dict[str, float] = {}
     sizes: dict[str, float] = {}
     for expected, actual in zip(ours, theirs, strict=True):

@@ -1,5 +1,6 @@
 """How far the answers of an export have moved from those of its model, and whether that is much."""
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -102,8 +103,8 @@ class Gate(NamedTuple):
         asked: "Asked",
         progress: Callable[[float], None],
     ) -> Quality:
-        ours = ask(jax.jit(answering(model, steps)), model.params, model, asked.questions)
-        theirs = ask(lambda params, inputs: session(inputs), None, model, asked.questions)
+        own = functools.partial(jax.jit(answering(model, steps)), model.params)
+        ours, theirs = (ask(answer, model, asked.questions) for answer in (own, session))
         compared: dict[str, list[np.ndarray]] = {}
         for expected, actual, places in zip(ours, theirs, asked.places, strict=True):
             for name, moved in _compare(model, expected, actual, places):
@@ -191,7 +192,7 @@ def gate_in_memory(model: Model, texts: Any, data: Any) -> Gate | None:
     if texts is not None and not given:
         raise UserError("--check: there is no text; give some, or leave it out")
     lines = [
-        (place, "	".join(part.replace("	", " ") for part in its)) for place, its in given
+        (place, "\t".join(part.replace("\t", " ") for part in parts)) for place, parts in given
     ]
     return Gate(lines, None if data is None else read_labelled(model, data))
 

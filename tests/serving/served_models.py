@@ -2,19 +2,13 @@
 
 import functools
 import json
-import shutil
 import tempfile
 from pathlib import Path
 
-import jax
-import onnx_ir
-
-from bertjax.architectures import ARCHITECTURES, BODY
+from bertjax.architectures import ARCHITECTURES
+from bertjax.exporting.export import choose_vectors, write_beside, write_onnx
 from bertjax.families.registry import FAMILIES
-from bertjax.inference.embedding import choose_steps
-from bertjax.interop.huggingface import save_model_directory, write_config
-from bertjax.interop.onnx.model import build_model
-from bertjax.interop.signature import ONNX_NAME
+from bertjax.interop.huggingface import save_model_directory
 from bertjax.loaded import load
 from bertjax.text.tokenizer import Tokenizer
 from bertjax.text.tokenizer_parts import build_wordpiece
@@ -90,17 +84,12 @@ def load_heads(folder, **fields):
     return models
 
 
-def export_quickly(model, folder, architecture=None):
+def export_quickly(model, folder):
     """The directory that `bertjax export` writes of a model, which nobody compares with it."""
-    chosen = ARCHITECTURES[architecture or model.architecture]
-    model = model.as_architecture(chosen.name)
-    shutil.copytree(model.directory, folder, ignore=shutil.ignore_patterns("*.safetensors"))
-    write_config(folder, model.config, chosen)
-    params = jax.device_get(dict(model.params))
-    params = {"bert": params} if chosen.kind == BODY else params
-    (folder / "onnx").mkdir()
-    built = build_model(model.config, chosen, params, choose_steps(model), "0")
-    onnx_ir.save(built, folder / ONNX_NAME)
+    steps = choose_vectors(model)
+    (folder / "onnx").mkdir(parents=True)
+    write_beside(model, steps, folder)
+    write_onnx(model, steps, folder)
     return folder
 
 
