@@ -7,6 +7,7 @@ output, messages or files must differ; a refusal is an effect, too. An option wi
 import argparse
 import contextlib
 import hashlib
+import inspect
 import os
 import re
 import shutil
@@ -16,6 +17,8 @@ import pytest
 
 from bertjax import cli
 from bertjax.cli import COMMANDS, make_parser
+from bertjax.commands.evaluate import RESAMPLES
+from bertjax.loaded import Model
 from bertjax.program.errors import UserError
 from tests.analysis.saved import save
 from tests.commands.asked_server import ask
@@ -176,3 +179,16 @@ def test_same_line_has_the_same_outcome(outcome):
 def test_command_that_studies_a_model_computes_in_float32(command):
     [parsers] = [action for action in make_parser()._actions if action.choices]
     assert parsers.choices[command].get_default("dtype") == "float32"
+
+
+def test_methods_have_the_defaults_of_their_commands():
+    [parsers] = [action for action in make_parser()._actions if action.choices]
+    differing = set()
+    for name, command in parsers.choices.items():
+        method = getattr(Model, name.replace("-", "_"), None)
+        for taken in inspect.signature(method).parameters.values() if method else ():
+            its = command.get_default(taken.name)
+            if isinstance(its, int | float) and its != taken.default:
+                differing.add((name, taken.name))
+    assert differing == {("analyze", "limit")}  # a list of texts is as long as it was made
+    assert inspect.signature(Model.evaluate).parameters["resamples"].default == RESAMPLES
