@@ -13,7 +13,7 @@ from jaxtyping import Array, Integer
 from bertjax.architectures import ARCHITECTURES, Output, classes_of
 from bertjax.config import BertConfig, Kind
 from bertjax.families.registry import CONFIG_NAME, load_config
-from bertjax.inference.onnx_session import OnnxSession
+from bertjax.inference.onnx_session import EXPORT_IT, OnnxSession
 from bertjax.interop.checkpoint_files import has_weights
 from bertjax.interop.hub import find_model
 from bertjax.interop.huggingface import read_architecture
@@ -117,10 +117,10 @@ class ExportedModule:
         return ExportedModule(self.session, self.config, self.architecture.name, kind)
 
     def check(self) -> None:
-        """Checks that the file takes and gives what the class does.
+        """Checks that the file takes and gives what the class does, and asks it about one token.
 
         Raises:
-            UserError: it does not.
+            UserError: it does not, or it cannot be run, or gives no numbers.
         """
         session, its = self.session, self.architecture
         taken = dict.fromkeys(input_names(self.config), input_axes(its.kind))
@@ -139,7 +139,18 @@ class ExportedModule:
         if wrong:
             raise UserError(
                 f"{session.path}: not {with_article(its.name)} as {CONFIG_NAME} describes it:"
-                f" {'; '.join(wrong)}. Export the model again, with `bertjax export`"
+                f" {'; '.join(wrong)}. {EXPORT_IT}"
+            )
+        token = np.zeros((1,) * len(input_axes(its.kind)), int)
+        answers = session({INPUT_IDS: token, ATTENTION_MASK: token + 1, TOKEN_TYPE_IDS: token})
+        for name in given:
+            self._check_finite(answers[name])
+
+    def _check_finite(self, answer: np.ndarray) -> None:
+        if not np.isfinite(answer).all():
+            raise UserError(
+                f"{self.session.path}: answers with NaN or infinity: it is damaged, or the training"
+                f" that made its model diverged. {EXPORT_IT}"
             )
 
     @functools.cached_property
@@ -167,6 +178,9 @@ class ExportedModule:
             token_ids, token_type_ids, sequence_ids, example_starts: of `model.bert.BertModel`.
             position_ids: not used: they start at 0 in every text.
             masked_positions: of `model.bert.BertForMaskedLM`.
+
+        Raises:
+            UserError: onnxruntime cannot run the file on them, or an answer is no number.
         """
         token_ids, token_type_ids, sequence_ids = map(
             np.asarray, (token_ids, token_type_ids, sequence_ids)
@@ -201,6 +215,7 @@ class ExportedModule:
                 packed = np.zeros((rows, slots, *values[0].shape), np.float32)
                 for number, (row, slot, _) in enumerate(texts):
                     packed[row, slot] = values[number]
+                self._check_finite(packed)
                 return packed
             width = length if masked_positions is None else masked_positions.shape[1]
             packed = np.zeros((rows, width, *values[0].shape[1:]), np.float32)
@@ -211,6 +226,7 @@ class ExportedModule:
                     masks = np.asarray(masked_positions[row])
                     slot, own = np.nonzero(masks[:, None] == places)
                     packed[row, slot] = values[number][own]
+            self._check_finite(packed)
             return packed
 
         names = [name for name in axes if name != SENTENCE]

@@ -10,6 +10,9 @@ from bertjax.program.errors import UserError
 from bertjax.program.libraries import require_libraries
 from bertjax.text.workers import count_cores
 
+# The way out where a file is not what it should be.
+EXPORT_IT = "Export the model again, with `bertjax export`"
+
 
 class OnnxSession:
     """Runs the model of a file.
@@ -35,14 +38,14 @@ class OnnxSession:
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or count_cores()
-        options.log_severity_level = 3  # what is wrong is an exception, too
+        options.log_severity_level = 4  # what is wrong is an exception, too
         self.path = Path(path)
         try:
             self._session = onnxruntime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # its exceptions have no class in common
-            raise UserError(f"{path}: onnxruntime cannot read it ({error})") from None
+            raise UserError(f"{path}: onnxruntime cannot read it ({error}). {EXPORT_IT}") from None
         self.files = [self.path, *sorted(self.path.parent.glob(f"{self.path.name}[._]data"))]
         self.bytes = sum(file.stat().st_size for file in self.files)
         self.inputs = {value.name: tuple(value.shape) for value in self._session.get_inputs()}
@@ -54,6 +57,16 @@ class OnnxSession:
 
         Args:
             inputs: whole numbers, by name; those that the model has not are left out.
+
+        Raises:
+            UserError: the file cannot be run on them.
         """
         given = {name: np.asarray(inputs[name], np.int64) for name in self.inputs}
-        return dict(zip(self.outputs, self._session.run(None, given), strict=True))
+        try:
+            outputs = self._session.run(None, given)
+        except Exception as error:  # its exceptions have no class in common
+            told = str(error).strip()
+            raise UserError(
+                f"{self.path}: onnxruntime cannot run it ({told}). {EXPORT_IT}"
+            ) from None
+        return dict(zip(self.outputs, outputs, strict=True))

@@ -11,6 +11,7 @@ import bertjax
 from bertjax.exporting.export import export
 from bertjax.exporting.quality import Gate
 from bertjax.inference.exported import load_exported
+from bertjax.interop.signature import ONNX_NAME
 from bertjax.program.errors import UserError
 from tests.analysis.saved import save
 
@@ -229,3 +230,43 @@ def test_axes_may_have_other_names(folder, tmp_path):
     assert model.module.session.outputs == {"logits": ("rows", 2)}
     expected = load_exported(folder / "labels-onnx").predict(TEXTS[:1])
     assert model.predict(TEXTS[:1]) == expected
+
+
+def test_text_that_the_file_cannot_be_run_on_is_refused(folder, tmp_path, capfd):
+    longest = bertjax.load(folder / "labels").config.max_position_embeddings
+    change = edit_config(max_position_embeddings=2 * longest)
+    model = load_exported(rewritten(folder, tmp_path, change))
+    with pytest.raises(UserError, match=r"onnxruntime cannot run it .*\. Export the model again"):
+        model.predict(["dog " * 2 * longest])
+    assert "onnxruntime" not in capfd.readouterr().err
+
+
+def test_damaged_file_is_refused_with_the_way_out(folder, tmp_path):
+    def cut(copy):
+        file = copy / ONNX_NAME
+        file.write_bytes(file.read_bytes()[:1000])
+
+    with pytest.raises(UserError, match=r"onnxruntime cannot read it .*\. Export the model again"):
+        load_exported(rewritten(folder, tmp_path, cut))
+
+
+def spoil_words(numbers):
+    """Makes rows of the table of words NaN."""
+
+    def change(graph):
+        [table] = [one for one in graph.initializer if "word_embeddings" in one.name]
+        words = onnx.numpy_helper.to_array(table).copy()
+        words[numbers] = np.nan
+        table.CopyFrom(onnx.numpy_helper.from_array(words, table.name))
+
+    return edit_graph(change)
+
+
+def test_answers_that_are_no_numbers_are_refused(folder, tmp_path):
+    dog = bertjax.load(folder / "labels").tokenizer.find_token("dog")
+    model = load_exported(rewritten(folder, tmp_path / "dog", spoil_words(dog)))
+    assert model.predict(["a cat"])[0].label in ("bad", "good")
+    with pytest.raises(UserError, match="answers with NaN or infinity: it is damaged, or the"):
+        model.predict(["a cat", "the dog"])
+    with pytest.raises(UserError, match="answers with NaN or infinity"):
+        load_exported(rewritten(folder, tmp_path / "all", spoil_words(slice(None))))
