@@ -113,6 +113,10 @@ def load_config(path: Path | str) -> BertConfig:
         raise UserError(f"{path}: a field has a value of the wrong type ({error})") from None
 
 
+# Files of weights, whether they are read as they are or not.
+_WEIGHTS = ("*.safetensors", "*.msgpack", "*.bin", "onnx/*.onnx", "stablehlo/*.jax_export")
+
+
 def _say_what_it_is(directory: Path) -> str:
     """Says what a directory given in place of a model is, where that is clear."""
     if (directory / "model" / "config.json").is_file():
@@ -121,6 +125,8 @@ def _say_what_it_is(directory: Path) -> str:
         return "; this is a run, and its model is written at its first evaluation"
     if (directory / "data_card.json").is_file():
         return "; this is a prepared directory, from which `bertjax pretrain` makes a model"
+    if any(place for pattern in _WEIGHTS for place in directory.glob(pattern)):
+        return f"; this has weights: copy the {CONFIG_NAME} of their model there"
     if (directory / "tokenizer.json").is_file():
         return "; this is a tokenizer, not a model"
     return ""

@@ -111,10 +111,13 @@ def describe_missing(folder: Path) -> str:
             " its tokenizer.json with transformers:"
             " AutoTokenizer.from_pretrained(DIRECTORY).save_pretrained(DIRECTORY)"
         )
-    return (
-        f"{folder}: contains neither {' nor '.join(VOCABULARY_NAMES[:2])}; make one with `bertjax"
-        " tokenizer`"
+    is_model = (folder / "config.json").is_file()
+    way_out = (
+        "copy the one that its model was trained with there; another gives words other ids"
+        if is_model
+        else "make one with `bertjax tokenizer`"
     )
+    return f"{folder}: contains neither {' nor '.join(VOCABULARY_NAMES[:2])}; {way_out}"
 
 
 def read_tokenizer_json(path: Path, text: str) -> "tokenizers.Tokenizer":

@@ -173,6 +173,8 @@ def test_info_of_a_tokenizer(bertjax_command, tmp_path):
         ("checkpoints/3", "this is a run, and its model is written at its first evaluation$"),
         ("data_card.json", "this is a prepared directory, from which `bertjax pretrain`"),
         ("tokenizer.json", "this is a tokenizer, not a model$"),
+        ("model.safetensors", "this has weights: copy the config.json of their model there$"),
+        ("onnx/model.onnx", "this has weights: copy the config.json of their model there$"),
     ],
 )
 def test_directory_that_is_no_model_is_told_for_what_it_is(bertjax_command, tmp_path, holds, said):

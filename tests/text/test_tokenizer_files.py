@@ -95,8 +95,12 @@ def test_tokenizer_without_special_tokens_names_them(tmp_path):
 def test_unusable_files_are_refused_with_their_name(tmp_path):
     with pytest.raises(UserError, match="nowhere: no such tokenizer"):
         load_tokenizer(tmp_path / "nowhere")
-    with pytest.raises(UserError, match="neither tokenizer"):
+    with pytest.raises(UserError, match=r"neither tokenizer\.json .*; make one with"):
         load_tokenizer(tmp_path)
+    (tmp_path / "config.json").touch()
+    with pytest.raises(UserError, match=r"neither tokenizer\.json .*; copy the one that its model"):
+        load_tokenizer(tmp_path)
+    (tmp_path / "config.json").unlink()
     (tmp_path / "tokenizer.json").write_text('{"model": 1')
     with pytest.raises(UserError, match=r"tokenizer.json: damaged"):
         load_tokenizer(tmp_path)
