@@ -96,14 +96,16 @@ def runs_exported(options: argparse.Namespace) -> bool:
     return getattr(options, "engine", JAX) == ONNXRUNTIME
 
 
-def refuse_without_effect(options: argparse.Namespace, of_jax: Mapping[str, Any] = OF_JAX) -> None:
+def refuse_without_effect(
+    options: argparse.Namespace, defaults: Mapping[str, Any] = OF_JAX
+) -> None:
     """Raises a `UserError` where an option is given that an exported model has no use for.
 
     Args:
         options: of the command.
-        of_jax: such options, and what they are when they are left out.
+        defaults: such options, and what they are when they are left out.
     """
-    for name, default in of_jax.items():
+    for name, default in defaults.items():
         value = getattr(options, name, default)
         if value == default:
             continue

@@ -296,8 +296,8 @@ def _leave_out(
             chosen.append(one)
         elif n or m or one.name == EMBEDDINGS:  # which an exported model with a head has not
             notes.append(
-                f"{one.name}: not compared, since {counted(n, 'request')} of the reference and"
-                f" {m:,} of the log have any"
+                f"{one.name}: not compared, since {counted(n, 'request')} before and {m:,} after"
+                " have any"
             )
     return chosen, notes
 

@@ -107,7 +107,7 @@ def test_texts_of_a_file_are_those_of_the_log(run, folder):
     drift = json.loads(out)
     assert drift["reference"]["fingerprint"] == fingerprint
     assert "embeddings" not in [test["name"] for test in drift["tests"]]
-    told = "embeddings: not compared, since 0 requests of the reference and 0 of the log have any"
+    told = "embeddings: not compared, since 0 requests before and 0 after have any"
     assert told in drift["notes"]
 
 
