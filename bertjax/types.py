@@ -55,11 +55,7 @@ class TaskBatch(NamedTuple):
     The first five are those of `RowBatch`.
 
     Attributes:
-        token_ids: as of `RowBatch`.
-        token_type_ids: as of `RowBatch`.
-        sequence_ids: as of `RowBatch`.
-        position_ids: as of `RowBatch`.
-        example_starts: as of `RowBatch`.
+        token_ids, token_type_ids, sequence_ids, position_ids, example_starts: as of `RowBatch`.
         labels: of every slot or token, as the task defines them (see `bertjax.tasks`).
         weights: of every slot or token in the loss; 0 where there is no target.
     """

@@ -78,13 +78,11 @@ def choose_vectors(
     normalize: bool | None = None,
     max_length: int | None = None,
 ) -> SentenceModel:
-    """Returns how an exported body makes vectors of texts; arguments as of `choose_steps`.
+    """Returns how an exported body makes vectors of texts.
 
     Args:
         model: that is exported.
-        pooling: as of `choose_steps`.
-        normalize: as of `choose_steps`.
-        max_length: as of `choose_steps`, in tokens.
+        pooling, normalize, max_length: as of `choose_steps`.
 
     Raises:
         UserError: the model has a head, and one of them is given.

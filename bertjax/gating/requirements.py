@@ -77,8 +77,7 @@ class Requirement(NamedTuple):
         """Computes by how much the requirement is met: below 0 where it is not.
 
         Args:
-            new: as of `sides`.
-            old: as of `sides`.
+            new, old: as of `sides`.
         """
         left, right = self.sides(new, old)
         return left - right if self.sign in (">=", ">") else right - left

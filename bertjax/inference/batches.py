@@ -156,11 +156,7 @@ def run_batches(
     """Yields every batch as soon as it has run. See `run`.
 
     Args:
-        forward: as of `run`.
-        params: as of `run`.
-        items: as of `run`.
-        batching: as of `run`.
-        mesh: as of `run`.
+        forward, params, items, batching, mesh: as of `run`.
     """
     params = put_params(params, mesh)
     for first, window in _windows(items, batching):

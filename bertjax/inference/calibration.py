@@ -111,9 +111,7 @@ def calibrate_directory(
 
     Args:
         model: from a directory.
-        labelled: as of `calibrate`.
-        max_length: as of `calibrate`.
-        progress: as of `calibrate`.
+        labelled, max_length, progress: as of `calibrate`.
 
     Returns:
         What the directory has of it (`Model.calibration`).

@@ -86,9 +86,7 @@ def attention(
     """Computes `attend` as a backend; arguments and result as `kernels.blockwise.attention`.
 
     Args:
-        query: as of `attend`.
-        key: as of `attend`.
-        value: as of `attend`.
+        query, key, value: as of `attend`.
         sequence_ids: tokens see those of the same number, which is not 0.
         window: tokens to either side that are seen; None = all.
         local: whether the window counts in this layer; None = it does.

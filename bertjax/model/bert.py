@@ -88,12 +88,8 @@ def complete_inputs(
 
     Args:
         config: of the model.
-        token_ids: as of `BertModel`.
-        token_type_ids: as of `BertModel`.
-        sequence_ids: as of `BertModel`.
-        position_ids: as of `BertModel`.
-        example_starts: as of `BertModel`.
-        row_ids: as of `BertModel`.
+        token_ids, token_type_ids, sequence_ids, position_ids: as of `BertModel`.
+        example_starts, row_ids: as of `BertModel`.
     """
     rows, length = token_ids.shape
     if sequence_ids is None:

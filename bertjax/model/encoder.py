@@ -108,9 +108,7 @@ def make_layer_inputs(
     Args:
         config: of the model.
         dtype: of the matrix products.
-        sequence_ids: as of `BertModel`.
-        row_ids: as of `BertModel`.
-        position_ids: as of `BertModel`.
+        sequence_ids, row_ids, position_ids: as of `BertModel`.
 
     Returns:
         (class, arguments that lead with the axis L, arguments that all layers share).

@@ -326,9 +326,7 @@ class ReplacedScores(NamedTuple):
 
     Attributes:
         mlm: as the next three, of `MaskedScores`: the generator's.
-        mlm_correct: see there.
-        unigram: see there.
-        unigram_correct: see there.
+        mlm_correct, unigram, unigram_correct: see there.
         detection: the discriminator's loss.
         detected: of the replaced tokens, those that the discriminator says are.
         kept: of the original tokens, those that the discriminator says are.

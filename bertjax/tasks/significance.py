@@ -38,11 +38,7 @@ class ComparedModels(NamedTuple):
         examples: how many.
         A: the mean score of A.
         B: that of B.
-        difference: as of `Comparison`.
-        interval: as of `Comparison`.
-        p_value: as of `Comparison`.
-        test: as of `Comparison`.
-        verdict: as of `Comparison`.
+        difference, interval, p_value, test, verdict: as of `Comparison`.
     """
 
     score: str
