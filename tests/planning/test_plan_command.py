@@ -131,7 +131,7 @@ def test_model_that_is_trained_further_is_planned_with_the_heads_that_it_gets(
         )
 
 
-def test_several_layouts_make_a_table(plan):
+def test_several_layouts_make_a_table(plan, states):
     arguments = ("--devices", "cpu:8", "--mesh", "data", "fsdp", "--rows-per-device", 2)
     code, out, err = plan(*arguments)
     assert code == 0, err
@@ -192,11 +192,8 @@ def test_mistakes_are_told(plan, arguments, message):
     assert message in err
 
 
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [pytest.param((), "here", marks=pytest.mark.slow), (("--set", "data=there"), "there")],
-)
-def test_data_that_is_set_counts_before_the_config(plan, config_file, arguments, told):
+@pytest.mark.parametrize(("arguments", "told"), [((), "here"), (("--set", "data=there"), "there")])
+def test_data_that_is_set_counts_before_the_config(plan, config_file, states, arguments, told):
     config_file.write_text(CONFIG + "data: here\n")
     code, out, err = plan("--devices", "cpu:1", "--search", 0, *arguments)
     assert code == 0, err
