@@ -3,11 +3,14 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from bertjax.architectures import ARCHITECTURES
+from bertjax.exporting.answers import answering
 from bertjax.inference.batches import WINDOW_TOKENS, Batching, Place, run
 from bertjax.inference.shapes import Shape, Shapes
+from bertjax.interop.sentence_transformers import SentenceModel
 from bertjax.interop.signature import (
     ATTENTION_MASK,
     INPUT_IDS,
@@ -29,17 +32,24 @@ Question = Sequence[TokenSequence]
 Answer = dict[str, np.ndarray]
 
 
-def ask(
-    answer: Callable[[Mapping[str, Any]], Any], model: Model, questions: Sequence[Question]
-) -> Iterator[Answer]:
-    """Yields what is answered to each question.
+def ask_both(
+    model: Model,
+    steps: SentenceModel,
+    exported: Callable[[Mapping[str, Any]], Any],
+    questions: Sequence[Question],
+) -> Iterator[tuple[Answer, Answer]]:
+    """Yields what the model and its export answer to each question.
 
     Args:
-        answer: from inputs by name to outputs by name.
-        model: whose inputs and outputs they are.
+        model: the model.
+        steps: how a body makes vectors of texts.
+        exported: from inputs by name to outputs by name.
         questions: any number.
     """
-    yield from run(lambda _, inputs: answer(inputs), None, questions, _batching(model, questions))
+    batching = _batching(model, questions)
+    ours = run(jax.jit(answering(model, steps)), model.params, questions, batching)
+    theirs = run(lambda _, inputs: exported(inputs), None, questions, batching)
+    yield from zip(ours, theirs, strict=True)
 
 
 def _batching(model: Model, questions: Iterable[Question]) -> Batching[Question]:

@@ -1,15 +1,12 @@
 """Whether what was exported answers as the model does, before anybody uses it."""
 
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
 import numpy as np
 
 from bertjax.config import BertConfig
-from bertjax.exporting.answers import answering
-from bertjax.exporting.asking import Question, ask
+from bertjax.exporting.asking import Question, ask_both
 from bertjax.interop.sentence_transformers import SentenceModel
 from bertjax.loaded import Model
 from bertjax.text.framing import TokenSequence
@@ -46,11 +43,9 @@ def measure_difference(
         there is one in either.
     """
     questions = draw_questions(model.config, choices=2 if model.kind == "choice" else 1)
-    own = functools.partial(jax.jit(answering(model, steps)), model.params)
-    ours, theirs = (ask(answer, model, questions) for answer in (own, exported))
     largest: dict[str, float] = {}
     sizes: dict[str, float] = {}
-    for expected, actual in zip(ours, theirs, strict=True):
+    for expected, actual in ask_both(model, steps, exported, questions):
         for name, values in expected.items():
             gap = np.abs(actual[name] - values).max(initial=0)
             largest[name] = float(np.maximum(largest.get(name, 0.0), gap))

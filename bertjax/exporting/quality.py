@@ -1,16 +1,13 @@
 """How far the answers of an export have moved from those of its model, and whether that is much."""
 
-import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import Float
 
 from bertjax.architectures import ARCHITECTURES, BODY
-from bertjax.exporting.answers import answering
-from bertjax.exporting.asking import Answer, Question, ask
+from bertjax.exporting.asking import Answer, Question, ask_both
 from bertjax.exporting.limits import LEAST_COSINE, MOST_CHANGED, MOST_LOST
 from bertjax.inference.exported import ExportedModule
 from bertjax.inference.labelled import Labelled, read_labelled, task_of
@@ -103,10 +100,9 @@ class Gate(NamedTuple):
         asked: "Asked",
         progress: Callable[[float], None],
     ) -> Quality:
-        own = functools.partial(jax.jit(answering(model, steps)), model.params)
-        ours, theirs = (ask(answer, model, asked.questions) for answer in (own, session))
+        both = ask_both(model, steps, session, asked.questions)
         compared: dict[str, list[np.ndarray]] = {}
-        for expected, actual, places in zip(ours, theirs, asked.places, strict=True):
+        for (expected, actual), places in zip(both, asked.places, strict=True):
             for name, moved in _compare(model, expected, actual, places):
                 compared.setdefault(name, []).append(moved)
             progress(1)
