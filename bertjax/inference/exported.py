@@ -215,7 +215,6 @@ class ExportedModule:
                 packed = np.zeros((rows, slots, *values[0].shape), np.float32)
                 for number, (row, slot, _) in enumerate(texts):
                     packed[row, slot] = values[number]
-                self._check_finite(packed)
                 return packed
             width = length if masked_positions is None else masked_positions.shape[1]
             packed = np.zeros((rows, width, *values[0].shape[1:]), np.float32)
@@ -226,12 +225,14 @@ class ExportedModule:
                     masks = np.asarray(masked_positions[row])
                     slot, own = np.nonzero(masks[:, None] == places)
                     packed[row, slot] = values[number][own]
-            self._check_finite(packed)
             return packed
 
         names = [name for name in axes if name != SENTENCE]
         outputs = zip(self.architecture.outputs, names, strict=True)
-        return self._name({output: pack(name) for output, name in outputs if name in answers})
+        given = {output: pack(name) for output, name in outputs if name in answers}
+        for answer in given.values():
+            self._check_finite(answer)
+        return self._name(given)
 
     def _ask(
         self, inputs: Mapping[str, np.ndarray], lengths: Sequence[int]
