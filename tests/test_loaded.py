@@ -221,3 +221,18 @@ def test_name_of_the_hub_is_loaded_from_its_cache(monkeypatch, tmp_path):
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     model = load("org/tiny@v1", "BertForMaskedLM")
     assert (asked, model.directory) == ([("org/tiny", "v1")], TINY)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda model: model.fill_mask("a [MASK]"),
+        lambda model: model.embed("a cat"),
+        lambda model: model.evaluate(["the dog sees a bird ."]),
+    ],
+    ids=["fill_mask", "embed", "evaluate"],
+)
+def test_answers_of_weights_that_are_no_numbers_are_refused(tiny, ask):
+    spoiled = tiny.replace(params=jax.tree.map(lambda leaf: leaf * jnp.nan, tiny.params))
+    with pytest.raises(UserError, match="the model's output is not finite; `bertjax verify` it"):
+        ask(spoiled)

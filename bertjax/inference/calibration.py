@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 
 from bertjax.architectures import ARCHITECTURES
 from bertjax.inference.labelled import Labelled
-from bertjax.inference.task_outputs import Outputs, make_inference
+from bertjax.inference.task_outputs import Outputs, check_finite, make_inference
 from bertjax.interop.temperature import check_writable, fold_temperature, write_temperature
 from bertjax.loaded import Model
 from bertjax.program.errors import UserError
@@ -216,6 +216,7 @@ def _decide(
     )
     inference = make_inference(model.module, task, model.tokenizer.pad_id, model.mesh)
     outputs = inference.run({"params": model.params}, encoded.units, progress)
+    check_finite(outputs.logits)
     return decisions_of(task.name, encoded.units, outputs)
 
 

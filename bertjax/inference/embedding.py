@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Integer
 from bertjax.architectures import BODY, is_exported
 from bertjax.config import BertConfig, check_length
 from bertjax.inference.batches import put_params
-from bertjax.inference.task_outputs import make_inference
+from bertjax.inference.task_outputs import check_finite, make_inference
 from bertjax.interop.sentence_transformers import (
     POOLINGS,
     Dense,
@@ -131,12 +131,16 @@ class Embedder:
         Args:
             sequences: of tokens, framed.
             progress: called with the number of texts done since the last call.
+
+        Raises:
+            UserError: an output of the model is NaN or infinite.
         """
         blank = np.zeros(1, np.float32)
         units = [
             Unit(number, (sequence,), blank, blank) for number, sequence in enumerate(sequences)
         ]
         pooled = self._inference.run(self._variables, units, progress).logits
+        check_finite(pooled)
         nothing = np.zeros((0, self._width), np.float32)
         vectors = np.concatenate([nothing, *pooled])
         for step in self._after:

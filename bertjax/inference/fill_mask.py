@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int, Integer
 from bertjax.config import BertConfig
 from bertjax.inference.batches import Batching, Place, run
 from bertjax.inference.shapes import Shape, Shapes, few_or_all
+from bertjax.inference.task_outputs import check_finite
 from bertjax.program.errors import UserError
 from bertjax.text.packing import Places
 from bertjax.text.special_tokens import find_other_masks
@@ -93,7 +94,7 @@ def fill_mask(
 
     Raises:
         UserError: a text without a mask or longer than the model's positions, `top_k` out of range,
-            or a tokenizer that is not the model's.
+            a tokenizer that is not the model's, or an output that is NaN.
 
     Source: Devlin et al. 2019, section 3.1, task 1.
     """
@@ -112,10 +113,11 @@ def fill_mask(
     outputs = run(
         make_forward(model, top_k), params, encoded, batching, mesh=mesh, progress=progress
     )
-    return [
-        name_candidates(tokenizer, text, ids, output, top_k)
-        for text, ids, output in zip(texts, encoded, outputs, strict=True)
-    ]
+    filled = []
+    for text, ids, output in zip(texts, encoded, outputs, strict=True):
+        check_finite(output)
+        filled.append(name_candidates(tokenizer, text, ids, output, top_k))
+    return filled
 
 
 def make_forward(

@@ -2,7 +2,7 @@
 
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +16,7 @@ from bertjax.inference.batches import Batching, Place, run_batches
 from bertjax.inference.shapes import Shape, Shapes
 from bertjax.numerics.placement import repeatable_options, target_platform
 from bertjax.objectives.losses import Total
+from bertjax.program.errors import UserError
 from bertjax.tasks.scoring import Predicted
 from bertjax.tasks.task import Task
 from bertjax.tasks.units import Layout, Unit, check_units, make_task_batch
@@ -27,6 +28,9 @@ from bertjax.types import TaskBatch
 BATCH_TOKENS, CPU_BATCH_TOKENS = 4096, 1280
 # Units a row, at most.
 UNITS_PER_ROW = 16
+
+# What is wrong where a number of an output is NaN or infinite.
+NOT_FINITE = "the model's output is not finite; `bertjax verify` it"
 
 
 class Outputs(NamedTuple):
@@ -172,11 +176,25 @@ def predict_examples(
         max_length: longest sequence in tokens.
         progress: is called with the number of examples done since the call before, parts of one
             where an example is several units.
+
+    Raises:
+        UserError: an output is NaN or infinite.
     """
     started = time.perf_counter()
     encoded = task.encode(examples, tokenizer, max_length, training=False)
     share = len(examples) / max(1, len(encoded.units))
     outputs = inference.run(variables, encoded.units, lambda done: progress(done * share))
+    check_finite(outputs.logits)
     predictions = task.decode(examples, encoded.units, outputs.logits)
     loss = float(outputs.loss.mean())
     return Predicted(predictions, loss, encoded.notes, time.perf_counter() - started)
+
+
+def check_finite(outputs: Iterable[np.ndarray]) -> None:
+    """Checks that outputs are numbers.
+
+    Raises:
+        UserError: one is NaN or infinite.
+    """
+    if not all(np.isfinite(output).all() for output in outputs):
+        raise UserError(NOT_FINITE)

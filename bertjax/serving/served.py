@@ -10,7 +10,7 @@ import numpy as np
 
 from bertjax.architectures import ARCHITECTURES, BODY, classes_of
 from bertjax.inference.embedding import choose_steps
-from bertjax.inference.task_outputs import BATCH_TOKENS, CPU_BATCH_TOKENS
+from bertjax.inference.task_outputs import BATCH_TOKENS, CPU_BATCH_TOKENS, NOT_FINITE
 from bertjax.loaded import Model
 from bertjax.program.errors import UserError
 from bertjax.serving.engine import Engine
@@ -214,7 +214,7 @@ class Served:
             outputs = [one.output for one in ran.outputs]
             sketches = [one.sketch for one in ran.outputs]
         if not all(np.isfinite(output).all() for output in outputs):
-            raise RefusedError(BACKEND, "the model's output is not finite; `bertjax verify` it")
+            raise RefusedError(BACKEND, NOT_FINITE)
         if self.fingerprint and (sampled := SAMPLED.get()):
             sampled.observe(self, program, asked, outputs, sketches)
         return outputs

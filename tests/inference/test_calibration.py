@@ -4,6 +4,7 @@ import json
 import shutil
 
 import httpx
+import jax
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
@@ -44,6 +45,18 @@ def test_temperature_is_that_by_which_the_logits_were_too_large():
 def test_answers_that_are_all_right_fit_no_temperature():
     with pytest.raises(UserError, match="of which 9 of 9 answers are right; give more examples"):
         fit_temperature(Decisions(np.eye(3)[np.arange(9) % 3], np.arange(9) % 3))
+
+
+def test_answers_that_are_no_numbers_are_refused(made):
+    model = bertjax.load(made[0])
+    spoiled = model.replace(params=jax.tree.map(lambda leaf: leaf * np.nan, model.params))
+    for ask, data in (
+        (spoiled.predict, TEXTS[:1]),
+        (spoiled.evaluate, made[1]),
+        (spoiled.calibrate, made[1]),
+    ):
+        with pytest.raises(UserError, match="the model's output is not finite"):
+            ask(data)
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from bertjax.analysis.heads.objective import (
 )
 from bertjax.architectures import is_exported
 from bertjax.inference.batches import Place, run, take_row
+from bertjax.inference.task_outputs import check_finite
 from bertjax.loaded import Model
 from bertjax.objectives.masking import Vocabulary
 from bertjax.objectives.pretraining import (
@@ -178,6 +179,7 @@ def score_masked_texts(
     inputs = whole.params, log_probs
     scored = run(score, inputs, enumerate(texts), batching, mesh=whole.mesh, progress=progress)
     sums, asked = zip(*scored, strict=True)
+    check_finite(sums)
     figures = np.array(sums, np.float64).T
     if not figures[2].any():
         raise nothing_to_mask()
