@@ -14,6 +14,8 @@ import pytest
 
 import bertjax
 from bertjax import cli
+from bertjax.__main__ import TRAINING
+from bertjax.program.ending import STOPPED_EXIT_CODE
 from bertjax.program.errors import UserError
 from bertjax.sweeps import space as sweep_space
 
@@ -244,3 +246,11 @@ def test_every_extra_that_is_named_is_there():
     assert {"tasks", "tensorboard"} <= named.keys()
     assert named.keys() <= extras.keys(), named
     assert any("tensorboard" in need for need in extras["tensorboard"])
+
+
+@pytest.mark.parametrize("page", ["README.md", "README.es.md"])
+def test_commands_that_continue_are_named_beside_their_exit_code(page):
+    [line] = re.findall(
+        rf"^\| {STOPPED_EXIT_CODE} \|.*", (WAY / page).read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert re.findall("`(.+?)`", line) == [*TRAINING]
