@@ -193,6 +193,9 @@ def predict_examples(
 def check_finite(outputs: Iterable[np.ndarray]) -> None:
     """Checks that outputs are numbers.
 
+    Args:
+        outputs: of any shapes.
+
     Raises:
         UserError: one is NaN or infinite.
     """
