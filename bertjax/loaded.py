@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -41,12 +41,35 @@ if TYPE_CHECKING:
 Face = TypeVar("Face")
 
 
+# Methods that need more of a model than its answers, which is all that an exported one gives.
+_OF_THE_INSIDE = (
+    "verify", "trace", "heads", "compare_layers", "explain", "what_if", "analyze", "prune",
+    "study_pruning", "save", "export",
+)  # fmt: skip
+
+
 def _name_arguments(face: type[Face]) -> type[Face]:
     """Decorates a class so that what its methods raise names arguments, not options."""
     for name, method in vars(face).copy().items():
         if callable(method) and not name.startswith("_"):
-            setattr(face, name, names_arguments(method))
+            own = _refuse_exported(method) if name in _OF_THE_INSIDE else method
+            setattr(face, name, names_arguments(own))
     return face
+
+
+def _refuse_exported(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Makes a method raise a `UserError` where the model was exported."""
+
+    @functools.wraps(method)
+    def call(model: "Model", *arguments: Any, **options: Any) -> Any:
+        if model.is_exported:
+            raise UserError(
+                f"{model.directory}: was exported, and {method.__name__} needs what is inside of a"
+                " model, which the file does not show; load the model that was exported"
+            )
+        return method(model, *arguments, **options)
+
+    return call
 
 
 @_name_arguments
@@ -226,7 +249,11 @@ class Model:
         import jax
 
         config = self.config
-        numbers = sum(leaf.size for leaf in jax.tree.leaves(self.params))
+        numbers = (
+            self.module.parameters
+            if self.is_exported
+            else sum(leaf.size for leaf in jax.tree.leaves(self.params))
+        )
         where = f", {'changed from ' * self.is_changed}{self.directory}" if self.directory else ""
         return (
             f"Model({self.architecture}, {config.num_hidden_layers} layers of"

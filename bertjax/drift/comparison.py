@@ -184,7 +184,7 @@ def compare(
         raise UserError(
             f"{reference.source} and {log.source}: of different models (fingerprints"
             f" {reference.fingerprint} and {log.fingerprint}), whose answers cannot be compared;"
-            " compare requests to one model"
+            " compare requests to one model; an exported one is another than the one it was made of"
         )
     labels = sorted({label for one in (reference, log) for line in one.lines
                      for label in line["labels"] or ()})  # fmt: skip

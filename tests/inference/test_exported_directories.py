@@ -36,6 +36,11 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def exported(folder):
+    return load_exported(folder / "labels-onnx")
+
+
 def test_predictions_are_those_of_the_model(bertjax_command, folder):
     options = ("--engine", "onnxruntime")
     code, out, err = bertjax_command("predict", "--model", folder / "labels", *TEXTS)
@@ -270,3 +275,34 @@ def test_answers_that_are_no_numbers_are_refused(folder, tmp_path):
         model.predict(["a cat", "the dog"])
     with pytest.raises(UserError, match="answers with NaN or infinity"):
         load_exported(rewritten(folder, tmp_path / "all", spoil_words(slice(None))))
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments"),
+    [
+        ("verify", ()),
+        ("trace", ("a cat",)),
+        ("heads", (TEXTS,)),
+        ("compare_layers", (TEXTS,)),
+        ("explain", ("a cat",)),
+        ("what_if", ("a cat", "cat")),
+        ("analyze", (TEXTS, "report")),
+        ("prune", ("0-1",)),
+        ("study_pruning", ("0-1",)),
+        ("save", ("saved",)),
+        ("export", ("again",)),
+    ],
+)
+def test_methods_that_need_the_inside_are_refused(
+    exported, tmp_path, monkeypatch, method, arguments
+):
+    monkeypatch.chdir(tmp_path)
+    message = rf"labels-onnx: was exported, and {method} needs .*; load the model that was exported"
+    with pytest.raises(UserError, match=message):
+        getattr(exported, method)(*arguments)
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_exported_model_shows_how_large_its_class_is(exported, monkeypatch):
+    monkeypatch.setitem(vars(exported.module), "parameters", 4_386_178)
+    assert "4.4 M parameters" in repr(exported)
