@@ -10,7 +10,6 @@ from bertjax.commands.model_options import OF_JAX, add_engine, open_model
 from bertjax.commands.screen import add_json, console, print_json, stage_bars, tell
 from bertjax.commands.task_model import add_task_model, load_task_model, read_data_config
 from bertjax.gating.terms import LEAST_RESAMPLES, RESAMPLES, SPEED_TEXTS, UNITS
-from bertjax.interop.checkpoint_files import has_weights
 from bertjax.interop.hub import find_model
 from bertjax.interop.signature import ONNX_NAME
 from bertjax.kernels.backends import JAX, ONNXRUNTIME
@@ -162,6 +161,8 @@ def _of_side(options: argparse.Namespace, engine: str, **of_old: str) -> argpars
 
 
 def _find(name: str, engine: str) -> str:
+    from bertjax.interop.checkpoint_files import has_weights
+
     try:
         folder = find_model(name)
     except UserError as error:
