@@ -88,6 +88,9 @@ class Served:
 
     Attributes:
         fingerprint: of the model, where calls may be logged.
+
+    Raises:
+        UserError: an exported model answers nothing that is served.
     """
 
     def __init__(
@@ -122,6 +125,12 @@ class Served:
         gives_hidden = "hidden" in outputs or not model.is_exported
         if "hidden" in outputs or ("token" in outputs and gives_hidden):
             names += ["vector", "hidden"]
+        if model.is_exported and not names:
+            raise UserError(
+                f"{model.directory}: an exported {model.architecture} answers nothing that a server"
+                " is asked; for its vectors export the model with --architecture"
+                f" {classes_of(model.config)[BODY].name}"
+            )
         # An exported model with a head gives no hidden states to sketch.
         self._sketches = self.fingerprint is not None and gives_hidden
         projection = None

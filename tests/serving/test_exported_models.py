@@ -225,3 +225,11 @@ def test_fingerprint_is_that_of_the_file_that_runs(tmp_path):
     params = jax.tree.map(lambda value: value + 1e-6, dict(model.params))
     changed = export_quickly(model.replace(params=params), tmp_path / "changed")
     assert fingerprint_model(load_exported(changed)) != same
+
+
+def test_export_that_answers_nothing_is_not_served(bertjax_command, tmp_path):
+    model = load(save_tiny(tmp_path, "ElectraForPreTraining"))
+    folder = export_quickly(model, tmp_path / "onnx")
+    code, _, err = bertjax_command("serve", "--model", folder, "--engine", "onnxruntime", "--check")
+    told = "ElectraForPreTraining answers nothing that a server is asked; for its vectors export"
+    assert (code, told in err) == (2, True), err
