@@ -1,6 +1,7 @@
 """What a directory is: a model, run, prepared directory or tokenizer, recognised by its files."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +12,14 @@ if TYPE_CHECKING:
 
 
 def describe_directory(path: Path | str) -> dict[str, Any]:
-    """Describes what is at `path`, in JSON; its `kind` is "model", "run", "prepared" or
-    "tokenizer".
+    """Describes what is at `path`, in JSON; its `kind` is "model", "exported", "run", "prepared"
+    or "tokenizer".
 
     Raises:
         UserError: it is none of these, or one that is damaged.
     """
-    from bertjax.interop.checkpoint_files import describe_convertible
+    from bertjax.interop.checkpoint_files import describe_convertible, has_weights
+    from bertjax.interop.signature import EXPORTED_NAMES
 
     path = Path(path)
     if not path.is_dir():
@@ -29,6 +31,9 @@ def describe_directory(path: Path | str) -> dict[str, Any]:
     # A run that was stopped while it compiled has no more than its lock and an empty folder.
     if any((path / name).exists() for name in ("run.json", "checkpoints", ".lock")):
         return describe_run(path)
+    exported = [name for name in EXPORTED_NAMES if (path / name).is_file()]
+    if exported and not has_weights(path) and not describe_convertible(path):
+        return describe_exported(path, exported)
     if (path / "config.json").exists() or list(path.glob("*.safetensors")):
         return describe_model(path)
     if way_out := describe_convertible(path):
@@ -46,18 +51,46 @@ def describe_directory(path: Path | str) -> dict[str, Any]:
 def describe_model(path: Path) -> dict[str, Any]:
     """Describes a model directory: size, parts, tokenizer, how its labelled files are read."""
     from bertjax.interop.huggingface import inspect_model_directory
-    from bertjax.interop.temperature import read_record
-    from bertjax.tasks.data_format import recall
 
     contents = inspect_model_directory(path)
-    config = contents.config
-    remembered, calibration = recall(path), read_record(path)
     return {
         "kind": "model",
         "path": str(path),
         "architecture": contents.architecture,
         "parameters": contents.parameters,
         "stored_as": ", ".join(contents.dtypes),
+        **_describe_shape(contents.config),
+        "heads": contents.parts,
+        **_describe_beside(path, contents.config),
+    }
+
+
+def describe_exported(path: Path, files: Sequence[str]) -> dict[str, Any]:
+    """Describes a directory that `bertjax export` wrote.
+
+    Args:
+        path: the directory.
+        files: the exported ones in it, whose sizes are in bytes.
+
+    Raises:
+        UserError: its config.json is missing, or cannot be read.
+    """
+    from bertjax.families.registry import load_config
+    from bertjax.interop.huggingface import read_architecture
+
+    config = load_config(path)
+    return {
+        "kind": "exported",
+        "path": str(path),
+        "architecture": read_architecture(path, config),
+        "files": {name: (path / name).stat().st_size for name in files},
+        **_describe_shape(config),
+        **_describe_beside(path, config),
+    }
+
+
+def _describe_shape(config: "BertConfig") -> dict[str, Any]:
+    return {
         "num_hidden_layers": config.num_hidden_layers,
         "hidden_size": config.hidden_size,
         "num_attention_heads": config.num_attention_heads,
@@ -67,7 +100,16 @@ def describe_model(path: Path) -> dict[str, Any]:
         "max_length": config.max_length,
         **_describe_reach(config),
         "vocab_size": config.vocab_size,
-        "heads": contents.parts,
+    }
+
+
+def _describe_beside(path: Path, config: "BertConfig") -> dict[str, Any]:
+    """Describes what is beside a model's weights: tokenizer, how files are read, temperature."""
+    from bertjax.interop.temperature import read_record
+    from bertjax.tasks.data_format import recall
+
+    remembered, calibration = recall(path), read_record(path)
+    return {
         "tokenizer": _describe_tokenizer(path, config),
         **({"files_are_read_with": remembered} if remembered else {}),
         **({"calibration": calibration} if calibration else {}),

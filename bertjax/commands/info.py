@@ -4,7 +4,7 @@ import argparse
 
 from bertjax.commands.screen import add_json, print_fields, print_json
 
-SUMMARY = "what a model, run, prepared directory or tokenizer is"
+SUMMARY = "what a model, export, run, prepared directory or tokenizer is"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

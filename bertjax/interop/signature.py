@@ -12,6 +12,7 @@ from bertjax.config import BertConfig, Kind
 ONNX_NAME, INT8_NAME = "onnx/model.onnx", "onnx/model_quantized.onnx"
 # Where the program for jax is.
 PROGRAM_NAME = "stablehlo/model.jax_export"
+EXPORTED_NAMES = (ONNX_NAME, INT8_NAME, PROGRAM_NAME)
 
 INPUT_IDS, ATTENTION_MASK, TOKEN_TYPE_IDS = "input_ids", "attention_mask", "token_type_ids"
 HIDDEN, POOLED, SENTENCE = "last_hidden_state", "pooler_output", "sentence_embedding"

@@ -52,6 +52,23 @@ def test_info_of_a_model(bertjax_command):
     assert "attention_window" not in shown
 
 
+def test_info_of_what_was_exported(bertjax_command, tmp_path):
+    """Of the files alone, without reading one; of a model that has one beside its weights, too."""
+    shutil.copytree(TINY, tmp_path / "made", ignore=shutil.ignore_patterns("*.safetensors"))
+    (tmp_path / "made" / "onnx").mkdir()
+    (tmp_path / "made" / "onnx" / "model_quantized.onnx").write_bytes(b"12345")
+    code, out, _ = bertjax_command("info", tmp_path / "made", "--json")
+    about, model = json.loads(out), json.loads(bertjax_command("info", TINY, "--json")[1])
+    assert code == 0
+    assert about.pop("kind") == "exported"
+    assert about.pop("files") == {"onnx/model_quantized.onnx": 5}
+    assert about.keys() == model.keys() - {"kind", "parameters", "stored_as", "heads"}
+    assert all(about[name] == model[name] for name in about.keys() - {"path"})
+
+    shutil.copy(TINY / "model.safetensors", tmp_path / "made")
+    assert json.loads(bertjax_command("info", tmp_path / "made", "--json")[1])["kind"] == "model"
+
+
 def test_info_of_a_model_tells_how_its_files_are_read(bertjax_command, tmp_path):
     shutil.copytree(TINY, tmp_path / "model")
     remember(tmp_path / "model", DataConfig(text_column="body", labels=["a", "b"]))
