@@ -1,5 +1,7 @@
 """What the methods of `Model` have in common: arguments that are checked, notes that are told."""
 
+import os
+import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +13,8 @@ from bertjax.program.naming import name_arguments
 
 if TYPE_CHECKING:
     from bertjax.loaded import Model
+
+_PACKAGE = f"{Path(__file__).parents[1]}{os.sep}"
 
 
 def check_model(other: Any, model: "Model", name: str = "other") -> None:
@@ -48,7 +52,13 @@ def listed(names: Any, argument: str) -> list[Any]:
     raise UserError(f"{argument}={names!r:.60} must be a string, or a list of them")
 
 
-def warn_of(notes: Sequence[str], stacklevel: int = 4) -> None:
-    """Warns of what was not read as it was given: a call has no other place for notes."""
+def warn_of(notes: Sequence[str]) -> None:
+    """Warns of what was not read as it was given: a call has no other place for notes.
+
+    The warning is of the line that called the package, through however many of its functions.
+    """
+    level, frame = 1, sys._getframe()
+    while frame.f_back and frame.f_code.co_filename.startswith(_PACKAGE):
+        level, frame = level + 1, frame.f_back
     for note in notes:
-        warnings.warn(name_arguments(note), stacklevel=stacklevel)
+        warnings.warn(name_arguments(note), stacklevel=level)

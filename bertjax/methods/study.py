@@ -320,7 +320,7 @@ def _encode_text(model: "Model", text: Any, masks: bool = False) -> Any:
     from bertjax.analysis.capture.encoding import encode_texts
 
     text, most = read_text(text), model.config.max_length
-    warn_of(model.tokenizer.describe_readings([text], masks=masks), stacklevel=5)
+    warn_of(model.tokenizer.describe_readings([text], masks=masks))
     [encoded] = encode_texts(model.tokenizer, [text], most, masks=masks)
     return encoded
 
@@ -330,5 +330,5 @@ def _encode_parts(model: "Model", texts: Sequence[Any]) -> list[Any]:
     from bertjax.analysis.capture.encoding import encode_texts
 
     texts, most = read_texts(texts), model.config.max_length
-    warn_of(model.tokenizer.describe_readings(texts), stacklevel=5)
+    warn_of(model.tokenizer.describe_readings(texts))
     return encode_texts(model.tokenizer, texts, most, too_long="windows")
