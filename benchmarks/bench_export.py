@@ -21,7 +21,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import onnxruntime
 
 import bertjax
 from bertjax.architectures import BODY
@@ -93,7 +92,8 @@ def prepare(model: bertjax.Model, check: list[str], folder: Path) -> dict[str, A
     """Functions of inputs by name that return a vector of each text, by what computes them."""
     steps = choose_vectors(model)
     gate = Gate([(text, text) for text in check], most_changed=1, least_cosine=-1)
-    export(model, folder, steps=steps, gate=gate)
+    export(model, folder, steps=steps, gate=gate)  # says what is missing
+    import onnxruntime
 
     def of_jax(dtype: str) -> Answer:
         own = model.replace(module=model.module.clone(dtype=jnp.dtype(dtype)))
