@@ -19,6 +19,13 @@ SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = [f"w{number}" for number in range(30)]
 V = len(SPECIAL) + len(WORDS)
 WAY = Path(__file__).resolve().parents[2]
+# What a run has with which everything changes on its way.
+CHANGING = (
+    *("--phases.shares", 0.25, 0.25, 0.5, "--phases.lengths", 8, 16, 16),
+    *("--phases.batch-sizes", 16, 8, 16, "--phases.causal", "true", "false", "false"),
+    *("--masking.rate", 0.5, "--masking.end-rate", 0.2, "--average", 0.9, "--z-loss", 0.01),
+)
+MUON = ("--optimizer.name", "muon")
 
 
 def make_columns(rows, seed):
