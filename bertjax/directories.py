@@ -1,4 +1,4 @@
-"""What a directory is: a model, run, prepared directory or tokenizer, recognised by its files."""
+"""What a directory is: a model, export, run, prepared directory or tokenizer, by its files."""
 
 import json
 from collections.abc import Sequence

@@ -347,7 +347,7 @@ def _read_rows(options: argparse.Namespace, config: PretrainConfig, notes: list[
         f" {wanted.examples_per_row} examples, and a vocabulary of {size:,}, are assumed"
     )
     vocabulary = Vocabulary(size, _MASK_ID, list(_SPECIAL_IDS), np.zeros(size, bool))
-    # Rows that are made for a model have pairs where it can learn of them.
+    # Without pairs no head is assumed that the model has not.
     return Rows(length, wanted.examples_per_row, vocabulary, _PAD_ID, _SOME_ROWS, False)
 
 
