@@ -99,7 +99,7 @@ def launch(prepared, cache):
     return start
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def here(known_rate):
     """One device, for runs in this process."""
     return make_mesh(MeshConfig(), jax.devices()[:1])

@@ -2,7 +2,6 @@
 
 import signal
 
-import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
@@ -12,7 +11,6 @@ from bertjax.program.errors import UserError
 from bertjax.training.metrics import read_metrics
 from bertjax.training.pretrain import run_pretraining
 from bertjax.training.progress import Reporter
-from bertjax.training.sharding import MeshConfig, make_mesh
 from tests.train.pretrain_runs import (
     CHANGING,
     MUON,
@@ -25,12 +23,11 @@ from tests.train.pretrain_runs import (
 
 
 @pytest.fixture(scope="module")
-def changing_run(prepared, known_rate, tmp_path_factory):
+def changing_run(prepared, here, tmp_path_factory):
     run = tmp_path_factory.mktemp("changing") / "run"
-    mesh = make_mesh(MeshConfig(), jax.devices()[:1])
     lines = []
     reporter = Reporter(lines.append)
-    run_pretraining(read_config(prepared, run, *CHANGING), mesh=mesh, reporter=reporter)
+    run_pretraining(read_config(prepared, run, *CHANGING), mesh=here, reporter=reporter)
     return run, lines
 
 

@@ -18,7 +18,6 @@ from bertjax.training.generator_directory import shape_generator, start_generato
 from bertjax.training.metrics import read_metrics
 from bertjax.training.pretrain import run_pretraining
 from bertjax.training.progress import Reporter
-from bertjax.training.sharding import MeshConfig, make_mesh
 from tests.prepared_rows import write_rows
 from tests.train.pretrain_runs import (
     T,
@@ -53,13 +52,12 @@ def pretrain(config, mesh, **arguments):
 
 
 @pytest.fixture(scope="module")
-def finished(prepared, known_rate, tmp_path_factory):
+def finished(prepared, here, tmp_path_factory):
     """A run of four steps, and what it said."""
     run = tmp_path_factory.mktemp("replaced") / "run"
     options = ("--budget.steps", 4, "--log-every", 1)
     config = read_config(prepared, run, *ELECTRA, *options)
-    mesh = make_mesh(MeshConfig(), jax.devices()[:1])
-    return pretrain(config, mesh)
+    return pretrain(config, here)
 
 
 def test_run_makes_a_discriminator_and_beside_it_its_generator(finished):
