@@ -3,7 +3,6 @@
 import json
 import shutil
 
-import httpx
 import jax
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ from bertjax.inference.labelled import read_labelled
 from bertjax.program.errors import UserError
 from bertjax.tasks.task import softmax
 from tests.analysis.saved import save
-from tests.serving.running import running
+from tests.serving.running import http, running
 
 LABELS = ("bad", "fair", "good")
 TEXTS = [
@@ -121,7 +120,7 @@ def test_every_program_has_the_calibrated_probabilities(calibrated, made, bertja
 def serve(directory, text):
     """The probabilities of the classes that a server says."""
     with running({"one": bertjax.load(directory)}) as (address, _):
-        answer = httpx.post(f"{address}/predict", json={"inputs": text}, timeout=60)
+        answer = http.post(f"{address}/predict", json={"inputs": text}, timeout=60)
     scores = {one["label"]: one["score"] for one in answer.json()}
     return [scores[label] for label in LABELS]
 

@@ -14,6 +14,9 @@ from bertjax.serving.request_log import open_log
 from bertjax.serving.server import Server
 from bertjax.serving.settings import ServeConfig
 
+# A call of httpx's own functions reads the certificates of the world first, for plain HTTP too.
+http = httpx.Client(limits=httpx.Limits(max_keepalive_connections=0))
+
 
 @contextlib.contextmanager
 def running(models, keys=None, **settings):
@@ -48,7 +51,7 @@ def count(address, name, **labels):
     wanted = name + (
         "{" + ",".join(f'{k}="{v}"' for k, v in labels.items()) + "}" if labels else ""
     )
-    for line in httpx.get(f"{address}/metrics").text.splitlines():
+    for line in http.get(f"{address}/metrics").text.splitlines():
         if line.startswith(f"{wanted} "):
             return float(line.split()[-1])
     return 0.0

@@ -6,9 +6,9 @@ import signal
 import subprocess
 import sys
 
-import httpx
 import pytest
 
+from tests.serving.running import http
 from tests.serving.served_models import save_tiny
 
 SMALL = ["--no-explain", "--max-batch-tokens", "32"]
@@ -62,7 +62,7 @@ def test_server_says_where_it_is_and_ends_when_it_is_told_to(directory):
             lines.append(server.stderr.readline())
             assert lines[-1], "".join(lines)
         [url] = re.findall(r"^(http://127.0.0.1:\d+) ", "".join(lines), re.M)
-        assert httpx.get(f"{url}/health").status_code == 200
-        assert httpx.post(f"{url}/predict", json={"inputs": "a b"}).status_code == 200
+        assert http.get(f"{url}/health").status_code == 200
+        assert http.post(f"{url}/predict", json={"inputs": "a b"}).status_code == 200
         server.send_signal(signal.SIGTERM)
         assert server.wait(30) == 0

@@ -4,7 +4,6 @@ import base64
 import re
 from pathlib import Path
 
-import httpx
 import jax.numpy as jnp
 import numpy as np
 import openai
@@ -13,6 +12,7 @@ from huggingface_hub import InferenceClient
 from huggingface_hub.errors import HfHubHTTPError
 
 from bertjax.tasks.task import softmax
+from tests.serving.running import http
 
 TEXTS = ["the old dog sees a red bird", "a cat hears", "the good, good cat hears the bad dog?"]
 LONG = " ".join(TEXTS * 9)
@@ -39,7 +39,7 @@ def post(address):
     """The JSON that a route answers a call with."""
 
     def post(path, **call):
-        answer = httpx.post(address + path, json=call)
+        answer = http.post(address + path, json=call)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
@@ -334,7 +334,7 @@ def test_relevance_is_the_same_on_every_route(post, models, head):
 
 def test_several_outputs_need_the_name_of_the_one_that_counts(address):
     call = {"query": "a", "texts": ["b"], "model": "classes"}
-    answer = httpx.post(f"{address}/rerank", json=call)
+    answer = http.post(f"{address}/rerank", json=call)
     assert answer.status_code == 424
     assert "3 outputs, sad, so so, happy, and the field `label`" in answer.json()["error"]
 

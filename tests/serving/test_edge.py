@@ -13,7 +13,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from bertjax.loaded import load
 from bertjax.serving.programs import Program
-from tests.serving.running import count, running, until
+from tests.serving.running import count, http, running, until
 from tests.serving.served_models import save_tiny
 
 CALL = {"inputs": "a b"}
@@ -54,14 +54,14 @@ def connect(address):
 
 
 def test_answer_says_what_it_cost_and_keeps_the_callers_id(served):
-    answer = httpx.post(f"{served[0]}/predict", json=CALL, headers={"x-request-id": "mine"})
+    answer = http.post(f"{served[0]}/predict", json=CALL, headers={"x-request-id": "mine"})
     assert answer.headers["x-request-id"] == "mine"
     assert answer.headers["x-compute-type"] == jax.devices()[0].platform
     assert answer.headers["x-compute-tokens"] == "4"
     assert answer.headers["x-compute-characters"] == "3"
     times = [f"x-{part}-time" for part in ("total", "tokenization", "queue", "inference")]
     assert all(int(answer.headers[name]) >= 0 for name in times)
-    other = httpx.post(f"{served[0]}/predict", json=CALL)
+    other = http.post(f"{served[0]}/predict", json=CALL)
     assert len(other.headers["x-request-id"]) == 32
 
 
@@ -73,21 +73,21 @@ def test_body_that_is_too_large_is_refused_before_it_has_arrived(served):
 
 def test_packed_body_is_refused(served):
     headers = {"content-encoding": "gzip", "content-type": "application/json"}
-    answer = httpx.post(f"{served[0]}/predict", content=b"\x1f\x8b", headers=headers)
+    answer = http.post(f"{served[0]}/predict", content=b"\x1f\x8b", headers=headers)
     assert answer.status_code == 415
     assert "content-encoding: gzip" in answer.json()["error"]
 
 
 def test_paths_that_callers_make_up_are_counted_as_one(served):
     address, _ = served
-    httpx.get(f"{address}/made/up")
-    httpx.post(f"{address}/made/up/too", content=b"x" * 6000)
+    http.get(f"{address}/made/up")
+    http.post(f"{address}/made/up/too", content=b"x" * 6000)
     with connect(address) as connection:
         connection.sendall(
             b"POST /made/up/and/left HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n"
         )
     until(lambda: count(address, "te_request_count_total", method="unknown") >= 3)
-    assert "made/up" not in httpx.get(f"{address}/metrics").text
+    assert "made/up" not in http.get(f"{address}/metrics").text
 
 
 def test_body_that_does_not_arrive_is_refused(served):
@@ -97,7 +97,7 @@ def test_body_that_does_not_arrive_is_refused(served):
 
 
 def test_call_that_takes_too_long_is_told_so_and_dropped(served, gate):
-    answer = httpx.post(f"{served[0]}/predict", json=CALL, timeout=20)
+    answer = http.post(f"{served[0]}/predict", json=CALL, timeout=20)
     assert answer.status_code == 504
     assert "1 seconds (--request-timeout)" in answer.json()["error"]
     assert served[1].engine.waiting == 0
@@ -135,7 +135,7 @@ def test_client_that_is_gone_when_its_answer_is_written_is_no_error(served, capl
     with monkeypatch.context() as patched:
         patched.setattr(RequestResponseCycle, "send", fail)
         with pytest.raises(httpx.RemoteProtocolError):
-            httpx.post(f"{address}/predict", json=CALL)
+            http.post(f"{address}/predict", json=CALL)
     assert count(address, "te_request_failure_total", err="dropped") == before + 1
     assert "Traceback" not in caplog.text
 
@@ -146,7 +146,7 @@ def test_full_queue_is_told_with_when_to_try_again(served, gate):
     call = {"inputs": [["a"], ["b"], ["c"], ["d"]]}
 
     def send():
-        answers.append(httpx.post(f"{address}/predict", json=call, timeout=20))
+        answers.append(http.post(f"{address}/predict", json=call, timeout=20))
 
     threads = [threading.Thread(target=send) for _ in range(2)]
     threads[0].start()
@@ -154,7 +154,7 @@ def test_full_queue_is_told_with_when_to_try_again(served, gate):
     # One batch is taken by the device; the other call fills the queue.
     threads[1].start()
     until(lambda: served[1].engine.waiting == 4)
-    refused = httpx.post(f"{address}/predict", json=call)
+    refused = http.post(f"{address}/predict", json=call)
     gate.set()
     for thread in threads:
         thread.join()
@@ -171,18 +171,18 @@ def test_server_that_ends_finishes_what_it_took_and_refuses_the_rest(served, gat
         taken.sendall(HEAD + b"content-length: %d\r\n\r\n" % len(body) + body)
         assert gate.reached.wait(20)
         monkeypatch.setattr(server, "is_ending", True)
-        refused = httpx.post(f"{address}/predict", json=CALL)
+        refused = http.post(f"{address}/predict", json=CALL)
         assert refused.status_code == 503
         assert refused.json()["error_type"] == "Unhealthy"
         assert refused.headers["retry-after"] == "5"
-        assert httpx.get(f"{address}/health").status_code == 503
+        assert http.get(f"{address}/health").status_code == 503
         gate.set()
         assert taken.recv(100).startswith(b"HTTP/1.1 200")
 
 
 def test_log_has_a_line_for_each_call_and_no_text(served, caplog):
     with caplog.at_level(logging.INFO, "bertjax.serving.access"):
-        httpx.post(f"{served[0]}/predict", json={"inputs": "qqq"}, headers={"x-request-id": "7"})
+        http.post(f"{served[0]}/predict", json={"inputs": "qqq"}, headers={"x-request-id": "7"})
         until(lambda: '"id": "7"' in caplog.text)
     own = [record.message for record in caplog.records if record.name == "bertjax.serving.access"]
     [line] = (one for one in map(json.loads, own) if one["id"] == "7")
@@ -196,17 +196,17 @@ def test_error_of_the_server_shows_no_traceback(served, monkeypatch, caplog):
         raise RuntimeError("the secret of the house")
 
     monkeypatch.setattr(Program, "run", break_down)
-    answer = httpx.post(f"{served[0]}/predict", json=CALL)
+    answer = http.post(f"{served[0]}/predict", json=CALL)
     assert answer.status_code == 500
     assert answer.json()["error_type"] == "Backend"
     assert "secret" not in answer.text
     until(lambda: "the secret of the house" in caplog.text)
     monkeypatch.undo()
-    assert httpx.post(f"{served[0]}/predict", json=CALL).status_code == 200
+    assert http.post(f"{served[0]}/predict", json=CALL).status_code == 200
 
 
 def test_output_that_is_not_finite_is_no_answer(served, monkeypatch):
     monkeypatch.setattr(Program, "run", lambda self, rows, device: np.full((9, 16, 3), np.nan))
-    answer = httpx.post(f"{served[0]}/predict", json=CALL)
+    answer = http.post(f"{served[0]}/predict", json=CALL)
     assert answer.status_code == 424
     assert "not finite" in answer.json()["error"]

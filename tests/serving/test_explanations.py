@@ -18,7 +18,7 @@ from bertjax.serving.engine import Engine, OverloadedError
 from bertjax.serving.explaining import MOST_ANSWERS, MOST_WAITING, Explainer
 from bertjax.serving.problems import RefusedError
 from bertjax.serving.wire import explanations
-from tests.serving.running import running
+from tests.serving.running import http, running
 from tests.serving.served_models import tiny_model
 
 TEXT = "the dog sees a bird"
@@ -188,7 +188,7 @@ def test_attention_beyond_the_limit_is_refused_with_the_way_out(server, monkeypa
 def test_server_that_explains_nothing_says_so():
     with running({"tiny": tiny_model("BertForSequenceClassification")}) as (address, _):
         for route in ("/explain", "/attention"):
-            answer = httpx.post(f"{address}{route}", json={"inputs": "a"})
+            answer = http.post(f"{address}{route}", json={"inputs": "a"})
             assert answer.status_code == 424
             assert "--no-explain" in answer.json()["error"]
 

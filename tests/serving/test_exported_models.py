@@ -2,7 +2,6 @@
 
 import shutil
 
-import httpx
 import jax
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ from bertjax.serving.programs import Asked, make_program
 from bertjax.serving.request_log import read_log
 from bertjax.serving.sampling import fingerprint_model, make_projection
 from bertjax.text.framing import TokenSequence
-from tests.serving.running import count, running, until
+from tests.serving.running import count, http, running, until
 from tests.serving.served_models import export_quickly, save_tiny
 from tests.serving.test_programs import NAMES, RUNNING, draw, on_one, run_all
 
@@ -77,7 +76,7 @@ def flatten(value):
 def test_answer_is_that_of_the_model(every_head, exported, route, model, call):
     call = {**call, **({"model": model} if model else {})}
     ours, theirs = (
-        httpx.post(f"{address}{route}", json=call) for address in (exported, every_head[0])
+        http.post(f"{address}{route}", json=call) for address in (exported, every_head[0])
     )
     assert (ours.status_code, theirs.status_code) == (200, 200), ours.text
     expected = [
@@ -98,7 +97,7 @@ def test_answer_is_that_of_the_model(every_head, exported, route, model, call):
     ],
 )
 def test_what_an_export_does_not_answer_is_refused(exported, route, call, message):
-    refused = httpx.post(f"{exported}{route}", json=call)
+    refused = http.post(f"{exported}{route}", json=call)
     assert refused.status_code == 424
     told = refused.json()
     is_openai = route.startswith("/v1")
@@ -108,17 +107,17 @@ def test_what_an_export_does_not_answer_is_refused(exported, route, call, messag
 
 def test_engine_is_told_and_nothing_is_compiled_under_traffic(every_head, exported):
     address, before = exported, count(exported, "bertjax_compilations_total")
-    told = httpx.get(f"{address}/info").json()
+    told = http.get(f"{address}/info").json()
     assert (told["engine"], told["model_dtype"]) == ("onnxruntime", "float32")
-    assert httpx.get(f"{every_head[0]}/info").json()["engine"] == "jax"
+    assert http.get(f"{every_head[0]}/info").json()["engine"] == "jax"
     labels = {"dtype": "float32", "engine": "onnxruntime", "model": "vectors"}
     assert count(address, "bertjax_model", **labels) == 1
-    page = {one["name"]: one for one in httpx.get(f"{address}/page/models").json()}
+    page = {one["name"]: one for one in http.get(f"{address}/page/models").json()}
     own = page["classes"]
     assert (own["engine"], own["explains"], own["attention"]) == ("onnxruntime", False, False)
     for length in range(1, 14):
         words = " ".join(length * ["cat"])
-        assert httpx.post(f"{address}/embed", json={"inputs": words}).status_code == 200
+        assert http.post(f"{address}/embed", json={"inputs": words}).status_code == 200
     assert count(address, "bertjax_compilations_total") == before
 
 
@@ -178,16 +177,16 @@ def test_directory_is_read_again(tmp_path):
     params["sequence_head"] = jax.tree.map(lambda value: -value, params["sequence_head"])
     other = export_quickly(model.replace(params=params), tmp_path / "other")
     with running({"tiny": load_exported(folder)}, allow_reload=True) as (address, _):
-        before = httpx.post(f"{address}/predict", json={"inputs": "a b"}).json()
+        before = http.post(f"{address}/predict", json={"inputs": "a b"}).json()
         shutil.copy(other / ONNX_NAME, folder / ONNX_NAME)
-        again = httpx.post(f"{address}/models/tiny/reload", timeout=60)
+        again = http.post(f"{address}/models/tiny/reload", timeout=60)
         assert again.json()["notes"] == [f"{folder / ONNX_NAME}: run by onnxruntime"]
-        after = httpx.post(f"{address}/predict", json={"inputs": "a b"}).json()
+        after = http.post(f"{address}/predict", json={"inputs": "a b"}).json()
         assert [one["label"] for one in after] == [one["label"] for one in before[::-1]]
         (folder / ONNX_NAME).write_bytes(b"broken")
-        refused = httpx.post(f"{address}/models/tiny/reload", timeout=60)
+        refused = http.post(f"{address}/models/tiny/reload", timeout=60)
         assert (refused.status_code, "stays as it was" in refused.text) == (424, True)
-        assert httpx.post(f"{address}/predict", json={"inputs": "a b"}).json() == after
+        assert http.post(f"{address}/predict", json={"inputs": "a b"}).json() == after
 
 
 def test_log_has_no_sketch_of_a_head_and_that_of_a_body(exports, tmp_path):
@@ -196,7 +195,7 @@ def test_log_has_no_sketch_of_a_head_and_that_of_a_body(exports, tmp_path):
     with running(models, log=str(log), log_sample=1.0) as (address, _):
         for route, name in (("predict", "head"), ("embed", "body")):
             call = {"inputs": "a b c", "model": name}
-            assert httpx.post(f"{address}/{route}", json=call).status_code == 200
+            assert http.post(f"{address}/{route}", json=call).status_code == 200
         until(lambda: len([*read_log(log)]) == 2)
     lines = {line["model"]: line for line in read_log(log)}
     assert lines["head"]["sketch"] is None

@@ -2,12 +2,11 @@
 
 import logging
 
-import httpx
 import pytest
 
 from bertjax.program.errors import UserError
 from bertjax.serving.keys import Keys, read_keys
-from tests.serving.running import running
+from tests.serving.running import http, running
 from tests.serving.served_models import tiny_model
 
 CALL = {"inputs": "a b"}
@@ -39,7 +38,7 @@ def address():
 )
 def test_call_needs_one_of_the_keys(address, header, status):
     headers = {} if header is None else {"authorization": header.encode()}
-    answer = httpx.post(f"{address}/predict", json=CALL, headers=headers)
+    answer = http.post(f"{address}/predict", json=CALL, headers=headers)
     assert answer.status_code == status, answer.text
     if status == 401:
         assert answer.json()["error_type"] == "Unauthorized"
@@ -49,17 +48,17 @@ def test_call_needs_one_of_the_keys(address, header, status):
 
 def test_refusal_comes_before_the_body_and_before_the_route(address):
     big = b"x" * 5_000_000
-    assert httpx.post(f"{address}/predict", content=big).status_code == 401
-    assert httpx.get(f"{address}/nothing").status_code == 401
+    assert http.post(f"{address}/predict", content=big).status_code == 401
+    assert http.get(f"{address}/nothing").status_code == 401
 
 
 @pytest.mark.parametrize("path", ["/", "/health", "/metrics", "/openapi.json"])
 def test_health_and_metrics_are_public(address, path):
-    assert httpx.get(f"{address}{path}").status_code == 200
+    assert http.get(f"{address}{path}").status_code == 200
 
 
 def test_post_to_the_page_needs_a_key(address):
-    assert httpx.post(f"{address}/", json=CALL).status_code == 401
+    assert http.post(f"{address}/", json=CALL).status_code == 401
 
 
 def test_keys_are_in_no_log_and_no_metric(address):
@@ -71,13 +70,13 @@ def test_keys_are_in_no_log_and_no_metric(address):
     log.addHandler(handler)
     try:
         for key in ("first secret", "wrong secret"):
-            httpx.post(f"{address}/predict", json=CALL, headers={"authorization": f"Bearer {key}"})
+            http.post(f"{address}/predict", json=CALL, headers={"authorization": f"Bearer {key}"})
     finally:
         log.removeHandler(handler)
         log.setLevel(level)
     ours = "\n".join(record.getMessage() for record in records)
     assert ours.count('"path": "/predict"') == 2
-    metrics = httpx.get(f"{address}/metrics").text
+    metrics = http.get(f"{address}/metrics").text
     assert 'te_request_failure_total{err="unauthorized"}' in metrics
     assert "secret" not in ours + metrics + repr(Keys(["first secret"]))
 
@@ -85,13 +84,13 @@ def test_keys_are_in_no_log_and_no_metric(address):
 def test_pages_of_named_origins_alone_may_call(address):
     def ask(origin):
         headers = {"origin": origin, "access-control-request-method": "POST"}
-        return httpx.options(f"{address}/predict", headers=headers)
+        return http.options(f"{address}/predict", headers=headers)
 
     allowed = ask("https://example.org")  # without a key: a browser asks first
     assert allowed.status_code == 200
     assert allowed.headers["access-control-allow-origin"] == "https://example.org"
     assert "access-control-allow-origin" not in ask("https://example.com").headers
-    refused = httpx.post(f"{address}/predict", json=CALL, headers={"origin": "https://example.org"})
+    refused = http.post(f"{address}/predict", json=CALL, headers={"origin": "https://example.org"})
     assert refused.status_code == 401
     assert refused.headers["access-control-allow-origin"] == "https://example.org"
 

@@ -7,6 +7,8 @@ import hypothesis
 import pytest
 import schemathesis
 
+from tests.serving.running import http
+
 JSON = {"content-type": "application/json"}
 # Bodies, whatever the route.
 BODIES = [
@@ -41,7 +43,7 @@ def check(answer):
 
 @pytest.fixture(scope="module")
 def document(every_head):
-    return httpx.get(f"{every_head[0]}/openapi.json").json()
+    return http.get(f"{every_head[0]}/openapi.json").json()
 
 
 def paths_of(document):
@@ -76,7 +78,7 @@ def test_calls_of_no_route_are_told_so(every_head, method, path, headers, status
     content = b'{"inputs": "a"}' if method == "POST" and "content-length" not in headers else b""
     if "content-length" in headers:
         content = b"{....."[:5]
-    answer = httpx.request(method, every_head[0] + path, headers=headers, content=content)
+    answer = http.request(method, every_head[0] + path, headers=headers, content=content)
     check(answer)
     assert answer.status_code >= 400
     assert status in (None, answer.status_code), answer.text
@@ -90,7 +92,7 @@ def test_calls_of_no_route_are_told_so(every_head, method, path, headers, status
     ],
 )
 def test_name_that_is_there_twice_is_refused(every_head, body):
-    answer = httpx.post(every_head[0], content=body, headers=JSON)
+    answer = http.post(every_head[0], content=body, headers=JSON)
     assert answer.status_code == 422
     assert "not JSON: an object has the name" in answer.json()["error"]
 
@@ -98,17 +100,18 @@ def test_name_that_is_there_twice_is_refused(every_head, body):
 def test_depth_of_a_body_is_no_error_of_ours(every_head):
     for depth in range(850, 1100, 10):
         body = b'{"inputs": ' + b"[" * depth + b"]" * depth + b"}"
-        answer = httpx.post(f"{every_head[0]}/embed", content=body, headers=JSON)
+        answer = http.post(f"{every_head[0]}/embed", content=body, headers=JSON)
         assert answer.status_code == 422, depth
 
 
 def test_message_does_not_repeat_all_that_was_sent(every_head):
-    answer = httpx.post(f"{every_head[0]}/embed", json={"inputs": "a", "model": "b" * 100_000})
+    answer = http.post(f"{every_head[0]}/embed", json={"inputs": "a", "model": "b" * 100_000})
     assert answer.status_code == 404
     assert len(answer.json()["error"]) < 3000
     assert "choices" in answer.json()["error"][-100:]
 
 
+@pytest.mark.whole
 def test_bodies_made_from_the_schema_are_never_an_error_of_ours(every_head, document):
     address, sent = every_head[0], []
     schema = schemathesis.openapi.from_dict(document)
@@ -139,4 +142,4 @@ def test_bodies_made_from_the_schema_are_never_an_error_of_ours(every_head, docu
 
             send()
     assert len(sent) >= 200
-    assert httpx.get(f"{address}/health").status_code == 200
+    assert http.get(f"{address}/health").status_code == 200

@@ -2,10 +2,10 @@
 
 import re
 
-import httpx
 import pytest
 
 from bertjax.serving.wire.hub import EXAMPLES
+from tests.serving.running import http
 
 # The model that has the head of a route's example; the others are answered by the first model.
 HEAD_OF = {
@@ -25,7 +25,7 @@ EXPLAIN = {"/explain", "/attention"}
 
 @pytest.fixture(scope="module")
 def document(every_head):
-    return httpx.get(f"{every_head[0]}/openapi.json").json()
+    return http.get(f"{every_head[0]}/openapi.json").json()
 
 
 def test_every_call_has_examples_that_are_answered(every_head, document):
@@ -39,7 +39,7 @@ def test_every_call_has_examples_that_are_answered(every_head, document):
             call = example["value"]
             head = HEAD_OF.get(name, HEAD_OF.get(path, "vectors"))
             body = call if "{name}" in path else {**call, "model": head}
-            answer = httpx.post(address + path.replace("{name}", head), json=body)
+            answer = http.post(address + path.replace("{name}", head), json=body)
             assert answer.status_code == 200, f"{path} {name}: {answer.text}"
             answered += 1
     assert answered > 2 * len(EXAMPLES)
@@ -48,7 +48,7 @@ def test_every_call_has_examples_that_are_answered(every_head, document):
 def test_every_get_is_answered(every_head, document):
     for path, methods in document["paths"].items():
         if "get" in methods:
-            answer = httpx.get(every_head[0] + path.replace("{name}", "vectors"))
+            answer = http.get(every_head[0] + path.replace("{name}", "vectors"))
             assert answer.status_code == 200, path
 
 
@@ -70,7 +70,7 @@ def test_every_field_of_a_call_is_typed(document):
 
 
 def test_page_of_routes_has_all_of_them_and_loads_nothing(every_head, document):
-    page = httpx.get(f"{every_head[0]}/docs").text
+    page = http.get(f"{every_head[0]}/docs").text
     for path in document["paths"]:
         assert f"{path}</code></h3>" in page
     assert "&quot;inputs&quot;" in page

@@ -7,14 +7,16 @@ import sys
 import threading
 import time
 
-import httpx
+import pytest
 
+from tests.serving.running import http
 from tests.serving.served_models import save_tiny
 
 # A call of many texts, so that the signal comes while it is answered.
 CALL = {"inputs": [["a b c d e f g h"]] * 200}
 
 
+@pytest.mark.whole
 def test_server_says_where_it_is_logs_its_calls_and_finishes_what_it_took(tmp_path):
     folder = save_tiny(tmp_path, "BertForSequenceClassification")
     words = ["--model", f"tiny={folder}", "--port", "0", "--max-batch-tokens", "32"]
@@ -29,19 +31,19 @@ def test_server_says_where_it_is_logs_its_calls_and_finishes_what_it_took(tmp_pa
         reading = threading.Thread(target=lambda: logged.extend(printed))
         reading.start()
         until = time.monotonic() + 120
-        while httpx.get(f"{address}/health").status_code != 200:
+        while http.get(f"{address}/health").status_code != 200:
             assert time.monotonic() < until
             time.sleep(0.1)
         answers = []
         caller = threading.Thread(
             target=lambda: answers.append(
-                httpx.post(
+                http.post(
                     f"{address}/predict", json=CALL, timeout=60, headers={"x-request-id": "7"}
                 )
             )
         )
         caller.start()
-        while "te_queue_size 0.0" in httpx.get(f"{address}/metrics").text and not answers:
+        while "te_queue_size 0.0" in http.get(f"{address}/metrics").text and not answers:
             time.sleep(0.001)
         process.send_signal(signal.SIGTERM)
         caller.join()

@@ -12,7 +12,7 @@ import pytest
 from bertjax.loaded import load
 from bertjax.serving.engine import ClosingError
 from bertjax.serving.programs import Program
-from tests.serving.running import count, running
+from tests.serving.running import count, http, running
 from tests.serving.served_models import save_tiny
 
 CALL = {"inputs": "a b"}
@@ -47,12 +47,12 @@ def put(source, folder):
 
 
 def reload(address, name="tiny"):
-    return httpx.post(f"{address}/models/{name}/reload", timeout=120)
+    return http.post(f"{address}/models/{name}/reload", timeout=120)
 
 
 def test_weights_are_taken_and_nothing_is_compiled(served, folder, tmp_path):
     address, _ = served
-    before = httpx.post(f"{address}/predict", json=CALL).json()
+    before = http.post(f"{address}/predict", json=CALL).json()
     compiled = count(address, "bertjax_compilations_total")
     other = load(folder)
     params = dict(other.params)
@@ -62,20 +62,20 @@ def test_weights_are_taken_and_nothing_is_compiled(served, folder, tmp_path):
     other.replace(params=params).save(tmp_path / "other")
     put(tmp_path / "other", folder)
     assert reload(address).json()["model"] == "tiny"
-    after = httpx.post(f"{address}/predict", json=CALL).json()
+    after = http.post(f"{address}/predict", json=CALL).json()
     assert [one["label"] for one in after] == [one["label"] for one in before[::-1]]
     assert count(address, "bertjax_compilations_total") == compiled
 
 
 def test_broken_directory_leaves_the_old_model_and_is_told(served, folder):
     address, _ = served
-    before = httpx.post(f"{address}/predict", json=CALL).json()
+    before = http.post(f"{address}/predict", json=CALL).json()
     (folder / "model.safetensors").write_bytes(b"broken")
     refused = reload(address)
     assert refused.status_code == 424
     assert "stays as it was" in refused.json()["error"]
     assert "model.safetensors" in refused.json()["error"]
-    assert httpx.post(f"{address}/predict", json=CALL).json() == before
+    assert http.post(f"{address}/predict", json=CALL).json() == before
     assert reload(address, "other").status_code == 404
 
 
@@ -103,7 +103,7 @@ def test_other_labels_another_head_and_another_family_lose_no_call(served, folde
             put(save_tiny(tmp_path / name, architecture, **fields), folder)
             assert reload(address).json()["architecture"] == architecture
             if name == "head":
-                assert httpx.post(f"{address}/tags", json=CALL).status_code == 200
+                assert http.post(f"{address}/tags", json=CALL).status_code == 200
     finally:
         is_over.set()
         caller.join()

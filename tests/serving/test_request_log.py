@@ -5,7 +5,6 @@ import stat
 import threading
 from types import SimpleNamespace
 
-import httpx
 import numpy as np
 import pytest
 
@@ -25,7 +24,7 @@ from bertjax.serving.sampling import (
     sample_call,
 )
 from bertjax.text.framing import TokenSequence
-from tests.serving.running import count, running, until
+from tests.serving.running import count, http, running, until
 from tests.serving.served_models import save_tiny, tiny_model
 from tests.serving.test_programs import RUNNING, draw, on_one, run_all
 
@@ -46,7 +45,7 @@ def logged(folder, tmp_path_factory):
 
 
 def post(address, call, id, route="predict"):
-    answer = httpx.post(f"{address}/{route}", json=call, headers={"x-request-id": id})
+    answer = http.post(f"{address}/{route}", json=call, headers={"x-request-id": id})
     assert answer.status_code == 200
     return answer.json()
 
@@ -107,8 +106,8 @@ def test_what_is_no_answer_is_not_logged(logged):
     address, log = logged
     post(address, {"inputs": "a b"}, "tokens", "tokenize")
     headers = {"x-request-id": "refused"}
-    assert httpx.post(f"{address}/predict", json={}, headers=headers).status_code == 422
-    assert httpx.get(f"{address}/health", headers={"x-request-id": "health"}).status_code == 200
+    assert http.post(f"{address}/predict", json={}, headers=headers).status_code == 422
+    assert http.get(f"{address}/health", headers={"x-request-id": "health"}).status_code == 200
     post(address, {"inputs": "a b"}, "last")
     line_of(log, "last")
     assert {"tokens", "refused", "health"}.isdisjoint(line["id"] for line in read_log(log))

@@ -5,7 +5,6 @@ import json
 import re
 import threading
 
-import httpx
 import numpy as np
 import pytest
 
@@ -15,6 +14,7 @@ from bertjax.serving.served import Cut
 from bertjax.serving.threads import LARGE, Threads
 from bertjax.serving.wire import answers
 from bertjax.tasks.question_answering import QuestionAnswering
+from tests.serving.running import http
 
 TEXTS = ["the old dog sees a red bird", "a cat hears"]
 LONG = "the old dog " * 20
@@ -27,7 +27,7 @@ def address(every_head):
 
 @pytest.fixture
 def post(address):
-    return lambda path, **call: httpx.post(address + path, json=call)
+    return lambda path, **call: http.post(address + path, json=call)
 
 
 @pytest.fixture
@@ -163,7 +163,7 @@ def test_tokenize_and_decode(post):
     ],
 )
 def test_info(address, name, kind):
-    info = httpx.get(f"{address}/info", params={"model": name}).json()
+    info = http.get(f"{address}/info", params={"model": name}).json()
     assert list(info["model_type"]) == [kind]
     assert info["served_model_name"] == name
     assert info["max_input_length"] == 16
@@ -258,13 +258,13 @@ def test_refusal_names_the_field_and_the_way_out(post, path, call, status, kind,
 )
 def test_body_that_is_no_json_is_told(address, body, message):
     headers = {"content-type": "application/json"}
-    answer = httpx.post(f"{address}/embed", content=body, headers=headers)
+    answer = http.post(f"{address}/embed", content=body, headers=headers)
     assert answer.status_code == 422
     assert re.search(message, answer.json()["error"]), answer.text
 
 
 def test_body_needs_the_type_of_json(address):
-    answer = httpx.post(f"{address}/embed", content=json.dumps({"inputs": "a"}))
+    answer = http.post(f"{address}/embed", content=json.dumps({"inputs": "a"}))
     assert answer.status_code == 422
     assert "content-type: application/json" in answer.json()["error"]
 
@@ -276,10 +276,10 @@ def test_routes_of_openai_and_vllm_refuse_in_their_form(post, path):
 
 
 def test_route_that_is_none_is_refused_in_the_same_form(address):
-    answer = httpx.post(f"{address}/embedd", json={"inputs": "a"})
+    answer = http.post(f"{address}/embedd", json={"inputs": "a"})
     assert (answer.status_code, answer.json()["error_type"]) == (404, "Validation")
     assert "POST /embedd: Not Found; GET /docs lists" in answer.json()["error"]
-    answer = httpx.get(f"{address}/embed")
+    answer = http.get(f"{address}/embed")
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
 
 

@@ -3,12 +3,11 @@
 Skipped where there is no browser, but for `make test-browser`, which has to have one.
 """
 
-import httpx
 import numpy as np
 import pytest
 
 from bertjax.serving.keys import Keys
-from tests.serving.running import running
+from tests.serving.running import http, running
 from tests.serving.served_models import tiny_model
 
 MODELS = {
@@ -72,7 +71,7 @@ def wait_for_answer(page):
 
 
 def post(address, route, **call):
-    return httpx.post(f"{address}{route}", json=call).json()
+    return http.post(f"{address}{route}", json=call).json()
 
 
 def scores_of(page):
@@ -82,11 +81,11 @@ def scores_of(page):
 
 
 def test_browsers_get_the_page_and_probes_the_health(address):
-    answer = httpx.get(address, headers={"accept": "text/html,application/xhtml+xml"})
+    answer = http.get(address, headers={"accept": "text/html,application/xhtml+xml"})
     assert answer.headers["content-type"].startswith("text/html")
     assert "default-src 'none'" in answer.headers["content-security-policy"]
     assert "classifier" not in answer.text  # who may see the models, says a key
-    probe = httpx.get(address)
+    probe = http.get(address)
     assert (probe.status_code, probe.text) == (200, "")
 
 
