@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bertjax.program.errors import UserError
+from bertjax.program.output_directory import refuse_partial
 
 # What is downloaded: nothing that would have to be unpickled, and no other library's weights.
 ALLOWED = ("*.safetensors", "*.json", "vocab.txt", "merges.txt")
@@ -63,13 +64,15 @@ def find_model(name: Path | str, *, pickled: bool = False) -> Path:
         pickled: take PyTorch's pickled weights from the hub where it has no safetensors.
 
     Raises:
-        UserError: there is no name; or the hub has no such model, or does not give it, or only one
-            that is pickled; or it is not reached and the cache has no such model.
+        UserError: there is no name, or that of a directory that was never finished; or the hub has
+            no such model, or does not give it, or only one that is pickled; or it is not reached
+            and the cache has no such model.
     """
     if not os.fspath(name).strip():
         raise UserError("the model has no name: give a directory, or ORGANISATION/NAME on the hub")
     hub = hub_name(name)
     if hub is None:
+        refuse_partial(Path(name))
         return Path(name)
     import huggingface_hub
     from huggingface_hub import errors

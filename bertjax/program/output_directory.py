@@ -11,6 +11,8 @@ from bertjax.program.ending import on_sudden_end
 from bertjax.program.errors import UserError
 from bertjax.program.outputs import flush_to_disk, follow_links
 
+_PARTIAL, _REPLACED = ".partial", ".replaced"
+
 # How often removing a directory that is being written to is tried.
 _MOST_TRIES = 100
 
@@ -55,8 +57,20 @@ def whole_directory(
         yield from _make_whole(path, overwrite, holds)
 
 
+def refuse_partial(path: Path) -> None:
+    """Refuses a directory that `whole_directory` had not finished when its process was killed.
+
+    Raises:
+        UserError: it is one.
+    """
+    if path.name.endswith(_PARTIAL) and path.is_dir():
+        raise UserError(
+            f"{path}: is not whole, as what was making it was killed; make {path.stem} again"
+        )
+
+
 def _make_whole(path: Path, overwrite: bool, holds: Sequence[str]) -> Iterator[Path]:
-    partial, replaced = (path.with_name(f"{path.name}.{end}") for end in ("partial", "replaced"))
+    partial, replaced = (path.with_name(path.name + end) for end in (_PARTIAL, _REPLACED))
     if replaced.exists():
         if path.exists():
             _remove(replaced)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from bertjax.interop.hub import HubName, find_model, hub_name
+from bertjax.program.errors import UserError
 from tests.interop.stand_in_hub import COMMIT, StandInHub
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,6 +52,14 @@ def test_names_of_the_hub_and_of_places(tmp_path, monkeypatch):
         assert hub_name(place) is None, place
         assert find_model(place) == Path(place)
     assert hub_name("runs/mistyped@main") == HubName("runs/mistyped", "main")
+
+
+def test_directory_that_was_never_finished_is_refused(tmp_path):
+    left = tmp_path / "exported.partial"
+    left.mkdir()
+    with pytest.raises(UserError, match=r"exported.partial: is not whole, .*; make exported again"):
+        find_model(left)
+    assert find_model(tmp_path / "other.partial") == tmp_path / "other.partial"  # for its reader
 
 
 @pytest.fixture(scope="module")
