@@ -77,7 +77,10 @@ def draw_picture(path: Path, make: Callable[[], "Figure"]) -> list[str]:
             whole_file(path) as aside,
         ):
             warnings.simplefilter("always")
-            make().savefig(aside, dpi=120, bbox_inches="tight")
+            figure = make()
+            # Whose layout is fitted to its labels needs no second drawing to find where they end.
+            fitted = figure.get_layout_engine() is not None
+            figure.savefig(aside, dpi=120, bbox_inches=None if fitted else "tight")
     except ImportError as error:
         return [f"no {path.name}: it needs matplotlib ({error}); pip install 'bertjax[tasks]'"]
     except Exception as error:  # whatever a library raises on unusual labels and numbers
