@@ -38,7 +38,7 @@ from bertjax.training.sharding import MeshConfig, make_mesh
 
 RESULTS_NAME = "results.jsonl"
 # Rows of the validation split that the curves are scored on, as in the configs.
-CURVE_ROWS = 512
+CURVE_ROWS = 128
 
 
 def main() -> None:
@@ -123,7 +123,7 @@ def options_of(recipe: Ours, options: argparse.Namespace, seed: int, run: Path) 
     """Returns the words of `bertjax pretrain` for a recipe."""
     fields = {
         "data": options.rows, "run": run, "seed": seed, "budget.minutes": options.minutes,
-        "evaluation.rows": CURVE_ROWS, **recipe.fields,
+        **recipe.fields,
     }  # fmt: skip
     if recipe.pairs:
         fields |= {"phases.shares": 1.0, "phases.data": options.pairs}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -25,6 +26,7 @@ MIN_GAIN = 0.005
 # How often, unless given: in steps, or with a budget in minutes by the clock.
 STEPS_BETWEEN = 500
 FIRST_SECONDS, SECONDS_BETWEEN, MOST_EVALUATIONS = 15.0, 30.0, 20
+SHARE_OF_TIME = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +36,8 @@ class EvaluationConfig:
     Attributes:
         every: steps between two evaluations; one more comes at the end. When not given, 500, or
             with budget.minutes by the clock: the first after a quarter of a minute, then each half
-            a minute, or each twentieth of the run where that is longer
+            a minute, or each twentieth of the run where that is longer; less often where they would
+            take more than about a twentieth of the time
         rows: how many rows of the validation split to use; 0 = all. The test uses all of its split
         batch_size: rows at a time
         at_start: also before the first step, on validation and test: what there is to gain or lose
@@ -63,26 +66,57 @@ class EvaluationConfig:
             )
 
 
-def is_due(
-    config: EvaluationConfig, clock: Clock, step: int, seconds_before: float, seconds: float
-) -> bool:
-    """Returns whether an evaluation comes after a step.
+class DueEvaluations:
+    """Says after which steps of a run an evaluation comes; it is asked after every one, in order.
+
+    By the clock one comes when its time has, and so many steps after the last as keep evaluations
+    at a twentieth of the time. What they cost is counted in steps, as all processes see it alike.
 
     Args:
         config: how often.
         clock: of the run.
-        step: the number of steps with this one.
-        seconds_before: of training, before the step.
-        seconds: of training, after it.
+        cost: of an evaluation, in steps (see `cost_in_steps`).
     """
-    if config.every is not None or not clock.in_seconds:
-        return step % (config.every or STEPS_BETWEEN) == 0
-    between = max(SECONDS_BETWEEN, clock.total / MOST_EVALUATIONS)
 
-    def evaluations_before(seconds: float) -> int:
-        return 0 if seconds < FIRST_SECONDS else 1 + int((seconds - FIRST_SECONDS) / between)
+    def __init__(self, config: EvaluationConfig, clock: Clock, cost: float) -> None:
+        self._every, self._clock = config.every, clock
+        self._between = max(SECONDS_BETWEEN, clock.total / MOST_EVALUATIONS)
+        self._steps_between = cost / SHARE_OF_TIME
+        self._comes, self._last = False, -math.inf
 
-    return evaluations_before(seconds) > evaluations_before(seconds_before)
+    def __call__(self, step: int, seconds_before: float, seconds: float) -> bool:
+        """Returns whether an evaluation comes after a step.
+
+        Args:
+            step: the number of steps with this one.
+            seconds_before: of training, before the step.
+            seconds: of training, after it.
+        """
+        if self._every is not None or not self._clock.in_seconds:
+            return step % (self._every or STEPS_BETWEEN) == 0
+        self._comes |= self._number_until(seconds) > self._number_until(seconds_before)
+        if not self._comes or step - self._last < self._steps_between:
+            return False
+        self._comes, self._last = False, step
+        return True
+
+    def _number_until(self, seconds: float) -> int:
+        return 0 if seconds < FIRST_SECONDS else 1 + int((seconds - FIRST_SECONDS) / self._between)
+
+
+def cost_in_steps(tokens: int, tokens_of_a_step: int, model: Any) -> float:
+    """Returns how many training steps an evaluation takes as long as, about.
+
+    A step is three times as much work on a token as an evaluation, which has nothing to
+    differentiate, but asks a discriminator twice.
+
+    Args:
+        tokens: that are evaluated.
+        tokens_of_a_step: that it learns from.
+        model: what is evaluated, see `make_evaluation`.
+    """
+    times = 2 if isinstance(model, GeneratorAndDiscriminator) else 1
+    return times * tokens / (3 * tokens_of_a_step)
 
 
 def make_evaluation(

@@ -6,7 +6,6 @@ The same command continues a run that was stopped or killed, to the same bits.
 """
 
 import dataclasses
-import functools
 import os
 import shutil
 import tempfile
@@ -34,7 +33,7 @@ from bertjax.text.texts_in_memory import prepare_texts
 from bertjax.text.tokenizer import load_tokenizer
 from bertjax.training.budget import Clock
 from bertjax.training.curves import CurvesDrawer
-from bertjax.training.evaluation import is_due, make_evaluation
+from bertjax.training.evaluation import DueEvaluations, cost_in_steps, make_evaluation
 from bertjax.training.generator_directory import (
     GENERATOR_NAME,
     load_pretrained,
@@ -255,6 +254,11 @@ def _run(
             return session.result({})
 
         # ------------------------------------------------------------ the loop (training/loop.py)
+        cost = cost_in_steps(
+            sum(_evaluated(config, each) for each in (prepared, replay) if each is not None),
+            min(each.phase.batch_size * each.rows.max_length for each in phases),
+            model,
+        )
         curves = CurvesDrawer(run)
         validation = Validation(
             config, model, prepared, replay, evaluate, session, curves, look_inside, patience
@@ -265,7 +269,7 @@ def _run(
             state, over = session.train(
                 state,
                 [each.stretch(step, rate) for each, step in zip(phases, compiled, strict=True)],
-                functools.partial(is_due, config.evaluation, clock),
+                DueEvaluations(config.evaluation, clock, cost),
                 validation,
                 Agreement(mesh, clock, session.stop),
                 begin=validation.begin if config.evaluation.at_start else None,
@@ -322,6 +326,12 @@ def _read_scores(run: Path, reason: str | None) -> dict[str, Any]:
     }
     ended = {"ended_early": reason} if reason else {}
     return {"step": last["test"]["step"], "model": str(run / "model"), **ended, **scores}
+
+
+def _evaluated(config: PretrainConfig, prepared: PreparedDirectory) -> int:
+    """Returns how many tokens of a prepared directory an evaluation looks at."""
+    rows = prepared.validation
+    return min(config.evaluation.rows or len(rows), len(rows)) * rows.max_length
 
 
 def _check_rows(prepared: PreparedDirectory, config: PretrainConfig) -> None:

@@ -36,7 +36,7 @@ from bertjax.tasks.reading import read_task_data
 from bertjax.text.tokenizer import Tokenizer, build_wordpiece
 from bertjax.training.adapt_config import AdaptConfig
 from bertjax.training.budget import Clock
-from bertjax.training.evaluation import is_due
+from bertjax.training.evaluation import DueEvaluations
 from bertjax.training.finetune_config import FinetuneConfig
 from bertjax.training.optimizer import make_optimizer, make_schedule
 from bertjax.training.phases import make_phases
@@ -174,7 +174,8 @@ def transfer(config):
 
 
 def evaluation(config):
-    return [is_due(config.evaluation, Clock(config.budget, 8, 1), s, 0.0, 1.0) for s in range(9)]
+    is_due = DueEvaluations(config.evaluation, Clock(config.budget, 8, 1), 0.0)
+    return [is_due(step, 0.0, 1.0) for step in range(9)]
 
 
 def starting_model(config):

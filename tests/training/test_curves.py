@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from bertjax.objectives.replaced_tokens import GeneratorAndDiscriminator
 from bertjax.training import curves as curves_module
 from bertjax.training.budget import BudgetConfig, Clock
 from bertjax.training.curves import CurvesDrawer, draw_pretraining_curves
-from bertjax.training.evaluation import EvaluationConfig, is_due
+from bertjax.training.evaluation import DueEvaluations, EvaluationConfig, cost_in_steps
 
 
 def lines_of_a_run(examples=7.0):
@@ -104,12 +105,10 @@ def test_picture_is_renewed_while_the_run_goes_on_as_often_as_it_costs_little(
     assert shown == ["1", "1", "3", "3", "5"]
 
 
-def due_steps(clock, config, seconds_a_step, steps):
+def due_steps(clock, config, seconds_a_step, steps, cost=0.0):
+    is_due = DueEvaluations(config, clock, cost)
     times = [step * seconds_a_step for step in range(steps + 1)]
-    return [
-        step for step in range(1, steps + 1)
-        if is_due(config, clock, step, times[step - 1], times[step])
-    ]  # fmt: skip
+    return [step for step in range(1, steps + 1) if is_due(step, times[step - 1], times[step])]
 
 
 @pytest.mark.parametrize(
@@ -129,6 +128,21 @@ def test_evaluations_come_when_they_are_due(budget, every, seconds_a_step, expec
     clock = Clock(BudgetConfig(**budget), 100, 8)
     steps = 48 if seconds_a_step < 20 else 6
     assert due_steps(clock, EvaluationConfig(every), seconds_a_step, steps) == expected
+
+
+def test_evaluations_that_take_long_are_as_far_apart_as_keeps_them_at_a_twentieth():
+    """What came too early comes as soon as it may, and once."""
+    clock = Clock(BudgetConfig(minutes=10.0), 100, 8)
+    config = EvaluationConfig()
+    assert due_steps(clock, config, 5.0, 60, cost=1.0) == [3, 23, 43]
+    assert due_steps(clock, config, 5.0, 36, cost=0.3) == [3, 9, 15, 21, 27, 33]
+    assert due_steps(clock, EvaluationConfig(every=2), 5.0, 6, cost=9.0) == [2, 4, 6]
+
+
+def test_cost_of_an_evaluation_is_a_third_of_the_steps_on_its_tokens():
+    both = GeneratorAndDiscriminator(None, None)
+    assert cost_in_steps(512 * 128, 8 * 128, None) == pytest.approx(64 / 3)
+    assert cost_in_steps(512 * 128, 8 * 128, both) == pytest.approx(128 / 3)
 
 
 def test_evaluations_by_steps_are_each_500_unless_told():
