@@ -16,7 +16,7 @@ CONSTRAINTS := $(if $(filter newest,$(JAX)),$(VENV)/constraints.txt,constraints.
 # jax takes seconds to import where Python may not keep what it compiled.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo test test-all test-browser test-notebooks notebooks docs test-wheel test-deploy test-plan test-parity test-readers bench-peers lint format clean
+.PHONY: install demo test test-whole test-all test-browser test-notebooks notebooks docs test-wheel test-deploy test-plan test-parity test-readers bench-peers lint format clean
 .DELETE_ON_ERROR:
 
 install: $(VENV)/.installed
@@ -40,7 +40,7 @@ demo: install
 	rm -rf $(DEMO)
 	$(BIN)/bertjax tokenizer --input $(CORPUS) --output $(DEMO)/tokenizer --vocab-size 2048
 	$(BIN)/bertjax prepare --input $(CORPUS) --output $(DEMO)/rows --max-length 64 \
-	  --tokenizer $(DEMO)/tokenizer --duplicate-factor 4
+	  --tokenizer $(DEMO)/tokenizer --pairing none
 	$(BIN)/bertjax pretrain --config configs/pretrain/demo.yaml --data $(DEMO)/rows \
 	  --run $(DEMO)/run --budget.minutes 3.5
 	$(BIN)/bertjax fill-mask --model $(DEMO)/run/model --top-k 3 \
@@ -53,7 +53,11 @@ demo: install
 # Compilation is mostly serial, so two files at a time take two thirds of the time of one.
 TWO_AT_A_TIME := -n 2 --dist loadfile
 test: install
-	$(BIN)/python -m pytest -m 'not slow' $(TWO_AT_A_TIME)
+	$(BIN)/python -m pytest -m 'not slow and not whole' $(TWO_AT_A_TIME)
+
+# Whole runs and programs as a user starts, kills and continues them: minutes that `make test` has not.
+test-whole: install
+	$(BIN)/python -m pytest -m 'whole and not slow' $(TWO_AT_A_TIME)
 
 test-all: install
 	$(BIN)/python -m pytest $(TWO_AT_A_TIME)
