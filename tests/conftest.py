@@ -35,6 +35,8 @@ gc.set_threshold(100_000, 20, 20)
 # XLA takes seconds to optimize what a test runs once, for milliseconds. The settings are this
 # process's own: the programs that tests start choose their devices, and see `pytest_configure`.
 jax.config.update("jax_disable_most_optimizations", True)
+# Nor need an operation know the line that it comes from.
+jax.config.update("jax_traceback_in_locations_limit", 0)
 jax.config.update("jax_num_cpu_devices", 8)
 _given_flags = os.environ.get("XLA_FLAGS")
 # LLVM's work in one piece takes a quarter less processor time than in parallel ones.
@@ -92,7 +94,7 @@ def pytest_configure(config):
     With them they are compiled as a user's are. libtpu ends the process at a flag that it does not
     know, as is the suite's.
     """
-    quick = config.option.markexpr == "not slow"
+    quick = "not slow" in config.option.markexpr
     if quick:
         os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "true"
     if quick and importlib.util.find_spec("libtpu") is None:

@@ -24,12 +24,14 @@ def slow(*values):
     return pytest.param(*values, marks=pytest.mark.slow)
 
 
+@pytest.mark.whole
 def test_peers_start_as_a_file_too():
     done = start("benchmarks/bench_peers.py", "--help")
     assert done.returncode == 0, done.stderr
     assert "--make-venvs DIR" in done.stdout
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("words", "message"),
     [

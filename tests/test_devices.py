@@ -22,6 +22,7 @@ from bertjax.tasks.labelled import TextExample
 from bertjax.training.sharding import MeshConfig, choose_mesh, make_mesh
 from tests.analysis.saved import save
 from tests.interop.test_hub import TINY
+from tests.tiers import leave_whole
 
 TEXTS = ["it was a cat", "was it", "a cat", "they were all of it", "the", "were they a", "it", "of"]
 ROWS = [{"text": text, "label": "no" if "it" in text else "yes"} for text in TEXTS]
@@ -131,7 +132,7 @@ def compare(one, other):
             np.testing.assert_allclose(value, expected, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("use", leave_whole(USES, ("explain", "what_if")))
 def test_eight_devices_give_what_one_gives(use, models, monkeypatch):
     name, function = USES[use]
     shared = []
@@ -148,7 +149,9 @@ def test_eight_devices_give_what_one_gives(use, models, monkeypatch):
     assert all(mesh is not None and sizes == {0} for mesh, sizes in shared)
 
 
-@pytest.mark.parametrize("use", ["trace", "objective", "fill_mask", "explain"])
+@pytest.mark.parametrize(
+    "use", leave_whole(["trace", "objective", "fill_mask", "explain"], ["explain"])
+)
 def test_divided_parameters_give_the_same(use, models):
     name, function = USES[use]
     compare(function(models[name, "split"]), function(models[name, "one"]))

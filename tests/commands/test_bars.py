@@ -9,6 +9,8 @@ import termios
 
 import pytest
 
+from tests.tiers import leave_whole
+
 CODE = """
 import time
 from bertjax.commands.screen import stage_bars
@@ -67,7 +69,7 @@ def last_screen(written):
     return [line for line in rows if line.strip()]
 
 
-@pytest.mark.parametrize("columns", [40, 100])
+@pytest.mark.parametrize("columns", leave_whole([40, 100], [100]))
 @pytest.mark.parametrize("end", ["pass", "raise SystemExit(3)"])
 def test_bars_fit_the_terminal_and_are_gone_at_the_end(columns, end):
     code, written = run_on_terminal(CODE.format(end=end), columns)

@@ -230,6 +230,7 @@ def test_folder_that_may_not_be_read_is_not_said_to_be_no_log(tmp_path, monkeypa
     assert (code, f"{log}: Permission denied" in err) == (2, True), err
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("name", "text", "told"),
     [
@@ -258,6 +259,7 @@ def classifier(tmp_path_factory):
     return load(save_tiny(tmp_path_factory.mktemp("model"), "BertForSequenceClassification"))
 
 
+@pytest.mark.whole
 def test_method_compares_lists_of_texts_as_the_command_does_requests(classifier, tmp_path, drift):
     """In a notebook, too, whose thread has a loop of events already."""
     model, folder = classifier, classifier.directory

@@ -56,6 +56,7 @@ main(["export", "--model", "model", "--output", "sms-jax", "--format", "stablehl
 """
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     "name",
     [

@@ -93,6 +93,7 @@ def test_program_does_not_grow_with_depth(config, model, batch):
 # ------------------------------------------------------------------ forward mode
 
 
+@pytest.mark.whole
 def test_hessian_vector_product_is_the_finite_difference_of_the_gradient(config, params, batch):
     with jax.enable_x64(True):
         wide = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), params)

@@ -98,6 +98,7 @@ def test_samples_have_the_probabilities_of_the_softmax(batch, temperature):
     assert len(np.unique(np.asarray(samples), axis=1).T) == slots
 
 
+@pytest.mark.whole
 def test_unlikely_token_is_never_preferred_by_the_noise(batch):
     """What has a billionth of the probability does not come in ten million draws."""
     rows, slots = 2000, 50

@@ -114,6 +114,7 @@ def test_replaced_tokens_are_planned_with_both_models(plan, states):
     assert out.startswith(f"{whole:,} parameters, of which {generator:,} are the generator's; pr")
 
 
+@pytest.mark.whole
 def test_model_that_is_trained_further_is_planned_with_the_heads_that_it_gets(
     plan, config_file, states, tmp_path
 ):
@@ -240,6 +241,7 @@ def unreadable(monkeypatch):
     )
 
 
+@pytest.mark.whole
 def test_program_that_jaxlib_cannot_read_is_planned_without_what_is_sent(plan, unreadable):
     code, out, err = plan("--devices", "cpu:2", "--search", 0, "--json")
     assert code == 0, err

@@ -64,6 +64,7 @@ def test_columns_that_a_program_does_not_read_count_as_rows(even_model):
     assert bytes_on_a_device(batch) == bytes_on_a_device(read) + 2 * LENGTH
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     "axes",
     [
@@ -113,6 +114,7 @@ def sent_by(model, half, vocabulary, rows, axes):
     return sum(one.sent for one in planned.collectives)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     "axes",
     [

@@ -76,6 +76,7 @@ def finish(process):
     return json.loads(output), errors
 
 
+@pytest.mark.whole
 def test_second_start_takes_the_program_of_the_first(start, tmp_path):
     first, said = finish(start())
     folder = tmp_path / ".cache" / "bertjax" / "compiled" / compiled_programs._processor()
@@ -90,6 +91,7 @@ def test_second_start_takes_the_program_of_the_first(start, tmp_path):
     assert said == ""
 
 
+@pytest.mark.whole
 def test_two_at_once_and_damaged_entries_give_the_same_answer(start, tmp_path):
     one, other = start(), start()
     (first, said), (second, also_said) = finish(one), finish(other)

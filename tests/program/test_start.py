@@ -219,6 +219,7 @@ def start_jax(tmp_path, first=FIRSTS[1]):
     return done.stdout.split(), done.stderr
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("first", FIRSTS)
 def test_plugin_for_devices_that_are_not_there_prints_no_traceback(tmp_path, first):
     (tmp_path / "jax_plugins").mkdir()

@@ -58,6 +58,15 @@ def known_rate():
 
 
 @pytest.fixture(scope="module", autouse=True)
+def _no_pictures(request):
+    """A quarter of a tiny run's time goes into its pictures; some modules look at them."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not getattr(request.module, "LOOKS_AT_PICTURES", False):
+            patch.setattr("bertjax.pictures.draw_picture", lambda path, make: [])
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
 def _known_rate_in_programs():
     """The same in programs that tests start, each of which measured for 2 s of processor time."""
     folder = Path(__file__).parent / "known_rate"

@@ -69,6 +69,7 @@ def run_adapt(pretrained, tmp_path):
     return run
 
 
+@pytest.mark.whole
 def test_interrupted_adaptation_goes_on_to_the_same_bits(run_adapt, pretrained, tmp_path):
     def interrupt(line):
         if line.startswith("step 2: replay"):
@@ -188,11 +189,13 @@ def test_adaptation_is_the_same_on_any_devices(launch_adapt, tmp_path):
     assert max(worst.values()) < 1e-5
 
 
+@pytest.mark.whole
 def test_dry_run_writes_nothing(run_adapt, tmp_path):
     assert run_adapt(dry_run=True).scores == {}
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.whole
 def test_second_run_in_one_directory_is_named_by_its_option(run_adapt, tmp_path):
     run_adapt(replay=None, new_tokens=0, steps=1)
     with pytest.raises(UserError, match=r"^output \S+run: was begun with other settings.*new out"):
@@ -202,6 +205,7 @@ def test_second_run_in_one_directory_is_named_by_its_option(run_adapt, tmp_path)
         run_adapt(replay=None, new_tokens=0, steps=1)
 
 
+@pytest.mark.whole
 def test_preparation_that_was_killed_is_made_again(run_adapt, tmp_path):
     half = tmp_path / "run" / "adaptation" / "prepared.partial"
     half.mkdir(parents=True)
@@ -254,6 +258,7 @@ def test_model_without_tokenizer_is_told(run_adapt, pretrained, tmp_path):
         run_adapt(model=str(bare))
 
 
+@pytest.mark.whole
 def test_model_with_another_head_is_told_of(run_adapt, tmp_path):
     loaded = load_model_directory(TINY)
     body = {**loaded.params["bert"]}

@@ -44,6 +44,7 @@ def test_phases_are_told_and_learned_from(changing_run):
     assert min(line["z_loss"] for line in train) > 0
 
 
+@pytest.mark.whole
 def test_changing_run_stopped_twice_equals_uninterrupted(changing_run, here, prepared, tmp_path):
     """Where the second phase begins, and within it."""
     config = read_config(prepared, tmp_path / "run", *CHANGING)

@@ -31,6 +31,7 @@ from tests.parity.random_models import draw_parameters
 from tests.train.finetune_runs import TINY, WORDS, make_config, run, write_classes
 
 pytestmark = pytest.mark.usefixtures("known_rate")
+LOOKS_AT_PICTURES = True
 
 
 @pytest.fixture(scope="module")
@@ -271,6 +272,7 @@ def test_other_data_or_score_is_not_continued_with(finished, tmp_path):
         data.write_bytes(before)
 
 
+@pytest.mark.whole
 def test_same_data_and_model_are_continued_with_wherever_they_are(
     tmp_path, pretrained, monkeypatch
 ):

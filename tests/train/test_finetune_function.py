@@ -75,6 +75,7 @@ def test_result_is_what_stands_in_the_run_directory(whole):
     assert about["data"]["train"] == ["memory:train"]
 
 
+@pytest.mark.whole
 def test_rows_give_the_bits_of_the_same_rows_in_a_file(whole, pretrained, rows, tmp_path, capfd):
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -90,6 +91,7 @@ def test_rows_give_the_bits_of_the_same_rows_in_a_file(whole, pretrained, rows, 
     assert again.scores == result.scores
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     "place",
     [
@@ -181,6 +183,7 @@ def test_model_that_was_changed_is_saved_for_the_run(pretrained):
         assert _find_start(Changed(**fields), stack) == saved[0]
 
 
+@pytest.mark.whole
 def test_few_rows_on_a_model_of_the_hub(monkeypatch, pretrained, rows, tmp_path):
     asked = []
 

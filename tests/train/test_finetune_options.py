@@ -28,6 +28,7 @@ from tests.train.finetune_runs import WORDS, make_config, run, write_classes
 pytestmark = pytest.mark.usefixtures("known_rate")
 
 
+@pytest.mark.whole
 def test_loss_of_the_config_is_that_of_the_training_whoever_calls(tmp_path, pretrained):
     """Data is read without it. The loss of validation and test is the plain one."""
     rows = [f"{'dog' if number % 4 else 'cat'}\tthe of and\n" for number in range(64)]
@@ -56,6 +57,7 @@ def test_loss_of_the_config_is_that_of_the_training_whoever_calls(tmp_path, pret
     assert scored[0] == pytest.approx(scored[1], rel=1e-5)
 
 
+@pytest.mark.whole
 def test_few_examples_without_a_word_are_all_learned(tmp_path, pretrained, capsys):
     path = write_classes(tmp_path / "few.tsv", 24)
     data = DataConfig(train=[str(path)])
@@ -76,6 +78,7 @@ def test_few_examples_without_a_word_are_all_learned(tmp_path, pretrained, capsy
     assert lines[-1]["loss"] < lines[0]["loss"]
 
 
+@pytest.mark.whole
 def test_run_of_too_few_steps_says_so_before_it_begins(tmp_path, pretrained, capsys):
     config = make_config(tmp_path, pretrained, budget=BudgetConfig(epochs=0.5), dry_run=True)
     assert run(config) == 0
@@ -119,6 +122,7 @@ def test_head_normalisation_survives_saving(tmp_path, pretrained, norm):
     assert saved.classifier_norm == ("none" if norm == "batch" else "layer")
 
 
+@pytest.mark.whole
 def test_top_layers_are_dropped_and_training_stops_early(tmp_path, pretrained):
     config = make_config(
         tmp_path,
@@ -132,6 +136,7 @@ def test_top_layers_are_dropped_and_training_stops_early(tmp_path, pretrained):
     assert json.loads((tmp_path / "run" / "eval_results.json").read_text())["steps"] < 400
 
 
+@pytest.mark.whole
 def test_window_of_the_checkpoint_is_kept(tmp_path, pretrained):
     """Two layers in which a token sees one to either side: [CLS] learns of two words, no more."""
     folder = tmp_path / "model"
@@ -186,6 +191,7 @@ def test_more_layers_than_there_are_cannot_be_kept(tmp_path, pretrained):
         run(make_config(tmp_path, pretrained, model=model))
 
 
+@pytest.mark.whole
 def test_tokenizer_of_another_model_is_refused_or_told(tmp_path, pretrained, capsys):
     folder = tmp_path / "model"
     shutil.copytree(pretrained, folder)

@@ -97,6 +97,7 @@ def test_option_without_effect_is_refused(corpus, tokenizer):
         parse(PrepareConfig, "", [*given, "--language", "es"])
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("how", "sign"),
     [

@@ -60,6 +60,7 @@ def whole_run(uninterrupted, launch):
     return uninterrupted
 
 
+@pytest.mark.whole
 def test_run_stopped_and_killed_equals_uninterrupted(launch, whole_run, tmp_path):
     """SIGTERM saves and exits with a code of its own; what it left is killed, and resumed."""
     run = tmp_path / "run"
@@ -285,6 +286,7 @@ WITHOUT_NEXT_SENTENCE = [
 ]
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     "family",
     [
@@ -327,6 +329,7 @@ def test_missing_directories_are_named_before_all_else():
         parse(PretrainConfig, "", [])
 
 
+@pytest.mark.whole
 def test_steps_that_are_never_finite_stop_the_run(here, prepared, tmp_path):
     options = ("--optimizer.learning_rate", 1e38, "--most-skipped", 3)
     with pytest.raises(UserError, match=r"step \d+: loss or gradient was not finite in \d+ steps"):
@@ -334,6 +337,7 @@ def test_steps_that_are_never_finite_stop_the_run(here, prepared, tmp_path):
     assert not (tmp_path / "run" / "model").exists()
 
 
+@pytest.mark.whole
 def test_mistake_ends_program_with_one_paragraph_and_code_2(launch, tmp_path):
     code, output, errors = finish(launch(tmp_path / "run", data=tmp_path))
     assert code == 2
@@ -342,6 +346,7 @@ def test_mistake_ends_program_with_one_paragraph_and_code_2(launch, tmp_path):
     assert errors.count("\n") == 1
 
 
+@pytest.mark.whole
 def test_heads_are_looked_at_from_the_first_step_on(here, prepared, tmp_path):
     run = tmp_path / "run"
     config = read_config(prepared, run, "--development.examples", 6)

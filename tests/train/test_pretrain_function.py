@@ -60,6 +60,7 @@ def test_result_is_what_stands_in_the_run_directory(whole):
     assert [source["name"] for source in card["sources"]] == ["documents.jsonl"]
 
 
+@pytest.mark.whole
 def test_texts_give_the_bits_of_the_prepared_directory(whole, tmp_path, capfd):
     rows = whole.run / "prepared"
     result = pretrain(rows, run=tmp_path / "run", mesh=one_device(), **FIELDS)
@@ -97,6 +98,7 @@ def test_interrupted_run_on_texts_goes_on_to_the_same_bits(whole, texts, tokeniz
     assert pretrain(texts, **options).scores["test"] == whole.scores["test"]
 
 
+@pytest.mark.whole
 def test_tokenizer_is_made_of_the_texts(texts, tmp_path):
     result = pretrain(
         texts, run=tmp_path / "run", vocab_size=300, preparation=PREPARATION, dry_run=True,

@@ -58,6 +58,7 @@ def splits_of(result):
     return [(line["step"], line["split"]) for line in result.history if line["split"] != "train"]
 
 
+@pytest.mark.whole
 def test_interrupted_run_with_replay_goes_on_to_the_same_bits(run_on, tmp_path):
     def interrupt(line):
         if line.startswith("step 3: replay"):
@@ -80,6 +81,7 @@ def test_interrupted_run_with_replay_goes_on_to_the_same_bits(run_on, tmp_path):
         run_on("cut", None)
 
 
+@pytest.mark.whole
 def test_run_without_gain_ends_early_and_stays_ended(run_on):
     evaluation = {**EVALUATION, "every": 1, "patience": 2, "min_gain": 5.0}
     told = []

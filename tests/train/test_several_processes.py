@@ -128,6 +128,7 @@ def test_two_processes_train_as_one(launch, alone, tmp_path):
     assert '"processes": 2' in (run / "run.json").read_text()
 
 
+@pytest.mark.whole
 def test_mistake_ends_all_processes(launch, tmp_path):
     code, _, errors = finish(launch(2, tmp_path / "run", "--batch-size", 3))
     assert code == 2

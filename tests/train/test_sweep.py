@@ -41,6 +41,7 @@ def test_sweep_leaves_results_best_and_figures(search, tmp_path, capsys):
     assert f"best accuracy {best['accuracy']:.4f} (trial {best['trial']})" in errors
 
 
+@pytest.mark.whole
 def test_json_is_the_only_thing_on_standard_output(search, capsys):
     assert search(figures=True, trials=1, json=True, storage="sqlite") == 0
     output, errors = capsys.readouterr()
@@ -78,6 +79,7 @@ def test_finished_sweep_started_again_runs_nothing_and_more_trials_are_added(
     assert [row["trial"] for row in read_results(tmp_path / "sweep")] == [0, 1, 2]
 
 
+@pytest.mark.whole
 def test_bad_trial_is_given_up_after_few_validations(search, tmp_path, capsys):
     # In this order with this seed: the first is the one to beat.
     space = {"optimizer.learning_rate": {"choices": [0.1, 0.2, 0.8, 0.9]}}

@@ -51,6 +51,7 @@ def wait_for(process, is_so):
         time.sleep(0.005)
 
 
+@pytest.mark.whole
 def test_killed_sweep_resumed_loses_and_doubles_no_trial(launch, search, tmp_path):
     kill_and_resume(launch, search, tmp_path, "journal")
 
@@ -115,6 +116,7 @@ def journal_size(output):
     return journal.stat().st_size if journal.exists() else 0
 
 
+@pytest.mark.whole
 def test_sweep_killed_with_its_trials_goes_on_from_their_checkpoints(launch, search, tmp_path):
     fields = {"trials": 3, "workers": 2, "fixed": {"pause": 0.2, "steps": 6}}
     output = tmp_path / "sweep"
@@ -132,6 +134,7 @@ def test_sweep_killed_with_its_trials_goes_on_from_their_checkpoints(launch, sea
         assert len(steps) <= 7  # the step that the kill hit may have been taken again
 
 
+@pytest.mark.whole
 def test_two_sweeps_at_once_share_the_trials(launch, tmp_path):
     both = [launch(trials=7, workers=2, fixed={"pause": 0.3}) for _ in range(2)]
     results = [finish(process) for process in both]
@@ -143,6 +146,7 @@ def test_two_sweeps_at_once_share_the_trials(launch, tmp_path):
     assert taken == {f"{number:04}": list(range(1, 6)) for number in range(7)}
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
 )

@@ -36,15 +36,14 @@ def on_one_device(take, one_device):
     return take(one_device)
 
 
-# The two that divide one axis only make the suite longer.
-ONE_AXIS = ("8x1x1", "1x1x8")
+# Those that divide one axis or two only make the suite longer.
+LEFT = {"8x1x1": [pytest.mark.slow], "1x1x8": [pytest.mark.slow], "2x4x1": [pytest.mark.whole]}
 
 
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param(shape, id=name, marks=[pytest.mark.slow] if name in ONE_AXIS else [])
-        for name, shape in MESHES.items()
+        pytest.param(shape, id=name, marks=LEFT.get(name, [])) for name, shape in MESHES.items()
     ],
 )
 def mesh(request):

@@ -77,6 +77,7 @@ def make_plain_step(even_model, half, vocabulary, seed):
     return make
 
 
+@pytest.mark.whole
 def test_first_steps_in_both_dtypes_agree_and_change_nothing(
     make_plain_step, start, rows, one_device
 ):

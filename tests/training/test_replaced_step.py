@@ -28,6 +28,7 @@ def models():
     return GeneratorAndDiscriminator(generator, BertForReplacedTokenDetection(config))
 
 
+@pytest.mark.whole
 def test_eight_devices_and_two_parts_give_what_one_device_gives_at_once(
     models, half, vocabulary, seed, rows, one_device, eight_devices
 ):

@@ -39,7 +39,8 @@ def some(*names):
         pytest.param(
             name,
             dtype,
-            marks=[pytest.mark.slow] * (dtype == "bfloat16" and name not in ("explicit", "dense")),
+            marks=[pytest.mark.whole if name in ("explicit", "dense") else pytest.mark.slow]
+            * (dtype == "bfloat16"),
         )
         for dtype in ("float32", "bfloat16")
         for name, backend in backends.BACKENDS.items()
@@ -54,6 +55,7 @@ def test_backends_that_run_here_conform(name, dtype):
     assert len(found) == len([case for case in cases() if backend.dropout or not case.dropout])
 
 
+@pytest.mark.whole
 def test_tpu_kernel_conforms_interpreted():
     interpreted = functools.partial(splash.attention, interpret=True)
     chosen = some(
@@ -125,6 +127,7 @@ def test_wrong_backend_is_not_timed(monkeypatch, bertjax_command):
     assert {one["backend"] for one in results["timings"]} == {"explicit"}
 
 
+@pytest.mark.whole
 def test_results_are_written_and_compared(monkeypatch, bertjax_command, tmp_path):
     monkeypatch.setattr(attention_timing, "check_conformance", lambda *_, **__: iter(()))
     arguments = (

@@ -108,6 +108,7 @@ def test_importance_is_the_mean_of_the_examples_absolute_derivatives(tiny, texts
     )
 
 
+@pytest.mark.whole
 def test_masked_tokens_are_the_same_ones_at_every_call(tiny, texts):
     measured = [
         masked_language_objective(tiny, some).measure(tiny.params) for some in (texts, texts[:2])

@@ -82,6 +82,7 @@ def record_stages(monkeypatch):
     return stages
 
 
+@pytest.mark.whole
 def test_labels_say_which_heads_matter_for_the_task(bertjax_command, texts, tmp_path, no_pictures):
     labels = ("no", "yes")
     model = save(tmp_path, "BertForSequenceClassification", id2label=labels)
@@ -215,6 +216,7 @@ def test_treebank_adds_syntax_and_probes(bertjax_command, texts, tmp_path):
     assert {"det", "nsubj", "obj"} <= {row[0] for row in relations["rows"]}
 
 
+@pytest.mark.whole
 def test_text_without_a_known_word_costs_the_sections_that_need_one(bertjax_command, tmp_path):
     code, _, err = bertjax_command(
         "analyze", "--model", save(tmp_path, "BertForMaskedLM"), "qqq zzz", "--output",
