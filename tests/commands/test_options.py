@@ -67,7 +67,7 @@ def folder(tmp_path_factory):
     labels = {"id2label": ("good", "bad")}
     for name, architecture, fields in (
         ("mlm", "BertForMaskedLM", {}),
-        ("other", "BertForMaskedLM", {"initializer_range": 0.5}),
+        ("other", "BertForMaskedLM", {"layer_norm_eps": 0.5}),
         ("labels", "BertForSequenceClassification", labels),
         ("other_labels", "BertForSequenceClassification", {"id2label": ("bad", "good")}),
         ("tags", "BertForTokenClassification", {"id2label": ("O", "B-X", "I-X")}),
