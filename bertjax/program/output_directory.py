@@ -47,6 +47,11 @@ def whole_directory(
         raise UserError(
             f"--output {path} names no directory to make; name one, {path / 'made'} say"
         )
+    if path.name.endswith(_PARTIAL):
+        raise UserError(
+            f"--output {path}: what ends in {_PARTIAL} is taken for a directory that was never"
+            " finished; name another"
+        )
     path = follow_links(path)
     _check_apart(path, inputs)
     try:

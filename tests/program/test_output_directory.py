@@ -15,6 +15,16 @@ def test_output_needs_a_name_of_its_own(path):
         whole_directory(path, overwrite=True).__enter__()
 
 
+def test_output_is_never_named_as_what_was_not_finished(tmp_path):
+    """It would be refused where it is read."""
+    with (
+        pytest.raises(UserError, match=r"made.partial: what ends in .partial .*; name another"),
+        whole_directory(tmp_path / "made.partial"),
+    ):
+        raise AssertionError("it was begun")
+    assert not [*tmp_path.iterdir()]
+
+
 def test_output_and_input_never_contain_one_another(tmp_path, monkeypatch):
     texts = tmp_path / "texts"
     texts.mkdir()
