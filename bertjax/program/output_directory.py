@@ -11,7 +11,7 @@ from bertjax.program.ending import on_sudden_end
 from bertjax.program.errors import UserError
 from bertjax.program.outputs import flush_to_disk, follow_links
 
-_PARTIAL, _REPLACED = ".partial", ".replaced"
+_PARTIAL, _REPLACED, _REMOVED = ".partial", ".replaced", ".removed"
 
 # How often removing a directory that is being written to is tried.
 _MOST_TRIES = 100
@@ -27,8 +27,8 @@ def whole_directory(
     """Yields `PATH.partial` to write into; it becomes `path` if the block ends well, or is removed.
 
     An existing directory at `path` stays there until the new one is whole. What a killed program
-    left behind (`PATH.partial`, and `PATH.replaced` from between the two renames) is cleaned up
-    at the next start. `PATH.lock` is held meanwhile: a second program with the same output is
+    left behind (`PATH.partial`, `PATH.partial.removed` where it was just being removed, and
+    `PATH.replaced` from between the two renames) is cleaned up at the next start. `PATH.lock` is held meanwhile: a second program with the same output is
     refused before it touches anything.
 
     Args:
@@ -85,6 +85,7 @@ def _make_whole(path: Path, overwrite: bool, holds: Sequence[str]) -> Iterator[P
         _check_replaceable(path, overwrite, holds)
     with on_sudden_end(lambda: _remove_from_under(partial)):
         try:
+            _remove(partial.with_name(partial.name + _REMOVED))
             _remove(partial)
             partial.mkdir()
         except OSError as error:
@@ -178,9 +179,16 @@ def _remove(path: Path) -> None:
 
 
 def _remove_from_under(path: Path) -> None:
-    """Removes a directory that other threads and processes write to until the last moment."""
+    """Removes a directory that other threads and processes write to until the last moment.
+
+    It gets another name first, so that what they write by its own has no place any more.
+    """
+    aside = path.with_name(path.name + _REMOVED)
     for _ in range(_MOST_TRIES):
         try:
-            return _remove(path)
+            _remove(aside)
+            if not path.exists():
+                return
+            path.rename(aside)
         except OSError:  # a new file in a folder just emptied, or already gone
             time.sleep(0.01)

@@ -70,6 +70,16 @@ def test_directory_is_removed_while_another_thread_writes_to_it(tmp_path):
         assert not folder.parent.exists()
 
 
+def test_what_killed_programs_left_is_gone_at_the_end_of_the_next(tmp_path):
+    for name in ("made.partial", "made.partial.removed"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").touch()
+    with whole_directory(tmp_path / "made") as partial:
+        (partial / "own").touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+    assert [path.name for path in (tmp_path / "made").iterdir()] == ["own"]
+
+
 def test_place_that_cannot_be_written_is_named_as_it_was_given(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"--output .*file/rows: no directory can be made there"):
