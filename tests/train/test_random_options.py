@@ -42,7 +42,8 @@ def draw_options(draw, family):
     words = ["--model.family", family, *FAMILIES[family]]
     for choices in CHOICES:
         words += choices[draw.integers(len(choices))]
-    if family == "electra" and draw.random() < 0.7:
+    # A discriminator looks ahead, and has no causal phase.
+    if family == "electra" and "--phases.causal" not in words and draw.random() < 0.7:
         words += ("--objective", "replaced-tokens", "--replaced_tokens.generator_size", 0.5)
     return words
 
