@@ -28,8 +28,8 @@ def whole_directory(
 
     An existing directory at `path` stays there until the new one is whole. What a killed program
     left behind (`PATH.partial`, `PATH.partial.removed` where it was just being removed, and
-    `PATH.replaced` from between the two renames) is cleaned up at the next start. `PATH.lock` is held meanwhile: a second program with the same output is
-    refused before it touches anything.
+    `PATH.replaced` from between the two renames) is cleaned up at the next start. `PATH.lock` is
+    held meanwhile: a second program with the same output is refused before it touches anything.
 
     Args:
         path: the directory to make.
